@@ -1,0 +1,386 @@
+/*
+ * tpi-streamd: a FastCGI responder that carries wake-ups from Valkey's pub/sub to browsers.
+ *
+ * main() reads the configuration, starts everything in order, and accepts connections until SIGTERM or
+ * SIGINT; then it drains. Each connection runs in a thread of its own (connection.c); the hub's thread writes
+ * the events (hub.c). All signals are blocked in all threads; this one reads them from a descriptor.
+ */
+#include "config.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <grp.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sysexits.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "connection.h"
+#include "rlimits.h"
+#include "listener.h"
+#include "log.h"
+#include "metrics.h"
+#include "notify.h"
+#include "valkey.h"
+
+#define ACCEPT_MAX      256   /* connections accepted before signals and timers are looked at again */
+#define ACCEPT_PAUSE_MS 100   /* after descriptors ran out */
+#define HUB_SILENCE_MS  10000 /* of the hub's thread, after which the watchdog is not fed */
+#define STOP_MS         100   /* for the hub's last words to Valkey */
+
+struct options {
+	const char *listen; /* NULL: not given */
+	bool check_config;
+	struct listener_options listener;
+};
+
+static struct gateway gateway;
+static struct settings settings;
+static struct valkey valkey;
+static struct listener listener;
+static struct address address;
+static const char *listen_text; /* address, as written */
+static int spare_fd = -1;       /* given up to refuse one connection when descriptors run out */
+
+static const char usage[] =
+    "usage: tpi-streamd [--listen ADDRESS] [--mode OCTAL] [--group NAME] [--backlog N]\n"
+    "                   [--check-config] [--help] [--version]\n";
+
+static const char help[] =
+    "\n"
+    "Carries wake-ups from Valkey's pub/sub to browsers, as a FastCGI responder.\n"
+    "\n"
+    "  --listen ADDRESS  " LISTENER_ALLOWED ";\n"
+    "                    without it: a socket from systemd or spawn-fcgi, else TPI_LISTEN,\n"
+    "                    else " LISTENER_STANDARD "\n"
+    "  --mode OCTAL      mode of a Unix socket (0660)\n"
+    "  --group NAME      group of a Unix socket\n"
+    "  --backlog N       connections that may wait to be accepted (4096)\n"
+    "  --check-config    print every effective setting, and exit with 0 or 78\n"
+    "  --help, --version\n"
+    "\n"
+    "Settings come from the environment: see tpi-streamd(8).\n";
+
+static void __attribute__((noreturn, format(printf, 2, 3)))
+die(int status, const char *format, ...)
+{
+	va_list ap;
+
+	fputs("tpi-streamd: ", stderr);
+	va_start(ap, format);
+	vfprintf(stderr, format, ap);
+	va_end(ap);
+	fputc('\n', stderr);
+	exit(status);
+}
+
+static long
+number_option(const char *name, const char *text, int base, long low, long high, const char *allowed)
+{
+	char *end;
+	long number;
+
+	errno = 0;
+	number = strtol(text, &end, base);
+	if (errno != 0 || text[0] < '0' || text[0] > '9' || *end != '\0' || number < low ||
+	    number > high)
+		die(EX_USAGE, "--%s %s: must be %s", name, text, allowed);
+	return number;
+}
+
+static gid_t
+group_option(const char *name)
+{
+	const struct group *group = getgrnam(name);
+
+	if (group == NULL)
+		die(EX_USAGE, "--group %s: must be the name of an existing group", name);
+	return group->gr_gid;
+}
+
+static void
+read_options(int argc, char *argv[], struct options *o)
+{
+	static const struct option names[] = {
+		{ "listen", required_argument, NULL, 'l' },
+		{ "mode", required_argument, NULL, 'm' },
+		{ "group", required_argument, NULL, 'g' },
+		{ "backlog", required_argument, NULL, 'b' },
+		{ "check-config", no_argument, NULL, 'c' },
+		{ "help", no_argument, NULL, 'h' },
+		{ "version", no_argument, NULL, 'v' },
+		{ NULL, 0, NULL, 0 },
+	};
+	int option;
+
+	*o = (struct options){ .listener = { .mode = 0660, .group = (gid_t)-1, .backlog = 4096 } };
+	while ((option = getopt_long(argc, argv, "", names, NULL)) != -1) {
+		switch (option) {
+		case 'l':
+			o->listen = optarg;
+			break;
+		case 'm':
+			o->listener.mode = (unsigned)number_option("mode", optarg, 8, 0, 0777,
+			    "an octal number from 0 to 0777");
+			break;
+		case 'g':
+			o->listener.group = group_option(optarg);
+			break;
+		case 'b':
+			o->listener.backlog = (int)number_option("backlog", optarg, 10, 1, 65535,
+			    "a whole number from 1 to 65535");
+			break;
+		case 'c':
+			o->check_config = true;
+			break;
+		case 'h':
+			printf("%s%s", usage, help);
+			exit(EX_OK);
+		case 'v':
+			puts("tpi-streamd " PACKAGE_VERSION);
+			exit(EX_OK);
+		default:
+			fputs(usage, stderr);
+			exit(EX_USAGE);
+		}
+	}
+	if (optind < argc) {
+		fprintf(stderr, "tpi-streamd: %s: no arguments are allowed\n%s", argv[optind], usage);
+		exit(EX_USAGE);
+	}
+}
+
+/* Everything that can be wrong with the configuration is found here, for --check-config, too. */
+static void
+read_configuration(const struct options *o)
+{
+	char error[1024];
+
+	if (settings_load(&settings, SETTINGS_STREAMD, getenv, error, sizeof(error)) == -1)
+		die(EX_CONFIG, "%s", error);
+	log_set_level((enum log_level)settings.log_level);
+	listen_text = o->listen != NULL ? o->listen : settings.listen;
+	if (listen_text[0] != '\0' && address_parse(&address, listen_text) == -1)
+		die(o->listen != NULL ? EX_USAGE : EX_CONFIG, "%s%s: must be %s",
+		    o->listen != NULL ? "--listen " : "TPI_LISTEN=", listen_text,
+		    LISTENER_ALLOWED);
+	if (valkey_parse(&valkey, settings.valkey_url, settings.valkey_password_file, error,
+		sizeof(error)) == -1)
+		die(EX_CONFIG, "%s", error);
+	gateway_init(&gateway, &settings);
+	gateway.access = access_open(&settings, error, sizeof(error));
+	if (gateway.access == NULL)
+		die(EX_CONFIG, "%s", error);
+}
+
+/* --listen and TPI_LISTEN say where; without them an inherited socket is taken, else the standard one. */
+static void
+open_listener(const struct options *o)
+{
+	char error[LISTENER_ERROR_SIZE];
+	int inherited = 0;
+
+	if (listen_text[0] == '\0') {
+		inherited = listener_inherit(&listener, error, sizeof(error));
+		if (inherited == -1)
+			die(EX_OSERR, "%s", error);
+		listen_text = LISTENER_STANDARD;
+		if (inherited == 0 && address_parse(&address, listen_text) == -1)
+			die(EX_OSERR, "out of memory");
+	}
+	if (inherited == 0 &&
+	    listener_open(&listener, &address, listen_text, &o->listener, error, sizeof(error)) == -1)
+		die(EX_OSERR, "%s", error);
+	spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+}
+
+/* Returns a descriptor from which SIGTERM and SIGINT are read. Before any thread. */
+static int
+block_signals(void)
+{
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGWINCH, SIGUSR1, SIGUSR2 };
+	sigset_t all, ending;
+	size_t i;
+	int fd;
+
+	sigemptyset(&all);
+	for (i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++)
+		sigaddset(&all, numbers[i]);
+	sigemptyset(&ending);
+	sigaddset(&ending, SIGTERM);
+	sigaddset(&ending, SIGINT);
+	pthread_sigmask(SIG_BLOCK, &all, NULL);
+	stream_signal_init();
+	fd = signalfd(-1, &ending, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd == -1)
+		die(EX_OSERR, "signalfd: %s", strerror(errno));
+	return fd;
+}
+
+static void
+start_gateway(void)
+{
+	int i;
+
+	for (i = 0; i < ROUTE_COUNT; i++) {
+		gateway.caps[i] = caps_new(route_tenant_cap(&routes[i], &settings),
+		    route_user_cap(&routes[i], &settings));
+		if (gateway.caps[i] == NULL)
+			die(EX_OSERR, "out of memory");
+	}
+	gateway.hub = hub_start(&settings, &valkey);
+	if (gateway.hub == NULL)
+		die(EX_OSERR, "cannot start the hub: %s", strerror(errno));
+}
+
+static void
+log_start(void)
+{
+	LOG(LOG_LEVEL_INFO, "streamd", "started", LOG_STR("version", PACKAGE_VERSION),
+	    LOG_STR("listen", listener.inherited ? "inherited socket" : listen_text),
+	    LOG_STR("tenantId", settings.tenant), LOG_STR("valkey", valkey.label),
+	    LOG_STR("projectAccess", settings.project_access));
+	if (settings.access == ACCESS_DENY)
+		LOG(LOG_LEVEL_WARN, "access", "nobody may open the issues stream",
+		    LOG_STR("TPI_PROJECT_ACCESS", settings.project_access));
+}
+
+static void
+log_refusal(const char *what, int error)
+{
+	static struct log_limit limit;
+	uint32_t suppressed;
+
+	if (log_allowed(&limit, 1000, &suppressed))
+		LOG(LOG_LEVEL_ERROR, "streamd", what, LOG_STR("error", strerror(error)),
+		    LOG_INT("suppressed", suppressed));
+}
+
+static void
+serve(int fd)
+{
+	const int on = 1;
+	int error;
+
+	/* Fails for a Unix socket, which needs none. */
+	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+	error = connection_start(&gateway, fd);
+	if (error != 0) {
+		log_refusal("connection refused", error);
+		close(fd);
+	}
+}
+
+/* Takes up to ACCEPT_MAX connections. False when descriptors have run out: pause before the next. */
+static bool
+accept_some(void)
+{
+	int i, fd;
+
+	for (i = 0; i < ACCEPT_MAX; i++) {
+		fd = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC);
+		if (fd != -1) {
+			serve(fd);
+			continue;
+		}
+		if (errno == EAGAIN)
+			return true;
+		if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO)
+			continue;
+		log_refusal("cannot accept", errno);
+		if (spare_fd == -1)
+			return false;
+		/* The spare descriptor lets one more in, to be told to come back later. */
+		close(spare_fd);
+		spare_fd = -1;
+	}
+	return true;
+}
+
+/* Accepts until a signal asks for the end. */
+static void
+run(int signal_fd)
+{
+	struct pollfd p[2] = { { .fd = signal_fd, .events = POLLIN }, { .events = POLLIN } };
+	int watchdog_ms = notify_watchdog_ms();
+	int64_t now = clock_ms(), metrics_at = now + settings.metrics_ms;
+	int64_t watchdog_at = watchdog_ms > 0 ? now : INT64_MAX, next;
+	bool paused = false;
+
+	for (;;) {
+		next = metrics_at < watchdog_at ? metrics_at : watchdog_at;
+		if (paused && next > now + ACCEPT_PAUSE_MS)
+			next = now + ACCEPT_PAUSE_MS;
+		p[1].fd = paused ? -1 : listener.fd;
+		p[1].revents = 0;
+		poll(p, 2, next > now ? (int)(next - now) : 0);
+		if (p[0].revents != 0)
+			return;
+		if (spare_fd == -1)
+			spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+		paused = (paused || p[1].revents != 0) && !accept_some();
+		now = clock_ms();
+		if (now >= metrics_at) {
+			metrics_write(&gateway);
+			metrics_at = now + settings.metrics_ms;
+		}
+		if (now >= watchdog_at) {
+			if (now - hub_alive_at(gateway.hub) < HUB_SILENCE_MS)
+				notify_send("WATCHDOG=1");
+			watchdog_at = now + watchdog_ms;
+		}
+	}
+}
+
+static void
+drain(void)
+{
+	int64_t deadline = clock_ms() + settings.drain_seconds * 1000 - 2 * STOP_MS;
+	int left;
+
+	notify_send("STOPPING=1");
+	LOG(LOG_LEVEL_INFO, "streamd", "draining", LOG_INT("seconds", settings.drain_seconds));
+	gateway_drain(&gateway);
+	/* Who waits in our own queue is told to come back; an inherited one waits for the successor. */
+	if (!listener.inherited)
+		accept_some();
+	listener_close(&listener);
+	left = gateway_wait(&gateway, deadline);
+	hub_stop(gateway.hub, STOP_MS);
+	LOG(LOG_LEVEL_INFO, "streamd", "stopped", LOG_INT("connectionsLeft", left));
+}
+
+int
+main(int argc, char *argv[])
+{
+	struct options options;
+	int signal_fd;
+
+	read_options(argc, argv, &options);
+	read_configuration(&options);
+	if (options.check_config) {
+		settings_print(&settings, SETTINGS_STREAMD, stdout);
+		return EX_OK;
+	}
+	request_library_init();
+	signal_fd = block_signals();
+	rlimits_apply(&settings);
+	open_listener(&options);
+	start_gateway();
+	log_start();
+	notify_send("READY=1");
+	run(signal_fd);
+	drain();
+	return EX_OK;
+}

@@ -1,0 +1,64 @@
+/*
+ * caps: the places of one kind of stream: how many a tenant may have, and how many a user (section 4 of
+ * the contract). A place is reserved before anything is asked, so a burst cannot overshoot, and is
+ * given back when the connection is closed.
+ *
+ * A user's requests are under way until their sync, then live. One lock for each kind; a stream's lock
+ * is taken under it. An entry belongs to its connection's thread; others change it only under the lock.
+ */
+#ifndef TPI_CAPS_H
+#define TPI_CAPS_H
+
+#include <stdbool.h>
+#include <sys/queue.h>
+
+#include "stream.h"
+
+struct caps;
+struct caps_user;
+
+/* One connection's place. A zeroed struct is ready for use. */
+struct caps_entry {
+	bool reserved; /* holds a place of the tenant; the owner's alone */
+	/* Guarded by the lock of the caps. */
+	enum { CAPS_NONE, CAPS_UNDER_WAY, CAPS_LIVE } state;
+	struct stream *stream;
+	struct caps_user *user;
+	TAILQ_ENTRY(caps_entry) link;
+};
+
+/* NULL: no memory. */
+struct caps *caps_new(int tenant_cap, int user_cap);
+
+/* Takes a place of the tenant; false where there is none left. Thread-safe. */
+bool caps_reserve(struct caps *c, struct caps_entry *e);
+
+/*
+ * The place is for this user from now on. Where he holds twice his cap of places, his oldest request
+ * under way is cancelled (STREAM_CANCELLED). False: no memory. Thread-safe.
+ */
+bool caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream *stream);
+
+/*
+ * The stream is about to get its sync. The user's oldest streams over twice his cap are evicted at once.
+ * False where the request was cancelled before. *over says whether he is over his cap now: the caller
+ * then pings the others twice and calls caps_evict() (section 4). Thread-safe.
+ */
+bool caps_live(struct caps *c, struct caps_entry *e, bool *over);
+
+/* Pings the user's other live streams. Thread-safe. */
+void caps_ping(struct caps *c, const struct caps_entry *e);
+
+/* Evicts the user's oldest streams until his cap holds. Thread-safe. */
+void caps_evict(struct caps *c, const struct caps_entry *e);
+
+/* The stream is no longer one of the user's. Before stream_release(); safe at any time. Thread-safe. */
+void caps_leave(struct caps *c, struct caps_entry *e);
+
+/* Gives the tenant's place back; safe where none is held. After the connection is closed. Thread-safe. */
+void caps_release(struct caps *c, struct caps_entry *e);
+
+/* How many streams are live. Thread-safe. */
+int caps_count(struct caps *c);
+
+#endif

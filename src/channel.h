@@ -1,0 +1,31 @@
+/*
+ * channel: the names of Valkey's pub/sub channels, and the identifiers they are made of. No other
+ * file spells a channel name.
+ */
+#ifndef TPI_CHANNEL_H
+#define TPI_CHANNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define CHANNEL_ID_MAX 255
+/* Longest name: prefix, ":tenant:", tenant, ":user:", user. With the terminating NUL. */
+#define CHANNEL_NAME_SIZE (3 * CHANNEL_ID_MAX + 32)
+
+/* What an identifier is, for error messages. */
+#define CHANNEL_ID_ALLOWED "1 to 255 printable ASCII characters without space : * ? [ ] \\ \""
+
+/* A tenant id, user id or channel prefix: see CHANNEL_ID_ALLOWED. text need not be terminated. */
+bool channel_id_valid(const char *text, size_t length);
+
+/* A project or issue id: decimal, 1 to 2147483647, no sign, no leading zero, no space. */
+bool channel_number_parse(const char *text, size_t length, int32_t *number);
+
+/* Each writes a terminated name (at most CHANNEL_NAME_SIZE) and returns its length. Ids are valid. */
+size_t channel_user(char name[CHANNEL_NAME_SIZE], const char *tenant, const char *user);
+size_t channel_broadcast(char name[CHANNEL_NAME_SIZE], const char *tenant);
+size_t channel_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *tenant,
+    int32_t project);
+
+#endif

@@ -1,0 +1,73 @@
+/*
+ * channels: which channels are asked for, what Valkey has said about each, and who listens. Belongs
+ * to the hub's thread alone; no input or output: commands leave through a function of the hub's.
+ *
+ * A channel is asked for when its first member joins and given up when its last one has left. Valkey
+ * answers commands in order, one answer each, so a queue of the commands under way tells what an answer
+ * is about, an error included. A channel is confirmed when SUBSCRIBE was the last command sent for
+ * it and none of its commands is unanswered.
+ */
+#ifndef TPI_CHANNELS_H
+#define TPI_CHANNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "stream.h"
+
+struct hub;
+struct channel;
+struct channels;
+
+/* One stream in one channel. */
+struct member {
+	struct channel *channel; /* NULL: not in it */
+	struct subscription *subscription;
+	uint32_t index; /* in the channel's members */
+};
+
+/* One stream's channels. Made by hub_join(), freed by channels_leave(). */
+struct subscription {
+	struct hub *hub;
+	struct stream *stream; /* one reference */
+	char *names;           /* until it has joined: each terminated, one behind the other; owned */
+	int count;             /* of names, and of members */
+	int unconfirmed;       /* members whose channel is not confirmed */
+	bool confirmed_once;
+	STAILQ_ENTRY(subscription) join_link, leave_link; /* the hub's queues */
+	struct member members[];
+};
+
+/* Sends SUBSCRIBE or UNSUBSCRIBE for a name; false where that was not possible (no memory). */
+typedef bool channels_command(void *arg, bool subscribe, const char *name, size_t length);
+
+/* NULL: no memory. */
+struct channels *channels_new(channels_command *command, void *arg);
+
+/* Marks the stream CONFIRMED where all its channels are, REFUSED where memory is out. */
+void channels_join(struct channels *c, struct subscription *subscription);
+/* Frees the subscription and releases its stream. */
+void channels_leave(struct channels *c, struct subscription *subscription);
+
+/*
+ * The answer to the oldest command under way: name is the channel it speaks of (NULL: an error that names
+ * none), refused whether it is an error. False where no such answer is due.
+ */
+bool channels_answer(struct channels *c, const char *name, size_t length, bool refused);
+
+/* The connection is there: asks for every channel. */
+void channels_up(struct channels *c);
+/* The connection is gone: nothing is confirmed any more, no answer is due. */
+void channels_down(struct channels *c);
+/* There is no prospect of one: marks the streams REFUSED that were never confirmed. */
+void channels_away(struct channels *c);
+
+/* NULL: nobody listens to it. */
+struct channel *channels_find(struct channels *c, const char *name, size_t length);
+/* The members of a channel; valid until the next join or leave. */
+struct member **channel_members(struct channel *channel, size_t *count);
+size_t channels_count(const struct channels *c);
+
+#endif

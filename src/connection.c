@@ -1,0 +1,323 @@
+/*
+ * connection: one request from its first byte to the close of its connection. See connection.h.
+ *
+ * serve() is the life in order. Each step returns true to go on; where it returns false it has
+ * answered, or there is nobody left to answer. leave() undoes whatever was done, in reverse.
+ */
+#include "connection.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <unistd.h>
+
+#include "channel.h"
+#include "clock.h"
+#include "identity.h"
+#include "log.h"
+#include "thread.h"
+
+#define JOIN_MS 5000 /* for Valkey to confirm a subscription */
+
+/* How long a reader may take for what was queued when its stream ended. */
+static int
+grace_ms(const struct connection *c)
+{
+	int half = c->gateway->settings->drain_seconds * 1000 / 2;
+
+	return half < 1000 ? half : 1000;
+}
+
+/* Every stream's 200, the wish to come back later, and the end (section 2 of the contract). */
+static bool
+later(struct connection *c)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n", clock_jitter(10000, 30000));
+	stream_finish(c->stream, text);
+	return false;
+}
+
+/* later(), and a line that says why. */
+static bool
+subscribe_failed(struct connection *c, const char *error)
+{
+	struct log_field fields[5] = { LOG_STR("tenantId", c->gateway->settings->tenant),
+		LOG_STR("userId", c->user), LOG_STR("error", error), LOG_END };
+
+	if (c->route->has_projects) {
+		fields[3] = fields[2];
+		fields[2] = (struct log_field)LOG_LIST("projectIds", c->request.projects,
+		    (size_t)c->request.project_count);
+	}
+	log_write(LOG_LEVEL_WARN, c->route->tag, "subscribe failed", fields);
+	return later(c);
+}
+
+static bool
+answer(struct connection *c, int status, const char *reason, const char *headers, const char *error)
+{
+	const struct answer a = { status, reason, headers, error };
+	/* libfcgi's writes block: a peer that reads nothing is left after a second. */
+	const struct timeval limit = { .tv_sec = 1 };
+
+	setsockopt(c->peer.fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
+	request_answer(&c->request, c->peer.fd, &a);
+	return false;
+}
+
+static bool
+read_head(struct connection *c)
+{
+	const struct gateway *g = c->gateway;
+
+	return peer_read_head(&c->peer, clock_ms() + g->settings->request_timeout_ms, &g->draining,
+	    grace_ms(c));
+}
+
+static bool
+decode(struct connection *c)
+{
+	static struct log_limit limit;
+	int error;
+
+	error = request_parse(&c->request, &c->peer.head);
+	head_release(&c->peer.head);
+	if (error == 0)
+		return true;
+	if (log_allowed(&limit, 1000, NULL))
+		LOG(LOG_LEVEL_ERROR, "streamd", "cannot take a request",
+		    LOG_STR("error", strerror(error)));
+	return later(c);
+}
+
+/* What the request alone decides: the rows of section 2 down to the project parameter. */
+static bool
+route(struct connection *c)
+{
+	struct request *r = &c->request;
+	const char *error;
+
+	c->route = route_find(r->path);
+	if (c->route == NULL)
+		return answer(c, 404, "Not Found", "", "no such stream");
+	c->caps = c->gateway->caps[c->route - routes];
+	if (strcmp(r->method, "GET") != 0)
+		return answer(c, 405, "Method Not Allowed", "Allow: GET\r\n", "only GET is allowed");
+	if (strcmp(r->last_event_id, "evicted") == 0)
+		return answer(c, 204, "No Content", "", NULL);
+	if (c->gateway->draining)
+		return later(c);
+	error = c->route->parse != NULL ? c->route->parse(r) : NULL;
+	if (error == route_no_memory)
+		return later(c);
+	if (error != NULL)
+		return answer(c, 400, "Bad Request", "", error);
+	return true;
+}
+
+static bool
+identify(struct connection *c)
+{
+	static struct log_limit limit;
+	uint32_t suppressed;
+
+	switch (identity_web_server(request_params(&c->request), &c->request.user)) {
+	case IDENTITY_KNOWN:
+		c->user = strdup(c->request.user);
+		return c->user != NULL || later(c);
+	case IDENTITY_BAD:
+		return answer(c, 400, "Bad Request", "",
+		    "the user id is not valid, or parameters contradict each other");
+	case IDENTITY_FORGEABLE:
+		if (log_allowed(&limit, 1000, &suppressed))
+			LOG(LOG_LEVEL_WARN, c->route->tag, "REMOTE_USER without AUTH_TYPE not trusted",
+			    LOG_STR("remedy", "let the web server set TPI_USER, see tpi-streamd(8)"),
+			    LOG_INT("suppressed", suppressed));
+		break;
+	case IDENTITY_NOBODY:
+		break;
+	}
+	return answer(c, 401, "Unauthorized", "", "not signed in");
+}
+
+/* Policies that need no question come before the place, so that they never take one. */
+static bool
+allow(struct connection *c)
+{
+	struct request *r = &c->request;
+
+	if (!c->route->has_projects)
+		return true;
+	r->project_count =
+	    access_filter(c->gateway->access, r->user, r->projects, r->project_count);
+	if (r->project_count == 0)
+		return answer(c, 404, "Not Found", "", "no such project");
+	return true;
+}
+
+static bool
+admit(struct connection *c)
+{
+	static struct log_limit limit;
+	uint32_t suppressed;
+
+	if (!caps_reserve(c->caps, &c->place)) {
+		if (log_allowed(&limit, 1000, &suppressed))
+			LOG(LOG_LEVEL_WARN, c->route->tag, "tenant cap reached",
+			    LOG_STR("tenantId", c->gateway->settings->tenant),
+			    LOG_INT("cap", route_tenant_cap(c->route, c->gateway->settings)),
+			    LOG_INT("suppressed", suppressed));
+		return answer(c, 503, "Service Unavailable", "Retry-After: 30\r\n",
+		    "too many streams");
+	}
+	if (!caps_claim(c->caps, &c->place, c->user, c->stream))
+		return later(c);
+	return true;
+}
+
+/* The names of the stream's channels, each terminated, one behind the other. NULL: no memory. */
+static char *
+channel_names(const struct connection *c, int count)
+{
+	const struct settings *s = c->gateway->settings;
+	char name[CHANNEL_NAME_SIZE], *names, *at;
+	size_t size = 0;
+	int i;
+
+	for (i = 0; i < count; i++)
+		size += c->route->channel(&c->request, s, i, name) + 1;
+	names = malloc(size);
+	if (names == NULL)
+		return NULL;
+	for (at = names, i = 0; i < count; i++) {
+		size = c->route->channel(&c->request, s, i, name) + 1;
+		memcpy(at, name, size);
+		at += size;
+	}
+	return names;
+}
+
+/* Subscribes, and waits until Valkey has confirmed all of it. */
+static bool
+join(struct connection *c)
+{
+	int count = c->route->channel_count(&c->request);
+	int64_t deadline = clock_ms() + JOIN_MS;
+	struct stream_view view;
+	char *names;
+
+	if (hub_away(c->gateway->hub))
+		return subscribe_failed(c, "Valkey is away");
+	names = channel_names(c, count);
+	if (names == NULL)
+		return subscribe_failed(c, "out of memory");
+	c->subscription = hub_join(c->gateway->hub, c->stream, names, count);
+	if (c->subscription == NULL)
+		return subscribe_failed(c, "out of memory");
+	for (;;) {
+		stream_look(c->stream, &view);
+		if (c->peer.gone || view.broken)
+			return false;
+		if (view.marks & STREAM_CANCELLED || c->gateway->draining)
+			return later(c);
+		if (view.marks & STREAM_REFUSED)
+			return subscribe_failed(c, hub_away(c->gateway->hub) ? "Valkey is away"
+									     : "Valkey refused the channel");
+		if (view.marks & STREAM_CONFIRMED)
+			return true;
+		if (clock_ms() >= deadline)
+			return subscribe_failed(c, "no confirmation from Valkey within 5 s");
+		peer_wait(&c->peer, deadline);
+	}
+}
+
+/* The 200, the first sync, and the life that follows. */
+static bool
+open_stream(struct connection *c)
+{
+	char text[256];
+	bool over;
+
+	if (!caps_live(c->caps, &c->place, &over))
+		return later(c);
+	request_free(&c->request);
+	snprintf(text, sizeof(text), STREAM_HEAD STREAM_SYNC "retry: %u\n\n",
+	    clock_jitter(1000, 5000));
+	stream_start(c->stream, text);
+	live_run(c, over);
+	return true;
+}
+
+static void
+leave(struct connection *c)
+{
+	if (c->subscription != NULL)
+		hub_leave(c->subscription);
+	if (c->stream != NULL)
+		peer_flush(&c->peer, clock_ms() + grace_ms(c));
+	if (c->caps != NULL)
+		caps_leave(c->caps, &c->place);
+	if (c->stream != NULL) {
+		stream_close(c->stream);
+		stream_release(c->stream);
+	}
+	peer_discard(&c->peer);
+	close(c->peer.fd);
+	if (c->caps != NULL)
+		caps_release(c->caps, &c->place);
+	request_free(&c->request);
+	head_release(&c->peer.head);
+	free(c->user);
+}
+
+static void
+serve(struct connection *c)
+{
+	c->stream = stream_new(c->peer.fd, (uint32_t)c->gateway->settings->backlog_bytes);
+	c->peer.stream = c->stream;
+	if (c->stream != NULL && read_head(c) && decode(c) && route(c) && identify(c) && allow(c) &&
+	    admit(c) && join(c))
+		open_stream(c);
+	leave(c);
+}
+
+static void *
+connection_run(void *arg)
+{
+	struct connection *c = arg;
+	struct gateway *g = c->gateway;
+
+	pthread_mutex_lock(&g->lock);
+	c->thread = pthread_self();
+	c->running = true;
+	pthread_mutex_unlock(&g->lock);
+	serve(c);
+	gateway_remove(g, c);
+	free(c);
+	return NULL;
+}
+
+int
+connection_start(struct gateway *g, int fd)
+{
+	struct connection *c;
+	int error;
+
+	c = calloc(1, sizeof(*c));
+	if (c == NULL)
+		return ENOMEM;
+	c->gateway = g;
+	c->peer.fd = fd;
+	gateway_add(g, c);
+	error = thread_start(THREAD_SMALL, connection_run, c);
+	if (error != 0) {
+		gateway_remove(g, c);
+		free(c);
+	}
+	return error;
+}

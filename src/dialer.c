@@ -1,0 +1,187 @@
+/*
+ * dialer: connecting to Valkey, again and again. See dialer.h.
+ */
+#include "dialer.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "log.h"
+#include "thread.h"
+
+#define CONNECT_MS     2000
+#define BACKOFF_MIN_MS 100
+#define BACKOFF_MAX_MS 5000
+#define ROLE_CHECK_MS  10000
+#define STABLE_MS      1000 /* a connection that was lost sooner counts as a failed attempt */
+
+struct dialer {
+	const struct valkey *valkey;
+	int wake_fd;
+
+	pthread_mutex_t lock; /* the fields below */
+	pthread_cond_t changed;
+	enum dialer_state state;
+	redisContext *ready;
+	bool demoted;
+	bool lost;
+};
+
+static void
+tell(struct dialer *d)
+{
+	uint64_t one = 1;
+
+	/* An eventfd takes this always; were it full, its reader would be awake already. */
+	if (write(d->wake_fd, &one, sizeof(one)) == -1)
+		return;
+}
+
+/* Sleeps until ms have passed or the connection in use was lost; true for the latter. */
+static bool
+wait_lost(struct dialer *d, int64_t ms)
+{
+	struct timespec until;
+	bool lost;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += ms / 1000;
+	until.tv_nsec += ms % 1000 * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&d->lock);
+	while (!d->lost)
+		if (pthread_cond_timedwait(&d->changed, &d->lock, &until) != 0)
+			break;
+	lost = d->lost;
+	pthread_mutex_unlock(&d->lock);
+	return lost;
+}
+
+/* Connects, however long it takes; logs each change of the reason why it cannot. */
+static void
+dial(struct dialer *d, int *backoff)
+{
+	char error[VALKEY_ERROR_SIZE], logged[VALKEY_ERROR_SIZE] = "";
+	redisContext *c;
+
+	for (;;) {
+		if (*backoff > 0)
+			wait_lost(d, clock_jitter((uint32_t)*backoff / 2, (uint32_t)*backoff));
+		c = valkey_connect(d->valkey, CONNECT_MS, NULL, error, sizeof(error));
+		*backoff = *backoff == 0 ? BACKOFF_MIN_MS : *backoff * 2;
+		if (*backoff > BACKOFF_MAX_MS)
+			*backoff = BACKOFF_MAX_MS;
+		pthread_mutex_lock(&d->lock);
+		d->state = c != NULL ? DIALER_READY : DIALER_AWAY;
+		d->ready = c;
+		pthread_mutex_unlock(&d->lock);
+		tell(d);
+		if (c != NULL)
+			return;
+		if (strcmp(error, logged) != 0)
+			LOG(LOG_LEVEL_WARN, "valkey", "cannot connect",
+			    LOG_STR("server", d->valkey->label), LOG_STR("error", error));
+		memcpy(logged, error, sizeof(logged));
+	}
+}
+
+/* Asks the role until the connection in use is lost. */
+static void
+watch(struct dialer *d)
+{
+	char error[VALKEY_ERROR_SIZE];
+	redisContext *c;
+	bool demoted;
+
+	while (!wait_lost(d, ROLE_CHECK_MS)) {
+		c = valkey_connect(d->valkey, CONNECT_MS, &demoted, error, sizeof(error));
+		if (c != NULL) {
+			redisFree(c);
+			continue;
+		}
+		if (!demoted) {
+			LOG(LOG_LEVEL_DEBUG, "valkey", "cannot ask for the role",
+			    LOG_STR("server", d->valkey->label), LOG_STR("error", error));
+			continue;
+		}
+		pthread_mutex_lock(&d->lock);
+		d->demoted = true;
+		pthread_mutex_unlock(&d->lock);
+		tell(d);
+	}
+}
+
+static void *
+dialer_run(void *arg)
+{
+	struct dialer *d = arg;
+	int64_t since;
+	int backoff = 0;
+
+	for (;;) {
+		dial(d, &backoff);
+		since = clock_ms();
+		watch(d);
+		if (clock_ms() - since >= STABLE_MS)
+			backoff = 0;
+		pthread_mutex_lock(&d->lock);
+		d->lost = d->demoted = false;
+		pthread_mutex_unlock(&d->lock);
+	}
+	return NULL;
+}
+
+struct dialer *
+dialer_start(const struct valkey *v, int wake_fd)
+{
+	pthread_condattr_t monotonic;
+	struct dialer *d;
+
+	d = calloc(1, sizeof(*d));
+	if (d == NULL)
+		return NULL;
+	d->valkey = v;
+	d->wake_fd = wake_fd;
+	pthread_mutex_init(&d->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&d->changed, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	if (thread_start(THREAD_LARGE, dialer_run, d) != 0) {
+		free(d);
+		return NULL;
+	}
+	return d;
+}
+
+enum dialer_state
+dialer_news(struct dialer *d, redisContext **connection, bool *demoted)
+{
+	enum dialer_state state;
+
+	pthread_mutex_lock(&d->lock);
+	state = d->state;
+	*connection = d->ready;
+	d->ready = NULL;
+	*demoted = d->demoted;
+	d->demoted = false;
+	pthread_mutex_unlock(&d->lock);
+	return state;
+}
+
+void
+dialer_lost(struct dialer *d)
+{
+	pthread_mutex_lock(&d->lock);
+	d->state = DIALER_TRYING;
+	d->lost = true;
+	pthread_cond_signal(&d->changed);
+	pthread_mutex_unlock(&d->lock);
+}

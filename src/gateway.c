@@ -1,0 +1,71 @@
+/*
+ * gateway: see gateway.h.
+ */
+#include "gateway.h"
+
+#include <time.h>
+
+#include "clock.h"
+#include "connection.h"
+#include "stream.h"
+
+void
+gateway_init(struct gateway *g, const struct settings *settings)
+{
+	pthread_condattr_t monotonic;
+
+	g->settings = settings;
+	pthread_mutex_init(&g->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&g->emptied, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	LIST_INIT(&g->connections);
+}
+
+void
+gateway_add(struct gateway *g, struct connection *c)
+{
+	pthread_mutex_lock(&g->lock);
+	LIST_INSERT_HEAD(&g->connections, c, link);
+	g->connection_count++;
+	pthread_mutex_unlock(&g->lock);
+}
+
+void
+gateway_remove(struct gateway *g, struct connection *c)
+{
+	pthread_mutex_lock(&g->lock);
+	LIST_REMOVE(c, link);
+	if (--g->connection_count == 0)
+		pthread_cond_signal(&g->emptied);
+	pthread_mutex_unlock(&g->lock);
+}
+
+void
+gateway_drain(struct gateway *g)
+{
+	struct connection *c;
+
+	g->draining = true;
+	pthread_mutex_lock(&g->lock);
+	LIST_FOREACH(c, &g->connections, link)
+		if (c->running)
+			pthread_kill(c->thread, STREAM_WAKE_SIGNAL);
+	pthread_mutex_unlock(&g->lock);
+}
+
+int
+gateway_wait(struct gateway *g, int64_t deadline)
+{
+	struct timespec until = { .tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000 };
+	int left;
+
+	pthread_mutex_lock(&g->lock);
+	while (g->connection_count > 0)
+		if (pthread_cond_timedwait(&g->emptied, &g->lock, &until) != 0)
+			break;
+	left = g->connection_count;
+	pthread_mutex_unlock(&g->lock);
+	return left;
+}

@@ -1,0 +1,47 @@
+/*
+ * gateway: what all connections share, and the list of them. Made by main() before the first connection.
+ */
+#ifndef TPI_GATEWAY_H
+#define TPI_GATEWAY_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <sys/queue.h>
+
+#include "access.h"
+#include "caps.h"
+#include "hub.h"
+#include "route.h"
+#include "settings.h"
+
+struct connection;
+
+struct gateway {
+	/* Set before the first connection. */
+	const struct settings *settings;
+	struct hub *hub;
+	struct access *access;
+	struct caps *caps[ROUTE_COUNT]; /* in the order of routes[] */
+
+	_Atomic bool draining;
+
+	pthread_mutex_t lock; /* the rest */
+	LIST_HEAD(, connection) connections;
+	int connection_count;
+	pthread_cond_t emptied;
+};
+
+/* Prepares the list; the caller sets the rest. */
+void gateway_init(struct gateway *g, const struct settings *settings);
+
+/* A connection that begins, and one that has ended. Thread-safe. */
+void gateway_add(struct gateway *g, struct connection *c);
+void gateway_remove(struct gateway *g, struct connection *c);
+
+/* From now on streams end and requests are told to come back later; wakes every connection. */
+void gateway_drain(struct gateway *g);
+
+/* Waits until no connection is left, up to deadline (clock_ms()). Returns how many are. */
+int gateway_wait(struct gateway *g, int64_t deadline);
+
+#endif

@@ -1,0 +1,456 @@
+/*
+ * hub: the thread that reads from Valkey and writes to the streams. See hub.h.
+ *
+ * Everything here belongs to the hub's thread, except the fields that name the lock, the atomic ones and the
+ * eventfd. The lock is held for a few instructions at a time, and no other is taken under it.
+ */
+#include "hub.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "channels.h"
+#include "clock.h"
+#include "dialer.h"
+#include "fanout.h"
+#include "frame.h"
+#include "log.h"
+#include "thread.h"
+#include "wakeup.h"
+
+#define TURN_MS    1000  /* longest sleep */
+#define PING_MS    5000  /* silence after which PING is sent */
+#define SILENCE_MS 12000 /* silence after which the connection is given up */
+#define READ_SIZE  (64 * 1024)
+
+STAILQ_HEAD(subscription_queue, subscription);
+
+struct hub {
+	const struct valkey *valkey;
+	struct dialer *dialer;
+	struct channels *channels;
+	struct fanout *fanout;
+	int wake_fd;
+	_Atomic bool away;
+	_Atomic int64_t alive_at;
+
+	pthread_mutex_t lock; /* these: */
+	struct subscription_queue joining, leaving;
+	bool stopping, stopped;
+	pthread_cond_t stop_done;
+
+	redisContext *link; /* NULL while Valkey is away */
+	bool unsent;        /* the link's output buffer may hold something */
+	bool pinged;        /* PING is unanswered */
+	int64_t heard_at;   /* clock_ms() of the last bytes from Valkey */
+	char *input;        /* READ_SIZE bytes */
+	struct log_limit dropped;
+};
+
+static void
+wake(struct hub *hub)
+{
+	uint64_t one = 1;
+
+	/* An eventfd takes this always; were it full, its reader would be awake already. */
+	if (write(hub->wake_fd, &one, sizeof(one)) == -1)
+		return;
+}
+
+/* Called by channels.c: a command for the link's output buffer. */
+static bool
+command(void *arg, bool subscribe, const char *name, size_t length)
+{
+	struct hub *hub = arg;
+	const char *argv[] = { subscribe ? "SUBSCRIBE" : "UNSUBSCRIBE", name };
+	size_t lengths[] = { strlen(argv[0]), length };
+
+	if (redisAppendCommandArgv(hub->link, 2, argv, lengths) != REDIS_OK)
+		return false;
+	hub->unsent = true;
+	return true;
+}
+
+static void
+link_down(struct hub *hub, const char *error)
+{
+	LOG(LOG_LEVEL_WARN, "valkey", "connection lost", LOG_STR("server", hub->valkey->label),
+	    LOG_STR("error", error));
+	redisFree(hub->link);
+	hub->link = NULL;
+	channels_down(hub->channels);
+	dialer_lost(hub->dialer);
+}
+
+static void
+link_up(struct hub *hub, redisContext *link)
+{
+	hub->link = link;
+	/* From here on its socket does not block: this thread does its own waiting. */
+	link->flags &= ~REDIS_BLOCK;
+	hub->pinged = false;
+	hub->heard_at = clock_ms();
+	LOG(LOG_LEVEL_INFO, "valkey", "connected", LOG_STR("server", hub->valkey->label),
+	    LOG_INT("channels", (int64_t)channels_count(hub->channels)));
+	channels_up(hub->channels);
+}
+
+static void
+dialer_read(struct hub *hub)
+{
+	redisContext *link;
+	enum dialer_state state;
+	bool demoted;
+
+	state = dialer_news(hub->dialer, &link, &demoted);
+	hub->away = state == DIALER_AWAY;
+	if (link != NULL)
+		link_up(hub, link);
+	else if (demoted && hub->link != NULL)
+		link_down(hub, "the server is no longer a primary");
+	if (state == DIALER_AWAY)
+		channels_away(hub->channels);
+}
+
+/* New members, and nothing else: also in the middle of a fan-out. */
+static void
+take_joins(void *arg)
+{
+	struct hub *hub = arg;
+	struct subscription_queue joining = STAILQ_HEAD_INITIALIZER(joining);
+	struct subscription *sub;
+
+	pthread_mutex_lock(&hub->lock);
+	STAILQ_CONCAT(&joining, &hub->joining);
+	pthread_mutex_unlock(&hub->lock);
+	while ((sub = STAILQ_FIRST(&joining)) != NULL) {
+		STAILQ_REMOVE_HEAD(&joining, join_link);
+		channels_join(hub->channels, sub);
+		if (hub->away && !sub->confirmed_once)
+			stream_mark(sub->stream, STREAM_REFUSED);
+	}
+}
+
+static void
+take_leaves(struct hub *hub)
+{
+	struct subscription_queue leaving = STAILQ_HEAD_INITIALIZER(leaving);
+	struct subscription *sub;
+
+	/* First those that want to leave, then the joins: whoever leaves has joined by then. */
+	pthread_mutex_lock(&hub->lock);
+	STAILQ_CONCAT(&leaving, &hub->leaving);
+	pthread_mutex_unlock(&hub->lock);
+	take_joins(hub);
+	while ((sub = STAILQ_FIRST(&leaving)) != NULL) {
+		STAILQ_REMOVE_HEAD(&leaving, leave_link);
+		channels_leave(hub->channels, sub);
+	}
+}
+
+static void
+drop(struct hub *hub, const redisReply *channel, const char *reason)
+{
+	uint32_t suppressed;
+
+	if (!log_allowed(&hub->dropped, 1000, &suppressed))
+		return;
+	LOG(LOG_LEVEL_WARN, "valkey", "payload dropped", LOG_STR("channel", channel->str),
+	    LOG_STR("reason", reason), LOG_INT("suppressed", suppressed));
+}
+
+static void
+message(struct hub *hub, const redisReply *name, const redisReply *payload)
+{
+	struct channel *channel;
+	const char *wrong;
+
+	/* Also what was on its way when the last member left. */
+	channel = channels_find(hub->channels, name->str, (size_t)name->len);
+	if (channel == NULL)
+		return;
+	wrong = wakeup_check(payload->str, (size_t)payload->len);
+	if (wrong != NULL)
+		drop(hub, name, wrong);
+	else
+		fanout_add(hub->fanout, channel, payload->str, (size_t)payload->len);
+}
+
+static bool
+is_text(const redisReply *r)
+{
+	return r->type == REDIS_REPLY_STRING || r->type == REDIS_REPLY_STATUS;
+}
+
+/* NULL, or why the link is of no more use. */
+static const char *
+reply(struct hub *hub, const redisReply *r)
+{
+	const redisReply *kind = r, *name;
+
+	if (r->type == REDIS_REPLY_ERROR) {
+		if (channels_answer(hub->channels, NULL, 0, true)) {
+			LOG(LOG_LEVEL_WARN, "valkey", "channel refused", LOG_STR("error", r->str));
+			return NULL;
+		}
+		return "an error that answers nothing";
+	}
+	if (r->type == REDIS_REPLY_ARRAY && r->elements >= 2)
+		kind = r->element[0];
+	if (!is_text(kind))
+		return "a reply that is not of pub/sub";
+	if (strcasecmp(kind->str, "pong") == 0) {
+		hub->pinged = false;
+		return NULL;
+	}
+	if (r->type != REDIS_REPLY_ARRAY || r->elements != 3)
+		return "a reply that is not of pub/sub";
+	name = r->element[1];
+	if (strcmp(kind->str, "message") == 0) {
+		if (!is_text(name) || !is_text(r->element[2]))
+			return "a malformed message";
+		message(hub, name, r->element[2]);
+		return NULL;
+	}
+	if (strcmp(kind->str, "subscribe") != 0 && strcmp(kind->str, "unsubscribe") != 0)
+		return "a reply that is not of pub/sub";
+	if (!is_text(name) ||
+	    !channels_answer(hub->channels, name->str, (size_t)name->len, false))
+		return "an answer to no command";
+	return NULL;
+}
+
+/* Reads once, and fans out all that came in whole. NULL, or why the link is of no more use. */
+static const char *
+link_read(struct hub *hub)
+{
+	const char *error = NULL;
+	void *r;
+	ssize_t n;
+
+	n = recv(hub->link->fd, hub->input, READ_SIZE, MSG_DONTWAIT);
+	if (n == 0)
+		return "closed by the server";
+	if (n == -1)
+		return errno == EAGAIN || errno == EINTR ? NULL : strerror(errno);
+	hub->heard_at = clock_ms();
+	if (redisReaderFeed(hub->link->reader, hub->input, (size_t)n) != REDIS_OK)
+		return hub->link->reader->errstr;
+	while (error == NULL) {
+		if (redisReaderGetReply(hub->link->reader, &r) != REDIS_OK) {
+			error = hub->link->reader->errstr;
+			break;
+		}
+		if (r == NULL)
+			break;
+		error = reply(hub, r);
+		freeReplyObject(r);
+	}
+	fanout_flush(hub->fanout);
+	return error;
+}
+
+/* Sends what waits in the output buffer. NULL, or why the link is of no more use. */
+static const char *
+link_write(struct hub *hub)
+{
+	int done = 0;
+
+	if (redisBufferWrite(hub->link, &done) != REDIS_OK)
+		return hub->link->errstr;
+	hub->unsent = !done;
+	return NULL;
+}
+
+static const char *
+link_ping(struct hub *hub)
+{
+	int64_t silence = clock_ms() - hub->heard_at;
+
+	if (silence >= SILENCE_MS)
+		return "silent for 12 s";
+	if (silence >= PING_MS && !hub->pinged) {
+		if (redisAppendCommand(hub->link, "PING") != REDIS_OK)
+			return "out of memory";
+		hub->pinged = hub->unsent = true;
+	}
+	return NULL;
+}
+
+/* Waits for something to do, and does it. */
+static void
+turn(struct hub *hub)
+{
+	struct pollfd p[2] = { { .fd = hub->wake_fd, .events = POLLIN },
+		{ .fd = hub->link != NULL ? hub->link->fd : -1, .events = POLLIN } };
+	const char *error = NULL;
+	uint64_t ignored;
+
+	if (hub->unsent)
+		p[1].events |= POLLOUT;
+	poll(p, 2, TURN_MS);
+	hub->alive_at = clock_ms();
+	if (p[0].revents != 0 && read(hub->wake_fd, &ignored, sizeof(ignored)) == -1 &&
+	    errno != EAGAIN)
+		LOG(LOG_LEVEL_ERROR, "valkey", "eventfd", LOG_STR("error", strerror(errno)));
+	if (hub->link != NULL && (p[1].revents & ~POLLOUT) != 0)
+		error = link_read(hub);
+	take_leaves(hub);
+	if (hub->link != NULL && error == NULL)
+		error = link_ping(hub);
+	if (hub->link != NULL && error == NULL && hub->unsent)
+		error = link_write(hub);
+	if (error != NULL)
+		link_down(hub, error);
+	if (p[0].revents != 0)
+		dialer_read(hub);
+}
+
+static void
+say_goodbye(struct hub *hub)
+{
+	if (hub->link == NULL)
+		return;
+	if (redisAppendCommand(hub->link, "UNSUBSCRIBE") == REDIS_OK)
+		link_write(hub);
+	redisFree(hub->link);
+	hub->link = NULL;
+}
+
+static void *
+hub_run(void *arg)
+{
+	struct hub *hub = arg;
+	bool stopping = false;
+
+	while (!stopping) {
+		turn(hub);
+		pthread_mutex_lock(&hub->lock);
+		stopping = hub->stopping;
+		pthread_mutex_unlock(&hub->lock);
+	}
+	say_goodbye(hub);
+	pthread_mutex_lock(&hub->lock);
+	hub->stopped = true;
+	pthread_cond_signal(&hub->stop_done);
+	pthread_mutex_unlock(&hub->lock);
+	return NULL;
+}
+
+static bool
+hub_init(struct hub *hub, const struct settings *s)
+{
+	pthread_condattr_t monotonic;
+
+	pthread_mutex_init(&hub->lock, NULL);
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(&hub->stop_done, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+	STAILQ_INIT(&hub->joining);
+	STAILQ_INIT(&hub->leaving);
+	hub->alive_at = clock_ms();
+	hub->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	hub->input = malloc(READ_SIZE);
+	hub->channels = channels_new(command, hub);
+	/* A record that is partly sent must fit into a backlog. */
+	hub->fanout = fanout_new((size_t)s->backlog_bytes - FCGI_HEADER_LEN, take_joins, hub);
+	return hub->wake_fd != -1 && hub->input != NULL && hub->channels != NULL &&
+	    hub->fanout != NULL;
+}
+
+struct hub *
+hub_start(const struct settings *s, const struct valkey *v)
+{
+	struct hub *hub;
+
+	hub = calloc(1, sizeof(*hub));
+	if (hub == NULL)
+		return NULL;
+	hub->valkey = v;
+	/* The process ends when this fails: nothing is undone. */
+	if (!hub_init(hub, s))
+		return NULL;
+	hub->dialer = dialer_start(v, hub->wake_fd);
+	if (hub->dialer == NULL || thread_start(THREAD_LARGE, hub_run, hub) != 0)
+		return NULL;
+	return hub;
+}
+
+bool
+hub_away(struct hub *hub)
+{
+	return hub->away;
+}
+
+int64_t
+hub_alive_at(struct hub *hub)
+{
+	return hub->alive_at;
+}
+
+struct subscription *
+hub_join(struct hub *hub, struct stream *stream, char *names, int count)
+{
+	struct subscription *sub;
+	bool first;
+
+	sub = calloc(1, sizeof(*sub) + (size_t)count * sizeof(sub->members[0]));
+	if (sub == NULL) {
+		free(names);
+		return NULL;
+	}
+	sub->hub = hub;
+	sub->stream = stream_hold(stream);
+	sub->names = names;
+	sub->count = count;
+	pthread_mutex_lock(&hub->lock);
+	first = STAILQ_EMPTY(&hub->joining);
+	STAILQ_INSERT_TAIL(&hub->joining, sub, join_link);
+	pthread_mutex_unlock(&hub->lock);
+	if (first)
+		wake(hub);
+	return sub;
+}
+
+void
+hub_leave(struct subscription *sub)
+{
+	struct hub *hub = sub->hub;
+	bool first;
+
+	pthread_mutex_lock(&hub->lock);
+	first = STAILQ_EMPTY(&hub->leaving);
+	STAILQ_INSERT_TAIL(&hub->leaving, sub, leave_link);
+	pthread_mutex_unlock(&hub->lock);
+	if (first)
+		wake(hub);
+}
+
+void
+hub_stop(struct hub *hub, int timeout_ms)
+{
+	struct timespec until;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_sec += timeout_ms / 1000;
+	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_sec++;
+		until.tv_nsec -= 1000000000;
+	}
+	pthread_mutex_lock(&hub->lock);
+	hub->stopping = true;
+	wake(hub);
+	while (!hub->stopped)
+		if (pthread_cond_timedwait(&hub->stop_done, &hub->lock, &until) != 0)
+			break;
+	pthread_mutex_unlock(&hub->lock);
+}

@@ -1,0 +1,249 @@
+/*
+ * listener: see listener.h.
+ */
+#include "listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define LISTEN_FDS_START 3 /* sd_listen_fds(3) */
+
+void
+address_free(struct address *a)
+{
+	free(a->path);
+	free(a->host);
+	free(a->port);
+	memset(a, 0, sizeof(*a));
+}
+
+static bool
+is_port(const char *text)
+{
+	size_t digits = strspn(text, "0123456789");
+
+	return digits >= 1 && digits <= 5 && text[digits] == '\0' && atoi(text) >= 1 &&
+	    atoi(text) <= 65535;
+}
+
+int
+address_parse(struct address *a, const char *text)
+{
+	const char *host = text, *colon = strrchr(text, ':');
+	size_t length;
+
+	memset(a, 0, sizeof(*a));
+	if (strncmp(text, "unix:", 5) == 0)
+		text += 5;
+	if (text[0] == '/') {
+		a->path = strdup(text);
+		return a->path != NULL ? 0 : -1;
+	}
+	if (text != host || colon == NULL || colon == host || !is_port(colon + 1))
+		return -1;
+	length = (size_t)(colon - host);
+	if (host[0] == '[') {
+		if (length < 3 || host[length - 1] != ']')
+			return -1;
+		host++;
+		length -= 2;
+	} else if (memchr(host, ':', length) != NULL)
+		return -1;
+	a->host = strndup(host, length);
+	a->port = strdup(colon + 1);
+	if (a->host == NULL || a->port == NULL) {
+		address_free(a);
+		return -1;
+	}
+	return 0;
+}
+
+static int __attribute__((format(printf, 3, 4)))
+fail(char *error, size_t error_size, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(error, error_size, format, ap);
+	va_end(ap);
+	return -1;
+}
+
+static bool
+is_listening(int fd)
+{
+	int on = 0;
+	socklen_t size = sizeof(on);
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &size) == 0 && on != 0;
+}
+
+int
+listener_inherit(struct listener *l, char *error, size_t error_size)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+
+	memset(l, 0, sizeof(*l));
+	l->fd = -1;
+	l->inherited = true;
+	if (pid != NULL && count != NULL && atol(pid) == (long)getpid()) {
+		if (strcmp(count, "1") != 0)
+			return fail(error, error_size,
+			    "LISTEN_FDS=%s: must be 1, one listening socket", count);
+		l->fd = LISTEN_FDS_START;
+		if (!is_listening(l->fd))
+			return fail(error, error_size,
+			    "LISTEN_FDS=1: descriptor 3 must be a listening stream socket");
+	} else if (is_listening(STDIN_FILENO))
+		l->fd = STDIN_FILENO;
+	/* Not for whatever we might start. */
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
+	if (l->fd == -1)
+		return 0;
+	if (fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) | O_NONBLOCK) == -1 ||
+	    fcntl(l->fd, F_SETFD, FD_CLOEXEC) == -1)
+		return fail(error, error_size, "inherited socket: %s", strerror(errno));
+	return 1;
+}
+
+/* Whether somebody accepts connections at this path: then it is not ours to replace. */
+static bool
+is_live(const struct sockaddr_un *address)
+{
+	int fd, saved;
+
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd == -1)
+		return true;
+	saved = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ? 0 : errno;
+	close(fd);
+	/* EAGAIN: its queue is full. */
+	return saved == 0 || saved == EAGAIN;
+}
+
+static int
+open_unix(struct listener *l, const struct address *a, const char *text,
+    const struct listener_options *options, char *error, size_t error_size)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct stat st;
+	mode_t mask;
+	int bound;
+
+	if (strlen(a->path) >= sizeof(address.sun_path))
+		return fail(error, error_size, "%s: a socket's path has at most %zu bytes", text,
+		    sizeof(address.sun_path) - 1);
+	memcpy(address.sun_path, a->path, strlen(a->path) + 1);
+	if (lstat(a->path, &st) == 0) {
+		if (!S_ISSOCK(st.st_mode))
+			return fail(error, error_size,
+			    "%s: exists and is not a socket: remove it or choose another path", text);
+		if (is_live(&address))
+			return fail(error, error_size,
+			    "%s: in use: another process listens there", text);
+		if (unlink(a->path) == -1)
+			return fail(error, error_size, "%s: cannot replace the stale socket: %s",
+			    text, strerror(errno));
+	}
+	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (l->fd == -1)
+		return fail(error, error_size, "%s: %s", text, strerror(errno));
+	/* Nobody connects before owner and mode are right. */
+	mask = umask(0177);
+	bound = bind(l->fd, (const struct sockaddr *)&address, sizeof(address));
+	umask(mask);
+	if (bound == -1) {
+		fail(error, error_size,
+		    errno == ENOENT ? "%s: %s: the directory must exist" : "%s: %s", text,
+		    strerror(errno));
+		return -1;
+	}
+	l->path = strdup(a->path);
+	if (l->path == NULL || lstat(a->path, &st) == -1)
+		return fail(error, error_size, "%s: %s", text, strerror(errno));
+	l->device = st.st_dev;
+	l->inode = st.st_ino;
+	if (options->group != (gid_t)-1 && chown(a->path, (uid_t)-1, options->group) == -1)
+		return fail(error, error_size, "%s: cannot set the group: %s", text,
+		    strerror(errno));
+	if (chmod(a->path, options->mode) == -1)
+		return fail(error, error_size, "%s: cannot set the mode: %s", text,
+		    strerror(errno));
+	return 0;
+}
+
+static int
+open_tcp(struct listener *l, const struct address *a, const char *text, char *error,
+    size_t error_size)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
+		.ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+	struct addrinfo *found, *ai;
+	int result, on = 1, saved = 0;
+
+	result = getaddrinfo(a->host, a->port, &hints, &found);
+	if (result != 0)
+		return fail(error, error_size, "%s: %s", text, gai_strerror(result));
+	for (ai = found; ai != NULL; ai = ai->ai_next) {
+		l->fd = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (l->fd == -1) {
+			saved = errno;
+			continue;
+		}
+		setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+		if (bind(l->fd, ai->ai_addr, ai->ai_addrlen) == 0)
+			break;
+		saved = errno;
+		close(l->fd);
+		l->fd = -1;
+	}
+	freeaddrinfo(found);
+	if (l->fd == -1)
+		return fail(error, error_size, "%s: %s", text, strerror(saved));
+	return 0;
+}
+
+int
+listener_open(struct listener *l, const struct address *a, const char *text,
+    const struct listener_options *options, char *error, size_t error_size)
+{
+	int result;
+
+	memset(l, 0, sizeof(*l));
+	l->fd = -1;
+	if (a->path != NULL)
+		result = open_unix(l, a, text, options, error, error_size);
+	else
+		result = open_tcp(l, a, text, error, error_size);
+	if (result == 0 && listen(l->fd, options->backlog) == -1)
+		result = fail(error, error_size, "%s: %s", text, strerror(errno));
+	if (result == -1)
+		listener_close(l);
+	return result;
+}
+
+void
+listener_close(struct listener *l)
+{
+	struct stat st;
+
+	if (l->path != NULL && lstat(l->path, &st) == 0 && st.st_dev == l->device &&
+	    st.st_ino == l->inode)
+		unlink(l->path);
+	free(l->path);
+	l->path = NULL;
+	if (l->fd != -1)
+		close(l->fd);
+	l->fd = -1;
+}

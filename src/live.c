@@ -1,0 +1,191 @@
+/*
+ * live: what the thread of an open stream does: it waits for silence (the heartbeat), for the peer's
+ * close, and for whatever others have left for it to do.
+ *
+ * Events do not pass through here: the hub's thread sends them. Everything timed is a deadline; the
+ * thread sleeps until the first of them.
+ */
+#include <stdlib.h>
+
+#include "clock.h"
+#include "connection.h"
+#include "log.h"
+
+#define NEVER       INT64_MAX
+#define CAP_PING_MS 300 /* between the two pings to a user's other streams */
+
+struct live {
+	struct connection *c;
+	const struct settings *settings;
+	/* Deadlines, of clock_ms(). */
+	int64_t end_at;      /* the stream is too old */
+	int64_t sync_at;     /* Valkey was lost and is back */
+	int64_t cap_ping_at; /* the second ping to the user's other streams */
+	int64_t cap_evict_at;
+	int64_t stall_look_at;
+	/* How long the reader has taken nothing, as of the last look. */
+	int64_t stalled_ms;
+	int64_t looked_at;
+	int looked_queued;
+	uint64_t looked_sent;
+	bool looked_pending;
+};
+
+static void
+log_stream(const struct live *l, enum log_level level, const char *message)
+{
+	LOG(level, l->c->route->tag, message, LOG_STR("tenantId", l->settings->tenant),
+	    LOG_STR("userId", l->c->user));
+}
+
+static void
+log_slow(const struct live *l, const char *message)
+{
+	static struct log_limit limit;
+	uint32_t suppressed;
+
+	if (log_allowed(&limit, 1000, &suppressed))
+		LOG(LOG_LEVEL_WARN, l->c->route->tag, message,
+		    LOG_STR("tenantId", l->settings->tenant), LOG_STR("userId", l->c->user),
+		    LOG_INT("suppressed", suppressed));
+}
+
+static void
+handle_marks(struct live *l, unsigned marks, int64_t now)
+{
+	if (marks & STREAM_EVICTED)
+		log_stream(l, LOG_LEVEL_INFO, "evicted");
+	if (marks & STREAM_SLOW)
+		log_slow(l, "slow reader, events dropped");
+	if (marks & STREAM_CONFIRMED)
+		l->sync_at = now + clock_jitter(0, (uint32_t)l->settings->sync_spread_ms);
+	if (marks & STREAM_REFUSED) {
+		/* It comes back by itself, and is then told later or served. */
+		log_stream(l, LOG_LEVEL_WARN, "subscription lost");
+		stream_finish(l->c->stream, "");
+	}
+	if (marks & STREAM_FLUSH && l->stall_look_at == NEVER)
+		l->stall_look_at = now;
+}
+
+static void
+handle_time(struct live *l, int64_t now)
+{
+	struct connection *c = l->c;
+
+	if (now >= l->end_at)
+		stream_finish(c->stream, "");
+	if (now >= l->sync_at) {
+		l->sync_at = NEVER;
+		stream_send_text(c->stream, STREAM_SYNC);
+	}
+	if (now >= l->cap_ping_at) {
+		l->cap_ping_at = NEVER;
+		caps_ping(c->caps, &c->place);
+	}
+	if (now >= l->cap_evict_at) {
+		l->cap_evict_at = NEVER;
+		caps_evict(c->caps, &c->place);
+	}
+}
+
+/*
+ * How long the reader has taken nothing: judged by what the kernel still holds for it, because a Unix socket
+ * polls writable only when much of it is free. Returns false when it is too long.
+ */
+static bool
+look_for_stall(struct live *l, const struct stream_view *view, int64_t now)
+{
+	int queued = stream_queued(l->c->stream);
+
+	if (queued == 0 && !view->pending) {
+		l->stalled_ms = 0;
+		l->looked_at = 0;
+		l->stall_look_at = NEVER;
+		return true;
+	}
+	if (l->looked_at != 0) {
+		if (view->sent == l->looked_sent && queued >= l->looked_queued)
+			l->stalled_ms += now - l->looked_at;
+		else if (view->sent == l->looked_sent || l->looked_pending)
+			l->stalled_ms = 0;
+		/* Else more was sent into a queue that was not full: no telling. */
+	}
+	l->looked_at = now;
+	l->looked_queued = queued;
+	l->looked_sent = view->sent;
+	l->looked_pending = view->pending;
+	l->stall_look_at = now + l->settings->stall_ms / 4;
+	return l->stalled_ms < l->settings->stall_ms;
+}
+
+static int64_t
+earliest(const struct live *l, int64_t heartbeat_at)
+{
+	const int64_t deadlines[] = { l->end_at, l->sync_at, l->cap_ping_at, l->cap_evict_at,
+		l->stall_look_at, heartbeat_at };
+	int64_t first = NEVER;
+	size_t i;
+
+	for (i = 0; i < sizeof(deadlines) / sizeof(deadlines[0]); i++)
+		if (deadlines[i] < first)
+			first = deadlines[i];
+	return first;
+}
+
+/* One look at everything; *wait_until gets the time of the next. False: the stream has ended. */
+static bool
+turn(struct live *l, int64_t *wait_until)
+{
+	struct connection *c = l->c;
+	struct stream_view view;
+	int64_t now = clock_ms(), heartbeat_at = NEVER;
+
+	stream_look(c->stream, &view);
+	handle_marks(l, view.marks, now);
+	if (c->peer.gone || view.broken || view.finished)
+		return false;
+	if (c->gateway->draining) {
+		stream_finish(c->stream, "event: shutdown\ndata: {}\n\n");
+		return false;
+	}
+	handle_time(l, now);
+	if (!view.pending) {
+		heartbeat_at = view.last_sent + l->settings->heartbeat_ms;
+		if (now >= heartbeat_at) {
+			stream_send_text(c->stream, STREAM_PING);
+			heartbeat_at = now + l->settings->heartbeat_ms;
+			if (l->stall_look_at == NEVER)
+				l->stall_look_at = now;
+		}
+	}
+	if (now >= l->stall_look_at) {
+		stream_look(c->stream, &view);
+		if (!look_for_stall(l, &view, now)) {
+			log_slow(l, "stalled reader closed");
+			return false;
+		}
+	}
+	*wait_until = earliest(l, heartbeat_at);
+	return true;
+}
+
+void
+live_run(struct connection *c, bool over)
+{
+	const struct settings *s = c->gateway->settings;
+	int64_t now = clock_ms(), wait_until;
+	struct live l = { .c = c, .settings = s, .end_at = NEVER, .sync_at = NEVER,
+		.cap_ping_at = NEVER, .cap_evict_at = NEVER, .stall_look_at = now };
+
+	if (s->max_age_seconds > 0)
+		l.end_at = now + clock_jitter((uint32_t)s->max_age_seconds * 800,
+		    (uint32_t)s->max_age_seconds * 1200);
+	if (over) {
+		caps_ping(c->caps, &c->place);
+		l.cap_ping_at = now + CAP_PING_MS;
+		l.cap_evict_at = now + 2 * CAP_PING_MS;
+	}
+	while (turn(&l, &wait_until))
+		peer_wait(&c->peer, wait_until);
+}

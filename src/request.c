@@ -1,0 +1,171 @@
+/*
+ * request: libfcgi decodes the parameters and writes the complete answers. See request.h.
+ *
+ * The fields of FCGX_Request that are set here are public but documented as internal;
+ * tests/unit/check_request.c fails when a version of the library changes what they do.
+ */
+#include "request.h"
+
+#include <errno.h>
+#include <fcgiapp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "frame.h"
+
+void
+request_library_init(void)
+{
+	FCGX_Init();
+}
+
+/* A file in memory with BEGIN_REQUEST and the PARAMS in records of the largest size. -1 and errno. */
+static int
+canonical_head(const struct head *head)
+{
+	uint8_t record[FCGI_HEADER_LEN + sizeof(FCGI_BeginRequestBody)] = { 0 };
+	size_t at = 0, n;
+	int fd;
+
+	fd = memfd_create("fcgi-head", MFD_CLOEXEC);
+	if (fd == -1)
+		return -1;
+	frame_record(record, FCGI_BEGIN_REQUEST, head->id, sizeof(FCGI_BeginRequestBody));
+	record[FCGI_HEADER_LEN + 1] = FCGI_RESPONDER;
+	if (write(fd, record, sizeof(record)) != (ssize_t)sizeof(record))
+		goto fail;
+	do {
+		n = head->params_length - at;
+		if (n > FRAME_RECORD_MAX)
+			n = FRAME_RECORD_MAX;
+		frame_record(record, FCGI_PARAMS, head->id, n);
+		if (write(fd, record, FCGI_HEADER_LEN) != FCGI_HEADER_LEN ||
+		    (n > 0 && write(fd, head->params + at, n) != (ssize_t)n))
+			goto fail;
+		at += n;
+	} while (n > 0);
+	if (lseek(fd, 0, SEEK_SET) == -1)
+		goto fail;
+	return fd;
+fail:
+	close(fd);
+	errno = ENOMEM;
+	return -1;
+}
+
+static void
+fcgi_free(FCGX_Request *f)
+{
+	FCGX_Free(f, 0);
+	free(f);
+}
+
+int
+request_parse(struct request *r, const struct head *head)
+{
+	FCGX_Request *f;
+	const char *script, *info, *value;
+	char *const *params;
+	int fd, error = ENOMEM;
+
+	memset(r, 0, sizeof(*r));
+	fd = canonical_head(head);
+	if (fd == -1)
+		return errno;
+	f = malloc(sizeof(*f));
+	if (f == NULL)
+		goto out;
+	/*
+	 * -1: a head that does not please the library is an error, not a reason to accept another.
+	 * keepConnection: the library does not close what it has not opened.
+	 */
+	FCGX_InitRequest(f, -1, 0);
+	f->ipcFd = fd;
+	f->keepConnection = 1;
+	f->detached = 1;
+	if (FCGX_Accept_r(f) != 0) {
+		/* It has closed ipcFd. */
+		free(f);
+		return ENOMEM;
+	}
+	f->ipcFd = -1;
+
+	params = f->envp;
+	script = params_get(params, "SCRIPT_NAME", NULL);
+	info = params_get(params, "PATH_INFO", NULL);
+	if (asprintf(&r->path, "%s%s", script != NULL ? script : "", info != NULL ? info : "") == -1) {
+		r->path = NULL;
+		fcgi_free(f);
+		goto out;
+	}
+	r->id = head->id;
+	r->fcgi = f;
+	value = params_get(params, "REQUEST_METHOD", NULL);
+	r->method = value != NULL ? value : "";
+	value = params_get(params, "QUERY_STRING", NULL);
+	r->query = value != NULL ? value : "";
+	value = params_get(params, "HTTP_LAST_EVENT_ID", NULL);
+	r->last_event_id = value != NULL ? value : "";
+	error = 0;
+out:
+	close(fd);
+	return error;
+}
+
+char *const *
+request_params(const struct request *r)
+{
+	return r->fcgi->envp;
+}
+
+const char *
+params_get(char *const *params, const char *name, bool *conflict)
+{
+	const char *first = NULL, *value;
+	size_t length = strlen(name);
+
+	for (; *params != NULL; params++) {
+		if (strncmp(*params, name, length) != 0 || (*params)[length] != '=')
+			continue;
+		value = *params + length + 1;
+		if (first == NULL)
+			first = value;
+		else if (conflict != NULL && strcmp(first, value) != 0)
+			*conflict = true;
+	}
+	return first;
+}
+
+void
+request_answer(struct request *r, int fd, const struct answer *answer)
+{
+	FCGX_Request *f = r->fcgi;
+
+	f->ipcFd = fd;
+	FCGX_FPrintF(f->out, "Status: %d %s\r\nCache-Control: no-store\r\n%s", answer->status,
+	    answer->reason, answer->headers);
+	if (answer->error != NULL)
+		FCGX_FPrintF(f->out, "Content-Type: application/json\r\n\r\n{\"error\":\"%s\"}",
+		    answer->error);
+	else
+		FCGX_PutS("\r\n", f->out);
+	/* Not FCGX_Finish_r(): after a failed write it would close fd, which is not ours to close. */
+	FCGX_FClose(f->err);
+	FCGX_FClose(f->out);
+	f->ipcFd = -1;
+}
+
+void
+request_free(struct request *r)
+{
+	if (r->fcgi != NULL)
+		fcgi_free(r->fcgi);
+	r->fcgi = NULL;
+	free(r->path);
+	r->path = NULL;
+	free(r->projects);
+	r->projects = NULL;
+}

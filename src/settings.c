@@ -1,0 +1,397 @@
+/*
+ * settings: the table of everything that can be set, and what walks it: reading the environment,
+ * printing it back, describing it.
+ *
+ * All fields of a loaded struct come from the table, the default through the same parser as a value
+ * from the environment. What is printed is one line of printable ASCII for each setting, and never
+ * holds a password.
+ */
+#include "settings.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "channel.h"
+
+#define SHOWN_MAX 100   /* characters of a value in an error */
+#define MASKED_MAX 4096 /* of a URL that is printed */
+#define RANGE_MAX 256
+
+#define FILE_PREFIX "file:"
+
+#define OF(field) offsetof(struct settings, field)
+#define STREAMD SETTINGS_STREAMD
+#define BOTH (SETTINGS_STREAMD | SETTINGS_PUBLISH)
+
+static int check_id(const char *);
+static int check_access(const char *);
+
+static const char *const identity_choices[] = {
+	[IDENTITY_WEB_SERVER] = "web-server",
+	NULL,
+};
+
+static const char *const log_level_choices[] = {
+	[LOG_LEVEL_ERROR] = "error",
+	[LOG_LEVEL_WARN] = "warn",
+	[LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_DEBUG] = "debug",
+	NULL,
+};
+
+#define STRING(n, field, default_, allowed_, ...)                                                 \
+	.name = n, .type = SETTING_STRING, .offset = OF(field), .standard = default_,             \
+	.allowed = allowed_, __VA_ARGS__
+#define NUMBER(n, field, default_, low, high, ...)                                                \
+	.name = n, .type = SETTING_NUMBER, .offset = OF(field), .standard = default_,             \
+	.minimum = low, .maximum = high, .users = STREAMD, __VA_ARGS__
+#define CHOICE(n, field, default_, choices_, ...)                                                 \
+	.name = n, .type = SETTING_CHOICE, .offset = OF(field), .standard = default_,             \
+	.choices = choices_, .users = STREAMD, __VA_ARGS__
+
+static const struct setting table[] = {
+	{ STRING("INSTANCE_TENANT_ID", tenant, "default", CHANNEL_ID_ALLOWED,
+	    .check = check_id, .users = BOTH,
+	    .help = "the tenant whose wake-ups are carried") },
+	{ STRING("TPI_LISTEN", listen, "", "/path, unix:/path, host:port or [v6]:port",
+	    .users = STREAMD,
+	    .help = "where to listen, as --listen") },
+	{ STRING("VALKEY_URL", valkey_url, "valkey://127.0.0.1:6379",
+	    "a valkey://, redis:// or unix:// URL", .users = BOTH, .is_url = 1,
+	    .help = "the Valkey (or Redis) server") },
+	{ STRING("VALKEY_PASSWORD_FILE", valkey_password_file, "", "the path of a file",
+	    .users = BOTH,
+	    .help = "a file that holds Valkey's password") },
+	{ NUMBER("SSE_PER_TENANT_CAP", tenant_cap, "1000", 1, 1000000,
+	    .help = "notification streams of the tenant in this process") },
+	{ NUMBER("SSE_PER_USER_CAP", user_cap, "4", 1, 10000,
+	    .help = "notification streams of one user") },
+	{ NUMBER("SSE_ISSUES_PER_TENANT_CAP", issues_tenant_cap, "1000", 1, 1000000,
+	    .help = "issue streams of the tenant in this process") },
+	{ NUMBER("SSE_ISSUES_PER_USER_CAP", issues_user_cap, "8", 1, 10000,
+	    .help = "issue streams of one user") },
+	{ NUMBER("SSE_HEARTBEAT_MS", heartbeat_ms, "25000", 100, 3600000,
+	    .help = "silence after which a stream gets a ping") },
+	{ NUMBER("SSE_METRICS_MS", metrics_ms, "30000", 100, 3600000,
+	    .help = "time between two metric lines") },
+	{ NUMBER("SSE_BACKLOG_BYTES", backlog_bytes, "65536", 16384, 16777216,
+	    .help = "what is kept for a slow reader") },
+	{ NUMBER("SSE_STALL_MS", stall_ms, "60000", 1000, 3600000,
+	    .help = "time after which a reader that takes nothing is closed") },
+	{ NUMBER("SSE_SYNC_SPREAD_MS", sync_spread_ms, "2000", 0, 60000,
+	    .help = "time over which syncs are spread when Valkey is back") },
+	{ NUMBER("SSE_MAX_AGE_SECONDS", max_age_seconds, "0", 10, 604800, .zero_is_off = 1,
+	    .help = "age at which a stream is ended") },
+	{ NUMBER("TPI_REQUEST_TIMEOUT_MS", request_timeout_ms, "10000", 100, 60000,
+	    .help = "time for a complete request to arrive") },
+	{ NUMBER("TPI_DRAIN_SECONDS", drain_seconds, "5", 1, 300,
+	    .help = "time for an orderly end") },
+	{ CHOICE("TPI_IDENTITY", identity, "web-server", identity_choices,
+	    .help = "who says which user this is") },
+	{ STRING("TPI_PROJECT_ACCESS", project_access, "deny", "deny | allow | file:PATH",
+	    .check = check_access, .users = STREAMD,
+	    .help = "who may read the issues of which project") },
+	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues", CHANNEL_ID_ALLOWED,
+	    .check = check_id, .users = BOTH,
+	    .help = "what the names of issue channels begin with") },
+	{ CHOICE("TPI_LOG_LEVEL", log_level, "info", log_level_choices,
+	    .help = "the least important lines that are logged") },
+};
+#define TABLE_COUNT (sizeof(table) / sizeof(table[0]))
+
+static int
+check_id(const char *value)
+{
+	return channel_id_valid(value, strlen(value)) ? 0 : -1;
+}
+
+static const char *
+access_path(const char *value)
+{
+	if (strncmp(value, FILE_PREFIX, strlen(FILE_PREFIX)) != 0)
+		return NULL;
+	return value + strlen(FILE_PREFIX);
+}
+
+static int
+check_access(const char *value)
+{
+	const char *path = access_path(value);
+
+	if (path != NULL)
+		return path[0] != '\0' ? 0 : -1;
+	return strcmp(value, "deny") == 0 || strcmp(value, "allow") == 0 ? 0 : -1;
+}
+
+/* Needs a project_access that check_access() has accepted. */
+static void
+derive_access(struct settings *s)
+{
+	s->access_file = access_path(s->project_access);
+	if (s->access_file != NULL)
+		s->access = ACCESS_FILE;
+	else if (strcmp(s->project_access, "allow") == 0)
+		s->access = ACCESS_ALLOW;
+	else
+		s->access = ACCESS_DENY;
+}
+
+static char **
+string_field(struct settings *s, const struct setting *setting)
+{
+	return (char **)((char *)s + setting->offset);
+}
+
+static int *
+int_field(struct settings *s, const struct setting *setting)
+{
+	return (int *)((char *)s + setting->offset);
+}
+
+const struct setting *
+settings_table(size_t *count)
+{
+	*count = TABLE_COUNT;
+	return table;
+}
+
+static void
+describe_choices(const char *const *choices, char *out, size_t size)
+{
+	size_t used = 0;
+
+	for (size_t i = 0; choices[i] != NULL && used < size; i++)
+		used += (size_t)snprintf(out + used, size - used, "%s%s", i > 0 ? " | " : "",
+		    choices[i]);
+}
+
+void
+settings_describe_range(const struct setting *setting, char *out, size_t size)
+{
+	switch (setting->type) {
+	case SETTING_NUMBER:
+		snprintf(out, size, "%s%d to %d", setting->zero_is_off ? "0 (off) or " : "",
+		    setting->minimum, setting->maximum);
+		break;
+	case SETTING_STRING:
+		snprintf(out, size, "%s", setting->allowed);
+		break;
+	case SETTING_CHOICE:
+		describe_choices(setting->choices, out, size);
+		break;
+	}
+}
+
+/* Digits alone: strtol() would take spaces and signs, too. */
+static int
+parse_number(const struct setting *setting, const char *value, int *number)
+{
+	long n;
+
+	if (strspn(value, "0123456789") != strlen(value))
+		return -1;
+	n = strtol(value, NULL, 10); /* LONG_MAX where it is larger: out of every range */
+	if ((n < setting->minimum || n > setting->maximum) && !(n == 0 && setting->zero_is_off))
+		return -1;
+	*number = (int)n;
+	return 0;
+}
+
+static int
+parse_choice(const struct setting *setting, const char *value, int *number)
+{
+	for (int i = 0; setting->choices[i] != NULL; i++) {
+		if (strcmp(value, setting->choices[i]) == 0) {
+			*number = i;
+			return 0;
+		}
+	}
+	return -1;
+}
+
+/* Returns 0 or an errno: EINVAL where the value will not do, ENOMEM. */
+static int
+parse(struct settings *s, const struct setting *setting, const char *value)
+{
+	char **string;
+
+	switch (setting->type) {
+	case SETTING_NUMBER:
+		return parse_number(setting, value, int_field(s, setting)) == 0 ? 0 : EINVAL;
+	case SETTING_CHOICE:
+		return parse_choice(setting, value, int_field(s, setting)) == 0 ? 0 : EINVAL;
+	case SETTING_STRING:
+		break;
+	}
+	if (setting->check != NULL && setting->check(value) != 0)
+		return EINVAL;
+	string = string_field(s, setting);
+	*string = strdup(value);
+	return *string != NULL ? 0 : ENOMEM;
+}
+
+/* One byte as printable ASCII; returns the number of characters, at most 6. */
+static size_t
+escape_byte(char out[8], char byte)
+{
+	unsigned char c = (unsigned char)byte;
+
+	if (c < ' ' || c > '~')
+		return (size_t)snprintf(out, 8, "\\u%04x", c);
+	out[0] = byte;
+	return 1;
+}
+
+/* A value for an error text: escaped, and cut to SHOWN_MAX characters with "..." at the end. */
+static void
+show_value(const char *value, char out[SHOWN_MAX + 1])
+{
+	size_t used = 0, cut = 0; /* cut: how much is kept where "..." must follow */
+
+	for (; *value != '\0'; value++) {
+		char escape[8];
+		size_t n = escape_byte(escape, *value);
+
+		if (used + n > SHOWN_MAX) {
+			strcpy(out + cut, "...");
+			return;
+		}
+		memcpy(out + used, escape, n);
+		used += n;
+		if (used <= SHOWN_MAX - strlen("..."))
+			cut = used;
+	}
+	out[used] = '\0';
+}
+
+static void
+explain(const struct setting *setting, const char *value, char *error, size_t error_size)
+{
+	char masked[MASKED_MAX], shown[SHOWN_MAX + 1], range[RANGE_MAX];
+	const char *kind = "";
+
+	if (setting->is_url) {
+		settings_mask_url(value, masked, sizeof(masked));
+		value = masked;
+	}
+	show_value(value, shown);
+	settings_describe_range(setting, range, sizeof(range));
+	if (setting->type == SETTING_NUMBER)
+		kind = setting->zero_is_off ? "a whole number, " : "a whole number from ";
+	snprintf(error, error_size, "%s=%s: must be %s%s", setting->name, shown, kind, range);
+}
+
+int
+settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
+    char *error, size_t error_size)
+{
+	memset(s, 0, sizeof(*s));
+	for (size_t i = 0; i < TABLE_COUNT; i++) {
+		const struct setting *setting = &table[i];
+		const char *value = setting->users & user ? get(setting->name) : NULL;
+		int problem;
+
+		if (value == NULL || value[0] == '\0')
+			value = setting->standard;
+		problem = parse(s, setting, value);
+		if (problem == 0)
+			continue;
+		if (problem == ENOMEM)
+			snprintf(error, error_size, "%s: out of memory", setting->name);
+		else
+			explain(setting, value, error, error_size);
+		settings_free(s);
+		return -1;
+	}
+	derive_access(s);
+	return 0;
+}
+
+void
+settings_free(struct settings *s)
+{
+	for (size_t i = 0; i < TABLE_COUNT; i++) {
+		if (table[i].type == SETTING_STRING)
+			free(*string_field(s, &table[i]));
+	}
+	memset(s, 0, sizeof(*s));
+}
+
+static void
+print_escaped(const char *value, FILE *out)
+{
+	for (; *value != '\0'; value++) {
+		char escape[8];
+
+		fwrite(escape, 1, escape_byte(escape, *value), out);
+	}
+}
+
+static void
+print_string(const struct setting *setting, const char *value, FILE *out)
+{
+	char masked[MASKED_MAX];
+
+	if (setting->is_url) {
+		settings_mask_url(value, masked, sizeof(masked));
+		value = masked;
+	}
+	print_escaped(value, out);
+}
+
+void
+settings_print(const struct settings *s, enum settings_user user, FILE *out)
+{
+	for (size_t i = 0; i < TABLE_COUNT; i++) {
+		const struct setting *setting = &table[i];
+		const void *field = (const char *)s + setting->offset;
+
+		if (!(setting->users & user))
+			continue;
+		fprintf(out, "%s=", setting->name);
+		switch (setting->type) {
+		case SETTING_NUMBER:
+			fprintf(out, "%d", *(const int *)field);
+			break;
+		case SETTING_CHOICE:
+			fprintf(out, "%s", setting->choices[*(const int *)field]);
+			break;
+		case SETTING_STRING:
+			print_string(setting, *(char *const *)field, out);
+			break;
+		}
+		fputc('\n', out);
+	}
+}
+
+/* Where the user name and password begin: behind "scheme://", or at once in what is no URL. */
+static const char *
+userinfo_start(const char *url)
+{
+	size_t scheme = strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+
+	if (scheme > 0 && strncmp(url + scheme, "://", 3) == 0)
+		return url + scheme + 3;
+	return url;
+}
+
+void
+settings_mask_url(const char *url, char *out, size_t size)
+{
+	const char *start = userinfo_start(url);
+	const char *at = strrchr(start, '@');
+	const char *colon = at != NULL ? memchr(start, ':', (size_t)(at - start)) : NULL;
+	bool is_path = strncmp(url, "unix:///", 8) == 0 && strstr(url + 8, "://") == NULL;
+
+	if (at == NULL || is_path) {
+		snprintf(out, size, "%s", url);
+		return;
+	}
+	/* Only behind a scheme is what precedes the colon surely a user name. */
+	if (colon != NULL && start != url)
+		start = colon + 1;
+	snprintf(out, size, "%.*s***%s", (int)(start - url), url, at);
+}

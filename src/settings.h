@@ -1,0 +1,106 @@
+/*
+ * settings: everything an administrator can set, declared once in the table in settings.c: name,
+ * type, range, default, one line of help. Parsing, --check-config and the test that compares the
+ * man page with the program all read that table.
+ *
+ * An empty variable counts as unset. The first value that does not parse, or is out of range, is
+ * an error that names the setting, the value and what is allowed.
+ */
+#ifndef TPI_SETTINGS_H
+#define TPI_SETTINGS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "log.h"
+
+#define SETTINGS_ERROR_SIZE 512
+
+enum identity_source { IDENTITY_WEB_SERVER };
+enum access_policy { ACCESS_DENY, ACCESS_FILE, ACCESS_ALLOW };
+
+struct settings {
+	/* Strings are owned by the struct and are never NULL; "" stands for none. */
+	char *tenant;                /* INSTANCE_TENANT_ID */
+	char *listen;                /* TPI_LISTEN */
+	char *valkey_url;            /* VALKEY_URL */
+	char *valkey_password_file;  /* VALKEY_PASSWORD_FILE */
+	char *project_access;        /* TPI_PROJECT_ACCESS as written */
+	char *issues_channel_prefix; /* TPI_ISSUES_CHANNEL_PREFIX */
+
+	int tenant_cap;        /* SSE_PER_TENANT_CAP */
+	int user_cap;          /* SSE_PER_USER_CAP */
+	int issues_tenant_cap; /* SSE_ISSUES_PER_TENANT_CAP */
+	int issues_user_cap;   /* SSE_ISSUES_PER_USER_CAP */
+
+	int heartbeat_ms;       /* SSE_HEARTBEAT_MS */
+	int metrics_ms;         /* SSE_METRICS_MS */
+	int backlog_bytes;      /* SSE_BACKLOG_BYTES */
+	int stall_ms;           /* SSE_STALL_MS */
+	int sync_spread_ms;     /* SSE_SYNC_SPREAD_MS */
+	int max_age_seconds;    /* SSE_MAX_AGE_SECONDS; 0 is off */
+	int request_timeout_ms; /* TPI_REQUEST_TIMEOUT_MS */
+	int drain_seconds;      /* TPI_DRAIN_SECONDS */
+
+	int identity;  /* TPI_IDENTITY: enum identity_source */
+	int log_level; /* TPI_LOG_LEVEL: enum log_level */
+
+	/* Derived from project_access. */
+	enum access_policy access;
+	const char *access_file; /* into project_access; NULL unless ACCESS_FILE */
+};
+
+/* Which program reads the environment: tpi-publish must not fail for a setting it does not use. */
+enum settings_user { SETTINGS_STREAMD = 1, SETTINGS_PUBLISH = 2 };
+
+enum setting_type {
+	SETTING_NUMBER,  /* decimal, minimum..maximum, or 0 where zero_is_off */
+	SETTING_STRING,  /* any text that check() accepts */
+	SETTING_CHOICE   /* one of choices */
+};
+
+struct setting {
+	const char *name;
+	enum setting_type type;
+	size_t offset;              /* of the field in struct settings */
+	int minimum, maximum;       /* SETTING_NUMBER */
+	int zero_is_off;            /* SETTING_NUMBER: 0 is allowed below minimum */
+	const char *const *choices; /* SETTING_CHOICE: in the order of its enum, NULL-terminated */
+	const char *standard;       /* the default, as one would write it; "" for none */
+	const char *allowed;        /* SETTING_STRING: what is allowed, for the error */
+	int (*check)(const char *); /* SETTING_STRING: 0 where the value will do; may be NULL */
+	unsigned users;             /* enum settings_user, or-ed */
+	int is_url;                 /* a password in it is masked wherever it is printed */
+	const char *help;
+};
+
+/* The table, in the order of the manual; *count gets its length. */
+const struct setting *settings_table(size_t *count);
+
+/*
+ * Writes what a setting may be: "1 to 10000", "0 (off) or 10 to 604800", the choices joined with
+ * " | ", or the text in allowed. Error texts and the manual say it in these words.
+ */
+void settings_describe_range(const struct setting *setting, char *out, size_t size);
+
+/*
+ * Reads the settings of one program through get (getenv in a program). Returns 0, or -1 with one
+ * line in error (no line break at its end); then *s holds nothing to free.
+ */
+int settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
+    char *error, size_t error_size);
+void settings_free(struct settings *s);
+
+/* Prints NAME=value lines of every setting of that program, secrets masked, for --check-config. */
+void settings_print(const struct settings *s, enum settings_user user, FILE *out);
+
+/*
+ * Copies a URL with the password replaced by "***". The password reaches up to the last '@' of the
+ * text: one that is not percent-encoded may hold '/', '?' and '@' itself. A text that is no URL but
+ * holds an '@', and a user name without a password (redis-cli reads it as one), are masked before
+ * the '@', too. Truncates to size.
+ */
+void settings_mask_url(const char *url, char *out, size_t size);
+
+#endif

@@ -1,0 +1,136 @@
+/*
+ * stream: what may be written to one peer, by whom and when.
+ *
+ * A stream belongs to the thread of its connection, its owner. Any thread may send an event, leave a
+ * mark for the owner or finish the stream; only the owner waits, flushes and closes. Writing never
+ * blocks: what the socket does not take is kept in the backlog, as whole FastCGI records behind the
+ * rest of the one that was partly sent, and the owner sends it when the socket has room. When the
+ * backlog is full, what is not partly sent gives way to one `sync`.
+ *
+ * Nothing is sent before stream_start(), and nothing is accepted after stream_finish().
+ */
+#ifndef TPI_STREAM_H
+#define TPI_STREAM_H
+
+#include <pthread.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* What others tell the owner; it takes them all at once with stream_take_marks(). */
+enum stream_mark {
+	STREAM_CONFIRMED = 1 << 0, /* every subscription is confirmed, for the first time or again */
+	STREAM_REFUSED = 1 << 1,   /* Valkey refused a subscription, or is away */
+	STREAM_CANCELLED = 1 << 2, /* a newer request of the same user takes this one's place */
+	STREAM_EVICTED = 1 << 3,   /* the last words of an evicted stream are queued */
+	STREAM_SLOW = 1 << 4,      /* the backlog has overflowed since the last look */
+	STREAM_FLUSH = 1 << 5      /* the backlog is no longer empty */
+};
+
+/* The signal that ends an owner's wait; blocked in every thread but while an owner waits. */
+#define STREAM_WAKE_SIGNAL SIGURG
+
+struct stream {
+	pthread_mutex_t lock;
+	_Atomic int references;
+
+	/* Set before any other thread knows of the stream. */
+	pthread_t owner;
+	uint16_t id;
+	uint32_t backlog_max;
+
+	/* Guarded by lock. */
+	int fd;         /* -1 once closed */
+	unsigned marks; /* enum stream_mark, or-ed */
+	bool started;
+	bool finished;
+	bool broken;    /* a send has failed: the peer is gone */
+	uint8_t *backlog;
+	uint32_t backlog_length, backlog_size;
+	uint32_t rest;      /* bytes at the start of the backlog that end a partly sent record */
+	uint64_t sent;      /* bytes that the socket has taken */
+	int64_t last_sent;  /* clock_ms() of the last byte */
+
+	/* The hub's alone: what this stream gets of the batch at hand. */
+	struct hub_delivery *first, *last;
+};
+
+/* Blocks the wake-up signal, for the process, and sets its handler. Once, before any other thread. */
+void stream_signal_init(void);
+
+/*
+ * A stream on fd for the calling thread, which becomes its owner. fd stays the caller's. NULL: no memory.
+ * The caller has one reference.
+ */
+struct stream *stream_new(int fd, uint32_t backlog_max);
+struct stream *stream_hold(struct stream *s);
+void stream_release(struct stream *s);
+
+/* The request id of its records. Owner only, before any other thread knows of the stream. */
+void stream_set_id(struct stream *s, uint16_t id);
+
+/*
+ * The head of the 200 and the first event. From now on events are sent. Owner only.
+ */
+void stream_start(struct stream *s, const char *text);
+
+/*
+ * Sends a whole record of STDOUT (its header is for any request id: it is rewritten where it has to be)
+ * with one or more whole events. Dropped before stream_start() and after stream_finish(). now is
+ * clock_ms(). Returns whether it was taken (sent or kept). Any thread.
+ */
+bool stream_send(struct stream *s, uint8_t *record, size_t length, int64_t now);
+
+/* The same for a short text that is one or more whole events or comments. Any thread. */
+bool stream_send_text(struct stream *s, const char *text);
+
+/*
+ * Whole records that are no events: replies of the protocol. False where the peer is gone or takes nothing
+ * and the backlog is full. Owner only.
+ */
+bool stream_send_raw(struct stream *s, const uint8_t *bytes, size_t length);
+
+/* Queues last words ("" for none) and the end of the request. Only the first call counts. Any thread. */
+void stream_finish(struct stream *s, const char *text);
+
+/* Leaves marks and wakes the owner. Any thread. */
+void stream_mark(struct stream *s, unsigned marks);
+
+/* What a look at the stream shows its owner; the marks are cleared by it. Owner only. */
+struct stream_view {
+	unsigned marks;
+	bool broken;
+	bool finished;
+	bool pending; /* the backlog is not empty */
+	uint64_t sent;
+	int64_t last_sent;
+};
+void stream_look(struct stream *s, struct stream_view *view);
+
+/* Sends what the socket takes of the backlog. Owner only. */
+void stream_flush(struct stream *s);
+
+/*
+ * Waits until the peer has sent something or is gone, a mark is left, there is room for the backlog, or
+ * the clock reaches deadline. Returns poll's revents of the socket, 0 for none. Owner only.
+ */
+short stream_wait(struct stream *s, int64_t deadline);
+
+/* Bytes that the kernel still holds for the peer (SIOCOUTQ). Owner only. */
+int stream_queued(struct stream *s);
+
+/* Detaches the socket: nothing is sent any more, and the owner may close fd. Owner only. */
+void stream_close(struct stream *s);
+
+/*
+ * The 200 and its headers, for streams that begin and for those that are told to come back later
+ * (section 2 of the contract).
+ */
+#define STREAM_HEAD                                                                               \
+	"Status: 200 OK\r\nContent-Type: text/event-stream\r\n"                                   \
+	"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n\r\n"
+#define STREAM_SYNC "data: {\"event\":\"sync\"}\n\n"
+#define STREAM_PING ": ping\n\n"
+
+#endif

@@ -1,0 +1,518 @@
+/*
+ * valkey: parses VALKEY_URL and VALKEY_PASSWORD_FILE, and makes the connection.
+ *
+ * A password is in no text that leaves this file: a URL is masked, and of what a server answers to
+ * AUTH only the part before any quotation is shown, because some servers quote the command. Works
+ * with hiredis 0.14 as with 1.x, so it uses only what both have.
+ */
+#include "valkey.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "clock.h"
+#include "settings.h"
+
+#define URL_ALLOWED "valkey:// or redis:// [user[:password]@]host[:port][/db], or unix:///path"
+#define STANDARD_PORT 6379
+#define HOST_MAX 253     /* of a DNS name */
+#define PASSWORD_MAX 4096
+#define SHOWN_MAX 160    /* bytes of a URL, or of an answer of the server's, in an error */
+#define DIGITS "0123456789"
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+static const char no_memory[] = "out of memory";
+
+/* Writes one line of printable ASCII: a server's answer and a URL may hold anything. */
+static void __attribute__((format(printf, 3, 4)))
+explain(char *error, size_t size, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(error, size, format, ap);
+	va_end(ap);
+	for (; *error != '\0'; error++) {
+		if (*error < ' ' || *error > '~')
+			*error = '?';
+	}
+}
+
+static int
+hex_digit(char c)
+{
+	static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+	const char *found = c != '\0' ? strchr(digits, c) : NULL;
+
+	return found != NULL ? (int)(found - digits) % 16 : -1;
+}
+
+/* Undoes percent-encoding into memory of the caller's. Returns NULL, or what is wrong. */
+static const char *
+decode(const char *text, size_t length, char **out)
+{
+	char *p = calloc(1, length + 1); /* so that it is terminated at any time */
+
+	*out = p;
+	if (p == NULL)
+		return no_memory;
+	for (size_t i = 0; i < length; i++) {
+		int high, low;
+
+		if (text[i] != '%') {
+			*p++ = text[i];
+			continue;
+		}
+		high = i + 2 < length ? hex_digit(text[i + 1]) : -1;
+		low = high >= 0 ? hex_digit(text[i + 2]) : -1;
+		if (low < 0 || high + low == 0)
+			return "% stands before two hexadecimal digits, not 00";
+		*p++ = (char)(high * 16 + low);
+		i += 2;
+	}
+	return NULL;
+}
+
+/* user[:password]; an empty one is none. */
+static const char *
+parse_userinfo(struct valkey *v, const char *text, size_t length)
+{
+	const char *colon = memchr(text, ':', length);
+	size_t user_length = colon != NULL ? (size_t)(colon - text) : length;
+	const char *wrong = NULL;
+
+	if (user_length > 0)
+		wrong = decode(text, user_length, &v->user);
+	if (wrong == NULL && colon != NULL && user_length + 1 < length)
+		wrong = decode(colon + 1, length - user_length - 1, &v->password);
+	return wrong;
+}
+
+static const char *
+parse_port(struct valkey *v, const char *text, size_t length)
+{
+	if (length == 0 || length > 5 || strspn(text, DIGITS) < length)
+		v->port = 0;
+	else
+		v->port = (int)strtol(text, NULL, 10);
+	return v->port >= 1 && v->port <= 65535 ? NULL : "a port is a number from 1 to 65535";
+}
+
+/* Takes the brackets off [v6]; *length is of what has been read. */
+static const char *
+parse_v6(struct valkey *v, const char *text, size_t *length)
+{
+	const char *end = memchr(text, ']', *length);
+	struct in6_addr address;
+
+	if (end == NULL)
+		return "[ has no ]";
+	v->host = strndup(text + 1, (size_t)(end - text) - 1);
+	if (v->host == NULL)
+		return no_memory;
+	*length = (size_t)(end - text) + 1;
+	return inet_pton(AF_INET6, v->host, &address) == 1 ? NULL : "[...] holds no IPv6 address";
+}
+
+static const char *
+parse_name(struct valkey *v, const char *text, size_t *length)
+{
+	const char *colon = memchr(text, ':', *length);
+
+	if (colon != NULL)
+		*length = (size_t)(colon - text);
+	if (*length == 0)
+		return "the host is missing";
+	if (*length > HOST_MAX || strspn(text, LETTERS DIGITS "-._") < *length)
+		return "the host is no name, IPv4 address or [IPv6 address]";
+	v->host = strndup(text, *length);
+	return v->host != NULL ? NULL : no_memory;
+}
+
+/* host[:port] */
+static const char *
+parse_host(struct valkey *v, const char *text, size_t length)
+{
+	size_t used = length;
+	const char *wrong = length > 0 && text[0] == '[' ? parse_v6(v, text, &used)
+							 : parse_name(v, text, &used);
+
+	if (wrong != NULL)
+		return wrong;
+	v->port = STANDARD_PORT;
+	if (used == length)
+		return NULL;
+	if (text[used] != ':')
+		return "something stands behind ]";
+	return parse_port(v, text + used + 1, length - used - 1);
+}
+
+/* [user[:password]@]host[:port][/db] */
+static const char *
+parse_network(struct valkey *v, const char *text)
+{
+	size_t length = strcspn(text, "/");
+	const char *db = text + length, *at = memrchr(text, '@', length), *wrong;
+
+	if (at != NULL) {
+		wrong = parse_userinfo(v, text, (size_t)(at - text));
+		if (wrong != NULL)
+			return wrong;
+		length -= (size_t)(at - text) + 1;
+		text = at + 1;
+	}
+	wrong = parse_host(v, text, length);
+	if (wrong != NULL)
+		return wrong;
+	if (*db == '/' && strspn(db + 1, DIGITS) != strlen(db + 1))
+		return "the db is a number";
+	if (asprintf(&v->label, strchr(v->host, ':') ? "[%s]:%d" : "%s:%d", v->host, v->port) < 0) {
+		v->label = NULL;
+		return no_memory;
+	}
+	return NULL;
+}
+
+static const char *
+parse_unix(struct valkey *v, const char *path)
+{
+	static const struct sockaddr_un address;
+
+	if (path[0] != '/' || path[1] == '\0')
+		return "the path of a socket begins with /";
+	if (strlen(path) >= sizeof(address.sun_path))
+		return "the path of a socket has at most 107 bytes";
+	v->path = strdup(path);
+	if (asprintf(&v->label, "unix:%s", path) < 0)
+		v->label = NULL;
+	return v->path != NULL && v->label != NULL ? NULL : no_memory;
+}
+
+static const char *
+refuse_tls(struct valkey *v, const char *text)
+{
+	(void)v;
+	(void)text;
+	return "this build has no TLS";
+}
+
+static const char *
+parse_url(struct valkey *v, const char *url)
+{
+	static const struct {
+		const char *prefix;
+		const char *(*parse)(struct valkey *, const char *);
+	} schemes[] = {
+		{ "valkey://", parse_network }, { "redis://", parse_network },
+		{ "unix://", parse_unix },
+		{ "valkeys://", refuse_tls }, { "rediss://", refuse_tls },
+	};
+
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+		size_t length = strlen(schemes[i].prefix);
+
+		if (strncasecmp(url, schemes[i].prefix, length) == 0)
+			return schemes[i].parse(v, url + length);
+	}
+	return "the scheme is unknown";
+}
+
+/* Reads the first line. Returns NULL, or what is wrong. */
+static const char *
+read_password(struct valkey *v, const char *path)
+{
+	char line[PASSWORD_MAX + 2]; /* room for the line break and for NUL */
+	const char *wrong = NULL;
+	FILE *file = fopen(path, "re");
+	size_t length, read;
+
+	if (file == NULL)
+		return strerror(errno);
+	setvbuf(file, NULL, _IONBF, 0); /* no second copy of the password */
+	read = fread(line, 1, sizeof(line) - 1, file);
+	line[read] = '\0';
+	length = strcspn(line, "\n");
+	if (ferror(file))
+		wrong = strerror(errno);
+	else if (length > PASSWORD_MAX)
+		wrong = "the first line is over 4096 bytes";
+	else if (length < read && line[length] == '\0')
+		wrong = "the first line holds a NUL";
+	fclose(file);
+	if (length > 0 && line[length] == '\n' && line[length - 1] == '\r')
+		length--;
+	if (wrong == NULL && length == 0)
+		wrong = "the first line is empty, and should be the password";
+	if (wrong == NULL) {
+		free(v->password);
+		v->password = strndup(line, length);
+		if (v->password == NULL)
+			wrong = no_memory;
+	}
+	explicit_bzero(line, sizeof(line));
+	return wrong;
+}
+
+int
+valkey_parse(struct valkey *v, const char *url, const char *password_file, char *error,
+    size_t error_size)
+{
+	char masked[SHOWN_MAX];
+	const char *wrong;
+
+	memset(v, 0, sizeof(*v));
+	wrong = parse_url(v, url);
+	if (wrong != NULL) {
+		settings_mask_url(url, masked, sizeof(masked));
+		explain(error, error_size, "VALKEY_URL=%s: %s; allowed is " URL_ALLOWED, masked,
+		    wrong);
+	} else if (password_file[0] != '\0') {
+		wrong = read_password(v, password_file);
+		if (wrong != NULL)
+			explain(error, error_size, "VALKEY_PASSWORD_FILE=%s: %s", password_file,
+			    wrong);
+	}
+	if (wrong == NULL)
+		return 0;
+	valkey_free(v);
+	return -1;
+}
+
+void
+valkey_free(struct valkey *v)
+{
+	if (v->password != NULL)
+		explicit_bzero(v->password, strlen(v->password));
+	free(v->password);
+	free(v->user);
+	free(v->host);
+	free(v->path);
+	free(v->label);
+	memset(v, 0, sizeof(*v));
+}
+
+/* What one valkey_connect() carries from step to step. */
+struct attempt {
+	const struct valkey *valkey;
+	redisContext *context;
+	int timeout_ms;
+	int64_t deadline; /* clock_ms() */
+	bool demoted;     /* the server has said that it is no primary */
+	char *error;
+	size_t error_size;
+};
+
+static struct timeval
+timeval_of(int64_t ms)
+{
+	return (struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+}
+
+static int64_t
+time_left(const struct attempt *a)
+{
+	int64_t left = a->deadline - clock_ms();
+
+	return left > 0 ? left : 0;
+}
+
+/* Reads and writes of at most this long; none at all would mean without end. */
+static bool
+set_timeout(redisContext *context, int64_t ms)
+{
+	return redisSetTimeout(context, timeval_of(ms > 0 ? ms : 1)) == REDIS_OK;
+}
+
+/* Why hiredis gave up. Always false. */
+static bool
+explain_context(const struct attempt *a)
+{
+	const redisContext *c = a->context;
+	const char *label = a->valkey->label;
+
+	if (c == NULL)
+		explain(a->error, a->error_size, "%s: %s", label, no_memory);
+	else if (c->err == REDIS_ERR_PROTOCOL)
+		explain(a->error, a->error_size, "%s: this is no Valkey: %s", label, c->errstr);
+	else if (c->err == REDIS_ERR_EOF)
+		explain(a->error, a->error_size, "%s: the server closed the connection", label);
+	else if (time_left(a) == 0)
+		explain(a->error, a->error_size, "%s: no answer within %d ms", label,
+		    a->timeout_ms);
+	else
+		explain(a->error, a->error_size, "%s: %s", label, c->errstr);
+	return false;
+}
+
+/* What the server answered, in its own words up to anything that it quotes. Always false. */
+static bool
+explain_reply(const struct attempt *a, const char *what, const redisReply *reply)
+{
+	const char *text =
+	    reply->type == REDIS_REPLY_ERROR ? reply->str : "not the expected answer";
+	int length = (int)strcspn(text, "'`\"");
+
+	explain(a->error, a->error_size, "%s: %s: %.*s", a->valkey->label, what,
+	    length < SHOWN_MAX ? length : SHOWN_MAX, text);
+	return false;
+}
+
+/*
+ * Sends one command and waits for its reply, which is the caller's to free; NULL with an error.
+ * Each read gets only the time that is left, so that a byte now and then does not prolong it.
+ */
+static redisReply *
+ask(const struct attempt *a, int count, const char **words)
+{
+	redisContext *c = a->context;
+	void *reply = NULL;
+	int done = 0;
+
+	if (redisAppendCommandArgv(c, count, words, NULL) != REDIS_OK)
+		goto bad;
+	while (!done) {
+		if (time_left(a) == 0 || !set_timeout(c, time_left(a)) ||
+		    redisBufferWrite(c, &done) != REDIS_OK)
+			goto bad;
+	}
+	while (redisGetReplyFromReader(c, &reply) == REDIS_OK) {
+		if (reply != NULL)
+			return reply;
+		if (time_left(a) == 0 || !set_timeout(c, time_left(a)) ||
+		    redisBufferRead(c) != REDIS_OK)
+			goto bad;
+	}
+bad:
+	explain_context(a);
+	return NULL;
+}
+
+static bool
+open_connection(struct attempt *a)
+{
+	static const struct {
+		int level, name, value;
+	} options[] = {
+		{ IPPROTO_TCP, TCP_NODELAY, 1 },
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		/* A peer that is gone is found after 5 + 3 * 3 s. */
+		{ IPPROTO_TCP, TCP_KEEPIDLE, 5 },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, 3 },
+		{ IPPROTO_TCP, TCP_KEEPCNT, 3 },
+	};
+	const struct valkey *v = a->valkey;
+	struct timeval limit = timeval_of(a->timeout_ms);
+
+	a->context = v->path != NULL ? redisConnectUnixWithTimeout(v->path, limit)
+				     : redisConnectWithTimeout(v->host, v->port, limit);
+	if (a->context == NULL || a->context->err != 0)
+		return explain_context(a);
+	for (size_t i = 0; v->path == NULL && i < sizeof(options) / sizeof(options[0]); i++)
+		(void)setsockopt(a->context->fd, options[i].level, options[i].name,
+		    &options[i].value, sizeof(options[i].value));
+	return true;
+}
+
+/* A user without a password may be one that Valkey lets in with any. */
+static bool
+authenticate(const struct attempt *a)
+{
+	const struct valkey *v = a->valkey;
+	const char *password = v->password != NULL ? v->password : "";
+	const char *with_user[] = { "AUTH", v->user, password };
+	const char *alone[] = { "AUTH", password };
+	redisReply *reply;
+	bool good;
+
+	if (v->user == NULL && v->password == NULL)
+		return true;
+	reply = v->user != NULL ? ask(a, 3, with_user) : ask(a, 2, alone);
+	if (reply == NULL)
+		return false;
+	good = reply->type == REDIS_REPLY_STATUS ||
+	    explain_reply(a, "user or password refused", reply);
+	freeReplyObject(reply);
+	return good;
+}
+
+static bool
+reply_begins(const redisReply *reply, const char *code)
+{
+	return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, code, strlen(code)) == 0;
+}
+
+/* What a server says that it is: "master", "slave", "sentinel"; NULL where it does not say. */
+static const char *
+role_of(const redisReply *reply)
+{
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements == 0 ||
+	    reply->element[0]->type != REDIS_REPLY_STRING)
+		return NULL;
+	return reply->element[0]->str;
+}
+
+static bool
+judge_role(struct attempt *a, const redisReply *reply)
+{
+	const char *label = a->valkey->label, *role = role_of(reply);
+
+	if (role != NULL && strcmp(role, "master") == 0)
+		return true;
+	a->demoted = role != NULL;
+	if (role != NULL)
+		explain(a->error, a->error_size,
+		    "%s: no primary but a %.*s: what is published there reaches nobody else", label,
+		    SHOWN_MAX, strcmp(role, "slave") == 0 ? "replica" : role);
+	else if (reply_begins(reply, "NOAUTH"))
+		explain(a->error, a->error_size,
+		    "%s: wants a password: VALKEY_PASSWORD_FILE, or user:password@ in the URL",
+		    label);
+	else if (reply_begins(reply, "NOPERM"))
+		explain(a->error, a->error_size, "%s: may not ask ROLE: the user needs +role",
+		    label);
+	else
+		explain_reply(a, "ROLE", reply);
+	return false;
+}
+
+static bool
+require_primary(struct attempt *a)
+{
+	const char *words[] = { "ROLE" };
+	redisReply *reply = ask(a, 1, words);
+	bool good = reply != NULL && judge_role(a, reply);
+
+	freeReplyObject(reply);
+	return good;
+}
+
+redisContext *
+valkey_connect(const struct valkey *v, int timeout_ms, bool *demoted, char *error,
+    size_t error_size)
+{
+	struct attempt a = {
+		.valkey = v, .timeout_ms = timeout_ms, .deadline = clock_ms() + timeout_ms,
+		.error = error, .error_size = error_size,
+	};
+
+	bool good = open_connection(&a) && authenticate(&a) && require_primary(&a) &&
+	    (set_timeout(a.context, timeout_ms) || explain_context(&a));
+
+	if (demoted != NULL)
+		*demoted = a.demoted;
+	if (good)
+		return a.context;
+	if (a.context != NULL)
+		redisFree(a.context);
+	return NULL;
+}
