@@ -282,13 +282,13 @@ serve(int fd)
 	}
 }
 
-/* Takes up to ACCEPT_MAX connections. False when descriptors have run out: pause before the next. */
+/* Takes up to max connections. False when descriptors have run out: pause before the next. */
 static bool
-accept_some(void)
+accept_some(int max)
 {
 	int i, fd;
 
-	for (i = 0; i < ACCEPT_MAX; i++) {
+	for (i = 0; i < max; i++) {
 		fd = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC);
 		if (fd != -1) {
 			serve(fd);
@@ -329,7 +329,7 @@ run(int signal_fd)
 			return;
 		if (spare_fd == -1)
 			spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-		paused = (paused || p[1].revents != 0) && !accept_some();
+		paused = (paused || p[1].revents != 0) && !accept_some(ACCEPT_MAX);
 		now = clock_ms();
 		if (now >= metrics_at) {
 			metrics_write(&gateway);
@@ -344,7 +344,7 @@ run(int signal_fd)
 }
 
 static void
-drain(void)
+drain(int backlog)
 {
 	int64_t deadline = clock_ms() + settings.drain_seconds * 1000 - 2 * STOP_MS;
 	int left;
@@ -354,7 +354,7 @@ drain(void)
 	gateway_drain(&gateway);
 	/* Who waits in our own queue is told to come back; an inherited one waits for the successor. */
 	if (!listener.inherited)
-		accept_some();
+		accept_some(backlog);
 	listener_close(&listener);
 	left = gateway_wait(&gateway, deadline);
 	hub_stop(gateway.hub, STOP_MS);
@@ -381,6 +381,6 @@ main(int argc, char *argv[])
 	log_start();
 	notify_send("READY=1");
 	run(signal_fd);
-	drain();
+	drain(options.listener.backlog);
 	return EX_OK;
 }

@@ -292,12 +292,9 @@ connection_run(void *arg)
 	struct connection *c = arg;
 	struct gateway *g = c->gateway;
 
-	pthread_mutex_lock(&g->lock);
-	c->thread = pthread_self();
-	c->running = true;
-	pthread_mutex_unlock(&g->lock);
+	gateway_run(g, &c->entry);
 	serve(c);
-	gateway_remove(g, c);
+	gateway_remove(g, &c->entry);
 	free(c);
 	return NULL;
 }
@@ -313,10 +310,10 @@ connection_start(struct gateway *g, int fd)
 		return ENOMEM;
 	c->gateway = g;
 	c->peer.fd = fd;
-	gateway_add(g, c);
+	gateway_add(g, &c->entry);
 	error = thread_start(THREAD_SMALL, connection_run, c);
 	if (error != 0) {
-		gateway_remove(g, c);
+		gateway_remove(g, &c->entry);
 		free(c);
 	}
 	return error;

@@ -4,9 +4,6 @@
 #ifndef TPI_CONNECTION_H
 #define TPI_CONNECTION_H
 
-#include <pthread.h>
-#include <sys/queue.h>
-
 #include "caps.h"
 #include "gateway.h"
 #include "hub.h"
@@ -14,9 +11,10 @@
 #include "request.h"
 #include "route.h"
 
-/* Belongs to its thread, but for what names a lock. */
+/* Belongs to its thread. */
 struct connection {
 	struct gateway *gateway;
+	struct gateway_entry entry;
 	struct peer peer;
 	struct stream *stream;
 	struct request request; /* freed when the stream begins */
@@ -25,10 +23,6 @@ struct connection {
 	struct caps_entry place;
 	struct subscription *subscription;
 	char *user; /* once known; owned */
-
-	LIST_ENTRY(connection) link; /* the gateway's lock */
-	pthread_t thread;            /* the same */
-	bool running;                /* the same: thread is set */
 };
 
 /*

@@ -6,7 +6,6 @@
 #include <time.h>
 
 #include "clock.h"
-#include "connection.h"
 #include "stream.h"
 
 void
@@ -24,19 +23,28 @@ gateway_init(struct gateway *g, const struct settings *settings)
 }
 
 void
-gateway_add(struct gateway *g, struct connection *c)
+gateway_add(struct gateway *g, struct gateway_entry *e)
 {
 	pthread_mutex_lock(&g->lock);
-	LIST_INSERT_HEAD(&g->connections, c, link);
+	LIST_INSERT_HEAD(&g->connections, e, link);
 	g->connection_count++;
 	pthread_mutex_unlock(&g->lock);
 }
 
 void
-gateway_remove(struct gateway *g, struct connection *c)
+gateway_run(struct gateway *g, struct gateway_entry *e)
 {
 	pthread_mutex_lock(&g->lock);
-	LIST_REMOVE(c, link);
+	e->thread = pthread_self();
+	e->running = true;
+	pthread_mutex_unlock(&g->lock);
+}
+
+void
+gateway_remove(struct gateway *g, struct gateway_entry *e)
+{
+	pthread_mutex_lock(&g->lock);
+	LIST_REMOVE(e, link);
 	if (--g->connection_count == 0)
 		pthread_cond_signal(&g->emptied);
 	pthread_mutex_unlock(&g->lock);
@@ -45,13 +53,13 @@ gateway_remove(struct gateway *g, struct connection *c)
 void
 gateway_drain(struct gateway *g)
 {
-	struct connection *c;
+	struct gateway_entry *e;
 
 	g->draining = true;
 	pthread_mutex_lock(&g->lock);
-	LIST_FOREACH(c, &g->connections, link)
-		if (c->running)
-			pthread_kill(c->thread, STREAM_WAKE_SIGNAL);
+	LIST_FOREACH(e, &g->connections, link)
+		if (e->running)
+			pthread_kill(e->thread, STREAM_WAKE_SIGNAL);
 	pthread_mutex_unlock(&g->lock);
 }
 

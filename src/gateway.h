@@ -14,7 +14,12 @@
 #include "route.h"
 #include "settings.h"
 
-struct connection;
+/* One connection in the list; belongs to it. A zeroed struct is ready for gateway_add(). */
+struct gateway_entry {
+	LIST_ENTRY(gateway_entry) link; /* the gateway's lock */
+	pthread_t thread;               /* the same */
+	bool running;                   /* the same: thread is set */
+};
 
 struct gateway {
 	/* Set before the first connection. */
@@ -26,7 +31,7 @@ struct gateway {
 	_Atomic bool draining;
 
 	pthread_mutex_t lock; /* the rest */
-	LIST_HEAD(, connection) connections;
+	LIST_HEAD(, gateway_entry) connections;
 	int connection_count;
 	pthread_cond_t emptied;
 };
@@ -34,9 +39,10 @@ struct gateway {
 /* Prepares the list; the caller sets the rest. */
 void gateway_init(struct gateway *g, const struct settings *settings);
 
-/* A connection that begins, and one that has ended. Thread-safe. */
-void gateway_add(struct gateway *g, struct connection *c);
-void gateway_remove(struct gateway *g, struct connection *c);
+/* A connection that is there, one whose thread (the calling one) runs, one that has ended. Thread-safe. */
+void gateway_add(struct gateway *g, struct gateway_entry *e);
+void gateway_run(struct gateway *g, struct gateway_entry *e);
+void gateway_remove(struct gateway *g, struct gateway_entry *e);
 
 /* From now on streams end and requests are told to come back later; wakes every connection. */
 void gateway_drain(struct gateway *g);

@@ -1,0 +1,224 @@
+"""Caps and wake-ups are exact under concurrency: places, and what follows a sync."""
+
+import random
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import fcgi
+from answers import EVICTED, LATER, check_answer
+from fcgi import live, params, request, wait_all
+from ledger import Ledger, descriptors_and_threads, wait_released
+from relay import Relay
+from servers import ValkeyClient, broadcast_channel, project_channel, user_channel
+from timing import eventually
+
+
+def burst(daemon, requests, workers=8):
+    """Opens all at once from several threads; returns the peers in order."""
+    with ThreadPoolExecutor(workers) as pool:
+        return list(pool.map(lambda named: daemon.open(**named), requests))
+
+
+def decided(peer):
+    return live(peer) or peer.closed
+
+
+def close_all(peers):
+    for peer in peers:
+        peer.close()
+
+
+class Publisher:
+    """Publishes on these channels in a thread of its own until it is stopped."""
+
+    def __init__(self, address, channels, pause=0.001, filler=0):
+        self.client = ValkeyClient(address)
+        self.ledger = Ledger(lambda channel, payload: self.client("PUBLISH", channel, payload))
+        self._channels, self._pause, self._filler = channels, pause, filler
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self):
+        chance = random.Random(1)
+        while not self._stop.wait(self._pause):
+            self.ledger.publish(chance.choice(self._channels), "x" * chance.randint(0, self._filler))
+
+    def __enter__(self):
+        self._thread.start()
+        return self.ledger
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._thread.join()
+
+
+@pytest.mark.parametrize("kind", [{}, {"projects": "7"}], ids=["notifications", "issues"])
+def test_tenant_cap_in_a_burst(streamd, kind):
+    """Three times the cap at once: exactly the cap gets streams, all others 503; again after they left."""
+    cap = 40
+    daemon = streamd(SSE_PER_TENANT_CAP=cap, SSE_ISSUES_PER_TENANT_CAP=cap, TPI_PROJECT_ACCESS="allow")
+    before = descriptors_and_threads(daemon.pid)
+    for round in range(3):
+        peers = burst(daemon, [{"user": f"u{i}", **kind} for i in range(3 * cap)])
+        wait_all(peers, decided, 30, "stream or refusal")
+        assert sum(map(live, peers)) == cap
+        for peer in peers:
+            if not live(peer):
+                check_answer(peer, 503)
+        close_all(peers)
+        wait_released(daemon.pid, before)
+
+
+def test_user_cap_in_a_burst(streamd, valkey):
+    """Three times his cap at once: when it has settled exactly the cap is open and gets wake-ups; the
+    others were evicted or told to come back later."""
+    daemon = streamd(SSE_PER_USER_CAP=4)
+    peers = burst(daemon, [{"user": "burst"}] * 12)
+    wait_all(peers, lambda p: p.closed or live(p), 30, "stream or end")
+    eventually(lambda: [p.pump() for p in peers if not p.closed] and sum(not p.closed for p in peers) == 4,
+               10, "four are left")
+    valkey.publish(user_channel("burst"), '{"id":"1","event":"x"}')
+    left = [peer for peer in peers if not peer.closed]
+    wait_all(left, lambda p: '{"id":"1","event":"x"}' in p.events.data, 10, "the wake-up")
+    for peer in peers:
+        if peer.closed:
+            assert peer.ended and (EVICTED.search(peer.body) or LATER.fullmatch(peer.body))
+        peer.close()
+
+
+def give_back_close(daemon, valkey):
+    daemon.stream("a").close()
+
+
+def give_back_abort(daemon, valkey):
+    with daemon.stream("a") as peer:
+        peer.send(fcgi.record(fcgi.ABORT))
+        peer.wait_end(2)
+
+
+def give_back_cut_head(daemon, valkey):
+    whole = request(params("a"))
+    for cut in range(1, len(whole), 7):
+        fcgi.Peer(daemon.address, whole[:cut]).close()
+
+
+def give_back_at_once(daemon, valkey):
+    for _ in range(20):
+        daemon.open("a").close()
+
+
+def give_back_failed_subscription(daemon, valkey):
+    valkey.pause()
+    try:
+        daemon.ask("a", timeout=15)
+    finally:
+        valkey.resume()
+
+
+PATHS = [give_back_close, give_back_abort, give_back_cut_head, give_back_at_once,
+         pytest.param(give_back_failed_subscription, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
+def test_place_is_given_back(streamd, new_valkey, path):
+    """With one place for the tenant: after each way out the next request gets it."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_TENANT_CAP=1)
+    for _ in range(3):
+        path(daemon, valkey)
+
+        def opened():
+            peer = daemon.open("b").wait(decided, 10, "stream or refusal")
+            peer.close()
+            return live(peer)
+        eventually(opened, 15, "the place is free again")
+
+
+def test_distant_valkey(streamd, valkey, rundir):
+    """With Valkey 30 ms away, streams open and close while wake-ups come: none is lost after a sync."""
+    relay = Relay(rundir, valkey.address, 0.03)
+    daemon = streamd(VALKEY_URL=relay.url, TPI_PROJECT_ACCESS="allow")
+    channels = [project_channel(n) for n in (101, 102, 103)]
+    chance = random.Random(7)
+    streams = {}
+    with Publisher(valkey.address, channels) as ledger:
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            if len(streams) < 12:
+                projects = chance.sample([101, 102, 103], chance.randint(1, 3))
+                peer = daemon.open(f"d{chance.randint(1, 6)}", projects=",".join(map(str, projects)))
+                streams[peer] = [project_channel(n) for n in projects]
+            else:
+                peer = chance.choice(list(streams))
+                wait_all([peer], decided, 10, "stream")
+                if live(peer):
+                    ledger.check(peer, streams[peer], whole=False)
+                peer.close()
+                del streams[peer]
+            for peer in streams:
+                peer.pump()
+    streams = {peer: joined for peer, joined in streams.items() if not peer.closed}
+    wait_all(streams, decided, 10, "stream")
+    ledger.settle({peer: joined for peer, joined in streams.items() if not peer.closed})
+    close_all(streams)
+    relay.close()
+
+
+def test_last_leaves_while_next_joins(streamd, valkey):
+    """A channel's last stream closes as the next one opens: that one misses nothing, 300 times over."""
+    daemon = streamd(TPI_PROJECT_ACCESS="allow")
+    channel = project_channel(201)
+    ledger = Ledger(valkey.publish)
+    old = daemon.stream("a", projects="201")
+    for round in range(300):
+        if round % 2:
+            old.close()
+            new = daemon.open("b", projects="201")
+        else:
+            new = daemon.open("b", projects="201")
+            old.close()
+        new.wait_live()
+        ledger.publish(channel)
+        ledger.settle({new: [channel]})
+        old = new
+    old.close()
+
+
+def test_many_join_the_same_channel(streamd, valkey):
+    """60 users join two busy project channels at once: each stream is whole from its sync on."""
+    daemon = streamd(TPI_PROJECT_ACCESS="allow")
+    channels = [project_channel(301), project_channel(302), broadcast_channel()]
+    joined = {}
+    with Publisher(valkey.address, channels, filler=2000) as ledger:
+        for round in range(3):
+            named = [{"user": f"m{round}.{i}", **({"projects": "301,302"} if i % 2 else {})} for i in range(20)]
+            for peer, how in zip(burst(daemon, named), named):
+                joined[peer] = channels[:2] if "projects" in how else channels[2:]
+            wait_all(list(joined), live, 20, "sync")
+    ledger.settle(joined)
+    close_all(joined)
+
+
+@pytest.mark.slow
+def test_thousands_of_opens_and_closes(streamd, valkey):
+    """3000 streams in a row, 20 at a time, on busy channels: each is whole, and nothing is left of them."""
+    daemon = streamd(TPI_PROJECT_ACCESS="allow")
+    before = descriptors_and_threads(daemon.pid)
+    channels = [project_channel(n) for n in range(401, 406)]
+    with Publisher(valkey.address, channels, pause=0.002) as ledger:
+        for round in range(150):
+            peers = {}
+            for i in range(20):
+                n = 401 + (round + i) % 5
+                peers[daemon.open(f"t{i}", projects=str(n))] = [project_channel(n)]
+            wait_all(list(peers), live, 20, "sync")
+            for peer, joined in peers.items():
+                peer.pump()
+                ledger.check(peer, joined, whole=False)
+                peer.close()
+    wait_released(daemon.pid, before)
+    eventually(lambda: not valkey("PUBSUB", "CHANNELS", "issues:tenant:default:project:40*"), 10,
+               "no subscription is left")

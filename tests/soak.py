@@ -1,0 +1,224 @@
+#!/usr/bin/python3
+"""A soak: streams open, close, abort and stall while wake-ups are published and Valkey fails.
+
+    tests/soak.py [--seconds 300] [--seed 1]
+
+It uses the programs in $TPI_BUILD (default: _build). Rounds of churn and faults alternate with a calm in
+which every healthy stream must have got every wake-up since its last sync, once and in order. At the end
+descriptors, threads, memory and Valkey's subscriptions are compared with the start.
+"""
+
+import argparse
+import collections
+import json
+import os
+import random
+import shutil
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.realpath(__file__)), "e2e"))
+sys.dont_write_bytecode = True
+
+import fcgi  # noqa: E402
+import servers  # noqa: E402
+from ledger import SYNC, Ledger, descriptors_and_threads, wait_released  # noqa: E402
+from timing import eventually  # noqa: E402
+
+USERS, PROJECTS = 60, 20
+ROUND = 8  # seconds of churn between two calms
+PUBLISH = 25  # at most so many wake-ups in a step
+HEALTHY, STALLED = 200, 20
+MEMORY_GROWTH = 1.25  # of the resident set after the first round; more is a leak
+
+BAD_PAYLOADS = ['{"event":"sync"}', '{"event":"s\\u0079nc"}', "{", "[]", '{"a":"\\u0000"}', "x" * 20000,
+                b'{"event":"\xff"}', '{"event":"a"}{"event":"b"}', '{"a":' * 40 + "1" + "}" * 40]
+SETTINGS = {"TPI_PROJECT_ACCESS": "allow", "SSE_HEARTBEAT_MS": 1000, "SSE_STALL_MS": 3000,
+            "SSE_BACKLOG_BYTES": 16384, "SSE_SYNC_SPREAD_MS": 300, "SSE_PER_USER_CAP": 20,
+            "SSE_ISSUES_PER_USER_CAP": 20, "SSE_METRICS_MS": 1000, "TPI_REQUEST_TIMEOUT_MS": 1000}
+
+
+def resident(pid):
+    with open(f"/proc/{pid}/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
+class Soak:
+    def __init__(self, directory, seed):
+        self.chance = random.Random(seed)
+        self.counts = collections.Counter()
+        self.valkey = servers.Valkey(directory).start()
+        self.daemon = servers.Streamd(directory, {"VALKEY_URL": self.valkey.url, **SETTINGS})
+        self.before = descriptors_and_threads(self.daemon.pid)
+        self.ledger = Ledger(self.try_publish)
+        self.streams = {}  # healthy ones: their channels
+        self.stalled = []
+        self.heads = []  # connections that have not said all
+
+    def try_publish(self, channel, payload):
+        try:
+            self.valkey.publish(channel, payload)
+            self.counts["published"] += 1
+        except (OSError, EOFError, servers.ValkeyError):
+            self.valkey._forget_client()
+            self.counts["not published"] += 1
+
+    # Steps
+
+    def draw(self):
+        """The arguments of a request, and the channels that its stream joins."""
+        user = f"u{self.chance.randrange(USERS)}"
+        if self.chance.random() < 0.5:
+            return {"user": user}, [servers.user_channel(user), servers.broadcast_channel()]
+        projects = self.chance.sample(range(1, PROJECTS + 1), self.chance.randint(1, 4))
+        return ({"user": user, "projects": ",".join(map(str, projects))},
+                [servers.project_channel(project) for project in projects])
+
+    def open(self):
+        if len(self.streams) >= HEALTHY:
+            return
+        named, channels = self.draw()
+        self.streams[self.daemon.open(**named)] = channels
+        self.counts["opened"] += 1
+
+    def open_stalled(self):
+        if len(self.stalled) < STALLED:
+            named, _ = self.draw()
+            self.stalled.append(self.daemon.open(**named))
+            self.counts["stalled"] += 1
+
+    def open_cut(self):
+        named, _ = self.draw()
+        whole = fcgi.request(fcgi.params(**named))
+        peer = fcgi.Peer(self.daemon.address, whole[:self.chance.randrange(len(whole))])
+        if len(self.heads) < 50 and self.chance.random() < 0.5:
+            self.heads.append(peer)
+        else:
+            peer.close()
+        self.counts["cut heads"] += 1
+
+    def close(self):
+        if not self.streams:
+            return
+        peer = self.chance.choice(list(self.streams))
+        if self.chance.random() < 0.3:
+            peer.send_or_closed(fcgi.record(fcgi.ABORT))
+        self.forget(peer)
+
+    def publish(self):
+        for _ in range(self.chance.randint(1, PUBLISH)):
+            _, channels = self.draw()
+            self.ledger.publish(self.chance.choice(channels), "x" * self.chance.choice((0, 0, 0, 100, 5000)))
+
+    def publish_bad(self):
+        _, channels = self.draw()
+        self.try_publish(self.chance.choice(channels), self.chance.choice(BAD_PAYLOADS))
+        self.counts["bad payloads"] += 1
+
+    # Faults: each is over when it returns, and streams get a sync after it.
+
+    def restart_valkey(self):
+        self.valkey.restart()
+
+    def kill_subscribers(self):
+        self.valkey("CLIENT", "KILL", "TYPE", "pubsub")
+
+    def stop_valkey_for_a_moment(self):
+        self.valkey.pause()
+        time.sleep(0.5)
+        self.valkey.resume()
+
+    # Rounds
+
+    def forget(self, peer):
+        self.ledger.check(peer, self.streams[peer], whole=False, gapless=False)
+        self.counts["events read"] += len(peer.events.events)
+        peer.close()
+        del self.streams[peer]
+
+    def read(self):
+        for peer in list(self.streams):
+            if not peer.closed:
+                peer.pump()
+            if peer.closed:
+                self.forget(peer)
+
+    def churn(self):
+        steps = [self.open] * 10 + [self.close] * 6 + [self.publish] * 10 + [
+            self.publish_bad, self.open_stalled, self.open_cut]
+        until = time.monotonic() + ROUND
+        fault_at = time.monotonic() + self.chance.uniform(1, ROUND - 2)
+        while time.monotonic() < until:
+            self.chance.choice(steps)()
+            self.read()
+            if time.monotonic() >= fault_at:
+                fault_at = until
+                fault = self.chance.choice([self.restart_valkey, self.kill_subscribers,
+                                            self.stop_valkey_for_a_moment])
+                fault()
+                self.counts[fault.__name__] += 1
+
+    def calm(self):
+        """Every healthy stream is live and whole; what a sync waits for has come."""
+        def settled():
+            self.read()
+            return all(fcgi.live(peer) and self.ledger.complete(peer, channels)
+                       for peer, channels in self.streams.items())
+        eventually(settled, 30, "every stream has every wake-up")
+        # A sync that is still due would excuse a gap: let the spread pass, then look for gaps.
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            self.read()
+            time.sleep(0.01)
+        for peer, channels in self.streams.items():
+            self.ledger.check(peer, channels)
+            self.counts["streams checked"] += 1
+
+    def finish(self):
+        for peer in [*self.streams, *self.stalled, *self.heads]:
+            self.counts["syncs"] += sum(event.data == SYNC for event in peer.events.events)
+            peer.close()
+        wait_released(self.daemon.pid, self.before, 10)
+        eventually(lambda: not self.valkey("PUBSUB", "CHANNELS"), 10, "Valkey has no subscription left")
+        return resident(self.daemon.pid)
+
+    def run(self, seconds):
+        until = time.monotonic() + seconds
+        warm = None
+        while time.monotonic() < until:
+            self.churn()
+            self.calm()
+            for peers in (self.stalled, self.heads):
+                for peer in peers[:len(peers) // 2]:
+                    peer.close()
+                    peers.remove(peer)
+            self.counts["rounds"] += 1
+            warm = warm or resident(self.daemon.pid)
+        memory = self.finish()
+        print(json.dumps({**self.counts, "memory KiB": [warm, memory]}))
+        sanitized = "TPI_SANITIZED" in os.environ
+        assert sanitized or memory <= warm * MEMORY_GROWTH, f"memory grew from {warm} to {memory} KiB"
+        self.daemon.stop()
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    arguments.add_argument("--seconds", type=int, default=300)
+    arguments.add_argument("--seed", type=int, default=1)
+    chosen = arguments.parse_args()
+    directory = servers.run_directory()
+    try:
+        Soak(directory, chosen.seed).run(chosen.seconds)
+    except BaseException:
+        for process in servers.Process.everything:
+            for title, text in process.report():
+                print(f"--- {title}\n{text[-4000:]}", file=sys.stderr)
+        raise
+    finally:
+        for process in servers.Process.everything:
+            process.kill()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
