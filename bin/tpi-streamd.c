@@ -161,6 +161,19 @@ read_options(int argc, char *argv[], struct options *o)
 	}
 }
 
+/* Without them a log line could go to a socket that got their number. */
+static void
+open_standard_descriptors(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR);
+	} while (fd != -1 && fd <= STDERR_FILENO);
+	if (fd != -1)
+		close(fd);
+}
+
 /* Everything that can be wrong with the configuration is found here, for --check-config, too. */
 static void
 read_configuration(const struct options *o)
@@ -172,7 +185,8 @@ read_configuration(const struct options *o)
 	log_set_level((enum log_level)settings.log_level);
 	listen_text = o->listen != NULL ? o->listen : settings.listen;
 	if (listen_text[0] != '\0' && address_parse(&address, listen_text) == -1)
-		die(o->listen != NULL ? EX_USAGE : EX_CONFIG, "%s%s: must be %s",
+		die(o->listen != NULL ? EX_USAGE : EX_CONFIG,
+		    "%s%s: must be %s; a path has at most 107 bytes",
 		    o->listen != NULL ? "--listen " : "TPI_LISTEN=", listen_text,
 		    LISTENER_ALLOWED);
 	if (valkey_parse(&valkey, settings.valkey_url, settings.valkey_password_file, error,
@@ -367,6 +381,7 @@ main(int argc, char *argv[])
 	struct options options;
 	int signal_fd;
 
+	open_standard_descriptors();
 	read_options(argc, argv, &options);
 	read_configuration(&options);
 	if (options.check_config) {

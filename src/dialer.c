@@ -4,6 +4,7 @@
 #include "dialer.h"
 
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -29,6 +30,7 @@ struct dialer {
 	redisContext *ready;
 	bool demoted;
 	bool lost;
+	char reason[VALKEY_ERROR_SIZE]; /* why, "" at the start */
 };
 
 static void
@@ -64,7 +66,34 @@ wait_lost(struct dialer *d, int64_t ms)
 	return lost;
 }
 
-/* Connects, however long it takes; logs each change of the reason why it cannot. */
+/* Why the last connection was lost, with the first line that is written after that; NULL in others. */
+static const char *
+take_reason(struct dialer *d, char reason[VALKEY_ERROR_SIZE])
+{
+	pthread_mutex_lock(&d->lock);
+	memcpy(reason, d->reason, VALKEY_ERROR_SIZE);
+	d->reason[0] = '\0';
+	pthread_mutex_unlock(&d->lock);
+	return reason[0] != '\0' ? reason : NULL;
+}
+
+static void
+log_change(struct dialer *d, const char *error)
+{
+	char buffer[VALKEY_ERROR_SIZE];
+	const char *reason = take_reason(d, buffer);
+	struct log_field fields[4] = { LOG_STR("server", d->valkey->label) };
+	int n = 1;
+
+	if (reason != NULL)
+		fields[n++] = (struct log_field)LOG_STR("lost", reason);
+	if (error != NULL)
+		fields[n++] = (struct log_field)LOG_STR("error", error);
+	log_write(error != NULL || reason != NULL ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "valkey",
+	    error != NULL ? "away" : "connected", fields);
+}
+
+/* Connects, however long it takes. */
 static void
 dial(struct dialer *d, int *backoff)
 {
@@ -78,6 +107,9 @@ dial(struct dialer *d, int *backoff)
 		*backoff = *backoff == 0 ? BACKOFF_MIN_MS : *backoff * 2;
 		if (*backoff > BACKOFF_MAX_MS)
 			*backoff = BACKOFF_MAX_MS;
+		if (c != NULL || strcmp(error, logged) != 0)
+			log_change(d, c == NULL ? error : NULL);
+		memcpy(logged, error, sizeof(logged));
 		pthread_mutex_lock(&d->lock);
 		d->state = c != NULL ? DIALER_READY : DIALER_AWAY;
 		d->ready = c;
@@ -85,10 +117,6 @@ dial(struct dialer *d, int *backoff)
 		tell(d);
 		if (c != NULL)
 			return;
-		if (strcmp(error, logged) != 0)
-			LOG(LOG_LEVEL_WARN, "valkey", "cannot connect",
-			    LOG_STR("server", d->valkey->label), LOG_STR("error", error));
-		memcpy(logged, error, sizeof(logged));
 	}
 }
 
@@ -177,11 +205,12 @@ dialer_news(struct dialer *d, redisContext **connection, bool *demoted)
 }
 
 void
-dialer_lost(struct dialer *d)
+dialer_lost(struct dialer *d, const char *reason)
 {
 	pthread_mutex_lock(&d->lock);
 	d->state = DIALER_TRYING;
 	d->lost = true;
+	snprintf(d->reason, sizeof(d->reason), "%s", reason);
 	pthread_cond_signal(&d->changed);
 	pthread_mutex_unlock(&d->lock);
 }

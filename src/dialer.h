@@ -4,6 +4,8 @@
  * 10 s, on a second, short connection, whether it still is the primary: one that was demoted keeps its
  * subscribers and says nothing. Whatever can block (names, connecting, asking) blocks here, so that
  * the hub's thread never does.
+ *
+ * It also says in the log how Valkey is: one line for each change.
  */
 #ifndef TPI_DIALER_H
 #define TPI_DIALER_H
@@ -33,7 +35,10 @@ struct dialer *dialer_start(const struct valkey *v, int wake_fd);
  */
 enum dialer_state dialer_news(struct dialer *d, redisContext **connection, bool *demoted);
 
-/* The connection in use was lost and freed: get another. Called by the hub's thread alone. */
-void dialer_lost(struct dialer *d);
+/*
+ * The connection in use was lost, for this reason (copied), and freed: get another. Called by the hub's
+ * thread alone.
+ */
+void dialer_lost(struct dialer *d, const char *reason);
 
 #endif

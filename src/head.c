@@ -61,12 +61,16 @@ pair_next(const uint8_t **at, const uint8_t *end, const uint8_t **name, size_t *
 	return true;
 }
 
-/* NULL, or what is wrong with the PARAMS: they become C strings "name=value" later. */
+/*
+ * NULL, or what is wrong with the PARAMS. They become C strings "name=value" later: a NUL in a value
+ * becomes another byte that no identifier, path or number has, so that what is behind it still counts.
+ */
 static const char *
-params_check(const struct head *h)
+params_check(struct head *h)
 {
 	const uint8_t *at = h->params, *end, *name, *value;
 	size_t name_length, value_length;
+	uint8_t *nul;
 
 	if (h->params_length == 0)
 		return NULL;
@@ -75,9 +79,10 @@ params_check(const struct head *h)
 		if (!pair_next(&at, end, &name, &name_length, &value, &value_length))
 			return "a parameter's length goes beyond the PARAMS";
 		if (name_length == 0 || memchr(name, '=', name_length) != NULL ||
-		    memchr(name, '\0', name_length) != NULL ||
-		    (value_length > 0 && memchr(value, '\0', value_length) != NULL))
-			return "a parameter is empty-named, has a NUL, or '=' in its name";
+		    memchr(name, '\0', name_length) != NULL)
+			return "a parameter's name is empty, or has a NUL or '=' in it";
+		while ((nul = memchr(value, '\0', value_length)) != NULL)
+			*nul = 1;
 	}
 	return NULL;
 }

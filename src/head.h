@@ -27,7 +27,8 @@ struct head {
 	uint16_t id; /* of the request; 0 before FCGI_BEGIN_REQUEST */
 	const char *error;
 
-	uint8_t *params; /* name-value pairs, checked once HEAD_COMPLETE was returned; owned */
+	/* Name-value pairs, checked and without a NUL once HEAD_COMPLETE was returned; owned. */
+	uint8_t *params;
 	size_t params_length;
 
 	uint8_t reply[32];

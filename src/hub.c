@@ -33,7 +33,6 @@
 STAILQ_HEAD(subscription_queue, subscription);
 
 struct hub {
-	const struct valkey *valkey;
 	struct dialer *dialer;
 	struct channels *channels;
 	struct fanout *fanout;
@@ -81,12 +80,12 @@ command(void *arg, bool subscribe, const char *name, size_t length)
 static void
 link_down(struct hub *hub, const char *error)
 {
-	LOG(LOG_LEVEL_WARN, "valkey", "connection lost", LOG_STR("server", hub->valkey->label),
-	    LOG_STR("error", error));
+	/* error may be in the context that is freed. */
+	dialer_lost(hub->dialer, error);
 	redisFree(hub->link);
 	hub->link = NULL;
+	hub->unsent = false;
 	channels_down(hub->channels);
-	dialer_lost(hub->dialer);
 }
 
 static void
@@ -97,8 +96,6 @@ link_up(struct hub *hub, redisContext *link)
 	link->flags &= ~REDIS_BLOCK;
 	hub->pinged = false;
 	hub->heard_at = clock_ms();
-	LOG(LOG_LEVEL_INFO, "valkey", "connected", LOG_STR("server", hub->valkey->label),
-	    LOG_INT("channels", (int64_t)channels_count(hub->channels)));
 	channels_up(hub->channels);
 }
 
@@ -266,7 +263,8 @@ link_write(struct hub *hub)
 	if (redisBufferWrite(hub->link, &done) != REDIS_OK)
 		return hub->link->errstr;
 	hub->unsent = !done;
-	return NULL;
+	/* hiredis does not look whether it got a new, empty buffer, and would crash on the next write. */
+	return hub->link->obuf != NULL ? NULL : "out of memory";
 }
 
 static const char *
@@ -374,7 +372,6 @@ hub_start(const struct settings *s, const struct valkey *v)
 	hub = calloc(1, sizeof(*hub));
 	if (hub == NULL)
 		return NULL;
-	hub->valkey = v;
 	/* The process ends when this fails: nothing is undone. */
 	if (!hub_init(hub, s))
 		return NULL;

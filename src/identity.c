@@ -9,7 +9,7 @@
 #include "channel.h"
 #include "request.h"
 
-/* REMOTE_USER, where a server that has authenticated it says so. */
+/* REMOTE_USER, where a server that has authenticated it says so. A missing one comes before a bad one. */
 static enum identity_result
 remote_user(char *const *params, const char **name)
 {
@@ -17,14 +17,12 @@ remote_user(char *const *params, const char **name)
 	const char *type;
 
 	*name = params_get(params, "REMOTE_USER", &conflict);
-	type = params_get(params, "AUTH_TYPE", &conflict);
-	if (conflict)
-		return IDENTITY_BAD;
-	if (*name == NULL || (*name)[0] == '\0')
+	if (*name == NULL || ((*name)[0] == '\0' && !conflict))
 		return IDENTITY_NOBODY;
-	if (type == NULL || type[0] == '\0')
+	type = params_get(params, "AUTH_TYPE", &conflict);
+	if ((type == NULL || type[0] == '\0') && !conflict)
 		return IDENTITY_FORGEABLE;
-	return IDENTITY_KNOWN;
+	return conflict ? IDENTITY_BAD : IDENTITY_KNOWN;
 }
 
 enum identity_result

@@ -45,6 +45,8 @@ address_parse(struct address *a, const char *text)
 	if (strncmp(text, "unix:", 5) == 0)
 		text += 5;
 	if (text[0] == '/') {
+		if (strlen(text) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
+			return -1;
 		a->path = strdup(text);
 		return a->path != NULL ? 0 : -1;
 	}
@@ -141,9 +143,6 @@ open_unix(struct listener *l, const struct address *a, const char *text,
 	mode_t mask;
 	int bound;
 
-	if (strlen(a->path) >= sizeof(address.sun_path))
-		return fail(error, error_size, "%s: a socket's path has at most %zu bytes", text,
-		    sizeof(address.sun_path) - 1);
 	memcpy(address.sun_path, a->path, strlen(a->path) + 1);
 	if (lstat(a->path, &st) == 0) {
 		if (!S_ISSOCK(st.st_mode))

@@ -18,7 +18,10 @@ struct address {
 	char *host, *port; /* owned */
 };
 
-/* Reads an address as in LISTENER_ALLOWED. Returns 0, or -1 where it is none, or memory is out. */
+/*
+ * Reads an address as in LISTENER_ALLOWED; a path has at most 107 bytes. Returns 0, or -1 where it is none,
+ * or memory is out.
+ */
 int address_parse(struct address *a, const char *text);
 void address_free(struct address *a);
 

@@ -39,13 +39,13 @@ const struct route *route_find(const char *path);
 static inline int
 route_tenant_cap(const struct route *route, const struct settings *s)
 {
-	return *(const int *)((const char *)s + route->tenant_cap);
+	return *(const int *)(const void *)((const char *)s + route->tenant_cap);
 }
 
 static inline int
 route_user_cap(const struct route *route, const struct settings *s)
 {
-	return *(const int *)((const char *)s + route->user_cap);
+	return *(const int *)(const void *)((const char *)s + route->user_cap);
 }
 
 #endif

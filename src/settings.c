@@ -142,13 +142,13 @@ derive_access(struct settings *s)
 static char **
 string_field(struct settings *s, const struct setting *setting)
 {
-	return (char **)((char *)s + setting->offset);
+	return (char **)(void *)((char *)s + setting->offset);
 }
 
 static int *
 int_field(struct settings *s, const struct setting *setting)
 {
-	return (int *)((char *)s + setting->offset);
+	return (int *)(void *)((char *)s + setting->offset);
 }
 
 const struct setting *

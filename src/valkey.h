@@ -24,10 +24,10 @@ struct valkey {
  * Reads a URL of the contract: valkey:// or redis:// [user[:password]@]host[:port][/db], or
  * unix:///path; user and password percent-decoded, [v6] hosts, port 6379 where none is given. db is
  * checked and otherwise unused: pub/sub knows no databases. valkeys:// and rediss:// are refused
- * with a text that says this build has no TLS. password_file ("" for none) overrides the password: its
- * first line without the line break. Returns 0, or -1 with one line in error that names the setting
- * (VALKEY_URL or VALKEY_PASSWORD_FILE), shows the value with the password masked, and says what is
- * allowed; then *v holds nothing to free.
+ * with a text that says this build has no TLS. password_file ("" for none) overrides the password:
+ * its first line without the line break. Returns 0, or -1 with one line in error that names the
+ * setting (VALKEY_URL or VALKEY_PASSWORD_FILE), shows the value with the password masked, and says
+ * what is allowed; then *v holds nothing to free.
  */
 int valkey_parse(struct valkey *v, const char *url, const char *password_file, char *error,
     size_t error_size);
@@ -38,7 +38,8 @@ void valkey_free(struct valkey *v);
  * primary is refused, because what is published there reaches nobody else. Waits at most about
  * timeout_ms for all of its steps together (name resolution apart). The reads and writes of the
  * result time out after timeout_ms; TCP has keep-alive and no delay. Returns NULL with one line in
- * error; *demoted (may be NULL) then says whether the reason is that the server is no primary. Thread-safe.
+ * error; *demoted (may be NULL) then says whether the reason is that the server is no primary.
+ * Thread-safe.
  */
 redisContext *valkey_connect(const struct valkey *v, int timeout_ms, bool *demoted, char *error,
     size_t error_size);

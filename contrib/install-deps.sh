@@ -1,0 +1,184 @@
+#!/bin/sh
+# Installs the Debian or Ubuntu packages that are missing, and nothing else: says nothing and needs
+# no privilege where all is there, however it came there. A server that a package brings along is
+# neither started nor enabled.
+#
+#   contrib/install-deps.sh SET...
+#
+# build   compiler, autotools and libraries
+# demo    Valkey (or Redis), Apache, nginx, curl
+# test    demo, and what the tests are written in
+# ci      clang
+#
+# Needs root or sudo. Exit status: 0 all there, 64 wrong usage, 69 cannot be installed.
+
+set -u
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+export PATH
+
+usage="usage: ${0##*/} build|demo|test|ci ..."
+
+die()
+{
+	echo "${0##*/}: $2" >&2
+	exit "$1"
+}
+
+program()
+{
+	for name; do
+		command -v "$name" >/dev/null 2>&1 && return 0
+	done
+	return 1
+}
+
+library()
+{
+	pkg-config --exists "$1" 2>/dev/null
+}
+
+header()
+{
+	cc=$(command -v gcc || command -v cc || command -v clang) &&
+	    echo "#include <$1>" | "$cc" -E - >/dev/null 2>&1
+}
+
+module()
+{
+	/usr/bin/python3 -c "import $1" 2>/dev/null
+}
+
+# Adds a package, or the alternatives a|b, to the missing ones unless the check succeeds.
+missing=
+need()
+{
+	package=$1
+	shift
+	"$@" || missing="$missing $package"
+}
+
+build()
+{
+	need gcc program gcc cc clang
+	need libc6-dev header pthread.h
+	need make program make
+	need autoconf program autoreconf
+	need automake program automake
+	need pkg-config program pkg-config
+	need libfcgi-dev header fcgiapp.h
+	need libhiredis-dev library hiredis
+	need libjson-c-dev library json-c
+	need uthash-dev header uthash.h
+}
+
+demo()
+{
+	need 'valkey-server|redis-server' program valkey-server redis-server
+	need 'valkey-tools|redis-tools' program valkey-cli redis-cli
+	# The program and its modules without the service: that is what Debian's apache2 adds.
+	need apache2-bin program apache2 httpd
+	need nginx-light\|nginx program nginx
+	need curl program curl
+}
+
+testing()
+{
+	demo
+	need check library check
+	need mandoc program mandoc
+	need python3 program /usr/bin/python3
+	need python3-pytest module pytest
+}
+
+as_root()
+{
+	if [ "$(id -u)" -eq 0 ]; then
+		"$@"
+	elif [ -t 0 ]; then
+		sudo "$@"
+	else
+		sudo -n "$@"
+	fi
+}
+
+apt_get()
+{
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o DPkg::Lock::Timeout=300 \
+	    -o Dpkg::Use-Pty=0 "$@" \
+	    </dev/null >&2
+}
+
+# The first of the alternatives a|b that the archive has.
+candidate()
+{
+	for name in $(echo "$1" | tr '|' ' '); do
+		if LC_ALL=C apt-cache policy "$name" | grep -q 'Candidate: [^(]'; then
+			echo "$name"
+			return 0
+		fi
+	done
+	return 1
+}
+
+# While this file says no, packages start no service.
+policy=/usr/sbin/policy-rc.d
+policy_is_ours=no
+
+policy_set()
+{
+	[ -e $policy ] && return
+	policy_is_ours=yes
+	printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null && as_root chmod 755 $policy
+}
+
+policy_unset()
+{
+	[ $policy_is_ours = no ] || as_root rm -f $policy
+	policy_is_ours=no
+}
+
+[ $# -gt 0 ] || die 64 "$usage"
+for set; do
+	case $set in
+	build) build ;;
+	demo) demo ;;
+	test) testing ;;
+	ci) need clang program clang ;;
+	*) die 64 "unknown set \"$set\": $usage" ;;
+	esac
+done
+[ -n "$missing" ] || exit 0
+
+program apt-get || die 69 "not found, and there is no apt-get to install it:$missing"
+as_root true 2>/dev/null || die 69 "not found, and installing it needs root or sudo:$missing"
+
+trap policy_unset EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+echo "${0##*/}: installing$missing" >&2
+apt_get update || die 69 "apt-get update failed; still missing:$missing"
+
+packages=
+for alternatives in $missing; do
+	package=$(candidate "$alternatives") ||
+	    die 69 "the package archive has no $(echo "$alternatives" | sed 's/|/ or /g')"
+	case " $packages " in
+	*" $package "*) ;;
+	*) packages="$packages $package" ;;
+	esac
+done
+
+policy_set
+# shellcheck disable=SC2086 # a list
+apt_get install -y --no-install-recommends $packages || die 69 "apt-get could not install$packages"
+
+program systemctl || exit 0
+for package in $packages; do
+	case $package in
+	valkey-server | redis-server | nginx*)
+		as_root systemctl --quiet disable "${package%-light}" >/dev/null 2>&1
+		;;
+	esac
+done
+exit 0

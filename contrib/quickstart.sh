@@ -1,0 +1,316 @@
+#!/bin/bash
+# Shows tpi-stream at work on this machine: installs what is missing, builds, and starts a private
+# Valkey (or Redis), tpi-streamd and a web server with a small page that shows both streams live.
+#
+#	contrib/quickstart.sh [--nginx] [--check]
+#
+# --nginx   nginx in place of Apache
+# --check   do the same, publish, see the events arrive through the web server, and exit
+#
+# For Debian 12, Ubuntu and what is like them, as root or as a user who may use sudo. All that it
+# starts has its own configuration, listens on 127.0.0.1 or on Unix sockets in a temporary
+# directory, and ends with it: Ctrl-C leaves nothing behind but the packages and the build in
+# _build (or where TPI_BUILD says). Services of the machine are not touched.
+# Exit status: 0 fine, 1 something failed (the logs are shown), 64 wrong usage, 69 no packages.
+
+set -eu
+umask 022
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+usage="usage: contrib/quickstart.sh [--nginx] [--check]"
+front=apache
+check=no
+for argument; do
+	case $argument in
+	--nginx) front=nginx ;;
+	--check) check=yes ;;
+	--help) echo "$usage"; exit 0 ;;
+	*) echo "quickstart.sh: unknown argument \"$argument\"; $usage" >&2; exit 64 ;;
+	esac
+done
+
+contrib=$(cd "$(dirname "$0")" && pwd -P)
+source=$(dirname "$contrib")
+build=$(realpath -m "${TPI_BUILD:-$source/_build}")
+streamd=$build/tpi-streamd
+publish=$build/tpi-publish
+
+# No setting of the caller's own may reach the demonstration.
+unset "${!TPI_@}" "${!SSE_@}" "${!VALKEY_@}" "${!LISTEN_@}" NOTIFY_SOCKET WATCHDOG_USEC WATCHDOG_PID
+export INSTANCE_TENANT_ID=demo
+
+# ---- What ends it all
+
+# Each program has a session of its own: Ctrl-C in a terminal reaches this script alone, which ends
+# the others in order, and each is the leader of a group, its workers included.
+run=
+pids=() # in the order of their end
+
+finish()
+{
+	trap '' INT TERM HUP PIPE
+	set +e
+	exec 2>/dev/null # the shell's own remarks about what it ended
+	local pid
+	for pid in "${pids[@]}"; do
+		end "$pid"
+	done
+	for pid in $(jobs -p); do # started a moment ago, not yet noted
+		end "$pid"
+	done
+	[ -z "$run" ] || rm -rf "$run"
+}
+
+# The shell collects its children by itself; "wait" inside a trap can miss one and hang.
+gone()
+{
+	local tries
+	for ((tries = 0; tries < 100; tries++)); do
+		kill -0 "$1" 2>/dev/null || return 0
+		sleep 0.1
+	done
+	return 1
+}
+
+# Ends a child that we started; one that does not end within 10 s is killed with its workers.
+end()
+{
+	kill -TERM "$1" 2>/dev/null
+	gone "$1" || { kill -KILL -- "-$1" 2>/dev/null; gone "$1"; }
+}
+
+trap finish EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 141' PIPE
+trap 'exit 143' TERM
+
+fail()
+{
+	local log
+	echo "quickstart.sh: $1" >&2
+	for log in "$run"/*.log; do
+		[ ! -s "$log" ] || { echo "---- ${log##*/}"; tail -n 40 "$log"; } >&2
+	done
+	exit 1
+}
+
+# await WHAT COMMAND...: runs the command until it succeeds, for at most 10 s.
+await()
+{
+	local what=$1 tries
+	shift
+	for ((tries = 0; tries < 100; tries++)); do
+		"$@" 2>/dev/null && return 0
+		sleep 0.1
+	done
+	fail "not within 10 s: $what"
+}
+
+# ---- Packages and programs
+
+"$contrib/install-deps.sh" demo
+
+run=$(mktemp -d /tmp/tpi-stream.XXXXXX)
+chmod 755 "$run" # for the web server's workers
+
+# What is built belongs to whom the source belongs to, also under sudo.
+as_owner()
+{
+	local owner
+	owner=$(stat -c %U "$source")
+	if [ "$(id -u)" -ne 0 ] || [ "$owner" = root ] || [ "$owner" = UNKNOWN ]; then
+		"$@"
+	else
+		runuser -u "$owner" -- "$@"
+	fi
+}
+
+build()
+{
+	cd "$source"
+	[ -x configure ] || autoreconf -i
+	mkdir -p "$build"
+	cd "$build"
+	[ -f Makefile ] || "$source/configure"
+	make -j"$(nproc)"
+}
+
+if [ ! -x "$streamd" ] || [ ! -x "$publish" ]; then
+	"$contrib/install-deps.sh" build
+	echo "building in $build"
+	export -f build
+	source=$source build=$build as_owner bash -euc build >"$run/build.log" 2>&1 ||
+	    fail "the build failed"
+	rm "$run/build.log"
+fi
+
+# ---- Valkey and the daemon
+
+valkey=$(command -v valkey-server || command -v redis-server)
+setsid "$valkey" --port 0 --unixsocket "$run/valkey.sock" --unixsocketperm 700 --save '' \
+    --dir "$run" >"$run/valkey.log" 2>&1 &
+pids=($!)
+await "${valkey##*/} listens" test -S "$run/valkey.sock"
+# Under sudo the user's other terminal publishes without it.
+[ -z "${SUDO_UID:-}" ] || chown "$SUDO_UID" "$run/valkey.sock"
+export VALKEY_URL=unix://$run/valkey.sock
+
+cat >"$run/access" <<END
+# project	who may read it
+7	ann ben
+8	ann
+END
+
+# The web server's workers must be able to connect.
+group=()
+[ "$(id -u)" -ne 0 ] || group=(--group www-data)
+TPI_PROJECT_ACCESS=file:$run/access setsid "$streamd" \
+    --listen "unix:$run/streamd.sock" "${group[@]}" >"$run/streamd.log" 2>&1 &
+daemon=$!
+pids=("$daemon" "${pids[@]}")
+await "tpi-streamd listens" test -S "$run/streamd.sock"
+
+# ---- The web server, from the files of contrib/apache or contrib/nginx
+
+mkdir "$run/www"
+cp "$contrib"/demo/{index.html,demo.css,demo.js} "$run/www"
+cp "$contrib/demo/users" "$contrib/apache/later.asis" "$run"
+chmod -R a+rX "$run/www" "$run/users" "$run/later.asis"
+
+start_apache()
+{
+	cat >"$run/site.conf" <<-END
+		Listen 127.0.0.1:$1
+		Define TPI_BACKEND "unix:$run/streamd.sock|fcgi://localhost"
+		Define TPI_LATER "$run/later.asis"
+		Define TPI_USERS "$run/users"
+		Include "$contrib/apache/tpi-stream-workers.conf"
+		Include "$contrib/apache/tpi-stream.conf"
+		Include "$contrib/apache/tpi-stream-auth-basic.conf"
+		<Directory "$run/www">
+			AuthType Basic
+			AuthName "TestPlanIt"
+			AuthUserFile "$run/users"
+			Require valid-user
+			Header set X-Demo-User "expr=%{REMOTE_USER}"
+		</Directory>
+	END
+	setsid apache2 -d "$run" -f "$contrib/demo/apache.conf" -D FOREGROUND \
+	    >"$run/apache.log" 2>&1 &
+}
+
+start_nginx()
+{
+	rm -rf "$run/tpi-stream"
+	mkdir "$run/tpi-stream"
+	cp "$contrib"/nginx/*.conf "$run/tpi-stream"
+	sed -i -e "s|/etc/nginx/tpi-stream/users|$run/users|" \
+	    -e 's|/etc/nginx/tpi-stream/|tpi-stream/|' \
+	    -e "s|unix:/run/tpi-stream/streamd.sock|unix:$run/streamd.sock|" \
+	    "$run"/tpi-stream/*.conf
+	cat >"$run/site.conf" <<-END
+		listen 127.0.0.1:$1;
+		location / {
+			auth_basic "TestPlanIt";
+			auth_basic_user_file users;
+			add_header X-Demo-User \$remote_user;
+		}
+		include tpi-stream/tpi-stream.conf;
+	END
+	cp "$contrib/demo/nginx.conf" "$run"
+	setsid nginx -p "$run" -c "$run/nginx.conf" -e stderr >"$run/nginx.log" 2>&1 &
+}
+
+listens()
+{
+	(: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
+}
+
+# A port that is free now may be another program's a moment later: then the next one. Checks, of
+# which several may run at once, begin anywhere.
+web=
+valkey_pid=${pids[1]}
+first=8080
+[ $check = no ] || first=$((20000 + RANDOM % 10000))
+for ((port = first; port < first + 100; port++)); do
+	! listens "$port" || continue
+	"start_$front" "$port"
+	web=$!
+	pids=("$daemon" "$web" "$valkey_pid")
+	for ((tries = 0; tries < 100; tries++)); do
+		kill -0 "$web" 2>/dev/null || break
+		! listens "$port" || break 2
+		sleep 0.1
+	done
+	end "$web" || true
+	web=
+	pids=("$daemon" "$valkey_pid")
+	grep -q 'Address already in use' "$run/$front.log" || break
+done
+[ -n "$web" ] || fail "$front does not start"
+url=http://127.0.0.1:$port
+
+# ---- What to do with it
+
+check_now()
+{
+	local name path nobody
+	nobody=$(curl -s -m 5 -o /dev/null -w '%{http_code}' "$url/api/notifications/stream" ||
+	    true)
+	[ "$nobody" = 401 ] || fail "who has not signed in gets $nobody and not 401"
+	echo "not signed in: 401"
+
+	for name in notifications issues; do
+		path=/api/$name/stream
+		[ $name = notifications ] || path="$path?projectIds=7,8"
+		setsid curl -sSN -m 60 -u ann:ann "$url$path" >"$run/$name.log" 2>&1 &
+		pids=($! "${pids[@]}")
+	done
+	for name in notifications issues; do
+		await "sync on the $name stream" \
+		    grep -q '^data: {"event":"sync"}$' "$run/$name.log"
+	done
+	"$publish" notification --user ann --id quickstart || fail "tpi-publish notification failed"
+	"$publish" issue --project 7 --issue 42 || fail "tpi-publish issue failed"
+	await "the notification arrives" \
+	    grep -q '^data: .*"id":"quickstart"' "$run/notifications.log"
+	await "the issue's wake-up arrives" \
+	    grep -q '^data: .*"issueId":42' "$run/issues.log"
+	for name in notifications issues; do
+		echo "$name stream, through $front:"
+		sed -n 's/^data: /    /p' "$run/$name.log"
+	done
+	echo "ok"
+}
+
+if [ $check = yes ]; then
+	check_now
+	exit 0
+fi
+
+cat <<END
+
+tpi-streamd runs behind $front; this page shows both streams live:
+
+    $url/
+
+    user ann, password ann    notifications, issues of projects 7 and 8
+    user ben, password ben    notifications, issues of project 7
+
+Publish from another terminal:
+
+    export VALKEY_URL=$VALKEY_URL INSTANCE_TENANT_ID=$INSTANCE_TENANT_ID
+    $publish notification --user ann
+    $publish notification --broadcast
+    $publish issue --project 7 --issue 42
+
+Logs are in $run. Ctrl-C ends all of it.
+END
+
+while :; do
+	for pid in "${pids[@]}"; do
+		kill -0 "$pid" 2>/dev/null || fail "one of the programs ended by itself"
+	done
+	sleep 0.5
+done

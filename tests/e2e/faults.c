@@ -1,0 +1,225 @@
+/*
+ * faults: a library for LD_PRELOAD that makes one call of the process fail, once. Which one, a test says
+ * through a file in shared memory ($TPI_FAULTS): struct control. Calls are counted for each function; the
+ * countdown of the chosen one ends in a failure with the chosen errno.
+ *
+ * Calls made by libfcgi's own allocator are left alone: it aborts by design when memory is out.
+ */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <link.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+enum function {
+	F_MALLOC, F_CALLOC, F_REALLOC, F_PTHREAD_CREATE, F_ACCEPT4, F_SOCKET, F_CONNECT, F_SEND, F_RECV,
+	F_READ, F_WRITE, F_POLL, F_PPOLL, F_MEMFD_CREATE, F_EVENTFD, F_SETSOCKOPT, F_IOCTL, F_OPEN, F_COUNT
+};
+
+struct control {
+	atomic_int function;  /* the chosen one; -1: none */
+	atomic_int countdown; /* the failure comes when it reaches 0 */
+	atomic_int error;
+	atomic_int failed; /* how many calls have failed */
+	atomic_int calls[F_COUNT];
+};
+
+static struct control *control;
+static uintptr_t libfcgi_start, libfcgi_end;
+
+static int
+note_libfcgi(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	int i;
+
+	(void)size;
+	(void)arg;
+	if (strstr(info->dlpi_name, "libfcgi.so") == NULL)
+		return 0;
+	libfcgi_start = info->dlpi_addr;
+	for (i = 0; i < info->dlpi_phnum; i++)
+		if (info->dlpi_phdr[i].p_type == PT_LOAD)
+			libfcgi_end = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr +
+			    info->dlpi_phdr[i].p_memsz;
+	return 1;
+}
+
+static void __attribute__((constructor))
+attach(void)
+{
+	const char *path = getenv("TPI_FAULTS");
+	int fd;
+
+	dl_iterate_phdr(note_libfcgi, NULL);
+	if (path == NULL)
+		return;
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd == -1)
+		abort();
+	control = mmap(NULL, sizeof(*control), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (control == MAP_FAILED)
+		abort();
+	close(fd);
+}
+
+/* Counts the call, and says whether it is the one to fail. */
+static int
+fails(enum function f, void *caller)
+{
+	struct control *c = control;
+
+	if (c == NULL || ((uintptr_t)caller >= libfcgi_start && (uintptr_t)caller < libfcgi_end))
+		return 0;
+	atomic_fetch_add(&c->calls[f], 1);
+	if (atomic_load(&c->function) != (int)f || atomic_fetch_sub(&c->countdown, 1) != 1)
+		return 0;
+	atomic_fetch_add(&c->failed, 1);
+	errno = atomic_load(&c->error);
+	return 1;
+}
+
+#define CALLER __builtin_return_address(0)
+#define NEXT(name) ((__typeof__(&name))next(#name))
+
+static void *
+next(const char *name)
+{
+	return dlsym(RTLD_NEXT, name);
+}
+
+extern void *__libc_malloc(size_t);
+extern void *__libc_calloc(size_t, size_t);
+extern void *__libc_realloc(void *, size_t);
+
+void *
+malloc(size_t size)
+{
+	return fails(F_MALLOC, CALLER) ? NULL : __libc_malloc(size);
+}
+
+void *
+calloc(size_t count, size_t size)
+{
+	return fails(F_CALLOC, CALLER) ? NULL : __libc_calloc(count, size);
+}
+
+void *
+realloc(void *p, size_t size)
+{
+	return fails(F_REALLOC, CALLER) ? NULL : __libc_realloc(p, size);
+}
+
+int
+pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*run)(void *), void *arg)
+{
+	return fails(F_PTHREAD_CREATE, CALLER) ? errno
+					       : NEXT(pthread_create)(thread, attributes, run, arg);
+}
+
+int
+accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
+{
+	return fails(F_ACCEPT4, CALLER) ? -1 : NEXT(accept4)(fd, address, length, flags);
+}
+
+int
+socket(int family, int type, int protocol)
+{
+	return fails(F_SOCKET, CALLER) ? -1 : NEXT(socket)(family, type, protocol);
+}
+
+int
+connect(int fd, const struct sockaddr *address, socklen_t length)
+{
+	return fails(F_CONNECT, CALLER) ? -1 : NEXT(connect)(fd, address, length);
+}
+
+ssize_t
+send(int fd, const void *bytes, size_t length, int flags)
+{
+	return fails(F_SEND, CALLER) ? -1 : NEXT(send)(fd, bytes, length, flags);
+}
+
+ssize_t
+recv(int fd, void *bytes, size_t length, int flags)
+{
+	return fails(F_RECV, CALLER) ? -1 : NEXT(recv)(fd, bytes, length, flags);
+}
+
+ssize_t
+read(int fd, void *bytes, size_t length)
+{
+	return fails(F_READ, CALLER) ? -1 : NEXT(read)(fd, bytes, length);
+}
+
+ssize_t
+write(int fd, const void *bytes, size_t length)
+{
+	return fails(F_WRITE, CALLER) ? -1 : NEXT(write)(fd, bytes, length);
+}
+
+int
+poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+	return fails(F_POLL, CALLER) ? -1 : NEXT(poll)(fds, count, timeout);
+}
+
+int
+ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const sigset_t *mask)
+{
+	return fails(F_PPOLL, CALLER) ? -1 : NEXT(ppoll)(fds, count, timeout, mask);
+}
+
+int
+memfd_create(const char *name, unsigned flags)
+{
+	return fails(F_MEMFD_CREATE, CALLER) ? -1 : NEXT(memfd_create)(name, flags);
+}
+
+int eventfd(unsigned initial, int flags);
+int open64(const char *path, int flags, ...);
+
+int
+eventfd(unsigned initial, int flags)
+{
+	return fails(F_EVENTFD, CALLER) ? -1 : NEXT(eventfd)(initial, flags);
+}
+
+int
+setsockopt(int fd, int level, int name, const void *value, socklen_t length)
+{
+	return fails(F_SETSOCKOPT, CALLER) ? -1 : NEXT(setsockopt)(fd, level, name, value, length);
+}
+
+int
+ioctl(int fd, unsigned long request, ...)
+{
+	va_list ap;
+	void *arg;
+
+	va_start(ap, request);
+	arg = va_arg(ap, void *);
+	va_end(ap);
+	return fails(F_IOCTL, CALLER) ? -1 : NEXT(ioctl)(fd, request, arg);
+}
+
+int
+open64(const char *path, int flags, ...)
+{
+	va_list ap;
+	int mode;
+
+	va_start(ap, flags);
+	mode = va_arg(ap, int);
+	va_end(ap);
+	return fails(F_OPEN, CALLER) ? -1 : NEXT(open64)(path, flags, mode);
+}

@@ -1,0 +1,307 @@
+"""A FastCGI client for tests: it can say anything, and believes nothing it is told.
+
+Building: record(), pair(), begin(), request() give bytes; each takes wrong values on demand.
+Reading: a Response checks every record it is fed and keeps head, body and ends. A Peer is a socket
+with such a parser; wait_all() reads any number of them in one thread until each fulfils a
+condition, so a single Peer has a blocking face and 2000 of them need no threads.
+"""
+
+import selectors
+import socket
+import struct
+import time
+
+from eventstream import EventStream
+from timing import scaled
+
+BEGIN, ABORT, END, PARAMS, STDIN, STDOUT, STDERR = 1, 2, 3, 4, 5, 6, 7
+DATA, GET_VALUES, GET_VALUES_RESULT, UNKNOWN_TYPE = 8, 9, 10, 11
+RESPONDER, AUTHORIZER, FILTER = 1, 2, 3
+COMPLETE, CANT_MPX_CONN, OVERLOADED, UNKNOWN_ROLE = 0, 1, 2, 3
+KEEP_CONN = 1
+
+NOTIFICATIONS = "/api/notifications/stream"
+ISSUES = "/api/issues/stream"
+
+
+# Building
+
+def record(kind, content=b"", id=1, padding=0, version=1, length=None):
+    """One record; length says another content length than the true one."""
+    length = len(content) if length is None else length
+    return struct.pack(">BBHHBx", version, kind, id, length, padding) + content + bytes(padding)
+
+
+def lengths(*values, wide=False):
+    return b"".join(struct.pack(">I", n | 1 << 31) if wide or n > 127 else bytes([n]) for n in values)
+
+
+def pair(name, value, wide=False):
+    name = name.encode("latin-1") if isinstance(name, str) else name
+    value = value.encode("latin-1") if isinstance(value, str) else value
+    return lengths(len(name), len(value), wide=wide) + name + value
+
+
+def pairs_of(pairs):
+    return b"".join(pair(name, value) for name, value in pairs)
+
+
+def begin(role=RESPONDER, flags=0, id=1):
+    return record(BEGIN, struct.pack(">HB5x", role, flags), id)
+
+
+def cut_records(kind, content, id=1, cut=65528, padding=0):
+    """The content as records of at most cut bytes, and the empty record that ends the stream."""
+    pieces = [content[i:i + cut] for i in range(0, len(content), cut)]
+    return b"".join(record(kind, piece, id, padding) for piece in pieces) + record(kind, b"", id)
+
+
+def request(pairs, id=1, role=RESPONDER, flags=0, stdin=b"", cut=65528, padding=0):
+    """A complete request; pairs is a list of (name, value), or the PARAMS content as bytes."""
+    content = pairs if isinstance(pairs, bytes) else pairs_of(pairs)
+    return (begin(role, flags, id) + cut_records(PARAMS, content, id, cut, padding)
+            + cut_records(STDIN, stdin, id, cut, padding))
+
+
+def params(user="u1", projects=None, **named):
+    """The parameters a web server sends. projects makes it the issues stream. Each further name
+    replaces a parameter: None leaves it out, a list gives it several times."""
+    values = {
+        "REQUEST_METHOD": "GET",
+        "QUERY_STRING": "" if projects is None else f"projectIds={projects}",
+        "SCRIPT_NAME": NOTIFICATIONS if projects is None else ISSUES,
+        "SERVER_PROTOCOL": "HTTP/1.1",
+        "GATEWAY_INTERFACE": "CGI/1.1",
+        "TPI_USER": user,
+    }
+    values.update(named)
+    return [(name, value) for name, entry in values.items() if entry is not None
+            for value in (entry if isinstance(entry, list) else [entry])]
+
+
+# Reading
+
+class ProtocolError(AssertionError):
+    pass
+
+
+class Response:
+    """What comes back for one request: checks every record against FastCGI 1.0, section 3."""
+
+    def __init__(self, id=1):
+        self.id = id
+        self.head = None  # bytes of the CGI head, once complete
+        self.status = None
+        self.headers = []
+        self.body = bytearray()
+        self.arrivals = []  # (time, bytes) of the body
+        self.events = EventStream()
+        self.ends = {}  # request id: (application status, protocol status)
+        self.management = []  # (type, content)
+        self.stderr = bytearray()
+        self.eof = False
+        self._buffer = bytearray()
+        self._stdout = bytearray()
+        self._stdout_ended = False
+
+    @property
+    def ended(self):
+        return self.id in self.ends
+
+    def header(self, name):
+        """The value of a header that is there at most once; None where it is missing."""
+        values = [value for key, value in self.headers if key.lower() == name.lower()]
+        assert len(values) < 2, f"{name} twice: {values}"
+        return values[0] if values else None
+
+    def feed(self, data, now):
+        self._buffer += data
+        while len(self._buffer) >= 8:
+            version, kind, id, length, padding, _ = struct.unpack(">BBHHBB", self._buffer[:8])
+            if version != 1:
+                raise ProtocolError(f"version {version} in {bytes(self._buffer[:64])!r}")
+            if len(self._buffer) < 8 + length + padding:
+                return
+            content = bytes(self._buffer[8:8 + length])
+            del self._buffer[:8 + length + padding]
+            self._record(kind, id, content, now)
+
+    def close(self):
+        """The peer closed: what is left of a record was cut off."""
+        self.eof = True
+        if self.ended and self._buffer:
+            raise ProtocolError(f"{len(self._buffer)} bytes of a record cut off after the end")
+
+    def _record(self, kind, id, content, now):
+        if id == 0:
+            if kind not in (GET_VALUES_RESULT, UNKNOWN_TYPE):
+                raise ProtocolError(f"type {kind} with id 0")
+            if kind == UNKNOWN_TYPE and len(content) != 8:
+                raise ProtocolError(f"UNKNOWN_TYPE of {len(content)} bytes")
+            self.management.append((kind, content))
+            return
+        if kind == END:
+            if len(content) != 8:
+                raise ProtocolError(f"END_REQUEST of {len(content)} bytes")
+            if id in self.ends:
+                raise ProtocolError(f"END_REQUEST twice for id {id}")
+            self.ends[id] = struct.unpack(">IBxxx", content)
+            return
+        if id != self.id or kind not in (STDOUT, STDERR):
+            raise ProtocolError(f"type {kind} for id {id}")
+        if self.ended:
+            raise ProtocolError(f"type {kind} after END_REQUEST")
+        if kind == STDERR:
+            self.stderr += content
+        elif self._stdout_ended:
+            raise ProtocolError("STDOUT after its end")
+        elif not content:
+            self._stdout_ended = True
+        else:
+            self._content(content, now)
+
+    def _content(self, content, now):
+        if self.head is None:
+            self._stdout += content
+            head, blank, content = bytes(self._stdout).partition(b"\r\n\r\n")
+            if not blank:
+                return
+            self.head = head
+            self.headers = [tuple(part.strip() for part in line.split(":", 1))
+                            for line in head.decode("ascii").split("\r\n")]
+            self.status = int((self.header("Status") or "200").split()[0])
+        if content:
+            self.body += content
+            self.arrivals.append((now, content))
+            self.events.feed(content, now)
+
+
+class Peer:
+    """A socket and the parser of what comes from it. address is a path or (host, port)."""
+
+    def __init__(self, address, data=b"", parser=None, rcvbuf=None, id=1):
+        self.parser = parser or Response(id)
+        self.closed = False
+        self.closed_at = None
+        self.reset = False
+        self.opened = time.monotonic()
+        self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+        if rcvbuf:
+            self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        self.socket.settimeout(scaled(20))
+        self.socket.connect(address)
+        if data:
+            self.socket.sendall(data)
+        self.socket.setblocking(False)
+
+    def __getattr__(self, name):  # status, headers, header(), body, events, ended, ...
+        return getattr(self.__dict__["parser"], name)
+
+    def __repr__(self):
+        tail = bytes(self.body[-300:])
+        return (f"<status {self.status}, {len(self.body)} bytes ending {tail!r}, "
+                f"ends {getattr(self.parser, 'ends', None)}, closed {self.closed}>")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def fileno(self):
+        return self.socket.fileno()
+
+    def send(self, data):
+        self.socket.settimeout(scaled(20))
+        try:
+            self.socket.sendall(data)
+        finally:
+            self.socket.setblocking(False)
+
+    def send_or_closed(self, data):
+        """Sends what the other side will take; false where it has closed."""
+        try:
+            self.send(data)
+            return True
+        except (BrokenPipeError, ConnectionResetError):
+            return False
+
+    def close(self):
+        self.closed = True
+        self.socket.close()
+
+    def pump(self):
+        """Reads what is there."""
+        try:
+            data = self.socket.recv(1 << 18)
+        except BlockingIOError:
+            return
+        except (ConnectionResetError, BrokenPipeError):
+            self.reset = True
+            data = b""
+        if data:
+            self.parser.feed(data, time.monotonic())
+        else:
+            self.closed = True
+            self.closed_at = time.monotonic()
+            self.parser.close()
+
+    def wait(self, condition, timeout=10, what=""):
+        wait_all([self], condition, timeout, what)
+        return self
+
+    def wait_end(self, timeout=10):
+        """Waits until the other side has closed the connection."""
+        return self.wait(lambda p: p.closed, timeout, "the end")
+
+    def wait_live(self, timeout=10):
+        """Waits for the first sync and its retry."""
+        return self.wait(live, timeout, "sync and retry")
+
+    def wait_body(self, needle, timeout=10):
+        return self.wait(lambda p: needle in p.body, timeout, repr(needle))
+
+    def wait_data(self, data, timeout=10):
+        """Waits for an event with this data."""
+        return self.wait(lambda p: data in p.events.data, timeout, f"data {data!r}")
+
+    def quiet(self, seconds):
+        """Reads for so long (0: what is there), for a test that nothing (more) comes."""
+        end = time.monotonic() + seconds
+        with selectors.DefaultSelector() as selector:
+            if not self.closed:
+                selector.register(self, selectors.EVENT_READ)
+            while not self.closed:
+                left = max(end - time.monotonic(), 0)
+                if not selector.select(left) and not left:
+                    break
+                self.pump()
+        return self
+
+
+def live(peer):
+    return bool(peer.events.retries)
+
+
+def wait_all(peers, condition, timeout=10, what=""):
+    """Reads all peers until each fulfils the condition; fails at the deadline or when those that
+    do not have closed."""
+    deadline = time.monotonic() + scaled(timeout)
+    waiting = {peer for peer in peers if not condition(peer)}
+    with selectors.DefaultSelector() as selector:
+        for peer in peers:
+            if not peer.closed:
+                selector.register(peer, selectors.EVENT_READ)
+        while waiting:
+            left = deadline - time.monotonic()
+            if left <= 0 or not selector.get_map():
+                first = next(iter(waiting))
+                raise AssertionError(f"{len(waiting)} of {len(peers)} peers: no {what or 'such state'} "
+                                     f"{'in time' if left <= 0 else 'before the end'}; one: {first!r}")
+            for key, _ in selector.select(left):
+                peer = key.fileobj
+                peer.pump()
+                if peer.closed:
+                    selector.unregister(peer)
+                if peer in waiting and condition(peer):
+                    waiting.discard(peer)

@@ -1,0 +1,215 @@
+"""A real Apache and a real nginx in front of tpi-streamd, made of the files in contrib/.
+
+    front = Apache(rundir, daemon_address)        # or Nginx; users ann and ben, passwords the same
+    servers.http(front.address, "/api/notifications/stream", Authorization=basic("ann", "ann"))
+    front.stop()
+
+They include contrib/apache and contrib/nginx themselves: for Apache only Define values are set, for
+nginx the marked values are substituted in a copy, and one that is not found fails. Where the tests
+run as root the workers are www-data: rundir must be open to them (servers.run_directory()), and the
+daemon's socket too (--mode 0666, or --group www-data).
+"""
+
+import base64
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import tempfile
+
+from servers import ROOT, Process, free_port
+from timing import eventually, scaled
+
+CONTRIB = os.path.join(ROOT, "contrib")
+USERS = {"ann": "ann", "ben": "ben"}
+PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
+
+
+def installed(program):
+    found = shutil.which(program, path=PATH)
+    assert found, f"{program} is not installed: contrib/install-deps.sh test"
+    return found
+
+
+def split_address(address):
+    """("unix", path) or ("tcp", "host:port") of a path, "unix:/path", "host:port" or a pair."""
+    if isinstance(address, tuple):
+        return "tcp", f"{address[0]}:{address[1]}"
+    if address.startswith(("/", "unix:")):
+        return "unix", address.removeprefix("unix:")
+    return "tcp", address
+
+
+def write(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+    os.chmod(path, 0o644)
+    return path
+
+
+def read(path):
+    with open(path, encoding="ascii") as file:
+        return file.read()
+
+
+def substitute(text, values):
+    for old, new in values.items():
+        assert old in text, f"contrib/ does not have {old!r} where it is expected"
+        text = text.replace(old, new)
+    return text
+
+
+def open_directory(parent, prefix):
+    """A new directory that the workers can read in, and can they get there?"""
+    path = os.path.realpath(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    os.chmod(path, 0o755)
+    above = path
+    while os.geteuid() == 0 and above != "/":
+        above = os.path.dirname(above)
+        assert os.stat(above).st_mode & stat.S_IXOTH, f"{above} is closed to the user www-data"
+    return path
+
+
+class Front(Process):
+    """A front server that accepts. url has no slash at its end, address is (host, port)."""
+
+    reload_signal = None
+
+    def __init__(self, directory, name, argv):
+        """argv starts the server in the foreground; with -t added it checks its configuration."""
+        self.directory = directory
+        check = subprocess.run([*argv, "-t"], capture_output=True, text=True, errors="replace",
+                               timeout=scaled(20))
+        assert check.returncode == 0, f"{name} refuses its configuration: {check.stderr}"
+        # A group of its own, so that kill() reaches the workers.
+        super().__init__(name, argv, start_new_session=True)
+        eventually(self._accepts, what=f"{name} accepts connections")
+
+    def _accepts(self):
+        assert self.alive, f"{self.name} ended: {self.wait()} {self.log()}"
+        with socket.socket() as probe:
+            return probe.connect_ex(self.address) == 0
+
+    def _listen(self, users):
+        self.address = ("127.0.0.1", free_port())
+        self.url = "http://%s:%d" % self.address
+        write(os.path.join(self.directory, "users"), "".join(
+            f"{name}:{{SHA}}{base64.b64encode(hashlib.sha1(word.encode()).digest()).decode()}\n"
+            for name, word in users.items()))
+        www = os.path.join(self.directory, "www")
+        os.mkdir(www)
+        os.chmod(www, 0o755)
+        write(os.path.join(www, "index.html"), "static\n")
+
+    def log(self):
+        """The error log."""
+        return self.stderr
+
+    def reload(self):
+        """A graceful reload: new workers take over, old ones end with their last stream."""
+        self.signal(self.reload_signal)
+
+    def stop(self):
+        """Ends it at once, open streams included. Apache would give its workers up to 10 s."""
+        if self.alive:
+            self.signal(signal.SIGTERM)
+        try:
+            self.child.wait(scaled(2))
+        except subprocess.TimeoutExpired:
+            pass
+        self.kill()
+
+    def kill(self):
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        return self.wait()
+
+
+class Apache(Front):
+    """
+    auth: "basic": AUTH_TYPE and REMOTE_USER by Basic authentication; "user": Basic too, but handed
+    on as TPI_USER; "user-alone": TPI_USER without any authentication; "none": no identity at all.
+    site: more directives for the server, before the files of contrib/.
+    """
+
+    reload_signal = signal.SIGUSR1
+    AUTH = {"basic": ("auth-basic",), "user": ("auth-basic", "user"), "user-alone": ("user",),
+            "none": ()}
+
+    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site=""):
+        self.directory = open_directory(rundir, "apache-")
+        self._listen(users)
+        kind, place = split_address(fcgi_address)
+        backend = f"unix:{place}|fcgi://localhost" if kind == "unix" else f"fcgi://{place}"
+        source = os.path.join(CONTRIB, "apache")
+        # The workers read this one, and the tree may be closed to them.
+        later = shutil.copy(os.path.join(source, "later.asis"), self.directory)
+        os.chmod(later, 0o644)
+        snippets = ["tpi-stream-workers.conf", "tpi-stream.conf",
+                    *(f"tpi-stream-{name}.conf" for name in self.AUTH[auth])]
+        write(os.path.join(self.directory, "site.conf"), "\n".join([
+            "Listen %s:%d" % self.address,
+            "LogLevel info",
+            f'<Directory "{self.directory}/www">', "Require all granted", "</Directory>",
+            f'Define TPI_BACKEND "{backend}"',
+            f'Define TPI_LATER "{later}"',
+            f'Define TPI_USERS "{self.directory}/users"',
+            site,
+            *(f'Include "{source}/{snippet}"' for snippet in snippets), ""]))
+        super().__init__(self.directory, "apache2", [
+            installed("apache2"), "-d", self.directory, "-f", f"{CONTRIB}/demo/apache.conf",
+            "-D", "FOREGROUND"])
+
+
+class Nginx(Front):
+    """
+    auth: "basic": Basic authentication; "request": a question to the HTTP server at check, a
+    (host, port), for GET /api/stream-user; "stock": no authentication and nginx's stock parameters,
+    the mistake that must not give anybody an identity; "none": no identity at all.
+    site: more directives for the server { }.
+    """
+
+    reload_signal = signal.SIGHUP
+    AUTH = {"basic": "include tpi-stream/tpi-stream-auth-basic.conf;",
+            "request": "include tpi-stream/tpi-stream-auth-request.conf;",
+            "stock": "include /etc/nginx/fastcgi_params;",
+            "none": ""}
+
+    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", check=None, site=""):
+        self.directory = open_directory(rundir, "nginx-")
+        self._listen(users)
+        kind, place = split_address(fcgi_address)
+        self._snippets({
+            "tpi-stream.conf": {
+                "include /etc/nginx/tpi-stream/tpi-stream-auth-basic.conf;": self.AUTH[auth],
+                "include /etc/nginx/tpi-stream/tpi-stream-fastcgi":
+                    "include tpi-stream/tpi-stream-fastcgi"},
+            "tpi-stream-fastcgi.conf": {
+                "unix:/run/tpi-stream/streamd.sock": f"unix:{place}" if kind == "unix" else place},
+            "tpi-stream-auth-basic.conf": {
+                "/etc/nginx/tpi-stream/users;": f'"{self.directory}/users";'},
+            "tpi-stream-check.conf": {"127.0.0.1:3000": "%s:%d" % (check or ("127.0.0.1", 1))}})
+        write(os.path.join(self.directory, "site.conf"), "\n".join([
+            "listen %s:%d backlog=4096;" % self.address,
+            "error_log stderr info;",
+            site,
+            "include tpi-stream/tpi-stream.conf;",
+            "include tpi-stream/tpi-stream-check.conf;" if auth == "request" else "", ""]))
+        main = write(os.path.join(self.directory, "nginx.conf"),
+                     read(os.path.join(CONTRIB, "demo", "nginx.conf")))
+        super().__init__(self.directory, "nginx", [
+            installed("nginx"), "-p", self.directory, "-c", main, "-e", "stderr"])
+
+    def _snippets(self, values):
+        """Copies contrib/nginx with the marked values substituted."""
+        source = os.path.join(CONTRIB, "nginx")
+        copy = os.path.join(self.directory, "tpi-stream")
+        os.mkdir(copy)
+        for name in os.listdir(source):
+            text = read(os.path.join(source, name))
+            write(os.path.join(copy, name), substitute(text, values.get(name, {})))

@@ -1,0 +1,285 @@
+"""Section 4 of the contract: places per tenant and per user, exact, and given back."""
+
+import socket
+import time
+
+import pytest
+
+import fcgi
+from answers import (EVICTED, PING, after_first, check_answer, check_evicted, check_first, check_later,
+                     frame, notification)
+from fcgi import wait_all
+from servers import user_channel
+from timing import eventually, scaled
+
+KINDS = {"notifications": ("SSE_PER_TENANT_CAP", "SSE_PER_USER_CAP", {}),
+         "issues": ("SSE_ISSUES_PER_TENANT_CAP", "SSE_ISSUES_PER_USER_CAP", {"projects": "7"})}
+kinds = pytest.mark.parametrize("tenant_cap, user_cap, kind", KINDS.values(), ids=KINDS)
+
+
+# The tenant's
+
+@kinds
+def test_tenant_cap(streamd, tenant_cap, user_cap, kind):
+    """The cap's last stream is let in, the next one gets 503 with Retry-After; the other kind is not touched."""
+    daemon = streamd(TPI_PROJECT_ACCESS="allow", **{tenant_cap: 3})
+    peers = [daemon.stream(f"u{number}", **kind) for number in range(3)]
+    check_answer(daemon.ask("u9", **kind), 503)
+    check_answer(daemon.ask("u0", **kind), 503)  # a place is not freed by evicting his own
+    with daemon.stream("u9", **({} if kind else {"projects": "7"})):
+        pass
+    for peer in peers:
+        assert after_first(peer.quiet(0.1)) == b""
+
+
+@kinds
+def test_tenant_cap_in_a_burst(streamd, tenant_cap, user_cap, kind):
+    """Three times the cap at once: exactly the cap is let in, each of the others gets 503."""
+    daemon = streamd(TPI_PROJECT_ACCESS="allow", **{tenant_cap: 40, user_cap: 10000})
+    data = fcgi.request(fcgi.params(**kind))
+    peers = [fcgi.Peer(daemon.address) for _ in range(120)]
+    for peer in peers:
+        peer.send(data)
+    wait_all(peers, lambda p: fcgi.live(p) or p.closed, 20, "an answer")
+    for peer in peers:
+        if peer.closed:
+            check_answer(peer, 503)
+        else:
+            check_first(peer)
+    assert sum(not peer.closed for peer in peers) == 40
+    for peer in peers:
+        peer.close()
+    eventually(lambda: all_free(daemon, 40, kind), what="40 free places")
+
+
+def all_free(daemon, count, kind):
+    peers = [daemon.open("probe", **kind) for _ in range(count)]
+    wait_all(peers, lambda p: p.status, what="an answer")
+    answer = all(peer.status == 200 for peer in peers)
+    for peer in peers:
+        peer.close()
+    return answer
+
+
+def stream_when_free(daemon):
+    """A stream as soon as there is a place for it."""
+    def attempt():
+        peer = daemon.open()
+        peer.wait(lambda p: p.closed or fcgi.live(p))
+        return None if peer.closed else peer
+    return eventually(attempt, what="a place")
+
+
+def leave_by_close(peer):
+    peer.close()
+
+
+def leave_by_half_close(peer):
+    peer.socket.shutdown(socket.SHUT_WR)
+
+
+def leave_by_abort(peer):
+    peer.send(fcgi.record(fcgi.ABORT))
+
+
+@pytest.mark.parametrize("leave", [leave_by_close, leave_by_half_close, leave_by_abort])
+def test_place_is_given_back(streamd, leave):
+    """A place is free within a second of the stream's end, however it ended."""
+    daemon = streamd(SSE_PER_TENANT_CAP=1)
+    peer = daemon.stream()
+    for _ in range(3):
+        check_answer(daemon.ask("u2"), 503)
+        leave(peer)
+        started = time.monotonic()
+        peer = stream_when_free(daemon)
+        assert time.monotonic() - started < scaled(1)
+
+
+def test_refusals_hold_no_place(streamd, rundir):
+    """Answers without a stream, aborted heads and bad peers leave the places as they were."""
+    rules = f"{rundir}/rules"
+    with open(rules, "w", encoding="ascii") as file:
+        file.write("7 probe\n")
+    daemon = streamd(TPI_PROJECT_ACCESS=f"file:{rules}", SSE_PER_TENANT_CAP=1, SSE_ISSUES_PER_TENANT_CAP=1)
+    for _ in range(5):
+        daemon.ask(SCRIPT_NAME="/x")
+        daemon.ask(REQUEST_METHOD="HEAD")
+        daemon.ask(TPI_USER=None)
+        daemon.ask("a b")
+        daemon.ask("stranger", projects="7")
+        daemon.ask("probe", projects="x")
+        fcgi.Peer(daemon.address, fcgi.begin() + fcgi.record(fcgi.ABORT)).wait_end()
+        fcgi.Peer(daemon.address, fcgi.request(fcgi.params())[:-20]).close()
+        fcgi.Peer(daemon.address, b"\2" * 64).wait_end()
+    with daemon.stream(), daemon.stream("probe", projects="7"):
+        check_answer(daemon.ask(), 503)
+
+
+def test_failed_subscription_gives_its_place_back(streamd, new_valkey):
+    """Later for want of Valkey costs no place."""
+    valkey = new_valkey()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_TENANT_CAP=2, SSE_PER_USER_CAP=1)
+    for _ in range(5):
+        check_later(daemon.ask())
+    valkey.start()
+
+    eventually(lambda: daemon.open().wait(lambda p: p.closed or p.events.data).events.data, 20,
+               "a stream after Valkey came")
+
+
+# The user's
+
+@kinds
+def test_user_cap(streamd, valkey, tenant_cap, user_cap, kind):
+    """One more than the cap: the newcomer's sync at once; two pings on the user's others, 300 ms apart; then the
+    oldest gets evicted and its end. Others of the user live on, another user hears nothing."""
+    daemon = streamd(TPI_PROJECT_ACCESS="allow", **{user_cap: 2})
+    oldest = daemon.stream(**kind)
+    middle = daemon.stream(**kind)
+    other = daemon.stream("other", **kind)
+    newcomer = daemon.stream(**kind)
+    check_first(newcomer)
+    assert EVICTED.search(oldest.quiet(0).body) is None
+    oldest.wait_end()
+    check_evicted(oldest)
+    assert after_first(oldest).startswith(PING + PING + b"retry: ")
+    event = oldest.events.events[-1]
+    assert (event.type, event.data, event.last_event_id) == ("evicted", "{}", "evicted")
+    first, second = [comment.time for comment in oldest.events.comments]
+    assert 0.15 < second - first < scaled(1.3)
+    assert event.time - newcomer.events.events[0].time > 0.4
+    assert after_first(middle.quiet(0.2)) == PING + PING
+    assert after_first(newcomer.quiet(0)) == b"" and after_first(other.quiet(0)) == b""
+    if not kind:
+        valkey.publish(user_channel("u1"), notification(1))
+        middle.wait_body(frame(notification(1)))
+        newcomer.wait_body(frame(notification(1)))
+
+
+def test_evicted_comes_back_to_204(streamd):
+    """The automatic reconnect of the evicted stream is told to stop; a new EventSource is welcome."""
+    daemon = streamd(SSE_PER_USER_CAP=1)
+    first = daemon.stream()
+    second = daemon.stream()
+    check_evicted(first.wait_end())
+    check_answer(daemon.ask(HTTP_LAST_EVENT_ID=first.events.last_event_id), 204)
+    assert after_first(second.quiet(1)) == b""
+    third = daemon.stream()
+    check_evicted(second.wait_end())
+    assert not third.closed
+
+
+def test_ghost_spares_the_live(streamd):
+    """A stream that is gone when it is pinged makes room: no live one is evicted."""
+    daemon = streamd(SSE_PER_USER_CAP=3)
+    live = [daemon.stream() for _ in range(2)]
+    ghost = daemon.stream()
+    live.append(daemon.stream())
+    ghost.wait_body(PING)
+    ghost.close()
+    live[0].wait_body(PING + PING)
+    for peer in live:
+        peer.quiet(1 if peer is live[0] else 0)
+        assert not peer.closed and not EVICTED.search(peer.body)
+
+
+def test_ghosts_of_a_reloaded_tab(streamd):
+    """Three live tabs and a fourth reloaded ten times: none of the three is evicted."""
+    daemon = streamd()  # the default cap of 4
+    tabs = [daemon.stream() for _ in range(3)]
+    tab = daemon.stream()
+    for _ in range(10):
+        successor = daemon.stream()
+        tab.close()
+        tab = successor
+    for peer in tabs:
+        peer.quiet(1 if peer is tabs[0] else 0)
+        assert not peer.closed and not EVICTED.search(peer.body)
+
+
+def test_twice_the_cap(streamd):
+    """Who would hold more than twice his cap loses the oldest at once; after 600 ms the cap holds."""
+    daemon = streamd(SSE_PER_USER_CAP=2)
+    peers = [daemon.stream() for _ in range(5)]
+    check_evicted(peers[0].wait_end())
+    for peer in peers[1:3]:
+        check_evicted(peer.wait_end())
+    for peer in peers[3:]:
+        assert not EVICTED.search(peer.quiet(0.3).body) and not peer.closed
+    assert peers[0].closed_at <= peers[1].closed_at + 0.05
+
+
+def test_twice_the_cap_at_once(streamd):
+    """The eviction beyond twice the cap does not wait for the 600 ms."""
+    daemon = streamd(SSE_PER_USER_CAP=1)
+    peers = [daemon.stream() for _ in range(3)]
+    check_evicted(peers[0].wait_end())
+    assert EVICTED.search(after_first(peers[0])).start() <= 2 * len(PING)
+    check_evicted(peers[1].wait_end())
+    assert not peers[2].quiet(0.3).closed
+
+
+def test_twice_the_cap_under_way(streamd, new_valkey):
+    """Requests under way count: beyond twice the cap the oldest of them gets later, the others their stream."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_USER_CAP=2, TPI_PROJECT_ACCESS="allow")
+    daemon.stream("bystander").close()
+    valkey.pause()
+    peers = []
+    for number in range(5):
+        peers.append(daemon.open())
+        if number < 4:  # so that the order of arrival is the order of opening
+            peers[-1].quiet(0.1)
+            assert peers[-1].head is None
+    check_later(peers[0].wait_end(3))
+    valkey.resume()
+    wait_all(peers[1:], fcgi.live, what="sync")
+    # Their syncs come in the same moment, so any two of them are the oldest.
+    eventually(lambda: sum(p.quiet(0).closed for p in peers[1:]) == 2, what="eviction down to the cap")
+    for peer in peers[1:]:
+        if peer.closed:
+            check_evicted(peer)
+        else:
+            assert not peer.quiet(0.2).closed
+
+
+def test_users_in_a_burst(streamd):
+    """Many newcomers of one user at once: all get their sync or later, and in the end he holds his cap."""
+    daemon = streamd(SSE_PER_USER_CAP=4)
+    data = fcgi.request(fcgi.params())
+    peers = [fcgi.Peer(daemon.address) for _ in range(60)]
+    for peer in peers:
+        peer.send(data)
+    wait_all(peers, lambda p: fcgi.live(p) or p.closed, 20, "an answer")
+
+    def still_open():
+        for peer in peers:
+            if not peer.closed:
+                peer.quiet(0)
+        return sum(not peer.closed for peer in peers)
+    eventually(lambda: still_open() <= 4, what="the cap holds")
+    time.sleep(0.7)  # longer than an eviction takes
+    assert still_open() == 4
+    for peer in peers:
+        if peer.closed and peer.events.data:
+            check_evicted(peer)
+        elif peer.closed:
+            check_later(peer)
+
+
+def test_default_caps(streamd):
+    """The defaults are 4 notification and 8 issue streams of a user."""
+    daemon = streamd(TPI_PROJECT_ACCESS="allow")
+    for cap, kind in (4, {}), (8, {"projects": "7"}):
+        peers = [daemon.stream(**kind) for _ in range(cap)]
+        assert all(after_first(peer.quiet(0.02)) == b"" for peer in peers)
+        peers.append(daemon.stream(**kind))
+        check_evicted(peers[0].wait_end())
+        wait_all(peers[1:cap], lambda p: after_first(p) == PING + PING, what="two pings")
+
+
+def test_eviction_is_logged(streamd):
+    """An eviction is an info line that names the user."""
+    daemon = streamd(SSE_PER_USER_CAP=1)
+    with daemon.stream("ann"), daemon.stream("ann"):
+        daemon.wait_for_log(r"evict.*ann|ann.*evict")

@@ -1,0 +1,328 @@
+"""Both streams through a real Apache and a real nginx, set up from the files in contrib/."""
+
+import statistics
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from answers import (EVICTED, FIRST, LATER, PING, SHUTDOWN, STREAM_HEADERS, after_first, frame, issue,
+                     notification)
+from fcgi import ISSUES, NOTIFICATIONS, live, wait_all
+from fronts import Apache, Nginx
+from servers import (basic, broadcast_channel, free_port, http, listening_socket, project_channel,
+                     user_channel)
+from timing import scaled
+
+FRONTS = {"Apache": Apache, "nginx": Nginx}
+both = pytest.mark.parametrize("server", FRONTS.values(), ids=FRONTS)
+PROJECTS = ISSUES + "?projectIds=7,8"
+
+
+@pytest.fixture
+def front(rundir):
+    """front(Apache or Nginx, daemon or address, ...) starts one."""
+    started = []
+
+    def start(server, daemon, **named):
+        address = daemon if isinstance(daemon, (str, tuple)) else daemon.address
+        started.append(server(rundir, address, **named))
+        return started[-1]
+    yield start
+    for process in started:
+        process.kill()
+
+
+OPEN = ["--mode", "0666"]  # the front servers' workers are another user
+
+
+def get(front, target=NOTIFICATIONS, user="ann", **headers):
+    """A request of a user; his password is his name. None comes without Authorization."""
+    if user:
+        headers.setdefault("Authorization", basic(user, user))
+    return http(front.address, target, **headers)
+
+
+def stream(front, target=NOTIFICATIONS, user="ann", **headers):
+    peer = get(front, target, user, **headers).wait_live(20)
+    assert peer.status == 200 and FIRST.match(peer.body)
+    assert peer.header("Content-Type").split(";")[0] == "text/event-stream"
+    for name in "cache-control", "x-accel-buffering":
+        assert peer.header(name) == STREAM_HEADERS[name]
+    return peer
+
+
+def check_error(peer, status):
+    peer.wait(lambda p: p.ended, what="a whole answer")
+    assert peer.status == status, peer
+    return peer
+
+
+@both
+def test_both_streams(streamd, valkey, front, server):
+    """sync first, wake-ups of both kinds as published, pings when idle, and shutdown at the end."""
+    daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow", SSE_HEARTBEAT_MS=1000)
+    fore = front(server, daemon)
+    for target, channel, payload in [
+            (NOTIFICATIONS, user_channel("ann"), notification(1)),
+            (NOTIFICATIONS, broadcast_channel(), notification(2)),
+            (PROJECTS, project_channel(8), issue(3, 8))]:
+        with stream(fore, target) as peer:
+            valkey.publish(channel, payload)
+            peer.wait_body(frame(payload))
+            peer.wait_body(PING)
+            assert after_first(peer).replace(PING, b"") == frame(payload)
+    peers = [stream(fore), stream(fore, PROJECTS)]
+    daemon.stop()
+    for peer in peers:
+        peer.wait(lambda p: p.ended, what="the end")
+        assert after_first(peer).replace(PING, b"") == SHUTDOWN
+
+
+@both
+def test_latency(streamd, valkey, front, server):
+    """A wake-up is there within 100 ms (the median of 20)."""
+    fore = front(server, streamd(OPEN))
+    with stream(fore) as peer:
+        times = []
+        for number in range(20):
+            started = time.monotonic()
+            valkey.publish(user_channel("ann"), notification(number))
+            peer.wait_data(notification(number))
+            times.append(time.monotonic() - started)
+    print(f"median {statistics.median(times) * 1000:.1f} ms, longest {max(times) * 1000:.1f} ms")
+    assert statistics.median(times) < scaled(0.1)
+
+
+@both
+def test_answers_pass_through(streamd, front, server):
+    """The daemon's answers reach the client as they are: 401, 400, 404, 405, 204, and 503 with Retry-After."""
+    daemon = streamd(OPEN, SSE_PER_TENANT_CAP=1, SSE_PER_USER_CAP=1)
+    fore = front(server, daemon)
+    assert b'"error"' in check_error(get(fore, PROJECTS), 404).body  # access: deny
+    assert b'"error"' in check_error(get(fore, ISSUES), 400).body
+    check_error(get(fore, Last_Event_ID="evicted"), 204)
+    peer = check_error(http(fore.address, NOTIFICATIONS, "POST", Authorization=basic("ann", "ann"),
+                            Content_Length="0"), 405)
+    assert peer.header("Allow") == "GET"
+    check_error(get(fore, user=None), 401)
+    check_error(get(fore, Authorization=basic("ann", "wrong")), 401)
+    with stream(fore):
+        peer = check_error(get(fore, user="ben"), 503)
+        assert peer.header("Retry-After") == "30" and b'"error"' in peer.body
+        assert peer.header("Cache-Control") == "no-store"
+
+
+@both
+def test_evicted(streamd, front, server):
+    """The evicted stream gets its last words and end; its reconnect gets 204."""
+    fore = front(server, streamd(OPEN, SSE_PER_USER_CAP=1))
+    first = stream(fore)
+    second = stream(fore)
+    first.wait(lambda p: p.ended, what="eviction")
+    assert EVICTED.search(first.body).end() == len(first.body)
+    check_error(get(fore, Last_Event_ID=first.events.last_event_id), 204)
+    assert not second.quiet(0).ended
+
+
+# Identities that nobody has verified
+
+FORGED = {
+    "TPI_USER": {"TPI_USER": "ann"}, "Tpi-User": {"Tpi-User": "ann"}, "REMOTE_USER": {"REMOTE_USER": "ann"},
+    "Remote-User": {"Remote-User": "ann"}, "X-Remote-User": {"X-Remote-User": "ann"},
+    "X-User": {"X-User": "ann"}, "Auth-Type": {"Auth-Type": "Basic", "Remote-User": "ann"},
+    "curl -u": {"Authorization": basic("ann", "whatever")},
+    "all": {"TPI_USER": "ann", "Tpi-User": "ann", "Remote-User": "ann", "Auth-Type": "Basic",
+            "X-User": "ann", "Authorization": basic("ann", "whatever")},
+}
+SETUPS = {"Apache, none": (Apache, "none"), "Apache, TPI_USER alone": (Apache, "user-alone"),
+          "nginx, none": (Nginx, "none"), "nginx, stock parameters": (Nginx, "stock")}
+
+
+@pytest.fixture(scope="module")
+def unverified(module_streamd, module_rundir):
+    """A front server for each set-up that verifies nobody, started when it is asked for."""
+    daemon = module_streamd(OPEN)
+    started = {}
+
+    def get_front(server, auth):
+        if (server, auth) not in started:
+            started[server, auth] = server(module_rundir, daemon.address, auth=auth)
+        return started[server, auth]
+    yield get_front
+    for process in started.values():
+        process.kill()
+
+
+@pytest.mark.parametrize("headers", FORGED.values(), ids=FORGED)
+@pytest.mark.parametrize("server, auth", SETUPS.values(), ids=SETUPS)
+def test_forged_identity(unverified, server, auth, headers):
+    """Where the web server verifies nobody, no header makes somebody: 401."""
+    check_error(http(unverified(server, auth).address, NOTIFICATIONS, **headers), 401)
+
+
+@both
+def test_header_does_not_override(streamd, valkey, front, server):
+    """Who is signed in stays who he is, whatever his headers say."""
+    fore = front(server, streamd(OPEN))
+    forged = {"TPI_USER": "ben", "Tpi-User": "ben", "Remote-User": "ben", "X-User": "ben"}
+    with stream(fore, **forged) as peer:
+        valkey.publish(user_channel("ben"), notification("ben"))
+        valkey.publish(user_channel("ann"), notification("ann"))
+        peer.wait_data(notification("ann"))
+        assert after_first(peer) == frame(notification("ann"))
+
+
+def test_apache_hands_on_tpi_user(streamd, valkey, front):
+    """contrib/apache/tpi-stream-user.conf: the verified name as TPI_USER."""
+    fore = front(Apache, streamd(OPEN), auth="user")
+    with stream(fore, user="ben") as peer:
+        valkey.publish(user_channel("ben"), notification(1))
+        peer.wait_data(notification(1))
+    check_error(get(fore, user=None), 401)
+
+
+def test_nginx_auth_request(streamd, valkey, front, check_server):
+    """contrib/nginx/tpi-stream-auth-request.conf: the user whom the site's own check names, by the browser's
+    cookies; a client cannot name him."""
+    fore = front(Nginx, streamd(OPEN), auth="request", check=check_server)
+    with stream(fore, user=None, Cookie="session=of-ann", X_User="ben") as peer:
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_data(notification(1))
+    check_error(get(fore, user=None, Cookie="session=none"), 401)
+    check_error(get(fore, user=None, X_User="ann"), 401)
+    check_error(get(fore, user=None, Cookie="session=nameless", X_User="ann", TPI_USER="ann"), 401)
+
+
+@pytest.fixture
+def check_server():
+    """A site that knows ann by her cookie, somebody without a name, and nobody else."""
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            session = self.headers.get("Cookie", "")
+            self.send_response(200 if session in ("session=of-ann", "session=nameless") else 401)
+            if session == "session=of-ann":
+                self.send_header("X-User", "ann")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    yield server.server_address
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@both
+def test_over_tcp(streamd, valkey, front, server):
+    """The same over TCP."""
+    port = free_port()
+    fore = front(server, streamd(["--listen", f"127.0.0.1:{port}"], address=("127.0.0.1", port)))
+    with stream(fore) as peer:
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_data(notification(1))
+
+
+# Restarts
+
+@both
+def test_daemon_is_gone(streamd, front, server):
+    """While there is no daemon the front server answers later by itself, and never a 502 or 503; when it is
+    back, streams are at once."""
+    daemon = streamd(OPEN)
+    address = daemon.address
+    fore = front(server, daemon)
+    with stream(fore):
+        daemon.stop()
+    for _ in range(3):
+        peer = get(fore).wait(lambda p: p.ended, what="a whole answer")
+        assert peer.status == 200 and peer.header("Content-Type") == "text/event-stream"
+        assert LATER.fullmatch(peer.body), peer
+        assert peer.events.reconnection_time == 10000 and peer.header("X-Accel-Buffering") in (None, "no")
+    streamd([*OPEN, "--listen", address], address=address)
+    stream(fore).close()
+
+
+@both
+@pytest.mark.slow
+def test_restart_on_an_inherited_socket(streamd, rundir, valkey, front, server, count=200):
+    """The daemon is restarted on an inherited socket with 200 open streams: all are back with sync, and no
+    client saw an answer other than 200."""
+    path = f"{rundir}/inherited"
+    with listening_socket(path) as listener:
+        daemon = streamd(inherit=[listener], SSE_PER_USER_CAP=1000)
+        fore = front(server, path)
+        peers = [get(fore) for _ in range(count)]
+        wait_all(peers, live, 60, "sync")
+        daemon.stop()
+        wait_all(peers, lambda p: p.ended, 20, "the end")
+        for peer in peers:
+            assert peer.status == 200 and after_first(peer) == SHUTDOWN
+            peer.close()
+        # They come back while there is nobody, and wait in the queue.
+        peers = [get(fore) for _ in range(count)]
+        streamd(inherit=[listener], SSE_PER_USER_CAP=1000)
+        wait_all(peers, lambda p: live(p) or p.status not in (None, 200), 60, "sync")
+        assert [peer.status for peer in peers] == [200] * count
+        assert all(FIRST.match(peer.body) for peer in peers)
+        valkey.publish(user_channel("ann"), notification("back"))
+        wait_all(peers, lambda p: notification("back") in p.events.data, 20, "a wake-up")
+        for peer in peers:
+            peer.close()
+
+
+@both
+def test_front_reload(streamd, valkey, front, server):
+    """A graceful reload of the front server keeps open streams, and takes new ones."""
+    fore = front(server, streamd(OPEN))
+    with stream(fore) as peer:
+        fore.reload()
+        with stream(fore, user="ben"):
+            valkey.publish(broadcast_channel(), notification(1))
+            peer.wait_data(notification(1))
+
+
+@both
+def test_client_that_leaves(streamd, valkey, front, server):
+    """A client that closes frees its stream: behind nginx within a second, behind Apache by the second
+    heartbeat."""
+    fore = front(server, streamd(OPEN, SSE_HEARTBEAT_MS=500))
+    stream(fore).close()
+    valkey.wait_subscribers(user_channel("ann"), 0, 1 if server is Nginx else 3)
+
+
+# Many
+
+def check_many(valkey, count, connect):
+    peers = []
+    for first in range(0, count, 100):
+        peers += [connect(number) for number in range(first, min(first + 100, count))]
+        wait_all(peers, live, 60, "sync")
+    started = time.monotonic()
+    valkey.publish(broadcast_channel(), notification("all"))
+    wait_all(peers, lambda p: notification("all") in p.events.data, 30, "the broadcast")
+    print(f"{count} streams had the broadcast after {(time.monotonic() - started) * 1000:.0f} ms")
+    for peer in peers:
+        assert peer.status == 200 and peer.events.data == ['{"event":"sync"}', notification("all")]
+        peer.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("server, count", [(Nginx, 1000), (Apache, 300)], ids=["nginx 1000", "Apache 300"])
+def test_many(streamd, valkey, front, server, count):
+    """1000 streams at once through nginx, 300 through Apache: one broadcast reaches all of them."""
+    daemon = streamd(OPEN, SSE_PER_TENANT_CAP=3000, SSE_PER_USER_CAP=3000)
+    fore = front(server, daemon)
+    check_many(valkey, count, lambda _: get(fore))
+
+
+@pytest.mark.slow
+def test_many_directly(streamd, valkey):
+    """2000 streams at once directly."""
+    daemon = streamd(SSE_PER_TENANT_CAP=3000)
+    check_many(valkey, 2000, lambda number: daemon.open(f"u{number}"))

@@ -1,0 +1,137 @@
+"""Section 8 of the contract: the metric lines on stdout, and what stderr says."""
+
+import datetime
+import json
+import re
+import socket
+import time
+
+from answers import check_answer, notification
+from fcgi import Peer
+from servers import project_channel, user_channel
+from timing import scaled
+
+KEYS = ["metric", "tenantId", "count", "podId", "ts"]
+LINE = re.compile(r"[\x20-\x7e]*")
+
+
+def check_lines(daemon):
+    """Each line is printable ASCII."""
+    for line in daemon.lines["stderr"] + daemon.lines["stdout"]:
+        assert LINE.fullmatch(line), line
+
+
+def metric(line):
+    found = json.loads(line)
+    assert list(found) == KEYS and " " not in line
+    assert found["podId"] == socket.gethostname()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found["ts"])
+    told = datetime.datetime.fromisoformat(found["ts"].replace("Z", "+00:00"))
+    assert abs((datetime.datetime.now(datetime.timezone.utc) - told).total_seconds()) < scaled(60)
+    return found["metric"], found["count"], found["tenantId"]
+
+
+def test_metrics(streamd):
+    """One line for each kind with at least one stream past its sync, with exactly these keys."""
+    daemon = streamd(SSE_METRICS_MS=200, TPI_PROJECT_ACCESS="allow", INSTANCE_TENANT_ID="acme")
+    time.sleep(scaled(0.7))
+    assert daemon.stdout == "", "a line without a stream"
+    peers = [daemon.stream(f"u{number}") for number in range(3)]
+    daemon.wait_for_log('"count":3', stream="stdout")
+    assert {metric(line)[0] for line in daemon.lines["stdout"]} == {"sse.connections.active"}
+    issues = daemon.stream(projects="7,8,9")
+    daemon.wait_for_log(r"sse\.issues\.connections\.active", stream="stdout")
+    start = daemon.mark("stdout")
+    daemon.wait_for_log("", stream="stdout", start=start, count=4)
+    lines = [metric(line) for line in daemon.lines["stdout"][start:]]
+    assert set(lines) == {("sse.connections.active", 3, "acme"), ("sse.issues.connections.active", 1, "acme")}
+    for peer in peers:
+        peer.close()
+    daemon.wait_for_log(r"sse\.issues", stream="stdout", start=daemon.mark("stdout"), count=2)
+    start = daemon.mark("stdout")
+    daemon.wait_for_log(r"sse\.issues", stream="stdout", start=start, count=2)
+    assert not daemon.matching(r"sse\.connections", "stdout", start)
+    issues.close()
+
+
+def test_a_stream_counts_from_its_sync(streamd, new_valkey):
+    """A request that waits for Valkey is not an active stream."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_METRICS_MS=100)
+    daemon.stream("x").close()
+    valkey.wait_subscribers(user_channel("x"), 0)
+    valkey.pause()
+    with daemon.open("ann") as peer:
+        peer.quiet(0.3)
+        start = daemon.mark("stdout")
+        peer.quiet(1)
+        assert daemon.lines["stdout"][start:] == []
+        valkey.resume()
+        peer.wait_live()
+        daemon.wait_for_log('"count":1', stream="stdout", start=start)
+
+
+def test_subscribe_failed(streamd, new_valkey):
+    """The two warnings have their exact tags and keys."""
+    daemon = streamd(VALKEY_URL=new_valkey().url, TPI_PROJECT_ACCESS="allow", INSTANCE_TENANT_ID="acme")
+    daemon.ask("ann")
+    daemon.ask("bob", projects="8,7,8")
+    for tag, keys, user in [("notifications", ["tenantId", "userId", "error"], "ann"),
+                            ("issues", ["tenantId", "userId", "error", "projectIds"], "bob")]:
+        line = daemon.wait_for_log(rf"^\[sse/{tag}\] subscribe failed \{{")
+        found = json.loads(line.split("failed ", 1)[1])
+        assert sorted(found) == sorted(keys)
+        assert (found["tenantId"], found["userId"]) == ("acme", user) and found["error"]
+        assert sorted(found.get("projectIds", [7, 8])) == [7, 8]
+
+
+def test_long_project_list(streamd, new_valkey):
+    """500 projects of a failed subscription are one whole line."""
+    daemon = streamd(VALKEY_URL=new_valkey().url, TPI_PROJECT_ACCESS="allow")
+    projects = ",".join(str(2147483647 - number) for number in range(500))
+    daemon.ask("bob", projects=projects)
+    line = daemon.wait_for_log(r"^\[sse/issues\] subscribe failed")
+    found = json.loads(line.split("failed ", 1)[1])
+    assert 0 < len(found["projectIds"]) <= 500
+
+
+EVIL = "x\n[valkey] connection lost {}\r\x1b[31m\x1b]0;title\x07\x9b31m\xff%s%n\"\\"
+
+
+def test_nothing_can_forge_a_line(streamd, valkey):
+    """Line breaks, escape sequences and format directives in any value do not reach the log as they are."""
+    daemon = streamd(TPI_LOG_LEVEL="debug", TPI_PROJECT_ACCESS="allow", SSE_PER_USER_CAP=1)
+    for name in ("TPI_USER", "REMOTE_USER", "AUTH_TYPE", "REQUEST_METHOD", "QUERY_STRING", "SCRIPT_NAME",
+                 "PATH_INFO", "HTTP_LAST_EVENT_ID", "HTTP_COOKIE", "REMOTE_ADDR", EVIL):
+        with daemon.open(projects="7", **{name: EVIL}) as peer:
+            peer.wait(lambda p: p.status)
+    Peer(daemon.address, EVIL.encode("latin-1") * 10).wait_end()
+    with daemon.stream("ann"):
+        valkey.publish(user_channel("ann"), EVIL.encode("latin-1"))
+        valkey.publish(project_channel(7), EVIL.encode())
+        daemon.wait_for_log("(?i)drop")
+    with daemon.stream("%s%n%d%n"), daemon.stream("%s%n%d%n"):
+        assert "%s%n%d%n" in daemon.wait_for_log("(?i)evict")
+    check_lines(daemon)
+    assert not daemon.matching(r"^\[valkey\] connection lost \{\}")
+
+
+def test_cookies_and_payloads_are_not_logged(streamd, valkey):
+    """Cookies, Authorization headers and payloads are in no line, not even at level debug."""
+    daemon = streamd(TPI_LOG_LEVEL="debug")
+    with daemon.stream("ann", HTTP_COOKIE="session=s3cret", HTTP_AUTHORIZATION="Bearer s3cret") as peer:
+        valkey.publish(user_channel("ann"), b"bad s3cret payload")
+        valkey.publish(user_channel("ann"), notification("s3cret"))
+        peer.wait_data(notification("s3cret"))
+        check_answer(daemon.ask(TPI_USER=None, HTTP_COOKIE="session=s3cret"), 401)
+        daemon.wait_for_log("(?i)drop")
+    daemon.stop()
+    assert "s3cret" not in daemon.stderr + daemon.stdout
+
+
+def test_levels(streamd):
+    """error says less than info."""
+    daemon = streamd(TPI_LOG_LEVEL="error", SSE_PER_USER_CAP=1)
+    with daemon.stream("ann") as first, daemon.stream("ann"):
+        first.wait_end()
+    assert daemon.stderr == ""

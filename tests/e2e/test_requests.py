@@ -1,0 +1,302 @@
+"""Section 2 of the contract: the checks of a request, in their order, and what each answers."""
+
+import itertools
+
+import pytest
+
+import answers
+import fcgi
+from answers import check_answer, check_first, check_later
+from fcgi import ISSUES, NOTIFICATIONS
+
+
+@pytest.fixture(scope="module")
+def daemon(module_streamd):
+    return module_streamd(TPI_PROJECT_ACCESS="allow", SSE_PER_USER_CAP=10000,
+                          SSE_ISSUES_PER_USER_CAP=10000)
+
+
+def split(script, path):
+    return {"SCRIPT_NAME": script, "PATH_INFO": path}
+
+
+ANSWERS = {
+    # Paths: SCRIPT_NAME followed by PATH_INFO, compared exactly
+    "notifications": (200, {}),
+    "notifications split": (200, split("/api", "/notifications/stream")),
+    "notifications in PATH_INFO alone": (200, split(None, NOTIFICATIONS)),
+    "empty PATH_INFO": (200, split(NOTIFICATIONS, "")),
+    "issues split": (200, {**split("/api", "/issues/stream"), "QUERY_STRING": "projectId=7"}),
+    "no path": (404, {"SCRIPT_NAME": None}),
+    "empty path": (404, {"SCRIPT_NAME": ""}),
+    "other path": (404, {"SCRIPT_NAME": "/api/milestones/stream"}),
+    "root": (404, {"SCRIPT_NAME": "/"}),
+    "slash behind": (404, {"SCRIPT_NAME": NOTIFICATIONS + "/"}),
+    "PATH_INFO behind a whole path": (404, split(NOTIFICATIONS, NOTIFICATIONS)),
+    "two slashes": (404, {"SCRIPT_NAME": "/api//notifications/stream"}),
+    "dot": (404, {"SCRIPT_NAME": "/api/./notifications/stream"}),
+    "dots": (404, {"SCRIPT_NAME": "/x/../api/notifications/stream"}),
+    "encoded": (404, {"SCRIPT_NAME": "/api/notifications%2Fstream"}),
+    "encoded letter": (404, {"SCRIPT_NAME": "/api/%6Eotifications/stream"}),
+    "upper case": (404, {"SCRIPT_NAME": NOTIFICATIONS.upper()}),
+    "prefix": (404, {"SCRIPT_NAME": NOTIFICATIONS[:-1]}),
+    "query in the path": (404, {"SCRIPT_NAME": NOTIFICATIONS + "?x"}),
+    "NUL behind": (404, {"SCRIPT_NAME": NOTIFICATIONS + "\0"}),
+    "REQUEST_URI is not looked at": (404, {"SCRIPT_NAME": "/x", "REQUEST_URI": NOTIFICATIONS}),
+    # Methods
+    **{f"method {method!r}": (405, {"REQUEST_METHOD": method})
+       for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "get", "GET ", "GETX", "", "GET\0",
+                      None)},
+    # The automatic reconnect of an evicted stream
+    "evicted": (204, {"HTTP_LAST_EVENT_ID": "evicted"}),
+    "other Last-Event-ID": (200, {"HTTP_LAST_EVENT_ID": "evicted2"}),
+    "empty Last-Event-ID": (200, {"HTTP_LAST_EVENT_ID": ""}),
+    # Identity (more in test_identity_access.py)
+    "nobody": (401, {"TPI_USER": None}),
+    "invalid user": (400, {"TPI_USER": "a b"}),
+    # The query of a notification stream means nothing
+    "unknown query": (200, {"QUERY_STRING": "projectId=x&projectId=y&%zz"}),
+    "no query": (200, {"QUERY_STRING": None}),
+}
+
+MANY = ",".join(str(n) for n in range(1, 501))
+QUERIES = {
+    "projectId=7": 200,
+    "projectIds=7": 200,
+    "projectIds=7,8": 200,
+    "projectIds=7%2C8": 200,
+    "projectIds=7%2c8": 200,
+    "projectIds=7,7,7": 200,
+    "projectIds=2147483647": 200,
+    "project%49d=7": 200,
+    "projectId=%37": 200,
+    "x=1&projectId=7&y": 200,
+    "&&projectId=7&": 200,
+    "projectid=7&projectId=7": 200,
+    f"projectIds={MANY}": 200,
+    "": 400,
+    "x=1": 400,
+    "projectid=7": 400,
+    "projectId": 400,
+    "projectId=": 400,
+    "projectIds=": 400,
+    "projectIds": 400,
+    "projectId=7;x": 400,
+    "projectId=0": 400,
+    "projectId=-1": 400,
+    "projectId=%2B7": 400,
+    "projectId=+7": 400,
+    "projectId=7+": 400,
+    "projectId=%207": 400,
+    "projectId=07": 400,
+    "projectId=7.0": 400,
+    "projectId=0x7": 400,
+    "projectId=seven": 400,
+    "projectId=7%00": 400,
+    "projectId=7%": 400,
+    "projectId=%3": 400,
+    "projectId=%zz": 400,
+    "projectId=%D9%A7": 400,
+    "projectId=2147483648": 400,
+    "projectId=4294967303": 400,
+    "projectId=18446744073709551623": 400,
+    "projectId=7,8": 400,
+    "projectId=7&projectId=7": 400,
+    "projectId=7&projectId=8": 400,
+    "projectIds=7&projectIds=8": 400,
+    "projectId=7&projectIds=7": 400,
+    "projectId=7&project%49ds=8": 400,
+    "projectIds=7,": 400,
+    "projectIds=,7": 400,
+    "projectIds=7,,8": 400,
+    "projectIds=7, 8": 400,
+    "projectIds=7,x": 400,
+    "projectIds=7,0": 400,
+    f"projectIds={MANY},501": 400,
+}
+
+
+def name_of(query):
+    return query if len(query) < 60 else f"{query[:20]}...({query.count(',') + 1})"
+
+
+def check(peer, status):
+    """The one status; a stream is read until its first bytes are there."""
+    with peer:
+        if status == 200:
+            check_first(peer.wait_live())
+        else:
+            check_answer(peer.wait_end(), status)
+
+
+@pytest.mark.parametrize("status, changes", ANSWERS.values(), ids=ANSWERS)
+def test_answer(daemon, status, changes):
+    """Each request gets its status, its headers, and a complete answer."""
+    check(daemon.open(**changes), status)
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=name_of)
+def test_project_parameter(daemon, query):
+    """The project parameters are read as the contract says."""
+    check(daemon.open(projects="", QUERY_STRING=query), QUERIES[query])
+
+
+def test_no_query_string(daemon):
+    """An issues stream without QUERY_STRING lacks its projects."""
+    check(daemon.open(projects="", QUERY_STRING=None), 400)
+
+
+# Parameters that are there twice
+
+TWICE = {
+    "TPI_USER": ("u1", "u2"),
+    "REMOTE_USER": ("u1", "u2"),
+    "AUTH_TYPE": ("Basic", "Digest"),
+    "REQUEST_METHOD": ("GET", "HEAD"),
+    "QUERY_STRING": ("projectId=7", "projectId=8"),
+    "SCRIPT_NAME": (ISSUES, NOTIFICATIONS),
+    "PATH_INFO": ("/issues/stream", "/notifications/stream"),
+}
+
+
+@pytest.mark.parametrize("name", TWICE)
+def test_twice_with_different_values(daemon, name):
+    """A parameter that says two things is a 400; one that says the same thing twice is not."""
+    named = {"projects": "7", "QUERY_STRING": "projectId=7"}
+    if name == "PATH_INFO":
+        named["SCRIPT_NAME"] = "/api"
+    first, second = TWICE[name]
+    check(daemon.open(**{**named, name: [first, second]}), 400)
+    check(daemon.open(**{**named, name: [first, first]}), 200)
+
+
+def test_empty_and_set_are_different_values(daemon):
+    """An empty TPI_USER beside a set one is two different values, in either order."""
+    check(daemon.open(TPI_USER=["", "u1"]), 400)
+    check(daemon.open(TPI_USER=["u1", ""]), 400)
+
+
+# The order
+
+WRONG = [  # in the order of the contract's table; the last two of one kind exclude each other
+    ("unknown path", 404, {"SCRIPT_NAME": "/nowhere"}),
+    ("method", 405, {"REQUEST_METHOD": "POST"}),
+    ("evicted", 204, {"HTTP_LAST_EVENT_ID": "evicted"}),
+    ("projects", 400, {"QUERY_STRING": "projectIds=x"}),
+    ("nobody", 401, {"TPI_USER": None}),
+    ("invalid user", 400, {"TPI_USER": "a b"}),
+    ("twice", 400, {"AUTH_TYPE": ["Basic", "Digest"]}),
+    ("access", 404, {"TPI_USER": "stranger"}),
+]
+PAIRS = [pair for pair in itertools.combinations(WRONG, 2) if not set(pair[0][2]) & set(pair[1][2])]
+
+
+@pytest.fixture(scope="module")
+def full_daemon(module_streamd, module_rundir):
+    """A daemon whose places are all taken."""
+    rules = f"{module_rundir}/rules"
+    with open(rules, "w", encoding="ascii") as file:
+        file.write("7 reader\n")
+    daemon = module_streamd(TPI_PROJECT_ACCESS=f"file:{rules}", SSE_PER_TENANT_CAP=1,
+                            SSE_ISSUES_PER_TENANT_CAP=1)
+    with daemon.stream("holder"), daemon.stream("reader", projects="7"):
+        yield daemon
+
+
+@pytest.mark.parametrize("first, second", PAIRS, ids=[f"{a[0]}, {b[0]}" for a, b in PAIRS])
+def test_order(full_daemon, first, second):
+    """Of two things that are wrong the earlier one of the table answers."""
+    check(full_daemon.open("reader", projects="7", **first[2], **second[2]), first[1])
+
+
+@pytest.mark.parametrize("name, status, changes", WRONG, ids=[row[0] for row in WRONG])
+def test_before_the_tenants_cap(full_daemon, name, status, changes):
+    """What needs no question is answered before a place: every check precedes the 503."""
+    check(full_daemon.open("reader", projects="7", **changes), status)
+
+
+def test_tenants_cap_before_valkey(new_valkey, streamd):
+    """Without a place nothing is asked: a full tenant is 503 also while Valkey is away."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_TENANT_CAP=1)
+    with daemon.stream():
+        valkey.kill()
+        check_answer(daemon.ask("u2"), 503)
+
+
+def test_draining(streamd):
+    """While draining, unknown paths, methods and evicted reconnects have their own answer; all else is later."""
+    daemon = streamd(TPI_REQUEST_TIMEOUT_MS=60000)
+    # Connections that were accepted before the drain began, whose requests are completed in it.
+    rows = [({"SCRIPT_NAME": "/nowhere"}, 404), ({"REQUEST_METHOD": "POST"}, 405),
+            ({"HTTP_LAST_EVENT_ID": "evicted"}, 204), ({}, 200), ({"TPI_USER": None}, 200),
+            ({"SCRIPT_NAME": ISSUES, "QUERY_STRING": "x"}, 200)]
+    values = fcgi.record(fcgi.GET_VALUES, fcgi.pair("FCGI_MPXS_CONNS", ""), id=0)
+    peers = [fcgi.Peer(daemon.address, values) for _ in rows]
+    fcgi.wait_all(peers, lambda p: p.management, what="GET_VALUES_RESULT")
+    with daemon.stream("u9") as stream:
+        daemon.signal(15)
+        stream.wait_body(answers.SHUTDOWN)
+    for peer, (changes, status) in zip(peers, rows):
+        # The drain may close a connection that has said nothing: that is a refused one, not a wrong answer.
+        if not peer.send_or_closed(fcgi.request(fcgi.params(**changes))):
+            continue
+        peer.wait_end()
+        if peer.head is None:
+            continue
+        if status == 200:
+            check_later(peer)
+        else:
+            check_answer(peer, status)
+    assert daemon.wait() == 0
+
+
+# Roles
+
+@pytest.mark.parametrize("role", [0, fcgi.AUTHORIZER, fcgi.FILTER, 4, 257, 65535])
+def test_other_role(daemon, role):
+    """A role that is not RESPONDER gets END_REQUEST with FCGI_UNKNOWN_ROLE and nothing else."""
+    with fcgi.Peer(daemon.address, fcgi.request(fcgi.params(), role=role)) as peer:
+        peer.wait_end()
+        assert peer.ends[1][1] == fcgi.UNKNOWN_ROLE
+        assert peer.head is None and not peer.body
+
+
+def test_role_before_path(daemon):
+    """The role is the first check."""
+    with fcgi.Peer(daemon.address, fcgi.request([], role=fcgi.AUTHORIZER)) as peer:
+        assert peer.wait_end().ends[1][1] == fcgi.UNKNOWN_ROLE
+
+
+# Forms
+
+def test_keep_conn_is_not_kept(daemon):
+    """One request a connection: closed after END_REQUEST whatever FCGI_KEEP_CONN says."""
+    data = fcgi.request(fcgi.params(SCRIPT_NAME="/x"), flags=fcgi.KEEP_CONN)
+    with fcgi.Peer(daemon.address, data) as peer:
+        check_answer(peer.wait_end(), 404)
+
+
+@pytest.mark.parametrize("id", [2, 255, 256, 65535])
+def test_request_id(daemon, id):
+    """Answers and streams carry the request's own id."""
+    for changes, status in ({"SCRIPT_NAME": "/x"}, 404), ({}, 200):
+        check(fcgi.Peer(daemon.address, fcgi.request(fcgi.params(**changes), id=id), id=id), status)
+
+
+@pytest.mark.parametrize("size", [0, 1, 65535, 1000000])
+def test_stdin_is_read_to_its_end(daemon, size):
+    """A body is read before the answer, so that no web server meets a closed door while it sends."""
+    data = fcgi.request(fcgi.params(REQUEST_METHOD="POST"), stdin=b"x" * size)
+    with fcgi.Peer(daemon.address, data) as peer:
+        check_answer(peer.wait_end(), 405)
+
+
+def test_no_answer_before_the_end_of_stdin(daemon):
+    """The answer comes when STDIN has ended, and not before."""
+    head = fcgi.begin() + fcgi.cut_records(fcgi.PARAMS, fcgi.pairs_of(fcgi.params(SCRIPT_NAME="/x")))
+    with fcgi.Peer(daemon.address, head + fcgi.record(fcgi.STDIN, b"abc")) as peer:
+        peer.quiet(0.3)
+        assert peer.head is None and not peer.closed
+        peer.send(fcgi.record(fcgi.STDIN))
+        check_answer(peer.wait_end(), 404)

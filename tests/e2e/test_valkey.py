@@ -1,0 +1,427 @@
+"""Section 5 of the contract: one Valkey by URL, its absence and its return, and what payloads pass."""
+
+import os
+import re
+import time
+
+import pytest
+
+from answers import (SYNC, after_first, check_first, check_later, frame, issue, notification)
+from fcgi import live
+from servers import broadcast_channel, project_channel, user_channel
+from timing import eventually, scaled
+
+ABOUT_VALKEY = r"^\[valkey\]"
+
+
+def wait_stream(daemon, *args, timeout=15, **named):
+    """A stream, as soon as Valkey can be used; what is refused until then is later."""
+    def attempt():
+        peer = daemon.open(*args, **named)
+        peer.wait(lambda p: p.closed or live(p) and p.events.data, 15)
+        if not peer.events.data:
+            check_later(peer)
+            return None
+        return peer
+    return eventually(attempt, timeout, "a stream")
+
+
+def check_works(daemon, valkey, user="works"):
+    with wait_stream(daemon, user) as peer:
+        check_first(peer)
+        assert valkey.publish(user_channel(user), notification(1)) == 1
+        peer.wait_data(notification(1))
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+def test_away_at_start(streamd, new_valkey, tcp):
+    """The daemon starts without Valkey: later, with a warning, until it is there."""
+    valkey = new_valkey(tcp=tcp)
+    daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow")
+    check_later(daemon.ask())
+    check_later(daemon.ask(projects="7"))
+    valkey.start()
+    check_works(daemon, valkey)
+
+
+@pytest.mark.parametrize("scheme", ["valkey", "redis"])
+@pytest.mark.parametrize("rest", ["", "/", "/0", "/5"])
+def test_urls(streamd, new_valkey, scheme, rest):
+    """Both schemes and a database are understood; pub/sub knows no databases."""
+    valkey = new_valkey(tcp=True).start()
+    daemon = streamd(VALKEY_URL=f"{scheme}://127.0.0.1:{valkey.port}{rest}")
+    check_works(daemon, valkey)
+
+
+def test_host_name(streamd, new_valkey):
+    """A host may be a name."""
+    valkey = new_valkey(tcp=True).start()
+    check_works(streamd(VALKEY_URL=f"valkey://localhost:{valkey.port}"), valkey)
+
+
+def test_killed_and_restarted(streamd, new_valkey):
+    """While Valkey is away open streams stay open and new ones get later; back, all is subscribed, then sync."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0)
+    user, project = daemon.stream("ann"), daemon.stream("bob", projects="7,8")
+    valkey.kill()
+    started = time.monotonic()
+    eventually(lambda: daemon.ask("new").body.startswith(b"retry"), what="later for newcomers")
+    check_later(daemon.ask("new"))
+    assert time.monotonic() - started < scaled(2), "known to be away, yet not answered at once"
+    assert not user.quiet(0).closed and not project.quiet(0).closed
+    valkey.start()
+    user.wait(lambda p: after_first(p) == SYNC, 20, "the second sync")
+    assert valkey.publish(user_channel("ann"), notification(1)) == 1
+    assert valkey.publish(broadcast_channel(), notification(2)) == 1
+    project.wait(lambda p: after_first(p) == SYNC, 20, "the second sync")
+    assert valkey.publish(project_channel(8), issue(3, 8)) == 1
+    user.wait_body(frame(notification(2)))
+    project.wait_body(frame(issue(3, 8)))
+    assert after_first(user) == SYNC + frame(notification(1)) + frame(notification(2))
+    assert after_first(project) == SYNC + frame(issue(3, 8))
+    check_works(daemon, valkey)
+
+
+def test_restarted_many_times(streamd, new_valkey):
+    """Five restarts in a row: one sync for each that was noticed, and everything works in the end."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
+    with daemon.stream("ann") as peer:
+        for number in range(5):
+            valkey.restart()
+            peer.wait(lambda p, n=number: after_first(p) == (n + 1) * SYNC, 20, "another sync")
+        assert valkey.publish(user_channel("ann"), notification(1)) == 1
+        peer.wait_data(notification(1))
+
+
+def test_pubsub_client_killed(streamd, new_valkey):
+    """A connection that Valkey closes is opened again at once, with a sync."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
+    with daemon.stream("ann") as peer:
+        assert valkey("CLIENT", "KILL", "TYPE", "pubsub") == 1
+        started = time.monotonic()
+        peer.wait(lambda p: after_first(p) == SYNC, what="the second sync")
+        assert time.monotonic() - started < scaled(1.5), "the first retry is not at once"
+        assert valkey.publish(user_channel("ann"), notification(1)) == 1
+        peer.wait_data(notification(1))
+
+
+def test_one_log_line_per_change(streamd, new_valkey):
+    """Away for seconds is one line, back is one line, however often it was tried."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url)
+    check_works(daemon, valkey)
+    mark = daemon.mark()
+    valkey.kill()
+    daemon.wait_for_log(ABOUT_VALKEY, start=mark)
+    time.sleep(2.5)  # five or more attempts
+    away = daemon.matching(ABOUT_VALKEY, start=mark)
+    assert len(away) == 1, away
+    mark = daemon.mark()
+    valkey.start()
+    daemon.wait_for_log(ABOUT_VALKEY, start=mark)
+    check_works(daemon, valkey)
+    assert len(daemon.matching(ABOUT_VALKEY, start=mark)) == 1
+
+
+def test_no_busy_loop(streamd, new_valkey):
+    """Attempts at a Valkey that is away cost next to no processor time."""
+    valkey = new_valkey()
+    daemon = streamd(VALKEY_URL=valkey.url)
+
+    def used():
+        with open(f"/proc/{daemon.pid}/stat", encoding="ascii") as file:
+            return sum(map(int, file.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    before = used()
+    time.sleep(2)
+    assert used() - before < 0.2
+
+
+# Silence
+
+def test_join_of_a_confirmed_channel(streamd, new_valkey):
+    """A channel that is already confirmed is joined without a round trip: also while Valkey does not answer."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url)
+    with daemon.stream("ann"):
+        valkey.pause()
+        with daemon.stream("ann") as second:
+            check_first(second)
+        valkey.resume()
+
+
+def test_unconfirmed_subscription_is_later(streamd, new_valkey):
+    """A subscription that Valkey does not confirm within 5 s is later, and a warning with its subject."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow")
+    daemon.stream("x").close()
+    valkey.pause()
+    started = time.monotonic()
+    peers = [daemon.open("ann"), daemon.open("bob", projects="8,7")]
+    for peer in peers:
+        check_later(peer.wait_end(15))
+        assert 4.5 < peer.closed_at - started < 5 + scaled(2)
+    valkey.resume()
+    line = daemon.wait_for_log(r"^\[sse/notifications\] subscribe failed \{")
+    assert '"tenantId":"default"' in line and '"userId":"ann"' in line and '"error":"' in line
+    line = daemon.wait_for_log(r"^\[sse/issues\] subscribe failed \{")
+    assert re.search(r'"projectIds":\[(7,8|8,7)\]', line) and '"userId":"bob"' in line
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+def test_stopped(streamd, new_valkey, tcp):
+    """A silent connection is found within 15 s; the streams stay open, and get their sync when it is back."""
+    valkey = new_valkey(tcp=tcp).start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
+    peer = daemon.stream("ann")
+    mark = daemon.mark()
+    valkey.pause()
+    daemon.wait_for_log(ABOUT_VALKEY, 15 + scaled(3), start=mark)
+    check_later(daemon.ask("new", timeout=12))
+    assert not peer.quiet(0).closed
+    valkey.resume()
+    peer.wait(lambda p: after_first(p) == SYNC, 20, "the second sync")
+    assert valkey.publish(user_channel("ann"), notification(1)) >= 1
+    peer.wait_data(notification(1))
+    assert after_first(peer) == SYNC + frame(notification(1))
+
+
+# Passwords
+
+PASSWORD = "s3cr:t/@%\u00e4"
+ENCODED = "s3cr%3At%2F%40%25%C3%A4"
+
+
+def with_password(valkey, user=""):
+    return f"valkey://{user}:{ENCODED}@127.0.0.1:{valkey.port}"
+
+
+@pytest.mark.parametrize("user", ["", "default"])
+def test_password_in_url(streamd, new_valkey, user):
+    """A password in the URL, percent-encoded; it is in no log line."""
+    valkey = new_valkey(tcp=True, password=PASSWORD).start()
+    daemon = streamd(VALKEY_URL=with_password(valkey, user), TPI_LOG_LEVEL="debug")
+    check_works(daemon, valkey)
+    assert "s3cr" not in daemon.stderr + daemon.stdout
+
+
+@pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\nsecond line\n"])
+def test_password_file(streamd, new_valkey, rundir, ending):
+    """The first line of VALKEY_PASSWORD_FILE, without its line break, is the password, over the URL's."""
+    valkey = new_valkey(password=PASSWORD).start()
+    path = os.path.join(rundir, "password")
+    with open(path, "wb") as file:
+        file.write((PASSWORD + ending).encode())
+    check_works(streamd(VALKEY_URL=valkey.url, VALKEY_PASSWORD_FILE=path), valkey)
+
+
+def test_user_and_password(streamd, new_valkey):
+    """A user of Valkey's own."""
+    valkey = new_valkey(tcp=True).start()
+    valkey("ACL", "SETUSER", "streamd", "on", ">pw", "resetchannels", "&notifications:*", "+@all")
+    check_works(streamd(VALKEY_URL=f"valkey://streamd:pw@127.0.0.1:{valkey.port}"), valkey)
+
+
+@pytest.mark.parametrize("url", ["valkey://:wr0ng@127.0.0.1:{}", "valkey://127.0.0.1:{}",
+                                 "valkey://nobody:wr0ng@127.0.0.1:{}"], ids=["wrong", "none", "user"])
+def test_wrong_password(streamd, new_valkey, url):
+    """A wrong password is later and one log line, without the password; it works when the password is right."""
+    valkey = new_valkey(tcp=True, password="right").start()
+    daemon = streamd(VALKEY_URL=url.format(valkey.port))
+    check_later(daemon.ask())
+    time.sleep(1.5)  # several attempts
+    lines = daemon.matching(ABOUT_VALKEY)
+    assert len(lines) == 1, lines
+    assert "wr0ng" not in daemon.stderr
+    valkey("ACL", "SETUSER", "nobody", "on", ">wr0ng", "allchannels", "+@all")
+    valkey("CONFIG", "SET", "requirepass", "" if "wr0ng" not in url else "wr0ng")
+    check_works(daemon, valkey)
+
+
+def test_refused_channel(streamd, new_valkey):
+    """A channel that the ACL refuses is later for the streams it concerns, logged once; the others work."""
+    valkey = new_valkey(tcp=True).start()
+    valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "&notifications:*", "+@all")
+    daemon = streamd(VALKEY_URL=f"valkey://limited:pw@127.0.0.1:{valkey.port}", TPI_PROJECT_ACCESS="allow",
+                     SSE_SYNC_SPREAD_MS=0)
+    with daemon.stream("ann") as peer:
+        for _ in range(3):
+            started = time.monotonic()
+            check_later(daemon.ask("bob", projects="7"))
+            assert time.monotonic() - started < 5 + scaled(2)
+        daemon.wait_for_log(r"^\[sse/issues\] subscribe failed \{")
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_data(notification(1))
+        check_works(daemon, valkey)
+        valkey("ACL", "SETUSER", "limited", "&issues:*")
+        wait_stream(daemon, "bob", projects="7").close()
+
+
+# Replicas
+
+def test_replica_is_refused(streamd, new_valkey):
+    """A replica counts as away, and the log says what it is; promoted, it is used."""
+    primary = new_valkey(tcp=True).start()
+    replica = new_valkey(tcp=True, config=["--replicaof", f"127.0.0.1 {primary.port}"]).start()
+    daemon = streamd(VALKEY_URL=replica.url)
+    check_later(daemon.ask())
+    assert re.search("(?i)replica|primary|master|slave", daemon.wait_for_log(ABOUT_VALKEY))
+    replica("REPLICAOF", "NO", "ONE")
+    check_works(daemon, replica)
+
+
+@pytest.mark.slow
+def test_demoted_primary(streamd, new_valkey):
+    """A primary that was demoted keeps its subscribers and says nothing: the ROLE is asked every 10 s."""
+    primary = new_valkey(tcp=True).start()
+    valkey = new_valkey(tcp=True).start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
+    peer = daemon.stream("ann")
+    mark = daemon.mark()
+    valkey("REPLICAOF", "127.0.0.1", primary.port)
+    daemon.wait_for_log(ABOUT_VALKEY, 10 + scaled(5), start=mark)
+    check_later(daemon.ask("new"))
+    valkey("REPLICAOF", "NO", "ONE")
+    peer.wait(lambda p: after_first(p) == SYNC, 20, "the second sync")
+
+
+# Payloads
+
+def depth(levels):
+    return '{"a":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
+
+
+def of_frame(size):
+    """A payload whose frame, blank line included, has this size."""
+    return '{"a":"' + "x" * (size - len('data: {"a":""}\n\n')) + '"}'
+
+
+DROPPED = {
+    "empty": b"",
+    "spaces": b"  ",
+    "no JSON": b"hello",
+    "array": b'[{"event":"x"}]',
+    "string": b'"x"',
+    "number": b"1",
+    "null": b"null",
+    "true": b"true",
+    "cut off": b'{"event":"x"',
+    "text behind": b'{"event":"x"} x',
+    "two objects": b'{"event":"x"}{"event":"y"}',
+    "brace behind": b'{"event":"x"}}',
+    "text before": b'x{"event":"x"}',
+    "comment": b'{"event":"x"} /* c */',
+    "comment inside": b'{/* c */"event":"x"}',
+    "single quotes": b"{'event':'x'}",
+    "bare key": b'{event:"x"}',
+    "comma behind": b'{"event":"x",}',
+    "no comma": b'{"a":1 "b":2}',
+    "number key": b'{1:2}',
+    "leading zero": b'{"a":01}',
+    "plus": b'{"a":+1}',
+    "hexadecimal": b'{"a":0x10}',
+    "point first": b'{"a":.5}',
+    "point last": b'{"a":5.}',
+    "NaN": b'{"a":NaN}',
+    "Infinity": b'{"a":-Infinity}',
+    "True": b'{"a":True}',
+    "line break in a string": b'{"a":"x\ny"}',
+    "CR in a string": b'{"a":"x\ry"}',
+    "tab in a string": b'{"a":"x\ty"}',
+    "control character": b'{"a":"x\x01y"}',
+    "wrong escape": rb'{"a":"\x41"}',
+    "half an escape": rb'{"a":"\u12"}',
+    "NUL byte behind": b'{"event":"x"}\0',
+    "NUL byte inside": b'{"a":"x\0y"}',
+    "NUL byte between": b'{"a":\0"x"}',
+    "escaped NUL": rb'{"a":"x\u0000y"}',
+    "escaped NUL in a key": rb'{"event\u0000":"x"}',
+    "form feed around": b'\x0c{"event":"x"}',
+    "no-break space around": '\u00a0{"event":"x"}'.encode(),
+    "BOM": b'\xef\xbb\xbf{"event":"x"}',
+    "invalid UTF-8": b'{"a":"\xff"}',
+    "cut UTF-8": b'{"a":"\xe2\x82"}',
+    "overlong UTF-8": b'{"a":"\xc0\xaf"}',
+    "surrogate in UTF-8": b'{"a":"\xed\xa0\x80"}',
+    "beyond Unicode": b'{"a":"\xf4\x90\x80\x80"}',
+    "Latin-1": '{"a":"\u00e4"}'.encode("latin-1"),
+    "33 deep": depth(33).encode(),
+    "10000 deep": (b'{"a":' * 10000) + b"1" + b"}" * 10000,
+    "frame of 16385": of_frame(16385).encode(),
+    "1 MB": of_frame(1 << 20).encode(),
+    "lines make the frame too long": b'{"a":1' + b"\n" * 3000 + b"}",
+    "sync": b'{"event":"sync"}',
+    "sync with spaces": b' { "event" : "sync" } ',
+    "sync among others": b'{"id":"1","event":"sync","x":1}',
+    "sync in escapes": rb'{"event":"\u0073y\u006ec"}',
+    "event in escapes": rb'{"\u0065vent":"sync"}',
+    "sync last of two": b'{"event":"x","event":"sync"}',
+    "sync first of two": b'{"event":"sync","event":"x"}',
+    "sync and a key with NUL": rb'{"event":"sync","event\u0000":"x"}',
+    "sync over lines": b'{\n"event":\n"sync"\n}',
+}
+PASSED = {
+    "empty object": b"{}",
+    "no event": b'{"id":"1"}',
+    "spaces": b' \t{ "id" : "1" } ',
+    "32 deep": depth(32).encode(),
+    "frame of 16384": of_frame(16384).encode(),
+    "Sync": b'{"event":"Sync"}',
+    "sync with a space": b'{"event":"sync "}',
+    "sync in another key": b'{"id":"sync","Event":"sync"}',
+    "sync further inside": b'{"x":{"event":"sync"}}',
+    "event is no text": b'{"event":["sync"]}',
+    "escapes": rb'{"a":"\"\\\/\b\f\n\r\t\u00e4\ud83d\ude00"}',
+    "numbers": b'{"a":[-0,1.5e+10,0.1E-2,123456789012345678901234567890]}',
+    "UTF-8": '{"a":"\u00e4\u20ac\U0001f600\u2028\x7f"}'.encode(),
+    "looks like fields": b'{"a":"id: evicted","b":"data: x"}',
+}
+
+
+@pytest.fixture(scope="module")
+def payload_stream(module_streamd):
+    daemon = module_streamd(TPI_LOG_LEVEL="debug")
+    with daemon.stream("ann") as peer:
+        peer.daemon = daemon
+        yield peer
+
+
+def through(valkey, peer, payload):
+    """What of the payload reached the stream; a good one behind it marks the end."""
+    through.count = getattr(through, "count", 0) + 1
+    end = notification(f"end{through.count}")
+    start = len(peer.body)
+    valkey.publish(user_channel("ann"), payload)
+    valkey.publish(user_channel("ann"), end)
+    peer.wait(lambda p: p.body.endswith(frame(end)), what="the next wake-up")
+    return bytes(peer.body[start:]).removesuffix(frame(end))
+
+
+@pytest.mark.parametrize("payload", DROPPED.values(), ids=DROPPED)
+def test_dropped(valkey, payload_stream, payload):
+    """A payload that does not fit is dropped; the next one passes."""
+    assert through(valkey, payload_stream, payload) == b""
+
+
+@pytest.mark.parametrize("payload", PASSED.values(), ids=PASSED)
+def test_passed(valkey, payload_stream, payload):
+    """An unusual payload that does fit passes byte for byte."""
+    assert through(valkey, payload_stream, payload) == frame(payload)
+
+
+def test_drops_are_logged_at_most_once_a_second(streamd, valkey):
+    """Dropped payloads are counted in a line at most once a second; the payload is not in it."""
+    daemon = streamd()
+    with daemon.stream("ann") as peer:
+        started = time.monotonic()
+        for _ in range(20):
+            valkey.publish_all(user_channel("ann"), [b"v3ry s3cr3t"] * 100)
+            time.sleep(0.05)
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_data(notification(1))
+        lines = daemon.matching("(?i)drop")
+        assert 1 <= len(lines) <= time.monotonic() - started + 2, lines
+        assert "s3cr3t" not in daemon.stderr

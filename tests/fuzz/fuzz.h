@@ -1,0 +1,94 @@
+/*
+ * fuzz: what the fuzz targets share. A target is one file fuzz_NAME.c; its first seeds are the files
+ * in corpus/NAME; run.sh builds and runs it. A target holds no state from one input to the next.
+ */
+#ifndef TPI_FUZZ_H
+#define TPI_FUZZ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* libFuzzer calls it with each input; data is an allocation of exactly size bytes. */
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* What must hold. Unlike assert(), in every build. */
+#define REQUIRE(condition)                                                                        \
+	do {                                                                                      \
+		if (!(condition)) {                                                               \
+			fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__,         \
+			    #condition);                                                          \
+			abort();                                                                  \
+		}                                                                                 \
+	} while (0)
+
+/* Memory of exactly that size, so that the sanitizer sees one byte too many. */
+static inline void *
+fuzz_memory(size_t size)
+{
+	void *memory = malloc(size);
+
+	REQUIRE(memory != NULL || size == 0);
+	return memory;
+}
+
+/* The input as a C string, which ends at its first NUL. The caller frees it. */
+static inline char *
+fuzz_text(const uint8_t *data, size_t size)
+{
+	char *text = fuzz_memory(strnlen((const char *)data, size) + 1);
+
+	*(char *)mempcpy(text, data, strnlen((const char *)data, size)) = '\0';
+	return text;
+}
+
+/* One line that is not empty, of printable ASCII. */
+static inline bool
+fuzz_is_line(const char *text)
+{
+	const char *at = text;
+
+	while (*at >= ' ' && *at <= '~')
+		at++;
+	return at != text && *at == '\0';
+}
+
+static inline char
+fuzz_next_letter(char c)
+{
+	static const char from[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+	static const char to[] = "bcdefahijklmnopqrstuvwxyzgBCDEFAHIJKLMNOPQRSTUVWXYZG";
+	const char *found = c != '\0' ? strchr(from, c) : NULL;
+
+	return found != NULL ? to[found - from] : c;
+}
+
+/*
+ * Replaces each letter of the password in a URL by another one: hexadecimal digits by such, and
+ * nothing that a parser looks for. What is printed must not change by it: then no letter of a
+ * password is printed, whole or in part. The password is what settings.h says of
+ * settings_mask_url(); the path of a Unix socket has none.
+ */
+static inline void
+fuzz_change_password(char *url)
+{
+	char *start = url + strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+	char *end, *colon;
+
+	if (strncmp(url, "unix:///", 8) == 0 && strstr(url + 8, "://") == NULL)
+		return;
+	start = start != url && strncmp(start, "://", 3) == 0 ? start + 3 : url;
+	end = strrchr(start, '@');
+	if (end == NULL)
+		return;
+	colon = memchr(start, ':', (size_t)(end - start));
+	if (start != url && colon != NULL)
+		start = colon + 1;
+	for (; start < end; start++)
+		*start = fuzz_next_letter(*start);
+}
+
+#endif

@@ -1,0 +1,208 @@
+/*
+ * fuzz_route: the query of a request (route.h). A query is accepted exactly where a second decoder,
+ * after WHATWG URL 5.1, finds one projectId or projectIds of 1 to 500 well-formed numbers; then the
+ * projects are ascending, distinct, in range, and those that were asked for, and each has its channel.
+ *
+ * The first byte of the input says how many hundreds of projects are appended to the query.
+ */
+#include "fuzz.h"
+
+#include "channel.h"
+#include "route.h"
+
+#define HUNDREDS_MAX 9
+
+struct text {
+	char *bytes;
+	size_t length;
+};
+
+/* The list of one query: what the second decoder has found. */
+struct found {
+	int parameters; /* named projectId or projectIds */
+	bool malformed;
+	int32_t *projects; /* as often as they stand there; owned */
+	size_t count;
+};
+
+static struct text
+decode(const char *from, size_t length)
+{
+	struct text t = { fuzz_memory(length + 1), 0 };
+
+	while (length > 0) {
+		static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+		const char *high = NULL, *low = NULL;
+		size_t used = 1;
+
+		if (*from == '%' && length >= 3) {
+			high = memchr(digits, from[1], 32);
+			low = memchr(digits, from[2], 32);
+		}
+		t.bytes[t.length] = *from == '+' ? ' ' : *from;
+		if (high != NULL && low != NULL) {
+			t.bytes[t.length] =
+			    (char)((high - digits) % 16 * 16 + (low - digits) % 16);
+			used = 3;
+		}
+		t.length++;
+		from += used;
+		length -= used;
+	}
+	return t;
+}
+
+/* A whole number from 1 to 2147483647, or 0. */
+static int32_t
+number(const char *text, size_t length)
+{
+	char digits[11] = "";
+	long long n;
+
+	if (length < 1 || length > 10 || text[0] == '0')
+		return 0;
+	memcpy(digits, text, length);
+	if (strspn(digits, "0123456789") != length)
+		return 0;
+	n = strtoll(digits, NULL, 10);
+	return n <= INT32_MAX ? (int32_t)n : 0;
+}
+
+static void
+find_projects(struct found *f, const struct text *value, bool list)
+{
+	size_t start = 0;
+
+	f->projects = realloc(f->projects, (value->length + 1) * sizeof(*f->projects));
+	REQUIRE(f->projects != NULL);
+	for (size_t i = 0; i <= value->length; i++) {
+		if (i < value->length && (value->bytes[i] != ',' || !list))
+			continue;
+		f->projects[f->count] = number(value->bytes + start, i - start);
+		if (f->projects[f->count++] == 0)
+			f->malformed = true;
+		start = i + 1;
+	}
+}
+
+static void
+find_parameter(struct found *f, const char *from, size_t length)
+{
+	const char *equals = memchr(from, '=', length);
+	size_t name_length = equals != NULL ? (size_t)(equals - from) : length;
+	struct text name = decode(from, name_length), value;
+	bool list = name.length == 10 && memcmp(name.bytes, "projectIds", 10) == 0;
+
+	if (list || (name.length == 9 && memcmp(name.bytes, "projectId", 9) == 0)) {
+		value = equals != NULL ? decode(equals + 1, length - name_length - 1)
+				       : decode("", 0);
+		if (f->parameters++ == 0)
+			find_projects(f, &value, list);
+		free(value.bytes);
+	}
+	free(name.bytes);
+}
+
+static struct found
+find(const char *query)
+{
+	struct found f = { 0 };
+
+	for (;;) {
+		size_t length = strcspn(query, "&");
+
+		find_parameter(&f, query, length);
+		if (query[length] == '\0')
+			return f;
+		query += length + 1;
+	}
+}
+
+static bool
+holds(const int32_t *projects, size_t count, int32_t project)
+{
+	for (size_t i = 0; i < count; i++) {
+		if (projects[i] == project)
+			return true;
+	}
+	return false;
+}
+
+static void
+check_projects(const struct route *route, struct request *r, const struct found *f)
+{
+	char tenant[] = "t", prefix[] = "issues", name[CHANNEL_NAME_SIZE], expected[64];
+	struct settings settings = { .tenant = tenant, .issues_channel_prefix = prefix };
+	size_t count = (size_t)r->project_count;
+
+	REQUIRE(f->parameters == 1 && !f->malformed);
+	REQUIRE(r->project_count >= 1 && r->project_count <= REQUEST_PROJECTS_MAX);
+	REQUIRE(route->channel_count(r) == r->project_count);
+	for (int i = 0; i < r->project_count; i++) {
+		REQUIRE(r->projects[i] >= 1 && (i == 0 || r->projects[i] > r->projects[i - 1]));
+		REQUIRE(holds(f->projects, f->count, r->projects[i]));
+		snprintf(expected, sizeof(expected), "issues:tenant:t:project:%d",
+		    (int)r->projects[i]);
+		REQUIRE(route->channel(r, &settings, i, name) == strlen(expected));
+		REQUIRE(strcmp(name, expected) == 0);
+	}
+	for (size_t i = 0; i < f->count; i++)
+		REQUIRE(holds(r->projects, count, f->projects[i]));
+}
+
+/* Whether there are over 500 different ones. */
+static bool
+too_many(const struct found *f)
+{
+	size_t different = 0;
+
+	for (size_t i = 0; i < f->count && different <= REQUEST_PROJECTS_MAX; i++) {
+		if (!holds(f->projects, i, f->projects[i]))
+			different++;
+	}
+	return different > REQUEST_PROJECTS_MAX;
+}
+
+static char *
+make_query(const uint8_t *data, size_t size, int hundreds)
+{
+	char *text = fuzz_text(data, size), *query, *at;
+	size_t length = strlen(text);
+
+	query = fuzz_memory(length + (size_t)hundreds * 100 * strlen(",1000") + 1);
+	at = stpcpy(query, text);
+	for (int i = 0; i < hundreds * 100; i++)
+		at += sprintf(at, ",%d", 1000 + i);
+	free(text);
+	return query;
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	const struct route *route = route_find("/api/issues/stream");
+	int hundreds = size > 0 && data[0] >= '0' && data[0] <= '9' ? data[0] - '0' : 0;
+	struct request r = { 0 };
+	const char *error;
+	struct found f;
+	char *query;
+
+	if (size < 1)
+		return 0;
+	REQUIRE(route != NULL && hundreds <= HUNDREDS_MAX);
+	query = make_query(data + 1, size - 1, hundreds);
+	r.query = query;
+	error = route->parse(&r);
+	f = find(query);
+	REQUIRE(error != route_no_memory);
+	if (error == NULL) {
+		check_projects(route, &r, &f);
+	} else {
+		REQUIRE(fuzz_is_line(error));
+		REQUIRE(f.parameters != 1 || f.malformed || too_many(&f));
+	}
+	free(f.projects);
+	free(r.projects);
+	free(query);
+	return 0;
+}

@@ -1,0 +1,206 @@
+/*
+ * fuzz_settings: reading the environment (settings.h). The input is lines NAME=value; a vertical tab
+ * in a value stands for a line break. What is read is in range by the table, what is printed is one
+ * printable line for each setting, an error is one printable line that begins with a setting's name,
+ * and neither depends on the letters of a password.
+ */
+#include "fuzz.h"
+
+#include "settings.h"
+
+/* The environment: each variable terminated, one behind the other, then an empty one. */
+static const char *environment;
+
+static char *
+get(const char *name)
+{
+	size_t length = strlen(name);
+
+	for (const char *at = environment; *at != '\0'; at += strlen(at) + 1) {
+		if (strncmp(at, name, length) == 0 && at[length] == '=')
+			return (char *)(uintptr_t)(at + length + 1);
+	}
+	return NULL;
+}
+
+/* The caller frees it. */
+static char *
+make_environment(const uint8_t *data, size_t size)
+{
+	char *out = fuzz_memory(size + 2);
+	size_t length = 0;
+
+	for (size_t i = 0; i < size; i++) {
+		char c = (char)data[i];
+
+		if (c == '\n' || c == '\0') {
+			if (length > 0 && out[length - 1] != '\0')
+				out[length++] = '\0';
+		} else {
+			out[length++] = c == '\v' ? '\n' : c;
+		}
+	}
+	out[length] = out[length + 1] = '\0';
+	return out;
+}
+
+/* What a load has come to. */
+struct outcome {
+	int result;
+	char error[SETTINGS_ERROR_SIZE];
+	char *printed; /* owned */
+};
+
+static void
+check_value(const struct settings *s, const struct setting *setting)
+{
+	const char *field = (const char *)s + setting->offset;
+	int number = 0, choices = 0;
+
+	if (setting->type == SETTING_STRING) {
+		REQUIRE(*(char *const *)field != NULL);
+		REQUIRE(setting->check == NULL || setting->check(*(char *const *)field) == 0);
+		return;
+	}
+	memcpy(&number, field, sizeof(number));
+	if (setting->type == SETTING_CHOICE) {
+		while (setting->choices[choices] != NULL)
+			choices++;
+		REQUIRE(number >= 0 && number < choices);
+		return;
+	}
+	REQUIRE((number >= setting->minimum && number <= setting->maximum) ||
+	    (number == 0 && setting->zero_is_off));
+}
+
+static char *
+print(const struct settings *s, enum settings_user user)
+{
+	char *printed = NULL;
+	size_t length;
+	FILE *out = open_memstream(&printed, &length);
+
+	REQUIRE(out != NULL);
+	settings_print(s, user, out);
+	REQUIRE(fclose(out) == 0 && printed != NULL && strlen(printed) == length);
+	return printed;
+}
+
+/* One line for each setting of the program, in the order of the table. */
+static void
+check_printed(const char *printed, enum settings_user user)
+{
+	char *copy = strdup(printed), *at = copy;
+	const struct setting *table;
+	size_t count;
+
+	table = settings_table(&count);
+	for (size_t i = 0; i < count; i++) {
+		char *line;
+		size_t length = strlen(table[i].name);
+
+		if (!(table[i].users & user))
+			continue;
+		line = strsep(&at, "\n");
+		REQUIRE(line != NULL && fuzz_is_line(line));
+		REQUIRE(strncmp(line, table[i].name, length) == 0 && line[length] == '=');
+	}
+	REQUIRE(at != NULL && *at == '\0');
+	free(copy);
+}
+
+static void
+check_error(const char *error)
+{
+	const struct setting *table;
+	size_t count, i;
+
+	REQUIRE(fuzz_is_line(error) && strlen(error) < SETTINGS_ERROR_SIZE - 1);
+	table = settings_table(&count);
+	for (i = 0; i < count; i++) {
+		if (strncmp(error, table[i].name, strlen(table[i].name)) == 0)
+			break;
+	}
+	REQUIRE(i < count);
+}
+
+static struct outcome
+load(enum settings_user user)
+{
+	struct outcome o = { 0 };
+	struct settings s;
+	const struct setting *table;
+	size_t count;
+
+	o.result = settings_load(&s, user, get, o.error, sizeof(o.error));
+	if (o.result != 0) {
+		check_error(o.error);
+		return o;
+	}
+	REQUIRE((s.access == ACCESS_FILE) == (s.access_file != NULL));
+	table = settings_table(&count);
+	for (size_t i = 0; i < count; i++)
+		check_value(&s, &table[i]);
+	o.printed = print(&s, user);
+	check_printed(o.printed, user);
+	settings_free(&s);
+	settings_free(&s);
+	return o;
+}
+
+/* A shorter place gets the beginning of the same text. */
+static void
+check_cut(const char *url, const char *masked, size_t size)
+{
+	char *cut = fuzz_memory(size);
+
+	settings_mask_url(url, cut, size);
+	REQUIRE(strlen(cut) < size && strncmp(cut, masked, strlen(cut)) == 0);
+	REQUIRE(strlen(cut) == size - 1 || strcmp(cut, masked) == 0);
+	free(cut);
+}
+
+static void
+check_mask(const char *url)
+{
+	size_t size = strlen(url) + sizeof("***");
+	char *other = strdup(url), *masked = fuzz_memory(size), *other_masked = fuzz_memory(size);
+
+	fuzz_change_password(other);
+	settings_mask_url(url, masked, size);
+	settings_mask_url(other, other_masked, size);
+	REQUIRE(strcmp(masked, other_masked) == 0);
+	check_cut(url, masked, 1 + strlen(url) % 32);
+	free(other);
+	free(masked);
+	free(other_masked);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static const enum settings_user users[] = { SETTINGS_STREAMD, SETTINGS_PUBLISH };
+	char *variables = make_environment(data, size), *url;
+	struct outcome before[2], after[2];
+
+	environment = variables;
+	before[0] = load(users[0]);
+	before[1] = load(users[1]);
+	url = get("VALKEY_URL");
+	if (url != NULL) {
+		check_mask(url);
+		fuzz_change_password(url);
+	}
+	for (int i = 0; i < 2; i++) {
+		after[i] = load(users[i]);
+		REQUIRE(before[i].result == after[i].result);
+		REQUIRE(strcmp(before[i].error, after[i].error) == 0);
+		REQUIRE(before[i].printed == NULL ||
+		    strcmp(before[i].printed, after[i].printed) == 0);
+		free(before[i].printed);
+		free(after[i].printed);
+	}
+	environment = NULL;
+	free(variables);
+	return 0;
+}

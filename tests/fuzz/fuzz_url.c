@@ -1,0 +1,152 @@
+/*
+ * fuzz_url: the addresses of Valkey (valkey.h) and of our own socket (listener.h). What is accepted
+ * is in range and says again what was given. An error is one printable line; neither it nor the
+ * label that logs show depends on the letters of a password. What stands behind a NUL of the input is
+ * the password file: its first line is the password, and no error shows it.
+ */
+#include "fuzz.h"
+
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "listener.h"
+#include "settings.h"
+#include "valkey.h"
+
+/* A file in memory, made once, with these bytes; its path. */
+static const char *
+password_file(const uint8_t *data, size_t size)
+{
+	static char path[64];
+	static int fd = -1;
+
+	if (fd == -1) {
+		fd = memfd_create("password", MFD_CLOEXEC);
+		snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	}
+	REQUIRE(fd != -1 && ftruncate(fd, 0) == 0);
+	REQUIRE(pwrite(fd, data, size, 0) == (ssize_t)size);
+	return path;
+}
+
+static void
+check_accepted(const struct valkey *v)
+{
+	char label[512];
+
+	REQUIRE(v->label != NULL);
+	if (v->path != NULL) {
+		REQUIRE(v->host == NULL && v->path[0] == '/' && strlen(v->path) <= 107);
+		snprintf(label, sizeof(label), "unix:%s", v->path);
+	} else {
+		REQUIRE(v->host != NULL && v->host[0] != '\0' && v->host[0] != '[');
+		REQUIRE(v->port >= 1 && v->port <= 65535);
+		snprintf(label, sizeof(label), strchr(v->host, ':') != NULL ? "[%s]:%d" : "%s:%d",
+		    v->host, v->port);
+	}
+	REQUIRE(strcmp(v->label, label) == 0);
+	REQUIRE(v->user == NULL || v->user[0] != '\0');
+	REQUIRE(v->password == NULL || v->password[0] != '\0');
+}
+
+static void
+check_empty(const struct valkey *v)
+{
+	REQUIRE(v->host == NULL && v->path == NULL && v->user == NULL && v->password == NULL &&
+	    v->label == NULL);
+}
+
+/* The same URL with another password: the same outcome, the same texts. */
+static void
+check_password_unseen(const char *url)
+{
+	char *other = strdup(url), error[VALKEY_ERROR_SIZE] = "", other_error[VALKEY_ERROR_SIZE] = "";
+	struct valkey v, w;
+	int result;
+
+	fuzz_change_password(other);
+	result = valkey_parse(&v, url, "", error, sizeof(error));
+	REQUIRE(valkey_parse(&w, other, "", other_error, sizeof(other_error)) == result);
+	REQUIRE(strcmp(error, other_error) == 0);
+	if (result == 0) {
+		REQUIRE(v.path != NULL || strcmp(v.label, w.label) == 0);
+		check_accepted(&v);
+	} else {
+		REQUIRE(strncmp(error, "VALKEY_URL=", 11) == 0 && fuzz_is_line(error));
+		check_empty(&v);
+	}
+	valkey_free(&v);
+	valkey_free(&v);
+	valkey_free(&w);
+	free(other);
+}
+
+static void
+check_password_file(const char *url, const uint8_t *data, size_t size)
+{
+	const uint8_t *end = size > 0 ? memchr(data, '\n', size) : NULL;
+	size_t length = end != NULL ? (size_t)(end - data) : size;
+	const char *path = password_file(data, size);
+	char error[VALKEY_ERROR_SIZE] = "", plain_error[VALKEY_ERROR_SIZE] = "";
+	struct valkey v, plain;
+	int plain_result;
+
+	if (end != NULL && length > 0 && data[length - 1] == '\r')
+		length--;
+	plain_result = valkey_parse(&plain, url, "", plain_error, sizeof(plain_error));
+	if (valkey_parse(&v, url, path, error, sizeof(error)) == 0) {
+		REQUIRE(plain_result == 0 && length > 0 && length <= 4096);
+		REQUIRE(v.password != NULL && strlen(v.password) == length &&
+		    memcmp(v.password, data, length) == 0);
+		check_accepted(&v);
+	} else if (plain_result == 0) {
+		REQUIRE(length == 0 || length > 4095 || memchr(data, '\0', length) != NULL);
+		REQUIRE(strncmp(error, "VALKEY_PASSWORD_FILE=/proc/self/fd/", 35) == 0);
+		REQUIRE(fuzz_is_line(error));
+		check_empty(&v);
+	} else {
+		REQUIRE(strcmp(error, plain_error) == 0);
+	}
+	valkey_free(&v);
+	valkey_free(&plain);
+}
+
+static void
+check_address(const char *text)
+{
+	struct address a;
+	char *again = fuzz_memory(strlen(text) + 1);
+
+	if (address_parse(&a, text) != 0) {
+		REQUIRE(a.path == NULL && a.host == NULL && a.port == NULL);
+		free(again);
+		return;
+	}
+	if (a.path != NULL) {
+		REQUIRE(a.path[0] == '/' && a.host == NULL && a.port == NULL);
+		strcpy(again, a.path);
+		REQUIRE(strcmp(text + (strncmp(text, "unix:", 5) == 0 ? 5 : 0), again) == 0);
+	} else {
+		REQUIRE(a.host[0] != '\0' && strspn(a.port, "0123456789") == strlen(a.port));
+		REQUIRE(strtol(a.port, NULL, 10) >= 1 && strtol(a.port, NULL, 10) <= 65535);
+		sprintf(again, text[0] == '[' ? "[%s]:%s" : "%s:%s", a.host, a.port);
+		REQUIRE(strcmp(again, text) == 0);
+	}
+	address_free(&a);
+	address_free(&a);
+	free(again);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char *url = fuzz_text(data, size);
+	size_t length = strlen(url);
+
+	check_password_unseen(url);
+	check_address(url);
+	if (length < size)
+		check_password_file(url, data + length + 1, size - length - 1);
+	free(url);
+	return 0;
+}

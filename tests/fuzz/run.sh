@@ -1,0 +1,171 @@
+#!/bin/bash
+# Builds the fuzz targets outside the source tree, under the address and undefined behaviour
+# sanitizers, and runs each for some time, two at once. A target is fuzz_NAME.c, its seeds are in
+# corpus/NAME.
+#
+#   tests/fuzz/run.sh [SECONDS] [NAME...]
+#
+# SECONDS for each target, 10 unless given; all targets unless some are named. One line for each at
+# the end; the last line is "N passed, M failed". What a target stumbles over is kept: the path
+# and the bytes are printed, and the same command with the path in place of SECONDS runs the named
+# target on that input alone. In the environment: TPI_FUZZ_DIR, a directory to build in that is
+# kept, with the corpora, so that a later run goes on where this one ends; else a temporary one,
+# which is removed.
+#
+# Needs clang with libFuzzer (Debian: clang, libclang-rt-dev) and what the programs are built with.
+# Exit status: 0 all passed, 1 not all, 64 wrong usage, 69 cannot be built here.
+
+set -u -o pipefail
+export LC_ALL=C.UTF-8
+
+here=$(cd "$(dirname "$0")" && pwd -P)
+source=$(cd "$here/../.." && pwd -P)
+
+# What the targets link: each pulls in what it uses.
+modules="access batch channel clock frame head listener log route settings valkey wakeup"
+warnings="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla"
+sanitizers="address,undefined"
+
+# The longest input of a target, where it is not 2048. libFuzzer begins with short ones.
+declare -A longest=([head]=4096 [wakeup]=4096)
+
+die()
+{
+	echo "tests/fuzz/run.sh: $2" >&2
+	exit "$1"
+}
+
+seconds=10 input=""
+if [ $# -gt 0 ]; then
+	case $1 in
+	--help)
+		sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+		exit 0
+		;;
+	*[!0-9]*) if [ -f "$1" ]; then input=$(realpath "$1") && shift; fi ;;
+	*) seconds=$((10#$1)) && shift ;;
+	esac
+fi
+[ "$seconds" -ge 1 ] || die 64 "SECONDS must be at least 1"
+targets=("$@")
+if [ $# -eq 0 ]; then
+	for file in "$here"/fuzz_*.c; do
+		target=${file##*/fuzz_}
+		targets+=("${target%.c}")
+	done
+fi
+for target in "${targets[@]}"; do
+	[ -f "$here/fuzz_$target.c" ] ||
+	    die 64 "$target: no such target; there are: $(cd "$here" && echo fuzz_*.c |
+		sed 's/fuzz_//g; s/\.c//g')"
+done
+[ -z "$input" ] || [ $# -eq 1 ] || die 64 "one target for an input"
+
+clang=${CLANG-clang}
+command -v "$clang" >/dev/null || die 69 "$clang not found: install clang"
+
+if [ -n "${TPI_FUZZ_DIR-}" ]; then
+	mkdir -p "$TPI_FUZZ_DIR" && work=$(cd "$TPI_FUZZ_DIR" && pwd -P) || exit 69
+else
+	work=$(mktemp -d) || exit 69
+	trap 'rm -rf "$work"' EXIT
+fi
+# A target that runs is ended by the signal that ends us: it shares our process group.
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' >"$work/try.c"
+"$clang" -fsanitize=fuzzer,$sanitizers -o "$work/try" "$work/try.c" 2>/dev/null ||
+    die 69 "$clang cannot link libFuzzer: install libclang-rt-dev (of its version)"
+
+# ---- Build
+
+for library in hiredis json-c; do
+	pkg-config --exists $library || die 69 "$library not found: contrib/install-deps.sh build"
+done
+flags="-std=gnu11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all $warnings"
+flags="$flags -I$source/src -I$work $(pkg-config --cflags hiredis json-c)"
+libraries="$(pkg-config --libs hiredis json-c) -lfcgi -lpthread"
+printf '#define PACKAGE_VERSION "fuzz"\n' >"$work/config.h"
+
+# shellcheck disable=SC2086 # lists
+printf '%s\0' $modules | (cd "$work" && xargs -0 -P 2 -I '{}' "$clang" $flags \
+    -fsanitize=fuzzer-no-link,$sanitizers -c "$source/src/{}.c" -o '{}.o') ||
+    die 69 "the sources do not compile"
+# shellcheck disable=SC2086 # lists
+(cd "$work" && rm -f modules.a && ar rcs modules.a $(printf '%s.o ' $modules)) || exit 69
+# shellcheck disable=SC2086 # lists
+printf '%s\0' "${targets[@]}" | xargs -0 -P 2 -I '{}' "$clang" $flags \
+    -fsanitize=fuzzer,$sanitizers "$here/fuzz_{}.c" "$work/modules.a" $libraries \
+    -o "$work/fuzz_{}" || die 69 "the targets do not compile"
+
+# ---- Run
+
+export ASAN_OPTIONS=${ASAN_OPTIONS-detect_stack_use_after_return=1:allocator_may_return_null=1}
+export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
+
+# Memory that is laid out very much at random breaks the address sanitizer of older compilers.
+calmly=""
+if setarch -R true 2>/dev/null; then
+	calmly="setarch -R"
+fi
+
+if [ -n "$input" ]; then
+	$calmly "$work/fuzz_${targets[0]}" "$input"
+	exit
+fi
+
+findings=$(mktemp -d "${TMPDIR:-/tmp}/tpi-fuzz-findings.XXXXXX") || exit 69
+trap 'rmdir "$findings" 2>/dev/null; [ -n "${TPI_FUZZ_DIR-}" ] || rm -rf "$work"' EXIT
+
+# Ends by itself: -max_total_time; `timeout` is for a target that hangs beyond all reason.
+fuzz()
+{
+	mkdir -p "$work/corpus/$1"
+	# shellcheck disable=SC2086 # a list
+	$calmly timeout -k 10 $((seconds + 120)) "$work/fuzz_$1" -max_total_time="$seconds" \
+	    -max_len="${longest[$1]-2048}" -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10 \
+	    -print_final_stats=1 -artifact_prefix="$findings/$1-" \
+	    "$work/corpus/$1" "$here/corpus/$1" >"$work/$1.log" 2>&1
+	echo $? >"$work/$1.status"
+}
+
+for target in "${targets[@]}"; do
+	while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
+		wait -n
+	done
+	fuzz "$target" &
+done
+wait
+
+# ---- Report
+
+passed=0 failed=0
+for target in "${targets[@]}"; do
+	if [ "$(cat "$work/$target.status")" -eq 0 ]; then
+		passed=$((passed + 1))
+		continue
+	fi
+	failed=$((failed + 1))
+	printf '\n######## %s failed\n' "$target"
+	tail -n 60 "$work/$target.log"
+	for file in "$findings/$target"-*; do
+		[ -f "$file" ] || continue
+		printf '\n%s\n' "$file"
+		od -A x -t x1z "$file" | head -n 64
+	done
+done
+
+printf '\n%-10s %12s %10s %9s %7s\n' target executions per-second coverage corpus
+for target in "${targets[@]}"; do
+	# "#1234  DONE   cov: 300 ft: 1000 corp: 200/10Kb ...": the last one counts.
+	read -r coverage corpus < <(sed -nE \
+	    's/^#[0-9]+.* cov: ([0-9]+) .* corp: ([0-9]+).*/\1 \2/p' "$work/$target.log" | tail -n 1)
+	count=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$target.log")
+	rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$work/$target.log")
+	printf '%-10s %12s %10s %9s %7s%s\n' "$target" "${count:--}" "${rate:--}" "${coverage:--}" \
+	    "${corpus:--}" "$([ "$(cat "$work/$target.status")" -eq 0 ] || echo '  FAILED')"
+	coverage="" corpus=""
+done
+echo "$passed passed, $failed failed"
+[ $failed -eq 0 ]

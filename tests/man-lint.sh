@@ -1,0 +1,9 @@
+#!/bin/sh
+# The manual pages are correct mdoc: mandoc has nothing to warn about.
+
+if ! command -v mandoc >/dev/null; then
+	echo 'mandoc not found: skipped'
+	exit 77
+fi
+cd "${srcdir:-.}" || exit 99
+exec mandoc -T lint -W warning man/tpi-streamd.8 man/tpi-publish.1 man/tpi-stream.7

@@ -1,0 +1,133 @@
+#!/bin/bash
+# Builds the programs outside the source tree and runs every test: `make check`, which needs no
+# server, and then the end-to-end tests with real servers. The last line is pytest's summary.
+#
+#   tests/run.sh [OPTION...] [BUILD-DIRECTORY] [-- PYTEST-ARGUMENT...]
+#
+# --sanitizers LIST   build with them: address,undefined or address or undefined or thread
+# --quick             leave out the end-to-end tests marked slow
+# --long              run those marked long as well
+# --all               everything, long ones too: plain, under address,undefined, and under thread
+#
+# The build directory is _build beside the sources unless named; it is kept for the next run, and
+# is all that is left behind. Missing packages are installed (contrib/install-deps.sh), which needs
+# root or sudo. Exit status: 0 all passed, 1 not all, 64 wrong usage, 69 cannot be tested here.
+# In the environment: TPI_CONFIGURE, further arguments of configure; TPI_TIME_SCALE, a factor for
+# the time limits of the end-to-end tests.
+
+set -u -o pipefail
+export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
+unset MAKEFLAGS MAKELEVEL
+
+source=$(cd "$(dirname "$0")/.." && pwd -P)
+pytest="/usr/bin/python3 -m pytest"
+
+die()
+{
+	echo "tests/run.sh: $2" >&2
+	exit "$1"
+}
+
+heading()
+{
+	printf '\n==> %s\n' "$1"
+}
+
+build="" sanitizers="" marks='not long' all=no
+while [ $# -gt 0 ]; do
+	case $1 in
+	--sanitizers)
+		[ $# -gt 1 ] || die 64 "--sanitizers needs a list"
+		sanitizers=$2
+		shift
+		;;
+	--sanitizers=*) sanitizers=${1#*=} ;;
+	--quick) marks='not long and not slow' ;;
+	--long) marks= ;;
+	--all) all=yes marks= ;;
+	--help)
+		sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+		exit 0
+		;;
+	--)
+		shift
+		break
+		;;
+	-*) die 64 "unknown option $1; see tests/run.sh --help" ;;
+	*)
+		[ -z "$build" ] || die 64 "one build directory, not two: $build and $1"
+		build=$1
+		;;
+	esac
+	shift
+done
+case $sanitizers in
+'' | address | undefined | thread | address,undefined | undefined,address) ;;
+*) die 64 "--sanitizers $sanitizers: see tests/run.sh --help" ;;
+esac
+[ $all = no ] || [ -z "$sanitizers" ] || die 64 "--all brings its own --sanitizers"
+build=${build:-$source/_build}
+mkdir -p "$build" && build=$(cd "$build" && pwd -P) || die 69 "cannot make the build directory"
+
+if [ $all = yes ]; then
+	# One run for each, and the sum of their summaries.
+	failed=0 lines=()
+	for kind in plain address,undefined thread; do
+		heading "everything, $kind"
+		list=$kind
+		[ $kind != plain ] || list=
+		"$0" --long --sanitizers "$list" "$build/$kind" -- "$@" | tee "$build/$kind.out" || failed=1
+		lines+=("$kind: $(tail -n 1 "$build/$kind.out")")
+		rm -f "$build/$kind.out"
+	done
+	echo
+	printf '%s\n' "${lines[@]}"
+	exit $failed
+fi
+
+"$source/contrib/install-deps.sh" build test || exit
+
+[ ! -e "$source/config.status" ] ||
+    die 69 "the sources were configured in place: make distclean there first"
+
+# Memory that is laid out at random breaks the thread sanitizer of older compilers.
+calmly=
+if [ -n "$sanitizers" ] && setarch -R true 2>/dev/null; then
+	calmly="setarch -R"
+fi
+
+if [ -n "$sanitizers" ]; then
+	export TPI_SANITIZED=1 TPI_TIME_SCALE=${TPI_TIME_SCALE-3}
+	export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
+	export TSAN_OPTIONS=${TSAN_OPTIONS-second_deadlock_stack=1}
+fi
+
+cd "$source" || exit 69
+if [ ! -e configure ] || [ configure.ac -nt configure ]; then
+	heading "autoreconf"
+	autoreconf -i || exit 1
+fi
+
+cd "$build" || exit 69
+arguments="${TPI_CONFIGURE-}${sanitizers:+ --enable-sanitizers=$sanitizers}"
+if [ ! -e Makefile ] || [ "$(cat .configured 2>/dev/null)" != "$arguments" ]; then
+	heading "configure $arguments"
+	[ ! -e Makefile ] || make -s distclean >/dev/null 2>&1
+	# shellcheck disable=SC2086 # a list
+	"$source/configure" -q $arguments || exit 1
+	echo "$arguments" >.configured
+fi
+
+heading "make"
+make -s -j2 || exit 1
+
+failed=0
+heading "make check"
+# Their logs are printed where one fails.
+$calmly make -s -j2 check VERBOSE=1 || failed=1
+
+heading "pytest ${marks:+-m \"$marks\"} $*"
+cd "$source/tests/e2e" || exit 69
+TPI_BUILD=$build $calmly $pytest -p no:cacheprovider ${marks:+-m "$marks"} "$@" </dev/null ||
+    failed=1
+exit $failed

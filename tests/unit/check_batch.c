@@ -1,0 +1,293 @@
+/*
+ * check_batch: what a line of a batch and the options of a publish become.
+ */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "batch.h"
+#include "wakeup.h"
+
+#define N "{\"stream\":\"notification\","
+#define I "{\"stream\":\"issue\","
+
+static const struct batch_wish standard = {
+	.tenant = "default", .id = "uuid", .prefix = "issues", .dashes = "",
+};
+
+static char error[BATCH_ERROR_SIZE];
+
+/* Parses a copy that ends where its memory ends, so that a sanitizer sees a byte read too far. */
+static bool
+parse(const char *line, size_t length, struct batch_item *item)
+{
+	char *copy = malloc(length > 0 ? length : 1);
+	bool good;
+
+	ck_assert_ptr_nonnull(copy);
+	memcpy(copy, line, length);
+	error[0] = '\0';
+	good = batch_parse(copy, length, &standard, item, error, sizeof(error));
+	free(copy);
+	return good;
+}
+
+static const struct {
+	const char *line, *tenant, *channel, *payload;
+} good_lines[] = {
+	{ N "\"user\":\"u1\",\"id\":\"n1\"}", "default", "notifications:tenant:default:user:u1",
+	    "{\"id\":\"n1\",\"event\":\"notification\"}" },
+	{ N "\"broadcast\":true}", "default", "notifications:tenant:default:broadcast",
+	    "{\"id\":\"uuid\",\"event\":\"SYSTEM_ANNOUNCEMENT\"}" },
+	{ N "\"broadcast\":true,\"event\":\"e\",\"id\":\"i\"}", "default",
+	    "notifications:tenant:default:broadcast", "{\"id\":\"i\",\"event\":\"e\"}" },
+	{ N "\"broadcast\":false,\"user\":\"u\"}", "default", "notifications:tenant:default:user:u",
+	    "{\"id\":\"uuid\",\"event\":\"notification\"}" },
+	{ I "\"project\":7,\"issue\":42,\"event\":\"issue-updated\"}", "default",
+	    "issues:tenant:default:project:7",
+	    "{\"event\":\"issue-updated\",\"issueId\":42,\"projectId\":7}" },
+	{ I "\"project\":2147483647,\"issue\":1,\"tenant\":\"t\"}", "t",
+	    "issues:tenant:t:project:2147483647",
+	    "{\"event\":\"issue-updated\",\"issueId\":1,\"projectId\":2147483647}" },
+	/* The order of the members, white space and a carriage return mean nothing. */
+	{ " { \"user\" : \"u\" ,\t\"tenant\":\"t\", \"stream\" : \"notification\" } \r", "t",
+	    "notifications:tenant:t:user:u", "{\"id\":\"uuid\",\"event\":\"notification\"}" },
+	/* Escapes are undone, and made anew where they are needed. */
+	{ N "\"user\":\"\\u0075\",\"id\":\"\\u00e9\\/\\\"\\n\"}", "default",
+	    "notifications:tenant:default:user:u",
+	    "{\"id\":\"\303\251/\\\"\\n\",\"event\":\"notification\"}" },
+	/* Of a doubled member the last one counts. */
+	{ N "\"user\":\"a\",\"user\":\"b\"}", "default", "notifications:tenant:default:user:b",
+	    "{\"id\":\"uuid\",\"event\":\"notification\"}" },
+};
+
+START_TEST(good)
+{
+	struct batch_item item;
+
+	ck_assert_msg(parse(good_lines[_i].line, strlen(good_lines[_i].line), &item), "%s", error);
+	ck_assert_str_eq(item.tenant, good_lines[_i].tenant);
+	ck_assert_str_eq(item.channel, good_lines[_i].channel);
+	ck_assert_str_eq(item.payload, good_lines[_i].payload);
+	ck_assert_ptr_null(wakeup_check(item.payload, strlen(item.payload)));
+	free(item.payload);
+}
+END_TEST
+
+/* A bad line and what its error says. */
+static const struct {
+	const char *line, *reason;
+} bad_lines[] = {
+	{ "", "the line is not one JSON object" },
+	{ "x", "the line is not one JSON object" },
+	{ "[]", "the line is not one JSON object" },
+	{ N "\"user\":\"u\"} x", "the line is not one JSON object" },
+	{ N "\"user\":\"u\"", "the line is not JSON (RFC 8259)" },
+	{ N "\"user\":'u'}", "the line is not JSON (RFC 8259)" },
+	{ N "\"user\":\"\xff\"}", "the line is not UTF-8" },
+	{ N "\"user\":\"a\\u0000\"}", "the line holds a NUL (\\u0000)" },
+	{ "{}", "stream must be \"notification\" or \"issue\"" },
+	{ "{\"stream\":\"x\"}", "stream must be \"notification\" or \"issue\"" },
+	{ "{\"stream\":1}", "stream must be \"notification\" or \"issue\"" },
+	{ "{\"stream\":null}", "stream must be \"notification\" or \"issue\"" },
+	{ N "\"usr\":\"u\"}", "usr is no member of a line of the stream notification" },
+	{ N "\"user\":\"u\",\"project\":1}",
+	    "project is no member of a line of the stream notification" },
+	{ I "\"user\":\"u\"}", "user is no member of a line of the stream issue" },
+	{ I "\"id\":\"i\"}", "id is no member of a line of the stream issue" },
+	{ "{\"stream\":\"notification\"}", "either user or broadcast is needed, and not both" },
+	{ N "\"broadcast\":false}", "either user or broadcast is needed, and not both" },
+	{ N "\"user\":\"u\",\"broadcast\":true}",
+	    "either user or broadcast is needed, and not both" },
+	{ N "\"broadcast\":1}", "broadcast must be true or false" },
+	{ N "\"broadcast\":\"true\"}", "broadcast must be true or false" },
+	{ N "\"user\":7}", "user must be a string" },
+	{ N "\"user\":null}", "user must be a string" },
+	{ N "\"user\":[\"u\"]}", "user must be a string" },
+	{ N "\"user\":\"\"}", "user : must be " CHANNEL_ID_ALLOWED },
+	{ N "\"user\":\"a b\"}", "user a b: must be " CHANNEL_ID_ALLOWED },
+	{ N "\"user\":\"*\"}", "user *: must be " CHANNEL_ID_ALLOWED },
+	{ N "\"user\":\"\\u00e9\"}", "user \303\251: must be " CHANNEL_ID_ALLOWED },
+	{ N "\"user\":\"u\",\"tenant\":\"a:b\"}", "tenant a:b: must be " CHANNEL_ID_ALLOWED },
+	{ N "\"user\":\"u\",\"tenant\":\"\"}", "tenant : must be " CHANNEL_ID_ALLOWED },
+	{ N "\"user\":\"u\",\"tenant\":null}", "tenant must be a string" },
+	{ N "\"user\":\"u\",\"id\":\"\"}", "id must not be empty" },
+	{ N "\"user\":\"u\",\"id\":1}", "id must be a string" },
+	{ N "\"user\":\"u\",\"event\":\"\"}", "event must not be empty" },
+	{ N "\"user\":\"u\",\"event\":\"sync\"}",
+	    "the payload has the event \"sync\", which is tpi-streamd's own" },
+	{ N "\"user\":\"u\",\"event\":\"s\\u0079nc\"}",
+	    "the payload has the event \"sync\", which is tpi-streamd's own" },
+	{ "{\"stream\":\"issue\"}", "project is needed" },
+	{ I "\"project\":7}", "issue is needed" },
+	{ I "\"issue\":7}", "project is needed" },
+	{ I "\"project\":0,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":-1,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":1.0,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":1e3,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":\"7\",\"issue\":1}",
+	    "project must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":null,\"issue\":1}",
+	    "project must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":1,\"issue\":2147483648}",
+	    "issue must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":1,\"issue\":4294967297}",
+	    "issue must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":1,\"issue\":18446744073709551617}",
+	    "issue must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":01,\"issue\":1}", "the line is not JSON (RFC 8259)" },
+};
+
+START_TEST(bad)
+{
+	struct batch_item item;
+
+	ck_assert_msg(!parse(bad_lines[_i].line, strlen(bad_lines[_i].line), &item), "%s",
+	    bad_lines[_i].line);
+	ck_assert_str_eq(error, bad_lines[_i].reason);
+	ck_assert_ptr_null(item.payload);
+}
+END_TEST
+
+/* No beginning of a line is good, and none reads beyond its end. */
+START_TEST(cut_short)
+{
+	static const char line[] = N "\"user\":\"u1\",\"id\":\"\\u00e9\",\"event\":\"e\"}";
+	struct batch_item item;
+
+	for (size_t length = 0; length < sizeof(line) - 1; length++)
+		ck_assert_msg(!parse(line, length, &item), "%zu bytes", length);
+	ck_assert(parse(line, sizeof(line) - 1, &item));
+	free(item.payload);
+}
+END_TEST
+
+/* A line may be longer than a payload, and a payload is as long as tpi-streamd sends it. */
+START_TEST(size)
+{
+	static char line[4 * WAKEUP_FRAME_MAX], id[WAKEUP_FRAME_MAX];
+	const size_t around = strlen("data: {\"id\":\"\",\"event\":\"notification\"}\n\n");
+	struct batch_item item;
+	int length;
+
+	length = sprintf(line, "%*s" N "\"user\":\"u\"}", 2 * WAKEUP_FRAME_MAX, "");
+	ck_assert_msg(parse(line, (size_t)length, &item), "%s", error);
+	free(item.payload);
+
+	memset(id, 'x', WAKEUP_FRAME_MAX - around);
+	length = sprintf(line, N "\"user\":\"u\",\"id\":\"%s\"}", id);
+	ck_assert_msg(parse(line, (size_t)length, &item), "%s", error);
+	free(item.payload);
+	id[WAKEUP_FRAME_MAX - around] = 'x';
+	length = sprintf(line, N "\"user\":\"u\",\"id\":\"%s\"}", id);
+	ck_assert(!parse(line, (size_t)length, &item));
+	ck_assert_str_eq(error, "the payload is over 16384 bytes as an event");
+}
+END_TEST
+
+/* Nesting is an error like any other, at each depth. */
+START_TEST(nested)
+{
+	char line[200];
+	struct batch_item item;
+
+	for (int levels = 1; levels <= 40; levels++) {
+		int length = sprintf(line, N "\"user\":%.*s1%.*s}", levels,
+		    "[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[", levels,
+		    "]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]");
+
+		ck_assert(!parse(line, (size_t)length, &item));
+		ck_assert_str_eq(error, levels < WAKEUP_DEPTH_MAX
+		    ? "user must be a string" : "the line is nested over 32 deep");
+	}
+}
+END_TEST
+
+/* The longest ids fit, one byte more does not. */
+START_TEST(long_ids)
+{
+	char id[CHANNEL_ID_MAX + 2] = "", line[3 * CHANNEL_ID_MAX];
+	struct batch_item item;
+	int length;
+
+	memset(id, 'x', CHANNEL_ID_MAX);
+	length = sprintf(line, N "\"user\":\"%s\",\"tenant\":\"%s\"}", id, id);
+	ck_assert(parse(line, (size_t)length, &item));
+	ck_assert_str_eq(item.tenant, id);
+	ck_assert_uint_eq(strlen(item.channel),
+	    strlen("notifications:tenant::user:") + 2 * CHANNEL_ID_MAX);
+	free(item.payload);
+	id[CHANNEL_ID_MAX] = 'x';
+	length = sprintf(line, N "\"user\":\"%s\"}", id);
+	ck_assert(!parse(line, (size_t)length, &item));
+	length = sprintf(line, N "\"user\":\"u\",\"tenant\":\"%s\"}", id);
+	ck_assert(!parse(line, (size_t)length, &item));
+}
+END_TEST
+
+/* A small buffer for the error is not overrun. */
+START_TEST(small_error)
+{
+	char text[8] = "abcdefg";
+	struct batch_item item;
+
+	ck_assert(!batch_parse("[]", 2, &standard, &item, text, 4));
+	ck_assert_str_eq(text, "the");
+	ck_assert_str_eq(text + 4, "efg");
+}
+END_TEST
+
+/* The options' errors have dashes, and the channel prefix is the setting's. */
+START_TEST(make)
+{
+	struct batch_wish wish = {
+		.stream = BATCH_ISSUE, .tenant = "t", .prefix = "issue-updates", .dashes = "--",
+		.project = 7, .issue = 42,
+	};
+	struct batch_item item;
+
+	ck_assert(batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert_str_eq(item.channel, "issue-updates:tenant:t:project:7");
+	free(item.payload);
+
+	wish.issue = 0;
+	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert_str_eq(error, "--issue is needed");
+	wish = (struct batch_wish){ .tenant = "t", .id = "i", .dashes = "--" };
+	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert_str_eq(error, "either --user or --broadcast is needed, and not both");
+	wish.user = "a b";
+	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert_str_eq(error, "--user a b: must be " CHANNEL_ID_ALLOWED);
+	wish.user = "u";
+	wish.id = "\xff";
+	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert_str_eq(error, "the payload is not UTF-8");
+}
+END_TEST
+
+#define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
+
+int
+main(void)
+{
+	Suite *s = suite_create("batch");
+	TCase *tc = tcase_create("batch");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_loop_test(tc, good, 0, COUNT(good_lines));
+	tcase_add_loop_test(tc, bad, 0, COUNT(bad_lines));
+	tcase_add_test(tc, cut_short);
+	tcase_add_test(tc, size);
+	tcase_add_test(tc, nested);
+	tcase_add_test(tc, long_ids);
+	tcase_add_test(tc, small_error);
+	tcase_add_test(tc, make);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

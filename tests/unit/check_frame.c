@@ -1,0 +1,177 @@
+/*
+ * check_frame: the exact bytes of events and records.
+ */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "frame.h"
+
+/* Frames a payload in a block of just the promised size, and compares. */
+static void
+expect_bytes(const char *payload, size_t length, const char *frame, size_t frame_length)
+{
+	size_t size = frame_event_size(payload, length);
+	char *out = malloc(size);
+
+	ck_assert_ptr_nonnull(out);
+	ck_assert_uint_eq(size, frame_length);
+	ck_assert_uint_eq(frame_event(out, payload, length), size);
+	ck_assert_mem_eq(out, frame, size);
+	free(out);
+}
+
+static void
+expect(const char *payload, const char *frame)
+{
+	expect_bytes(payload, strlen(payload), frame, strlen(frame));
+}
+
+/* A payload of one line goes out byte for byte. */
+START_TEST(one_line)
+{
+	expect("{\"event\":\"sync\"}", "data: {\"event\":\"sync\"}\n\n");
+	expect(" {\"a\":\"\xc3\xa4\"}\t", "data:  {\"a\":\"\xc3\xa4\"}\t\n\n");
+	expect("x", "data: x\n\n");
+	expect("", "data: \n\n");
+}
+END_TEST
+
+/* Each of the three line breaks begins a new data: line, and none of them is sent itself. */
+START_TEST(line_breaks)
+{
+	expect("a\nb", "data: a\ndata: b\n\n");
+	expect("a\rb", "data: a\ndata: b\n\n");
+	expect("a\r\nb", "data: a\ndata: b\n\n");
+	expect("a\n\nb", "data: a\ndata: \ndata: b\n\n");
+	expect("a\n\rb", "data: a\ndata: \ndata: b\n\n");
+	expect("a\r\r\nb", "data: a\ndata: \ndata: b\n\n");
+}
+END_TEST
+
+/* Line breaks at the ends are kept, too, so that the browser's data equals the payload. */
+START_TEST(line_breaks_at_the_ends)
+{
+	expect("\na", "data: \ndata: a\n\n");
+	expect("a\n", "data: a\ndata: \n\n");
+	expect("a\r", "data: a\ndata: \n\n");
+	expect("a\r\n", "data: a\ndata: \n\n");
+	expect("\r\n", "data: \ndata: \n\n");
+}
+END_TEST
+
+/* No payload can forge a field or an event of its own. */
+START_TEST(no_forgery)
+{
+	expect("x\n\nevent: evicted\nid: evicted\rretry: 1",
+	    "data: x\ndata: \ndata: event: evicted\ndata: id: evicted\ndata: retry: 1\n\n");
+}
+END_TEST
+
+/* A payload is as long as the caller says: it may hold a NUL and need not end in one. */
+START_TEST(length_counts)
+{
+	expect_bytes("a\0b", 3, "data: a\0b\n\n", 11);
+	expect_bytes("a\r\nb", 2, "data: a\ndata: \n\n", 16);
+	expect_bytes("abc", 1, "data: a\n\n", 9);
+}
+END_TEST
+
+/* Any text of line breaks and letters decodes, as a browser decodes it, to its lines. */
+START_TEST(decodes_to_its_lines)
+{
+	static const char letters[] = "\r\nx";
+	char payload[7], frame[128], decoded[16], expected[16];
+
+	for (int n = 0; n < 2187; n++) { /* 3 to the power of 7 */
+		size_t used = 0, want = 0, size;
+
+		for (int i = 0, rest = n; i < 7; i++, rest /= 3)
+			payload[i] = letters[rest % 3];
+		for (int i = 0; i < 7; i++) {
+			if (payload[i] == '\n' && i > 0 && payload[i - 1] == '\r')
+				continue;
+			expected[want++] = payload[i] == '\r' ? '\n' : payload[i];
+		}
+		size = frame_event(frame, payload, 7);
+		ck_assert_ptr_null(memchr(frame, '\r', size));
+		for (size_t i = 0; i + 1 < size;) {
+			ck_assert_mem_eq(frame + i, "data: ", 6);
+			for (i += 6; frame[i] != '\n'; i++)
+				decoded[used++] = frame[i];
+			decoded[used++] = frame[i++];
+		}
+		ck_assert_int_eq(frame[size - 1], '\n');
+		used--; /* the browser takes the last line break off */
+		ck_assert_uint_eq(used, want);
+		ck_assert_mem_eq(decoded, expected, want);
+	}
+}
+END_TEST
+
+/* A record's header has version 1, both numbers in network order, and no padding. */
+START_TEST(record_header)
+{
+	static const uint8_t expected[] = { 1, FCGI_STDOUT, 0x12, 0x34, 0xff, 0xf8, 0, 0 };
+	static const uint8_t largest[] = { 1, FCGI_STDOUT, 0, 1, 0xff, 0xff, 0, 0 };
+	uint8_t out[FCGI_HEADER_LEN];
+
+	memset(out, 0xee, sizeof(out));
+	ck_assert_uint_eq(frame_record(out, FCGI_STDOUT, 0x1234, FRAME_RECORD_MAX), sizeof(out));
+	ck_assert_mem_eq(out, expected, sizeof(out));
+	frame_record(out, FCGI_STDOUT, 1, 65535);
+	ck_assert_mem_eq(out, largest, sizeof(out));
+	ck_assert_int_eq(FRAME_RECORD_MAX % 8, 0);
+}
+END_TEST
+
+/* END_REQUEST carries the protocol status and application status 0. */
+START_TEST(end_request)
+{
+	static const uint8_t expected[] = { 1, FCGI_END_REQUEST, 0, 2, 0, 8, 0, 0,
+		0, 0, 0, 0, FCGI_UNKNOWN_ROLE, 0, 0, 0 };
+	uint8_t out[sizeof(expected)];
+
+	memset(out, 0xee, sizeof(out));
+	ck_assert_uint_eq(frame_end_request(out, 2, FCGI_UNKNOWN_ROLE), sizeof(out));
+	ck_assert_mem_eq(out, expected, sizeof(out));
+}
+END_TEST
+
+/* The end of a request is an empty STDOUT record and END_REQUEST, complete. */
+START_TEST(end)
+{
+	static const uint8_t expected[] = { 1, FCGI_STDOUT, 1, 0, 0, 0, 0, 0,
+		1, FCGI_END_REQUEST, 1, 0, 0, 8, 0, 0, 0, 0, 0, 0, FCGI_REQUEST_COMPLETE, 0, 0, 0 };
+	uint8_t out[FRAME_END_SIZE];
+
+	memset(out, 0xee, sizeof(out));
+	ck_assert_uint_eq(frame_end(out, 256), FRAME_END_SIZE);
+	ck_assert_uint_eq(sizeof(expected), FRAME_END_SIZE);
+	ck_assert_mem_eq(out, expected, sizeof(out));
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("frame");
+	TCase *tc = tcase_create("frame");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_test(tc, one_line);
+	tcase_add_test(tc, line_breaks);
+	tcase_add_test(tc, line_breaks_at_the_ends);
+	tcase_add_test(tc, no_forgery);
+	tcase_add_test(tc, length_counts);
+	tcase_add_test(tc, decodes_to_its_lines);
+	tcase_add_test(tc, record_header);
+	tcase_add_test(tc, end_request);
+	tcase_add_test(tc, end);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

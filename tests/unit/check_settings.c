@@ -1,0 +1,648 @@
+/*
+ * check_settings: the table, what it accepts and refuses, what is printed, and that the manual says
+ * the same. TPI_MAN8 names man/tpi-streamd.8; without it that one test is skipped.
+ */
+#include <check.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "settings.h"
+
+/* The environment that a test makes: pairs of name and value, ended by NULL. */
+static const char *const *environment;
+
+static char *
+get(const char *name)
+{
+	for (const char *const *p = environment; p != NULL && *p != NULL; p += 2) {
+		if (strcmp(p[0], name) == 0)
+			return (char *)(uintptr_t)p[1];
+	}
+	return NULL;
+}
+
+/* Loads with one variable set; returns settings_load()'s result. */
+static int
+load_one(struct settings *s, enum settings_user user, const char *name, const char *value,
+    char error[SETTINGS_ERROR_SIZE])
+{
+	const char *const pair[] = { name, value, NULL };
+	int result;
+
+	environment = pair;
+	result = settings_load(s, user, get, error, SETTINGS_ERROR_SIZE);
+	environment = NULL;
+	return result;
+}
+
+/* Expects that NAME=value is refused, in just these words. */
+static void
+expect_error(const char *name, const char *value, const char *expected)
+{
+	char error[SETTINGS_ERROR_SIZE] = "";
+	struct settings s;
+
+	ck_assert_msg(load_one(&s, SETTINGS_STREAMD, name, value, error) == -1, "%s=%s", name,
+	    value);
+	ck_assert_str_eq(error, expected);
+}
+
+/* Expects that NAME=value is accepted (or not), whatever the words. */
+static void
+expect_accepted(const char *name, const char *value, bool expected)
+{
+	char error[SETTINGS_ERROR_SIZE] = "";
+	struct settings s;
+	int result = load_one(&s, SETTINGS_STREAMD, name, value, error);
+
+	ck_assert_msg((result == 0) == expected, "%s=%s: %s", name, value, error);
+	if (result == 0)
+		settings_free(&s);
+	else
+		ck_assert_str_ne(error, "");
+}
+
+/* What settings_print() prints with one variable set; the caller frees it. */
+static char *
+printed(enum settings_user user, const char *name, const char *value)
+{
+	char error[SETTINGS_ERROR_SIZE], *text = NULL;
+	struct settings s;
+	size_t size;
+	FILE *out;
+
+	ck_assert_int_eq(load_one(&s, user, name, value, error), 0);
+	out = open_memstream(&text, &size);
+	ck_assert_ptr_nonnull(out);
+	settings_print(&s, user, out);
+	fclose(out);
+	settings_free(&s);
+	return text;
+}
+
+/* In an empty environment every setting has the default of the contract. */
+START_TEST(defaults)
+{
+	char error[SETTINGS_ERROR_SIZE];
+	struct settings s;
+
+	ck_assert_int_eq(settings_load(&s, SETTINGS_STREAMD, get, error, sizeof(error)), 0);
+	ck_assert_str_eq(s.tenant, "default");
+	ck_assert_str_eq(s.listen, "");
+	ck_assert_str_eq(s.valkey_url, "valkey://127.0.0.1:6379");
+	ck_assert_str_eq(s.valkey_password_file, "");
+	ck_assert_str_eq(s.project_access, "deny");
+	ck_assert_str_eq(s.issues_channel_prefix, "issues");
+	ck_assert_int_eq(s.tenant_cap, 1000);
+	ck_assert_int_eq(s.user_cap, 4);
+	ck_assert_int_eq(s.issues_tenant_cap, 1000);
+	ck_assert_int_eq(s.issues_user_cap, 8);
+	ck_assert_int_eq(s.heartbeat_ms, 25000);
+	ck_assert_int_eq(s.metrics_ms, 30000);
+	ck_assert_int_eq(s.backlog_bytes, 65536);
+	ck_assert_int_eq(s.stall_ms, 60000);
+	ck_assert_int_eq(s.sync_spread_ms, 2000);
+	ck_assert_int_eq(s.max_age_seconds, 0);
+	ck_assert_int_eq(s.request_timeout_ms, 10000);
+	ck_assert_int_eq(s.drain_seconds, 5);
+	ck_assert_int_eq(s.identity, IDENTITY_WEB_SERVER);
+	ck_assert_int_eq(s.log_level, LOG_LEVEL_INFO);
+	ck_assert_int_eq(s.access, ACCESS_DENY);
+	ck_assert_ptr_null(s.access_file);
+	settings_free(&s);
+}
+END_TEST
+
+/* Every row is complete: a name of its own, a field of its own, a help text, a known user. */
+START_TEST(table_is_sound)
+{
+	const struct setting *table;
+	size_t count;
+
+	table = settings_table(&count);
+	ck_assert_uint_eq(count, 20);
+	for (size_t i = 0; i < count; i++) {
+		ck_assert_ptr_nonnull(table[i].help);
+		ck_assert_ptr_nonnull(table[i].standard);
+		ck_assert(table[i].users & SETTINGS_STREAMD);
+		ck_assert(table[i].type != SETTING_NUMBER || table[i].minimum < table[i].maximum);
+		ck_assert((table[i].type == SETTING_CHOICE) == (table[i].choices != NULL));
+		ck_assert((table[i].type == SETTING_STRING) == (table[i].allowed != NULL));
+		for (size_t k = 0; k < i; k++) {
+			ck_assert_str_ne(table[i].name, table[k].name);
+			ck_assert_uint_ne(table[i].offset, table[k].offset);
+		}
+	}
+}
+END_TEST
+
+/* The ends of each number's range are accepted and arrive; one beyond them is refused. */
+START_TEST(number_ranges)
+{
+	const struct setting *table;
+	size_t count;
+
+	table = settings_table(&count);
+	for (size_t i = 0; i < count; i++) {
+		const int edges[] = { table[i].minimum, table[i].maximum };
+		char value[16], error[SETTINGS_ERROR_SIZE];
+		struct settings s;
+
+		if (table[i].type != SETTING_NUMBER)
+			continue;
+		for (int k = 0; k < 2; k++) {
+			snprintf(value, sizeof(value), "%d", edges[k]);
+			ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, table[i].name, value,
+			    error), 0);
+			ck_assert_int_eq(*(int *)(void *)((char *)&s + table[i].offset), edges[k]);
+			settings_free(&s);
+		}
+		snprintf(value, sizeof(value), "%d", table[i].minimum - 1);
+		expect_accepted(table[i].name, value, false);
+		snprintf(value, sizeof(value), "%d", table[i].maximum + 1);
+		expect_accepted(table[i].name, value, false);
+		expect_accepted(table[i].name, "0", table[i].minimum == 0 || table[i].zero_is_off);
+	}
+}
+END_TEST
+
+/* The ranges are those of the contract. */
+START_TEST(ranges_of_the_contract)
+{
+	static const struct { const char *name, *range; } expected[] = {
+		{ "SSE_PER_TENANT_CAP", "1 to 1000000" },
+		{ "SSE_PER_USER_CAP", "1 to 10000" },
+		{ "SSE_ISSUES_PER_TENANT_CAP", "1 to 1000000" },
+		{ "SSE_ISSUES_PER_USER_CAP", "1 to 10000" },
+		{ "SSE_HEARTBEAT_MS", "100 to 3600000" },
+		{ "SSE_METRICS_MS", "100 to 3600000" },
+		{ "SSE_BACKLOG_BYTES", "16384 to 16777216" },
+		{ "SSE_STALL_MS", "1000 to 3600000" },
+		{ "SSE_SYNC_SPREAD_MS", "0 to 60000" },
+		{ "SSE_MAX_AGE_SECONDS", "0 (off) or 10 to 604800" },
+		{ "TPI_REQUEST_TIMEOUT_MS", "100 to 60000" },
+		{ "TPI_DRAIN_SECONDS", "1 to 300" },
+		{ "TPI_IDENTITY", "web-server" },
+		{ "TPI_PROJECT_ACCESS", "deny | allow | file:PATH" },
+		{ "TPI_LOG_LEVEL", "error | warn | info | debug" },
+	};
+	const struct setting *table;
+	size_t count, found = 0;
+	char range[256];
+
+	table = settings_table(&count);
+	for (size_t i = 0; i < count; i++) {
+		for (size_t k = 0; k < sizeof(expected) / sizeof(expected[0]); k++) {
+			if (strcmp(table[i].name, expected[k].name) != 0)
+				continue;
+			settings_describe_range(&table[i], range, sizeof(range));
+			ck_assert_str_eq(range, expected[k].range);
+			found++;
+		}
+	}
+	ck_assert_uint_eq(found, sizeof(expected) / sizeof(expected[0]));
+}
+END_TEST
+
+/* Only plain decimal digits are a number. */
+START_TEST(number_syntax)
+{
+	static const char *const refused[] = { "abc", "4x", "x4", " 4", "4 ", "4\n", "+4",
+		"-4", "-0", "4.0", "4e0", "0x4", "4,0", "99999999999", "18446744073709551620",
+		"4294967300", "99999999999999999999999999999999", "\xd9\xa4" };
+
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		expect_accepted("SSE_PER_USER_CAP", refused[i], false);
+	expect_accepted("SSE_PER_USER_CAP", "4", true);
+	expect_accepted("SSE_PER_USER_CAP", "0004", true);
+}
+END_TEST
+
+/* An error names the setting, the value and what is allowed. */
+START_TEST(error_texts)
+{
+	expect_error("SSE_PER_USER_CAP", "abc",
+	    "SSE_PER_USER_CAP=abc: must be a whole number from 1 to 10000");
+	expect_error("SSE_MAX_AGE_SECONDS", "9",
+	    "SSE_MAX_AGE_SECONDS=9: must be a whole number, 0 (off) or 10 to 604800");
+	expect_error("TPI_LOG_LEVEL", "verbose",
+	    "TPI_LOG_LEVEL=verbose: must be error | warn | info | debug");
+	expect_error("TPI_IDENTITY", "app", "TPI_IDENTITY=app: must be web-server");
+	expect_error("TPI_PROJECT_ACCESS", "app",
+	    "TPI_PROJECT_ACCESS=app: must be deny | allow | file:PATH");
+	expect_error("INSTANCE_TENANT_ID", "a:b", "INSTANCE_TENANT_ID=a:b: must be "
+	    "1 to 255 printable ASCII characters without space : * ? [ ] \\ \"");
+}
+END_TEST
+
+/* A value in an error has no control byte and at most 100 characters, cut between escapes. */
+START_TEST(error_values_are_tamed)
+{
+	char value[302], shown[128], expected[SETTINGS_ERROR_SIZE];
+
+	expect_error("SSE_PER_USER_CAP", "4\n\033[2J\x7f\xc2\x9b", "SSE_PER_USER_CAP="
+	    "4\\u000a\\u001b[2J\\u007f\\u00c2\\u009b: must be a whole number from 1 to 10000");
+	for (int n = 99; n <= 300; n += n == 101 ? 199 : 1) {
+		memset(value, 'x', (size_t)n);
+		value[n] = '\0';
+		snprintf(shown, sizeof(shown), "%.*s%s", n > 100 ? 97 : n, value,
+		    n > 100 ? "..." : "");
+		snprintf(expected, sizeof(expected),
+		    "SSE_PER_USER_CAP=%s: must be a whole number from 1 to 10000", shown);
+		expect_error("SSE_PER_USER_CAP", value, expected);
+	}
+	memset(value, '\n', 300);
+	value[300] = '\0';
+	strcpy(expected, "SSE_PER_USER_CAP=");
+	for (int i = 0; i < 16; i++)
+		strcat(expected, "\\u000a");
+	strcat(expected, "...: must be a whole number from 1 to 10000");
+	expect_error("SSE_PER_USER_CAP", value, expected);
+}
+END_TEST
+
+/* An error that does not fit is cut, and terminated. */
+START_TEST(error_size)
+{
+	const char *const pair[] = { "SSE_PER_USER_CAP", "abc", NULL };
+	char error[12];
+	struct settings s;
+
+	environment = pair;
+	memset(error, 'x', sizeof(error));
+	ck_assert_int_eq(settings_load(&s, SETTINGS_STREAMD, get, error, sizeof(error)), -1);
+	ck_assert_str_eq(error, "SSE_PER_USE");
+	environment = NULL;
+}
+END_TEST
+
+/* An empty variable is an unset one. */
+START_TEST(empty_is_unset)
+{
+	const struct setting *table;
+	size_t count;
+
+	table = settings_table(&count);
+	for (size_t i = 0; i < count; i++) {
+		char *empty = printed(SETTINGS_STREAMD, table[i].name, "");
+		char *unset = printed(SETTINGS_STREAMD, "UNRELATED", "1");
+
+		ck_assert_str_eq(empty, unset);
+		free(empty);
+		free(unset);
+	}
+}
+END_TEST
+
+/* After an error nothing is left to free: the first row and the last one are the ones that fail. */
+START_TEST(errors_leave_nothing)
+{
+	char error[SETTINGS_ERROR_SIZE];
+	struct settings s;
+
+	ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, "INSTANCE_TENANT_ID", "a b", error), -1);
+	ck_assert_ptr_null(s.tenant);
+	ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, "TPI_LOG_LEVEL", "all", error), -1);
+	ck_assert_ptr_null(s.tenant);
+	ck_assert_ptr_null(s.issues_channel_prefix);
+	settings_free(&s);
+	settings_free(&s);
+}
+END_TEST
+
+/* tpi-publish reads its four settings and does not fail for one of the daemon's. */
+START_TEST(publish_reads_its_own)
+{
+	static const char *const both[] = { "INSTANCE_TENANT_ID", "VALKEY_URL",
+		"VALKEY_PASSWORD_FILE", "TPI_ISSUES_CHANNEL_PREFIX" };
+	const struct setting *table;
+	char error[SETTINGS_ERROR_SIZE], *text;
+	struct settings s;
+	size_t count;
+
+	table = settings_table(&count);
+	for (size_t i = 0; i < count; i++) {
+		bool expected = false;
+
+		for (size_t k = 0; k < 4; k++)
+			expected |= strcmp(table[i].name, both[k]) == 0;
+		ck_assert_msg(((table[i].users & SETTINGS_PUBLISH) != 0) == expected, "%s",
+		    table[i].name);
+	}
+	ck_assert_int_eq(load_one(&s, SETTINGS_PUBLISH, "SSE_PER_USER_CAP", "abc", error), 0);
+	ck_assert_int_eq(s.user_cap, 4);
+	settings_free(&s);
+	ck_assert_int_eq(load_one(&s, SETTINGS_PUBLISH, "INSTANCE_TENANT_ID", "a b", error), -1);
+	text = printed(SETTINGS_PUBLISH, "INSTANCE_TENANT_ID", "acme");
+	ck_assert_str_eq(text, "INSTANCE_TENANT_ID=acme\nVALKEY_URL=valkey://127.0.0.1:6379\n"
+	    "VALKEY_PASSWORD_FILE=\nTPI_ISSUES_CHANNEL_PREFIX=issues\n");
+	free(text);
+}
+END_TEST
+
+/* TPI_PROJECT_ACCESS is deny, allow or a file, whose path is anything but empty. */
+START_TEST(project_access)
+{
+	char error[SETTINGS_ERROR_SIZE];
+	struct settings s;
+
+	ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, "TPI_PROJECT_ACCESS", "allow", error), 0);
+	ck_assert_int_eq(s.access, ACCESS_ALLOW);
+	ck_assert_ptr_null(s.access_file);
+	settings_free(&s);
+	ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, "TPI_PROJECT_ACCESS", "file:/etc/a",
+	    error), 0);
+	ck_assert_int_eq(s.access, ACCESS_FILE);
+	ck_assert_str_eq(s.access_file, "/etc/a");
+	ck_assert_str_eq(s.project_access, "file:/etc/a");
+	settings_free(&s);
+	expect_accepted("TPI_PROJECT_ACCESS", "file:rules", true);
+	expect_accepted("TPI_PROJECT_ACCESS", "file:", false);
+	expect_accepted("TPI_PROJECT_ACCESS", "file", false);
+	expect_accepted("TPI_PROJECT_ACCESS", "FILE:/x", false);
+	expect_accepted("TPI_PROJECT_ACCESS", "Deny", false);
+	expect_accepted("TPI_PROJECT_ACCESS", "allow ", false);
+}
+END_TEST
+
+/* Tenant and prefix are identifiers. */
+START_TEST(identifiers)
+{
+	expect_accepted("INSTANCE_TENANT_ID", "acme-1", true);
+	expect_accepted("INSTANCE_TENANT_ID", "*", false);
+	expect_accepted("TPI_ISSUES_CHANNEL_PREFIX", "issue-updates", true);
+	expect_accepted("TPI_ISSUES_CHANNEL_PREFIX", "a:b", false);
+}
+END_TEST
+
+/* Each log level is the one of its name. */
+START_TEST(log_levels)
+{
+	static const char *const names[] = { [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARN] = "warn",
+		[LOG_LEVEL_INFO] = "info", [LOG_LEVEL_DEBUG] = "debug" };
+	char error[SETTINGS_ERROR_SIZE];
+	struct settings s;
+
+	for (int i = LOG_LEVEL_ERROR; i <= LOG_LEVEL_DEBUG; i++) {
+		ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, "TPI_LOG_LEVEL", names[i],
+		    error), 0);
+		ck_assert_int_eq(s.log_level, i);
+		settings_free(&s);
+	}
+	expect_accepted("TPI_LOG_LEVEL", "INFO", false);
+}
+END_TEST
+
+/* What is printed is a line for each row in the table's order, and has no password. */
+START_TEST(print)
+{
+	char *text = printed(SETTINGS_STREAMD, "VALKEY_URL", "redis://u:secret@h:1/2");
+	const struct setting *table;
+	const char *p = text;
+	size_t count;
+
+	ck_assert_ptr_null(strstr(text, "secret"));
+	ck_assert_ptr_nonnull(strstr(text, "\nVALKEY_URL=redis://u:***@h:1/2\n"));
+	ck_assert_ptr_nonnull(strstr(text, "\nSSE_MAX_AGE_SECONDS=0\n"));
+	ck_assert_ptr_nonnull(strstr(text, "\nTPI_LOG_LEVEL=info\n"));
+	ck_assert_ptr_nonnull(strstr(text, "\nTPI_LISTEN=\n"));
+	table = settings_table(&count);
+	for (size_t i = 0; i < count; i++) {
+		size_t n = strlen(table[i].name);
+
+		ck_assert_int_eq(strncmp(p, table[i].name, n), 0);
+		ck_assert_int_eq(p[n], '=');
+		p = strchr(p, '\n') + 1;
+	}
+	ck_assert_str_eq(p, "");
+	free(text);
+}
+END_TEST
+
+/* A value cannot forge a line of what is printed. */
+START_TEST(print_is_escaped)
+{
+	char *text = printed(SETTINGS_PUBLISH, "VALKEY_PASSWORD_FILE", "a\nVALKEY_URL=b");
+
+	ck_assert_ptr_nonnull(strstr(text, "\nVALKEY_PASSWORD_FILE=a\\u000aVALKEY_URL=b\n"));
+	free(text);
+}
+END_TEST
+
+/* What is printed, read back, gives the same settings. */
+START_TEST(print_reads_back)
+{
+	char *text = printed(SETTINGS_STREAMD, "SSE_MAX_AGE_SECONDS", "3600");
+	char *copy = strdup(text), *rest = copy, *again = NULL, *p;
+	const char *pairs[64] = { NULL };
+	char error[SETTINGS_ERROR_SIZE];
+	struct settings s;
+	size_t n = 0, size;
+	FILE *out;
+
+	while ((p = strsep(&rest, "\n")) != NULL && *p != '\0') {
+		pairs[n++] = strsep(&p, "=");
+		pairs[n++] = p;
+	}
+	environment = pairs;
+	ck_assert_int_eq(settings_load(&s, SETTINGS_STREAMD, get, error, sizeof(error)), 0);
+	environment = NULL;
+	out = open_memstream(&again, &size);
+	settings_print(&s, SETTINGS_STREAMD, out);
+	fclose(out);
+	ck_assert_str_eq(again, text);
+	settings_free(&s);
+	free(again);
+	free(copy);
+	free(text);
+}
+END_TEST
+
+/* No part of a password shows, however it is written; what is no password stays. */
+START_TEST(mask_url)
+{
+	static const struct { const char *url, *masked; } cases[] = {
+		{ "valkey://h:1/0", "valkey://h:1/0" },
+		{ "valkey://u:pw@h:1/0", "valkey://u:***@h:1/0" },
+		{ "redis://:pw@h", "redis://:***@h" },
+		{ "redis://u:@h", "redis://u:***@h" },
+		{ "redis://u:p:w@h", "redis://u:***@h" },
+		{ "redis://u:p@w@h", "redis://u:***@h" },
+		{ "redis://u:p/w@h", "redis://u:***@h" },
+		{ "redis://u:p@w/w@h", "redis://u:***@h" },
+		{ "redis://u:p?w#w@h", "redis://u:***@h" },
+		{ "redis://u:p,w@h", "redis://u:***@h" },
+		{ "redis://u:pw@[::1]:1", "redis://u:***@[::1]:1" },
+		{ "redis://[::1]:1", "redis://[::1]:1" },
+		{ "redis://pw@h", "redis://***@h" },
+		{ "redis:///:pw@h", "redis:///:***@h" },
+		{ "REDISS://u:pw@h", "REDISS://u:***@h" },
+		{ "redis://:p://w@h", "redis://:***@h" },
+		{ "valkey://:pw@h1,valkey://:pw@h2", "valkey://:***@h2" },
+		{ "unix:///run/a@b.sock", "unix:///run/a@b.sock" },
+		{ "unix:///run/a,valkey://:pw@h", "unix:///run/a,valkey:***@h" },
+		{ "u:pw@h:1", "***@h:1" },
+		{ "pw@h", "***@h" },
+		{ "redis:/u:pw@h", "***@h" },
+		{ "pw://x@", "pw://***@" },
+		{ "://u:pw@h", "***@h" },
+		{ "@", "***@" },
+		{ "", "" },
+		{ "nonsense", "nonsense" },
+	};
+	char out[128];
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		settings_mask_url(cases[i].url, out, sizeof(out));
+		ck_assert_str_eq(out, cases[i].masked);
+	}
+}
+END_TEST
+
+/* A masked URL that does not fit is cut, and no password shows at any size. */
+START_TEST(mask_url_sizes)
+{
+	static const char masked[] = "valkey://u:***@h:1";
+	char out[sizeof(masked) + 8];
+
+	for (size_t size = 1; size <= sizeof(out); size++) {
+		memset(out, 'x', sizeof(out));
+		settings_mask_url("valkey://u:password@h:1", out, size);
+		ck_assert_uint_eq(strlen(out), strnlen(masked, size - 1));
+		ck_assert_int_eq(strncmp(out, masked, strlen(out)), 0);
+	}
+}
+END_TEST
+
+/* Takes roff's spellings of characters back, in place. */
+static void
+unroff(char *text)
+{
+	static const struct { const char *roff, *plain; } escapes[] = {
+		{ "\\e", "\\" }, { "\\-", "-" }, { "\\&", "" }, { "\\(dq", "\"" },
+		{ "\\(rs", "\\" }, { "\\(ba", "|" },
+	};
+	char *out = text;
+
+	while (*text != '\0') {
+		const char *plain = NULL;
+
+		for (size_t i = 0; plain == NULL && i < sizeof(escapes) / sizeof(escapes[0]); i++) {
+			if (strncmp(text, escapes[i].roff, strlen(escapes[i].roff)) == 0) {
+				text += strlen(escapes[i].roff);
+				plain = escapes[i].plain;
+			}
+		}
+		if (plain == NULL)
+			*out++ = *text++;
+		else if (*plain != '\0')
+			*out++ = *plain;
+	}
+	*out = '\0';
+}
+
+/*
+ * Reads the manual up to the next setting, ".It Ev NAME" with a text that begins "Default "; false
+ * at its end. text gets that text up to the full stop at a line's end, on one line.
+ */
+static bool
+next_in_manual(FILE *manual, char name[64], char text[1024])
+{
+	char line[1024];
+	bool named = false;
+
+	text[0] = '\0';
+	while (fgets(line, sizeof(line), manual) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		if (line[0] == '.') {
+			named = sscanf(line, ".It Ev %63s", name) == 1;
+			text[0] = '\0';
+			continue;
+		}
+		if (!named || (text[0] == '\0' && strncmp(line, "Default ", 8) != 0)) {
+			named = false;
+			continue;
+		}
+		ck_assert_uint_lt(strlen(text) + strlen(line) + 2, 1024);
+		if (text[0] != '\0')
+			strcat(text, " ");
+		strcat(text, line);
+		if (line[strlen(line) - 1] == '.') {
+			unroff(text);
+			return true;
+		}
+	}
+	return false;
+}
+
+/* The manual has the table's settings, each once, with their defaults and ranges, and no others. */
+START_TEST(manual_says_the_same)
+{
+	const char *path = getenv("TPI_MAN8");
+	char name[64], text[1024], range[256], expected[512];
+	const struct setting *table;
+	int seen[64] = { 0 };
+	size_t count, i;
+	FILE *manual;
+
+	if (path == NULL || path[0] == '\0') {
+		fprintf(stderr, "check_settings: TPI_MAN8 is not set: the manual is not checked\n");
+		return;
+	}
+	table = settings_table(&count);
+	manual = fopen(path, "r");
+	ck_assert_msg(manual != NULL, "cannot open TPI_MAN8=%s", path);
+	while (next_in_manual(manual, name, text)) {
+		for (i = 0; i < count && strcmp(name, table[i].name) != 0; i++)
+			continue;
+		ck_assert_msg(i < count, "the manual has a setting %s, the table has none", name);
+		seen[i]++;
+		settings_describe_range(&table[i], range, sizeof(range));
+		snprintf(expected, sizeof(expected), "Default %s; %s.",
+		    table[i].standard[0] != '\0' ? table[i].standard : "none", range);
+		ck_assert_msg(strcmp(text, expected) == 0, "%s: the manual says \"%s\", not \"%s\"",
+		    name, text, expected);
+	}
+	fclose(manual);
+	for (i = 0; i < count; i++)
+		ck_assert_msg(seen[i] == 1, "the manual has %s %d times", table[i].name, seen[i]);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("settings");
+	TCase *tc = tcase_create("settings");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_test(tc, defaults);
+	tcase_add_test(tc, table_is_sound);
+	tcase_add_test(tc, number_ranges);
+	tcase_add_test(tc, ranges_of_the_contract);
+	tcase_add_test(tc, number_syntax);
+	tcase_add_test(tc, error_texts);
+	tcase_add_test(tc, error_values_are_tamed);
+	tcase_add_test(tc, error_size);
+	tcase_add_test(tc, empty_is_unset);
+	tcase_add_test(tc, errors_leave_nothing);
+	tcase_add_test(tc, publish_reads_its_own);
+	tcase_add_test(tc, project_access);
+	tcase_add_test(tc, identifiers);
+	tcase_add_test(tc, log_levels);
+	tcase_add_test(tc, print);
+	tcase_add_test(tc, print_is_escaped);
+	tcase_add_test(tc, print_reads_back);
+	tcase_add_test(tc, mask_url);
+	tcase_add_test(tc, mask_url_sizes);
+	tcase_add_test(tc, manual_says_the_same);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

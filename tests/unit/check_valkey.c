@@ -1,0 +1,486 @@
+/*
+ * check_valkey: VALKEY_URL and VALKEY_PASSWORD_FILE, and what valkey_connect() makes of the answers
+ * of a server. The server is a thread that answers each command with the next line of a script.
+ */
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <netinet/tcp.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "valkey.h"
+
+#define A16 "aaaaaaaaaaaaaaaa"
+#define A64 A16 A16 A16 A16
+#define ALLOWED "; allowed is valkey:// or redis:// [user[:password]@]host[:port][/db], " \
+	"or unix:///path"
+#define NO_HOST ": the host is no name, IPv4 address or [IPv6 address]"
+
+static char error[VALKEY_ERROR_SIZE];
+
+/* URLs */
+
+static const struct {
+	const char *url, *host;
+	int port;
+	const char *path, *user, *password, *label;
+} good_urls[] = {
+	{ "valkey://127.0.0.1:6379", "127.0.0.1", 6379, NULL, NULL, NULL, "127.0.0.1:6379" },
+	{ "redis://valkey", "valkey", 6379, NULL, NULL, NULL, "valkey:6379" },
+	{ "REDIS://valkey", "valkey", 6379, NULL, NULL, NULL, "valkey:6379" },
+	{ "valkey://my_valkey-1.example.org:1/", "my_valkey-1.example.org", 1, NULL, NULL, NULL,
+	    "my_valkey-1.example.org:1" },
+	{ "valkey://h:65535/15", "h", 65535, NULL, NULL, NULL, "h:65535" },
+	{ "valkey://h:06379", "h", 6379, NULL, NULL, NULL, "h:6379" },
+	{ "valkey://[::1]", "::1", 6379, NULL, NULL, NULL, "[::1]:6379" },
+	{ "valkey://[fe80::1]:7000/0", "fe80::1", 7000, NULL, NULL, NULL, "[fe80::1]:7000" },
+	{ "valkey://u:p@[::ffff:10.0.0.1]:7000", "::ffff:10.0.0.1", 7000, NULL, "u", "p",
+	    "[::ffff:10.0.0.1]:7000" },
+	{ "valkey://u@h", "h", 6379, NULL, "u", NULL, "h:6379" },
+	{ "valkey://:p@h", "h", 6379, NULL, NULL, "p", "h:6379" },
+	{ "valkey://u:@h", "h", 6379, NULL, "u", NULL, "h:6379" },
+	{ "valkey://:@h", "h", 6379, NULL, NULL, NULL, "h:6379" },
+	{ "valkey://@h", "h", 6379, NULL, NULL, NULL, "h:6379" },
+	{ "valkey://u:p:q@h:1", "h", 1, NULL, "u", "p:q", "h:1" },
+	{ "valkey://u:p@q@h:1", "h", 1, NULL, "u", "p@q", "h:1" },
+	{ "valkey://%75%3A:%40%2f%25%C3%a9@h", "h", 6379, NULL, "u:", "@/%\303\251", "h:6379" },
+	{ "valkey://u:a+b@h", "h", 6379, NULL, "u", "a+b", "h:6379" },
+	{ "unix:///run/valkey/s", NULL, 0, "/run/valkey/s", NULL, NULL, "unix:/run/valkey/s" },
+	{ "unix:///a@b:c%20", NULL, 0, "/a@b:c%20", NULL, NULL, "unix:/a@b:c%20" },
+};
+
+static void
+same(const char *what, const char *is, const char *expected)
+{
+	ck_assert_msg((is == NULL) == (expected == NULL) && (is == NULL || !strcmp(is, expected)),
+	    "%s is %s and not %s", what, is ? is : "NULL", expected ? expected : "NULL");
+}
+
+START_TEST(good)
+{
+	struct valkey v;
+
+	ck_assert_msg(valkey_parse(&v, good_urls[_i].url, "", error, sizeof(error)) == 0, "%s",
+	    error);
+	same("host", v.host, good_urls[_i].host);
+	same("path", v.path, good_urls[_i].path);
+	same("user", v.user, good_urls[_i].user);
+	same("password", v.password, good_urls[_i].password);
+	same("label", v.label, good_urls[_i].label);
+	ck_assert_int_eq(v.port, good_urls[_i].port);
+	valkey_free(&v);
+	ck_assert_ptr_null(v.password);
+}
+END_TEST
+
+/* Errors name the setting, show the value without its password, and say what is allowed. */
+static const struct {
+	const char *url, *error;
+} bad_urls[] = {
+	{ "", "VALKEY_URL=: the scheme is unknown" },
+	{ "h:6379", "VALKEY_URL=h:6379: the scheme is unknown" },
+	{ "http://h", "VALKEY_URL=http://h: the scheme is unknown" },
+	{ "valkey:/h", "VALKEY_URL=valkey:/h: the scheme is unknown" },
+	{ " valkey://h", "VALKEY_URL= valkey://h: the scheme is unknown" },
+	{ "u:secret@h", "VALKEY_URL=***@h: the scheme is unknown" },
+	{ "valkeys://u:secret@h", "VALKEY_URL=valkeys://u:***@h: this build has no TLS" },
+	{ "rediss://h", "VALKEY_URL=rediss://h: this build has no TLS" },
+	{ "valkey://", "VALKEY_URL=valkey://: the host is missing" },
+	{ "valkey://:6379", "VALKEY_URL=valkey://:6379: the host is missing" },
+	{ "valkey:///0", "VALKEY_URL=valkey:///0: the host is missing" },
+	{ "valkey://u:secret@", "VALKEY_URL=valkey://u:***@: the host is missing" },
+	{ "valkey://h:", "VALKEY_URL=valkey://h:: a port is a number from 1 to 65535" },
+	{ "valkey://h:0", "VALKEY_URL=valkey://h:0: a port is a number from 1 to 65535" },
+	{ "valkey://h:65536", "VALKEY_URL=valkey://h:65536: a port is a number from 1 to 65535" },
+	{ "valkey://h:+1", "VALKEY_URL=valkey://h:+1: a port is a number from 1 to 65535" },
+	{ "valkey://h:6379x", "VALKEY_URL=valkey://h:6379x: a port is a number from 1 to 65535" },
+	{ "valkey://h:1:2", "VALKEY_URL=valkey://h:1:2: a port is a number from 1 to 65535" },
+	{ "valkey://h:4294967297",
+	    "VALKEY_URL=valkey://h:4294967297: a port is a number from 1 to 65535" },
+	{ "valkey://h/x", "VALKEY_URL=valkey://h/x: the db is a number" },
+	{ "valkey://h/0/1", "VALKEY_URL=valkey://h/0/1: the db is a number" },
+	{ "valkey://h/0?a=b", "VALKEY_URL=valkey://h/0?a=b: the db is a number" },
+	{ "valkey://h h", "VALKEY_URL=valkey://h h" NO_HOST },
+	{ "valkey://h?x", "VALKEY_URL=valkey://h?x" NO_HOST },
+	{ "valkey://a,valkey://b", "VALKEY_URL=valkey://a,valkey://b" NO_HOST },
+	{ "valkey://\303\251", "VALKEY_URL=valkey://?""?" NO_HOST },
+	{ "valkey://::1", "VALKEY_URL=valkey://::1: the host is missing" },
+	{ "valkey://[::1", "VALKEY_URL=valkey://[::1: [ has no ]" },
+	{ "valkey://[]", "VALKEY_URL=valkey://[]: [...] holds no IPv6 address" },
+	{ "valkey://[h]", "VALKEY_URL=valkey://[h]: [...] holds no IPv6 address" },
+	{ "valkey://[127.0.0.1]", "VALKEY_URL=valkey://[127.0.0.1]: [...] holds no IPv6 address" },
+	{ "valkey://[::1]6379", "VALKEY_URL=valkey://[::1]6379: something stands behind ]" },
+	{ "valkey://u:secret%@h",
+	    "VALKEY_URL=valkey://u:***@h: % stands before two hexadecimal digits, not 00" },
+	{ "valkey://u:secret%4@h",
+	    "VALKEY_URL=valkey://u:***@h: % stands before two hexadecimal digits, not 00" },
+	{ "valkey://u:secret%0g@h",
+	    "VALKEY_URL=valkey://u:***@h: % stands before two hexadecimal digits, not 00" },
+	{ "valkey://u%00:secret@h",
+	    "VALKEY_URL=valkey://u%00:***@h: % stands before two hexadecimal digits, not 00" },
+	{ "valkey://u:secret/x@h:1",
+	    "VALKEY_URL=valkey://u:***@h:1: a port is a number from 1 to 65535" },
+	{ "unix://", "VALKEY_URL=unix://: the path of a socket begins with /" },
+	{ "unix:///", "VALKEY_URL=unix:///: the path of a socket begins with /" },
+	{ "unix://s", "VALKEY_URL=unix://s: the path of a socket begins with /" },
+	{ "unix:/run/s", "VALKEY_URL=unix:/run/s: the scheme is unknown" },
+	{ "unix:///" A64 A16 A16 "aaaaaaaaaaa",
+	    "VALKEY_URL=unix:///" A64 A16 A16 "aaaaaaaaaaa"
+	    ": the path of a socket has at most 107 bytes" },
+};
+
+START_TEST(bad)
+{
+	char expected[VALKEY_ERROR_SIZE];
+	struct valkey v;
+
+	snprintf(expected, sizeof(expected), "%s" ALLOWED, bad_urls[_i].error);
+	ck_assert_msg(valkey_parse(&v, bad_urls[_i].url, "", error, sizeof(error)) == -1, "%s",
+	    bad_urls[_i].url);
+	ck_assert_str_eq(error, expected);
+	ck_assert(strstr(error, "secret") == NULL);
+	ck_assert_ptr_null(v.password);
+}
+END_TEST
+
+/* The longest path of a socket is one that connect(2) takes whole. */
+START_TEST(longest_path)
+{
+	struct valkey v;
+
+	ck_assert_int_eq(valkey_parse(&v, "unix:///" A64 A16 A16 "aaaaaaaaaa", "", error,
+	    sizeof(error)), 0);
+	ck_assert_uint_eq(strlen(v.path), sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
+	valkey_free(&v);
+}
+END_TEST
+
+/* The password's file */
+
+static char directory[] = "/tmp/check_valkey.XXXXXX";
+static char file[sizeof(directory) + 16];
+
+static void
+make_directory(void)
+{
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	snprintf(file, sizeof(file), "%s/password", directory);
+}
+
+static void
+remove_directory(void)
+{
+	unlink(file);
+	rmdir(directory);
+}
+
+static int
+parse_with_file(struct valkey *v, const char *content, size_t length)
+{
+	FILE *f = fopen(file, "w");
+
+	ck_assert_ptr_nonnull(f);
+	ck_assert_uint_eq(fwrite(content, 1, length, f), length);
+	ck_assert_int_eq(fclose(f), 0);
+	return valkey_parse(v, "valkey://u:old@h", file, error, sizeof(error));
+}
+
+/* The first line is the password, with or without a line break, and replaces that of the URL. */
+START_TEST(password_file)
+{
+	static const struct {
+		const char *content, *password;
+	} rows[] = {
+		{ "new", "new" }, { "new\n", "new" }, { "new\r\n", "new" },
+		{ "new\nmore\n", "new" }, { " a b \n", " a b " }, { "p%40\n", "p%40" },
+		{ "\303\251", "\303\251" }, { "a\rb\n", "a\rb" }, { "x", "x" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct valkey v;
+
+		ck_assert_msg(parse_with_file(&v, rows[i].content, strlen(rows[i].content)) == 0,
+		    "%s", error);
+		ck_assert_str_eq(v.password, rows[i].password);
+		ck_assert_str_eq(v.user, "u");
+		valkey_free(&v);
+	}
+}
+END_TEST
+
+static void
+file_refused(const char *content, size_t length, const char *reason)
+{
+	char expected[VALKEY_ERROR_SIZE];
+	struct valkey v;
+
+	snprintf(expected, sizeof(expected), "VALKEY_PASSWORD_FILE=%s: %s", file, reason);
+	ck_assert_int_eq(parse_with_file(&v, content, length), -1);
+	ck_assert_str_eq(error, expected);
+	ck_assert_ptr_null(v.password);
+}
+
+/* A file that cannot give a password is an error that names it. */
+START_TEST(bad_password_file)
+{
+	static const char empty[] = "the first line is empty, and should be the password";
+	char line[4097], expected[VALKEY_ERROR_SIZE];
+	struct valkey v;
+
+	file_refused("", 0, empty);
+	file_refused("\nsecret", 7, empty);
+	file_refused("\r\n", 2, empty);
+	file_refused("se\0cret", 7, "the first line holds a NUL");
+	file_refused("\0", 1, "the first line holds a NUL");
+	memset(line, 'x', sizeof(line));
+	file_refused(line, sizeof(line), "the first line is over 4096 bytes");
+	ck_assert_int_eq(parse_with_file(&v, line, sizeof(line) - 1), 0);
+	ck_assert_uint_eq(strlen(v.password), 4096);
+	valkey_free(&v);
+
+	ck_assert_int_eq(unlink(file), 0);
+	snprintf(expected, sizeof(expected), "VALKEY_PASSWORD_FILE=%s: %s", file, strerror(ENOENT));
+	ck_assert_int_eq(valkey_parse(&v, "valkey://h", file, error, sizeof(error)), -1);
+	ck_assert_str_eq(error, expected);
+	snprintf(expected, sizeof(expected), "VALKEY_PASSWORD_FILE=%s: %s", directory,
+	    strerror(EISDIR));
+	ck_assert_int_eq(valkey_parse(&v, "valkey://h", directory, error, sizeof(error)), -1);
+	ck_assert_str_eq(error, expected);
+}
+END_TEST
+
+/* Connecting */
+
+#define MASTER "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"
+#define REPLICA "*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:0\r\n"
+#define SENTINEL "*2\r\n$8\r\nsentinel\r\n*0\r\n"
+#define SLOWLY "slowly" /* a byte every 20 ms, without end */
+#define SILENT "silent"
+
+struct script {
+	const char *answers[3]; /* to each command in turn; NULL: close */
+	int listener;
+	char heard[1024];       /* what was read, for after the join */
+	pthread_t thread;
+	char url[64];
+};
+
+static void
+answer(int fd, const char *text)
+{
+	char byte;
+
+	if (strcmp(text, SLOWLY) == 0) {
+		while (send(fd, "*9999\r\n", 1, MSG_NOSIGNAL) == 1)
+			usleep(20000);
+	} else if (strcmp(text, SILENT) == 0) {
+		while (read(fd, &byte, 1) == 1)
+			;
+	} else {
+		ck_assert_int_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (int)strlen(text));
+	}
+}
+
+static void *
+serve(void *argument)
+{
+	struct script *s = argument;
+	int fd = accept(s->listener, NULL, NULL);
+	size_t used = 0;
+
+	for (int i = 0; fd >= 0; i++) {
+		ssize_t n = read(fd, s->heard + used, sizeof(s->heard) - 1 - used);
+
+		if (n <= 0 || i == 3 || s->answers[i] == NULL)
+			break;
+		used += (size_t)n;
+		answer(fd, s->answers[i]);
+	}
+	close(fd);
+	return NULL;
+}
+
+static void
+start(struct script *s, const char *userinfo)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+	socklen_t length = sizeof(address);
+
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	s->listener = socket(AF_INET, SOCK_STREAM, 0);
+	ck_assert_int_ge(s->listener, 0);
+	ck_assert_int_eq(bind(s->listener, (struct sockaddr *)&address, length), 0);
+	ck_assert_int_eq(listen(s->listener, 1), 0);
+	ck_assert_int_eq(getsockname(s->listener, (struct sockaddr *)&address, &length), 0);
+	snprintf(s->url, sizeof(s->url), "valkey://%s127.0.0.1:%d", userinfo,
+	    ntohs(address.sin_port));
+	ck_assert_int_eq(pthread_create(&s->thread, NULL, serve, s), 0);
+}
+
+static void
+finish(struct script *s)
+{
+	ck_assert_int_eq(pthread_join(s->thread, NULL), 0);
+	close(s->listener);
+}
+
+/* Each answer of a server has its text; the label stands before it. */
+static const struct {
+	const char *userinfo, *answers[2], *error;
+	bool demoted;
+} refusals[] = {
+	{ "", { REPLICA }, "no primary but a replica: what is published there reaches nobody else",
+	    true },
+	{ "", { SENTINEL },
+	    "no primary but a sentinel: what is published there reaches nobody else", true },
+	{ "", { "-NOAUTH Authentication required.\r\n" },
+	    "wants a password: VALKEY_PASSWORD_FILE, or user:password@ in the URL", false },
+	{ "", { "-NOPERM this user has no permissions to run the 'role' command\r\n" },
+	    "may not ask ROLE: the user needs +role", false },
+	{ "", { "-ERR unknown command 'ROLE'\r\n" }, "ROLE: ERR unknown command ", false },
+	{ "", { "-LOADING the dataset is \033[1mloaded\r\n" },
+	    "ROLE: LOADING the dataset is ?[1mloaded", false },
+	{ "", { "+OK\r\n" }, "ROLE: not the expected answer", false },
+	{ "", { "*0\r\n" }, "ROLE: not the expected answer", false },
+	{ "", { "*1\r\n:1\r\n" }, "ROLE: not the expected answer", false },
+	{ "", { "HTTP/1.1 400 Bad Request\r\n\r\n" },
+	    "this is no Valkey: Protocol error, got \"H\" as reply type byte", false },
+	{ "", { NULL }, "the server closed the connection", false },
+	{ "", { SILENT }, "no answer within 300 ms", false },
+	{ "", { SLOWLY }, "no answer within 300 ms", false },
+	{ "u:secret@", { "-WRONGPASS invalid username-password pair or user is disabled.\r\n" },
+	    "user or password refused: WRONGPASS invalid username-password pair or user is "
+	    "disabled.", false },
+	{ ":secret@", { "-ERR unknown command 'AUTH', with args beginning with: 'secret'\r\n" },
+	    "user or password refused: ERR unknown command ", false },
+	{ ":secret@", { "-ERR unknown command `AUTH`, with args beginning with: `secret`\r\n" },
+	    "user or password refused: ERR unknown command ", false },
+	{ ":secret@", { ":1\r\n" }, "user or password refused: not the expected answer", false },
+	{ ":secret@", { SILENT }, "no answer within 300 ms", false },
+	{ ":secret@", { "+OK\r\n", REPLICA },
+	    "no primary but a replica: what is published there reaches nobody else", true },
+	{ ":secret@", { "+OK\r\n", SLOWLY }, "no answer within 300 ms", false },
+};
+
+START_TEST(refused)
+{
+	struct script s = { .answers = { refusals[_i].answers[0], refusals[_i].answers[1] } };
+	char expected[VALKEY_ERROR_SIZE];
+	struct valkey v;
+	bool demoted = !refusals[_i].demoted;
+	int64_t began;
+
+	start(&s, refusals[_i].userinfo);
+	ck_assert_int_eq(valkey_parse(&v, s.url, "", error, sizeof(error)), 0);
+	snprintf(expected, sizeof(expected), "%s: %s", v.label, refusals[_i].error);
+	began = clock_ms();
+	ck_assert_ptr_null(valkey_connect(&v, 300, &demoted, error, sizeof(error)));
+	ck_assert_int_lt((int)(clock_ms() - began), 2000);
+	finish(&s);
+	/* A server that closes at once may show as a reset. */
+	if (refusals[_i].answers[0] != NULL || strstr(error, "reset") == NULL)
+		ck_assert_str_eq(error, expected);
+	ck_assert_int_eq(demoted, refusals[_i].demoted);
+	ck_assert(strstr(error, "secret") == NULL);
+	valkey_free(&v);
+}
+END_TEST
+
+static int
+option(int fd, int level, int name)
+{
+	int value = -1;
+	socklen_t length = sizeof(value);
+
+	ck_assert_int_eq(getsockopt(fd, level, name, &value, &length), 0);
+	return value;
+}
+
+/* A primary is good; AUTH has a user where there is one; the socket is as promised. */
+START_TEST(connected)
+{
+	static const struct {
+		const char *userinfo, *heard;
+	} rows[] = {
+		{ "", "*1\r\n$4\r\nROLE\r\n" },
+		{ ":p@", "*2\r\n$4\r\nAUTH\r\n$1\r\np\r\n*1\r\n$4\r\nROLE\r\n" },
+		{ "u:p@", "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$1\r\np\r\n*1\r\n$4\r\nROLE\r\n" },
+		{ "u@", "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$0\r\n\r\n*1\r\n$4\r\nROLE\r\n" },
+	};
+	struct script s = { .answers = { rows[_i].userinfo[0] ? "+OK\r\n" : MASTER, MASTER } };
+	bool demoted = true;
+	struct valkey v;
+	redisContext *c;
+	struct timeval limit;
+	socklen_t length = sizeof(limit);
+
+	start(&s, rows[_i].userinfo);
+	ck_assert_int_eq(valkey_parse(&v, s.url, "", error, sizeof(error)), 0);
+	c = valkey_connect(&v, 2000, &demoted, error, sizeof(error));
+	ck_assert_msg(c != NULL, "%s", error);
+	ck_assert(!demoted);
+	ck_assert_int_ne(option(c->fd, IPPROTO_TCP, TCP_NODELAY), 0);
+	ck_assert_int_ne(option(c->fd, SOL_SOCKET, SO_KEEPALIVE), 0);
+	ck_assert_int_le(option(c->fd, IPPROTO_TCP, TCP_KEEPIDLE) +
+	    option(c->fd, IPPROTO_TCP, TCP_KEEPINTVL) *
+	    option(c->fd, IPPROTO_TCP, TCP_KEEPCNT), 15);
+	ck_assert_int_eq(getsockopt(c->fd, SOL_SOCKET, SO_RCVTIMEO, &limit, &length), 0);
+	ck_assert_int_eq((int)limit.tv_sec, 2);
+	redisFree(c);
+	finish(&s);
+	ck_assert_str_eq(s.heard, rows[_i].heard);
+	valkey_free(&v);
+}
+END_TEST
+
+/* Nobody there: the text is the system's. */
+START_TEST(nobody)
+{
+	struct valkey v;
+
+	ck_assert_int_eq(valkey_parse(&v, "unix:///nonexistent/s", "", error, sizeof(error)), 0);
+	ck_assert_ptr_null(valkey_connect(&v, 500, NULL, error, sizeof(error)));
+	ck_assert_str_eq(error, "unix:/nonexistent/s: No such file or directory");
+	valkey_free(&v);
+	ck_assert_int_eq(valkey_parse(&v, "valkey://127.0.0.1:1", "", error, sizeof(error)), 0);
+	ck_assert_ptr_null(valkey_connect(&v, 500, NULL, error, sizeof(error)));
+	ck_assert_str_eq(error, "127.0.0.1:1: Connection refused");
+	valkey_free(&v);
+}
+END_TEST
+
+#define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
+
+int
+main(void)
+{
+	Suite *s = suite_create("valkey");
+	TCase *url = tcase_create("url"), *password = tcase_create("password");
+	TCase *connecting = tcase_create("connect");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_loop_test(url, good, 0, COUNT(good_urls));
+	tcase_add_loop_test(url, bad, 0, COUNT(bad_urls));
+	tcase_add_test(url, longest_path);
+	tcase_add_checked_fixture(password, make_directory, remove_directory);
+	tcase_add_test(password, password_file);
+	tcase_add_test(password, bad_password_file);
+	tcase_add_loop_test(connecting, refused, 0, COUNT(refusals));
+	tcase_add_loop_test(connecting, connected, 0, 4);
+	tcase_add_test(connecting, nobody);
+	suite_add_tcase(s, url);
+	suite_add_tcase(s, password);
+	suite_add_tcase(s, connecting);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
