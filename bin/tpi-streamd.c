@@ -62,7 +62,7 @@ static const char help[] =
     "Carries wake-ups from Valkey's pub/sub to browsers, as a FastCGI responder.\n"
     "\n"
     "  --listen ADDRESS  " LISTENER_ALLOWED ";\n"
-    "                    without it: a socket from systemd or spawn-fcgi, else TPI_LISTEN,\n"
+    "                    without it: TPI_LISTEN, else a socket from systemd or spawn-fcgi,\n"
     "                    else " LISTENER_STANDARD "\n"
     "  --mode OCTAL      mode of a Unix socket (0660)\n"
     "  --group NAME      group of a Unix socket\n"
@@ -214,8 +214,9 @@ open_listener(const struct options *o)
 			die(EX_OSERR, "out of memory");
 	}
 	if (inherited == 0 &&
-	    listener_open(&listener, &address, listen_text, &o->listener, error, sizeof(error)) == -1)
-		die(EX_OSERR, "%s", error);
+	    listener_open(&listener, &address, &o->listener, error, sizeof(error)) == -1)
+		die(EX_OSERR, "%s%s: %s", o->listen != NULL ? "--listen " : "TPI_LISTEN=",
+		    listen_text, error);
 	spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 

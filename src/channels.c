@@ -215,6 +215,12 @@ channels_leave(struct channels *c, struct subscription *sub)
 	free(sub);
 }
 
+const char *
+channels_awaited(const struct channels *c)
+{
+	return c->ring_count > 0 ? c->ring[c->ring_head].channel->name : NULL;
+}
+
 bool
 channels_answer(struct channels *c, const char *name, size_t length, bool refused)
 {
@@ -301,10 +307,4 @@ channel_members(struct channel *ch, size_t *count)
 {
 	*count = ch->count;
 	return ch->members;
-}
-
-size_t
-channels_count(const struct channels *c)
-{
-	return HASH_COUNT(c->table);
 }

@@ -51,6 +51,9 @@ void channels_join(struct channels *c, struct subscription *subscription);
 /* Frees the subscription and releases its stream. */
 void channels_leave(struct channels *c, struct subscription *subscription);
 
+/* The channel that the next answer is about; NULL where none is due. Valid until that answer. */
+const char *channels_awaited(const struct channels *c);
+
 /*
  * The answer to the oldest command under way: name is the channel it speaks of (NULL: an error that names
  * none), refused whether it is an error. False where no such answer is due.
@@ -68,6 +71,5 @@ void channels_away(struct channels *c);
 struct channel *channels_find(struct channels *c, const char *name, size_t length);
 /* The members of a channel; valid until the next join or leave. */
 struct member **channel_members(struct channel *channel, size_t *count);
-size_t channels_count(const struct channels *c);
 
 #endif

@@ -136,7 +136,7 @@ identify(struct connection *c)
 	case IDENTITY_FORGEABLE:
 		if (log_allowed(&limit, 1000, &suppressed))
 			LOG(LOG_LEVEL_WARN, c->route->tag, "REMOTE_USER without AUTH_TYPE not trusted",
-			    LOG_STR("remedy", "let the web server set TPI_USER, see tpi-streamd(8)"),
+			    LOG_STR("remedy", "let the web server set TPI_USER, see tpi-stream(7)"),
 			    LOG_INT("suppressed", suppressed));
 		break;
 	case IDENTITY_NOBODY:

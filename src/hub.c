@@ -50,7 +50,7 @@ struct hub {
 	bool pinged;        /* PING is unanswered */
 	int64_t heard_at;   /* clock_ms() of the last bytes from Valkey */
 	char *input;        /* READ_SIZE bytes */
-	struct log_limit dropped;
+	struct log_limit dropped, refused;
 };
 
 static void
@@ -186,19 +186,35 @@ is_text(const redisReply *r)
 	return r->type == REDIS_REPLY_STRING || r->type == REDIS_REPLY_STATUS;
 }
 
+/* An error is the answer to a command. NULL, or why the link is of no more use. */
+static const char *
+refusal(struct hub *hub, const char *error)
+{
+	uint32_t suppressed;
+
+	if (channels_awaited(hub->channels) == NULL && !hub->pinged)
+		return "an error that answers nothing";
+	if (channels_awaited(hub->channels) == NULL) {
+		/* Whoever may not PING hears that at least. */
+		hub->pinged = false;
+		return NULL;
+	}
+	if (log_allowed(&hub->refused, 1000, &suppressed))
+		LOG(LOG_LEVEL_WARN, "valkey", "channel refused",
+		    LOG_STR("channel", channels_awaited(hub->channels)), LOG_STR("error", error),
+		    LOG_INT("suppressed", suppressed));
+	channels_answer(hub->channels, NULL, 0, true);
+	return NULL;
+}
+
 /* NULL, or why the link is of no more use. */
 static const char *
 reply(struct hub *hub, const redisReply *r)
 {
 	const redisReply *kind = r, *name;
 
-	if (r->type == REDIS_REPLY_ERROR) {
-		if (channels_answer(hub->channels, NULL, 0, true)) {
-			LOG(LOG_LEVEL_WARN, "valkey", "channel refused", LOG_STR("error", r->str));
-			return NULL;
-		}
-		return "an error that answers nothing";
-	}
+	if (r->type == REDIS_REPLY_ERROR)
+		return refusal(hub, r->str);
 	if (r->type == REDIS_REPLY_ARRAY && r->elements >= 2)
 		kind = r->element[0];
 	if (!is_text(kind))

@@ -135,8 +135,8 @@ is_live(const struct sockaddr_un *address)
 }
 
 static int
-open_unix(struct listener *l, const struct address *a, const char *text,
-    const struct listener_options *options, char *error, size_t error_size)
+open_unix(struct listener *l, const struct address *a, const struct listener_options *options,
+    char *error, size_t error_size)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct stat st;
@@ -147,44 +147,37 @@ open_unix(struct listener *l, const struct address *a, const char *text,
 	if (lstat(a->path, &st) == 0) {
 		if (!S_ISSOCK(st.st_mode))
 			return fail(error, error_size,
-			    "%s: exists and is not a socket: remove it or choose another path", text);
+			    "exists and is not a socket: remove it or choose another path");
 		if (is_live(&address))
-			return fail(error, error_size,
-			    "%s: in use: another process listens there", text);
+			return fail(error, error_size, "in use: another process listens there");
 		if (unlink(a->path) == -1)
-			return fail(error, error_size, "%s: cannot replace the stale socket: %s",
-			    text, strerror(errno));
+			return fail(error, error_size, "cannot replace the stale socket: %s",
+			    strerror(errno));
 	}
 	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->fd == -1)
-		return fail(error, error_size, "%s: %s", text, strerror(errno));
+		return fail(error, error_size, "%s", strerror(errno));
 	/* Nobody connects before owner and mode are right. */
 	mask = umask(0177);
 	bound = bind(l->fd, (const struct sockaddr *)&address, sizeof(address));
 	umask(mask);
-	if (bound == -1) {
-		fail(error, error_size,
-		    errno == ENOENT ? "%s: %s: the directory must exist" : "%s: %s", text,
-		    strerror(errno));
-		return -1;
-	}
+	if (bound == -1)
+		return fail(error, error_size, "%s%s", strerror(errno),
+		    errno == ENOENT ? ": the directory must exist" : "");
 	l->path = strdup(a->path);
 	if (l->path == NULL || lstat(a->path, &st) == -1)
-		return fail(error, error_size, "%s: %s", text, strerror(errno));
+		return fail(error, error_size, "%s", strerror(errno));
 	l->device = st.st_dev;
 	l->inode = st.st_ino;
 	if (options->group != (gid_t)-1 && chown(a->path, (uid_t)-1, options->group) == -1)
-		return fail(error, error_size, "%s: cannot set the group: %s", text,
-		    strerror(errno));
+		return fail(error, error_size, "cannot set the group: %s", strerror(errno));
 	if (chmod(a->path, options->mode) == -1)
-		return fail(error, error_size, "%s: cannot set the mode: %s", text,
-		    strerror(errno));
+		return fail(error, error_size, "cannot set the mode: %s", strerror(errno));
 	return 0;
 }
 
 static int
-open_tcp(struct listener *l, const struct address *a, const char *text, char *error,
-    size_t error_size)
+open_tcp(struct listener *l, const struct address *a, char *error, size_t error_size)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
 		.ai_flags = AI_PASSIVE | AI_NUMERICSERV };
@@ -193,7 +186,7 @@ open_tcp(struct listener *l, const struct address *a, const char *text, char *er
 
 	result = getaddrinfo(a->host, a->port, &hints, &found);
 	if (result != 0)
-		return fail(error, error_size, "%s: %s", text, gai_strerror(result));
+		return fail(error, error_size, "%s", gai_strerror(result));
 	for (ai = found; ai != NULL; ai = ai->ai_next) {
 		l->fd = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (l->fd == -1) {
@@ -209,24 +202,24 @@ open_tcp(struct listener *l, const struct address *a, const char *text, char *er
 	}
 	freeaddrinfo(found);
 	if (l->fd == -1)
-		return fail(error, error_size, "%s: %s", text, strerror(saved));
+		return fail(error, error_size, "%s", strerror(saved));
 	return 0;
 }
 
 int
-listener_open(struct listener *l, const struct address *a, const char *text,
-    const struct listener_options *options, char *error, size_t error_size)
+listener_open(struct listener *l, const struct address *a, const struct listener_options *options,
+    char *error, size_t error_size)
 {
 	int result;
 
 	memset(l, 0, sizeof(*l));
 	l->fd = -1;
 	if (a->path != NULL)
-		result = open_unix(l, a, text, options, error, error_size);
+		result = open_unix(l, a, options, error, error_size);
 	else
-		result = open_tcp(l, a, text, error, error_size);
+		result = open_tcp(l, a, error, error_size);
 	if (result == 0 && listen(l->fd, options->backlog) == -1)
-		result = fail(error, error_size, "%s: %s", text, strerror(errno));
+		result = fail(error, error_size, "%s", strerror(errno));
 	if (result == -1)
 		listener_close(l);
 	return result;

@@ -44,10 +44,10 @@ int listener_inherit(struct listener *l, char *error, size_t error_size);
 
 /*
  * Makes a socket at an address. A stale socket file is replaced, a live one is not. Returns 0, or -1 with one
- * line in error that begins with the address as text.
+ * line in error.
  */
-int listener_open(struct listener *l, const struct address *a, const char *text,
-    const struct listener_options *options, char *error, size_t error_size);
+int listener_open(struct listener *l, const struct address *a, const struct listener_options *options,
+    char *error, size_t error_size);
 
 /* Closes the socket; the file of our own is removed. */
 void listener_close(struct listener *l);

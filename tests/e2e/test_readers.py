@@ -9,7 +9,7 @@ import pytest
 
 from answers import SHUTDOWN, SYNC, after_first, check_ended, check_first, frame, notification
 from fcgi import wait_all
-from servers import user_channel
+from servers import free_port, user_channel
 from timing import eventually, scaled
 
 OVERFLOW = "(?i)slow reader"  # the warning
@@ -66,10 +66,17 @@ def test_others_are_not_delayed(streamd, valkey):
         peer.close()
 
 
+def on_tcp():
+    """Where to listen on TCP: a full TCP socket takes a part of a record, a Unix socket all or nothing."""
+    port = free_port()
+    return {"args": ["--listen", f"127.0.0.1:{port}"], "address": ("127.0.0.1", port)}
+
+
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 @pytest.mark.parametrize("backlog", [16384, 262144])
-def test_overflow(streamd, valkey, backlog):
+def test_overflow(streamd, valkey, backlog, tcp):
     """What a slow reader gets is whole events in order, with one sync in place of what was dropped."""
-    daemon = streamd(SSE_BACKLOG_BYTES=backlog)
+    daemon = streamd(SSE_BACKLOG_BYTES=backlog, **(on_tcp() if tcp else {}))
     peer = daemon.stream("ann", rcvbuf=SLOW)
     sent = flood(daemon, valkey)
     valkey.publish(user_channel("ann"), big(sent))
@@ -170,9 +177,10 @@ def test_drain_with_stalled_readers(streamd, valkey):
         assert whole.startswith(SYNC), "whole events, and perhaps a part of one that the end cut off"
 
 
-def test_backlog_of_a_pausing_reader(streamd, valkey):
+@pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
+def test_backlog_of_a_pausing_reader(streamd, valkey, tcp):
     """What fits in the backlog is not lost: a reader that pauses gets everything in order, without a sync."""
-    daemon = streamd(SSE_BACKLOG_BYTES=1048576)
+    daemon = streamd(SSE_BACKLOG_BYTES=1048576, **(on_tcp() if tcp else {}))
     peer = daemon.stream("ann", rcvbuf=SLOW)
     sent = [big(number) for number in range(800)]
     valkey.publish_all(user_channel("ann"), sent)

@@ -2,13 +2,15 @@
 
 import os
 import re
+import socket
+import threading
 import time
 
 import pytest
 
 from answers import (SYNC, after_first, check_first, check_later, frame, issue, notification)
 from fcgi import live
-from servers import broadcast_channel, project_channel, user_channel
+from servers import broadcast_channel, listening_socket, project_channel, user_channel
 from timing import eventually, scaled
 
 ABOUT_VALKEY = r"^\[valkey\]"
@@ -258,6 +260,78 @@ def test_refused_channel(streamd, new_valkey):
         check_works(daemon, valkey)
         valkey("ACL", "SETUSER", "limited", "&issues:*")
         wait_stream(daemon, "bob", projects="7").close()
+
+
+# Servers that are none
+
+class Impostor:
+    """Accepts connections, says the same to each after its first bytes, and counts them."""
+
+    def __init__(self, words, close):
+        self.words, self.close, self.count = words, close, 0
+        self.listener = listening_socket(("127.0.0.1", 0))
+        self.url = "valkey://:pw@127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+        self.thread.start()
+
+    def _serve(self):
+        open_sockets = []
+        while True:
+            try:
+                peer = self.listener.accept()[0]
+            except OSError:
+                break
+            self.count += 1
+            peer.settimeout(scaled(2))
+            try:
+                peer.recv(4096)
+                peer.sendall(self.words)
+            except OSError:
+                pass
+            if self.close:
+                peer.close()
+            else:
+                open_sockets.append(peer)
+        for peer in open_sockets:
+            peer.close()
+
+    def stop(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+        self.thread.join()
+
+
+EVIL = b"\x1b[31m\x1b]0;title\x07\x9b31m\xff%s%n\"\\ \r[valkey] connected {}"
+GARBAGE = {
+    "HTTP": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
+    "random bytes": bytes(range(256)) * 4,
+    "an error with control characters": b"-ERR " + EVIL + b"\r\n",
+    "errors": (b"-ERR " + EVIL + b"\r\n") * 5,
+    "OK to everything": b"+OK\r\n" * 5,
+    "OK with control characters": b"+" + EVIL + b"\r\n",
+    "a role with control characters": b"+OK\r\n*1\r\n$8\r\n\x1b[31m\nx\x07\r\n",
+    "an endless array": b"+OK\r\n*2147483647\r\n",
+    "a negative length": b"$-5\r\n",
+    "deep nesting": b"*1\r\n" * 100,
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("close", [True, False], ids=["closes", "stays"])
+@pytest.mark.parametrize("words", GARBAGE.values(), ids=GARBAGE)
+def test_garbage(streamd, words, close):
+    """A server that talks garbage is away: later, a line without control characters, and no busy loop."""
+    impostor = Impostor(words, close)
+    daemon = streamd(VALKEY_URL=impostor.url)
+    check_later(daemon.ask())
+    daemon.wait_for_log(ABOUT_VALKEY)
+    time.sleep(0.5)
+    assert impostor.count < 10
+    assert len(daemon.matching(ABOUT_VALKEY)) < 4
+    assert all(line.isascii() and line.isprintable() for line in daemon.lines["stderr"])
+    assert not daemon.matching(r"^\[valkey\] connected")
+    daemon.stop()
+    impostor.stop()
 
 
 # Replicas

@@ -10,15 +10,14 @@
 #include "stream.h"
 
 struct buffer {
-	char *bytes;
-	size_t length;
+	char *bytes; /* owned */
+	size_t length, size;
 };
 
 /* The parser: its buffers, and what was dispatched: the event with the number wanted. */
 struct parser {
 	struct buffer data, type;
-	char *last_event_id;
-	size_t last_event_id_length;
+	bool last_event_id_set;
 	bool reconnection_set;
 	size_t dispatched;
 	size_t wanted;
@@ -30,14 +29,24 @@ append(struct buffer *b, const char *bytes, size_t length)
 {
 	if (length == 0)
 		return;
-	b->bytes = realloc(b->bytes, b->length + length);
-	REQUIRE(b->bytes != NULL);
+	if (length > b->size - b->length) {
+		b->size = 2 * (b->length + length);
+		b->bytes = realloc(b->bytes, b->size);
+		REQUIRE(b->bytes != NULL);
+	}
 	memcpy(b->bytes + b->length, bytes, length);
 	b->length += length;
 }
 
 static void
-clear(struct buffer *b)
+set(struct buffer *b, const char *bytes, size_t length)
+{
+	b->length = 0;
+	append(b, bytes, length);
+}
+
+static void
+release(struct buffer *b)
 {
 	free(b->bytes);
 	*b = (struct buffer){ 0 };
@@ -48,20 +57,18 @@ static void
 dispatch(struct parser *p)
 {
 	if (p->data.length == 0) {
-		clear(&p->data);
-		clear(&p->type);
+		p->type.length = 0;
 		return;
 	}
 	if (p->data.bytes[p->data.length - 1] == '\n')
 		p->data.length--;
 	if (p->type.length == 0)
-		append(&p->type, "message", strlen("message"));
+		set(&p->type, "message", strlen("message"));
 	if (p->dispatched++ == p->wanted) {
 		append(&p->found_data, p->data.bytes, p->data.length);
 		append(&p->found_type, p->type.bytes, p->type.length);
 	}
-	clear(&p->data);
-	clear(&p->type);
+	p->data.length = p->type.length = 0;
 }
 
 static bool
@@ -76,14 +83,13 @@ process_field(struct parser *p, const char *name, size_t name_length, const char
     size_t value_length)
 {
 	if (is_field(name, name_length, "event")) {
-		clear(&p->type);
-		append(&p->type, value, value_length);
+		set(&p->type, value, value_length);
 	} else if (is_field(name, name_length, "data")) {
 		append(&p->data, value, value_length);
 		append(&p->data, "\n", 1);
 	} else if (is_field(name, name_length, "id")) {
 		if (memchr(value, '\0', value_length) == NULL)
-			p->last_event_id_length = value_length;
+			p->last_event_id_set = true;
 	} else if (is_field(name, name_length, "retry")) {
 		p->reconnection_set = true;
 	}
@@ -125,20 +131,20 @@ parse(struct parser *p, const char *stream, size_t length)
 			at++;
 		line = at + 1;
 	}
-	clear(&p->data);
-	clear(&p->type);
+	release(&p->data);
+	release(&p->type);
 }
 
 /* The payload with each line break as one LF. */
 static struct buffer
 normalised(const char *payload, size_t length)
 {
-	struct buffer b = { fuzz_memory(length + 1), 0 };
+	struct buffer b = { 0 };
 
 	for (size_t i = 0; i < length; i++) {
 		if (payload[i] == '\n' && i > 0 && payload[i - 1] == '\r')
 			continue;
-		b.bytes[b.length++] = payload[i] == '\r' ? '\n' : payload[i];
+		append(&b, payload[i] == '\r' ? "\n" : payload + i, 1);
 	}
 	return b;
 }
@@ -155,9 +161,9 @@ check_stream(const char *stream, size_t length, size_t count, size_t wanted,
 	REQUIRE(p.found_data.length == data->length);
 	REQUIRE(data->length == 0 || memcmp(p.found_data.bytes, data->bytes, data->length) == 0);
 	REQUIRE(is_field(p.found_type.bytes, p.found_type.length, "message"));
-	REQUIRE(p.last_event_id_length == 0 && !p.reconnection_set);
-	clear(&p.found_data);
-	clear(&p.found_type);
+	REQUIRE(!p.last_event_id_set && !p.reconnection_set);
+	release(&p.found_data);
+	release(&p.found_type);
 }
 
 /* The frame twice, between a sync and a ping, and every event of it whole. */
@@ -173,7 +179,7 @@ check_among_others(const char *frame, size_t length, const struct buffer *data)
 	append(&stream, frame, length - 1); /* the end cuts it off */
 	check_stream(stream.bytes, stream.length, 3, 1, data);
 	check_stream(stream.bytes, stream.length, 3, 2, data);
-	clear(&stream);
+	release(&stream);
 }
 
 int
@@ -189,6 +195,6 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	check_stream(frame, length, 1, 0, &expected);
 	check_among_others(frame, length, &expected);
 	free(frame);
-	clear(&expected);
+	release(&expected);
 	return 0;
 }

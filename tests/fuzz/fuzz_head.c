@@ -89,17 +89,23 @@ check_pairs(const uint8_t *at, size_t left)
 	}
 }
 
-/* The head is complete after the first at bytes: collects its PARAMS once more. */
+/*
+ * The head is complete after the first at bytes: collects its PARAMS once more. Those before its
+ * FCGI_BEGIN_REQUEST are of no request, and passed over.
+ */
 static void
 check_params(const struct head *h, const uint8_t *input, size_t at)
 {
 	size_t position = 0, found = 0;
+	bool begun = false;
 
 	while (position < at) {
 		const uint8_t *record = input + position;
 		size_t content = (size_t)(record[4] << 8 | record[5]);
+		bool ours = (record[2] << 8 | record[3]) == h->id;
 
-		if (record[1] == FCGI_PARAMS && (record[2] << 8 | record[3]) == h->id) {
+		begun |= ours && record[1] == FCGI_BEGIN_REQUEST;
+		if (ours && begun && record[1] == FCGI_PARAMS) {
 			REQUIRE(found + content <= h->params_length);
 			REQUIRE(content == 0 ||
 			    memcmp(h->params + found, record + FCGI_HEADER_LEN, content) == 0);

@@ -92,8 +92,8 @@ printf '#define PACKAGE_VERSION "fuzz"\n' >"$work/config.h"
 printf '%s\0' $modules | (cd "$work" && xargs -0 -P 2 -I '{}' "$clang" $flags \
     -fsanitize=fuzzer-no-link,$sanitizers -c "$source/src/{}.c" -o '{}.o') ||
     die 69 "the sources do not compile"
-# shellcheck disable=SC2086 # lists
-(cd "$work" && rm -f modules.a && ar rcs modules.a $(printf '%s.o ' $modules)) || exit 69
+# shellcheck disable=SC2086 # a list
+(cd "$work" && rm -f modules.a && printf '%s.o\0' $modules | xargs -0 ar rcs modules.a) || exit 69
 # shellcheck disable=SC2086 # lists
 printf '%s\0' "${targets[@]}" | xargs -0 -P 2 -I '{}' "$clang" $flags \
     -fsanitize=fuzzer,$sanitizers "$here/fuzz_{}.c" "$work/modules.a" $libraries \
@@ -101,7 +101,7 @@ printf '%s\0' "${targets[@]}" | xargs -0 -P 2 -I '{}' "$clang" $flags \
 
 # ---- Run
 
-export ASAN_OPTIONS=${ASAN_OPTIONS-detect_stack_use_after_return=1:allocator_may_return_null=1}
+export ASAN_OPTIONS=${ASAN_OPTIONS-quarantine_size_mb=16}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
 
 # Memory that is laid out very much at random breaks the address sanitizer of older compilers.

@@ -1,0 +1,509 @@
+/*
+ * check_request: what libfcgi makes of a checked head, and the exact bytes of complete answers.
+ *
+ * request.c uses fields of FCGX_Request that the library calls internal: here it shows when another
+ * version of it decodes, writes, closes or frees anything else than this one.
+ */
+#include <check.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "frame.h"
+#include "request.h"
+
+/* A head that is complete, with PARAMS to fill. */
+struct fixture {
+	struct head head;
+	size_t at;
+};
+
+static void
+fixture_init(struct fixture *x, uint16_t id)
+{
+	memset(x, 0, sizeof(*x));
+	x->head.id = id;
+	x->head.params = malloc(HEAD_PARAMS_MAX);
+	ck_assert_ptr_nonnull(x->head.params);
+}
+
+static void
+add_length(struct fixture *x, size_t length)
+{
+	uint8_t *p = x->head.params + x->head.params_length;
+
+	if (length < 0x80) {
+		p[0] = (uint8_t)length;
+		x->head.params_length++;
+		return;
+	}
+	p[0] = (uint8_t)(0x80 | length >> 24);
+	p[1] = (uint8_t)(length >> 16);
+	p[2] = (uint8_t)(length >> 8);
+	p[3] = (uint8_t)length;
+	x->head.params_length += 4;
+}
+
+static void
+add_bytes(struct fixture *x, const char *name, const char *value, size_t value_length)
+{
+	size_t length = strlen(name);
+
+	ck_assert_uint_le(x->head.params_length + 8 + length + value_length, HEAD_PARAMS_MAX + 6);
+	add_length(x, length);
+	add_length(x, value_length);
+	memcpy(x->head.params + x->head.params_length, name, length);
+	x->head.params_length += length;
+	memcpy(x->head.params + x->head.params_length, value, value_length);
+	x->head.params_length += value_length;
+}
+
+static void
+add(struct fixture *x, const char *name, const char *value)
+{
+	add_bytes(x, name, value, strlen(value));
+}
+
+/* Parses, and frees the head as the program does. */
+static void
+parse(struct request *r, struct fixture *x)
+{
+	ck_assert_int_eq(request_parse(r, &x->head), 0);
+	head_release(&x->head);
+}
+
+static int
+open_descriptors(void)
+{
+	DIR *dir = opendir("/proc/self/fd");
+	int count = 0;
+
+	ck_assert_ptr_nonnull(dir);
+	while (readdir(dir) != NULL)
+		count++;
+	closedir(dir);
+	return count;
+}
+
+/* Every parameter comes out unchanged and in its order, whatever bytes its value has. */
+START_TEST(parameters)
+{
+	char every[255], expected[300];
+	struct fixture x;
+	struct request r;
+	char *const *p;
+
+	for (int i = 0; i < 255; i++)
+		every[i] = (char)(i + 1);
+	fixture_init(&x, 1);
+	add(&x, "REQUEST_METHOD", "GET");
+	add(&x, "QUERY_STRING", "projectIds=7%2C8&x=%zz+");
+	add(&x, "SCRIPT_NAME", "/api");
+	add(&x, "PATH_INFO", "/issues/stream");
+	add(&x, "HTTP_LAST_EVENT_ID", "evicted");
+	add(&x, "EMPTY", "");
+	add(&x, "EQUALS", "=a=b=");
+	add_bytes(&x, "EVERY", every, sizeof(every));
+	add(&x, "EQUALS", "again");
+	add(&x, "name with space and \303\244", "v");
+	parse(&r, &x);
+	ck_assert_uint_eq(r.id, 1);
+	ck_assert_str_eq(r.method, "GET");
+	ck_assert_str_eq(r.query, "projectIds=7%2C8&x=%zz+");
+	ck_assert_str_eq(r.path, "/api/issues/stream");
+	ck_assert_str_eq(r.last_event_id, "evicted");
+	ck_assert_ptr_null(r.user);
+	p = request_params(&r);
+	ck_assert_str_eq(p[0], "REQUEST_METHOD=GET");
+	ck_assert_str_eq(p[5], "EMPTY=");
+	ck_assert_str_eq(p[6], "EQUALS==a=b=");
+	snprintf(expected, sizeof(expected), "EVERY=%.255s", every);
+	ck_assert_str_eq(p[7], expected);
+	ck_assert_str_eq(p[8], "EQUALS=again");
+	ck_assert_str_eq(p[9], "name with space and \303\244=v");
+	ck_assert_ptr_null(p[10]);
+	request_free(&r);
+}
+END_TEST
+
+/* What is not there is "", and the path is SCRIPT_NAME followed by PATH_INFO, either of them alone too. */
+START_TEST(absent_parameters)
+{
+	struct fixture x;
+	struct request r;
+
+	fixture_init(&x, 1);
+	parse(&r, &x);
+	ck_assert_str_eq(r.method, "");
+	ck_assert_str_eq(r.query, "");
+	ck_assert_str_eq(r.path, "");
+	ck_assert_str_eq(r.last_event_id, "");
+	ck_assert_ptr_null(request_params(&r)[0]);
+	request_free(&r);
+
+	fixture_init(&x, 1);
+	add(&x, "SCRIPT_NAME", "/api/issues/stream");
+	parse(&r, &x);
+	ck_assert_str_eq(r.path, "/api/issues/stream");
+	request_free(&r);
+
+	fixture_init(&x, 1);
+	add(&x, "PATH_INFO", "/b");
+	add(&x, "SCRIPT_NAME", "");
+	parse(&r, &x);
+	ck_assert_str_eq(r.path, "/b");
+	request_free(&r);
+}
+END_TEST
+
+/* Lengths around those where FastCGI takes four bytes in place of one, of names and of values. */
+START_TEST(lengths)
+{
+	static const size_t sizes[] = { 0, 1, 126, 127, 128, 129, 255, 256, 1000 };
+	const size_t count = sizeof(sizes) / sizeof(sizes[0]);
+	char name[1001], value[1001], expected[2010];
+	struct fixture x;
+	struct request r;
+
+	fixture_init(&x, 1);
+	for (size_t i = 1; i < count; i++) {
+		for (size_t k = 0; k < count; k++) {
+			memset(name, 'N', sizeof(name));
+			memset(value, 'v', sizeof(value));
+			name[sizes[i]] = value[sizes[k]] = '\0';
+			add(&x, name, value);
+		}
+	}
+	parse(&r, &x);
+	for (size_t i = 1; i < count; i++) {
+		for (size_t k = 0; k < count; k++) {
+			snprintf(expected, sizeof(expected), "%.*s=%.*s", (int)sizes[i],
+			    memset(name, 'N', 1000), (int)sizes[k], memset(value, 'v', 1000));
+			ck_assert_str_eq(request_params(&r)[(i - 1) * count + k], expected);
+		}
+	}
+	ck_assert_ptr_null(request_params(&r)[(count - 1) * count]);
+	request_free(&r);
+}
+END_TEST
+
+/* The largest head of all, 65536 bytes in 3000 parameters, comes out whole; so does one of one value. */
+START_TEST(largest)
+{
+	char name[16], value[32], expected[64], *large;
+	struct fixture x;
+	struct request r;
+
+	fixture_init(&x, 1);
+	for (int i = 0; i < 2999; i++) {
+		snprintf(name, sizeof(name), "P%04d", i);
+		snprintf(value, sizeof(value), "value-%08d", i * 7919);
+		add(&x, name, value);
+	}
+	large = calloc(1, HEAD_PARAMS_MAX);
+	memset(large, 'x', HEAD_PARAMS_MAX - x.head.params_length - 2 - 4 - 3);
+	add(&x, "LAST", large);
+	ck_assert_uint_eq(x.head.params_length, HEAD_PARAMS_MAX);
+	parse(&r, &x);
+	for (int i = 0; i < 2999; i++) {
+		snprintf(expected, sizeof(expected), "P%04d=value-%08d", i, i * 7919);
+		ck_assert_str_eq(request_params(&r)[i], expected);
+	}
+	ck_assert_str_eq(params_get(request_params(&r), "LAST", NULL), large);
+	ck_assert_str_eq(params_get(request_params(&r), "P2998", NULL), "value-23741162");
+	ck_assert_ptr_null(request_params(&r)[3000]);
+	request_free(&r);
+
+	memset(large, 'y', HEAD_PARAMS_MAX - 6);
+	large[HEAD_PARAMS_MAX - 6] = '\0';
+	fixture_init(&x, 1);
+	add(&x, "L", large);
+	ck_assert_uint_eq(x.head.params_length, HEAD_PARAMS_MAX);
+	parse(&r, &x);
+	ck_assert_str_eq(params_get(request_params(&r), "L", NULL), large);
+	ck_assert_ptr_null(request_params(&r)[1]);
+	request_free(&r);
+	free(large);
+}
+END_TEST
+
+/* params_get(): the first value counts, the whole name is compared, a conflict is noticed and stays. */
+START_TEST(get)
+{
+	char *const params[] = { (char[]){ "AB=1" }, (char[]){ "A=" }, (char[]){ "B=x=y" },
+		(char[]){ "C=1" }, (char[]){ "A=2" }, (char[]){ "C=1" }, (char[]){ "ABC" }, NULL };
+	bool conflict = false;
+
+	ck_assert_str_eq(params_get(params, "AB", &conflict), "1");
+	ck_assert_str_eq(params_get(params, "B", &conflict), "x=y");
+	ck_assert_str_eq(params_get(params, "C", &conflict), "1");
+	ck_assert_ptr_null(params_get(params, "D", &conflict));
+	ck_assert_ptr_null(params_get(params, "ABC", &conflict));
+	ck_assert_ptr_null(params_get(params, "a", &conflict));
+	ck_assert(!conflict);
+	ck_assert_str_eq(params_get(params, "A", NULL), "");
+	ck_assert_str_eq(params_get(params, "A", &conflict), "");
+	ck_assert(conflict);
+	ck_assert_str_eq(params_get(params, "C", &conflict), "1");
+	ck_assert(conflict);
+}
+END_TEST
+
+/*
+ * Expects that an answer is just these bytes of STDOUT in one record, the end of STDOUT and
+ * END_REQUEST, all for the request's id.
+ */
+static void
+expect_answer(uint16_t id, const struct answer *answer, const char *expected)
+{
+	uint8_t got[2048], stdout_end[FCGI_HEADER_LEN], end[2 * FCGI_HEADER_LEN];
+	size_t length = strlen(expected), padding, used = 0;
+	struct fixture x;
+	struct request r;
+	int pair[2];
+	ssize_t n;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	fixture_init(&x, id);
+	add(&x, "SCRIPT_NAME", "/x");
+	parse(&r, &x);
+	request_answer(&r, pair[0], answer);
+	request_free(&r);
+	ck_assert_int_ne(fcntl(pair[0], F_GETFD), -1);
+	close(pair[0]);
+	while ((n = read(pair[1], got + used, sizeof(got) - used)) > 0)
+		used += (size_t)n;
+	close(pair[1]);
+
+	frame_record(stdout_end, FCGI_STDOUT, id, length);
+	ck_assert_uint_gt(used, FCGI_HEADER_LEN + length);
+	padding = got[6];
+	stdout_end[6] = (uint8_t)padding;
+	ck_assert_mem_eq(got, stdout_end, FCGI_HEADER_LEN);
+	ck_assert_mem_eq(got + FCGI_HEADER_LEN, expected, length);
+	ck_assert_uint_lt(padding, 8);
+	frame_record(stdout_end, FCGI_STDOUT, id, 0);
+	frame_end_request(end, id, FCGI_REQUEST_COMPLETE);
+	ck_assert_uint_eq(used,
+	    FCGI_HEADER_LEN + length + padding + sizeof(stdout_end) + sizeof(end));
+	ck_assert_mem_eq(got + FCGI_HEADER_LEN + length + padding, stdout_end, sizeof(stdout_end));
+	ck_assert_mem_eq(got + used - sizeof(end), end, sizeof(end));
+}
+
+static const uint16_t ids[] = { 1, 515, 65535 };
+
+/* An error has its status, no-store, a type and a JSON body, in this order and each once. */
+START_TEST(answer_with_body)
+{
+	static const struct answer a = { 404, "Not Found", "", "no such stream" };
+
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
+		expect_answer(ids[i], &a,
+		    "Status: 404 Not Found\r\nCache-Control: no-store\r\n"
+		    "Content-Type: application/json\r\n\r\n{\"error\":\"no such stream\"}");
+}
+END_TEST
+
+/* 204 has neither body nor type. */
+START_TEST(answer_without_body)
+{
+	static const struct answer a = { 204, "No Content", "", NULL };
+
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
+		expect_answer(ids[i], &a,
+		    "Status: 204 No Content\r\nCache-Control: no-store\r\n\r\n");
+}
+END_TEST
+
+/* Further headers stand in their place. */
+START_TEST(answer_with_headers)
+{
+	static const struct answer method = { 405, "Method Not Allowed", "Allow: GET\r\n",
+		"only GET is allowed" };
+	static const struct answer full = { 503, "Service Unavailable", "Retry-After: 30\r\n",
+		"too many streams" };
+
+	expect_answer(1, &method,
+	    "Status: 405 Method Not Allowed\r\nCache-Control: no-store\r\nAllow: GET\r\n"
+	    "Content-Type: application/json\r\n\r\n{\"error\":\"only GET is allowed\"}");
+	expect_answer(1, &full,
+	    "Status: 503 Service Unavailable\r\nCache-Control: no-store\r\nRetry-After: 30\r\n"
+	    "Content-Type: application/json\r\n\r\n{\"error\":\"too many streams\"}");
+}
+END_TEST
+
+/* A text of any length modulo 8 ends where it should. */
+START_TEST(answer_lengths)
+{
+	char text[18] = "", expected[256];
+
+	for (int i = 0; i < 17; i++) {
+		const struct answer a = { 400, "Bad Request", "", text };
+
+		snprintf(expected, sizeof(expected),
+		    "Status: 400 Bad Request\r\nCache-Control: no-store\r\n"
+		    "Content-Type: application/json\r\n\r\n{\"error\":\"%s\"}", text);
+		expect_answer(1, &a, expected);
+		text[i] = 'x';
+	}
+}
+END_TEST
+
+static const struct answer not_found = { 404, "Not Found", "", "no such stream" };
+
+/* One request, answered or not, on a socket whose peer is there or has gone. */
+static void
+round_trip(bool answer, bool gone)
+{
+	struct fixture x;
+	struct request r;
+	int pair[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	fixture_init(&x, 1);
+	add(&x, "SCRIPT_NAME", "/x");
+	parse(&r, &x);
+	if (gone)
+		close(pair[1]);
+	if (answer)
+		request_answer(&r, pair[0], &not_found);
+	request_free(&r);
+	request_free(&r);
+	/* The library has closed neither this one nor, in its place, another. */
+	ck_assert_int_ne(fcntl(pair[0], F_GETFD), -1);
+	close(pair[0]);
+	if (!gone)
+		close(pair[1]);
+}
+
+/* 1000 requests of each sort leave no descriptor behind. */
+START_TEST(no_descriptor_is_lost)
+{
+	int before = open_descriptors();
+
+	for (int i = 0; i < 1000; i++) {
+		round_trip(true, false);
+		round_trip(true, true);
+		round_trip(false, false);
+	}
+	ck_assert_int_eq(open_descriptors(), before);
+}
+END_TEST
+
+/* A peer that has closed costs nothing: no signal, no close of a descriptor that is not the library's. */
+START_TEST(peer_has_closed)
+{
+	struct fixture x;
+	struct request r;
+	int pair[2], other;
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	fixture_init(&x, 1);
+	add(&x, "SCRIPT_NAME", "/x");
+	parse(&r, &x);
+	close(pair[1]);
+	other = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	request_answer(&r, pair[0], &not_found);
+	ck_assert_int_ne(fcntl(pair[0], F_GETFD), -1);
+	request_free(&r);
+	ck_assert_int_ne(fcntl(pair[0], F_GETFD), -1);
+	ck_assert_int_ne(fcntl(other, F_GETFD), -1);
+	close(pair[0]);
+	close(other);
+	/* And the next request is served. */
+	expect_answer(1, &not_found,
+	    "Status: 404 Not Found\r\nCache-Control: no-store\r\n"
+	    "Content-Type: application/json\r\n\r\n{\"error\":\"no such stream\"}");
+}
+END_TEST
+
+/* Nothing is read from the peer: what it has sent is still there. */
+START_TEST(reads_nothing)
+{
+	struct fixture x;
+	struct request r;
+	char byte;
+	int pair[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	ck_assert_int_eq(write(pair[1], "x", 1), 1);
+	fixture_init(&x, 1);
+	parse(&r, &x);
+	request_answer(&r, pair[0], &not_found);
+	request_free(&r);
+	ck_assert_int_eq(recv(pair[0], &byte, 1, MSG_DONTWAIT), 1);
+	close(pair[0]);
+	close(pair[1]);
+}
+END_TEST
+
+/* Without a free descriptor the caller learns why, and nothing is left behind. */
+START_TEST(out_of_descriptors)
+{
+	struct rlimit old, none = { 0, 0 };
+	struct fixture x;
+	struct request r;
+	int before = open_descriptors();
+
+	fixture_init(&x, 1);
+	add(&x, "SCRIPT_NAME", "/x");
+	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
+	none.rlim_max = old.rlim_max;
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	ck_assert_int_eq(request_parse(&r, &x.head), EMFILE);
+	request_free(&r);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	parse(&r, &x);
+	ck_assert_str_eq(r.path, "/x");
+	request_free(&r);
+	ck_assert_int_eq(open_descriptors(), before);
+}
+END_TEST
+
+/* A zeroed struct can be freed. */
+START_TEST(free_of_nothing)
+{
+	struct request r = { 0 };
+
+	request_free(&r);
+	request_free(&r);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("request");
+	TCase *tc = tcase_create("request");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_unchecked_fixture(tc, request_library_init, NULL);
+	tcase_add_test(tc, parameters);
+	tcase_add_test(tc, absent_parameters);
+	tcase_add_test(tc, lengths);
+	tcase_add_test(tc, largest);
+	tcase_add_test(tc, get);
+	tcase_add_test(tc, answer_with_body);
+	tcase_add_test(tc, answer_without_body);
+	tcase_add_test(tc, answer_with_headers);
+	tcase_add_test(tc, answer_lengths);
+	tcase_add_test(tc, no_descriptor_is_lost);
+	tcase_add_test(tc, peer_has_closed);
+	tcase_add_test(tc, reads_nothing);
+	tcase_add_test(tc, out_of_descriptors);
+	tcase_add_test(tc, free_of_nothing);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
