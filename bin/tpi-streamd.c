@@ -210,8 +210,7 @@ open_listener(const struct options *o)
 		if (inherited == -1)
 			die(EX_OSERR, "%s", error);
 		listen_text = LISTENER_STANDARD;
-		if (inherited == 0 && address_parse(&address, listen_text) == -1)
-			die(EX_OSERR, "out of memory");
+		address_parse(&address, listen_text);
 	}
 	if (inherited == 0 &&
 	    listener_open(&listener, &address, &o->listener, error, sizeof(error)) == -1)

@@ -6,6 +6,7 @@
  */
 #include "batch.h"
 
+#include <errno.h>
 #include <json-c/json.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -69,6 +70,16 @@ refuse(const struct reason *reason, const char *format, ...)
 	va_start(ap, format);
 	vsnprintf(reason->text, reason->size, format, ap);
 	va_end(ap);
+	errno = EINVAL;
+	return false;
+}
+
+/* The same where the wish is not to blame. */
+static bool
+no_memory(const struct reason *reason)
+{
+	refuse(reason, "out of memory");
+	errno = ENOMEM;
 	return false;
 }
 
@@ -145,7 +156,7 @@ batch_make(const struct batch_wish *w, struct batch_item *item, char *error, siz
 	strcpy(item->tenant, w->tenant);
 	streams[w->stream].build(w, item);
 	if (item->payload == NULL)
-		return refuse(&reason, "out of memory");
+		return no_memory(&reason);
 	wrong = wakeup_check(item->payload, strlen(item->payload));
 	if (wrong == NULL)
 		return true;
@@ -243,7 +254,7 @@ batch_parse(const char *line, size_t length, const struct batch_wish *standard,
 	/* json-c counts a level more: that of the values in the innermost object. */
 	tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
 	if (tokener == NULL)
-		return refuse(&reason, "out of memory");
+		return no_memory(&reason);
 	object = json_tokener_parse_ex(tokener, line, (int)length);
 	good = object != NULL ? read_object(&w, object, &reason)
 			      : refuse(&reason, "the line is too much for json-c");

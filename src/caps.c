@@ -159,6 +159,7 @@ caps_live(struct caps *c, struct caps_entry *e, bool *over)
 		going = true;
 		unlist(c, e);
 		e->state = CAPS_LIVE;
+		e->live_at = clock_ms();
 		TAILQ_INSERT_TAIL(&e->user->live, e, link);
 		e->user->live_count++;
 		c->live++;
@@ -182,13 +183,21 @@ caps_ping(struct caps *c, const struct caps_entry *e)
 	pthread_mutex_unlock(&c->lock);
 }
 
-void
+int64_t
 caps_evict(struct caps *c, const struct caps_entry *e)
 {
+	int64_t settled = 0;
+
 	pthread_mutex_lock(&c->lock);
-	if (e->state == CAPS_LIVE)
-		evict_to(c, e->user, c->user_cap);
+	if (e->state == CAPS_LIVE) {
+		settled = TAILQ_LAST(&e->user->live, caps_list)->live_at + CAPS_SETTLE_MS;
+		if (clock_ms() >= settled) {
+			evict_to(c, e->user, c->user_cap);
+			settled = 0;
+		}
+	}
 	pthread_mutex_unlock(&c->lock);
+	return settled;
 }
 
 void

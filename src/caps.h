@@ -10,6 +10,7 @@
 #define TPI_CAPS_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/queue.h>
 
 #include "stream.h"
@@ -25,7 +26,12 @@ struct caps_entry {
 	struct stream *stream;
 	struct caps_user *user;
 	TAILQ_ENTRY(caps_entry) link;
+	int64_t live_at; /* clock_ms() of the sync */
 };
+
+/* How long after a user's last newcomer his oldest streams go, and when before that the second ping is due. */
+#define CAPS_SETTLE_MS 600
+#define CAPS_PING_MS   300
 
 /* NULL: no memory. */
 struct caps *caps_new(int tenant_cap, int user_cap);
@@ -49,8 +55,12 @@ bool caps_live(struct caps *c, struct caps_entry *e, bool *over);
 /* Pings the user's other live streams. Thread-safe. */
 void caps_ping(struct caps *c, const struct caps_entry *e);
 
-/* Evicts the user's oldest streams until his cap holds. Thread-safe. */
-void caps_evict(struct caps *c, const struct caps_entry *e);
+/*
+ * Evicts the user's oldest streams until his cap holds, where CAPS_SETTLE_MS have passed since his last
+ * newcomer: the one that came before it may be the ghost of a page that was reloaded, not found out yet. Returns
+ * 0, or the clock_ms() at which to call again. Thread-safe.
+ */
+int64_t caps_evict(struct caps *c, const struct caps_entry *e);
 
 /* The stream is no longer one of the user's. Before stream_release(); safe at any time. Thread-safe. */
 void caps_leave(struct caps *c, struct caps_entry *e);

@@ -17,15 +17,6 @@
 
 #define LISTEN_FDS_START 3 /* sd_listen_fds(3) */
 
-void
-address_free(struct address *a)
-{
-	free(a->path);
-	free(a->host);
-	free(a->port);
-	memset(a, 0, sizeof(*a));
-}
-
 static bool
 is_port(const char *text)
 {
@@ -35,22 +26,28 @@ is_port(const char *text)
 	    atoi(text) <= 65535;
 }
 
+/* Copies length bytes of text; false where they do not fit. */
+static bool
+copy(char *to, size_t size, const char *text, size_t length)
+{
+	if (length >= size)
+		return false;
+	memcpy(to, text, length);
+	to[length] = '\0';
+	return true;
+}
+
 int
 address_parse(struct address *a, const char *text)
 {
-	const char *host = text, *colon = strrchr(text, ':');
+	const char *path = strncmp(text, "unix:", 5) == 0 ? text + 5 : text, *host = text;
+	const char *colon = strrchr(text, ':');
 	size_t length;
 
 	memset(a, 0, sizeof(*a));
-	if (strncmp(text, "unix:", 5) == 0)
-		text += 5;
-	if (text[0] == '/') {
-		if (strlen(text) >= sizeof(((struct sockaddr_un *)NULL)->sun_path))
-			return -1;
-		a->path = strdup(text);
-		return a->path != NULL ? 0 : -1;
-	}
-	if (text != host || colon == NULL || colon == host || !is_port(colon + 1))
+	if (path[0] == '/')
+		return copy(a->path, sizeof(a->path), path, strlen(path)) ? 0 : -1;
+	if (path != text || colon == NULL || colon == host || !is_port(colon + 1))
 		return -1;
 	length = (size_t)(colon - host);
 	if (host[0] == '[') {
@@ -60,12 +57,9 @@ address_parse(struct address *a, const char *text)
 		length -= 2;
 	} else if (memchr(host, ':', length) != NULL)
 		return -1;
-	a->host = strndup(host, length);
-	a->port = strdup(colon + 1);
-	if (a->host == NULL || a->port == NULL) {
-		address_free(a);
+	if (!copy(a->host, sizeof(a->host), host, length) ||
+	    !copy(a->port, sizeof(a->port), colon + 1, strlen(colon + 1)))
 		return -1;
-	}
 	return 0;
 }
 
@@ -143,7 +137,7 @@ open_unix(struct listener *l, const struct address *a, const struct listener_opt
 	mode_t mask;
 	int bound;
 
-	memcpy(address.sun_path, a->path, strlen(a->path) + 1);
+	memcpy(address.sun_path, a->path, sizeof(address.sun_path));
 	if (lstat(a->path, &st) == 0) {
 		if (!S_ISSOCK(st.st_mode))
 			return fail(error, error_size,
@@ -214,7 +208,7 @@ listener_open(struct listener *l, const struct address *a, const struct listener
 
 	memset(l, 0, sizeof(*l));
 	l->fd = -1;
-	if (a->path != NULL)
+	if (a->path[0] != '\0')
 		result = open_unix(l, a, options, error, error_size);
 	else
 		result = open_tcp(l, a, error, error_size);

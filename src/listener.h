@@ -14,16 +14,12 @@
 #define LISTENER_ALLOWED    "/path, unix:/path, host:port or [v6]:port"
 
 struct address {
-	char *path; /* of a Unix socket; NULL for TCP; owned */
-	char *host, *port; /* owned */
+	char path[108]; /* of a Unix socket, as long as sun_path; "" for TCP */
+	char host[256], port[6];
 };
 
-/*
- * Reads an address as in LISTENER_ALLOWED; a path has at most 107 bytes. Returns 0, or -1 where it is none,
- * or memory is out.
- */
+/* Reads an address as in LISTENER_ALLOWED. Returns 0, or -1 where it is none or too long. */
 int address_parse(struct address *a, const char *text);
-void address_free(struct address *a);
 
 struct listener {
 	int fd; /* does not block */

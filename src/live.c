@@ -11,8 +11,7 @@
 #include "connection.h"
 #include "log.h"
 
-#define NEVER       INT64_MAX
-#define CAP_PING_MS 300 /* between the two pings to a user's other streams */
+#define NEVER INT64_MAX
 
 struct live {
 	struct connection *c;
@@ -84,8 +83,9 @@ handle_time(struct live *l, int64_t now)
 		caps_ping(c->caps, &c->place);
 	}
 	if (now >= l->cap_evict_at) {
-		l->cap_evict_at = NEVER;
-		caps_evict(c->caps, &c->place);
+		l->cap_evict_at = caps_evict(c->caps, &c->place);
+		if (l->cap_evict_at == 0)
+			l->cap_evict_at = NEVER;
 	}
 }
 
@@ -183,8 +183,8 @@ live_run(struct connection *c, bool over)
 		    (uint32_t)s->max_age_seconds * 1200);
 	if (over) {
 		caps_ping(c->caps, &c->place);
-		l.cap_ping_at = now + CAP_PING_MS;
-		l.cap_evict_at = now + 2 * CAP_PING_MS;
+		l.cap_ping_at = now + CAPS_PING_MS;
+		l.cap_evict_at = now + CAPS_SETTLE_MS;
 	}
 	while (turn(&l, &wait_until))
 		peer_wait(&c->peer, wait_until);

@@ -9,6 +9,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <hiredis/sds.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdarg.h>
@@ -301,6 +302,21 @@ valkey_free(struct valkey *v)
 	memset(v, 0, sizeof(*v));
 }
 
+int
+valkey_write(redisContext *context, int *done)
+{
+	/* Asked whether it is done, it would look into the buffer that it did not get. */
+	if (redisBufferWrite(context, NULL) != REDIS_OK)
+		return REDIS_ERR;
+	if (context->obuf == NULL) {
+		context->err = REDIS_ERR_OOM;
+		snprintf(context->errstr, sizeof(context->errstr), "%s", no_memory);
+		return REDIS_ERR;
+	}
+	*done = sdslen(context->obuf) == 0;
+	return REDIS_OK;
+}
+
 /* What one valkey_connect() carries from step to step. */
 struct attempt {
 	const struct valkey *valkey;
@@ -382,7 +398,7 @@ ask(const struct attempt *a, int count, const char **words)
 		goto bad;
 	while (!done) {
 		if (time_left(a) == 0 || !set_timeout(c, time_left(a)) ||
-		    redisBufferWrite(c, &done) != REDIS_OK)
+		    valkey_write(c, &done) != REDIS_OK)
 			goto bad;
 	}
 	while (redisGetReplyFromReader(c, &reply) == REDIS_OK) {

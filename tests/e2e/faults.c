@@ -3,7 +3,8 @@
  * through a file in shared memory ($TPI_FAULTS): struct control. Calls are counted for each function; the
  * countdown of the chosen one ends in a failure with the chosen errno.
  *
- * Calls made by libfcgi's own allocator are left alone: it aborts by design when memory is out.
+ * Calls made by libfcgi, and by the hi_ functions of hiredis 0.14, are left alone: they abort by design when
+ * memory is out.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -21,7 +22,8 @@
 #include <unistd.h>
 
 enum function {
-	F_MALLOC, F_CALLOC, F_REALLOC, F_PTHREAD_CREATE, F_ACCEPT4, F_SOCKET, F_CONNECT, F_SEND, F_RECV,
+	F_MALLOC, F_CALLOC, F_REALLOC, /* these first: see fails() */
+	F_PTHREAD_CREATE, F_ACCEPT4, F_SOCKET, F_CONNECT, F_SEND, F_RECV,
 	F_READ, F_WRITE, F_POLL, F_PPOLL, F_MEMFD_CREATE, F_EVENTFD, F_SETSOCKOPT, F_IOCTL, F_OPEN, F_COUNT
 };
 
@@ -29,7 +31,8 @@ struct control {
 	atomic_int function;  /* the chosen one; -1: none */
 	atomic_int countdown; /* the failure comes when it reaches 0 */
 	atomic_int error;
-	atomic_int failed; /* how many calls have failed */
+	atomic_int failed;   /* how many calls have failed */
+	atomic_int repeated; /* how many further calls in a row are to fail */
 	atomic_int calls[F_COUNT];
 };
 
@@ -71,16 +74,31 @@ attach(void)
 	close(fd);
 }
 
+static int
+aborts(void *caller)
+{
+	Dl_info info;
+
+	if ((uintptr_t)caller >= libfcgi_start && (uintptr_t)caller < libfcgi_end)
+		return 1;
+	return dladdr(caller, &info) != 0 && info.dli_sname != NULL &&
+	    strncmp(info.dli_sname, "hi_", 3) == 0;
+}
+
 /* Counts the call, and says whether it is the one to fail. */
 static int
 fails(enum function f, void *caller)
 {
 	struct control *c = control;
+	int left;
 
-	if (c == NULL || ((uintptr_t)caller >= libfcgi_start && (uintptr_t)caller < libfcgi_end))
+	if (c == NULL || (f <= F_REALLOC && aborts(caller)))
 		return 0;
 	atomic_fetch_add(&c->calls[f], 1);
-	if (atomic_load(&c->function) != (int)f || atomic_fetch_sub(&c->countdown, 1) != 1)
+	if (atomic_load(&c->function) != (int)f)
+		return 0;
+	left = atomic_fetch_sub(&c->countdown, 1);
+	if (left > 1 || left < 1 - atomic_load(&c->repeated))
 		return 0;
 	atomic_fetch_add(&c->failed, 1);
 	errno = atomic_load(&c->error);
@@ -116,6 +134,15 @@ void *
 realloc(void *p, size_t size)
 {
 	return fails(F_REALLOC, CALLER) ? NULL : __libc_realloc(p, size);
+}
+
+char *
+strdup(const char *text)
+{
+	size_t size = strlen(text) + 1;
+	char *copy = fails(F_MALLOC, CALLER) ? NULL : __libc_malloc(size);
+
+	return copy != NULL ? memcpy(copy, text, size) : NULL;
 }
 
 int

@@ -116,6 +116,14 @@ def test_nothing_can_forge_a_line(streamd, valkey):
     assert not daemon.matching(r"^\[valkey\] connection lost \{\}")
 
 
+def test_path_in_the_log(streamd, rundir):
+    """A name with control characters is escaped where it is logged."""
+    path = f"{rundir}/\x1b[31m\n[valkey] x"
+    daemon = streamd(["--listen", path], address=path)
+    assert r"\u001b[31m\u000a[valkey] x" in daemon.wait_for_log("started")
+    check_lines(daemon)
+
+
 def test_cookies_and_payloads_are_not_logged(streamd, valkey):
     """Cookies, Authorization headers and payloads are in no line, not even at level debug."""
     daemon = streamd(TPI_LOG_LEVEL="debug")

@@ -426,7 +426,7 @@ START_TEST(lying_lengths)
 		{ { 0xff, 0xff, 0xff, 0xff, 1, 'a', 'v' }, 7 },
 		{ { 1, 0xff, 0xff, 0xff, 0xff, 'a', 'v' }, 7 },
 		{ { 1, 0x80, 1, 0, 0, 'a', 'v' }, 7 },
-		/* Their sums: 2^32 - 2; with the lengths' own bytes, 2^32 + 6 = 6 (modulo 2^32). */
+		/* The sum is 2^32 - 2, and 0 in 32 bits with the '=' and the NUL of a C string. */
 		{ { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 'a', 'v' }, 10 },
 		/* 2^31, which is negative as an int: name 2^31 - 1, value 1. */
 		{ { 0xff, 0xff, 0xff, 0xff, 1, 'a', 'v', 'v' }, 8 },
@@ -435,6 +435,34 @@ START_TEST(lying_lengths)
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
 		expect_of_params(rows[i].bytes, rows[i].length, BEYOND);
+}
+END_TEST
+
+/* Nor is a byte behind the PARAMS looked at: here they fill their block of memory to its end. */
+START_TEST(lying_lengths_at_the_limit)
+{
+	static const struct {
+		uint8_t bytes[4];
+		size_t length;
+	} rows[] = { { { 1 }, 1 }, { { 1, 1, 'a' }, 3 }, { { 2, 0, 'a' }, 3 }, { { 0x80, 0, 0 }, 3 },
+		{ { 0xff, 0, 0 }, 3 }, { { 1, 0x80, 0, 0 }, 4 }, { { 1, 0x80 }, 2 } };
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		uint8_t *params = large_params(HEAD_PARAMS_MAX - rows[i].length);
+		struct wire w = { 0 };
+		char story[STORY_SIZE];
+		struct head h;
+
+		begin(&w, 1);
+		record(&w, FCGI_PARAMS, 1, params, HEAD_PARAMS_MAX - rows[i].length);
+		record(&w, FCGI_PARAMS, 1, rows[i].bytes, rows[i].length);
+		end(&w, 1);
+		run(&h, &w, w.length, 1, story);
+		ck_assert_msg(strcmp(story, BEYOND) == 0, "row %zu: %s", i, story);
+		head_release(&h);
+		free(w.bytes);
+		free(params);
+	}
 }
 END_TEST
 
@@ -867,6 +895,7 @@ main(void)
 	tcase_add_test(tc, limit_is_exact);
 	tcase_add_test(tc, limit_needs_no_content);
 	tcase_add_test(tc, lying_lengths);
+	tcase_add_test(tc, lying_lengths_at_the_limit);
 	tcase_add_test(tc, honest_lengths);
 	tcase_add_test(tc, names);
 	tcase_add_test(tc, nul_in_a_value);

@@ -20,63 +20,66 @@
 #include "request.h"
 
 /* A head that is complete, with PARAMS to fill. */
-struct fixture {
-	struct head head;
-	size_t at;
-};
-
 static void
-fixture_init(struct fixture *x, uint16_t id)
+head_init(struct head *head, uint16_t id)
 {
-	memset(x, 0, sizeof(*x));
-	x->head.id = id;
-	x->head.params = malloc(HEAD_PARAMS_MAX);
-	ck_assert_ptr_nonnull(x->head.params);
+	memset(head, 0, sizeof(*head));
+	head->id = id;
+	head->params = malloc(HEAD_PARAMS_MAX);
+	ck_assert_ptr_nonnull(head->params);
 }
 
 static void
-add_length(struct fixture *x, size_t length)
+add_length(struct head *head, size_t length)
 {
-	uint8_t *p = x->head.params + x->head.params_length;
+	uint8_t *p = head->params + head->params_length;
 
 	if (length < 0x80) {
 		p[0] = (uint8_t)length;
-		x->head.params_length++;
+		head->params_length++;
 		return;
 	}
 	p[0] = (uint8_t)(0x80 | length >> 24);
 	p[1] = (uint8_t)(length >> 16);
 	p[2] = (uint8_t)(length >> 8);
 	p[3] = (uint8_t)length;
-	x->head.params_length += 4;
+	head->params_length += 4;
 }
 
 static void
-add_bytes(struct fixture *x, const char *name, const char *value, size_t value_length)
+add_bytes(struct head *head, const char *name, const char *value, size_t value_length)
 {
 	size_t length = strlen(name);
 
-	ck_assert_uint_le(x->head.params_length + 8 + length + value_length, HEAD_PARAMS_MAX + 6);
-	add_length(x, length);
-	add_length(x, value_length);
-	memcpy(x->head.params + x->head.params_length, name, length);
-	x->head.params_length += length;
-	memcpy(x->head.params + x->head.params_length, value, value_length);
-	x->head.params_length += value_length;
+	ck_assert_uint_le(head->params_length + 8 + length + value_length, HEAD_PARAMS_MAX + 8);
+	add_length(head, length);
+	add_length(head, value_length);
+	memcpy(head->params + head->params_length, name, length);
+	head->params_length += length;
+	memcpy(head->params + head->params_length, value, value_length);
+	head->params_length += value_length;
 }
 
 static void
-add(struct fixture *x, const char *name, const char *value)
+add(struct head *head, const char *name, const char *value)
 {
-	add_bytes(x, name, value, strlen(value));
+	add_bytes(head, name, value, strlen(value));
 }
 
 /* Parses, and frees the head as the program does. */
 static void
-parse(struct request *r, struct fixture *x)
+parse(struct request *r, struct head *head)
 {
-	ck_assert_int_eq(request_parse(r, &x->head), 0);
-	head_release(&x->head);
+	ck_assert_int_eq(request_parse(r, head), 0);
+	head_release(head);
+}
+
+/* The parameters that were sent: the library puts one of its own before them. */
+static char *const *
+sent_params(const struct request *r)
+{
+	ck_assert_str_eq(request_params(r)[0], "FCGI_ROLE=RESPONDER");
+	return request_params(r) + 1;
 }
 
 static int
@@ -96,31 +99,31 @@ open_descriptors(void)
 START_TEST(parameters)
 {
 	char every[255], expected[300];
-	struct fixture x;
+	struct head head;
 	struct request r;
 	char *const *p;
 
 	for (int i = 0; i < 255; i++)
 		every[i] = (char)(i + 1);
-	fixture_init(&x, 1);
-	add(&x, "REQUEST_METHOD", "GET");
-	add(&x, "QUERY_STRING", "projectIds=7%2C8&x=%zz+");
-	add(&x, "SCRIPT_NAME", "/api");
-	add(&x, "PATH_INFO", "/issues/stream");
-	add(&x, "HTTP_LAST_EVENT_ID", "evicted");
-	add(&x, "EMPTY", "");
-	add(&x, "EQUALS", "=a=b=");
-	add_bytes(&x, "EVERY", every, sizeof(every));
-	add(&x, "EQUALS", "again");
-	add(&x, "name with space and \303\244", "v");
-	parse(&r, &x);
+	head_init(&head, 1);
+	add(&head, "REQUEST_METHOD", "GET");
+	add(&head, "QUERY_STRING", "projectIds=7%2C8&x=%zz+");
+	add(&head, "SCRIPT_NAME", "/api");
+	add(&head, "PATH_INFO", "/issues/stream");
+	add(&head, "HTTP_LAST_EVENT_ID", "evicted");
+	add(&head, "EMPTY", "");
+	add(&head, "EQUALS", "=a=b=");
+	add_bytes(&head, "EVERY", every, sizeof(every));
+	add(&head, "EQUALS", "again");
+	add(&head, "name with space and \303\244", "v");
+	parse(&r, &head);
 	ck_assert_uint_eq(r.id, 1);
 	ck_assert_str_eq(r.method, "GET");
 	ck_assert_str_eq(r.query, "projectIds=7%2C8&x=%zz+");
 	ck_assert_str_eq(r.path, "/api/issues/stream");
 	ck_assert_str_eq(r.last_event_id, "evicted");
 	ck_assert_ptr_null(r.user);
-	p = request_params(&r);
+	p = sent_params(&r);
 	ck_assert_str_eq(p[0], "REQUEST_METHOD=GET");
 	ck_assert_str_eq(p[5], "EMPTY=");
 	ck_assert_str_eq(p[6], "EQUALS==a=b=");
@@ -136,28 +139,28 @@ END_TEST
 /* What is not there is "", and the path is SCRIPT_NAME followed by PATH_INFO, either of them alone too. */
 START_TEST(absent_parameters)
 {
-	struct fixture x;
+	struct head head;
 	struct request r;
 
-	fixture_init(&x, 1);
-	parse(&r, &x);
+	head_init(&head, 1);
+	parse(&r, &head);
 	ck_assert_str_eq(r.method, "");
 	ck_assert_str_eq(r.query, "");
 	ck_assert_str_eq(r.path, "");
 	ck_assert_str_eq(r.last_event_id, "");
-	ck_assert_ptr_null(request_params(&r)[0]);
+	ck_assert_ptr_null(sent_params(&r)[0]);
 	request_free(&r);
 
-	fixture_init(&x, 1);
-	add(&x, "SCRIPT_NAME", "/api/issues/stream");
-	parse(&r, &x);
+	head_init(&head, 1);
+	add(&head, "SCRIPT_NAME", "/api/issues/stream");
+	parse(&r, &head);
 	ck_assert_str_eq(r.path, "/api/issues/stream");
 	request_free(&r);
 
-	fixture_init(&x, 1);
-	add(&x, "PATH_INFO", "/b");
-	add(&x, "SCRIPT_NAME", "");
-	parse(&r, &x);
+	head_init(&head, 1);
+	add(&head, "PATH_INFO", "/b");
+	add(&head, "SCRIPT_NAME", "");
+	parse(&r, &head);
 	ck_assert_str_eq(r.path, "/b");
 	request_free(&r);
 }
@@ -169,27 +172,29 @@ START_TEST(lengths)
 	static const size_t sizes[] = { 0, 1, 126, 127, 128, 129, 255, 256, 1000 };
 	const size_t count = sizeof(sizes) / sizeof(sizes[0]);
 	char name[1001], value[1001], expected[2010];
-	struct fixture x;
+	struct head head;
 	struct request r;
 
-	fixture_init(&x, 1);
+	memset(name, 'N', sizeof(name));
+	memset(value, 'v', sizeof(value));
+	head_init(&head, 1);
 	for (size_t i = 1; i < count; i++) {
 		for (size_t k = 0; k < count; k++) {
-			memset(name, 'N', sizeof(name));
-			memset(value, 'v', sizeof(value));
 			name[sizes[i]] = value[sizes[k]] = '\0';
-			add(&x, name, value);
+			add(&head, name, value);
+			name[sizes[i]] = 'N';
+			value[sizes[k]] = 'v';
 		}
 	}
-	parse(&r, &x);
+	parse(&r, &head);
 	for (size_t i = 1; i < count; i++) {
 		for (size_t k = 0; k < count; k++) {
 			snprintf(expected, sizeof(expected), "%.*s=%.*s", (int)sizes[i],
-			    memset(name, 'N', 1000), (int)sizes[k], memset(value, 'v', 1000));
-			ck_assert_str_eq(request_params(&r)[(i - 1) * count + k], expected);
+			    name, (int)sizes[k], value);
+			ck_assert_str_eq(sent_params(&r)[(i - 1) * count + k], expected);
 		}
 	}
-	ck_assert_ptr_null(request_params(&r)[(count - 1) * count]);
+	ck_assert_ptr_null(sent_params(&r)[(count - 1) * count]);
 	request_free(&r);
 }
 END_TEST
@@ -198,37 +203,37 @@ END_TEST
 START_TEST(largest)
 {
 	char name[16], value[32], expected[64], *large;
-	struct fixture x;
+	struct head head;
 	struct request r;
 
-	fixture_init(&x, 1);
+	head_init(&head, 1);
 	for (int i = 0; i < 2999; i++) {
 		snprintf(name, sizeof(name), "P%04d", i);
 		snprintf(value, sizeof(value), "value-%08d", i * 7919);
-		add(&x, name, value);
+		add(&head, name, value);
 	}
 	large = calloc(1, HEAD_PARAMS_MAX);
-	memset(large, 'x', HEAD_PARAMS_MAX - x.head.params_length - 2 - 4 - 3);
-	add(&x, "LAST", large);
-	ck_assert_uint_eq(x.head.params_length, HEAD_PARAMS_MAX);
-	parse(&r, &x);
+	memset(large, 'x', HEAD_PARAMS_MAX - head.params_length - 2 - 4 - 3);
+	add(&head, "LAST", large);
+	ck_assert_uint_eq(head.params_length, HEAD_PARAMS_MAX);
+	parse(&r, &head);
 	for (int i = 0; i < 2999; i++) {
 		snprintf(expected, sizeof(expected), "P%04d=value-%08d", i, i * 7919);
-		ck_assert_str_eq(request_params(&r)[i], expected);
+		ck_assert_str_eq(sent_params(&r)[i], expected);
 	}
 	ck_assert_str_eq(params_get(request_params(&r), "LAST", NULL), large);
 	ck_assert_str_eq(params_get(request_params(&r), "P2998", NULL), "value-23741162");
-	ck_assert_ptr_null(request_params(&r)[3000]);
+	ck_assert_ptr_null(sent_params(&r)[3000]);
 	request_free(&r);
 
 	memset(large, 'y', HEAD_PARAMS_MAX - 6);
 	large[HEAD_PARAMS_MAX - 6] = '\0';
-	fixture_init(&x, 1);
-	add(&x, "L", large);
-	ck_assert_uint_eq(x.head.params_length, HEAD_PARAMS_MAX);
-	parse(&r, &x);
+	head_init(&head, 1);
+	add(&head, "L", large);
+	ck_assert_uint_eq(head.params_length, HEAD_PARAMS_MAX);
+	parse(&r, &head);
 	ck_assert_str_eq(params_get(request_params(&r), "L", NULL), large);
-	ck_assert_ptr_null(request_params(&r)[1]);
+	ck_assert_ptr_null(sent_params(&r)[1]);
 	request_free(&r);
 	free(large);
 }
@@ -265,15 +270,17 @@ expect_answer(uint16_t id, const struct answer *answer, const char *expected)
 {
 	uint8_t got[2048], stdout_end[FCGI_HEADER_LEN], end[2 * FCGI_HEADER_LEN];
 	size_t length = strlen(expected), padding, used = 0;
-	struct fixture x;
+	struct head head;
 	struct request r;
 	int pair[2];
 	ssize_t n;
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	fixture_init(&x, id);
-	add(&x, "SCRIPT_NAME", "/x");
-	parse(&r, &x);
+	head_init(&head, id);
+	add(&head, "SCRIPT_NAME", "/x");
+	parse(&r, &head);
+	ck_assert_uint_eq(r.id, id);
+	ck_assert_str_eq(r.path, "/x");
 	request_answer(&r, pair[0], answer);
 	request_free(&r);
 	ck_assert_int_ne(fcntl(pair[0], F_GETFD), -1);
@@ -362,14 +369,14 @@ static const struct answer not_found = { 404, "Not Found", "", "no such stream" 
 static void
 round_trip(bool answer, bool gone)
 {
-	struct fixture x;
+	struct head head;
 	struct request r;
 	int pair[2];
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	fixture_init(&x, 1);
-	add(&x, "SCRIPT_NAME", "/x");
-	parse(&r, &x);
+	head_init(&head, 1);
+	add(&head, "SCRIPT_NAME", "/x");
+	parse(&r, &head);
 	if (gone)
 		close(pair[1]);
 	if (answer)
@@ -400,14 +407,14 @@ END_TEST
 /* A peer that has closed costs nothing: no signal, no close of a descriptor that is not the library's. */
 START_TEST(peer_has_closed)
 {
-	struct fixture x;
+	struct head head;
 	struct request r;
 	int pair[2], other;
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	fixture_init(&x, 1);
-	add(&x, "SCRIPT_NAME", "/x");
-	parse(&r, &x);
+	head_init(&head, 1);
+	add(&head, "SCRIPT_NAME", "/x");
+	parse(&r, &head);
 	close(pair[1]);
 	other = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	request_answer(&r, pair[0], &not_found);
@@ -427,15 +434,15 @@ END_TEST
 /* Nothing is read from the peer: what it has sent is still there. */
 START_TEST(reads_nothing)
 {
-	struct fixture x;
+	struct head head;
 	struct request r;
 	char byte;
 	int pair[2];
 
 	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
 	ck_assert_int_eq(write(pair[1], "x", 1), 1);
-	fixture_init(&x, 1);
-	parse(&r, &x);
+	head_init(&head, 1);
+	parse(&r, &head);
 	request_answer(&r, pair[0], &not_found);
 	request_free(&r);
 	ck_assert_int_eq(recv(pair[0], &byte, 1, MSG_DONTWAIT), 1);
@@ -448,19 +455,19 @@ END_TEST
 START_TEST(out_of_descriptors)
 {
 	struct rlimit old, none = { 0, 0 };
-	struct fixture x;
+	struct head head;
 	struct request r;
 	int before = open_descriptors();
 
-	fixture_init(&x, 1);
-	add(&x, "SCRIPT_NAME", "/x");
+	head_init(&head, 1);
+	add(&head, "SCRIPT_NAME", "/x");
 	ck_assert_int_eq(getrlimit(RLIMIT_NOFILE, &old), 0);
 	none.rlim_max = old.rlim_max;
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
-	ck_assert_int_eq(request_parse(&r, &x.head), EMFILE);
+	ck_assert_int_eq(request_parse(&r, &head), EMFILE);
 	request_free(&r);
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
-	parse(&r, &x);
+	parse(&r, &head);
 	ck_assert_str_eq(r.path, "/x");
 	request_free(&r);
 	ck_assert_int_eq(open_descriptors(), before);

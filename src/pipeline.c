@@ -1,0 +1,260 @@
+/*
+ * pipeline: see pipeline.h.
+ *
+ * Connecting is done by a thread of its own, because the resolution of names has no time limit: when
+ * the time is over, the attempt is left alone, with its memory. From then on the socket does not block, and
+ * poll() is the one place that waits.
+ */
+#include "pipeline.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+/* No lock: the attempt's fields are its thread's until that is joined, and only then the owner's. */
+struct attempt {
+	const struct valkey *server;
+	int timeout_ms;
+	int done_fd; /* an eventfd, written to by the thread at its end */
+	redisContext *context; /* NULL: failed, for this reason: */
+	char error[VALKEY_ERROR_SIZE];
+};
+
+struct pipeline {
+	redisContext *context;
+	const char *label;
+	int timeout_ms;
+	int64_t waited_ms; /* in pipeline_wait(), with commands under way, since the last answer */
+	char *error;       /* the caller's */
+
+	pipeline_answer *answer;
+	void *arg;
+
+	/* A ring of the commands under way, in the order of their answers. */
+	size_t first, in_flight;
+	struct {
+		struct batch_item item; /* without its payload */
+		uint64_t line;
+	} flights[PIPELINE_MAX];
+};
+
+/* Always false, for the caller to return. */
+static bool __attribute__((format(printf, 2, 3)))
+fail(char *error, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(error, VALKEY_ERROR_SIZE, format, ap);
+	va_end(ap);
+	return false;
+}
+
+static bool
+fail_silent(char *error, const char *label, int timeout_ms)
+{
+	return fail(error, "%s: no answer within %d ms", label, timeout_ms);
+}
+
+/* What is left of a time limit, for poll(). */
+static int
+time_left(int timeout_ms, int64_t waited_ms)
+{
+	return waited_ms < timeout_ms ? timeout_ms - (int)waited_ms : 0;
+}
+
+/* Connecting */
+
+static void *
+attempt_run(void *arg)
+{
+	struct attempt *a = arg;
+
+	a->context = valkey_connect(a->server, a->timeout_ms, NULL, a->error, sizeof(a->error));
+	eventfd_write(a->done_fd, 1);
+	return NULL;
+}
+
+static void
+attempt_free(struct attempt *a)
+{
+	if (a->done_fd >= 0)
+		close(a->done_fd);
+	free(a);
+}
+
+/* Starts the attempt; NULL with an error. */
+static struct attempt *
+attempt_start(const struct valkey *server, int timeout_ms, pthread_t *thread, char *error)
+{
+	struct attempt *a = calloc(1, sizeof(*a));
+	int wrong;
+
+	if (a == NULL) {
+		fail(error, "%s: out of memory", server->label);
+		return NULL;
+	}
+	a->server = server;
+	a->timeout_ms = timeout_ms;
+	a->done_fd = eventfd(0, EFD_CLOEXEC);
+	wrong = a->done_fd < 0 ? errno : pthread_create(thread, NULL, attempt_run, a);
+	if (wrong == 0)
+		return a;
+	fail(error, "%s: cannot start a thread: %s", server->label, strerror(wrong));
+	attempt_free(a);
+	return NULL;
+}
+
+static redisContext *
+connect_server(const struct valkey *server, int timeout_ms, int64_t since, char *error)
+{
+	pthread_t thread;
+	struct attempt *a = attempt_start(server, timeout_ms, &thread, error);
+	struct pollfd done = { .events = POLLIN };
+	redisContext *context;
+	int n;
+
+	if (a == NULL)
+		return NULL;
+	done.fd = a->done_fd;
+	do
+		n = poll(&done, 1, time_left(timeout_ms, clock_ms() - since));
+	while (n < 0 && errno == EINTR);
+	if (n <= 0) {
+		pthread_detach(thread);
+		fail_silent(error, server->label, timeout_ms);
+		return NULL;
+	}
+	pthread_join(thread, NULL);
+	context = a->context;
+	if (context == NULL)
+		fail(error, "%s", a->error);
+	attempt_free(a);
+	return context;
+}
+
+struct pipeline *
+pipeline_open(const struct valkey *server, int timeout_ms, int64_t since, pipeline_answer *answer,
+    void *arg, char *error)
+{
+	redisContext *context = connect_server(server, timeout_ms, since, error);
+	struct pipeline *p;
+
+	if (context == NULL)
+		return NULL;
+	p = calloc(1, sizeof(*p));
+	/* hiredis waits by itself only where its flag is set. */
+	context->flags &= ~REDIS_BLOCK;
+	if (p == NULL || fcntl(context->fd, F_SETFL, O_NONBLOCK) != 0) {
+		fail(error, "%s: %s", server->label, strerror(errno));
+		redisFree(context);
+		free(p);
+		return NULL;
+	}
+	p->context = context;
+	p->label = server->label;
+	p->timeout_ms = timeout_ms;
+	p->error = error;
+	p->answer = answer;
+	p->arg = arg;
+	return p;
+}
+
+void
+pipeline_close(struct pipeline *p)
+{
+	redisFree(p->context);
+	free(p);
+}
+
+/* Publishing */
+
+size_t
+pipeline_in_flight(const struct pipeline *p)
+{
+	return p->in_flight;
+}
+
+bool
+pipeline_add(struct pipeline *p, const struct batch_item *item, uint64_t line, int64_t waited_ms)
+{
+	const char *words[] = { "PUBLISH", item->channel, item->payload };
+	size_t slot = (p->first + p->in_flight) % PIPELINE_MAX;
+
+	if (redisAppendCommandArgv(p->context, 3, words, NULL) != REDIS_OK)
+		return fail(p->error, "%s: %s", p->label, p->context->errstr);
+	p->flights[slot].item = *item;
+	p->flights[slot].item.payload = NULL;
+	p->flights[slot].line = line;
+	if (p->in_flight++ == 0)
+		p->waited_ms = waited_ms;
+	return true;
+}
+
+static void
+take_answer(struct pipeline *p, const redisReply *reply)
+{
+	const char *error = NULL;
+
+	if (reply->type != REDIS_REPLY_INTEGER)
+		error = reply->type == REDIS_REPLY_ERROR ? reply->str : "not the expected answer";
+	p->answer(p->arg, &p->flights[p->first].item, p->flights[p->first].line, reply->integer, error);
+	p->first = (p->first + 1) % PIPELINE_MAX;
+	p->in_flight--;
+	p->waited_ms = 0;
+}
+
+/* Takes the answers that have arrived. */
+static bool
+take_answers(struct pipeline *p)
+{
+	redisContext *c = p->context;
+	void *reply;
+
+	if (redisBufferRead(c) != REDIS_OK)
+		return fail(p->error, "%s: connection lost: %s", p->label, c->errstr);
+	while (redisGetReplyFromReader(c, &reply) == REDIS_OK) {
+		bool expected = p->in_flight > 0;
+
+		if (reply == NULL)
+			return true;
+		if (expected)
+			take_answer(p, reply);
+		freeReplyObject(reply);
+		if (!expected)
+			return fail(p->error, "%s: an answer to no question", p->label);
+	}
+	return fail(p->error, "%s: %s", p->label, c->errstr);
+}
+
+bool
+pipeline_wait(struct pipeline *p, int fd, bool *readable)
+{
+	redisContext *c = p->context;
+	struct pollfd fds[2] = { { .fd = c->fd }, { .fd = fd, .events = POLLIN } };
+	int64_t began = clock_ms();
+	int sent;
+
+	if (valkey_write(c, &sent) != REDIS_OK)
+		return fail(p->error, "%s: connection lost: %s", p->label, c->errstr);
+	fds[0].events = sent ? POLLIN : POLLIN | POLLOUT;
+	if (poll(fds, 2, p->in_flight > 0 ? time_left(p->timeout_ms, p->waited_ms) : -1) < 0 &&
+	    errno != EINTR)
+		return fail(p->error, "%s: poll: %s", p->label, strerror(errno));
+	p->waited_ms += clock_ms() - began;
+	if (fds[0].revents & ~POLLOUT && !take_answers(p))
+		return false;
+	if (p->in_flight > 0 && time_left(p->timeout_ms, p->waited_ms) == 0)
+		return fail_silent(p->error, p->label, p->timeout_ms);
+	*readable = fds[1].revents != 0;
+	return true;
+}

@@ -1,0 +1,608 @@
+/*
+ * check_access: the rules of an access file, and when the file is read again.
+ */
+#include <check.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "access.h"
+#include "channel.h"
+
+#define PROJECT "a rule begins with a project id from 1 to 2147483647 or *"
+#define USER    "a user is * or " CHANNEL_ID_ALLOWED
+#define NO_USER "a rule names at least one user or *"
+
+/* Parses from a block of just this size; the caller frees. */
+static struct access_rules *
+parse_bytes(const char *text, size_t length, char *error, size_t error_size)
+{
+	char *copy = malloc(length > 0 ? length : 1);
+	struct access_rules *rules;
+
+	ck_assert_ptr_nonnull(copy);
+	memcpy(copy, text, length);
+	rules = access_rules_parse(copy, length, error, error_size);
+	free(copy);
+	return rules;
+}
+
+static struct access_rules *
+parse(const char *text)
+{
+	char error[256] = "";
+	struct access_rules *rules = parse_bytes(text, strlen(text), error, sizeof(error));
+
+	ck_assert_msg(rules != NULL, "%s: %s", text, error);
+	return rules;
+}
+
+/* Whether these rules let a user read a project. */
+static bool
+allows(const char *text, int32_t project, const char *user)
+{
+	struct access_rules *rules = parse(text);
+	bool yes = access_rules_allow(rules, project, user) != 0;
+
+	access_rules_free(rules);
+	return yes;
+}
+
+static void
+expect_error_bytes(const char *text, size_t length, int line, const char *reason)
+{
+	char error[512] = "", expected[512];
+
+	snprintf(expected, sizeof(expected), "line %d: %s", line, reason);
+	ck_assert_ptr_null(parse_bytes(text, length, error, sizeof(error)));
+	ck_assert_msg(strcmp(error, expected) == 0, "%s: %s", text, error);
+}
+
+static void
+expect_error(const char *text, int line, const char *reason)
+{
+	expect_error_bytes(text, strlen(text), line, reason);
+}
+
+/* A rule is for its project and its users, and for nobody and nothing else. */
+START_TEST(rule)
+{
+	ck_assert(allows("7 u1", 7, "u1"));
+	ck_assert(!allows("7 u1", 7, "u2"));
+	ck_assert(!allows("7 u1", 7, "u"));
+	ck_assert(!allows("7 u1", 7, "u11"));
+	ck_assert(!allows("7 u1", 7, "U1"));
+	ck_assert(!allows("7 u1", 8, "u1"));
+	ck_assert(!allows("7 u1", 77, "u1"));
+	ck_assert(!allows("17 u1", 7, "u1"));
+	ck_assert(allows("7 u1 u2 u3", 7, "u1"));
+	ck_assert(allows("7 u1 u2 u3", 7, "u3"));
+	ck_assert(!allows("7 u1 u2 u3", 7, "u4"));
+	ck_assert(allows("2147483647 u1", 2147483647, "u1"));
+	/* A user whose name is a number is no project. */
+	ck_assert(allows("7 8", 7, "8"));
+	ck_assert(!allows("7 8", 8, "7"));
+	ck_assert(!allows("7 8 9", 8, "9"));
+}
+END_TEST
+
+/* '*' is every project, every user, or both. */
+START_TEST(stars)
+{
+	ck_assert(allows("* u1", 7, "u1"));
+	ck_assert(allows("* u1", 1, "u1"));
+	ck_assert(!allows("* u1", 7, "u2"));
+	ck_assert(allows("7 *", 7, "u1"));
+	ck_assert(allows("7 *", 7, "anybody"));
+	ck_assert(!allows("7 *", 8, "u1"));
+	ck_assert(allows("* *", 7, "u1"));
+	ck_assert(allows("7 u1 *", 7, "u2"));
+	ck_assert(allows("* u2 u1", 9, "u1"));
+}
+END_TEST
+
+/* All lines count together, in any order, and repeating one changes nothing. */
+START_TEST(lines_add_up)
+{
+	static const char text[] = "7 u1\n8 u2\n7 u3\n7 u1 u1\n9 *\n* root\n7 u1\n";
+
+	ck_assert(allows(text, 7, "u1"));
+	ck_assert(allows(text, 7, "u3"));
+	ck_assert(!allows(text, 7, "u2"));
+	ck_assert(allows(text, 8, "u2"));
+	ck_assert(!allows(text, 8, "u1"));
+	ck_assert(allows(text, 9, "u9"));
+	ck_assert(allows(text, 123, "root"));
+	ck_assert(!allows(text, 123, "u1"));
+}
+END_TEST
+
+/* No rules allow nothing. */
+START_TEST(empty)
+{
+	static const char *const texts[] = { "", "\n", "\n\n\n", " \t\r\n", "#", "# x\n", "#\n#",
+		" # 7 u1" };
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		ck_assert_msg(!allows(texts[i], 7, "u1"), "%s", texts[i]);
+}
+END_TEST
+
+/* A comment begins anywhere, within a word too, and ends with its line. */
+START_TEST(comments)
+{
+	ck_assert(allows("# all\n7 u1 # u2\n", 7, "u1"));
+	ck_assert(!allows("# all\n7 u1 # u2\n", 7, "u2"));
+	ck_assert(allows("7 u1#u2", 7, "u1"));
+	ck_assert(!allows("7 u1#u2", 7, "u1#u2"));
+	ck_assert(allows("#7 u1\n8 u1", 8, "u1"));
+	ck_assert(!allows("#7 u1\n8 u1", 7, "u1"));
+	ck_assert(!allows("#*#* *", 7, "u1"));
+	expect_error("7#8 u1", 1, NO_USER);
+}
+END_TEST
+
+/* Spaces and tabs separate, any number of them; lines end in LF or CR LF, the last one also in nothing. */
+START_TEST(white_space)
+{
+	ck_assert(allows("  7 \t u1\t\tu2  ", 7, "u2"));
+	ck_assert(allows("\t7\tu1\t\n", 7, "u1"));
+	ck_assert(allows("7 u1\r\n8 u2\r\n", 7, "u1"));
+	ck_assert(allows("7 u1\r\n8 u2\r\n", 8, "u2"));
+	ck_assert(allows("\r\n# x\r\n7 u1 # x\r\n", 7, "u1"));
+	ck_assert(allows("7 u1\r\n8 u2\r", 8, "u2"));
+}
+END_TEST
+
+/* What is wrong is named with its line, empty lines and comments counted. */
+START_TEST(errors)
+{
+	char long_user[300] = "7 ";
+
+	expect_error("x", 1, PROJECT);
+	expect_error("0 u1", 1, PROJECT);
+	expect_error("07 u1", 1, PROJECT);
+	expect_error("-7 u1", 1, PROJECT);
+	expect_error("+7 u1", 1, PROJECT);
+	expect_error("2147483648 u1", 1, PROJECT);
+	expect_error("7,8 u1", 1, PROJECT);
+	expect_error("** u1", 1, PROJECT);
+	expect_error("u1 7", 1, PROJECT);
+	expect_error("7", 1, NO_USER);
+	expect_error("7 ", 1, NO_USER);
+	expect_error("* # u1", 1, NO_USER);
+	expect_error("7 a:b", 1, USER);
+	expect_error("7 u*", 1, USER);
+	expect_error("7 **", 1, USER);
+	expect_error("7 u1 \"u2\"", 1, USER);
+	expect_error("7 \303\244", 1, USER);
+	expect_error("7 u1\v", 1, USER);
+	memset(long_user + 2, 'u', 255);
+	ck_assert(allows(long_user, 7, long_user + 2));
+	memset(long_user + 2, 'u', 256);
+	expect_error(long_user, 1, USER);
+
+	expect_error("7 u1\n\n# x\r\n8\n", 4, NO_USER);
+	expect_error("7 u1\n8 u2\nx u3\ny", 3, PROJECT);
+	expect_error("\n\n\n\n7 u1\n7 u1:", 6, USER);
+}
+END_TEST
+
+/* A NUL is no white space, and no end of anything. */
+START_TEST(nul)
+{
+	expect_error_bytes("7 u1\0", 5, 1, USER);
+	expect_error_bytes("7\0 u1", 5, 1, PROJECT);
+	expect_error_bytes("\0", 1, 1, PROJECT);
+	expect_error_bytes("7 u1\n\0" "8 u2\n", 11, 2, PROJECT);
+}
+END_TEST
+
+/* A file with very many rules is as right as a short one. */
+START_TEST(many_rules)
+{
+	size_t used = 0, size = 20000 * 24;
+	char *text = malloc(size), user[16];
+	struct access_rules *rules;
+
+	ck_assert_ptr_nonnull(text);
+	for (int i = 1; i <= 20000; i++)
+		used += (size_t)snprintf(text + used, size - used, "%d u%d\n", i, i);
+	rules = parse(text);
+	for (int i = 1; i <= 20000; i++) {
+		snprintf(user, sizeof(user), "u%d", i);
+		ck_assert(access_rules_allow(rules, i, user));
+		ck_assert(!access_rules_allow(rules, i + 1, user));
+	}
+	access_rules_free(rules);
+	free(text);
+}
+END_TEST
+
+/* ---- The file */
+
+static char directory[] = "/tmp/check-access-XXXXXX";
+static char path[64], other[64];
+static int log_fd;
+
+/* A directory of its own for each test, and the log into a file without a name. */
+static void
+setup(void)
+{
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/access", directory);
+	snprintf(other, sizeof(other), "%s/other", directory);
+	log_fd = open("/tmp", O_TMPFILE | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
+	ck_assert_int_ge(log_fd, 0);
+	ck_assert_int_eq(dup2(log_fd, STDERR_FILENO), STDERR_FILENO);
+}
+
+static void
+teardown(void)
+{
+	unlink(path);
+	unlink(other);
+	rmdir(path);
+	rmdir(directory);
+}
+
+static void
+write_file(const char *name, const char *text)
+{
+	FILE *f = fopen(name, "w");
+
+	ck_assert_ptr_nonnull(f);
+	fputs(text, f);
+	ck_assert_int_eq(fclose(f), 0);
+}
+
+/* How many log lines have this in them. */
+static int
+logged(const char *what)
+{
+	static char text[65536];
+	const char *at = text;
+	ssize_t n = pread(log_fd, text, sizeof(text) - 1, 0);
+	int count = 0;
+
+	ck_assert_int_ge(n, 0);
+	text[n] = '\0';
+	while ((at = strstr(at, what)) != NULL) {
+		count++;
+		at++;
+	}
+	return count;
+}
+
+static struct access *
+open_access(enum access_policy policy, const char *file)
+{
+	static struct settings s;
+	char error[SETTINGS_ERROR_SIZE] = "";
+	struct access *access;
+
+	s.access = policy;
+	s.access_file = file;
+	access = access_open(&s, error, sizeof(error));
+	ck_assert_msg(access != NULL, "%s", error);
+	return access;
+}
+
+/* Whether the file lets u1 read a project now. */
+static bool
+may(struct access *access, int32_t project)
+{
+	return access_filter(access, "u1", &project, 1) == 1;
+}
+
+/* deny is nobody, allow is everybody; neither touches the list. */
+START_TEST(deny_and_allow)
+{
+	int32_t projects[] = { 9, 7, 8 };
+	struct access *access;
+
+	access = open_access(ACCESS_DENY, NULL);
+	ck_assert_int_eq(access_filter(access, "u1", projects, 3), 0);
+	access_close(access);
+	access = open_access(ACCESS_ALLOW, NULL);
+	ck_assert_int_eq(access_filter(access, "u1", projects, 3), 3);
+	ck_assert_int_eq(projects[0], 9);
+	ck_assert_int_eq(projects[1], 7);
+	ck_assert_int_eq(projects[2], 8);
+	access_close(access);
+}
+END_TEST
+
+/* What a user may read stays, in its order; the rest goes. */
+START_TEST(filter)
+{
+	int32_t projects[] = { 9, 1, 7, 8, 3 };
+	struct access *access;
+
+	write_file(path, "3 u1\n7 u2\n8 u1\n9 u1 u2\n");
+	access = open_access(ACCESS_FILE, path);
+	ck_assert_int_eq(access_filter(access, "u1", projects, 5), 3);
+	ck_assert_int_eq(projects[0], 9);
+	ck_assert_int_eq(projects[1], 8);
+	ck_assert_int_eq(projects[2], 3);
+	ck_assert_int_eq(access_filter(access, "u2", projects, 3), 1);
+	ck_assert_int_eq(projects[0], 9);
+	ck_assert_int_eq(access_filter(access, "u3", projects, 1), 0);
+	ck_assert_int_eq(access_filter(access, "u1", projects, 0), 0);
+	access_close(access);
+}
+END_TEST
+
+/* A file that is written anew counts from the next question on. */
+START_TEST(rewritten)
+{
+	struct access *access;
+
+	write_file(path, "7 u1\n");
+	access = open_access(ACCESS_FILE, path);
+	ck_assert(may(access, 7));
+	write_file(path, "8 u1 u2\n");
+	ck_assert(!may(access, 7));
+	ck_assert(may(access, 8));
+	write_file(path, "");
+	ck_assert(!may(access, 8));
+	ck_assert_int_eq(logged("access file read"), 2);
+	access_close(access);
+}
+END_TEST
+
+/* So does one of the same size, and one whose time was set back. */
+START_TEST(rewritten_alike)
+{
+	const struct timespec times[2] = { { 1000000000, 0 }, { 1000000000, 0 } };
+	struct access *access;
+
+	write_file(path, "7 u1\n");
+	ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
+	access = open_access(ACCESS_FILE, path);
+	ck_assert(may(access, 7));
+	write_file(path, "8 u1\n");
+	ck_assert(may(access, 8));
+	usleep(20000); /* the grain of a file's times */
+	write_file(path, "9 u1\n");
+	ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
+	ck_assert(may(access, 9));
+	access_close(access);
+}
+END_TEST
+
+/* So does one that is moved into its place. */
+START_TEST(renamed_over)
+{
+	struct access *access;
+
+	write_file(path, "7 u1\n");
+	write_file(other, "8 u1\n");
+	access = open_access(ACCESS_FILE, path);
+	ck_assert(may(access, 7));
+	ck_assert_int_eq(rename(other, path), 0);
+	ck_assert(!may(access, 7));
+	ck_assert(may(access, 8));
+	access_close(access);
+}
+END_TEST
+
+/* An unchanged file is not read again. */
+START_TEST(unchanged)
+{
+	struct access *access;
+
+	write_file(path, "7 u1\n");
+	access = open_access(ACCESS_FILE, path);
+	for (int i = 0; i < 100; i++)
+		ck_assert(may(access, 7));
+	ck_assert_int_eq(logged("access"), 0);
+	access_close(access);
+}
+END_TEST
+
+/* When the file has gone the old rules stay, with one warning; back again, it counts, also unchanged. */
+START_TEST(removed)
+{
+	struct access *access;
+
+	write_file(path, "7 u1\n");
+	access = open_access(ACCESS_FILE, path);
+	ck_assert_int_eq(rename(path, other), 0);
+	for (int i = 0; i < 10; i++)
+		ck_assert(may(access, 7));
+	ck_assert_int_eq(logged("access file refused, the old rules stay"), 1);
+	ck_assert_int_eq(logged("No such file or directory"), 1);
+	ck_assert_int_eq(rename(other, path), 0);
+	ck_assert(may(access, 7));
+	ck_assert_int_eq(logged("access file read"), 1);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert(may(access, 7));
+	ck_assert_int_eq(logged("refused"), 2);
+	write_file(path, "8 u1\n");
+	ck_assert(!may(access, 7));
+	ck_assert(may(access, 8));
+	ck_assert_int_eq(logged("access file read"), 2);
+	access_close(access);
+}
+END_TEST
+
+/* While the file does not parse the old rules stay, with one warning that names the line. */
+START_TEST(broken_later)
+{
+	struct access *access;
+
+	write_file(path, "7 u1\n");
+	access = open_access(ACCESS_FILE, path);
+	write_file(path, "8 u1\nnonsense\n");
+	for (int i = 0; i < 10; i++) {
+		ck_assert(may(access, 7));
+		ck_assert(!may(access, 8));
+	}
+	ck_assert_int_eq(logged("refused"), 1);
+	ck_assert_int_eq(logged("line 2: " PROJECT), 1);
+	write_file(path, "8 u1\n");
+	ck_assert(may(access, 8));
+	ck_assert(!may(access, 7));
+	access_close(access);
+}
+END_TEST
+
+/* Something else in the file's place is not read: the old rules stay, and nothing hangs. */
+START_TEST(replaced_by_another_kind)
+{
+	struct access *access;
+
+	write_file(path, "7 u1\n");
+	access = open_access(ACCESS_FILE, path);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(mkfifo(path, 0600), 0);
+	for (int i = 0; i < 10; i++)
+		ck_assert(may(access, 7));
+	ck_assert_int_eq(logged("not a regular file"), 1);
+	ck_assert_int_eq(logged("refused"), 1);
+	access_close(access);
+}
+END_TEST
+
+/* Expects that access_open() refuses the file, in one line that names setting, file and reason. */
+static void
+expect_refused(const char *file, const char *reason)
+{
+	struct settings s = { .access = ACCESS_FILE, .access_file = file };
+	char error[SETTINGS_ERROR_SIZE] = "", expected[SETTINGS_ERROR_SIZE];
+
+	ck_assert_ptr_null(access_open(&s, error, sizeof(error)));
+	snprintf(expected, sizeof(expected),
+	    "TPI_PROJECT_ACCESS=file:%s: %s: must be a readable file of rules "
+	    "\"<project id or *> <user or *> ...\"", file, reason);
+	ck_assert_str_eq(error, expected);
+}
+
+/* At the start an unusable file is an error. */
+START_TEST(unusable_at_start)
+{
+	expect_refused(path, "No such file or directory");
+	expect_refused("/dev/null", "not a regular file");
+	expect_refused(directory, "not a regular file");
+	ck_assert_int_eq(mkfifo(path, 0600), 0);
+	expect_refused(path, "not a regular file");
+	ck_assert_int_eq(unlink(path), 0);
+	write_file(path, "7 u1\n8\n");
+	expect_refused(path, "line 2: " NO_USER);
+	ck_assert_int_eq(truncate(path, (64 << 20) + 1), 0);
+	expect_refused(path, "larger than 64 MiB");
+}
+END_TEST
+
+/* A file that we may not read is refused; root may read all, so this is another user's look. */
+START_TEST(unreadable)
+{
+	write_file(path, "7 u1\n");
+	ck_assert_int_eq(chmod(path, 0), 0);
+	ck_assert_int_eq(chmod(directory, 0755), 0);
+	if (geteuid() == 0)
+		ck_assert_int_eq(seteuid(65534), 0);
+	expect_refused(path, "Permission denied");
+	if (getuid() == 0)
+		ck_assert_int_eq(seteuid(0), 0);
+}
+END_TEST
+
+struct asker {
+	struct access *access;
+	const _Atomic bool *stop;
+	int yes;
+};
+
+/* Either set of rules allows one of the two projects, never both or none. */
+static void *
+ask(void *arg)
+{
+	struct asker *a = arg;
+
+	while (!*a->stop) {
+		int32_t projects[] = { 7, 8 };
+
+		if (access_filter(a->access, "u1", projects, 2) != 1)
+			return NULL;
+		a->yes++;
+	}
+	return a;
+}
+
+/* Threads that ask while the file changes see the old rules or the new ones, nothing in between. */
+START_TEST(threads)
+{
+	_Atomic bool stop = false;
+	struct asker askers[4];
+	pthread_t ids[4];
+	struct access *access;
+	void *result;
+
+	write_file(path, "7 u1\n");
+	access = open_access(ACCESS_FILE, path);
+	for (int i = 0; i < 4; i++) {
+		askers[i] = (struct asker){ .access = access, .stop = &stop };
+		ck_assert_int_eq(pthread_create(&ids[i], NULL, ask, &askers[i]), 0);
+	}
+	for (int i = 0; i < 200; i++) {
+		write_file(other, i % 2 == 0 ? "8 u1\n" : "7 u1\n");
+		ck_assert_int_eq(rename(other, path), 0);
+		usleep(1000);
+	}
+	stop = true;
+	for (int i = 0; i < 4; i++) {
+		ck_assert_int_eq(pthread_join(ids[i], &result), 0);
+		ck_assert_ptr_nonnull(result);
+		ck_assert_int_gt(askers[i].yes, 0);
+	}
+	access_close(access);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("access");
+	TCase *rules = tcase_create("rules"), *file = tcase_create("file");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(rules, 60);
+	tcase_add_test(rules, rule);
+	tcase_add_test(rules, stars);
+	tcase_add_test(rules, lines_add_up);
+	tcase_add_test(rules, empty);
+	tcase_add_test(rules, comments);
+	tcase_add_test(rules, white_space);
+	tcase_add_test(rules, errors);
+	tcase_add_test(rules, nul);
+	tcase_add_test(rules, many_rules);
+	suite_add_tcase(s, rules);
+	tcase_set_timeout(file, 60);
+	tcase_add_checked_fixture(file, setup, teardown);
+	tcase_add_test(file, deny_and_allow);
+	tcase_add_test(file, filter);
+	tcase_add_test(file, rewritten);
+	tcase_add_test(file, rewritten_alike);
+	tcase_add_test(file, renamed_over);
+	tcase_add_test(file, unchanged);
+	tcase_add_test(file, removed);
+	tcase_add_test(file, broken_later);
+	tcase_add_test(file, replaced_by_another_kind);
+	tcase_add_test(file, unusable_at_start);
+	tcase_add_test(file, unreadable);
+	tcase_add_test(file, threads);
+	suite_add_tcase(s, file);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,566 @@
+/*
+ * check_caps: how many places are out, who is cancelled and who is evicted.
+ *
+ * The streams are real ones over pairs of Unix sockets: what they are told and sent is looked at.
+ */
+#include <check.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "caps.h"
+#include "frame.h"
+
+#define PLACES_MAX 16
+
+/* One connection. */
+struct place {
+	struct caps_entry entry;
+	struct stream *stream;
+	int writer, reader;
+};
+
+static struct caps *caps;
+static struct place places[PLACES_MAX];
+
+static void
+setup(void)
+{
+	for (int i = 0; i < PLACES_MAX; i++) {
+		struct place *p = &places[i];
+		int pair[2];
+
+		memset(p, 0, sizeof(*p));
+		ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+		p->writer = pair[0];
+		p->reader = pair[1];
+		p->stream = stream_new(p->writer, 65536);
+		ck_assert_ptr_nonnull(p->stream);
+		stream_set_id(p->stream, 1);
+		stream_start(p->stream, "head");
+	}
+}
+
+static void
+teardown(void)
+{
+	for (int i = 0; i < PLACES_MAX; i++) {
+		struct place *p = &places[i];
+
+		caps_leave(caps, &p->entry);
+		stream_close(p->stream);
+		stream_release(p->stream);
+		close(p->writer);
+		close(p->reader);
+		caps_release(caps, &p->entry);
+	}
+	/* It is one block; a user that it has forgotten to free is found by the sanitizer. */
+	free(caps);
+}
+
+static void
+new_caps(int tenant_cap, int user_cap)
+{
+	caps = caps_new(tenant_cap, user_cap);
+	ck_assert_ptr_nonnull(caps);
+}
+
+/* A request of a user, up to the point where it is under way. */
+static void
+claim(int i, const char *user)
+{
+	ck_assert(caps_reserve(caps, &places[i].entry));
+	ck_assert(caps_claim(caps, &places[i].entry, user, places[i].stream));
+}
+
+static bool
+live(int i)
+{
+	bool over = true;
+
+	ck_assert(caps_live(caps, &places[i].entry, &over));
+	return over;
+}
+
+/* A stream that is live; whether its user is over his cap by it. */
+static bool
+open_stream(int i, const char *user)
+{
+	claim(i, user);
+	return live(i);
+}
+
+static unsigned
+marks(int i)
+{
+	struct stream_view view;
+
+	stream_look(places[i].stream, &view);
+	return view.marks;
+}
+
+/* What the reader has got since the last time: the contents of the records. */
+static const char *
+received(int i)
+{
+	static char text[4096];
+	uint8_t bytes[4096];
+	size_t used = 0, at = 0, length;
+	ssize_t n = recv(places[i].reader, bytes, sizeof(bytes), MSG_DONTWAIT);
+
+	while (n > 0 && at < (size_t)n) {
+		length = (size_t)bytes[at + 4] << 8 | bytes[at + 5];
+		if (bytes[at + 1] == FCGI_STDOUT) {
+			memcpy(text + used, bytes + at + FCGI_HEADER_LEN, length);
+			used += length;
+		} else
+			used += (size_t)sprintf(text + used, "<%d>", bytes[at + 1]);
+		at += FCGI_HEADER_LEN + length;
+	}
+	text[used] = '\0';
+	return text;
+}
+
+/* Expects that just these have been evicted since the last time, with the words of the contract. */
+static void
+expect_evicted(const char *which)
+{
+	for (int i = 0; i < PLACES_MAX; i++) {
+		bool expected = strchr(which, "0123456789abcdef"[i]) != NULL;
+		unsigned retry = 0;
+		const char *text = received(i);
+		struct stream_view view;
+		int end = 0;
+
+		if (strncmp(text, "head", 4) == 0)
+			text += 4;
+		stream_look(places[i].stream, &view);
+		ck_assert_msg(!!(view.marks & STREAM_EVICTED) == expected, "%d", i);
+		if (!expected) {
+			ck_assert_msg(strstr(text, "evicted") == NULL, "%d: %s", i, text);
+			continue;
+		}
+		ck_assert(view.finished);
+		sscanf(text, "retry: %u\nid: evicted\nevent: evicted\ndata: {}\n\n<3>%n", &retry, &end);
+		ck_assert_msg(end > 0 && text[end] == '\0', "%s", text);
+		ck_assert_ptr_nonnull(strstr(text, "\nid: evicted\nevent: evicted\ndata: {}\n\n<3>"));
+		ck_assert_uint_ge(retry, 120000);
+		ck_assert_uint_le(retry, 300000);
+	}
+}
+
+/* As many places as the cap are out, and not one more; one that is given back is there again. */
+START_TEST(tenant_cap)
+{
+	new_caps(3, 1);
+	for (int i = 0; i < 3; i++)
+		ck_assert(caps_reserve(caps, &places[i].entry));
+	for (int i = 3; i < 6; i++) {
+		ck_assert(!caps_reserve(caps, &places[i].entry));
+		/* Who has none gives none back. */
+		caps_release(caps, &places[i].entry);
+	}
+	ck_assert(!caps_reserve(caps, &places[3].entry));
+	caps_release(caps, &places[0].entry);
+	caps_release(caps, &places[0].entry);
+	ck_assert(caps_reserve(caps, &places[3].entry));
+	ck_assert(!caps_reserve(caps, &places[4].entry));
+}
+END_TEST
+
+#define THREADS 8
+
+static struct crowd {
+	pthread_barrier_t barrier;
+	_Atomic int out, most, granted;
+} crowd;
+
+/* Takes places and gives them back; notes the most that were out at once. */
+static void *
+hammer(void *arg)
+{
+	struct caps_entry entries[3] = { { .reserved = false } };
+
+	(void)arg;
+	pthread_barrier_wait(&crowd.barrier);
+	for (int i = 0; i < 20000; i++) {
+		struct caps_entry *e = &entries[i % 3];
+
+		if (e->reserved) {
+			/* Counted out before it can be granted again. */
+			crowd.out--;
+			caps_release(caps, e);
+		}
+		if (caps_reserve(caps, e)) {
+			int now = ++crowd.out, most = crowd.most;
+
+			while (now > most &&
+			    !atomic_compare_exchange_weak(&crowd.most, &most, now))
+				continue;
+		}
+	}
+	for (int i = 0; i < 3; i++) {
+		if (entries[i].reserved)
+			crowd.out--;
+		caps_release(caps, &entries[i]);
+	}
+	return NULL;
+}
+
+static void
+run_crowd(void *(*run)(void *))
+{
+	pthread_t threads[THREADS];
+
+	ck_assert_int_eq(pthread_barrier_init(&crowd.barrier, NULL, THREADS), 0);
+	for (int i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, run, &places[i]), 0);
+	for (int i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
+}
+
+/* Eight threads at once never have more than the cap, and leave all of it behind. */
+START_TEST(tenant_cap_of_threads)
+{
+	struct caps_entry entries[6] = { { .reserved = false } };
+
+	new_caps(5, 1);
+	run_crowd(hammer);
+	ck_assert_int_gt(crowd.most, 0);
+	ck_assert_int_le(crowd.most, 5);
+	for (int i = 0; i < 5; i++)
+		ck_assert(caps_reserve(caps, &entries[i]));
+	ck_assert(!caps_reserve(caps, &entries[5]));
+	for (int i = 0; i < 6; i++)
+		caps_release(caps, &entries[i]);
+}
+END_TEST
+
+static void *
+take_all(void *arg)
+{
+	struct caps_entry *entries = calloc(1000, sizeof(*entries));
+
+	(void)arg;
+	pthread_barrier_wait(&crowd.barrier);
+	for (int i = 0; i < 1000; i++)
+		if (caps_reserve(caps, &entries[i]))
+			crowd.granted++;
+	pthread_barrier_wait(&crowd.barrier);
+	for (int i = 0; i < 1000; i++)
+		caps_release(caps, &entries[i]);
+	free(entries);
+	return NULL;
+}
+
+/* 8000 requests at once for 1003 places get just 1003. */
+START_TEST(burst)
+{
+	new_caps(1003, 1);
+	run_crowd(take_all);
+	ck_assert_int_eq(crowd.granted, 1003);
+}
+END_TEST
+
+/* A user's requests live whole lives, those of each thread for a user of its own or for a common one. */
+static void *
+live_and_leave(void *arg)
+{
+	struct place *p = arg;
+	char own[16];
+	bool over;
+
+	snprintf(own, sizeof(own), "u%d", (int)(p - places));
+	pthread_barrier_wait(&crowd.barrier);
+	for (int i = 0; i < 2000; i++) {
+		if (!caps_reserve(caps, &p->entry))
+			continue;
+		if (caps_claim(caps, &p->entry, i % 2 == 0 ? own : "common", p->stream) &&
+		    caps_live(caps, &p->entry, &over) && i % 3 == 0) {
+			caps_ping(caps, &p->entry);
+			caps_evict(caps, &p->entry);
+		}
+		caps_leave(caps, &p->entry);
+		caps_release(caps, &p->entry);
+	}
+	return NULL;
+}
+
+/* After a storm of whole lives nothing is left: no live stream, no place, no user's memory. */
+START_TEST(storm)
+{
+	new_caps(6, 1);
+	run_crowd(live_and_leave);
+	ck_assert_int_eq(caps_count(caps), 0);
+	for (int i = 0; i < 6; i++)
+		ck_assert(caps_reserve(caps, &places[i].entry));
+	ck_assert(!caps_reserve(caps, &places[6].entry));
+}
+END_TEST
+
+/* Where a user holds twice his cap of places, his oldest request under way is cancelled for a new one. */
+START_TEST(oldest_request_is_cancelled)
+{
+	bool over;
+
+	new_caps(100, 2);
+	for (int i = 0; i < 4; i++)
+		claim(i, "u1");
+	claim(4, "u2");
+	for (int i = 0; i < 5; i++)
+		ck_assert_uint_eq(marks(i), 0);
+	claim(5, "u1");
+	ck_assert_uint_eq(marks(0), STREAM_CANCELLED);
+	claim(6, "u1");
+	ck_assert_uint_eq(marks(1), STREAM_CANCELLED);
+	for (int i = 2; i < 7; i++)
+		ck_assert_uint_eq(marks(i), 0);
+	/* The cancelled ones cannot begin; the others can. */
+	ck_assert(!caps_live(caps, &places[0].entry, &over));
+	ck_assert(!over);
+	ck_assert(!caps_live(caps, &places[1].entry, &over));
+	ck_assert_int_eq(caps_count(caps), 0);
+	ck_assert(!live(2));
+	/* They hold the tenant's place until they have gone. */
+	ck_assert(places[0].entry.reserved);
+}
+END_TEST
+
+/* Live streams count as places of the user, but only a request under way is ever cancelled. */
+START_TEST(live_streams_are_not_cancelled)
+{
+	new_caps(100, 2);
+	for (int i = 0; i < 3; i++)
+		open_stream(i, "u1");
+	claim(3, "u1");
+	ck_assert_uint_eq(marks(3), 0);
+	claim(4, "u1");
+	ck_assert_uint_eq(marks(3), STREAM_CANCELLED);
+	live(4);
+	/* Four live ones: a newcomer always gets in. */
+	claim(5, "u1");
+	for (int i = 0; i < PLACES_MAX; i++)
+		ck_assert_msg(marks(i) == 0, "%d", i);
+}
+END_TEST
+
+/* A newcomer is over the cap from the first stream beyond it, and its arrival alone evicts nobody. */
+START_TEST(newcomer_is_over)
+{
+	new_caps(100, 2);
+	ck_assert(!open_stream(0, "u1"));
+	ck_assert(!open_stream(1, "u1"));
+	ck_assert(open_stream(2, "u1"));
+	ck_assert(open_stream(3, "u1"));
+	ck_assert(!open_stream(4, "u2"));
+	expect_evicted("");
+	ck_assert_int_eq(caps_count(caps), 5);
+}
+END_TEST
+
+/* caps_evict() evicts the oldest until the cap holds, the same user's alone. */
+START_TEST(evict_the_oldest)
+{
+	new_caps(100, 2);
+	open_stream(4, "u2");
+	open_stream(5, "u2");
+	/* The age is that of the sync, not of the request. */
+	claim(0, "u1");
+	open_stream(1, "u1");
+	open_stream(2, "u1");
+	live(0);
+	open_stream(3, "u1");
+	caps_evict(caps, &places[3].entry);
+	expect_evicted("12");
+	ck_assert_int_eq(caps_count(caps), 4);
+	/* Once is enough. */
+	caps_evict(caps, &places[3].entry);
+	caps_evict(caps, &places[0].entry);
+	expect_evicted("");
+	/* A place came free before: nobody has to go. */
+	ck_assert(open_stream(6, "u1"));
+	caps_leave(caps, &places[0].entry);
+	caps_evict(caps, &places[6].entry);
+	expect_evicted("");
+}
+END_TEST
+
+/* The newcomer itself goes where newer ones have come. */
+START_TEST(evict_a_former_newcomer)
+{
+	new_caps(100, 2);
+	for (int i = 0; i < 4; i++)
+		open_stream(i, "u1");
+	caps_evict(caps, &places[0].entry);
+	expect_evicted("01");
+	/* One that was evicted is nobody's judge any more. */
+	open_stream(4, "u1");
+	caps_evict(caps, &places[0].entry);
+	expect_evicted("");
+	caps_evict(caps, &places[4].entry);
+	expect_evicted("2");
+}
+END_TEST
+
+/* Where a user would hold more than twice his cap, the oldest goes at once. */
+START_TEST(evict_at_once)
+{
+	new_caps(100, 2);
+	for (int i = 0; i < 4; i++)
+		open_stream(i, "u1");
+	expect_evicted("");
+	ck_assert(open_stream(4, "u1"));
+	expect_evicted("0");
+	ck_assert(open_stream(5, "u1"));
+	expect_evicted("1");
+	ck_assert_int_eq(caps_count(caps), 4);
+	caps_evict(caps, &places[5].entry);
+	expect_evicted("23");
+}
+END_TEST
+
+/* With a cap of one the newcomer stays and the other goes. */
+START_TEST(cap_of_one)
+{
+	new_caps(100, 1);
+	ck_assert(!open_stream(0, "u1"));
+	ck_assert(open_stream(1, "u1"));
+	caps_evict(caps, &places[1].entry);
+	expect_evicted("0");
+	ck_assert(open_stream(2, "u1"));
+	ck_assert(open_stream(3, "u1"));
+	expect_evicted("1");
+}
+END_TEST
+
+/* The ping goes to the user's other live streams, and to none of another user or under way. */
+START_TEST(ping)
+{
+	new_caps(100, 3);
+	open_stream(0, "u1");
+	open_stream(1, "u1");
+	open_stream(2, "u1");
+	open_stream(3, "u2");
+	claim(4, "u1");
+	caps_ping(caps, &places[2].entry);
+	ck_assert_str_eq(received(0), "head: ping\n\n");
+	ck_assert_str_eq(received(1), "head: ping\n\n");
+	for (int i = 2; i < 6; i++)
+		ck_assert_str_eq(received(i), "head");
+	/* One that is not live, or was, pings nobody. */
+	caps_ping(caps, &places[4].entry);
+	caps_leave(caps, &places[2].entry);
+	caps_ping(caps, &places[2].entry);
+	for (int i = 0; i < PLACES_MAX; i++)
+		ck_assert_str_eq(i < 6 ? received(i) : "", "");
+}
+END_TEST
+
+/* A stream counts from its sync until it leaves or is evicted; leaving twice is leaving once. */
+START_TEST(count)
+{
+	new_caps(100, 1);
+	claim(0, "u1");
+	ck_assert_int_eq(caps_count(caps), 0);
+	live(0);
+	ck_assert_int_eq(caps_count(caps), 1);
+	open_stream(1, "u1");
+	open_stream(2, "u2");
+	ck_assert_int_eq(caps_count(caps), 3);
+	caps_evict(caps, &places[1].entry);
+	ck_assert_int_eq(caps_count(caps), 2);
+	caps_leave(caps, &places[0].entry);
+	ck_assert_int_eq(caps_count(caps), 2);
+	caps_leave(caps, &places[1].entry);
+	caps_leave(caps, &places[1].entry);
+	ck_assert_int_eq(caps_count(caps), 1);
+	caps_leave(caps, &places[2].entry);
+	ck_assert_int_eq(caps_count(caps), 0);
+}
+END_TEST
+
+/* Leaving and releasing are right in every state, and give back just what was held. */
+START_TEST(leave_from_every_state)
+{
+	bool over;
+
+	new_caps(4, 1);
+	/* 0: nothing. 1: reserved. 2: cancelled. 3: under way. 4: live, later. */
+	ck_assert(caps_reserve(caps, &places[1].entry));
+	claim(2, "u1");
+	open_stream(4, "u1");
+	claim(3, "u1");
+	ck_assert_uint_eq(marks(2), STREAM_CANCELLED);
+	ck_assert(!caps_reserve(caps, &places[5].entry));
+	for (int i = 0; i < 5; i++) {
+		caps_leave(caps, &places[i].entry);
+		caps_leave(caps, &places[i].entry);
+		ck_assert(!caps_live(caps, &places[i].entry, &over));
+		caps_evict(caps, &places[i].entry);
+		caps_ping(caps, &places[i].entry);
+		caps_release(caps, &places[i].entry);
+		caps_release(caps, &places[i].entry);
+	}
+	ck_assert_int_eq(caps_count(caps), 0);
+	expect_evicted("");
+	for (int i = 0; i < 4; i++)
+		ck_assert(caps_reserve(caps, &places[i].entry));
+	ck_assert(!caps_reserve(caps, &places[4].entry));
+}
+END_TEST
+
+/* Leaving gives the user's place back: the next request cancels and evicts nobody. */
+START_TEST(leaving_makes_room)
+{
+	new_caps(100, 1);
+	for (int i = 0; i < PLACES_MAX; i++) {
+		ck_assert(!open_stream(i, "u1"));
+		claim((i + 1) % PLACES_MAX, "u1");
+		caps_leave(caps, &places[(i + 1) % PLACES_MAX].entry);
+		caps_release(caps, &places[(i + 1) % PLACES_MAX].entry);
+		caps_leave(caps, &places[i].entry);
+		caps_release(caps, &places[i].entry);
+		ck_assert_uint_eq(marks(i), 0);
+	}
+	expect_evicted("");
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("caps");
+	TCase *tc = tcase_create("caps");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	/* Before any thread; the tests' processes inherit it. */
+	stream_signal_init();
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, tenant_cap);
+	tcase_add_test(tc, tenant_cap_of_threads);
+	tcase_add_test(tc, burst);
+	tcase_add_test(tc, storm);
+	tcase_add_test(tc, oldest_request_is_cancelled);
+	tcase_add_test(tc, live_streams_are_not_cancelled);
+	tcase_add_test(tc, newcomer_is_over);
+	tcase_add_test(tc, evict_the_oldest);
+	tcase_add_test(tc, evict_a_former_newcomer);
+	tcase_add_test(tc, evict_at_once);
+	tcase_add_test(tc, cap_of_one);
+	tcase_add_test(tc, ping);
+	tcase_add_test(tc, count);
+	tcase_add_test(tc, leave_from_every_state);
+	tcase_add_test(tc, leaving_makes_room);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

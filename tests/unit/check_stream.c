@@ -1,0 +1,978 @@
+/*
+ * check_stream: what goes over a stream's socket, in which order, and who is woken.
+ *
+ * Each test has a pair of Unix sockets. What the reader's end gets is kept and parsed as FastCGI
+ * records; a byte out of place fails the test.
+ */
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "clock.h"
+#include "frame.h"
+#include "stream.h"
+
+#define BACKLOG    16384
+#define EVENT_SIZE 512  /* of the numbered events */
+#define LONG_MS    5000 /* nothing in these tests takes as long */
+
+static int writer, reader;
+static struct stream *stream;
+
+/* What the reader has got. */
+static uint8_t *got;
+static size_t got_length, got_size;
+static size_t at; /* of the next record that next() looks at */
+
+static void
+start(uint32_t backlog_max, int send_buffer)
+{
+	int pair[2];
+
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	writer = pair[0];
+	reader = pair[1];
+	if (send_buffer != 0)
+		ck_assert_int_eq(setsockopt(writer, SOL_SOCKET, SO_SNDBUF, &send_buffer,
+		    sizeof(send_buffer)), 0);
+	stream = stream_new(writer, backlog_max);
+	ck_assert_ptr_nonnull(stream);
+	stream_set_id(stream, 1);
+}
+
+static void
+setup(void)
+{
+	start(BACKLOG, 0);
+}
+
+/* A socket that takes a few events only, and cuts them. */
+static void
+setup_small(void)
+{
+	start(BACKLOG, 1);
+}
+
+/* The same, and a backlog that never overflows. */
+static void
+setup_large_backlog(void)
+{
+	start(1 << 24, 1);
+}
+
+static void
+teardown(void)
+{
+	stream_close(stream);
+	stream_release(stream);
+	close(writer);
+	close(reader);
+	free(got);
+	got = NULL;
+}
+
+/* Reads what is there, at most max bytes. */
+static size_t
+read_some(size_t max)
+{
+	ssize_t n;
+
+	if (got_size - got_length < max) {
+		got_size = got_size * 2 + max;
+		got = realloc(got, got_size);
+		ck_assert_ptr_nonnull(got);
+	}
+	n = recv(reader, got + got_length, max, MSG_DONTWAIT);
+	if (n == -1) {
+		ck_assert_int_eq(errno, EAGAIN);
+		return 0;
+	}
+	got_length += (size_t)n;
+	return (size_t)n;
+}
+
+static void
+look(struct stream_view *view)
+{
+	stream_look(stream, view);
+}
+
+/* Reads and flushes in turn until all has come. */
+static void
+drain(void)
+{
+	struct stream_view view;
+
+	do {
+		while (read_some(4096) > 0)
+			continue;
+		stream_flush(stream);
+		look(&view);
+		ck_assert(!view.broken);
+	} while (view.pending);
+	while (read_some(4096) > 0)
+		continue;
+	ck_assert_uint_eq(view.sent, got_length);
+}
+
+/* The next record; its content is at *content. Its type, or -1 where there is no whole one. */
+static int
+next(uint16_t id, const char **content, size_t *length)
+{
+	const uint8_t *r = got + at;
+
+	if (got_length - at < FCGI_HEADER_LEN)
+		return -1;
+	*length = (size_t)r[4] << 8 | r[5];
+	if (got_length - at < FCGI_HEADER_LEN + *length)
+		return -1;
+	ck_assert_uint_eq(r[0], 1);
+	ck_assert_uint_eq((unsigned)(r[2] << 8 | r[3]), id);
+	ck_assert_uint_eq(r[6], 0);
+	*content = (const char *)r + FCGI_HEADER_LEN;
+	at += FCGI_HEADER_LEN + *length;
+	return r[1];
+}
+
+/* Expects one record of STDOUT with this text. */
+static void
+expect_text_of(uint16_t id, const char *text)
+{
+	const char *content;
+	size_t length;
+
+	ck_assert_int_eq(next(id, &content, &length), FCGI_STDOUT);
+	ck_assert_msg(length == strlen(text) && memcmp(content, text, length) == 0, "%.*s, not %s",
+	    (int)length, content, text);
+}
+
+static void
+expect_text(const char *text)
+{
+	expect_text_of(1, text);
+}
+
+static void
+expect_nothing(void)
+{
+	ck_assert_uint_eq(at, got_length);
+}
+
+static void
+expect_end_of(uint16_t id)
+{
+	uint8_t end[FRAME_END_SIZE];
+
+	frame_end(end, id);
+	ck_assert_uint_ge(got_length - at, sizeof(end));
+	ck_assert_mem_eq(got + at, end, sizeof(end));
+	at += sizeof(end);
+}
+
+static bool
+send_event(const char *text)
+{
+	uint8_t record[1024];
+	size_t length = strlen(text);
+
+	frame_record(record, FCGI_STDOUT, 1, length);
+	memcpy(record + FCGI_HEADER_LEN, text, length);
+	return stream_send(stream, record, FCGI_HEADER_LEN + length, clock_ms());
+}
+
+/* An event of EVENT_SIZE bytes with a number in it. */
+static bool
+send_number(int sender, int number)
+{
+	char text[EVENT_SIZE + 1];
+	int n = snprintf(text, sizeof(text), "data: %d %d ", sender, number);
+
+	memset(text + n, '.', (size_t)(EVENT_SIZE - n - 2));
+	memcpy(text + EVENT_SIZE - 2, "\n\n", 3);
+	return send_event(text);
+}
+
+/* The number of such an event, whole; -1 for a sync; -2 where there is none. */
+static int
+next_number(int *sender)
+{
+	const char *content;
+	size_t length;
+	int number;
+
+	switch (next(1, &content, &length)) {
+	case -1:
+		return -2;
+	case FCGI_STDOUT:
+		break;
+	default:
+		ck_abort_msg("a record that is not of STDOUT");
+	}
+	if (length == strlen(STREAM_SYNC) && memcmp(content, STREAM_SYNC, length) == 0)
+		return -1;
+	ck_assert_uint_eq(length, EVENT_SIZE);
+	ck_assert_int_eq(sscanf(content, "data: %d %d ", sender, &number), 2);
+	ck_assert_mem_eq(content + length - 3, ".\n\n", 3);
+	return number;
+}
+
+/* ---- The order of a stream's life */
+
+/* Nothing is sent before stream_start(), and what was sent before does not come later. */
+START_TEST(nothing_before_start)
+{
+	ck_assert(!send_event("data: early\n\n"));
+	ck_assert(!stream_send_text(stream, STREAM_PING));
+	ck_assert_uint_eq(read_some(100), 0);
+	stream_start(stream, STREAM_HEAD STREAM_SYNC "retry: 1000\n\n");
+	ck_assert(send_event("data: one\n\n"));
+	ck_assert(stream_send_text(stream, STREAM_PING));
+	drain();
+	expect_text("Status: 200 OK\r\nContent-Type: text/event-stream\r\n"
+	    "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n\r\n"
+	    "data: {\"event\":\"sync\"}\n\nretry: 1000\n\n");
+	expect_text("data: one\n\n");
+	expect_text(": ping\n\n");
+	expect_nothing();
+}
+END_TEST
+
+/* After stream_finish() comes nothing more: its words and the end of the request are the last bytes. */
+START_TEST(nothing_after_finish)
+{
+	struct stream_view view;
+
+	stream_start(stream, "head");
+	look(&view);
+	ck_assert(!view.finished);
+	stream_finish(stream, "event: shutdown\ndata: {}\n\n");
+	ck_assert(!send_event("data: late\n\n"));
+	ck_assert(!stream_send_text(stream, STREAM_PING));
+	ck_assert(!stream_send_raw(stream, (const uint8_t *)"late", 4));
+	stream_finish(stream, "data: again\n\n");
+	stream_start(stream, "again");
+	look(&view);
+	ck_assert(view.finished);
+	ck_assert(view.marks & STREAM_FLUSH);
+	drain();
+	expect_text("head");
+	expect_text("event: shutdown\ndata: {}\n\n");
+	expect_end_of(1);
+	expect_nothing();
+}
+END_TEST
+
+/* A stream that was never started can have last words; then it cannot start any more. */
+START_TEST(finish_before_start)
+{
+	stream_finish(stream, STREAM_HEAD "retry: 10000\n\n");
+	stream_start(stream, "head");
+	ck_assert(!send_event("data: late\n\n"));
+	drain();
+	expect_text(STREAM_HEAD "retry: 10000\n\n");
+	expect_end_of(1);
+	expect_nothing();
+}
+END_TEST
+
+/* No last words are no record: an empty one would end STDOUT twice. */
+START_TEST(finish_without_words)
+{
+	stream_start(stream, "head");
+	stream_finish(stream, "");
+	drain();
+	expect_text("head");
+	expect_end_of(1);
+	expect_nothing();
+}
+END_TEST
+
+/* Replies of the protocol are sent as they are, also before the start. */
+START_TEST(raw_records)
+{
+	uint8_t reply[FRAME_END_SIZE], end[FRAME_END_SIZE];
+
+	frame_end_request(reply, 2, FCGI_CANT_MPX_CONN);
+	ck_assert(stream_send_raw(stream, reply, 16));
+	stream_start(stream, "head");
+	ck_assert(stream_send_raw(stream, reply, 16));
+	drain();
+	frame_end_request(end, 2, FCGI_CANT_MPX_CONN);
+	ck_assert_uint_eq(got_length, 16 + FCGI_HEADER_LEN + 4 + 16);
+	ck_assert_mem_eq(got, end, 16);
+	ck_assert_mem_eq(got + 16 + FCGI_HEADER_LEN, "head", 4);
+	ck_assert_mem_eq(got + got_length - 16, end, 16);
+}
+END_TEST
+
+/* A peer that takes nothing is not owed more replies than a backlog holds. */
+START_TEST(raw_records_are_bounded)
+{
+	uint8_t reply[16];
+	struct stream_view view;
+	int count = 0;
+
+	frame_end_request(reply, 1, FCGI_CANT_MPX_CONN);
+	while (stream_send_raw(stream, reply, sizeof(reply)))
+		ck_assert_int_lt(++count, 100000);
+	look(&view);
+	ck_assert(!view.broken);
+	ck_assert(view.pending);
+	ck_assert(view.marks & STREAM_FLUSH);
+	drain();
+	ck_assert_uint_eq(got_length, (size_t)count * sizeof(reply));
+	for (int i = 0; i < count; i++)
+		ck_assert_mem_eq(got + (size_t)i * sizeof(reply), reply, sizeof(reply));
+	ck_assert(stream_send_raw(stream, reply, sizeof(reply)));
+}
+END_TEST
+
+/* Every record carries the stream's own id, whatever the one that is sent says. */
+START_TEST(request_id)
+{
+	uint8_t record[FCGI_HEADER_LEN + 9];
+
+	stream_set_id(stream, 515);
+	frame_record(record, FCGI_STDOUT, 1, 9);
+	memcpy(record + FCGI_HEADER_LEN, "data: x\n\n", 9);
+	stream_start(stream, "head");
+	ck_assert(stream_send(stream, record, sizeof(record), 1));
+	ck_assert(stream_send(stream, record, sizeof(record), 1));
+	ck_assert(stream_send_text(stream, STREAM_PING));
+	/* What one stream has made of it is right for the next one, too. */
+	stream_set_id(stream, 3);
+	ck_assert(stream_send(stream, record, sizeof(record), 1));
+	stream_set_id(stream, 0x0203);
+	stream_finish(stream, "data: last\n\n");
+	drain();
+	expect_text_of(515, "head");
+	expect_text_of(515, "data: x\n\n");
+	expect_text_of(515, "data: x\n\n");
+	expect_text_of(515, STREAM_PING);
+	expect_text_of(3, "data: x\n\n");
+	expect_text_of(515, "data: last\n\n");
+	expect_end_of(515);
+	expect_nothing();
+}
+END_TEST
+
+/* After stream_close() nothing is sent, nobody is woken, and the socket is still the caller's. */
+START_TEST(closed)
+{
+	struct stream_view view;
+
+	stream_start(stream, "head");
+	look(&view);
+	stream_close(stream);
+	ck_assert(!send_event("data: late\n\n"));
+	stream_mark(stream, STREAM_EVICTED);
+	stream_finish(stream, "data: late\n\n");
+	ck_assert_int_eq(write(writer, "mine", 4), 4);
+	while (read_some(100) > 0)
+		continue;
+	expect_text("head");
+	ck_assert_uint_eq(got_length - at, 4);
+	ck_assert_mem_eq(got + at, "mine", 4);
+}
+END_TEST
+
+/* The stream lives until the last reference is given up (the sanitizer sees to it). */
+START_TEST(references)
+{
+	ck_assert_ptr_eq(stream_hold(stream), stream);
+	stream_hold(stream);
+	stream_release(stream);
+	stream_release(stream);
+	stream_start(stream, "head");
+	drain();
+	expect_text("head");
+}
+END_TEST
+
+static int64_t moved_clock;
+
+static int64_t
+moved_source(void)
+{
+	return moved_clock;
+}
+
+/* The view counts the bytes that the socket took, and when it took the last one. */
+START_TEST(sent_and_last_sent)
+{
+	uint8_t record[FCGI_HEADER_LEN + EVENT_SIZE] = { 0 };
+	struct stream_view view;
+
+	clock_set_source(moved_source);
+	moved_clock = 1000;
+	frame_record(record, FCGI_STDOUT, 1, EVENT_SIZE);
+	stream_start(stream, "head");
+	look(&view);
+	ck_assert_uint_eq(view.sent, FCGI_HEADER_LEN + 4);
+	ck_assert_int_eq(view.last_sent, 1000);
+	ck_assert(stream_send(stream, record, sizeof(record), 2000));
+	look(&view);
+	ck_assert_int_eq(view.last_sent, 2000);
+	ck_assert_uint_eq(view.sent, FCGI_HEADER_LEN + 4 + sizeof(record));
+	while (!view.pending) {
+		ck_assert(stream_send(stream, record, sizeof(record), 3000));
+		look(&view);
+	}
+	/* What only went into the backlog was not sent. */
+	ck_assert(stream_send(stream, record, sizeof(record), 4000));
+	look(&view);
+	ck_assert_int_eq(view.last_sent, 3000);
+	moved_clock = 5000;
+	stream_flush(stream);
+	look(&view);
+	ck_assert_int_eq(view.last_sent, 3000);
+	while (read_some(4096) > 0)
+		continue;
+	stream_flush(stream);
+	look(&view);
+	ck_assert_int_eq(view.last_sent, 5000);
+	drain();
+}
+END_TEST
+
+/* ---- A reader that is slower than the events */
+
+#define MANY 1000 /* events are more than any of these sockets and backlogs take */
+
+/* Sends numbers from first on until the backlog is not empty; the number of the next one. */
+static int
+fill_socket(int number)
+{
+	struct stream_view view;
+
+	do {
+		ck_assert(send_number(0, number++));
+		look(&view);
+		ck_assert_int_lt(number, MANY);
+	} while (!view.pending);
+	ck_assert(view.marks & STREAM_FLUSH);
+	return number;
+}
+
+/* What the socket cuts or does not take comes later, whole and in order, whatever the reader's pace. */
+START_TEST(partial_sends)
+{
+	static const size_t paces[] = { 1, 7, 100, 513, 1000, 4096 };
+	struct stream_view view;
+	int number = 0, read = 0, sender;
+
+	stream_start(stream, "head");
+	for (size_t i = 0; i < sizeof(paces) / sizeof(paces[0]); i++) {
+		number = fill_socket(number);
+		for (int k = 0; k < 20; k++)
+			ck_assert(send_number(0, number++));
+		do {
+			read_some(paces[i]);
+			stream_flush(stream);
+			look(&view);
+			ck_assert_uint_eq(view.marks & STREAM_SLOW, 0);
+		} while (view.pending);
+	}
+	drain();
+	expect_text("head");
+	while (read < number)
+		ck_assert_int_eq(next_number(&sender), read++);
+	expect_nothing();
+}
+END_TEST
+
+/*
+ * On overflow the backlog becomes one sync: the reader gets what was sent before, the rest of the cut
+ * record, then one sync, then what was sent after the overflow and nothing that was sent before.
+ */
+static void
+overflow_by(int events)
+{
+	const size_t head = FCGI_HEADER_LEN + 4, event = FCGI_HEADER_LEN + EVENT_SIZE;
+	struct stream_view view;
+	size_t taken;
+	int number, begun, sender, n;
+
+	stream_start(stream, "head");
+	number = fill_socket(0);
+	for (int i = 0; i < 20; i++)
+		ck_assert(send_number(0, number++));
+	while (read_some(4096) > 0)
+		continue;
+	stream_flush(stream);
+	look(&view);
+	taken = view.sent - head;
+	ck_assert_msg(view.pending && taken % event != 0, "the socket has cut no record");
+	begun = (int)(taken / event) + 1;
+	do {
+		ck_assert(send_number(0, number++));
+		look(&view);
+		ck_assert_int_lt(number, MANY);
+	} while (!(view.marks & STREAM_SLOW));
+	/* The last one was too much, by its last byte or all of it, and no other. */
+	ck_assert_uint_le((size_t)(number - 1) * event - taken, BACKLOG);
+	ck_assert_uint_gt((size_t)number * event - taken, BACKLOG);
+	for (int i = 0; i < events; i++)
+		ck_assert(send_number(0, number++));
+	drain();
+	ck_assert(send_number(0, number++));
+	drain();
+
+	expect_text("head");
+	for (int i = 0; i < begun; i++)
+		ck_assert_int_eq(next_number(&sender), i);
+	ck_assert_int_eq(next_number(&sender), -1);
+	n = next_number(&sender);
+	ck_assert_int_gt(n, begun);
+	for (; n < number - 1; n++)
+		ck_assert_int_eq(next_number(&sender), n + 1);
+	ck_assert_int_eq(n, number - 1);
+	expect_nothing();
+}
+
+/* Once. */
+START_TEST(overflow_once)
+{
+	overflow_by(3);
+}
+END_TEST
+
+/* Many times over: still one sync, because the next overflow takes the place of the last. */
+START_TEST(overflow_often)
+{
+	overflow_by(MANY);
+}
+END_TEST
+
+/* After each recovery it can happen again, with a sync each time. */
+START_TEST(overflow_again)
+{
+	struct stream_view view;
+	int number = 0, sender, expected = 0, n;
+
+	stream_start(stream, "head");
+	for (int round = 0; round < 5; round++) {
+		do {
+			ck_assert(send_number(0, number++));
+			look(&view);
+			ck_assert_int_lt(number, MANY);
+		} while (!(view.marks & STREAM_SLOW));
+		drain();
+	}
+	ck_assert(send_number(0, number++));
+	drain();
+	expect_text("head");
+	for (int syncs = 0; expected < number;) {
+		n = next_number(&sender);
+		if (n == -1) {
+			ck_assert_int_lt(syncs++, 5);
+			/* The next number may be any later one. */
+			n = next_number(&sender);
+			ck_assert_int_gt(n, expected);
+			expected = n;
+		}
+		ck_assert_int_eq(n, expected++);
+		if (expected == number)
+			ck_assert_int_eq(syncs, 5);
+	}
+	expect_nothing();
+}
+END_TEST
+
+/* An overflow in the very moment when a cut record is the whole backlog keeps its rest. */
+START_TEST(overflow_of_a_rest)
+{
+	struct stream_view view;
+	uint8_t *record = malloc(FCGI_HEADER_LEN + FRAME_RECORD_MAX);
+	const char *content;
+	size_t length;
+
+	/* One record that is larger than the socket and the backlog together. */
+	frame_record(record, FCGI_STDOUT, 1, FRAME_RECORD_MAX);
+	memset(record + FCGI_HEADER_LEN, 'x', FRAME_RECORD_MAX);
+	stream_start(stream, "head");
+	ck_assert(stream_send(stream, record, FCGI_HEADER_LEN + FRAME_RECORD_MAX, 1));
+	look(&view);
+	ck_assert(view.pending);
+	for (int i = 0; i < 10; i++)
+		ck_assert(send_event("data: dropped\n\n"));
+	look(&view);
+	ck_assert(view.marks & STREAM_SLOW);
+	drain();
+	expect_text("head");
+	ck_assert_int_eq(next(1, &content, &length), FCGI_STDOUT);
+	ck_assert_uint_eq(length, FRAME_RECORD_MAX);
+	for (size_t i = 0; i < length; i++)
+		ck_assert_int_eq(content[i], 'x');
+	expect_text(STREAM_SYNC);
+	expect_nothing();
+	free(record);
+}
+END_TEST
+
+/* The sync of an overflow has the stream's id. */
+START_TEST(overflow_of_another_id)
+{
+	struct stream_view view;
+	const char *content;
+	size_t length;
+	int number = 0, syncs = 0;
+
+	stream_set_id(stream, 515);
+	stream_start(stream, "head");
+	do {
+		ck_assert(send_number(0, number++));
+		look(&view);
+		ck_assert_int_lt(number, MANY);
+	} while (!(view.marks & STREAM_SLOW));
+	drain();
+	while (next(515, &content, &length) == FCGI_STDOUT)
+		if (length == strlen(STREAM_SYNC))
+			syncs++;
+	ck_assert_int_eq(syncs, 1);
+	expect_nothing();
+}
+END_TEST
+
+/* The last words come last, behind all that waits, and are not lost when the backlog is full. */
+START_TEST(finish_with_a_backlog)
+{
+	int number, sender, n, expected = 0;
+
+	stream_start(stream, "head");
+	number = fill_socket(0);
+	for (int i = 0; i < 29; i++)
+		ck_assert(send_number(0, number++));
+	stream_finish(stream, "event: evicted\ndata: {}\n\n");
+	ck_assert(!send_number(0, number));
+	drain();
+	expect_text("head");
+	while (expected < number) {
+		n = next_number(&sender);
+		ck_assert_int_eq(n, expected++);
+	}
+	expect_text("event: evicted\ndata: {}\n\n");
+	expect_end_of(1);
+	expect_nothing();
+}
+END_TEST
+
+#define SENDERS     4
+#define EVENTS_EACH 300
+
+static void *
+send_many(void *arg)
+{
+	int sender = *(int *)arg;
+
+	for (int i = 0; i < EVENTS_EACH; i++)
+		if (!send_number(sender, i))
+			return NULL;
+	return arg;
+}
+
+/* Several threads send while the owner flushes: every event comes once, whole, and in its sender's order. */
+START_TEST(many_senders)
+{
+	pthread_t threads[SENDERS];
+	int senders[SENDERS], seen[SENDERS] = { 0 }, count = 0, sender, n = -2;
+	int64_t deadline = clock_ms() + 6 * LONG_MS;
+	struct stream_view view;
+	const char *content;
+	size_t length;
+	void *result;
+
+	stream_start(stream, "head");
+	for (int i = 0; i < SENDERS; i++) {
+		senders[i] = i;
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, send_many, &senders[i]), 0);
+	}
+	do {
+		ck_assert_int_lt(clock_ms(), deadline);
+		stream_wait(stream, clock_ms() + 10);
+		look(&view);
+		stream_flush(stream);
+		while (read_some(333) > 0)
+			stream_flush(stream);
+		if (at == 0 && got_length >= FCGI_HEADER_LEN + 4)
+			next(1, &content, &length);
+		while (at > 0 && (n = next_number(&sender)) >= 0) {
+			ck_assert(sender >= 0 && sender < SENDERS);
+			ck_assert_int_eq(n, seen[sender]++);
+			count++;
+		}
+		ck_assert_int_ne(n, -1);
+	} while (count < SENDERS * EVENTS_EACH);
+	for (int i = 0; i < SENDERS; i++) {
+		ck_assert_int_eq(pthread_join(threads[i], &result), 0);
+		ck_assert_ptr_nonnull(result);
+	}
+	drain();
+	expect_nothing();
+}
+END_TEST
+
+/* How much the kernel holds for the reader is seen to come and go. */
+START_TEST(queued)
+{
+	ck_assert_int_eq(stream_queued(stream), 0);
+	stream_start(stream, "head");
+	ck_assert_int_gt(stream_queued(stream), 0);
+	while (read_some(100) > 0)
+		continue;
+	ck_assert_int_eq(stream_queued(stream), 0);
+}
+END_TEST
+
+/* ---- A peer that has gone */
+
+/* A failed send breaks the stream: no signal, no more sends, and the owner is told. */
+START_TEST(broken_by_a_send)
+{
+	struct stream_view view;
+
+	stream_start(stream, "head");
+	look(&view);
+	ck_assert(!view.broken);
+	shutdown(reader, SHUT_RDWR);
+	ck_assert(!send_event("data: lost\n\n"));
+	ck_assert(!send_event("data: lost\n\n"));
+	ck_assert(!stream_send_text(stream, STREAM_PING));
+	ck_assert(!stream_send_raw(stream, (const uint8_t *)"12345678", 8));
+	look(&view);
+	ck_assert(view.broken);
+	ck_assert(view.marks & STREAM_FLUSH);
+	ck_assert(!view.pending);
+	stream_finish(stream, "data: lost\n\n");
+	stream_flush(stream);
+	look(&view);
+	ck_assert_uint_eq(view.sent, FCGI_HEADER_LEN + 4);
+}
+END_TEST
+
+/* So does a flush that fails. */
+START_TEST(broken_by_a_flush)
+{
+	struct stream_view view;
+
+	stream_start(stream, "head");
+	fill_socket(0);
+	look(&view);
+	shutdown(reader, SHUT_RDWR);
+	stream_flush(stream);
+	look(&view);
+	ck_assert(view.broken);
+	ck_assert(view.marks & STREAM_FLUSH);
+	ck_assert(!send_event("data: lost\n\n"));
+	stream_flush(stream);
+}
+END_TEST
+
+/* ---- Waiting */
+
+/* Nothing happens: the wait lasts until its deadline, not longer and not shorter. */
+START_TEST(wait_for_nothing)
+{
+	int64_t begun = clock_ms();
+
+	ck_assert_int_eq(stream_wait(stream, begun + 50), 0);
+	ck_assert_int_ge(clock_ms(), begun + 50);
+	ck_assert_int_lt(clock_ms(), begun + LONG_MS);
+	/* One that has passed is no wait; an open socket with room is no reason to return. */
+	begun = clock_ms();
+	ck_assert_int_eq(stream_wait(stream, begun - 1000), 0);
+	ck_assert_int_eq(stream_wait(stream, INT64_MIN / 2), 0);
+	ck_assert_int_lt(clock_ms(), begun + LONG_MS);
+}
+END_TEST
+
+/* What the peer sends ends the wait, and its close does, the half-close too. */
+START_TEST(wait_for_the_peer)
+{
+	int64_t begun = clock_ms();
+	char byte;
+
+	ck_assert_int_eq(write(reader, "x", 1), 1);
+	ck_assert_int_eq(stream_wait(stream, begun + LONG_MS), POLLIN);
+	ck_assert_int_eq(read(writer, &byte, 1), 1);
+	shutdown(reader, SHUT_WR);
+	ck_assert_int_eq(stream_wait(stream, begun + LONG_MS) & POLLRDHUP, POLLRDHUP);
+	shutdown(reader, SHUT_RDWR);
+	ck_assert_int_eq(stream_wait(stream, begun + LONG_MS) & POLLHUP, POLLHUP);
+	ck_assert_int_lt(clock_ms(), begun + LONG_MS);
+}
+END_TEST
+
+/* Room for the backlog ends the wait; there is none while the reader does not read. */
+START_TEST(wait_for_room)
+{
+	struct stream_view view;
+	int64_t begun;
+
+	stream_start(stream, "head");
+	fill_socket(0);
+	look(&view);
+	ck_assert_int_eq(stream_wait(stream, clock_ms() + 50), 0);
+	begun = clock_ms();
+	ck_assert_int_eq(stream_wait(stream, begun + 50), 0);
+	ck_assert_int_ge(clock_ms(), begun + 50);
+	while (read_some(4096) > 0)
+		continue;
+	begun = clock_ms();
+	ck_assert_int_eq(stream_wait(stream, begun + LONG_MS), POLLOUT);
+	ck_assert_int_lt(clock_ms(), begun + LONG_MS);
+	drain();
+}
+END_TEST
+
+/* A mark that was left before ends the wait at once, as often as it is not looked at. */
+START_TEST(wait_with_a_mark)
+{
+	int64_t begun = clock_ms();
+	struct stream_view view;
+
+	stream_mark(stream, STREAM_EVICTED);
+	for (int i = 0; i < 10; i++)
+		ck_assert_int_eq(stream_wait(stream, begun + LONG_MS), 0);
+	ck_assert_int_lt(clock_ms(), begun + LONG_MS);
+	stream_mark(stream, STREAM_CONFIRMED);
+	look(&view);
+	ck_assert_uint_eq(view.marks, STREAM_EVICTED | STREAM_CONFIRMED);
+	look(&view);
+	ck_assert_uint_eq(view.marks, 0);
+}
+END_TEST
+
+#define ROUNDS 1000
+
+static _Atomic int round_now;
+
+/* Leaves a mark in each round, at once or a little later. */
+static void *
+leave_marks(void *arg)
+{
+	(void)arg;
+	for (int i = 1; i <= ROUNDS; i++) {
+		while (round_now < i)
+			sched_yield();
+		for (int k = 0; k < i % 16 * 64; k++)
+			atomic_signal_fence(memory_order_seq_cst);
+		if (i % 3 == 0)
+			usleep(300);
+		stream_mark(stream, STREAM_CONFIRMED);
+	}
+	return NULL;
+}
+
+/* A mark of another thread wakes the owner each time: none is lost between its look and its sleep. */
+START_TEST(marks_wake_the_owner)
+{
+	struct stream_view view;
+	pthread_t thread;
+	int64_t begun;
+
+	ck_assert_int_eq(pthread_create(&thread, NULL, leave_marks, NULL), 0);
+	for (int i = 1; i <= ROUNDS; i++) {
+		begun = clock_ms();
+		round_now = i;
+		for (;;) {
+			look(&view);
+			if (view.marks == STREAM_CONFIRMED)
+				break;
+			ck_assert_uint_eq(view.marks, 0);
+			stream_wait(stream, begun + LONG_MS);
+			ck_assert_msg(clock_ms() < begun + LONG_MS, "round %d", i);
+		}
+	}
+	ck_assert_int_eq(pthread_join(thread, NULL), 0);
+}
+END_TEST
+
+/* An event that another thread could not send whole wakes the owner, who is to flush. */
+START_TEST(backlog_wakes_the_owner)
+{
+	int sender = 0;
+	int64_t begun;
+	struct stream_view view;
+	pthread_t thread;
+	void *result;
+
+	stream_start(stream, "head");
+	look(&view);
+	begun = clock_ms();
+	ck_assert_int_eq(pthread_create(&thread, NULL, send_many, &sender), 0);
+	do {
+		stream_wait(stream, begun + LONG_MS);
+		look(&view);
+		ck_assert_int_lt(clock_ms(), begun + LONG_MS);
+	} while (!view.pending);
+	ck_assert(view.marks & STREAM_FLUSH);
+	ck_assert_int_eq(pthread_join(thread, &result), 0);
+	ck_assert_ptr_nonnull(result);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("stream");
+	TCase *life = tcase_create("life"), *slow = tcase_create("slow"),
+	    *waiting = tcase_create("waiting"), *crowd = tcase_create("crowd");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	/* Before any thread; the tests' processes inherit it. */
+	stream_signal_init();
+	tcase_add_checked_fixture(life, setup, teardown);
+	tcase_add_test(life, nothing_before_start);
+	tcase_add_test(life, nothing_after_finish);
+	tcase_add_test(life, finish_before_start);
+	tcase_add_test(life, finish_without_words);
+	tcase_add_test(life, raw_records);
+	tcase_add_test(life, request_id);
+	tcase_add_test(life, closed);
+	tcase_add_test(life, references);
+	tcase_add_test(life, queued);
+	tcase_add_test(life, broken_by_a_send);
+	tcase_set_timeout(life, 60);
+	suite_add_tcase(s, life);
+	tcase_add_checked_fixture(slow, setup_small, teardown);
+	tcase_add_test(slow, raw_records_are_bounded);
+	tcase_add_test(slow, sent_and_last_sent);
+	tcase_add_test(slow, partial_sends);
+	tcase_add_test(slow, overflow_once);
+	tcase_add_test(slow, overflow_often);
+	tcase_add_test(slow, overflow_again);
+	tcase_add_test(slow, overflow_of_a_rest);
+	tcase_add_test(slow, overflow_of_another_id);
+	tcase_add_test(slow, finish_with_a_backlog);
+	tcase_add_test(slow, broken_by_a_flush);
+	tcase_add_test(slow, wait_for_room);
+	tcase_add_test(slow, backlog_wakes_the_owner);
+	tcase_set_timeout(slow, 60);
+	suite_add_tcase(s, slow);
+	tcase_add_checked_fixture(waiting, setup, teardown);
+	tcase_add_test(waiting, wait_for_nothing);
+	tcase_add_test(waiting, wait_for_the_peer);
+	tcase_add_test(waiting, wait_with_a_mark);
+	tcase_add_test(waiting, marks_wake_the_owner);
+	tcase_set_timeout(waiting, 60);
+	suite_add_tcase(s, waiting);
+	tcase_add_checked_fixture(crowd, setup_large_backlog, teardown);
+	tcase_add_test(crowd, many_senders);
+	tcase_set_timeout(crowd, 60);
+	suite_add_tcase(s, crowd);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
