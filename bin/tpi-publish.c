@@ -1,7 +1,8 @@
 /*
  * tpi-publish: publishes wake-ups from the command line. See tpi-publish(1).
  *
- * Options and settings; the run is publisher's. All statics are set before it and do not change then.
+ * Options and settings; the run is publisher's. All statics are set before it and do not change
+ * then.
  */
 #include "config.h"
 
@@ -48,7 +49,9 @@ static struct options {
 	const char *url;
 	bool dry_run, help, version;
 } options = {
-	.command = COMMAND_COUNT, .run = { .tag = "tpi-publish", .timeout_ms = 2000 },
+	.command = COMMAND_COUNT,
+	.wish.dashes = "",
+	.run = { .tag = "tpi-publish", .timeout_ms = 2000 },
 };
 
 static const struct choice {
@@ -76,7 +79,8 @@ static const struct choice {
 	ROW("help", CHOICE_FLAG, FOR_ALL, help),
 	ROW("version", CHOICE_FLAG, FOR_ALL, version),
 #undef ROW
-	{ "timeout", CHOICE_NUMBER, FOR_ALL, offsetof(struct options, run.timeout_ms), TIMEOUT_MAX },
+	{ "timeout", CHOICE_NUMBER, FOR_ALL, offsetof(struct options, run.timeout_ms),
+	    TIMEOUT_MAX },
 };
 #define CHOICE_COUNT (sizeof(choices) / sizeof(choices[0]))
 #define CHOICE_FIRST 256 /* getopt's value of the first row: beyond any character */
@@ -120,10 +124,10 @@ usage_error(const char *format, ...)
 }
 
 static _Noreturn void
-configuration_error(const char *error)
+give_up(int status, const char *error)
 {
 	report_line("%s", error);
-	exit(EX_CONFIG);
+	exit(status);
 }
 
 /* The command line */
@@ -176,13 +180,11 @@ take_operand(const char *word)
 static bool
 tag_valid(const char *tag)
 {
-	size_t length = strlen(tag);
+	const char *p = tag;
 
-	for (const char *p = tag; *p != '\0'; p++) {
-		if (*p <= ' ' || *p > '~' || *p == '[' || *p == ']')
-			return false;
-	}
-	return length >= 1 && length <= TAG_MAX;
+	while (*p > ' ' && *p <= '~' && *p != '[' && *p != ']')
+		p++;
+	return *p == '\0' && p > tag && p - tag <= TAG_MAX;
 }
 
 /* What can only be judged when all of the command line is known. seen: a bit for each choice. */
@@ -248,8 +250,10 @@ parse_options(int argc, char **argv)
 
 /* Set-up */
 
-/* A descriptor of 0 to 2 that is closed would become that of a file or a socket, and be written to
- * as standard output. The mode is the wrong one, so that using it remains an error. */
+/*
+ * A descriptor of 0 to 2 that is closed would become that of a file or a socket, and be written to
+ * as standard output. The mode is the wrong one, so that using it remains an error.
+ */
 static void
 hold_standard_descriptors(void)
 {
@@ -275,7 +279,7 @@ load_settings(void)
 	char error[SETTINGS_ERROR_SIZE];
 
 	if (settings_load(&settings, SETTINGS_PUBLISH, get_setting, error, sizeof(error)) != 0)
-		configuration_error(error);
+		give_up(EX_CONFIG, error);
 	if (options.wish.tenant == NULL)
 		options.wish.tenant = settings.tenant;
 	else if (!channel_id_valid(options.wish.tenant, strlen(options.wish.tenant)))
@@ -299,7 +303,7 @@ load_server(void)
 	}
 	if (options.url != NULL && strncmp(error, setting, strlen(setting)) == 0)
 		usage_error("--url %s", error + strlen(setting));
-	configuration_error(error);
+	give_up(EX_CONFIG, error);
 }
 
 static int
@@ -315,24 +319,14 @@ run_single(int64_t start)
 	options.wish.stream = options.command == COMMAND_ISSUE ? BATCH_ISSUE : BATCH_NOTIFICATION;
 	options.wish.dashes = "--";
 	if (!batch_make(&options.wish, &item, error, sizeof(error))) {
-		if (errno != ENOMEM)
-			usage_error("%s", error);
-		report_line("%s", error);
-		exit(EX_OSERR);
+		if (errno == ENOMEM)
+			give_up(EX_OSERR, error);
+		usage_error("%s", error);
 	}
-	load_server();
 	report_patience(options.run.timeout_ms);
 	status = publisher_single(&options.run, &item, start);
 	free(item.payload);
 	return status;
-}
-
-static int
-run_batch(void)
-{
-	options.wish.dashes = "";
-	load_server();
-	return publisher_batch(&options.run, &options.wish, options.file);
 }
 
 int
@@ -347,5 +341,8 @@ main(int argc, char **argv)
 
 	parse_options(argc, argv);
 	load_settings();
-	return options.command == COMMAND_BATCH ? run_batch() : run_single(start);
+	load_server();
+	if (options.command != COMMAND_BATCH)
+		return run_single(start);
+	return publisher_batch(&options.run, &options.wish, options.file);
 }

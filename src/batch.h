@@ -37,9 +37,9 @@ struct batch_item {
 };
 
 /*
- * Fills *item. Returns false with one reason in error: which part of the wish was wrong and what is
- * allowed; then the item holds nothing to free, and errno is ENOMEM where memory is out, else EINVAL.
- * The error may quote bytes of the wish as they are.
+ * Fills *item. Returns false with one reason in error: which part of the wish was wrong and what
+ * is allowed; then the item holds nothing to free, and errno is ENOMEM where memory is out, else
+ * EINVAL. The error may quote bytes of the wish as they are.
  */
 bool batch_make(const struct batch_wish *wish, struct batch_item *item, char *error,
     size_t error_size);

@@ -276,11 +276,10 @@ link_write(struct hub *hub)
 {
 	int done = 0;
 
-	if (redisBufferWrite(hub->link, &done) != REDIS_OK)
+	if (valkey_write(hub->link, &done) != REDIS_OK)
 		return hub->link->errstr;
 	hub->unsent = !done;
-	/* hiredis does not look whether it got a new, empty buffer, and would crash on the next write. */
-	return hub->link->obuf != NULL ? NULL : "out of memory";
+	return NULL;
 }
 
 static const char *

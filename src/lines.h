@@ -1,6 +1,6 @@
 /*
- * lines: lines of bounded length from a descriptor, whatever pieces it gives them in. No more than one
- * line too many is ever held, so memory does not grow with the input.
+ * lines: lines of bounded length from a descriptor, in whatever pieces it gives them. What is held
+ * is bounded by the length of one line. For one thread.
  */
 #ifndef TPI_LINES_H
 #define TPI_LINES_H
@@ -28,14 +28,15 @@ enum lines_next {
 };
 
 /*
- * Takes the next line, without its line break, valid until the next call. The last one may lack the line
- * break. A length above LINES_MAX says that the line is too long; it is taken as a whole all the same.
+ * Takes the next line, without its line break, valid until the next call. The last one may lack
+ * the line break. A length above LINES_MAX says that the line is too long; it is taken as a whole
+ * all the same.
  */
 enum lines_next lines_next(struct lines *in, const char **line, size_t *length);
 
 /*
- * Reads once, after LINES_MORE; blocks where fd does. Returns 0 or an errno value: then the input has
- * ended, and what stands behind the last line break is dropped.
+ * Reads once, after LINES_MORE; blocks where fd does. Returns 0 or an errno value: then the input
+ * has ended, and what stands behind the last line break is dropped.
  */
 int lines_read(struct lines *in);
 

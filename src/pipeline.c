@@ -1,9 +1,10 @@
 /*
  * pipeline: see pipeline.h.
  *
- * Connecting is done by a thread of its own, because the resolution of names has no time limit: when
- * the time is over, the attempt is left alone, with its memory. From then on the socket does not block, and
- * poll() is the one place that waits.
+ * Connecting is done by a thread of its own, because the resolution of names has no time limit:
+ * when the time is over, the attempt is left alone, with its memory. Once connected, the socket
+ * does not block, and poll() is the one place that waits. A function that returns false has left
+ * the reason in error.
  */
 #include "pipeline.h"
 
@@ -20,12 +21,14 @@
 
 #include "clock.h"
 
-/* No lock: the attempt's fields are its thread's until that is joined, and only then the owner's. */
+/*
+ * No lock: the attempt's fields are its thread's until that is joined, and only then the owner's.
+ */
 struct attempt {
 	const struct valkey *server;
 	int timeout_ms;
-	int done_fd; /* an eventfd, written to by the thread at its end */
-	redisContext *context; /* NULL: failed, for this reason: */
+	int done_fd;           /* an eventfd, written to by the thread at its end */
+	redisContext *context; /* NULL: failed, for the reason in error */
 	char error[VALKEY_ERROR_SIZE];
 };
 
@@ -207,7 +210,8 @@ take_answer(struct pipeline *p, const redisReply *reply)
 
 	if (reply->type != REDIS_REPLY_INTEGER)
 		error = reply->type == REDIS_REPLY_ERROR ? reply->str : "not the expected answer";
-	p->answer(p->arg, &p->flights[p->first].item, p->flights[p->first].line, reply->integer, error);
+	p->answer(p->arg, &p->flights[p->first].item, p->flights[p->first].line, reply->integer,
+	    error);
 	p->first = (p->first + 1) % PIPELINE_MAX;
 	p->in_flight--;
 	p->waited_ms = 0;

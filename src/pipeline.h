@@ -1,6 +1,7 @@
 /*
- * pipeline: one connection to Valkey with a bounded number of PUBLISH commands under way, and a time limit
- * for its silence. Knows nothing of where wake-ups come from, and says nothing to anybody.
+ * pipeline: one connection to Valkey with a bounded number of PUBLISH commands under way, and a
+ * time limit for its silence. Knows nothing of where wake-ups come from, and says nothing to
+ * anybody.
  *
  * For one thread. It waits in pipeline_open() and pipeline_wait() alone.
  */
@@ -19,16 +20,16 @@
 struct pipeline;
 
 /*
- * The answer to one command, in the order of pipeline_add(): item without its payload, and its line.
- * subscribers is Valkey's count; where it refused, error says why, else it is NULL.
+ * The answer to one command, in the order of pipeline_add(): item without its payload, and its
+ * line. subscribers is Valkey's count; where it refused, error says why, else it is NULL.
  */
 typedef void pipeline_answer(void *arg, const struct batch_item *item, uint64_t line,
     long long subscribers, const char *error);
 
 /*
- * Connects. timeout_ms counts from since, by clock_ms(), and holds in whatever call the attempt hangs. Whoever
- * fails here or below leaves one line in error, which has VALKEY_ERROR_SIZE bytes and outlives the
- * pipeline, as server outlives the process's threads. NULL: failed.
+ * Connects; NULL where that failed. timeout_ms counts from since, by clock_ms(), in whatever call
+ * the attempt may hang. Whatever fails, here or below, leaves one line in error, which has
+ * VALKEY_ERROR_SIZE bytes and outlives the pipeline. server outlives all threads of the process.
  */
 struct pipeline *pipeline_open(const struct valkey *server, int timeout_ms, int64_t since,
     pipeline_answer *answer, void *arg, char *error);
@@ -38,16 +39,16 @@ void pipeline_close(struct pipeline *p);
 size_t pipeline_in_flight(const struct pipeline *p);
 
 /*
- * Adds a command; fewer than PIPELINE_MAX are under way. Each answer has the time limit from the answer
- * before on, the first of several from pipeline_wait() on; waited_ms of it are over where this
- * command is the only one. False: no memory.
+ * Adds a command; fewer than PIPELINE_MAX are under way. The time limit is for each answer: it
+ * counts what is spent in pipeline_wait() since the answer before, and begins at waited_ms where
+ * this command is the only one under way. False: no memory.
  */
 bool pipeline_add(struct pipeline *p, const struct batch_item *item, uint64_t line,
     int64_t waited_ms);
 
 /*
- * Sends and takes answers until something has happened, or fd (-1: none) can be read, which *readable then
- * says. False: the connection is of no more use.
+ * Sends and takes answers until something has happened, or fd (-1: none) can be read, which
+ * *readable then says. False: the connection is of no more use.
  */
 bool pipeline_wait(struct pipeline *p, int fd, bool *readable);
 

@@ -1,8 +1,8 @@
 /*
  * publisher: see publisher.h.
  *
- * A single wake-up is a batch without lines, and a dry run one without a pipeline. A function that returns
- * false has said why, and has set the status: the run is over.
+ * A single wake-up is a batch without lines, and a dry run one without a pipeline. A function that
+ * returns false has said why, and has set the status: the run is over.
  */
 #include "publisher.h"
 
@@ -40,7 +40,10 @@ in_flight(const struct run *r)
 	return r->pipeline != NULL ? pipeline_in_flight(r->pipeline) : 0;
 }
 
-/* A publish that failed: a warning with --best-effort, else an error. item: NULL for no one channel. */
+/*
+ * A publish that failed: a warning with --best-effort, else an error. item: NULL for no one
+ * channel.
+ */
 static void
 report_failure(const struct publisher *o, const struct batch_item *item, const char *error)
 {
@@ -278,7 +281,8 @@ publisher_single(const struct publisher *options, const struct batch_item *item,
 }
 
 int
-publisher_batch(const struct publisher *options, const struct batch_wish *standard, const char *path)
+publisher_batch(const struct publisher *options, const struct batch_wish *standard,
+    const char *path)
 {
 	static struct lines input;
 	struct run r = { .options = options, .standard = standard, .input = &input };

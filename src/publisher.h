@@ -1,6 +1,6 @@
 /*
- * publisher: the run of a tpi-publish: one wake-up or a batch, published or in a dry run only shown; what
- * became of each; how the run ends (section 9 of the contract).
+ * publisher: the run of a tpi-publish: one wake-up or a batch, published or in a dry run only
+ * shown; what became of each; how the run ends (section 9 of the contract).
  */
 #ifndef TPI_PUBLISHER_H
 #define TPI_PUBLISHER_H
@@ -27,7 +27,10 @@ int publisher_single(const struct publisher *options, const struct batch_item *i
 int publisher_batch(const struct publisher *options, const struct batch_wish *standard,
     const char *path);
 
-/* Whether all that was asked for has reached standard output; where not, after a line that says so. */
+/*
+ * Whether all that was asked for has reached standard output; where not, after a line that says
+ * so.
+ */
 bool publisher_flush(void);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * report: what tpi-publish says on standard error: lines, and on a terminal one line of progress that gives
- * way to them. For one thread. Standard error that cannot be written stops nothing.
+ * report: what tpi-publish says on standard error: lines, and on a terminal one line of progress
+ * that gives way to them. For one thread. Standard error that cannot be written stops nothing.
  */
 #ifndef TPI_REPORT_H
 #define TPI_REPORT_H
@@ -8,8 +8,8 @@
 #include <stdint.h>
 
 /*
- * How long a line waits, in milliseconds, for a standard error that takes nothing before it is dropped; -1,
- * which it is at the start, is without end.
+ * How long a line waits, in milliseconds, for a standard error that takes nothing before it is
+ * dropped; -1, which it is at the start, is without end.
  */
 void report_patience(int ms);
 

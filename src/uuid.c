@@ -1,10 +1,9 @@
 /*
- * uuid: see uuid.h. The random numbers are clock_jitter()'s, which has a substitute where the system has
- * none to give.
+ * uuid: see uuid.h. The random numbers are clock_jitter()'s, which has a substitute where the
+ * system has none to give.
  */
 #include "uuid.h"
 
-#include <inttypes.h>
 #include <stdint.h>
 #include <stdio.h>
 
@@ -19,6 +18,6 @@ uuid_random(char uuid[UUID_SIZE])
 		r[i] = clock_jitter(0, UINT32_MAX);
 	r[1] = (r[1] & 0xffff0fff) | 0x4000;     /* the version */
 	r[2] = (r[2] & 0x3fffffff) | 0x80000000; /* the variant */
-	snprintf(uuid, UUID_SIZE, "%08" PRIx32 "-%04" PRIx32 "-%04" PRIx32 "-%04" PRIx32 "-%04" PRIx32
-	    "%08" PRIx32, r[0], r[1] >> 16, r[1] & 0xffff, r[2] >> 16, r[2] & 0xffff, r[3]);
+	snprintf(uuid, UUID_SIZE, "%08x-%04x-%04x-%04x-%04x%08x", r[0], r[1] >> 16, r[1] & 0xffff,
+	    r[2] >> 16, r[2] & 0xffff, r[3]);
 }

@@ -6,7 +6,10 @@
 
 #define UUID_SIZE 37 /* with the terminating NUL */
 
-/* Writes one in lower case. Never fails, and never waits for the system's random numbers. Thread-safe. */
+/*
+ * Writes one in lower case. Never fails, and never waits for the system's random numbers.
+ * Thread-safe.
+ */
 void uuid_random(char uuid[UUID_SIZE]);
 
 #endif

@@ -12,6 +12,7 @@
 #include <hiredis/sds.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -413,6 +414,42 @@ bad:
 	return NULL;
 }
 
+/*
+ * hiredis makes room for an array of whatever length a server claims, and walks all of it when the
+ * reply is freed. No reply that the programs ask for comes near this bound.
+ */
+#define ELEMENTS_MAX 65536
+
+#if HIREDIS_MAJOR >= 1
+typedef size_t elements_type;
+#else
+typedef int elements_type;
+#endif
+
+static redisReplyObjectFunctions bounded; /* hiredis's own, but for arrays; set once */
+static void *(*create_array)(const redisReadTask *task, elements_type elements);
+
+static void *
+create_bounded_array(const redisReadTask *task, elements_type elements)
+{
+	return elements <= ELEMENTS_MAX ? create_array(task, elements) : NULL;
+}
+
+static void
+bound_arrays(redisReader *reader)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* bounded, create_array */
+
+	pthread_mutex_lock(&lock);
+	if (create_array == NULL) {
+		bounded = *reader->fn;
+		create_array = bounded.createArray;
+		bounded.createArray = create_bounded_array;
+	}
+	pthread_mutex_unlock(&lock);
+	reader->fn = &bounded;
+}
+
 static bool
 open_connection(struct attempt *a)
 {
@@ -433,6 +470,7 @@ open_connection(struct attempt *a)
 				     : redisConnectWithTimeout(v->host, v->port, limit);
 	if (a->context == NULL || a->context->err != 0)
 		return explain_context(a);
+	bound_arrays(a->context->reader);
 	for (size_t i = 0; v->path == NULL && i < sizeof(options) / sizeof(options[0]); i++)
 		(void)setsockopt(a->context->fd, options[i].level, options[i].name,
 		    &options[i].value, sizeof(options[i].value));

@@ -45,9 +45,9 @@ redisContext *valkey_connect(const struct valkey *v, int timeout_ms, bool *demot
     size_t error_size);
 
 /*
- * redisBufferWrite(), for all who write: hiredis 0.14 does not look whether it got a new, empty buffer
- * when all was written, and crashes. Here that is an error in the context, REDIS_ERR_OOM. Returns
- * REDIS_OK or REDIS_ERR; *done says whether all was written.
+ * redisBufferWrite(), for all who write: hiredis 0.14 does not look whether it got a new, empty
+ * buffer when all was written, and crashes. Here that is an error in the context, REDIS_ERR_OOM.
+ * Returns REDIS_OK or REDIS_ERR; *done says whether all was written.
  */
 int valkey_write(redisContext *context, int *done);
 

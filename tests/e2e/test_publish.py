@@ -917,8 +917,8 @@ def test_batch_progress_and_errors(valkey):
 def test_each_call_fails_once(publish, rundir, args, function):
     """Whatever call fails, it published, or an exit status and a line say what is wrong.
 
-    Out of memory, hiredis 0.14 aborts where it copies a path or a host name, by design, and json-c 0.16
-    crashes where it copies the name of a member, which only a batch has it do.
+    Out of memory, hiredis 0.14 aborts where it copies a path or a host name, by design, and
+    json-c 0.16 crashes where it copies the name of a member, which only a batch has it do.
     """
     library = {-signal.SIGABRT, *([-signal.SIGSEGV] if "batch" in args else [])}
     faults = Faults(rundir)

@@ -1,6 +1,7 @@
 /*
- * fuzz: what the fuzz targets share. A target is one file fuzz_NAME.c; its first seeds are the files
- * in corpus/NAME; run.sh builds and runs it. A target holds no state from one input to the next.
+ * fuzz: what the fuzz targets share. A target is one file fuzz_NAME.c; its first seeds are the
+ * files in corpus/NAME; run.sh builds and runs it. A target holds no state from one input to the
+ * next.
  */
 #ifndef TPI_FUZZ_H
 #define TPI_FUZZ_H

@@ -1,11 +1,12 @@
 /*
- * fuzz_batch: a line of `tpi-publish batch` (batch.h). A good line has a channel that only channel.c
- * could have made, of valid ids that the line or the standard names, and a payload that
- * wakeup_check() accepts and that says what the line says. A bad one leaves an error and nothing to
- * free.
+ * fuzz_batch: a line of `tpi-publish batch` (batch.h). A good line has a channel that only
+ * channel.c could have made, of valid ids that the line or the standard names, and a payload that
+ * wakeup_check() accepts and that says what the line says. A bad one leaves an error and nothing
+ * to free.
  */
 #include "fuzz.h"
 
+#include <errno.h>
 #include <json-c/json.h>
 
 #include "batch.h"
@@ -135,7 +136,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_good(&item, line, length);
 		free(item.payload);
 	} else {
-		REQUIRE(item.payload == NULL);
+		REQUIRE(item.payload == NULL && errno == EINVAL);
 		REQUIRE(error[0] != '\0' && strnlen(error, sizeof(error)) < sizeof(error));
 	}
 	free(line);

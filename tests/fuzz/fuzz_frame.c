@@ -1,8 +1,8 @@
 /*
  * fuzz_frame: the frame of an event (frame.h). A parser of event streams, written to the letter of
- * WHATWG HTML 9.2.6, reads back what was framed: exactly one event, of type "message", whose data is
- * the payload with each CR LF, CR and LF turned into LF; also between the other events of a stream,
- * and behind itself. No CR is on the wire, and frame_event_size() is right.
+ * WHATWG HTML 9.2.6, reads back what was framed: exactly one event, of type "message", whose data
+ * is the payload with each CR LF, CR and LF turned into LF; also between the other events of a
+ * stream, and behind itself. No CR is on the wire, and frame_event_size() is right.
  */
 #include "fuzz.h"
 

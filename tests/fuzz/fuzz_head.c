@@ -1,7 +1,8 @@
 /*
- * fuzz_head: the reader of FastCGI records (head.h). However the bytes of a connection are cut, the
- * same happens at the same byte; never over 64 KiB of PARAMS are kept; and once the head is complete
- * they are what a plain walk over the records finds, and walk exactly as name-value pairs.
+ * fuzz_head: the reader of FastCGI records (head.h). However the bytes of a connection are cut,
+ * the same happens at the same byte; never over 64 KiB of PARAMS are kept; and once the head is
+ * complete they are what a plain walk over the records finds, and walk exactly as name-value
+ * pairs.
  *
  * The first byte of the input says how: bits 0 to 5 are the seed of the pieces, bit 6 stands for
  * head_release() at HEAD_COMPLETE, bit 7 for a request in front whose PARAMS are nearly full.
@@ -74,16 +75,21 @@ walk_length(const uint8_t **at, size_t *left)
 	return bytes == 4 ? length & 0x7fffffff : length;
 }
 
+/* Walks name-value pairs to their end, and does to values what head.c does: a NUL becomes a 1. */
 static void
-check_pairs(const uint8_t *at, size_t left)
+walk_pairs(uint8_t *at, size_t left)
 {
 	while (left > 0) {
-		size_t name = walk_length(&at, &left), value = walk_length(&at, &left);
+		const uint8_t *p = at;
+		size_t name = walk_length(&p, &left), value = walk_length(&p, &left);
 
 		REQUIRE(name != SIZE_MAX && value != SIZE_MAX);
 		REQUIRE(name > 0 && name + value <= left);
-		for (size_t i = 0; i < name + value; i++)
-			REQUIRE(at[i] != '\0' && (i >= name || at[i] != '='));
+		at += p - at;
+		for (size_t i = 0; i < name; i++)
+			REQUIRE(at[i] != '\0' && at[i] != '=');
+		for (size_t i = name; i < name + value; i++)
+			at[i] = at[i] == '\0' ? 1 : at[i];
 		at += name + value;
 		left -= name + value;
 	}
@@ -97,6 +103,7 @@ static void
 check_params(const struct head *h, const uint8_t *input, size_t at)
 {
 	size_t position = 0, found = 0;
+	uint8_t *params = fuzz_memory(h->params_length);
 	bool begun = false;
 
 	while (position < at) {
@@ -105,16 +112,17 @@ check_params(const struct head *h, const uint8_t *input, size_t at)
 		bool ours = (record[2] << 8 | record[3]) == h->id;
 
 		begun |= ours && record[1] == FCGI_BEGIN_REQUEST;
-		if (ours && begun && record[1] == FCGI_PARAMS) {
+		if (ours && begun && record[1] == FCGI_PARAMS && content > 0) {
 			REQUIRE(found + content <= h->params_length);
-			REQUIRE(content == 0 ||
-			    memcmp(h->params + found, record + FCGI_HEADER_LEN, content) == 0);
+			memcpy(params + found, record + FCGI_HEADER_LEN, content);
 			found += content;
 		}
 		position += FCGI_HEADER_LEN + content + record[6];
 	}
 	REQUIRE(position == at && found == h->params_length);
-	check_pairs(h->params, h->params_length);
+	walk_pairs(params, found);
+	REQUIRE(found == 0 || memcmp(params, h->params, found) == 0);
+	free(params);
 }
 
 static void

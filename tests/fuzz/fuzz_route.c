@@ -1,7 +1,8 @@
 /*
- * fuzz_route: the query of a request (route.h). A query is accepted exactly where a second decoder,
- * after WHATWG URL 5.1, finds one projectId or projectIds of 1 to 500 well-formed numbers; then the
- * projects are ascending, distinct, in range, and those that were asked for, and each has its channel.
+ * fuzz_route: the query of a request (route.h). A query is accepted exactly where a second
+ * decoder, after WHATWG URL 5.1, finds one projectId or projectIds of 1 to 500 well-formed
+ * numbers; then the projects are ascending, distinct, in range, and those that were asked for, and
+ * each has its channel.
  *
  * The first byte of the input says how many hundreds of projects are appended to the query.
  */

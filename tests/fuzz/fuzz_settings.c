@@ -1,8 +1,8 @@
 /*
- * fuzz_settings: reading the environment (settings.h). The input is lines NAME=value; a vertical tab
- * in a value stands for a line break. What is read is in range by the table, what is printed is one
- * printable line for each setting, an error is one printable line that begins with a setting's name,
- * and neither depends on the letters of a password.
+ * fuzz_settings: reading the environment (settings.h). The input is lines NAME=value; a vertical
+ * tab in a value stands for a line break. What is read is in range by the table, what is printed
+ * is one printable line for each setting, an error is one printable line that begins with a
+ * setting's name, and neither depends on the letters of a password.
  */
 #include "fuzz.h"
 

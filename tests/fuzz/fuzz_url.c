@@ -1,8 +1,8 @@
 /*
- * fuzz_url: the addresses of Valkey (valkey.h) and of our own socket (listener.h). What is accepted
- * is in range and says again what was given. An error is one printable line; neither it nor the
- * label that logs show depends on the letters of a password. What stands behind a NUL of the input is
- * the password file: its first line is the password, and no error shows it.
+ * fuzz_url: the addresses of Valkey (valkey.h) and of our own socket (listener.h). What is
+ * accepted is in range and says again what was given. An error is one printable line; neither it
+ * nor the label that logs show depends on the letters of a password. What stands behind a NUL of
+ * the input is the password file: its first line is the password, and no error shows it.
  */
 #include "fuzz.h"
 
@@ -60,7 +60,8 @@ check_empty(const struct valkey *v)
 static void
 check_password_unseen(const char *url)
 {
-	char *other = strdup(url), error[VALKEY_ERROR_SIZE] = "", other_error[VALKEY_ERROR_SIZE] = "";
+	char error[VALKEY_ERROR_SIZE] = "", other_error[VALKEY_ERROR_SIZE] = "";
+	char *other = strdup(url);
 	struct valkey v, w;
 	int result;
 
@@ -115,26 +116,22 @@ static void
 check_address(const char *text)
 {
 	struct address a;
-	char *again = fuzz_memory(strlen(text) + 1);
+	char again[sizeof(a) + 8];
 
-	if (address_parse(&a, text) != 0) {
-		REQUIRE(a.path == NULL && a.host == NULL && a.port == NULL);
-		free(again);
+	if (address_parse(&a, text) != 0)
+		return;
+	if (a.path[0] != '\0') {
+		REQUIRE(a.path[0] == '/' && strnlen(a.path, sizeof(a.path)) < sizeof(a.path));
+		REQUIRE(a.host[0] == '\0' && a.port[0] == '\0');
+		REQUIRE(strcmp(text + (strncmp(text, "unix:", 5) == 0 ? 5 : 0), a.path) == 0);
 		return;
 	}
-	if (a.path != NULL) {
-		REQUIRE(a.path[0] == '/' && a.host == NULL && a.port == NULL);
-		strcpy(again, a.path);
-		REQUIRE(strcmp(text + (strncmp(text, "unix:", 5) == 0 ? 5 : 0), again) == 0);
-	} else {
-		REQUIRE(a.host[0] != '\0' && strspn(a.port, "0123456789") == strlen(a.port));
-		REQUIRE(strtol(a.port, NULL, 10) >= 1 && strtol(a.port, NULL, 10) <= 65535);
-		sprintf(again, text[0] == '[' ? "[%s]:%s" : "%s:%s", a.host, a.port);
-		REQUIRE(strcmp(again, text) == 0);
-	}
-	address_free(&a);
-	address_free(&a);
-	free(again);
+	REQUIRE(a.host[0] != '\0' && strnlen(a.host, sizeof(a.host)) < sizeof(a.host));
+	REQUIRE(strnlen(a.port, sizeof(a.port)) < sizeof(a.port));
+	REQUIRE(strspn(a.port, "0123456789") == strlen(a.port));
+	REQUIRE(strtol(a.port, NULL, 10) >= 1 && strtol(a.port, NULL, 10) <= 65535);
+	snprintf(again, sizeof(again), text[0] == '[' ? "[%s]:%s" : "%s:%s", a.host, a.port);
+	REQUIRE(strcmp(again, text) == 0);
 }
 
 int

@@ -22,8 +22,9 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 source=$(cd "$here/../.." && pwd -P)
 
 # What the targets link: each pulls in what it uses.
-modules="access batch channel clock frame head listener log route settings valkey wakeup"
+modules="access batch channel clock frame head lines listener log route settings valkey wakeup"
 warnings="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla"
+warnings="$warnings -Werror=implicit"
 sanitizers="address,undefined"
 
 # The longest input of a target, where it is not 2048. libFuzzer begins with short ones.
@@ -68,9 +69,20 @@ if [ -n "${TPI_FUZZ_DIR-}" ]; then
 	mkdir -p "$TPI_FUZZ_DIR" && work=$(cd "$TPI_FUZZ_DIR" && pwd -P) || exit 69
 else
 	work=$(mktemp -d) || exit 69
-	trap 'rm -rf "$work"' EXIT
 fi
-# A target that runs is ended by the signal that ends us: it shares our process group.
+findings=""
+
+# Targets that still run are ended with us. What was found stays.
+clean_up()
+{
+	local running
+	running=$(jobs -rp)
+	# shellcheck disable=SC2086 # a list
+	[ -z "$running" ] || { kill $running && wait; } 2>/dev/null
+	[ -z "$findings" ] || rmdir "$findings" 2>/dev/null
+	[ -n "${TPI_FUZZ_DIR-}" ] || rm -rf "$work"
+}
+trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -116,17 +128,20 @@ if [ -n "$input" ]; then
 fi
 
 findings=$(mktemp -d "${TMPDIR:-/tmp}/tpi-fuzz-findings.XXXXXX") || exit 69
-trap 'rmdir "$findings" 2>/dev/null; [ -n "${TPI_FUZZ_DIR-}" ] || rm -rf "$work"' EXIT
 
 # Ends by itself: -max_total_time; `timeout` is for a target that hangs beyond all reason.
 fuzz()
 {
+	local child
+	trap 'kill "$child"; exit 1' INT TERM
 	mkdir -p "$work/corpus/$1"
 	# shellcheck disable=SC2086 # a list
 	$calmly timeout -k 10 $((seconds + 120)) "$work/fuzz_$1" -max_total_time="$seconds" \
 	    -max_len="${longest[$1]-2048}" -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10 \
 	    -print_final_stats=1 -artifact_prefix="$findings/$1-" \
-	    "$work/corpus/$1" "$here/corpus/$1" >"$work/$1.log" 2>&1
+	    "$work/corpus/$1" "$here/corpus/$1" >"$work/$1.log" 2>&1 &
+	child=$!
+	wait "$child"
 	echo $? >"$work/$1.status"
 }
 
@@ -159,8 +174,8 @@ done
 printf '\n%-10s %12s %10s %9s %7s\n' target executions per-second coverage corpus
 for target in "${targets[@]}"; do
 	# "#1234  DONE   cov: 300 ft: 1000 corp: 200/10Kb ...": the last one counts.
-	read -r coverage corpus < <(sed -nE \
-	    's/^#[0-9]+.* cov: ([0-9]+) .* corp: ([0-9]+).*/\1 \2/p' "$work/$target.log" | tail -n 1)
+	read -r coverage corpus < <(tail -n 200 "$work/$target.log" |
+	    sed -nE 's/^#[0-9]+.* cov: ([0-9]+) .* corp: ([0-9]+).*/\1 \2/p' | tail -n 1)
 	count=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$target.log")
 	rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$work/$target.log")
 	printf '%-10s %12s %10s %9s %7s%s\n' "$target" "${count:--}" "${rate:--}" "${coverage:--}" \

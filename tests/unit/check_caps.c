@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "caps.h"
+#include "clock.h"
 #include "frame.h"
 
 #define PLACES_MAX 16
@@ -28,9 +29,25 @@ struct place {
 static struct caps *caps;
 static struct place places[PLACES_MAX];
 
+static _Atomic int64_t now = 1000000;
+
+static int64_t
+still_clock(void)
+{
+	return now;
+}
+
+/* Each look at it is a settling time later. */
+static int64_t
+racing_clock(void)
+{
+	return atomic_fetch_add(&now, CAPS_SETTLE_MS);
+}
+
 static void
 setup(void)
 {
+	clock_set_source(still_clock);
 	for (int i = 0; i < PLACES_MAX; i++) {
 		struct place *p = &places[i];
 		int pair[2];
@@ -93,6 +110,14 @@ open_stream(int i, const char *user)
 {
 	claim(i, user);
 	return live(i);
+}
+
+/* The eviction that a newcomer calls for, when things have settled. */
+static void
+evict(int i)
+{
+	now += CAPS_SETTLE_MS;
+	ck_assert_int_eq(caps_evict(caps, &places[i].entry), 0);
 }
 
 static unsigned
@@ -197,10 +222,10 @@ hammer(void *arg)
 			caps_release(caps, e);
 		}
 		if (caps_reserve(caps, e)) {
-			int now = ++crowd.out, most = crowd.most;
+			int out = ++crowd.out, most = crowd.most;
 
-			while (now > most &&
-			    !atomic_compare_exchange_weak(&crowd.most, &most, now))
+			while (out > most &&
+			    !atomic_compare_exchange_weak(&crowd.most, &most, out))
 				continue;
 		}
 	}
@@ -267,7 +292,10 @@ START_TEST(burst)
 }
 END_TEST
 
-/* A user's requests live whole lives, those of each thread for a user of its own or for a common one. */
+/*
+ * A user's requests live whole lives, those of each thread for a user of its own or for a common
+ * one.
+ */
 static void *
 live_and_leave(void *arg)
 {
@@ -295,6 +323,7 @@ live_and_leave(void *arg)
 START_TEST(storm)
 {
 	new_caps(6, 1);
+	clock_set_source(racing_clock);
 	run_crowd(live_and_leave);
 	ck_assert_int_eq(caps_count(caps), 0);
 	for (int i = 0; i < 6; i++)
@@ -303,7 +332,10 @@ START_TEST(storm)
 }
 END_TEST
 
-/* Where a user holds twice his cap of places, his oldest request under way is cancelled for a new one. */
+/*
+ * Where a user holds twice his cap of places, his oldest request under way is cancelled for a new
+ * one.
+ */
 START_TEST(oldest_request_is_cancelled)
 {
 	bool over;
@@ -349,7 +381,9 @@ START_TEST(live_streams_are_not_cancelled)
 }
 END_TEST
 
-/* A newcomer is over the cap from the first stream beyond it, and its arrival alone evicts nobody. */
+/*
+ * A newcomer is over the cap from the first stream beyond it, and its arrival alone evicts nobody.
+ */
 START_TEST(newcomer_is_over)
 {
 	new_caps(100, 2);
@@ -375,17 +409,17 @@ START_TEST(evict_the_oldest)
 	open_stream(2, "u1");
 	live(0);
 	open_stream(3, "u1");
-	caps_evict(caps, &places[3].entry);
+	evict(3);
 	expect_evicted("12");
 	ck_assert_int_eq(caps_count(caps), 4);
 	/* Once is enough. */
-	caps_evict(caps, &places[3].entry);
-	caps_evict(caps, &places[0].entry);
+	evict(3);
+	evict(0);
 	expect_evicted("");
 	/* A place came free before: nobody has to go. */
 	ck_assert(open_stream(6, "u1"));
 	caps_leave(caps, &places[0].entry);
-	caps_evict(caps, &places[6].entry);
+	evict(6);
 	expect_evicted("");
 }
 END_TEST
@@ -396,14 +430,45 @@ START_TEST(evict_a_former_newcomer)
 	new_caps(100, 2);
 	for (int i = 0; i < 4; i++)
 		open_stream(i, "u1");
-	caps_evict(caps, &places[0].entry);
+	evict(0);
 	expect_evicted("01");
 	/* One that was evicted is nobody's judge any more. */
 	open_stream(4, "u1");
-	caps_evict(caps, &places[0].entry);
+	evict(0);
 	expect_evicted("");
-	caps_evict(caps, &places[4].entry);
+	evict(4);
 	expect_evicted("2");
+}
+END_TEST
+
+/* Nobody goes before the user's last newcomer is settled; another newcomer begins the time anew. */
+START_TEST(evict_when_settled)
+{
+	new_caps(100, 2);
+	open_stream(0, "u1");
+	open_stream(1, "u1");
+	now += 10000;
+	open_stream(2, "u1");
+	ck_assert_int_eq(caps_evict(caps, &places[2].entry), now + CAPS_SETTLE_MS);
+	now += CAPS_SETTLE_MS - 1;
+	ck_assert_int_eq(caps_evict(caps, &places[2].entry), now + 1);
+	expect_evicted("");
+	open_stream(3, "u1");
+	open_stream(8, "u2");
+	now++;
+	ck_assert_int_eq(caps_evict(caps, &places[2].entry), now + CAPS_SETTLE_MS - 1);
+	/* A request under way is no newcomer yet, and the streams of others are none of his. */
+	claim(4, "u1");
+	now += CAPS_SETTLE_MS - 2;
+	open_stream(9, "u2");
+	ck_assert_int_eq(caps_evict(caps, &places[2].entry), now + 1);
+	expect_evicted("");
+	now++;
+	ck_assert_int_eq(caps_evict(caps, &places[2].entry), 0);
+	expect_evicted("01");
+	/* Who is not live is not asked to call again. */
+	ck_assert_int_eq(caps_evict(caps, &places[0].entry), 0);
+	ck_assert_int_eq(caps_evict(caps, &places[4].entry), 0);
 }
 END_TEST
 
@@ -419,7 +484,7 @@ START_TEST(evict_at_once)
 	ck_assert(open_stream(5, "u1"));
 	expect_evicted("1");
 	ck_assert_int_eq(caps_count(caps), 4);
-	caps_evict(caps, &places[5].entry);
+	evict(5);
 	expect_evicted("23");
 }
 END_TEST
@@ -430,7 +495,7 @@ START_TEST(cap_of_one)
 	new_caps(100, 1);
 	ck_assert(!open_stream(0, "u1"));
 	ck_assert(open_stream(1, "u1"));
-	caps_evict(caps, &places[1].entry);
+	evict(1);
 	expect_evicted("0");
 	ck_assert(open_stream(2, "u1"));
 	ck_assert(open_stream(3, "u1"));
@@ -472,7 +537,7 @@ START_TEST(count)
 	open_stream(1, "u1");
 	open_stream(2, "u2");
 	ck_assert_int_eq(caps_count(caps), 3);
-	caps_evict(caps, &places[1].entry);
+	evict(1);
 	ck_assert_int_eq(caps_count(caps), 2);
 	caps_leave(caps, &places[0].entry);
 	ck_assert_int_eq(caps_count(caps), 2);
@@ -501,7 +566,7 @@ START_TEST(leave_from_every_state)
 		caps_leave(caps, &places[i].entry);
 		caps_leave(caps, &places[i].entry);
 		ck_assert(!caps_live(caps, &places[i].entry, &over));
-		caps_evict(caps, &places[i].entry);
+		evict(i);
 		caps_ping(caps, &places[i].entry);
 		caps_release(caps, &places[i].entry);
 		caps_release(caps, &places[i].entry);
@@ -552,6 +617,7 @@ main(void)
 	tcase_add_test(tc, newcomer_is_over);
 	tcase_add_test(tc, evict_the_oldest);
 	tcase_add_test(tc, evict_a_former_newcomer);
+	tcase_add_test(tc, evict_when_settled);
 	tcase_add_test(tc, evict_at_once);
 	tcase_add_test(tc, cap_of_one);
 	tcase_add_test(tc, ping);

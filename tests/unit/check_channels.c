@@ -361,7 +361,10 @@ START_TEST(refused)
 }
 END_TEST
 
-/* A refused channel is asked for again by the next join; then it is right for those who are still there. */
+/*
+ * A refused channel is asked for again by the next join; then it is right for those who are still
+ * there.
+ */
 START_TEST(refused_then_allowed)
 {
 	join(0, "a");
@@ -463,7 +466,10 @@ START_TEST(joins_while_down)
 }
 END_TEST
 
-/* After a loss every channel is subscribed again, and each stream marked again once its own are confirmed. */
+/*
+ * After a loss every channel is subscribed again, and each stream marked again once its own are
+ * confirmed.
+ */
 START_TEST(down_and_up)
 {
 	join(0, "a");
@@ -497,7 +503,10 @@ START_TEST(down_and_up)
 }
 END_TEST
 
-/* A loss in the middle of a change: only what is wanted by then is asked for, and its answers count. */
+/*
+ * A loss in the middle of a change: only what is wanted by then is asked for, and its answers
+ * count.
+ */
 START_TEST(down_in_the_middle)
 {
 	join(0, "a");
@@ -541,7 +550,9 @@ START_TEST(refused_then_down)
 }
 END_TEST
 
-/* Without prospect of a connection those are refused that were never confirmed; the others wait on. */
+/*
+ * Without prospect of a connection those are refused that were never confirmed; the others wait on.
+ */
 START_TEST(away)
 {
 	join(0, "a");
@@ -566,7 +577,9 @@ START_TEST(away)
 }
 END_TEST
 
-/* A command that cannot be sent refuses the stream that joins, and is tried again for the next one. */
+/*
+ * A command that cannot be sent refuses the stream that joins, and is tried again for the next one.
+ */
 START_TEST(command_fails)
 {
 	commands_fail = 1;
@@ -604,7 +617,9 @@ START_TEST(many_under_way)
 	int asked = 0, answered = 0;
 
 	for (int round = 0; round < 300; round++) {
-		/* Three commands are added for each two that are answered, then all are answered. */
+		/*
+		 * Three commands are added for each two that are answered, then all are answered.
+		 */
 		for (int i = 0; i < 3; i++, asked++) {
 			snprintf(name, sizeof(name), "c%d", asked / 2);
 			if (asked % 2 == 0)

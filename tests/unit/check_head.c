@@ -490,7 +490,9 @@ START_TEST(names)
 }
 END_TEST
 
-/* A NUL in a value becomes byte 1, so that it cannot hide what is behind it; nothing else changes. */
+/*
+ * A NUL in a value becomes byte 1, so that it cannot hide what is behind it; nothing else changes.
+ */
 START_TEST(nul_in_a_value)
 {
 	static const uint8_t sent[] = { 1, 4, 'a', '\0', 'v', '\0', '\0', 1, 0, 'b', 1, 1, 'c', '\0' };
@@ -504,7 +506,9 @@ START_TEST(nul_in_a_value)
 }
 END_TEST
 
-/* Another version than 1 is refused as soon as the header is there, in the first record or later. */
+/*
+ * Another version than 1 is refused as soon as the header is there, in the first record or later.
+ */
 START_TEST(version)
 {
 	static const uint8_t versions[] = { 0, 2, 'G', 0x16, 0x80, 0xff };
@@ -524,7 +528,10 @@ START_TEST(version)
 }
 END_TEST
 
-/* A management record of a type that we do not know gets FCGI_UNKNOWN_TYPE, and nothing else happens. */
+/*
+ * A management record of a type that we do not know gets FCGI_UNKNOWN_TYPE, and nothing else
+ * happens.
+ */
 START_TEST(unknown_management_type)
 {
 	struct wire w = { 0 };
@@ -594,7 +601,10 @@ START_TEST(request_id_0)
 }
 END_TEST
 
-/* A second request gets FCGI_CANT_MPX_CONN under its own id, before and after the first is complete. */
+/*
+ * A second request gets FCGI_CANT_MPX_CONN under its own id, before and after the first is
+ * complete.
+ */
 START_TEST(second_request)
 {
 	struct wire w = { 0 };
@@ -755,7 +765,10 @@ START_TEST(abort_of_others)
 }
 END_TEST
 
-/* Data behind the end of PARAMS or of STDIN is refused by its header, further empty records are not. */
+/*
+ * Data behind the end of PARAMS or of STDIN is refused by its header, further empty records are
+ * not.
+ */
 START_TEST(behind_the_end)
 {
 	struct wire w = { 0 };
@@ -842,7 +855,9 @@ START_TEST(other_requests)
 }
 END_TEST
 
-/* After head_release() the connection can be read on: what follows a complete head is still judged. */
+/*
+ * After head_release() the connection can be read on: what follows a complete head is still judged.
+ */
 START_TEST(goes_on_after_release)
 {
 	struct wire w = { 0 }, more = { 0 };

@@ -72,7 +72,9 @@ give_end(void)
 	ck_assert_int_eq(take(), LINES_END);
 }
 
-/* Gives the text in pieces, the first one of another size, and compares what comes with its lines. */
+/*
+ * Gives the text in pieces, the first one of another size, and compares what comes with its lines.
+ */
 static void
 check(const char *text, size_t length, size_t first, size_t piece)
 {
@@ -138,7 +140,8 @@ START_TEST(long_lines)
 		2 * LINES_MAX + 1, 2 * LINES_MAX + 2, 2 * LINES_MAX + 3, 3 * LINES_MAX + 3,
 		10 * LINES_MAX,
 	};
-	static const char *const before[] = { "", "a\n" }, *const behind[] = { "", "\n", "\nb", "\nb\n" };
+	static const char *const before[] = { "", "a\n" };
+	static const char *const behind[] = { "", "\n", "\nb", "\nb\n" };
 	static const size_t sizes[] = { 1000, 1024, 4096 };
 	static char longest[10 * LINES_MAX + 10];
 

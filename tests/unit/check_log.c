@@ -411,7 +411,7 @@ write_lines(void *arg)
 /* Lines of several threads never mix, each thread's stay in order, and a gate opens for one. */
 START_TEST(threads)
 {
-	static const char *const names[THREADS] = { "0", "1", "2", "3" };
+	static char names[THREADS][2] = { "0", "1", "2", "3" };
 	static char all[1 << 17];
 	pthread_t thread[THREADS];
 	int next[THREADS] = { 0 };

@@ -136,7 +136,10 @@ START_TEST(parameters)
 }
 END_TEST
 
-/* What is not there is "", and the path is SCRIPT_NAME followed by PATH_INFO, either of them alone too. */
+/*
+ * What is not there is "", and the path is SCRIPT_NAME followed by PATH_INFO, either of them alone
+ * too.
+ */
 START_TEST(absent_parameters)
 {
 	struct head head;
@@ -199,7 +202,10 @@ START_TEST(lengths)
 }
 END_TEST
 
-/* The largest head of all, 65536 bytes in 3000 parameters, comes out whole; so does one of one value. */
+/*
+ * The largest head of all, 65536 bytes in 3000 parameters, comes out whole; so does one of one
+ * value.
+ */
 START_TEST(largest)
 {
 	char name[16], value[32], expected[64], *large;
@@ -239,7 +245,10 @@ START_TEST(largest)
 }
 END_TEST
 
-/* params_get(): the first value counts, the whole name is compared, a conflict is noticed and stays. */
+/*
+ * params_get(): the first value counts, the whole name is compared, a conflict is noticed and
+ * stays.
+ */
 START_TEST(get)
 {
 	char *const params[] = { (char[]){ "AB=1" }, (char[]){ "A=" }, (char[]){ "B=x=y" },
@@ -404,7 +413,10 @@ START_TEST(no_descriptor_is_lost)
 }
 END_TEST
 
-/* A peer that has closed costs nothing: no signal, no close of a descriptor that is not the library's. */
+/*
+ * A peer that has closed costs nothing: no signal, no close of a descriptor that is not the
+ * library's.
+ */
 START_TEST(peer_has_closed)
 {
 	struct head head;

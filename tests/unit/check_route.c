@@ -132,7 +132,9 @@ START_TEST(sorted_and_distinct)
 }
 END_TEST
 
-/* The query is decoded as a form: names and values, '%' and '+', the other characters as they are. */
+/*
+ * The query is decoded as a form: names and values, '%' and '+', the other characters as they are.
+ */
 START_TEST(form_decoding)
 {
 	expect("projectIds=7%2C8", "7 8");
@@ -194,7 +196,10 @@ START_TEST(empty)
 }
 END_TEST
 
-/* A project is a decimal number from 1 to 2147483647: no sign, leading zero, space, or anything else. */
+/*
+ * A project is a decimal number from 1 to 2147483647: no sign, leading zero, space, or anything
+ * else.
+ */
 START_TEST(malformed)
 {
 	static const char *const values[] = { "0", "00", "07", "-1", "-7", "+7", "%2B7", "7.0", "7e1",

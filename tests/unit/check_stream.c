@@ -246,7 +246,10 @@ START_TEST(nothing_before_start)
 }
 END_TEST
 
-/* After stream_finish() comes nothing more: its words and the end of the request are the last bytes. */
+/*
+ * After stream_finish() comes nothing more: its words and the end of the request are the last
+ * bytes.
+ */
 START_TEST(nothing_after_finish)
 {
 	struct stream_view view;
@@ -463,7 +466,10 @@ fill_socket(int number)
 	return number;
 }
 
-/* What the socket cuts or does not take comes later, whole and in order, whatever the reader's pace. */
+/*
+ * What the socket cuts or does not take comes later, whole and in order, whatever the reader's
+ * pace.
+ */
 START_TEST(partial_sends)
 {
 	static const size_t paces[] = { 1, 7, 100, 513, 1000, 4096 };
@@ -487,6 +493,49 @@ START_TEST(partial_sends)
 	while (read < number)
 		ck_assert_int_eq(next_number(&sender), read++);
 	expect_nothing();
+}
+END_TEST
+
+/* No event overtakes the backlog, when the socket has room and the owner has not flushed yet. */
+START_TEST(no_overtaking)
+{
+	int number = 0, sender;
+
+	stream_start(stream, "head");
+	for (int i = 0; i < 10; i++) {
+		number = fill_socket(number);
+		while (read_some(4096) > 0)
+			continue;
+		ck_assert(send_number(0, number++));
+		ck_assert(send_number(0, number++));
+		drain();
+	}
+	expect_text("head");
+	for (int i = 0; i < number; i++)
+		ck_assert_int_eq(next_number(&sender), i);
+	expect_nothing();
+}
+END_TEST
+
+/* A backlog takes backlog_max bytes, and not one more. */
+START_TEST(backlog_max_is_exact)
+{
+	uint8_t record[BACKLOG];
+	struct stream_view view;
+	size_t left;
+
+	stream_start(stream, "head");
+	fill_socket(0);
+	left = BACKLOG - stream->backlog_length;
+	frame_record(record, FCGI_STDOUT, 1, left - FCGI_HEADER_LEN);
+	memset(record + FCGI_HEADER_LEN, 'x', left - FCGI_HEADER_LEN);
+	ck_assert(stream_send(stream, record, left, 1));
+	look(&view);
+	ck_assert_uint_eq(view.marks & STREAM_SLOW, 0);
+	ck_assert_uint_eq(stream->backlog_length, BACKLOG);
+	ck_assert(stream_send_text(stream, "\n"));
+	look(&view);
+	ck_assert(view.marks & STREAM_SLOW);
 }
 END_TEST
 
@@ -680,7 +729,10 @@ send_many(void *arg)
 	return arg;
 }
 
-/* Several threads send while the owner flushes: every event comes once, whole, and in its sender's order. */
+/*
+ * Several threads send while the owner flushes: every event comes once, whole, and in its sender's
+ * order.
+ */
 START_TEST(many_senders)
 {
 	pthread_t threads[SENDERS];
@@ -873,7 +925,9 @@ leave_marks(void *arg)
 	return NULL;
 }
 
-/* A mark of another thread wakes the owner each time: none is lost between its look and its sleep. */
+/*
+ * A mark of another thread wakes the owner each time: none is lost between its look and its sleep.
+ */
 START_TEST(marks_wake_the_owner)
 {
 	struct stream_view view;
@@ -949,6 +1003,8 @@ main(void)
 	tcase_add_test(slow, raw_records_are_bounded);
 	tcase_add_test(slow, sent_and_last_sent);
 	tcase_add_test(slow, partial_sends);
+	tcase_add_test(slow, no_overtaking);
+	tcase_add_test(slow, backlog_max_is_exact);
 	tcase_add_test(slow, overflow_once);
 	tcase_add_test(slow, overflow_often);
 	tcase_add_test(slow, overflow_again);

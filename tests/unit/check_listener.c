@@ -1,0 +1,628 @@
+/*
+ * check_listener: addresses, and the sockets that are made, replaced, left alone, inherited and removed.
+ */
+#include <arpa/inet.h>
+#include <check.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "listener.h"
+
+static char directory[] = "/tmp/check-listener-XXXXXX";
+static char path[128], other[128];
+
+static const struct listener_options options = { .mode = 0660, .group = (gid_t)-1, .backlog = 16 };
+
+static void
+setup(void)
+{
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/socket", directory);
+	snprintf(other, sizeof(other), "%s/other", directory);
+}
+
+static void
+teardown(void)
+{
+	unlink(path);
+	unlink(other);
+	rmdir(path);
+	rmdir(directory);
+}
+
+/* ---- Addresses */
+
+static void
+expect_path(const char *text, const char *expected)
+{
+	struct address a;
+
+	ck_assert_msg(address_parse(&a, text) == 0, "%s", text);
+	ck_assert_str_eq(a.path, expected);
+	ck_assert_str_eq(a.host, "");
+	ck_assert_str_eq(a.port, "");
+}
+
+static void
+expect_tcp(const char *text, const char *host, const char *port)
+{
+	struct address a;
+
+	ck_assert_msg(address_parse(&a, text) == 0, "%s", text);
+	ck_assert_str_eq(a.path, "");
+	ck_assert_str_eq(a.host, host);
+	ck_assert_str_eq(a.port, port);
+}
+
+/* The four forms of an address. */
+START_TEST(addresses)
+{
+	expect_path("/run/tpi.sock", "/run/tpi.sock");
+	expect_path("unix:/run/tpi.sock", "/run/tpi.sock");
+	expect_path(LISTENER_STANDARD, "/run/tpi-stream/streamd.sock");
+	expect_path("/with:colon:9000", "/with:colon:9000");
+	expect_path("unix:/with space", "/with space");
+	expect_tcp("localhost:9000", "localhost", "9000");
+	expect_tcp("127.0.0.1:1", "127.0.0.1", "1");
+	expect_tcp("0.0.0.0:65535", "0.0.0.0", "65535");
+	expect_tcp("[::1]:9000", "::1", "9000");
+	expect_tcp("[::]:9000", "::", "9000");
+	expect_tcp("[fe80::1%lo]:9000", "fe80::1%lo", "9000");
+	expect_tcp("host.example:80", "host.example", "80");
+}
+END_TEST
+
+/* Anything else is none. */
+START_TEST(no_addresses)
+{
+	static const char *const texts[] = { "", "relative", "./relative", "relative/socket", "unix:",
+		"unix:relative", "unix:localhost:9000", "unix:[::1]:9000", "9000", ":9000", "localhost",
+		"localhost:", "localhost:0", "localhost:65536", "localhost:99999", "localhost:100000",
+		"localhost:-1", "localhost:+1", "localhost: 9", "localhost:9 ", "localhost:9x",
+		"localhost:http", "::1", "::1:9000", "[::1]", "[::1]:", "[::1]9000", "[::1", "[]:9000",
+		"[::1:9000", "::1]:9000", "tcp:localhost:9000", "http://localhost:9000" };
+	struct address a;
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+		ck_assert_msg(address_parse(&a, texts[i]) == -1, "%s", texts[i]);
+}
+END_TEST
+
+/* What does not fit is refused, not cut: a path of 108 bytes, a host of 256. */
+START_TEST(too_long)
+{
+	char text[400] = "unix:/";
+	struct address a;
+
+	memset(text + 6, 'p', 106);
+	ck_assert_int_eq(address_parse(&a, text), 0);
+	ck_assert_uint_eq(strlen(a.path), 107);
+	strcat(text, "p");
+	ck_assert_int_eq(address_parse(&a, text), -1);
+	ck_assert_int_eq(address_parse(&a, text + 5), -1);
+	memset(text, 'h', 255);
+	strcpy(text + 255, ":9000");
+	ck_assert_int_eq(address_parse(&a, text), 0);
+	ck_assert_uint_eq(strlen(a.host), 255);
+	memset(text, 'h', 256);
+	strcpy(text + 256, ":9000");
+	ck_assert_int_eq(address_parse(&a, text), -1);
+}
+END_TEST
+
+/* ---- Unix sockets */
+
+/* Listens at a path, or fails with just this error. */
+static void
+open_at(struct listener *l, const char *text, const char *expected)
+{
+	char error[LISTENER_ERROR_SIZE] = "";
+	struct address a;
+	int result;
+
+	ck_assert_int_eq(address_parse(&a, text), 0);
+	result = listener_open(l, &a, &options, error, sizeof(error));
+	ck_assert_str_eq(error, expected);
+	ck_assert_int_eq(result, expected[0] == '\0' ? 0 : -1);
+	ck_assert(expected[0] == '\0' ? l->fd >= 0 : l->fd == -1);
+}
+
+/* A client's connection to a Unix socket; -1 and errno. */
+static int
+connect_to(const char *name)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	ck_assert_int_ge(fd, 0);
+	ck_assert_uint_lt(strlen(name), sizeof(address.sun_path));
+	strcpy(address.sun_path, name);
+	if (connect(fd, (const struct sockaddr *)&address, sizeof(address)) == 0)
+		return fd;
+	close(fd);
+	return -1;
+}
+
+/* Expects that a client can connect and its bytes arrive. */
+static void
+expect_served(const struct listener *l, const char *name)
+{
+	int client = connect_to(name), server;
+	char byte;
+
+	ck_assert_int_ge(client, 0);
+	server = accept(l->fd, NULL, NULL);
+	ck_assert_int_ge(server, 0);
+	ck_assert_int_eq(write(client, "x", 1), 1);
+	ck_assert_int_eq(read(server, &byte, 1), 1);
+	close(client);
+	close(server);
+}
+
+/* A bound socket that nobody listens on any more: what a killed process leaves behind. */
+static void
+leave_stale(const char *name)
+{
+	struct listener l;
+
+	open_at(&l, name, "");
+	free(l.path);
+	close(l.fd);
+	ck_assert_int_eq(connect_to(name), -1);
+	ck_assert_int_eq(errno, ECONNREFUSED);
+}
+
+static bool
+exists(const char *name)
+{
+	struct stat st;
+
+	return lstat(name, &st) == 0;
+}
+
+/*
+ * A socket that serves, does not block, is not inherited by what we start, and goes with its
+ * listener.
+ */
+START_TEST(unix_socket)
+{
+	struct listener l;
+
+	open_at(&l, path, "");
+	ck_assert(!l.inherited);
+	ck_assert_str_eq(l.path, path);
+	ck_assert_int_eq(accept(l.fd, NULL, NULL), -1);
+	ck_assert_int_eq(errno, EAGAIN);
+	ck_assert_int_eq(fcntl(l.fd, F_GETFD), FD_CLOEXEC);
+	expect_served(&l, path);
+	listener_close(&l);
+	ck_assert(!exists(path));
+	ck_assert_int_eq(l.fd, -1);
+	listener_close(&l);
+}
+END_TEST
+
+/* Its mode and group are as asked for, whatever the umask, which stays as it was. */
+START_TEST(mode_and_group)
+{
+	static const unsigned modes[] = { 0660, 0600, 0666, 0777, 0 };
+	static const mode_t masks[] = { 0, 022, 077, 0777 };
+	struct listener_options o = options;
+	char error[LISTENER_ERROR_SIZE] = "";
+	struct listener l;
+	struct address a;
+	struct stat st;
+
+	ck_assert_int_eq(address_parse(&a, path), 0);
+	if (geteuid() == 0)
+		o.group = 4242;
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		for (size_t k = 0; k < sizeof(masks) / sizeof(masks[0]); k++) {
+			o.mode = modes[i];
+			umask(masks[k]);
+			ck_assert_int_eq(listener_open(&l, &a, &o, error, sizeof(error)), 0);
+			ck_assert_uint_eq(umask(022), masks[k]);
+			ck_assert_int_eq(stat(path, &st), 0);
+			ck_assert_uint_eq(st.st_mode & 07777, modes[i]);
+			if (geteuid() == 0)
+				ck_assert_uint_eq(st.st_gid, 4242);
+			listener_close(&l);
+		}
+	}
+}
+END_TEST
+
+/* The longest path of all works. */
+START_TEST(longest_path)
+{
+	struct listener l;
+
+	memset(other, '\0', sizeof(other));
+	snprintf(other, sizeof(other), "%s/", directory);
+	memset(other + strlen(other), 's', 107 - strlen(other));
+	ck_assert_uint_eq(strlen(other), 107);
+	open_at(&l, other, "");
+	expect_served(&l, other);
+	listener_close(&l);
+	ck_assert(!exists(other));
+}
+END_TEST
+
+/* A stale socket is replaced. */
+START_TEST(stale)
+{
+	struct listener l;
+
+	leave_stale(path);
+	ck_assert(exists(path));
+	open_at(&l, path, "");
+	expect_served(&l, path);
+	listener_close(&l);
+}
+END_TEST
+
+/* A live one is not, also when its queue is full; it serves on, and its file stays. */
+START_TEST(live)
+{
+	struct listener_options o = options;
+	struct listener first, second;
+	char error[LISTENER_ERROR_SIZE];
+	struct address a;
+	int clients[8];
+	int count = 0;
+
+	ck_assert_int_eq(address_parse(&a, path), 0);
+	o.backlog = 1;
+	ck_assert_int_eq(listener_open(&first, &a, &o, error, sizeof(error)), 0);
+	open_at(&second, path, "in use: another process listens there");
+	listener_close(&second);
+	close(accept(first.fd, NULL, NULL)); /* that was the question */
+	expect_served(&first, path);
+	while ((clients[count] = connect_to(path)) != -1)
+		ck_assert_int_lt(++count, 8);
+	ck_assert_int_eq(errno, EAGAIN);
+	open_at(&second, path, "in use: another process listens there");
+	ck_assert(exists(path));
+	while (count > 0)
+		close(clients[--count]);
+	listener_close(&first);
+}
+END_TEST
+
+/* Anything that is not a socket stays: a file, a directory, a link, also one to a socket. */
+START_TEST(in_the_way)
+{
+	static const char expected[] =
+	    "exists and is not a socket: remove it or choose another path";
+	struct listener l;
+
+	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	open_at(&l, path, expected);
+	ck_assert_int_eq(unlink(path), 0);
+	ck_assert_int_eq(mkdir(path, 0700), 0);
+	open_at(&l, path, expected);
+	ck_assert_int_eq(rmdir(path), 0);
+	leave_stale(other);
+	ck_assert_int_eq(symlink(other, path), 0);
+	open_at(&l, path, expected);
+	ck_assert(exists(path) && exists(other));
+}
+END_TEST
+
+/* What the directory does not allow is said. */
+START_TEST(no_directory)
+{
+	char name[256];
+	struct listener l;
+
+	snprintf(name, sizeof(name), "%s/missing/socket", directory);
+	open_at(&l, name, "No such file or directory: the directory must exist");
+	close(open(other, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	snprintf(name, sizeof(name), "%s/socket", other);
+	open_at(&l, name, "Not a directory");
+	if (geteuid() != 0)
+		return;
+	ck_assert_int_eq(seteuid(65534), 0);
+	open_at(&l, path, "Permission denied");
+	ck_assert_int_eq(seteuid(0), 0);
+}
+END_TEST
+
+/* At the close a file stays that has taken the place of our own; one that has gone is no matter. */
+START_TEST(replaced_by_another)
+{
+	struct listener first, second;
+
+	open_at(&first, path, "");
+	ck_assert_int_eq(unlink(path), 0);
+	open_at(&second, path, "");
+	listener_close(&first);
+	ck_assert(exists(path));
+	expect_served(&second, path);
+	ck_assert_int_eq(unlink(path), 0);
+	close(open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	listener_close(&second);
+	ck_assert(exists(path));
+	ck_assert_int_eq(unlink(path), 0);
+
+	open_at(&first, path, "");
+	ck_assert_int_eq(unlink(path), 0);
+	listener_close(&first);
+	ck_assert(!exists(path));
+}
+END_TEST
+
+/* A failure behind the bind leaves no file and no descriptor. */
+START_TEST(failure_leaves_nothing)
+{
+	struct listener_options o = options;
+	char error[LISTENER_ERROR_SIZE] = "";
+	struct listener l;
+	struct address a;
+
+	if (geteuid() != 0)
+		return;
+	ck_assert_int_eq(address_parse(&a, path), 0);
+	ck_assert_int_eq(chmod(directory, 0777), 0);
+	o.group = 0; /* not one of this user's */
+	ck_assert_int_eq(setegid(65534), 0);
+	ck_assert_int_eq(seteuid(65534), 0);
+	ck_assert_int_eq(listener_open(&l, &a, &o, error, sizeof(error)), -1);
+	ck_assert_int_eq(seteuid(0), 0);
+	ck_assert_str_eq(error, "cannot set the group: Operation not permitted");
+	ck_assert_int_eq(l.fd, -1);
+	ck_assert(!exists(path));
+}
+END_TEST
+
+/* ---- TCP */
+
+/* A port that was free a moment ago; 0 where this machine has no such address. */
+static unsigned
+free_port(const struct sockaddr *any, socklen_t size)
+{
+	struct sockaddr_storage bound;
+	socklen_t length = sizeof(bound);
+	int fd = socket(any->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	unsigned port = 0;
+
+	if (fd == -1)
+		return 0;
+	if (bind(fd, any, size) == 0 &&
+	    getsockname(fd, (struct sockaddr *)&bound, &length) == 0)
+		port = ntohs(any->sa_family == AF_INET
+			? ((const struct sockaddr_in *)(const void *)&bound)->sin_port
+			: ((const struct sockaddr_in6 *)(const void *)&bound)->sin6_port);
+	close(fd);
+	return port;
+}
+
+/* Opens host:port, connects to it, and opens it anew although an old connection lingers. */
+static void
+serve_tcp(const char *host, const struct sockaddr *to, socklen_t size, unsigned port)
+{
+	struct listener l, second;
+	char text[64];
+	int client, server;
+
+	snprintf(text, sizeof(text), "%s:%u", host, port);
+	open_at(&l, text, "");
+	ck_assert(!l.inherited);
+	ck_assert_ptr_null(l.path);
+	ck_assert_int_eq(accept(l.fd, NULL, NULL), -1);
+	ck_assert_int_eq(errno, EAGAIN);
+	ck_assert_int_eq(fcntl(l.fd, F_GETFD), FD_CLOEXEC);
+	client = socket(to->sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	ck_assert_int_eq(connect(client, to, size), 0);
+	server = accept(l.fd, NULL, NULL);
+	ck_assert_int_ge(server, 0);
+	open_at(&second, text, "Address already in use");
+	/* The server's end closes first: the port is in TIME_WAIT. */
+	close(server);
+	close(client);
+	listener_close(&l);
+	open_at(&l, text, "");
+	listener_close(&l);
+}
+
+/* IPv4. */
+START_TEST(tcp_v4)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET };
+	unsigned port;
+
+	ck_assert_int_eq(inet_pton(AF_INET, "127.0.0.1", &to.sin_addr), 1);
+	port = free_port((const struct sockaddr *)&to, sizeof(to));
+	ck_assert_uint_ne(port, 0);
+	to.sin_port = htons((uint16_t)port);
+	serve_tcp("127.0.0.1", (const struct sockaddr *)&to, sizeof(to), port);
+}
+END_TEST
+
+/* IPv6, where the machine has it. */
+START_TEST(tcp_v6)
+{
+	struct sockaddr_in6 to = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	unsigned port = free_port((const struct sockaddr *)&to, sizeof(to));
+
+	if (port == 0)
+		return;
+	to.sin6_port = htons((uint16_t)port);
+	serve_tcp("[::1]", (const struct sockaddr *)&to, sizeof(to), port);
+}
+END_TEST
+
+/* An address that is not this machine's is an error. */
+START_TEST(tcp_foreign)
+{
+	struct listener l;
+
+	open_at(&l, "203.0.113.1:9000", "Cannot assign requested address");
+}
+END_TEST
+
+/* ---- Inherited sockets */
+
+/* A listening socket at path, which blocks and has no FD_CLOEXEC. */
+static int
+blocking_listener(void)
+{
+	struct listener l;
+	int fd;
+
+	open_at(&l, path, "");
+	free(l.path);
+	fd = fcntl(l.fd, F_DUPFD, 10);
+	close(l.fd);
+	ck_assert_int_eq(fcntl(fd, F_SETFL, 0), 0);
+	return fd;
+}
+
+enum { CONNECTED = 100 }; /* a plain, connected socket in place of a listening one */
+
+/*
+ * What listener_inherit() returns in a process with these descriptors 0 (in) and 3 (third), where 0 is
+ * /dev/null and 1 a listening socket, and with this LISTEN_FDS. That process also looks at the
+ * error, the variables that are left and the socket's flags, and exits with 96 to 99 where they are wrong.
+ */
+static int
+inherit(int in, int third, bool own_pid, const char *count, int expected_fd, const char *expected)
+{
+	char error[LISTENER_ERROR_SIZE] = "", pid[16];
+	int fds[3], pair[2], status, result;
+	struct listener l;
+	pid_t child;
+
+	unlink(path);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair), 0);
+	fds[0] = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	fds[1] = blocking_listener();
+	fds[2] = pair[0];
+	child = fork();
+	ck_assert_int_ge(child, 0);
+	if (child == 0) {
+		fds[2] = fcntl(fds[2], F_DUPFD, 20);
+		fds[0] = fcntl(fds[0], F_DUPFD, 20);
+		dup2(fds[in == CONNECTED ? 2 : in], STDIN_FILENO);
+		dup2(fds[third == CONNECTED ? 2 : third], 3);
+		snprintf(pid, sizeof(pid), "%d", (int)(own_pid ? getpid() : getppid()));
+		if (count != NULL) {
+			setenv("LISTEN_PID", pid, 1);
+			setenv("LISTEN_FDS", count, 1);
+			setenv("LISTEN_FDNAMES", "streamd", 1);
+		}
+		result = listener_inherit(&l, error, sizeof(error));
+		if (strcmp(error, expected) != 0)
+			_exit(99);
+		if (result >= 0 && (getenv("LISTEN_PID") != NULL || getenv("LISTEN_FDS") != NULL ||
+		    getenv("LISTEN_FDNAMES") != NULL))
+			_exit(98);
+		if (result == 1) {
+			if (l.fd != expected_fd || !l.inherited || l.path != NULL ||
+			    (fcntl(l.fd, F_GETFL) & O_NONBLOCK) == 0 ||
+			    fcntl(l.fd, F_GETFD) != FD_CLOEXEC)
+				_exit(97);
+			/* It is not ours to remove. */
+			listener_close(&l);
+			if (!exists(path))
+				_exit(96);
+		}
+		_exit(result == -1 ? 2 : result);
+	}
+	ck_assert_int_eq(waitpid(child, &status, 0), child);
+	ck_assert(WIFEXITED(status));
+	ck_assert_msg(WEXITSTATUS(status) < 90, "%d", WEXITSTATUS(status));
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
+	close(pair[1]);
+	return WEXITSTATUS(status) == 2 ? -1 : WEXITSTATUS(status);
+}
+
+/* Nothing was passed on. */
+START_TEST(nothing_inherited)
+{
+	ck_assert_int_eq(inherit(0, 0, true, NULL, -1, ""), 0);
+	ck_assert_int_eq(inherit(CONNECTED, 1, true, NULL, -1, ""), 0);
+	/* The variables are another process's. */
+	ck_assert_int_eq(inherit(0, 1, false, "1", -1, ""), 0);
+	ck_assert_int_eq(inherit(0, 1, false, "2", -1, ""), 0);
+}
+END_TEST
+
+/* From systemd: descriptor 3, before descriptor 0. */
+START_TEST(inherited_from_systemd)
+{
+	ck_assert_int_eq(inherit(0, 1, true, "1", 3, ""), 1);
+	ck_assert_int_eq(inherit(1, 1, true, "1", 3, ""), 1);
+}
+END_TEST
+
+/* From spawn-fcgi: descriptor 0. */
+START_TEST(inherited_as_stdin)
+{
+	ck_assert_int_eq(inherit(1, 0, true, NULL, 0, ""), 1);
+	ck_assert_int_eq(inherit(1, 1, false, "1", 0, ""), 1);
+}
+END_TEST
+
+/* Not one socket, or not one that listens, is an error. */
+START_TEST(inherited_wrongly)
+{
+	ck_assert_int_eq(inherit(0, 1, true, "2", 3,
+	    "LISTEN_FDS=2: must be 1, one listening socket"), -1);
+	ck_assert_int_eq(inherit(0, 1, true, "0", 3,
+	    "LISTEN_FDS=0: must be 1, one listening socket"), -1);
+	ck_assert_int_eq(inherit(0, 1, true, "x", 3,
+	    "LISTEN_FDS=x: must be 1, one listening socket"), -1);
+	ck_assert_int_eq(inherit(0, 0, true, "1", 3,
+	    "LISTEN_FDS=1: descriptor 3 must be a listening stream socket"), -1);
+	ck_assert_int_eq(inherit(1, CONNECTED, true, "1", 3,
+	    "LISTEN_FDS=1: descriptor 3 must be a listening stream socket"), -1);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("listener");
+	TCase *tc = tcase_create("listener");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, addresses);
+	tcase_add_test(tc, no_addresses);
+	tcase_add_test(tc, too_long);
+	tcase_add_test(tc, unix_socket);
+	tcase_add_test(tc, mode_and_group);
+	tcase_add_test(tc, longest_path);
+	tcase_add_test(tc, stale);
+	tcase_add_test(tc, live);
+	tcase_add_test(tc, in_the_way);
+	tcase_add_test(tc, no_directory);
+	tcase_add_test(tc, replaced_by_another);
+	tcase_add_test(tc, failure_leaves_nothing);
+	tcase_add_test(tc, tcp_v4);
+	tcase_add_test(tc, tcp_v6);
+	tcase_add_test(tc, tcp_foreign);
+	tcase_add_test(tc, nothing_inherited);
+	tcase_add_test(tc, inherited_from_systemd);
+	tcase_add_test(tc, inherited_as_stdin);
+	tcase_add_test(tc, inherited_wrongly);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
