@@ -85,6 +85,15 @@ def test_each_call_fails_once(streamd, valkey, faults, function):
     wait_released(daemon.pid, before)
 
 
+def accepts(daemon):
+    """The failure may also have hit the connection that asks."""
+    try:
+        daemon.wait_accepts()
+        return True
+    except AssertionError:
+        return False
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("function", marked(FUNCTIONS))
 def test_each_call_fails_once_at_the_start(rundir, valkey, faults, function):
@@ -93,10 +102,7 @@ def test_each_call_fails_once_at_the_start(rundir, valkey, faults, function):
         faults.arm(function, countdown)
         daemon = Streamd(rundir, {**faults.environment, "VALKEY_URL": valkey.url}, wait=False)
         try:
-            try:
-                daemon.wait_accepts()
-            except AssertionError:
-                assert not daemon.alive, f"{function} {countdown}: neither serves nor ends"
+            eventually(lambda: not daemon.alive or accepts(daemon), 20, "it serves or ends")
             failed = faults.failed
             faults.disarm()
             if daemon.alive:

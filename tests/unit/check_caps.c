@@ -171,9 +171,11 @@ expect_evicted(const char *which)
 			continue;
 		}
 		ck_assert(view.finished);
-		sscanf(text, "retry: %u\nid: evicted\nevent: evicted\ndata: {}\n\n<3>%n", &retry, &end);
+		sscanf(text, "retry: %u\nid: evicted\nevent: evicted\ndata: {}\n\n<3>%n", &retry,
+		    &end);
 		ck_assert_msg(end > 0 && text[end] == '\0', "%s", text);
-		ck_assert_ptr_nonnull(strstr(text, "\nid: evicted\nevent: evicted\ndata: {}\n\n<3>"));
+		ck_assert_ptr_nonnull(
+		    strstr(text, "\nid: evicted\nevent: evicted\ndata: {}\n\n<3>"));
 		ck_assert_uint_ge(retry, 120000);
 		ck_assert_uint_le(retry, 300000);
 	}

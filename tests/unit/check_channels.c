@@ -131,8 +131,8 @@ setup_up(void)
 }
 
 /*
- * Everybody leaves, and Valkey answers all: then no channel is left. What else was forgotten is found by
- * the sanitizer.
+ * Everybody leaves and the connection goes: then no channel is left. What else was forgotten is
+ * found by the sanitizer.
  */
 static void
 teardown(void)

@@ -444,8 +444,9 @@ START_TEST(lying_lengths_at_the_limit)
 	static const struct {
 		uint8_t bytes[4];
 		size_t length;
-	} rows[] = { { { 1 }, 1 }, { { 1, 1, 'a' }, 3 }, { { 2, 0, 'a' }, 3 }, { { 0x80, 0, 0 }, 3 },
-		{ { 0xff, 0, 0 }, 3 }, { { 1, 0x80, 0, 0 }, 4 }, { { 1, 0x80 }, 2 } };
+	} rows[] = { { { 1 }, 1 }, { { 1, 1, 'a' }, 3 }, { { 2, 0, 'a' }, 3 },
+		{ { 0x80, 0, 0 }, 3 }, { { 0xff, 0, 0 }, 3 }, { { 1, 0x80, 0, 0 }, 4 },
+		{ { 1, 0x80 }, 2 } };
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		uint8_t *params = large_params(HEAD_PARAMS_MAX - rows[i].length);
@@ -495,7 +496,8 @@ END_TEST
  */
 START_TEST(nul_in_a_value)
 {
-	static const uint8_t sent[] = { 1, 4, 'a', '\0', 'v', '\0', '\0', 1, 0, 'b', 1, 1, 'c', '\0' };
+	static const uint8_t sent[] = { 1, 4, 'a', '\0', 'v', '\0', '\0',
+		1, 0, 'b', 1, 1, 'c', '\0' };
 	static const uint8_t kept[] = { 1, 4, 'a', 1, 'v', 1, 1, 1, 0, 'b', 1, 1, 'c', 1 };
 	struct wire w = { 0 };
 

@@ -54,7 +54,8 @@ START_TEST(nobody)
 {
 	EXPECT(
 	    { { NULL }, IDENTITY_NOBODY, NULL },
-	    { { "REQUEST_METHOD=GET", "QUERY_STRING=TPI_USER=u1", "SCRIPT_NAME=/x" }, IDENTITY_NOBODY, NULL },
+	    { { "REQUEST_METHOD=GET", "QUERY_STRING=TPI_USER=u1", "SCRIPT_NAME=/x" },
+		IDENTITY_NOBODY, NULL },
 	    { { "AUTH_TYPE=Basic" }, IDENTITY_NOBODY, NULL },
 	    /* Names that only begin or end like it, or are spelt otherwise. */
 	    { { "TPI_USER2=u1", "XTPI_USER=u1", "TPI_USE=u1", "tpi_user=u1", "Tpi_User=u1" },

@@ -1,5 +1,6 @@
 /*
- * check_listener: addresses, and the sockets that are made, replaced, left alone, inherited and removed.
+ * check_listener: addresses, and the sockets that are made, replaced, left alone, inherited and
+ * removed.
  */
 #include <arpa/inet.h>
 #include <check.h>
@@ -85,12 +86,13 @@ END_TEST
 /* Anything else is none. */
 START_TEST(no_addresses)
 {
-	static const char *const texts[] = { "", "relative", "./relative", "relative/socket", "unix:",
-		"unix:relative", "unix:localhost:9000", "unix:[::1]:9000", "9000", ":9000", "localhost",
-		"localhost:", "localhost:0", "localhost:65536", "localhost:99999", "localhost:100000",
-		"localhost:-1", "localhost:+1", "localhost: 9", "localhost:9 ", "localhost:9x",
-		"localhost:http", "::1", "::1:9000", "[::1]", "[::1]:", "[::1]9000", "[::1", "[]:9000",
-		"[::1:9000", "::1]:9000", "tcp:localhost:9000", "http://localhost:9000" };
+	static const char *const texts[] = { "", "relative", "./relative", "relative/socket",
+		"unix:", "unix:relative", "unix:localhost:9000", "unix:[::1]:9000", "9000",
+		":9000", "localhost", "localhost:", "localhost:0", "localhost:65536",
+		"localhost:99999", "localhost:100000", "localhost:-1", "localhost:+1",
+		"localhost: 9", "localhost:9 ", "localhost:9x", "localhost:http", "::1",
+		"::1:9000", "[::1]", "[::1]:", "[::1]9000", "[::1", "[]:9000", "[::1:9000",
+		"::1]:9000", "tcp:localhost:9000", "http://localhost:9000" };
 	struct address a;
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
@@ -491,9 +493,10 @@ blocking_listener(void)
 enum { CONNECTED = 100 }; /* a plain, connected socket in place of a listening one */
 
 /*
- * What listener_inherit() returns in a process with these descriptors 0 (in) and 3 (third), where 0 is
- * /dev/null and 1 a listening socket, and with this LISTEN_FDS. That process also looks at the
- * error, the variables that are left and the socket's flags, and exits with 96 to 99 where they are wrong.
+ * What listener_inherit() returns in a process with these descriptors 0 (in) and 3 (third), where 0
+ * is /dev/null and 1 a listening socket, and with this LISTEN_FDS. That process also looks at the
+ * error, the variables that are left and the socket's flags, and exits with 96 to 99 where they are
+ * wrong.
  */
 static int
 inherit(int in, int third, bool own_pid, const char *count, int expected_fd, const char *expected)

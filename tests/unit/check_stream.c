@@ -540,8 +540,8 @@ START_TEST(backlog_max_is_exact)
 END_TEST
 
 /*
- * On overflow the backlog becomes one sync: the reader gets what was sent before, the rest of the cut
- * record, then one sync, then what was sent after the overflow and nothing that was sent before.
+ * On overflow the backlog becomes one sync: the reader gets what was sent before, the rest of the
+ * cut record, then one sync, then what was sent after the overflow and nothing else of before.
  */
 static void
 overflow_by(int events)
