@@ -8,7 +8,7 @@
 # build   compiler, autotools and libraries
 # demo    Valkey (or Redis), Apache, nginx, curl
 # test    demo, and what the tests are written in
-# ci      clang
+# ci      clang and its libFuzzer
 #
 # Needs root or sudo. Exit status: 0 all there, 64 wrong usage, 69 cannot be installed.
 
@@ -90,6 +90,12 @@ testing()
 	need python3-pytest module pytest
 }
 
+fuzzer()
+{
+	command -v clang >/dev/null 2>&1 &&
+	    [ -e "$(clang -print-file-name=libclang_rt.fuzzer-"$(uname -m)".a)" ]
+}
+
 as_root()
 {
 	if [ "$(id -u)" -eq 0 ]; then
@@ -143,7 +149,7 @@ for set; do
 	build) build ;;
 	demo) demo ;;
 	test) testing ;;
-	ci) need clang program clang ;;
+	ci) need clang program clang && need libclang-rt-dev fuzzer ;;
 	*) die 64 "unknown set \"$set\": $usage" ;;
 	esac
 done

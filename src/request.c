@@ -16,6 +16,9 @@
 
 #include "frame.h"
 
+/* Its three streams and their buffers. */
+#define LIBFCGI_SIZE (32 * 1024)
+
 void
 request_library_init(void)
 {
@@ -63,6 +66,16 @@ fcgi_free(FCGX_Request *f)
 	free(f);
 }
 
+/* libfcgi aborts when memory is out: this looks whether there is as much as it will take. */
+static bool
+is_room(const struct head *head)
+{
+	void *room = malloc(LIBFCGI_SIZE + 2 * head->params_length);
+
+	free(room);
+	return room != NULL;
+}
+
 int
 request_parse(struct request *r, const struct head *head)
 {
@@ -72,6 +85,8 @@ request_parse(struct request *r, const struct head *head)
 	int fd, error = ENOMEM;
 
 	memset(r, 0, sizeof(*r));
+	if (!is_room(head))
+		return ENOMEM;
 	fd = canonical_head(head);
 	if (fd == -1)
 		return errno;

@@ -1,0 +1,20 @@
+"""The soak (tests/soak.py), in short."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from servers import BUILD, ROOT
+from timing import scaled
+
+
+@pytest.mark.slow
+def test_soak():
+    """20 seconds of churn and faults: every stream whole, nothing left behind."""
+    result = subprocess.run([sys.executable, os.path.join(ROOT, "tests", "soak.py"), "--seconds", "20"],
+                            env={**os.environ, "TPI_BUILD": BUILD}, capture_output=True, text=True,
+                            timeout=scaled(120), check=False)
+    print(result.stdout, result.stderr)
+    assert result.returncode == 0
