@@ -3,7 +3,7 @@
  *
  * main() reads the configuration, starts everything in order, and accepts connections until SIGTERM or
  * SIGINT; then it drains. Each connection runs in a thread of its own (connection.c); the hub's thread writes
- * the events (hub.c). All signals are blocked in all threads; this one reads them from a descriptor.
+ * the events (hub.c). The signals that end it are blocked in all threads; this one reads them from a descriptor.
  */
 #include "config.h"
 
@@ -32,6 +32,7 @@
 #include "log.h"
 #include "metrics.h"
 #include "notify.h"
+#include "text.h"
 #include "valkey.h"
 
 #define ACCEPT_MAX      256   /* connections accepted before signals and timers are looked at again */
@@ -40,7 +41,7 @@
 #define STOP_MS         100   /* for the hub's last words to Valkey */
 
 struct options {
-	const char *listen; /* NULL: not given */
+	char *listen; /* NULL: not given */
 	bool check_config;
 	struct listener_options listener;
 };
@@ -75,13 +76,14 @@ static const char help[] =
 static void __attribute__((noreturn, format(printf, 2, 3)))
 die(int status, const char *format, ...)
 {
+	char text[1024], line[1100];
 	va_list ap;
 
-	fputs("tpi-streamd: ", stderr);
 	va_start(ap, format);
-	vfprintf(stderr, format, ap);
+	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	fputc('\n', stderr);
+	text_line(line, sizeof(line), "tpi-streamd: %s", text);
+	fprintf(stderr, "%s\n", line);
 	exit(status);
 }
 
@@ -155,10 +157,8 @@ read_options(int argc, char *argv[], struct options *o)
 			exit(EX_USAGE);
 		}
 	}
-	if (optind < argc) {
-		fprintf(stderr, "tpi-streamd: %s: no arguments are allowed\n%s", argv[optind], usage);
-		exit(EX_USAGE);
-	}
+	if (optind < argc)
+		die(EX_USAGE, "%s: no arguments are allowed; see tpi-streamd --help", argv[optind]);
 }
 
 /* Without them a log line could go to a socket that got their number. */
@@ -184,7 +184,8 @@ read_configuration(const struct options *o)
 		die(EX_CONFIG, "%s", error);
 	log_set_level((enum log_level)settings.log_level);
 	listen_text = o->listen != NULL ? o->listen : settings.listen;
-	if (listen_text[0] != '\0' && address_parse(&address, listen_text) == -1)
+	if ((o->listen != NULL || listen_text[0] != '\0') &&
+	    address_parse(&address, listen_text) == -1)
 		die(o->listen != NULL ? EX_USAGE : EX_CONFIG,
 		    "%s%s: must be %s; a path has at most 107 bytes",
 		    o->listen != NULL ? "--listen " : "TPI_LISTEN=", listen_text,
@@ -214,7 +215,8 @@ open_listener(const struct options *o)
 	}
 	if (inherited == 0 &&
 	    listener_open(&listener, &address, &o->listener, error, sizeof(error)) == -1)
-		die(EX_OSERR, "%s%s: %s", o->listen != NULL ? "--listen " : "TPI_LISTEN=",
+		die(EX_OSERR, "%s%s: %s",
+		    o->listen != NULL ? "--listen " : settings.listen[0] != '\0' ? "TPI_LISTEN=" : "",
 		    listen_text, error);
 	spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
@@ -296,30 +298,36 @@ serve(int fd)
 	}
 }
 
-/* Takes up to max connections. False when descriptors have run out: pause before the next. */
-static bool
-accept_some(int max)
+enum accepted {
+	ACCEPTED_ALL, /* the queue is empty */
+	ACCEPTED_LOT, /* there may be more */
+	ACCEPTED_NONE /* descriptors have run out: pause before the next */
+};
+
+/* Takes up to ACCEPT_MAX connections. */
+static enum accepted
+accept_some(void)
 {
 	int i, fd;
 
-	for (i = 0; i < max; i++) {
+	for (i = 0; i < ACCEPT_MAX; i++) {
 		fd = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC);
 		if (fd != -1) {
 			serve(fd);
 			continue;
 		}
 		if (errno == EAGAIN)
-			return true;
+			return ACCEPTED_ALL;
 		if (errno == EINTR || errno == ECONNABORTED || errno == EPROTO)
 			continue;
 		log_refusal("cannot accept", errno);
 		if (spare_fd == -1)
-			return false;
+			return ACCEPTED_NONE;
 		/* The spare descriptor lets one more in, to be told to come back later. */
 		close(spare_fd);
 		spare_fd = -1;
 	}
-	return true;
+	return ACCEPTED_LOT;
 }
 
 /* Accepts until a signal asks for the end. */
@@ -343,7 +351,8 @@ run(int signal_fd)
 			return;
 		if (spare_fd == -1)
 			spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
-		paused = (paused || p[1].revents != 0) && !accept_some(ACCEPT_MAX);
+		if (paused || p[1].revents != 0)
+			paused = accept_some() == ACCEPTED_NONE;
 		now = clock_ms();
 		if (now >= metrics_at) {
 			metrics_write(&gateway);
@@ -358,18 +367,20 @@ run(int signal_fd)
 }
 
 static void
-drain(int backlog)
+drain(int queued)
 {
-	int64_t deadline = clock_ms() + settings.drain_seconds * 1000 - 2 * STOP_MS;
+	int64_t deadline = clock_ms() + settings.drain_seconds * 1000 / 2;
 	int left;
 
 	notify_send("STOPPING=1");
 	LOG(LOG_LEVEL_INFO, "streamd", "draining", LOG_INT("seconds", settings.drain_seconds));
 	gateway_drain(&gateway);
 	/* Who waits in our own queue is told to come back; an inherited one waits for the successor. */
-	if (!listener.inherited)
-		accept_some(backlog);
+	for (; !listener.inherited && queued >= 0 && clock_ms() < deadline; queued -= ACCEPT_MAX)
+		if (accept_some() != ACCEPTED_LOT)
+			break;
 	listener_close(&listener);
+	deadline += settings.drain_seconds * 1000 / 2 - 2 * STOP_MS;
 	left = gateway_wait(&gateway, deadline);
 	hub_stop(gateway.hub, STOP_MS);
 	LOG(LOG_LEVEL_INFO, "streamd", "stopped", LOG_INT("connectionsLeft", left));
@@ -385,6 +396,8 @@ main(int argc, char *argv[])
 	read_options(argc, argv, &options);
 	read_configuration(&options);
 	if (options.check_config) {
+		if (options.listen != NULL)
+			settings.listen = options.listen;
 		settings_print(&settings, SETTINGS_STREAMD, stdout);
 		return EX_OK;
 	}

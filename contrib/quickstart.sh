@@ -136,14 +136,11 @@ build()
 	make -j"$(nproc)"
 }
 
-if [ ! -x "$streamd" ] || [ ! -x "$publish" ]; then
-	"$contrib/install-deps.sh" build
-	echo "building in $build"
-	export -f build
-	source=$source build=$build as_owner bash -euc build >"$run/build.log" 2>&1 ||
-	    fail "the build failed"
-	rm "$run/build.log"
-fi
+"$contrib/install-deps.sh" build
+echo "building in $build"
+export -f build
+source=$source build=$build as_owner bash -euc build >"$run/build.log" 2>&1 || fail "the build failed"
+rm "$run/build.log"
 
 # ---- Valkey and the daemon
 

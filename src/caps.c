@@ -149,7 +149,7 @@ evict_to(struct caps *c, struct caps_user *u, int keep)
 }
 
 bool
-caps_live(struct caps *c, struct caps_entry *e, bool *over)
+caps_live(struct caps *c, struct caps_entry *e, const char *text, bool *over)
 {
 	bool going = false;
 
@@ -163,6 +163,8 @@ caps_live(struct caps *c, struct caps_entry *e, bool *over)
 		TAILQ_INSERT_TAIL(&e->user->live, e, link);
 		e->user->live_count++;
 		c->live++;
+		/* Under the lock: who is evicted has begun. */
+		stream_start(e->stream, text);
 		evict_to(c, e->user, 2 * c->user_cap);
 		*over = e->user->live_count > c->user_cap;
 	}
@@ -186,14 +188,14 @@ caps_ping(struct caps *c, const struct caps_entry *e)
 int64_t
 caps_evict(struct caps *c, const struct caps_entry *e)
 {
-	int64_t settled = 0;
+	int64_t settled = INT64_MAX;
 
 	pthread_mutex_lock(&c->lock);
 	if (e->state == CAPS_LIVE) {
 		settled = TAILQ_LAST(&e->user->live, caps_list)->live_at + CAPS_SETTLE_MS;
 		if (clock_ms() >= settled) {
 			evict_to(c, e->user, c->user_cap);
-			settled = 0;
+			settled = INT64_MAX;
 		}
 	}
 	pthread_mutex_unlock(&c->lock);

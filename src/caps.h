@@ -46,11 +46,11 @@ bool caps_reserve(struct caps *c, struct caps_entry *e);
 bool caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream *stream);
 
 /*
- * The stream is about to get its sync. The user's oldest streams over twice his cap are evicted at once.
- * False where the request was cancelled before. *over says whether he is over his cap now: the caller
+ * The stream begins, with this text (stream_start()). The user's oldest streams over twice his cap are
+ * evicted at once. False where the request was cancelled before: then nothing was sent. *over says whether he is over his cap now: the caller
  * then pings the others twice and calls caps_evict() (section 4). Thread-safe.
  */
-bool caps_live(struct caps *c, struct caps_entry *e, bool *over);
+bool caps_live(struct caps *c, struct caps_entry *e, const char *text, bool *over);
 
 /* Pings the user's other live streams. Thread-safe. */
 void caps_ping(struct caps *c, const struct caps_entry *e);
@@ -58,7 +58,7 @@ void caps_ping(struct caps *c, const struct caps_entry *e);
 /*
  * Evicts the user's oldest streams until his cap holds, where CAPS_SETTLE_MS have passed since his last
  * newcomer: the one that came before it may be the ghost of a page that was reloaded, not found out yet. Returns
- * 0, or the clock_ms() at which to call again. Thread-safe.
+ * INT64_MAX, or the clock_ms() at which to call again. Thread-safe.
  */
 int64_t caps_evict(struct caps *c, const struct caps_entry *e);
 

@@ -215,6 +215,12 @@ channels_leave(struct channels *c, struct subscription *sub)
 	free(sub);
 }
 
+size_t
+channels_unanswered(const struct channels *c)
+{
+	return c->ring_count;
+}
+
 const char *
 channels_awaited(const struct channels *c)
 {
@@ -253,14 +259,16 @@ channels_answer(struct channels *c, const char *name, size_t length, bool refuse
 	return true;
 }
 
-void
+bool
 channels_up(struct channels *c)
 {
 	struct channel *ch, *next;
 
 	c->up = true;
 	HASH_ITER(hh, c->table, ch, next)
-		ask(c, ch);
+		if (!ask(c, ch))
+			return false;
+	return true;
 }
 
 void

@@ -51,6 +51,8 @@ void channels_join(struct channels *c, struct subscription *subscription);
 /* Frees the subscription and releases its stream. */
 void channels_leave(struct channels *c, struct subscription *subscription);
 
+/* How many answers are due. */
+size_t channels_unanswered(const struct channels *c);
 /* The channel that the next answer is about; NULL where none is due. Valid until that answer. */
 const char *channels_awaited(const struct channels *c);
 
@@ -60,8 +62,8 @@ const char *channels_awaited(const struct channels *c);
  */
 bool channels_answer(struct channels *c, const char *name, size_t length, bool refused);
 
-/* The connection is there: asks for every channel. */
-void channels_up(struct channels *c);
+/* The connection is there: asks for every channel. False where memory is out. */
+bool channels_up(struct channels *c);
 /* The connection is gone: nothing is confirmed any more, no answer is due. */
 void channels_down(struct channels *c);
 /* There is no prospect of one: marks the streams REFUSED that were never confirmed. */

@@ -49,11 +49,9 @@ subscribe_failed(struct connection *c, const char *error)
 	struct log_field fields[5] = { LOG_STR("tenantId", c->gateway->settings->tenant),
 		LOG_STR("userId", c->user), LOG_STR("error", error), LOG_END };
 
-	if (c->route->has_projects) {
-		fields[3] = fields[2];
-		fields[2] = (struct log_field)LOG_LIST("projectIds", c->request.projects,
+	if (c->route->has_projects)
+		fields[3] = (struct log_field)LOG_LIST("projectIds", c->request.projects,
 		    (size_t)c->request.project_count);
-	}
 	log_write(LOG_LEVEL_WARN, c->route->tag, "subscribe failed", fields);
 	return later(c);
 }
@@ -64,7 +62,12 @@ answer(struct connection *c, int status, const char *reason, const char *headers
 	const struct answer a = { status, reason, headers, error };
 	/* libfcgi's writes block: a peer that reads nothing is left after a second. */
 	const struct timeval limit = { .tv_sec = 1 };
+	struct stream_view view;
 
+	/* It leaves its replies unread. */
+	stream_look(c->stream, &view);
+	if (view.pending)
+		return false;
 	setsockopt(c->peer.fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
 	request_answer(&c->request, c->peer.fd, &a);
 	return false;
@@ -206,6 +209,7 @@ channel_names(const struct connection *c, int count)
 static bool
 join(struct connection *c)
 {
+	static struct log_limit limit;
 	int count = c->route->channel_count(&c->request);
 	int64_t deadline = clock_ms() + JOIN_MS;
 	struct stream_view view;
@@ -214,11 +218,13 @@ join(struct connection *c)
 	if (hub_away(c->gateway->hub))
 		return subscribe_failed(c, "Valkey is away");
 	names = channel_names(c, count);
-	if (names == NULL)
+	if (names != NULL)
+		c->subscription = hub_join(c->gateway->hub, c->stream, names, count);
+	if (c->subscription == NULL) {
+		if (!log_allowed(&limit, 1000, NULL))
+			return later(c);
 		return subscribe_failed(c, "out of memory");
-	c->subscription = hub_join(c->gateway->hub, c->stream, names, count);
-	if (c->subscription == NULL)
-		return subscribe_failed(c, "out of memory");
+	}
 	for (;;) {
 		stream_look(c->stream, &view);
 		if (c->peer.gone || view.broken)
@@ -243,12 +249,11 @@ open_stream(struct connection *c)
 	char text[256];
 	bool over;
 
-	if (!caps_live(c->caps, &c->place, &over))
-		return later(c);
 	request_free(&c->request);
 	snprintf(text, sizeof(text), STREAM_HEAD STREAM_SYNC "retry: %u\n\n",
 	    clock_jitter(1000, 5000));
-	stream_start(c->stream, text);
+	if (!caps_live(c->caps, &c->place, text, &over))
+		return later(c);
 	live_run(c, over);
 	return true;
 }
@@ -258,11 +263,10 @@ leave(struct connection *c)
 {
 	if (c->subscription != NULL)
 		hub_leave(c->subscription);
-	if (c->stream != NULL)
-		peer_flush(&c->peer, clock_ms() + grace_ms(c));
 	if (c->caps != NULL)
 		caps_leave(c->caps, &c->place);
 	if (c->stream != NULL) {
+		peer_flush(&c->peer, clock_ms() + grace_ms(c));
 		stream_close(c->stream);
 		stream_release(c->stream);
 	}

@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "clock.h"
 #include "log.h"
@@ -33,34 +31,16 @@ struct dialer {
 	char reason[VALKEY_ERROR_SIZE]; /* why, "" at the start */
 };
 
-static void
-tell(struct dialer *d)
-{
-	uint64_t one = 1;
-
-	/* An eventfd takes this always; were it full, its reader would be awake already. */
-	if (write(d->wake_fd, &one, sizeof(one)) == -1)
-		return;
-}
-
 /* Sleeps until ms have passed or the connection in use was lost; true for the latter. */
 static bool
 wait_lost(struct dialer *d, int64_t ms)
 {
-	struct timespec until;
+	int64_t deadline = clock_ms() + ms;
 	bool lost;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += ms / 1000;
-	until.tv_nsec += ms % 1000 * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	pthread_mutex_lock(&d->lock);
-	while (!d->lost)
-		if (pthread_cond_timedwait(&d->changed, &d->lock, &until) != 0)
-			break;
+	while (!d->lost && thread_cond_wait(&d->changed, &d->lock, deadline))
+		continue;
 	lost = d->lost;
 	pthread_mutex_unlock(&d->lock);
 	return lost;
@@ -107,14 +87,17 @@ dial(struct dialer *d, int *backoff)
 		*backoff = *backoff == 0 ? BACKOFF_MIN_MS : *backoff * 2;
 		if (*backoff > BACKOFF_MAX_MS)
 			*backoff = BACKOFF_MAX_MS;
-		if (c != NULL || strcmp(error, logged) != 0)
-			log_change(d, c == NULL ? error : NULL);
-		memcpy(logged, error, sizeof(logged));
+		if (c != NULL)
+			log_change(d, NULL);
+		else if (strcmp(error, logged) != 0) {
+			log_change(d, error);
+			memcpy(logged, error, sizeof(logged));
+		}
 		pthread_mutex_lock(&d->lock);
 		d->state = c != NULL ? DIALER_READY : DIALER_AWAY;
 		d->ready = c;
 		pthread_mutex_unlock(&d->lock);
-		tell(d);
+		thread_wake(d->wake_fd);
 		if (c != NULL)
 			return;
 	}
@@ -142,7 +125,7 @@ watch(struct dialer *d)
 		pthread_mutex_lock(&d->lock);
 		d->demoted = true;
 		pthread_mutex_unlock(&d->lock);
-		tell(d);
+		thread_wake(d->wake_fd);
 	}
 }
 
@@ -169,7 +152,6 @@ dialer_run(void *arg)
 struct dialer *
 dialer_start(const struct valkey *v, int wake_fd)
 {
-	pthread_condattr_t monotonic;
 	struct dialer *d;
 
 	d = calloc(1, sizeof(*d));
@@ -178,10 +160,7 @@ dialer_start(const struct valkey *v, int wake_fd)
 	d->valkey = v;
 	d->wake_fd = wake_fd;
 	pthread_mutex_init(&d->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&d->changed, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	thread_cond_init(&d->changed);
 	if (thread_start(THREAD_LARGE, dialer_run, d) != 0) {
 		free(d);
 		return NULL;

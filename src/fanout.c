@@ -27,8 +27,8 @@ struct event {
 	size_t offset, length; /* of its frame in frames */
 };
 
-struct hub_delivery {
-	struct hub_delivery *next;
+struct fanout_delivery {
+	struct fanout_delivery *next;
 	uint32_t event;
 };
 
@@ -44,7 +44,7 @@ struct fanout {
 
 	struct stream **streams; /* that get something; as many as deliveries could need */
 	size_t stream_count;
-	struct hub_delivery *deliveries;
+	struct fanout_delivery *deliveries;
 	size_t delivery_count, delivery_size;
 
 	uint8_t *records; /* what the stream at hand gets: records, one behind the other */
@@ -82,7 +82,7 @@ fanout_new(size_t record_max, void (*yield)(void *arg), void *arg)
 static void
 deliver(struct fanout *f, struct stream *s, uint32_t event)
 {
-	struct hub_delivery *d = &f->deliveries[f->delivery_count++];
+	struct fanout_delivery *d = &f->deliveries[f->delivery_count++];
 
 	d->event = event;
 	d->next = NULL;
@@ -123,7 +123,7 @@ fanout_add(struct fanout *f, struct channel *channel, const char *payload, size_
 }
 
 static bool
-same_deliveries(const struct hub_delivery *a, const struct hub_delivery *b)
+same_deliveries(const struct fanout_delivery *a, const struct fanout_delivery *b)
 {
 	for (; a != NULL && b != NULL; a = a->next, b = b->next)
 		if (a->event != b->event)
@@ -133,7 +133,7 @@ same_deliveries(const struct hub_delivery *a, const struct hub_delivery *b)
 
 /* Formats what a stream gets, in records of up to record_max. */
 static void
-format(struct fanout *f, const struct hub_delivery *d)
+format(struct fanout *f, const struct fanout_delivery *d)
 {
 	uint8_t *header = f->records, *at = header + FCGI_HEADER_LEN;
 	const struct event *e;
@@ -170,7 +170,7 @@ send_records(struct fanout *f, struct stream *s, int64_t now)
 void
 fanout_flush(struct fanout *f)
 {
-	const struct hub_delivery *formatted = NULL;
+	const struct fanout_delivery *formatted = NULL;
 	struct stream *s;
 	int64_t now = clock_ms();
 	size_t i;

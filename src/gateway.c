@@ -3,22 +3,15 @@
  */
 #include "gateway.h"
 
-#include <time.h>
-
-#include "clock.h"
 #include "stream.h"
+#include "thread.h"
 
 void
 gateway_init(struct gateway *g, const struct settings *settings)
 {
-	pthread_condattr_t monotonic;
-
 	g->settings = settings;
 	pthread_mutex_init(&g->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&g->emptied, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	thread_cond_init(&g->emptied);
 	LIST_INIT(&g->connections);
 }
 
@@ -66,13 +59,11 @@ gateway_drain(struct gateway *g)
 int
 gateway_wait(struct gateway *g, int64_t deadline)
 {
-	struct timespec until = { .tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000 };
 	int left;
 
 	pthread_mutex_lock(&g->lock);
-	while (g->connection_count > 0)
-		if (pthread_cond_timedwait(&g->emptied, &g->lock, &until) != 0)
-			break;
+	while (g->connection_count > 0 && thread_cond_wait(&g->emptied, &g->lock, deadline))
+		continue;
 	left = g->connection_count;
 	pthread_mutex_unlock(&g->lock);
 	return left;

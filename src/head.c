@@ -129,8 +129,12 @@ get_values(struct head *h)
 	uint8_t *out = h->reply + FCGI_HEADER_LEN;
 
 	while (at != end) {
-		if (!pair_next(&at, end, &name, &name_length, &value, &value_length))
+		if (!pair_next(&at, end, &name, &name_length, &value, &value_length)) {
+			/* Names beyond what is kept are none that we know. */
+			if (h->small_length == sizeof(h->small))
+				break;
 			return bad(h, "a malformed FCGI_GET_VALUES");
+		}
 		if (name_length == sizeof(mpxs) - 1 && memcmp(name, mpxs, name_length) == 0)
 			asked = true;
 	}
@@ -219,8 +223,6 @@ record_begins(struct head *h, uint8_t type, uint16_t id)
 		if (id != 0)
 			return bad(h, "a record of unknown type with a request id");
 	}
-	if ((type == FCGI_BEGIN_REQUEST || type == FCGI_GET_VALUES) && h->content > sizeof(h->small))
-		return bad(h, "a record that is too long for its type");
 	h->small_length = 0;
 	return HEAD_MORE;
 }
@@ -229,12 +231,16 @@ record_begins(struct head *h, uint8_t type, uint16_t id)
 static enum head_event
 record_content(struct head *h, uint8_t type, uint16_t id, const uint8_t *content, size_t length)
 {
+	size_t room;
+
 	if (type == FCGI_PARAMS && id == h->id) {
 		if (!params_append(h, content, length))
 			return bad(h, "out of memory");
 	} else if (type == FCGI_BEGIN_REQUEST || type == FCGI_GET_VALUES) {
-		memcpy(h->small + h->small_length, content, length);
-		h->small_length += (uint8_t)length;
+		room = sizeof(h->small) - h->small_length;
+		room = length < room ? length : room;
+		memcpy(h->small + h->small_length, content, room);
+		h->small_length += (uint8_t)room;
 	}
 	return HEAD_MORE;
 }

@@ -41,7 +41,7 @@ struct head {
 	uint8_t header_length;
 	uint8_t padding; /* still to come */
 	uint16_t content; /* still to come */
-	uint8_t small[64]; /* content of a record that is read as a whole */
+	uint8_t small[128]; /* the first content of a record that is looked into */
 	uint8_t small_length;
 };
 

@@ -7,13 +7,13 @@
 #include "hub.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "channels.h"
@@ -29,6 +29,9 @@
 #define PING_MS    5000  /* silence after which PING is sent */
 #define SILENCE_MS 12000 /* silence after which the connection is given up */
 #define READ_SIZE  (64 * 1024)
+
+/* Of a reply that has not come whole: a payload may have 16 KiB, but hiredis keeps what Valkey lets pass. */
+#define PENDING_MAX (16 * 1024 * 1024)
 
 STAILQ_HEAD(subscription_queue, subscription);
 
@@ -48,20 +51,12 @@ struct hub {
 	redisContext *link; /* NULL while Valkey is away */
 	bool unsent;        /* the link's output buffer may hold something */
 	bool pinged;        /* PING is unanswered */
+	size_t before_pong; /* answers that are due before PING's */
 	int64_t heard_at;   /* clock_ms() of the last bytes from Valkey */
 	char *input;        /* READ_SIZE bytes */
-	struct log_limit dropped, refused;
+	struct log_limit dropped;
+	bool refused; /* a channel, on this link */
 };
-
-static void
-wake(struct hub *hub)
-{
-	uint64_t one = 1;
-
-	/* An eventfd takes this always; were it full, its reader would be awake already. */
-	if (write(hub->wake_fd, &one, sizeof(one)) == -1)
-		return;
-}
 
 /* Called by channels.c: a command for the link's output buffer. */
 static bool
@@ -92,11 +87,14 @@ static void
 link_up(struct hub *hub, redisContext *link)
 {
 	hub->link = link;
+	hub->pinged = hub->refused = false;
+	hub->heard_at = clock_ms();
 	/* From here on its socket does not block: this thread does its own waiting. */
 	link->flags &= ~REDIS_BLOCK;
-	hub->pinged = false;
-	hub->heard_at = clock_ms();
-	channels_up(hub->channels);
+	if (fcntl(link->fd, F_SETFL, fcntl(link->fd, F_GETFL) | O_NONBLOCK) == -1)
+		link_down(hub, strerror(errno));
+	else if (!channels_up(hub->channels))
+		link_down(hub, "out of memory");
 }
 
 static void
@@ -107,13 +105,14 @@ dialer_read(struct hub *hub)
 	bool demoted;
 
 	state = dialer_news(hub->dialer, &link, &demoted);
+	/* Newcomers find out by themselves. */
+	if (state == DIALER_AWAY && !hub->away)
+		channels_away(hub->channels);
 	hub->away = state == DIALER_AWAY;
 	if (link != NULL)
 		link_up(hub, link);
 	else if (demoted && hub->link != NULL)
 		link_down(hub, "the server is no longer a primary");
-	if (state == DIALER_AWAY)
-		channels_away(hub->channels);
 }
 
 /* New members, and nothing else: also in the middle of a fan-out. */
@@ -186,24 +185,35 @@ is_text(const redisReply *r)
 	return r->type == REDIS_REPLY_STRING || r->type == REDIS_REPLY_STATUS;
 }
 
+/* The answer to SUBSCRIBE or UNSUBSCRIBE. False where none is due. */
+static bool
+answered(struct hub *hub, const char *name, size_t length, bool refused)
+{
+	if (!channels_answer(hub->channels, name, length, refused))
+		return false;
+	if (hub->before_pong > 0)
+		hub->before_pong--;
+	return true;
+}
+
 /* An error is the answer to a command. NULL, or why the link is of no more use. */
 static const char *
 refusal(struct hub *hub, const char *error)
 {
-	uint32_t suppressed;
+	const char *channel = channels_awaited(hub->channels);
 
-	if (channels_awaited(hub->channels) == NULL && !hub->pinged)
-		return "an error that answers nothing";
-	if (channels_awaited(hub->channels) == NULL) {
+	if (hub->pinged && hub->before_pong == 0) {
 		/* Whoever may not PING hears that at least. */
 		hub->pinged = false;
 		return NULL;
 	}
-	if (log_allowed(&hub->refused, 1000, &suppressed))
-		LOG(LOG_LEVEL_WARN, "valkey", "channel refused",
-		    LOG_STR("channel", channels_awaited(hub->channels)), LOG_STR("error", error),
-		    LOG_INT("suppressed", suppressed));
-	channels_answer(hub->channels, NULL, 0, true);
+	if (channel == NULL)
+		return "an error that answers nothing";
+	/* Once for a connection; each stream that it concerns has a line of its own. */
+	LOG(hub->refused ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey", "channel refused",
+	    LOG_STR("channel", channel), LOG_STR("error", error));
+	hub->refused = true;
+	answered(hub, NULL, 0, true);
 	return NULL;
 }
 
@@ -235,7 +245,7 @@ reply(struct hub *hub, const redisReply *r)
 	if (strcmp(kind->str, "subscribe") != 0 && strcmp(kind->str, "unsubscribe") != 0)
 		return "a reply that is not of pub/sub";
 	if (!is_text(name) ||
-	    !channels_answer(hub->channels, name->str, (size_t)name->len, false))
+	    !answered(hub, name->str, (size_t)name->len, false))
 		return "an answer to no command";
 	return NULL;
 }
@@ -267,6 +277,8 @@ link_read(struct hub *hub)
 		freeReplyObject(r);
 	}
 	fanout_flush(hub->fanout);
+	if (error == NULL && hub->link->reader->len - hub->link->reader->pos > PENDING_MAX)
+		error = "a message of more than 16 MiB";
 	return error;
 }
 
@@ -293,6 +305,7 @@ link_ping(struct hub *hub)
 		if (redisAppendCommand(hub->link, "PING") != REDIS_OK)
 			return "out of memory";
 		hub->pinged = hub->unsent = true;
+		hub->before_pong = channels_unanswered(hub->channels);
 	}
 	return NULL;
 }
@@ -360,13 +373,8 @@ hub_run(void *arg)
 static bool
 hub_init(struct hub *hub, const struct settings *s)
 {
-	pthread_condattr_t monotonic;
-
 	pthread_mutex_init(&hub->lock, NULL);
-	pthread_condattr_init(&monotonic);
-	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-	pthread_cond_init(&hub->stop_done, &monotonic);
-	pthread_condattr_destroy(&monotonic);
+	thread_cond_init(&hub->stop_done);
 	STAILQ_INIT(&hub->joining);
 	STAILQ_INIT(&hub->leaving);
 	hub->alive_at = clock_ms();
@@ -428,7 +436,7 @@ hub_join(struct hub *hub, struct stream *stream, char *names, int count)
 	STAILQ_INSERT_TAIL(&hub->joining, sub, join_link);
 	pthread_mutex_unlock(&hub->lock);
 	if (first)
-		wake(hub);
+		thread_wake(hub->wake_fd);
 	return sub;
 }
 
@@ -443,26 +451,18 @@ hub_leave(struct subscription *sub)
 	STAILQ_INSERT_TAIL(&hub->leaving, sub, leave_link);
 	pthread_mutex_unlock(&hub->lock);
 	if (first)
-		wake(hub);
+		thread_wake(hub->wake_fd);
 }
 
 void
 hub_stop(struct hub *hub, int timeout_ms)
 {
-	struct timespec until;
+	int64_t deadline = clock_ms() + timeout_ms;
 
-	clock_gettime(CLOCK_MONOTONIC, &until);
-	until.tv_sec += timeout_ms / 1000;
-	until.tv_nsec += (long)(timeout_ms % 1000) * 1000000;
-	if (until.tv_nsec >= 1000000000) {
-		until.tv_sec++;
-		until.tv_nsec -= 1000000000;
-	}
 	pthread_mutex_lock(&hub->lock);
 	hub->stopping = true;
-	wake(hub);
-	while (!hub->stopped)
-		if (pthread_cond_timedwait(&hub->stop_done, &hub->lock, &until) != 0)
-			break;
+	thread_wake(hub->wake_fd);
+	while (!hub->stopped && thread_cond_wait(&hub->stop_done, &hub->lock, deadline))
+		continue;
 	pthread_mutex_unlock(&hub->lock);
 }

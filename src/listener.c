@@ -113,7 +113,7 @@ listener_inherit(struct listener *l, char *error, size_t error_size)
 	return 1;
 }
 
-/* Whether somebody accepts connections at this path: then it is not ours to replace. */
+/* Whether somebody may be listening at this path: then it is not ours to replace. */
 static bool
 is_live(const struct sockaddr_un *address)
 {
@@ -124,8 +124,7 @@ is_live(const struct sockaddr_un *address)
 		return true;
 	saved = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ? 0 : errno;
 	close(fd);
-	/* EAGAIN: its queue is full. */
-	return saved == 0 || saved == EAGAIN;
+	return saved != ECONNREFUSED && saved != ENOENT;
 }
 
 static int
@@ -143,7 +142,7 @@ open_unix(struct listener *l, const struct address *a, const struct listener_opt
 			return fail(error, error_size,
 			    "exists and is not a socket: remove it or choose another path");
 		if (is_live(&address))
-			return fail(error, error_size, "in use: another process listens there");
+			return fail(error, error_size, "in use: another process listens there, or may");
 		if (unlink(a->path) == -1)
 			return fail(error, error_size, "cannot replace the stale socket: %s",
 			    strerror(errno));

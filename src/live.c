@@ -21,13 +21,6 @@ struct live {
 	int64_t sync_at;     /* Valkey was lost and is back */
 	int64_t cap_ping_at; /* the second ping to the user's other streams */
 	int64_t cap_evict_at;
-	int64_t stall_look_at;
-	/* How long the reader has taken nothing, as of the last look. */
-	int64_t stalled_ms;
-	int64_t looked_at;
-	int looked_queued;
-	uint64_t looked_sent;
-	bool looked_pending;
 };
 
 static void
@@ -63,8 +56,6 @@ handle_marks(struct live *l, unsigned marks, int64_t now)
 		log_stream(l, LOG_LEVEL_WARN, "subscription lost");
 		stream_finish(l->c->stream, "");
 	}
-	if (marks & STREAM_FLUSH && l->stall_look_at == NEVER)
-		l->stall_look_at = now;
 }
 
 static void
@@ -82,48 +73,15 @@ handle_time(struct live *l, int64_t now)
 		l->cap_ping_at = NEVER;
 		caps_ping(c->caps, &c->place);
 	}
-	if (now >= l->cap_evict_at) {
+	if (now >= l->cap_evict_at)
 		l->cap_evict_at = caps_evict(c->caps, &c->place);
-		if (l->cap_evict_at == 0)
-			l->cap_evict_at = NEVER;
-	}
-}
-
-/*
- * How long the reader has taken nothing: judged by what the kernel still holds for it, because a Unix socket
- * polls writable only when much of it is free. Returns false when it is too long.
- */
-static bool
-look_for_stall(struct live *l, const struct stream_view *view, int64_t now)
-{
-	int queued = stream_queued(l->c->stream);
-
-	if (queued == 0 && !view->pending) {
-		l->stalled_ms = 0;
-		l->looked_at = 0;
-		l->stall_look_at = NEVER;
-		return true;
-	}
-	if (l->looked_at != 0) {
-		if (view->sent == l->looked_sent && queued >= l->looked_queued)
-			l->stalled_ms += now - l->looked_at;
-		else if (view->sent == l->looked_sent || l->looked_pending)
-			l->stalled_ms = 0;
-		/* Else more was sent into a queue that was not full: no telling. */
-	}
-	l->looked_at = now;
-	l->looked_queued = queued;
-	l->looked_sent = view->sent;
-	l->looked_pending = view->pending;
-	l->stall_look_at = now + l->settings->stall_ms / 4;
-	return l->stalled_ms < l->settings->stall_ms;
 }
 
 static int64_t
-earliest(const struct live *l, int64_t heartbeat_at)
+earliest(const struct live *l, int64_t heartbeat_at, int64_t look_at)
 {
 	const int64_t deadlines[] = { l->end_at, l->sync_at, l->cap_ping_at, l->cap_evict_at,
-		l->stall_look_at, heartbeat_at };
+		heartbeat_at, look_at };
 	int64_t first = NEVER;
 	size_t i;
 
@@ -139,7 +97,7 @@ turn(struct live *l, int64_t *wait_until)
 {
 	struct connection *c = l->c;
 	struct stream_view view;
-	int64_t now = clock_ms(), heartbeat_at = NEVER;
+	int64_t now = clock_ms(), heartbeat_at = NEVER, look_at, since;
 
 	stream_look(c->stream, &view);
 	handle_marks(l, view.marks, now);
@@ -149,24 +107,22 @@ turn(struct live *l, int64_t *wait_until)
 		stream_finish(c->stream, "event: shutdown\ndata: {}\n\n");
 		return false;
 	}
+	/* Where nothing is waiting now, another look follows: an event does not wake this thread. */
+	since = stream_untaken_since(c->stream, now);
+	look_at = since != 0 ? since + l->settings->stall_ms : now + l->settings->stall_ms / 2;
+	if (now >= look_at) {
+		log_slow(l, "stalled reader closed");
+		return false;
+	}
 	handle_time(l, now);
-	if (!view.pending) {
+	/* What waits to be sent is heartbeat enough. */
+	if (!view.pending)
 		heartbeat_at = view.last_sent + l->settings->heartbeat_ms;
-		if (now >= heartbeat_at) {
-			stream_send_text(c->stream, STREAM_PING);
-			heartbeat_at = now + l->settings->heartbeat_ms;
-			if (l->stall_look_at == NEVER)
-				l->stall_look_at = now;
-		}
+	if (now >= heartbeat_at) {
+		stream_send_text(c->stream, STREAM_PING);
+		heartbeat_at = now + l->settings->heartbeat_ms;
 	}
-	if (now >= l->stall_look_at) {
-		stream_look(c->stream, &view);
-		if (!look_for_stall(l, &view, now)) {
-			log_slow(l, "stalled reader closed");
-			return false;
-		}
-	}
-	*wait_until = earliest(l, heartbeat_at);
+	*wait_until = earliest(l, heartbeat_at, look_at);
 	return true;
 }
 
@@ -176,7 +132,7 @@ live_run(struct connection *c, bool over)
 	const struct settings *s = c->gateway->settings;
 	int64_t now = clock_ms(), wait_until;
 	struct live l = { .c = c, .settings = s, .end_at = NEVER, .sync_at = NEVER,
-		.cap_ping_at = NEVER, .cap_evict_at = NEVER, .stall_look_at = now };
+		.cap_ping_at = NEVER, .cap_evict_at = NEVER };
 
 	if (s->max_age_seconds > 0)
 		l.end_at = now + clock_jitter((uint32_t)s->max_age_seconds * 800,

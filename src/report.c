@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "text.h"
 
 #define PROGRESS_MS 100
 
@@ -34,19 +35,16 @@ void
 report_line(const char *format, ...)
 {
 	struct pollfd writable = { .fd = STDERR_FILENO, .events = POLLOUT };
-	char text[1024];
+	char text[1024], line[1100];
 	va_list ap;
 
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	for (char *p = text; *p != '\0'; p++) {
-		if (*p < ' ' || *p > '~')
-			*p = '?';
-	}
+	text_line(line, sizeof(line), "tpi-publish: %s", text);
 	report_clear();
 	if (poll(&writable, 1, patience) > 0)
-		dprintf(STDERR_FILENO, "tpi-publish: %s\n", text);
+		dprintf(STDERR_FILENO, "%s\n", line);
 }
 
 void

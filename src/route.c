@@ -6,19 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char route_no_memory[] = "out of memory";
+#include "text.h"
 
-static int
-hex(char c)
-{
-	if (c >= '0' && c <= '9')
-		return c - '0';
-	if (c >= 'a' && c <= 'f')
-		return c - 'a' + 10;
-	if (c >= 'A' && c <= 'F')
-		return c - 'A' + 10;
-	return -1;
-}
+const char route_no_memory[] = "out of memory";
 
 /*
  * Decodes one name or value of application/x-www-form-urlencoded (WHATWG URL, 5.1) in place: '+' is a
@@ -32,9 +22,9 @@ form_decode(char *text, size_t length)
 	for (in = 0; in < length; in++) {
 		if (text[in] == '+')
 			text[out++] = ' ';
-		else if (text[in] == '%' && in + 2 < length && hex(text[in + 1]) >= 0 &&
-		    hex(text[in + 2]) >= 0) {
-			text[out++] = (char)(hex(text[in + 1]) << 4 | hex(text[in + 2]));
+		else if (text[in] == '%' && in + 2 < length && text_hex_digit(text[in + 1]) >= 0 &&
+		    text_hex_digit(text[in + 2]) >= 0) {
+			text[out++] = (char)(text_hex_digit(text[in + 1]) << 4 | text_hex_digit(text[in + 2]));
 			in += 2;
 		} else
 			text[out++] = text[in];

@@ -21,6 +21,9 @@
 /* The longest text that the programs send themselves: the head, a sync and a retry. */
 #define TEXT_MAX 512
 
+/* Between two attempts to send while the kernel has no memory. */
+#define STARVED_MS 100
+
 static sigset_t wait_mask; /* set once, before any other thread */
 
 static void
@@ -102,23 +105,49 @@ stream_mark(struct stream *s, unsigned marks)
 	pthread_mutex_unlock(&s->lock);
 }
 
+/* Bytes that the kernel still holds for the peer. The lock is held. */
+static int
+queued(const struct stream *s)
+{
+	int bytes = 0;
+
+	if (ioctl(s->fd, SIOCOUTQ, &bytes) == -1)
+		return 0;
+	return bytes;
+}
+
+/* Whether the peer has taken something since the last look or send. The lock is held. */
+static void
+look_untaken(struct stream *s, int64_t now)
+{
+	int bytes = queued(s);
+
+	if (bytes < s->untaken)
+		s->untaken_since = now;
+	s->untaken = bytes;
+}
+
 /* One send(); how many bytes the socket took. The lock is held. */
 static size_t
 send_some(struct stream *s, const uint8_t *bytes, size_t length, int64_t now)
 {
 	ssize_t n;
 
+	/* What is sent now must not hide what the peer took, nor count as taken. */
+	if (s->untaken_since != 0)
+		look_untaken(s, now);
 	n = send(s->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
+	s->starved = n == -1 && (errno == ENOBUFS || errno == ENOMEM);
 	if (n == -1) {
-		if (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR && errno != ENOBUFS &&
-		    errno != ENOMEM) {
+		if (!s->starved && errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR) {
 			s->broken = true;
 			mark(s, STREAM_FLUSH);
 		}
 		return 0;
 	}
-	s->sent += (uint64_t)n;
 	s->last_sent = now;
+	if (s->untaken_since != 0)
+		s->untaken = queued(s);
 	return (size_t)n;
 }
 
@@ -237,6 +266,7 @@ stream_start(struct stream *s, const char *text)
 	if (!s->finished) {
 		s->started = true;
 		put(s, record, length, clock_ms());
+		s->rest = s->backlog_length;
 	}
 	pthread_mutex_unlock(&s->lock);
 }
@@ -309,7 +339,6 @@ stream_look(struct stream *s, struct stream_view *view)
 	view->broken = s->broken;
 	view->finished = s->finished;
 	view->pending = s->backlog_length > 0;
-	view->sent = s->sent;
 	view->last_sent = s->last_sent;
 	pthread_mutex_unlock(&s->lock);
 }
@@ -334,33 +363,44 @@ stream_wait(struct stream *s, int64_t deadline)
 	struct pollfd p = { .fd = s->fd, .events = POLLIN | POLLRDHUP };
 	int64_t left = deadline - clock_ms();
 	struct timespec limit;
-	bool news;
+	bool starved;
+	int ready;
 
-	if (left < 0)
-		left = 0;
-	limit.tv_sec = left / 1000;
-	limit.tv_nsec = left % 1000 * 1000000;
 	/* A mark left after this look sends the signal, which stays blocked until ppoll() takes it. */
 	pthread_mutex_lock(&s->lock);
-	news = s->marks != 0;
-	if (s->backlog_length > 0)
+	starved = s->starved;
+	if (s->backlog_length > 0 && !starved)
 		p.events |= POLLOUT;
+	/* A socket is writable also when the kernel has no memory for it: that is tried again by time. */
+	if (starved && left > STARVED_MS)
+		left = STARVED_MS;
+	if (s->marks != 0 || left < 0)
+		left = 0;
 	pthread_mutex_unlock(&s->lock);
-	if (news)
-		limit.tv_sec = limit.tv_nsec = 0;
-	if (ppoll(&p, 1, &limit, &wait_mask) <= 0)
-		return 0;
-	return p.revents;
+	limit.tv_sec = left / 1000;
+	limit.tv_nsec = left % 1000 * 1000000;
+	ready = ppoll(&p, 1, &limit, &wait_mask);
+	if (ready == 0 && starved)
+		return POLLOUT;
+	return ready > 0 ? p.revents : 0;
 }
 
-int
-stream_queued(struct stream *s)
+int64_t
+stream_untaken_since(struct stream *s, int64_t now)
 {
-	int queued = 0;
+	int64_t since;
 
-	if (ioctl(s->fd, SIOCOUTQ, &queued) == -1)
-		return 0;
-	return queued;
+	pthread_mutex_lock(&s->lock);
+	if (s->untaken_since == 0) {
+		s->untaken = queued(s);
+		s->untaken_since = now;
+	} else
+		look_untaken(s, now);
+	if (s->untaken == 0 && s->backlog_length == 0)
+		s->untaken_since = 0;
+	since = s->untaken_since;
+	pthread_mutex_unlock(&s->lock);
+	return since;
 }
 
 void

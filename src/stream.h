@@ -21,7 +21,7 @@
 /* What others tell the owner; it takes them all at once with stream_take_marks(). */
 enum stream_mark {
 	STREAM_CONFIRMED = 1 << 0, /* every subscription is confirmed, for the first time or again */
-	STREAM_REFUSED = 1 << 1,   /* Valkey refused a subscription, or is away */
+	STREAM_REFUSED = 1 << 1,   /* Valkey refused a subscription, or is away, or memory is out */
 	STREAM_CANCELLED = 1 << 2, /* a newer request of the same user takes this one's place */
 	STREAM_EVICTED = 1 << 3,   /* the last words of an evicted stream are queued */
 	STREAM_SLOW = 1 << 4,      /* the backlog has overflowed since the last look */
@@ -49,11 +49,13 @@ struct stream {
 	uint8_t *backlog;
 	uint32_t backlog_length, backlog_size;
 	uint32_t rest;      /* bytes at the start of the backlog that end a partly sent record */
-	uint64_t sent;      /* bytes that the socket has taken */
+	bool starved;       /* the last send failed because the kernel had no memory */
 	int64_t last_sent;  /* clock_ms() of the last byte */
+	int64_t untaken_since; /* see stream_untaken_since() */
+	int untaken;           /* bytes that the kernel held then */
 
-	/* The hub's alone: what this stream gets of the batch at hand. */
-	struct hub_delivery *first, *last;
+	/* fanout.c's alone: what this stream gets of the batch at hand. */
+	struct fanout_delivery *first, *last;
 };
 
 /* Blocks the wake-up signal, for the process, and sets its handler. Once, before any other thread. */
@@ -70,9 +72,7 @@ void stream_release(struct stream *s);
 /* The request id of its records. Owner only, before any other thread knows of the stream. */
 void stream_set_id(struct stream *s, uint16_t id);
 
-/*
- * The head of the 200 and the first event. From now on events are sent. Owner only.
- */
+/* The head of the 200 and the first event, which no overflow drops. From now on events are sent. Any thread. */
 void stream_start(struct stream *s, const char *text);
 
 /*
@@ -103,7 +103,6 @@ struct stream_view {
 	bool broken;
 	bool finished;
 	bool pending; /* the backlog is not empty */
-	uint64_t sent;
 	int64_t last_sent;
 };
 void stream_look(struct stream *s, struct stream_view *view);
@@ -117,8 +116,12 @@ void stream_flush(struct stream *s);
  */
 short stream_wait(struct stream *s, int64_t deadline);
 
-/* Bytes that the kernel still holds for the peer (SIOCOUTQ). Owner only. */
-int stream_queued(struct stream *s);
+/*
+ * Since when the peer has taken nothing of what the kernel holds for it (SIOCOUTQ; clock_ms()), 0 where
+ * nothing waits to be taken. Judged from the first call on that finds something waiting. now is
+ * clock_ms(). Owner only.
+ */
+int64_t stream_untaken_since(struct stream *s, int64_t now);
 
 /* Detaches the socket: nothing is sent any more, and the owner may close fd. Owner only. */
 void stream_close(struct stream *s);

@@ -5,7 +5,9 @@
 
 #include "thread.h"
 
-#include <pthread.h>
+#include <errno.h>
+#include <time.h>
+#include <unistd.h>
 
 /* Sanitizers need more. */
 #ifdef TPI_SANITIZED
@@ -34,4 +36,34 @@ thread_start(enum thread_stack stack, void *(*run)(void *), void *arg)
 	error = pthread_create(&thread, &attributes, run, arg);
 	pthread_attr_destroy(&attributes);
 	return error;
+}
+
+void
+thread_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t monotonic;
+
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(cond, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+}
+
+bool
+thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline)
+{
+	const struct timespec until = { .tv_sec = deadline / 1000,
+		.tv_nsec = deadline % 1000 * 1000000 };
+
+	return pthread_cond_timedwait(cond, lock, &until) != ETIMEDOUT;
+}
+
+void
+thread_wake(int eventfd)
+{
+	const uint64_t one = 1;
+
+	/* An eventfd takes this always; were it full, its reader would be awake already. */
+	if (write(eventfd, &one, sizeof(one)) == -1)
+		return;
 }

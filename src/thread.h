@@ -1,8 +1,12 @@
 /*
- * thread: detached threads with stacks no larger than they need.
+ * thread: detached threads with stacks no larger than they need, and how threads wait and wake.
  */
 #ifndef TPI_THREAD_H
 #define TPI_THREAD_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
 
 enum thread_stack {
 	THREAD_SMALL, /* a connection's: there are thousands of them */
@@ -11,5 +15,13 @@ enum thread_stack {
 
 /* Starts a detached thread with a stack of that size and a guard page. Returns 0 or an errno value. */
 int thread_start(enum thread_stack stack, void *(*run)(void *), void *arg);
+
+/* A condition variable whose time limits are of clock_ms(). */
+void thread_cond_init(pthread_cond_t *cond);
+/* pthread_cond_timedwait() up to deadline (clock_ms()); false once that has passed. */
+bool thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline);
+
+/* Makes an eventfd readable. Thread-safe. */
+void thread_wake(int eventfd);
 
 #endif

@@ -24,6 +24,7 @@
 
 #include "clock.h"
 #include "settings.h"
+#include "text.h"
 
 #define URL_ALLOWED "valkey:// or redis:// [user[:password]@]host[:port][/db], or unix:///path"
 #define STANDARD_PORT 6379
@@ -34,30 +35,6 @@
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 static const char no_memory[] = "out of memory";
-
-/* Writes one line of printable ASCII: a server's answer and a URL may hold anything. */
-static void __attribute__((format(printf, 3, 4)))
-explain(char *error, size_t size, const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(error, size, format, ap);
-	va_end(ap);
-	for (; *error != '\0'; error++) {
-		if (*error < ' ' || *error > '~')
-			*error = '?';
-	}
-}
-
-static int
-hex_digit(char c)
-{
-	static const char digits[] = "0123456789abcdef0123456789ABCDEF";
-	const char *found = c != '\0' ? strchr(digits, c) : NULL;
-
-	return found != NULL ? (int)(found - digits) % 16 : -1;
-}
 
 /* Undoes percent-encoding into memory of the caller's. Returns NULL, or what is wrong. */
 static const char *
@@ -75,8 +52,8 @@ decode(const char *text, size_t length, char **out)
 			*p++ = text[i];
 			continue;
 		}
-		high = i + 2 < length ? hex_digit(text[i + 1]) : -1;
-		low = high >= 0 ? hex_digit(text[i + 2]) : -1;
+		high = i + 2 < length ? text_hex_digit(text[i + 1]) : -1;
+		low = high >= 0 ? text_hex_digit(text[i + 2]) : -1;
 		if (low < 0 || high + low == 0)
 			return "% stands before two hexadecimal digits, not 00";
 		*p++ = (char)(high * 16 + low);
@@ -276,12 +253,13 @@ valkey_parse(struct valkey *v, const char *url, const char *password_file, char 
 	wrong = parse_url(v, url);
 	if (wrong != NULL) {
 		settings_mask_url(url, masked, sizeof(masked));
-		explain(error, error_size, "VALKEY_URL=%s: %s; allowed is " URL_ALLOWED, masked,
+		text_line(error, error_size, "VALKEY_URL=%s: %s; allowed is " URL_ALLOWED, masked,
 		    wrong);
 	} else if (password_file[0] != '\0') {
 		wrong = read_password(v, password_file);
 		if (wrong != NULL)
-			explain(error, error_size, "VALKEY_PASSWORD_FILE=%s: %s", password_file,
+			text_line(error, error_size, "VALKEY_PASSWORD_FILE=%s: %s; allowed is a readable file whose first line is "
+			    "the password", password_file,
 			    wrong);
 	}
 	if (wrong == NULL)
@@ -358,16 +336,16 @@ explain_context(const struct attempt *a)
 	const char *label = a->valkey->label;
 
 	if (c == NULL)
-		explain(a->error, a->error_size, "%s: %s", label, no_memory);
+		text_line(a->error, a->error_size, "%s: %s", label, no_memory);
 	else if (c->err == REDIS_ERR_PROTOCOL)
-		explain(a->error, a->error_size, "%s: this is no Valkey: %s", label, c->errstr);
+		text_line(a->error, a->error_size, "%s: this is no Valkey: %s", label, c->errstr);
 	else if (c->err == REDIS_ERR_EOF)
-		explain(a->error, a->error_size, "%s: the server closed the connection", label);
+		text_line(a->error, a->error_size, "%s: the server closed the connection", label);
 	else if (time_left(a) == 0)
-		explain(a->error, a->error_size, "%s: no answer within %d ms", label,
+		text_line(a->error, a->error_size, "%s: no answer within %d ms", label,
 		    a->timeout_ms);
 	else
-		explain(a->error, a->error_size, "%s: %s", label, c->errstr);
+		text_line(a->error, a->error_size, "%s: %s", label, c->errstr);
 	return false;
 }
 
@@ -379,7 +357,7 @@ explain_reply(const struct attempt *a, const char *what, const redisReply *reply
 	    reply->type == REDIS_REPLY_ERROR ? reply->str : "not the expected answer";
 	int length = (int)strcspn(text, "'`\"");
 
-	explain(a->error, a->error_size, "%s: %s: %.*s", a->valkey->label, what,
+	text_line(a->error, a->error_size, "%s: %s: %.*s", a->valkey->label, what,
 	    length < SHOWN_MAX ? length : SHOWN_MAX, text);
 	return false;
 }
@@ -524,15 +502,15 @@ judge_role(struct attempt *a, const redisReply *reply)
 		return true;
 	a->demoted = role != NULL;
 	if (role != NULL)
-		explain(a->error, a->error_size,
+		text_line(a->error, a->error_size,
 		    "%s: no primary but a %.*s: what is published there reaches nobody else", label,
 		    SHOWN_MAX, strcmp(role, "slave") == 0 ? "replica" : role);
 	else if (reply_begins(reply, "NOAUTH"))
-		explain(a->error, a->error_size,
+		text_line(a->error, a->error_size,
 		    "%s: wants a password: VALKEY_PASSWORD_FILE, or user:password@ in the URL",
 		    label);
 	else if (reply_begins(reply, "NOPERM"))
-		explain(a->error, a->error_size, "%s: may not ask ROLE: the user needs +role",
+		text_line(a->error, a->error_size, "%s: may not ask ROLE: the user needs +role",
 		    label);
 	else
 		explain_reply(a, "ROLE", reply);

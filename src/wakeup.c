@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "frame.h"
+#include "text.h"
 
 #define EXPAND(x) #x
 #define TEXT_OF(x) EXPAND(x)
@@ -43,16 +44,6 @@ is_digit(unsigned char c)
 	return c >= '0' && c <= '9';
 }
 
-/* The value of a hexadecimal digit, or -1. */
-static int
-hex_digit(unsigned char c)
-{
-	if (is_digit(c))
-		return c - '0';
-	c |= 0x20;
-	return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* The value of four hexadecimal digits, or -1. */
 static int
 hex_four(const unsigned char *digits)
@@ -60,7 +51,7 @@ hex_four(const unsigned char *digits)
 	int value = 0;
 
 	for (int i = 0; i < 4; i++) {
-		int digit = hex_digit(digits[i]);
+		int digit = text_hex_digit((char)digits[i]);
 
 		if (digit < 0)
 			return -1;

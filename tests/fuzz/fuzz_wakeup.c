@@ -1,8 +1,9 @@
 /*
  * fuzz_wakeup: the check of payloads (wakeup.h). What it accepts is one object for json-c's strict
- * parser, which consumes all of it; is UTF-8 by a decoder of our own, without NUL; fits in a
- * frame; and no member "event" of the object, doubled ones included, is "sync". What it calls a
- * forgery has such a member. The built payloads of any event and id read back as they were.
+ * parser, which consumes all of it; is UTF-8 by a decoder of our own, without NUL; fits in a frame;
+ * is nested no deeper than allowed; and no member "event" of the object, doubled ones included, is
+ * "sync". What it calls a forgery has such a member. The built payloads of any event and id read
+ * back as they were.
  */
 #include "fuzz.h"
 
@@ -124,6 +125,22 @@ says_sync(const char *text, size_t length)
 	return false;
 }
 
+/* How deep it is nested: json-c does not count a list that is empty. text is valid JSON. */
+static int
+nesting(const char *text, size_t length)
+{
+	int depth = 0, deepest = 0;
+
+	for (size_t i = 0, n; i < length; i += n) {
+		n = text[i] == '"' ? token_length(text + i) : 1;
+		if (text[i] == '{' || text[i] == '[')
+			deepest = ++depth > deepest ? depth : deepest;
+		else if (text[i] == '}' || text[i] == ']')
+			depth--;
+	}
+	return deepest;
+}
+
 static void
 check_accepted(const char *payload, size_t length)
 {
@@ -133,6 +150,7 @@ check_accepted(const char *payload, size_t length)
 	REQUIRE(json_object_is_type(object, json_type_object));
 	REQUIRE(is_utf8((const uint8_t *)payload, length));
 	REQUIRE(memchr(payload, '\0', length) == NULL);
+	REQUIRE(nesting(payload, length) <= WAKEUP_DEPTH_MAX);
 	REQUIRE(frame_event_size(payload, length) <= WAKEUP_FRAME_MAX);
 	REQUIRE(!json_object_object_get_ex(object, "event", &event) ||
 	    !json_object_is_type(event, json_type_string) ||

@@ -22,7 +22,7 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 source=$(cd "$here/../.." && pwd -P)
 
 # What the targets link: each pulls in what it uses.
-modules="access batch channel clock frame head lines listener log route settings valkey wakeup"
+modules="access batch channel clock frame head lines listener log route settings text valkey wakeup"
 warnings="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla"
 warnings="$warnings -Werror=implicit"
 sanitizers="address,undefined"

@@ -127,7 +127,7 @@ static void
 setup_up(void)
 {
 	setup();
-	channels_up(channels);
+	ck_assert(channels_up(channels));
 }
 
 /*
@@ -424,12 +424,14 @@ START_TEST(wrong_answers)
 }
 END_TEST
 
-/* The answer that is due is about the channel of the oldest command. */
+/* How many answers are due, and that the next is about the channel of the oldest command. */
 START_TEST(awaited)
 {
 	ck_assert_ptr_null(channels_awaited(channels));
+	ck_assert_uint_eq(channels_unanswered(channels), 0);
 	join(0, "ab b");
 	leave(0);
+	ck_assert_uint_eq(channels_unanswered(channels), 4);
 	for (int i = 0; i < 2; i++) {
 		ck_assert_str_eq(channels_awaited(channels), "ab");
 		answer("ab");
@@ -438,11 +440,13 @@ START_TEST(awaited)
 			refuse();
 		else
 			answer("b");
+		ck_assert_uint_eq(channels_unanswered(channels), i == 0 ? 2 : 0);
 	}
 	ck_assert_ptr_null(channels_awaited(channels));
 	join(1, "a");
 	channels_down(channels);
 	ck_assert_ptr_null(channels_awaited(channels));
+	ck_assert_uint_eq(channels_unanswered(channels), 0);
 }
 END_TEST
 
@@ -610,6 +614,27 @@ START_TEST(command_fails)
 }
 END_TEST
 
+/*
+ * When a command cannot be sent as the connection comes, the caller learns it and gives it up
+ * again.
+ */
+START_TEST(up_fails)
+{
+	join(0, "a b");
+	channels_down(channels);
+	expect_commands("+a +b ");
+	commands_fail = 1;
+	ck_assert(!channels_up(channels));
+	channels_down(channels);
+	commands[0] = '\0';
+	ck_assert(channels_up(channels));
+	expect_commands("+a +b ");
+	ck_assert(answer("a"));
+	ck_assert(answer("b"));
+	expect_marks("C");
+}
+END_TEST
+
 /* Many commands under way, added and answered in turn, keep their order. */
 START_TEST(many_under_way)
 {
@@ -676,6 +701,7 @@ main(void)
 	tcase_add_test(up, refused_then_down);
 	tcase_add_test(up, away);
 	tcase_add_test(up, command_fails);
+	tcase_add_test(up, up_fails);
 	tcase_add_test(up, many_under_way);
 	suite_add_tcase(s, up);
 	tcase_set_timeout(down, 60);

@@ -19,6 +19,8 @@
 #define BEYOND    "bad:a parameter's length goes beyond the PARAMS"
 #define UNUSABLE  "bad:a parameter's name is empty, or has a NUL or '=' in it"
 #define TOO_LARGE "bad:more than 64 KiB of PARAMS"
+/* A pair with lengths 15 and 1: "FCGI_MPXS_CONNS", "0". */
+#define MPXS "reply:010a000000120000" "0f01" "464347495f4d5058535f434f4e4e53" "30"
 
 /* Bytes that a peer sends. */
 struct wire {
@@ -647,16 +649,15 @@ END_TEST
 /* FCGI_BEGIN_REQUEST is 8 bytes long. */
 START_TEST(begin_length)
 {
-	static const uint8_t zeros[100];
+	static const uint8_t body[300] = { 0, FCGI_RESPONDER };
 
-	for (size_t length = 0; length <= sizeof(zeros); length++) {
+	for (size_t length = 0; length <= sizeof(body); length++) {
 		struct wire w = { 0 };
 
 		if (length == 8)
 			continue;
-		record(&w, FCGI_BEGIN_REQUEST, 1, zeros, length);
-		expect(&w, length > 64 ? "bad:a record that is too long for its type"
-				       : "bad:a malformed FCGI_BEGIN_REQUEST");
+		record(&w, FCGI_BEGIN_REQUEST, 1, body, length);
+		expect(&w, "bad:a malformed FCGI_BEGIN_REQUEST");
 	}
 }
 END_TEST
@@ -692,10 +693,7 @@ START_TEST(get_values)
 	    48);
 	record(&w, FCGI_GET_VALUES, 0, "\17\0FCGI_MPXS_CONNS\17\0FCGI_MPXS_CONNS", 34);
 	end(&w, 1);
-	/* 0f 01 "FCGI_MPXS_CONNS" "0" */
-#define MPXS "reply:010a000000120000" "0f01" "464347495f4d5058535f434f4e4e53" "30"
 	expect(&w, MPXS " " MPXS " " MPXS " complete");
-#undef MPXS
 }
 END_TEST
 
@@ -715,11 +713,10 @@ START_TEST(get_values_of_others)
 }
 END_TEST
 
-/* Malformed, with a request id, or longer than we read: refused. 64 bytes are read. */
+/* Malformed, or with a request id: refused. */
 START_TEST(get_values_refused)
 {
 	struct wire w = { 0 };
-	uint8_t content[65] = { 62 };
 
 	record(&w, FCGI_GET_VALUES, 0, "\17\0FCGI_MPXS_CONN", 16);
 	expect(&w, "bad:a malformed FCGI_GET_VALUES");
@@ -729,10 +726,40 @@ START_TEST(get_values_refused)
 	expect(&w, "bad:a malformed FCGI_GET_VALUES");
 	record(&w, FCGI_GET_VALUES, 1, "\17\0FCGI_MPXS_CONNS", 17);
 	expect(&w, "bad:a management record with a request id");
-	record(&w, FCGI_GET_VALUES, 0, content, 64);
-	expect(&w, "reply:010a000000000000");
-	record(&w, FCGI_GET_VALUES, 0, content, 65);
-	expect(&w, "bad:a record that is too long for its type");
+}
+END_TEST
+
+/*
+ * One of any length is answered; what we know is found where it begins the record, before others.
+ */
+START_TEST(get_values_long)
+{
+	char content[65535] = "\17\0FCGI_MPXS_CONNS";
+	struct wire w = { 0 };
+	struct head h;
+	char story[STORY_SIZE];
+
+	/* Names of 100 bytes behind it. */
+	memset(content + 17, 'n', sizeof(content) - 17);
+	for (size_t at = 17; at + 102 <= sizeof(content); at += 102) {
+		content[at] = 100;
+		content[at + 1] = 0;
+	}
+	for (size_t length = 17 + 102; length <= 17 + 5 * 102; length += 102) {
+		record(&w, FCGI_GET_VALUES, 0, content, length);
+		begin(&w, 1);
+		end(&w, 1);
+		expect(&w, MPXS " complete");
+	}
+	record(&w, FCGI_GET_VALUES, 0, content, 17 + 642 * 102);
+	begin(&w, 1);
+	end(&w, 1);
+	for (size_t piece = 1; piece <= w.length; piece = piece * 37 + 5) {
+		run(&h, &w, piece, piece, story);
+		ck_assert_str_eq(story, MPXS " complete");
+		head_release(&h);
+	}
+	free(w.bytes);
 }
 END_TEST
 
@@ -928,6 +955,7 @@ main(void)
 	tcase_add_test(tc, get_values);
 	tcase_add_test(tc, get_values_of_others);
 	tcase_add_test(tc, get_values_refused);
+	tcase_add_test(tc, get_values_long);
 	tcase_add_test(tc, abort_request);
 	tcase_add_test(tc, abort_of_others);
 	tcase_add_test(tc, behind_the_end);

@@ -19,6 +19,8 @@
 
 #include "listener.h"
 
+#define IN_USE "in use: another process listens there, or may"
+
 static char directory[] = "/tmp/check-listener-XXXXXX";
 static char path[128], other[128];
 
@@ -87,7 +89,8 @@ END_TEST
 START_TEST(no_addresses)
 {
 	static const char *const texts[] = { "", "relative", "./relative", "relative/socket",
-		"unix:", "unix:relative", "unix:localhost:9000", "unix:[::1]:9000", "9000",
+		"unix:", "unix:relative", "unix:localhost:9000", "unix:9000", "unix:[::1]:9000",
+		"9000",
 		":9000", "localhost", "localhost:", "localhost:0", "localhost:65536",
 		"localhost:99999", "localhost:100000", "localhost:-1", "localhost:+1",
 		"localhost: 9", "localhost:9 ", "localhost:9x", "localhost:http", "::1",
@@ -286,17 +289,47 @@ START_TEST(live)
 	ck_assert_int_eq(address_parse(&a, path), 0);
 	o.backlog = 1;
 	ck_assert_int_eq(listener_open(&first, &a, &o, error, sizeof(error)), 0);
-	open_at(&second, path, "in use: another process listens there");
+	open_at(&second, path, IN_USE);
 	listener_close(&second);
 	close(accept(first.fd, NULL, NULL)); /* that was the question */
 	expect_served(&first, path);
 	while ((clients[count] = connect_to(path)) != -1)
 		ck_assert_int_lt(++count, 8);
 	ck_assert_int_eq(errno, EAGAIN);
-	open_at(&second, path, "in use: another process listens there");
+	open_at(&second, path, IN_USE);
 	ck_assert(exists(path));
 	while (count > 0)
 		close(clients[--count]);
+	listener_close(&first);
+}
+END_TEST
+
+/*
+ * Only a socket that refuses connections is stale: one that we may not ask, or of another kind, is
+ * not.
+ */
+START_TEST(live_but_silent)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct listener first, second;
+	int datagram = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+	strcpy(address.sun_path, path);
+	ck_assert_int_eq(bind(datagram, (const struct sockaddr *)&address, sizeof(address)), 0);
+	open_at(&second, path, IN_USE);
+	ck_assert(exists(path));
+	close(datagram);
+	ck_assert_int_eq(unlink(path), 0);
+	if (geteuid() != 0)
+		return;
+	open_at(&first, path, "");
+	ck_assert_int_eq(chmod(directory, 0777), 0);
+	ck_assert_int_eq(setegid(65534), 0);
+	ck_assert_int_eq(seteuid(65534), 0);
+	open_at(&second, path, IN_USE);
+	ck_assert_int_eq(seteuid(0), 0);
+	ck_assert_int_eq(setegid(0), 0);
+	expect_served(&first, path);
 	listener_close(&first);
 }
 END_TEST
@@ -612,6 +645,7 @@ main(void)
 	tcase_add_test(tc, longest_path);
 	tcase_add_test(tc, stale);
 	tcase_add_test(tc, live);
+	tcase_add_test(tc, live_but_silent);
 	tcase_add_test(tc, in_the_way);
 	tcase_add_test(tc, no_directory);
 	tcase_add_test(tc, replaced_by_another);

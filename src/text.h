@@ -1,0 +1,19 @@
+/*
+ * text: small things that several modules do with texts. Pure and thread-safe.
+ */
+#ifndef TPI_TEXT_H
+#define TPI_TEXT_H
+
+#include <stddef.h>
+
+/* The value of a hexadecimal digit, or -1. */
+int text_hex_digit(char c);
+
+/*
+ * As snprintf(), and every byte that is not printable ASCII becomes '?': what a peer or an administrator
+ * wrote can then neither begin a line nor steer a terminal.
+ */
+void text_line(char *line, size_t size, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+#endif
