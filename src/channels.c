@@ -179,9 +179,11 @@ channels_join(struct channels *c, struct subscription *sub)
 			break;
 	free(sub->names);
 	sub->names = NULL;
-	if (i < sub->count)
+	if (i < sub->count) {
+		/* Never again 0: it is not in all of its channels. */
+		sub->unconfirmed++;
 		stream_mark(sub->stream, STREAM_REFUSED);
-	else
+	} else
 		tell_if_confirmed(sub);
 }
 

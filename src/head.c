@@ -20,6 +20,13 @@ bad(struct head *h, const char *error)
 	return HEAD_BAD;
 }
 
+/* The content length of the record at hand, as its header says. */
+static size_t
+record_length(const struct head *h)
+{
+	return (size_t)h->header[4] << 8 | h->header[5];
+}
+
 /*
  * One length of a name-value pair (section 3.4): one byte, or four with the top bit set. Returns
  * false where the bytes end before it does.
@@ -70,7 +77,7 @@ params_check(struct head *h)
 {
 	const uint8_t *at = h->params, *end, *name, *value;
 	size_t name_length, value_length;
-	uint8_t *nul;
+	uint8_t *byte;
 
 	if (h->params_length == 0)
 		return NULL;
@@ -81,8 +88,9 @@ params_check(struct head *h)
 		if (name_length == 0 || memchr(name, '=', name_length) != NULL ||
 		    memchr(name, '\0', name_length) != NULL)
 			return "a parameter's name is empty, or has a NUL or '=' in it";
-		while ((nul = memchr(value, '\0', value_length)) != NULL)
-			*nul = 1;
+		for (byte = h->params + (value - h->params); byte < at; byte++)
+			if (*byte == '\0')
+				*byte = 1;
 	}
 	return NULL;
 }
@@ -131,7 +139,7 @@ get_values(struct head *h)
 	while (at != end) {
 		if (!pair_next(&at, end, &name, &name_length, &value, &value_length)) {
 			/* Names beyond what is kept are none that we know. */
-			if (h->small_length == sizeof(h->small))
+			if (record_length(h) > sizeof(h->small))
 				break;
 			return bad(h, "a malformed FCGI_GET_VALUES");
 		}
@@ -249,7 +257,7 @@ record_content(struct head *h, uint8_t type, uint16_t id, const uint8_t *content
 static enum head_event
 record_ends(struct head *h, uint8_t type, uint16_t id)
 {
-	bool empty = h->header[4] == 0 && h->header[5] == 0;
+	bool empty = record_length(h) == 0;
 
 	switch (type) {
 	case FCGI_BEGIN_REQUEST:
@@ -289,7 +297,7 @@ head_feed(struct head *h, const uint8_t *input, size_t length, enum head_event *
 			h->header[h->header_length++] = *at++;
 			if (h->header_length < FCGI_HEADER_LEN)
 				continue;
-			h->content = (uint16_t)(h->header[4] << 8 | h->header[5]);
+			h->content = (uint16_t)record_length(h);
 			h->padding = h->header[6];
 			id = (uint16_t)(h->header[2] << 8 | h->header[3]);
 			*event = record_begins(h, h->header[1], id);

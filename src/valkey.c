@@ -231,7 +231,7 @@ read_password(struct valkey *v, const char *path)
 	if (length > 0 && line[length] == '\n' && line[length - 1] == '\r')
 		length--;
 	if (wrong == NULL && length == 0)
-		wrong = "the first line is empty, and should be the password";
+		wrong = "the first line is empty";
 	if (wrong == NULL) {
 		free(v->password);
 		v->password = strndup(line, length);
@@ -258,7 +258,7 @@ valkey_parse(struct valkey *v, const char *url, const char *password_file, char 
 	} else if (password_file[0] != '\0') {
 		wrong = read_password(v, password_file);
 		if (wrong != NULL)
-			text_line(error, error_size, "VALKEY_PASSWORD_FILE=%s: %s; allowed is a readable file whose first line is "
+			text_line(error, error_size, "VALKEY_PASSWORD_FILE=%s: %s; allowed is a file whose first line is "
 			    "the password", password_file,
 			    wrong);
 	}

@@ -74,6 +74,7 @@ teardown(void)
 		close(p->writer);
 		close(p->reader);
 		caps_release(caps, &p->entry);
+		memset(p, 0, sizeof(*p));
 	}
 	/* It is one block; a user that it has forgotten to free is found by the sanitizer. */
 	free(caps);

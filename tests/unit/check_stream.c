@@ -491,6 +491,11 @@ START_TEST(untaken_since)
 	ck_assert_uint_eq(read_some(FCGI_HEADER_LEN + 9), FCGI_HEADER_LEN + 9);
 	ck_assert_int_eq(stream_untaken_since(stream, 7000), 7000);
 	ck_assert_int_eq(stream_untaken_since(stream, 8000), 7000);
+	/* More is sent than it takes then. */
+	send_at(8100);
+	send_at(8100);
+	ck_assert_uint_eq(read_some(FCGI_HEADER_LEN + 9), FCGI_HEADER_LEN + 9);
+	ck_assert_int_eq(stream_untaken_since(stream, 8200), 8200);
 	/* It takes all: from then on nothing waits, until something is sent again. */
 	while (read_some(100) > 0)
 		continue;
