@@ -19,6 +19,8 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 enum function {
@@ -33,6 +35,7 @@ struct control {
 	atomic_int error;
 	atomic_int failed;   /* how many calls have failed */
 	atomic_int repeated; /* how many further calls in a row are to fail */
+	atomic_int set_back; /* seconds by which the wall clock is behind */
 	atomic_int calls[F_COUNT];
 };
 
@@ -210,6 +213,16 @@ int
 memfd_create(const char *name, unsigned flags)
 {
 	return fails(F_MEMFD_CREATE, CALLER) ? -1 : NEXT(memfd_create)(name, flags);
+}
+
+int
+clock_gettime(clockid_t clock, struct timespec *now)
+{
+	int result = (int)syscall(SYS_clock_gettime, clock, now);
+
+	if (result == 0 && clock == CLOCK_REALTIME && control != NULL)
+		now->tv_sec -= atomic_load(&control->set_back);
+	return result;
 }
 
 int eventfd(unsigned initial, int flags);

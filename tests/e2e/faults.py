@@ -26,7 +26,7 @@ class Faults:
                         "-ldl"], check=True)
         self.path = os.path.join(directory, "faults")
         with open(self.path, "wb") as file:
-            file.write(struct.pack("<5i", -1, 0, 0, 0, 0) + bytes(4 * len(FUNCTIONS)))
+            file.write(struct.pack("<6i", -1, 0, 0, 0, 0, 0) + bytes(4 * len(FUNCTIONS)))
         with open(self.path, "r+b") as file:
             self.memory = mmap.mmap(file.fileno(), 0)
         self.environment = {"LD_PRELOAD": self.library, "TPI_FAULTS": self.path}
@@ -39,12 +39,16 @@ class Faults:
         return self._get(3)
 
     def calls(self, function):
-        return self._get(5 + FUNCTIONS.index(function))
+        return self._get(6 + FUNCTIONS.index(function))
 
     def arm(self, function, countdown=1, repeated=0):
         """The countdown-th call from now fails, and so many behind it. The function is set last: it arms."""
         struct.pack_into("<4i", self.memory, 4, countdown, getattr(errno, ERRORS[function]), 0, repeated)
         struct.pack_into("<i", self.memory, 0, FUNCTIONS.index(function))
+
+    def set_clock_back(self, seconds):
+        """The wall clock, from now on; the monotonic one cannot be set."""
+        struct.pack_into("<i", self.memory, 20, seconds)
 
     def disarm(self):
         struct.pack_into("<i", self.memory, 0, -1)

@@ -17,6 +17,7 @@ class Relay:
         self.target = target
         self.delay = delay
         self.muted = False
+        self.rate = None  # bytes a second that are taken from the side that connects; None: all
         self.connections = 0
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
@@ -24,6 +25,7 @@ class Relay:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._other = {}
+        self._near = set()  # ends towards those that connect
         self._queue = []  # (due, socket, data), in order of due
         self._ended = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -51,6 +53,7 @@ class Relay:
             far.close()
             return
         self.connections += 1
+        self._near.add(near)
         for one, other in ((near, far), (far, near)):
             self._other[one] = other
             self._selector.register(one, selectors.EVENT_READ)
@@ -80,9 +83,11 @@ class Relay:
 
     def _read(self, end):
         try:
-            data = end.recv(65536)
+            data = end.recv(4096 if self.rate else 65536)
         except OSError:
             data = b""
+        if self.rate and end in self._near:
+            time.sleep(len(data) / self.rate)
         self._queue.append((time.monotonic() + self.delay, self._other[end], data))
         if not data:
             self._silence(end)

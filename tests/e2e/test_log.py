@@ -6,9 +6,11 @@ import re
 import socket
 import time
 
+import pytest
+
 from answers import check_answer, notification
 from fcgi import Peer
-from servers import project_channel, user_channel
+from servers import project_channel, run_streamd, user_channel
 from timing import scaled
 
 KEYS = ["metric", "tenantId", "count", "podId", "ts"]
@@ -93,6 +95,7 @@ def test_long_project_list(streamd, new_valkey):
     line = daemon.wait_for_log(r"^\[sse/issues\] subscribe failed")
     found = json.loads(line.split("failed ", 1)[1])
     assert 0 < len(found["projectIds"]) <= 500
+    assert found["error"] == "Valkey is away", "the list is cut, not the reason"
 
 
 EVIL = "x\n[valkey] connection lost {}\r\x1b[31m\x1b]0;title\x07\x9b31m\xff%s%n\"\\"
@@ -114,6 +117,16 @@ def test_nothing_can_forge_a_line(streamd, valkey):
         assert "%s%n%d%n" in daemon.wait_for_log("(?i)evict")
     check_lines(daemon)
     assert not daemon.matching(r"^\[valkey\] connection lost \{\}")
+
+
+@pytest.mark.parametrize("env", [{"TPI_LISTEN": EVIL}, {"TPI_PROJECT_ACCESS": "file:/" + EVIL},
+                                 {"SSE_STALL_MS": EVIL}, {"VALKEY_URL": EVIL}, {"INSTANCE_TENANT_ID": EVIL}])
+def test_nothing_can_forge_an_error(env):
+    """An error at the start is one printable line, whatever the setting holds."""
+    env = {name: value.encode("latin-1").decode("utf-8", "surrogateescape") for name, value in env.items()}
+    result = run_streamd("--check-config", **env)
+    assert result.returncode == 78
+    assert result.stderr.count("\n") == 1 and result.stderr[:-1].isascii() and result.stderr[:-1].isprintable()
 
 
 def test_path_in_the_log(streamd, rundir):

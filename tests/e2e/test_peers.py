@@ -139,11 +139,11 @@ def test_head_limit_is_named(streamd):
 
 
 def test_endless_params(daemon):
-    """20 MB of PARAMS are not kept: the connection is closed after 64 KiB."""
+    """200 MB of PARAMS are not kept: the connection is closed after 64 KiB."""
     with Peer(daemon.address, begin()) as peer:
         sent = 0
         piece = record(PARAMS, pair("X", "x" * 60000))
-        while sent < 20 << 20 and peer.send_or_closed(piece):
+        while sent < 200 << 20 and peer.send_or_closed(piece):
             sent += len(piece)
         peer.wait_end()
         assert sent < 2 << 20

@@ -115,6 +115,23 @@ def test_stall(streamd, valkey):
     assert numbers(peer)[:5] == [0, 1, 2, 3, 4], "what was taken is whole events"
 
 
+@pytest.mark.parametrize("pause", [None, 0.2])
+def test_stall_without_a_backlog(streamd, valkey, pause):
+    """The same where all fits in the kernel's buffer: one event that is not taken, or one now and then. No
+    ping helps: the heartbeat is far away."""
+    daemon = streamd(SSE_STALL_MS=1000, SSE_HEARTBEAT_MS=60000)
+    peer = daemon.stream("ann")
+    poller = select.poll()
+    poller.register(peer, select.POLLRDHUP)
+    started = time.monotonic()
+    valkey.publish(user_channel("ann"), notification(0))
+    while not poller.poll(1000 * (pause or 0.05)):
+        if pause:
+            valkey.publish(user_channel("ann"), notification(1))
+        assert time.monotonic() - started < scaled(3)
+    assert time.monotonic() - started > 0.9
+
+
 @pytest.mark.slow
 def test_reads_a_little(streamd, valkey):
     """A reader that takes a little now and then is not stalled."""

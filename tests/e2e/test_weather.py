@@ -1,15 +1,18 @@
 """Bad days that take a while: of Valkey, of readers, of peers, of the machine (marked slow where they take
 more than 3 s)."""
 
+import json
 import os
+import random
 import socket
 import statistics
+import threading
 import time
 
 import pytest
 
 import fcgi
-from answers import FIRST, SYNC, check_answer, check_first, check_later, notification
+from answers import SYNC, check_answer, check_evicted, check_first, check_later, notification
 from faults import Faults
 from fcgi import live, params, request, wait_all
 from fronts import Apache
@@ -23,15 +26,9 @@ def syncs(peer):
     return peer.body.count(SYNC)
 
 
-def open_soon(daemon, *args, **named):
-    """A stream, as soon as Valkey can be used; until then each answer is later."""
-    def opened():
-        peer = daemon.open(*args, **named).wait(lambda p: live(p) or p.closed, 10, "an answer")
-        if FIRST.match(peer.body):
-            return peer
-        check_later(peer.wait_end())
-        return None
-    return eventually(opened, 30, "a stream")
+def close_all(peers):
+    for peer in peers:
+        peer.close()
 
 
 # Valkey
@@ -118,6 +115,56 @@ def test_cut_off_in_a_flood(streamd, new_valkey):
         daemon.wait_for_log(r'^\[valkey\] connected .*"lost":')
         valkey.publish(user_channel("ann"), notification(1))
         peer.wait_data(notification(1))
+
+
+def test_slow_way_to_valkey(streamd, valkey, rundir):
+    """A burst of subscriptions that Valkey's side takes slowly: whoever is subscribed already waits for nothing."""
+    relay = Relay(rundir, valkey.address)
+    daemon = streamd(VALKEY_URL=relay.url, TPI_PROJECT_ACCESS="allow")
+    with daemon.stream("ann") as peer:
+        relay.rate = 400000
+        joining = [daemon.open(f"u{i}", projects=",".join(str(1000 * i + n) for n in range(1, 501)))
+                   for i in range(1, 31)]
+        times = []
+        for number in range(20):
+            started = time.monotonic()
+            valkey.publish(user_channel("ann"), notification(number))
+            peer.wait_data(notification(number))
+            times.append(time.monotonic() - started)
+        relay.rate = None
+        wait_all(joining, live, 20, "streams")
+        assert max(times) < scaled(0.5), times
+    close_all(joining)
+    relay.close()
+
+
+def test_huge_payload(streamd, new_valkey):
+    """A payload of 60 MB is not kept: memory stays bounded, and the streams get a sync in its place."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
+    with daemon.stream("ann") as peer:
+        valkey.publish(user_channel("ann"), b"x" * (60 << 20))
+        peer.wait(lambda p: syncs(p) == 2, 15, "the sync")
+        with open(f"/proc/{daemon.pid}/status", encoding="ascii") as file:
+            assert next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) < 60 << 10
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_data(notification(1))
+
+
+@pytest.mark.slow
+def test_user_without_ping(streamd, new_valkey):
+    """Whose ACL has no +ping is served all the same: the refusal shows that Valkey is there, and costs nobody."""
+    valkey = new_valkey().start()
+    with open(f"{valkey.directory}/pw", "w", encoding="ascii") as file:
+        file.write("pw\n")
+    valkey("ACL", "SETUSER", "default", "on", "resetpass", ">pw", "-@all", "+subscribe", "+unsubscribe", "+role",
+           "+auth")
+    daemon = streamd(VALKEY_URL=valkey.url, VALKEY_PASSWORD_FILE=f"{valkey.directory}/pw")
+    with daemon.stream("ann") as peer:
+        peer.quiet(6.5)
+        with daemon.stream("bob"):
+            peer.quiet(0)
+            assert syncs(peer) == 1 and not daemon.matching("lost|refused")
 
 
 @pytest.mark.slow
@@ -216,7 +263,75 @@ def test_abort_at_every_moment(streamd):
     wait_released(daemon.pid, before)
 
 
+def hostile(address, ended):
+    """Peers of every bad kind, over and over, until the event is set."""
+    chance = random.Random(3)
+    whole = request(params("hostile"))
+    held = []
+    while not ended.is_set():
+        kind = chance.randrange(6)
+        data = [b"", whole[:chance.randrange(len(whole))], bytes(chance.randbytes(200)),
+                fcgi.begin() + fcgi.record(fcgi.PARAMS, b"\xff\xff\xff\xff" * 2),
+                whole + fcgi.record(fcgi.ABORT), whole + chance.randbytes(100)][kind]
+        try:
+            peer = fcgi.Peer(address, data)
+        except OSError:
+            continue
+        held.append(peer)
+        if len(held) > 500:
+            held.pop(chance.randrange(len(held))).close()
+    close_all(held)
+
+
+@pytest.mark.slow
+def test_healthy_beside_hostile(streamd, valkey):
+    """500 connections of hostile peers, ever new ones, and readers that read nothing: whoever is healthy waits
+    no longer than a moment for his stream and his wake-ups."""
+    daemon = streamd(TPI_REQUEST_TIMEOUT_MS=2000, SSE_BACKLOG_BYTES=16384, SSE_PER_TENANT_CAP=10000,
+                     SSE_PER_USER_CAP=10000)
+    stuck = daemon.streams(50, "stuck")
+    ended = threading.Event()
+    thread = threading.Thread(target=hostile, args=(daemon.address, ended))
+    thread.start()
+    opens, events = [], []
+    try:
+        for number in range(300):
+            valkey.publish(user_channel("stuck"), '{"event":"x","filler":"%s"}' % ("x" * 8000))
+            started = time.monotonic()
+            with daemon.stream("good") as peer:
+                opens.append(time.monotonic() - started)
+                started = time.monotonic()
+                valkey.publish(user_channel("good"), notification(number))
+                peer.wait_data(notification(number))
+                events.append(time.monotonic() - started)
+    finally:
+        ended.set()
+        thread.join()
+    print(f"open: median {statistics.median(opens):.4f} s, longest {max(opens):.4f} s; "
+          f"wake-up: median {statistics.median(events):.4f} s, longest {max(events):.4f} s")
+    assert max(opens) < scaled(1) and max(events) < scaled(1)
+    close_all(stuck)
+
+
 # The machine
+
+@pytest.mark.skipif("TPI_SANITIZED" in os.environ, reason="the sanitizers replace the functions themselves")
+def test_clock_set_back(streamd, rundir, valkey):
+    """The wall clock is set back by an hour: heartbeats, caps and wake-ups go on; only the metrics say so."""
+    faults = Faults(rundir)
+    daemon = streamd(**faults.environment, SSE_HEARTBEAT_MS=200, SSE_METRICS_MS=200, SSE_PER_USER_CAP=1)
+    with daemon.stream("ann") as peer:
+        before = daemon.wait_for_log("sse.connections.active", stream="stdout")
+        faults.set_clock_back(3600)
+        start = daemon.mark("stdout")
+        pings = len(peer.events.comments)
+        peer.wait(lambda p: len(p.events.comments) >= pings + 3, 5, "pings")
+        after = daemon.wait_for_log("sse.connections.active", stream="stdout", start=start, count=2)
+        assert json.loads(after)["ts"] < json.loads(before)["ts"]
+        with daemon.stream("ann"):
+            peer.wait_end(5)
+            check_evicted(peer)
+
 
 @pytest.mark.skipif("TPI_SANITIZED" in os.environ, reason="the sanitizers replace the functions themselves")
 @pytest.mark.parametrize("function", ["pthread_create", "accept4", "memfd_create", "calloc"])
