@@ -135,7 +135,7 @@ identify(struct connection *c)
 		return c->user != NULL || later(c);
 	case IDENTITY_BAD:
 		return answer(c, 400, "Bad Request", "",
-		    "the user id is not valid, or parameters contradict each other");
+		    "not a valid user id, or a parameter is there twice with different values");
 	case IDENTITY_FORGEABLE:
 		if (log_allowed(&limit, 1000, &suppressed))
 			LOG(LOG_LEVEL_WARN, c->route->tag, "REMOTE_USER without AUTH_TYPE not trusted",

@@ -78,7 +78,7 @@ void stream_start(struct stream *s, const char *text);
 /*
  * Sends a whole record of STDOUT (its header is for any request id: it is rewritten where it has to be)
  * with one or more whole events. Dropped before stream_start() and after stream_finish(). now is
- * clock_ms(). Returns whether it was taken (sent or kept). Any thread.
+ * clock_ms(). False where the stream is not open: not started, finished, or its peer gone. Any thread.
  */
 bool stream_send(struct stream *s, uint8_t *record, size_t length, int64_t now);
 

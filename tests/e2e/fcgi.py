@@ -185,7 +185,10 @@ class Peer:
         self.closed_at = None
         self.reset = False
         self.opened = time.monotonic()
-        self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
+        family = socket.AF_UNIX
+        if not isinstance(address, str):  # a name, or an address of either kind
+            family, *_, address = socket.getaddrinfo(*address[:2], type=socket.SOCK_STREAM)[0]
+        self.socket = socket.socket(family)
         if rcvbuf:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         self.socket.settimeout(scaled(20))

@@ -1,0 +1,112 @@
+/*
+ * measure: see measure.h.
+ */
+#include "measure.h"
+
+#include <err.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sysexits.h>
+#include <time.h>
+#include <unistd.h>
+
+static int64_t
+nanoseconds(clockid_t clock)
+{
+	struct timespec t;
+
+	if (clock_gettime(clock, &t) == -1)
+		err(EX_UNAVAILABLE, "clock_gettime");
+	return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
+}
+
+int64_t
+measure_now(void)
+{
+	return nanoseconds(CLOCK_MONOTONIC);
+}
+
+int64_t
+measure_cpu(const struct measure *m)
+{
+	int64_t sum = 0;
+	clockid_t clock;
+	size_t i;
+
+	for (i = 0; i < m->count; i++) {
+		if (clock_getcpuclockid(m->pids[i], &clock) != 0)
+			errx(EX_UNAVAILABLE, "process %d is gone", (int)m->pids[i]);
+		sum += nanoseconds(clock);
+	}
+	return sum;
+}
+
+/* The kilobytes behind a label at the start of a line, in bytes. */
+static int64_t
+kilobytes(const char *path, const char *label)
+{
+	int64_t number = -1;
+	char line[256];
+	FILE *file;
+
+	file = fopen(path, "re");
+	if (file == NULL)
+		err(EX_UNAVAILABLE, "%s", path);
+	while (number == -1 && fgets(line, sizeof(line), file) != NULL)
+		if (strncmp(line, label, strlen(label)) == 0)
+			number = strtoll(line + strlen(label), NULL, 10);
+	fclose(file);
+	if (number == -1)
+		errx(EX_UNAVAILABLE, "%s: no %s", path, label);
+	return number * 1024;
+}
+
+int64_t
+measure_pss(const struct measure *m)
+{
+	int64_t sum = 0;
+	char path[64];
+	size_t i;
+
+	for (i = 0; i < m->count; i++) {
+		snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)m->pids[i]);
+		sum += kilobytes(path, "Pss:");
+	}
+	return sum;
+}
+
+int64_t
+measure_available(void)
+{
+	char byte;
+	int fd;
+
+	/* Reading it adds up what each CPU has counted; root only, and better without than not at all. */
+	fd = open("/proc/sys/vm/stat_refresh", O_RDONLY | O_CLOEXEC);
+	if (fd != -1) {
+		if (read(fd, &byte, 1) == -1)
+			warn("stat_refresh");
+		close(fd);
+	}
+	return kilobytes("/proc/meminfo", "MemAvailable:");
+}
+
+static int
+compare(const void *a, const void *b)
+{
+	int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+int64_t
+measure_percentile(int64_t *values, size_t count, int p)
+{
+	if (count == 0)
+		return -1;
+	qsort(values, count, sizeof(*values), compare);
+	return values[(count - 1) * (size_t)p / 100];
+}
