@@ -29,6 +29,7 @@ USERS, PROJECTS = 60, 20
 ROUND = 8  # seconds of churn between two calms
 PUBLISH = 25  # at most so many wake-ups in a step
 HEALTHY, STALLED = 200, 20
+PASSING = 3000  # streams a round that come and go unread
 MEMORY_GROWTH = 1.25  # of the resident set after the first round; more is a leak
 
 BAD_PAYLOADS = ['{"event":"sync"}', '{"event":"s\\u0079nc"}', "{", "[]", '{"a":"\\u0000"}', "x" * 20000,
@@ -105,6 +106,13 @@ class Soak:
             peer.send_or_closed(fcgi.record(fcgi.ABORT))
         self.forget(peer)
 
+    def come_and_go(self):
+        """Many at once, so that what each leaves behind adds up."""
+        for _ in range(PASSING):
+            named, _ = self.draw()
+            self.daemon.open(**named).close()
+        self.counts["come and gone"] += PASSING
+
     def publish(self):
         for _ in range(self.chance.randint(1, PUBLISH)):
             _, channels = self.draw()
@@ -141,6 +149,7 @@ class Soak:
             if not peer.closed:
                 peer.pump()
             if peer.closed:
+                assert peer.status == 200, f"neither a stream nor later: {peer!r}"
                 self.forget(peer)
 
     def churn(self):
@@ -187,6 +196,7 @@ class Soak:
         warm = None
         while time.monotonic() < until:
             self.churn()
+            self.come_and_go()
             self.calm()
             for peers in (self.stalled, self.heads):
                 for peer in peers[:len(peers) // 2]:

@@ -6,6 +6,7 @@ with such a parser; wait_all() reads any number of them in one thread until each
 condition, so a single Peer has a blocking face and 2000 of them need no threads.
 """
 
+import re
 import selectors
 import socket
 import struct
@@ -166,6 +167,8 @@ class Response:
             head, blank, content = bytes(self._stdout).partition(b"\r\n\r\n")
             if not blank:
                 return
+            if not re.fullmatch(rb"([A-Za-z-]+: [^\r\n]*(\r\n|$))+", head):
+                raise ProtocolError(f"no head: {head!r}")
             self.head = head
             self.headers = [tuple(part.strip() for part in line.split(":", 1))
                             for line in head.decode("ascii").split("\r\n")]
@@ -191,8 +194,10 @@ class Peer:
         self.socket = socket.socket(family)
         if rcvbuf:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-        self.socket.settimeout(scaled(20))
+        # Not settimeout() yet: with it, a Unix socket's full queue is an error and not waited for.
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 20, 0))
         self.socket.connect(address)
+        self.socket.settimeout(scaled(20))
         if data:
             self.socket.sendall(data)
         self.socket.setblocking(False)

@@ -375,6 +375,12 @@ def run_streamd(*args, timeout=20, **env):
     return result
 
 
+def processor_time(process):
+    """Seconds, of all its threads."""
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
+        return sum(map(int, file.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+
+
 class NotifySocket:
     """What systemd would hear."""
 

@@ -131,9 +131,9 @@ def test_nothing_can_forge_an_error(env):
 
 def test_path_in_the_log(streamd, rundir):
     """A name with control characters is escaped where it is logged."""
-    path = f"{rundir}/\x1b[31m\n[valkey] x"
+    path = f"{rundir}/\x1b[31m\n[valkey] x\x7f\udc9b"
     daemon = streamd(["--listen", path], address=path)
-    assert r"\u001b[31m\u000a[valkey] x" in daemon.wait_for_log("started")
+    assert r"\u001b[31m\u000a[valkey] x\u007f\u009b" in daemon.wait_for_log("started")
     check_lines(daemon)
 
 

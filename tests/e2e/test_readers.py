@@ -123,6 +123,7 @@ def test_stall_without_a_backlog(streamd, valkey, pause):
     peer = daemon.stream("ann")
     poller = select.poll()
     poller.register(peer, select.POLLRDHUP)
+    peer.quiet(scaled(2.2))  # the sync is taken, and no look at it is due any more
     started = time.monotonic()
     valkey.publish(user_channel("ann"), notification(0))
     while not poller.poll(1000 * (pause or 0.05)):
@@ -145,6 +146,19 @@ def test_reads_a_little(streamd, valkey):
         time.sleep(0.1)
     valkey.publish(user_channel("ann"), notification("end"))
     peer.wait_data(notification("end"))
+
+
+@pytest.mark.slow
+def test_behind_is_not_stalled(streamd, valkey):
+    """A reader that takes each event only when the next one is there is not stalled, whenever it is looked at."""
+    daemon = streamd(SSE_STALL_MS=1000, SSE_HEARTBEAT_MS=60000)
+    with daemon.stream("ann") as peer:
+        size = 8 + len(frame(notification(100)))
+        valkey.publish(user_channel("ann"), notification(100))
+        for number in range(101, 130):
+            valkey.publish(user_channel("ann"), notification(number))
+            time.sleep(0.1)
+            assert len(peer.socket.recv(size)) == size, "closed"
 
 
 def test_idle_is_not_stalled(streamd, valkey):

@@ -6,11 +6,11 @@ import os
 
 import pytest
 
-from answers import frame, notification
+from answers import SYNC, frame, issue, notification
 from faults import FUNCTIONS, Faults
 from fcgi import Peer, live, params, request, wait_all
 from ledger import descriptors_and_threads, wait_released
-from servers import Streamd, project_channel, user_channel
+from servers import Streamd, broadcast_channel, project_channel, user_channel
 from timing import eventually
 
 pytestmark = pytest.mark.skipif("TPI_SANITIZED" in os.environ, reason="the sanitizers replace the allocator themselves")
@@ -28,22 +28,33 @@ def faults(rundir):
     return Faults(rundir)
 
 
+def whole(peer, payloads):
+    """Closed, told to come back, or in all of its channels; a sync after a loss excuses the rest."""
+    return peer.closed or peer.body.count(SYNC) > 1 or all(frame(payload) in peer.body for payload in payloads)
+
+
 def scenario(daemon, valkey):
-    """A bit of everything that a daemon does; what fails in it is not looked at."""
+    """A bit of everything that a daemon does. What fails in it is not looked at; who has got a sync must get
+    what follows."""
     peers = []
+    first = [notification("1"), notification("b")]
+    second = [issue(1, 1), issue(2, 2)]
     try:
         for named in ({"user": "t1"}, {"user": "t2", "projects": "1,2"}, {"SCRIPT_NAME": "/nope"},
                       {"REQUEST_METHOD": "POST"}):
             peers.append(daemon.open(**named))
         cut = Peer(daemon.address, request(params("t5"))[:40])
         wait_all(peers, lambda peer: peer.closed or live(peer), 1, "answers")
-        valkey.publish(user_channel("t1"), notification("1"))
-        valkey.publish(project_channel(1), notification("2"))
-        for peer in peers:
-            peer.quiet(0)
-        cut.close()
     except (AssertionError, OSError):
         pass
+    else:
+        for channel, payload in zip((user_channel("t1"), broadcast_channel(), project_channel(1), project_channel(2)),
+                                    first + second):
+            valkey.publish(channel, payload)
+        for peer, payloads in zip(peers, (first, second)):
+            if live(peer) and SYNC in peer.body:
+                peer.wait(lambda p, expected=payloads: whole(p, expected), 5, "the wake-ups of each of its channels")
+        cut.close()
     for peer in peers:
         peer.close()
 
@@ -68,7 +79,8 @@ def serves(daemon, valkey, marker):
 @pytest.mark.parametrize("function", marked(FUNCTIONS))
 def test_each_call_fails_once(streamd, valkey, faults, function):
     """In service: whatever call of this function fails, the daemon lives, serves and leaks nothing."""
-    daemon = streamd(**faults.environment, TPI_PROJECT_ACCESS="allow", TPI_REQUEST_TIMEOUT_MS=300)
+    daemon = streamd(**faults.environment, TPI_PROJECT_ACCESS="allow", TPI_REQUEST_TIMEOUT_MS=300,
+                     SSE_SYNC_SPREAD_MS=0)
     serves(daemon, valkey, "start")
     before = descriptors_and_threads(daemon.pid)
     start = faults.calls(function)
@@ -115,3 +127,27 @@ def test_each_call_fails_once_at_the_start(rundir, valkey, faults, function):
             daemon.kill()
         if not failed:
             return
+
+
+def test_no_memory_to_send(streamd, valkey, faults):
+    """While the kernel has no memory for a send the event waits, and the stream lives."""
+    daemon = streamd(**faults.environment)
+    with daemon.stream("ann") as peer:
+        faults.arm("send", 1, 2)
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_data(notification(1))
+        assert faults.failed == 3 and not peer.closed
+
+
+@pytest.mark.slow
+def test_no_memory_for_a_backlog(streamd, valkey, faults):
+    """A backlog that cannot grow costs its own stream and nothing else."""
+    daemon = streamd(**faults.environment)
+    for countdown in range(1, 40):
+        with daemon.open("ann", rcvbuf=4096).wait(lambda p: live(p) or p.closed):
+            faults.arm("realloc", countdown)
+            for number in range(60):
+                valkey.publish(user_channel("ann"), '{"event":"x","filler":"%s"}' % ("x" * 8000))
+            serves(daemon, valkey, f"realloc {countdown}")
+            faults.disarm()
+        assert daemon.alive

@@ -10,16 +10,10 @@ import pytest
 
 from answers import (SYNC, after_first, check_first, check_later, frame, issue, notification)
 from fcgi import live
-from servers import broadcast_channel, listening_socket, project_channel, user_channel
+from servers import broadcast_channel, listening_socket, processor_time, project_channel, user_channel
 from timing import eventually, scaled
 
 ABOUT_VALKEY = r"^\[valkey\]"
-
-
-def processor_time(process):
-    """Seconds, of all its threads."""
-    with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
-        return sum(map(int, file.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 def wait_stream(daemon, *args, timeout=15, **named):
@@ -265,13 +259,30 @@ def test_refused_channel(streamd, new_valkey):
         wait_stream(daemon, "bob", projects="7").close()
 
 
+@pytest.mark.slow
+def test_refused_channel_before_a_pong(streamd, new_valkey):
+    """A refusal that comes while PING is unanswered is that of the channel: the connection is kept."""
+    valkey = new_valkey(tcp=True).start()
+    valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "&notifications:*", "+@all")
+    daemon = streamd(VALKEY_URL=f"valkey://limited:pw@127.0.0.1:{valkey.port}", TPI_PROJECT_ACCESS="allow",
+                     SSE_SYNC_SPREAD_MS=0)
+    with daemon.stream("ann") as peer:
+        valkey.pause()
+        bob = daemon.open("bob", projects="7")
+        bob.wait_end(6)
+        peer.quiet(2)  # PING is sent after 5 s of silence
+        valkey.resume()
+        check_works(daemon, valkey, "carol")
+        assert after_first(peer.quiet(0)) == b"" and not daemon.matching("lost")
+
+
 # Servers that are none
 
 class Impostor:
     """Accepts connections, says the same to each after its first bytes, and counts them."""
 
-    def __init__(self, words, close):
-        self.words, self.close, self.count = words, close, 0
+    def __init__(self, words, close, late=b""):
+        self.words, self.close, self.late, self.count = words, close, late, 0
         self.listener = listening_socket(("127.0.0.1", 0))
         self.url = "valkey://:pw@127.0.0.1:%d" % self.listener.getsockname()[1]
         self.thread = threading.Thread(target=self._serve, daemon=True)
@@ -289,6 +300,9 @@ class Impostor:
             try:
                 peer.recv(4096)
                 peer.sendall(self.words)
+                if self.late:
+                    time.sleep(0.3)
+                    peer.sendall(self.late)
             except OSError:
                 pass
             if self.close:
@@ -333,6 +347,17 @@ def test_garbage(streamd, words, close):
     assert len(daemon.matching(ABOUT_VALKEY)) < 4
     assert all(line.isascii() and line.isprintable() for line in daemon.lines["stderr"])
     assert not daemon.matching(r"^\[valkey\] connected")
+    daemon.stop()
+    impostor.stop()
+
+
+@pytest.mark.parametrize("late", [b"-ERR what\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n", b"+OK\r\n", b"?"],
+                         ids=["error", "subscribe", "OK", "garbage"])
+def test_answer_to_nothing(streamd, late):
+    """A primary that answers what was not asked is left, with a line that says so."""
+    impostor = Impostor(b"+OK\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n", False, late)
+    daemon = streamd(VALKEY_URL=impostor.url)
+    daemon.wait_for_log(r'^\[valkey\] .*"lost":"', timeout=4)
     daemon.stop()
     impostor.stop()
 

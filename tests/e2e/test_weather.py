@@ -18,7 +18,7 @@ from fcgi import live, params, request, wait_all
 from fronts import Apache
 from ledger import Ledger, descriptors_and_threads, wait_released
 from relay import Relay
-from servers import basic, broadcast_channel, http, project_channel, user_channel
+from servers import basic, broadcast_channel, http, processor_time, project_channel, user_channel
 from timing import eventually, scaled
 
 
@@ -138,9 +138,26 @@ def test_slow_way_to_valkey(streamd, valkey, rundir):
     relay.close()
 
 
+def test_sync_after_all_are_subscribed(streamd, new_valkey, rundir):
+    """The sync after a loss comes when the last of a stream's channels is subscribed again, and once."""
+    valkey = new_valkey().start()
+    relay = Relay(rundir, valkey.address)
+    daemon = streamd(VALKEY_URL=relay.url, TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0)
+    peers = [daemon.stream(f"u{i}", projects=",".join(map(str, range(1, 501)))) for i in range(3)]
+    relay.rate = 40000  # 500 subscriptions take a second
+    valkey("CLIENT", "KILL", "TYPE", "pubsub")
+    wait_all(peers, lambda p: syncs(p) == 2, 15, "the sync")
+    assert len(valkey("PUBSUB", "CHANNELS")) == 500
+    for peer in peers:
+        assert syncs(peer.quiet(0.3)) == 2
+        peer.close()
+    relay.close()
+
+
 def test_huge_payload(streamd, new_valkey):
     """A payload of 60 MB is not kept: memory stays bounded, and the streams get a sync in its place."""
-    valkey = new_valkey().start()
+    # Without Valkey's own limit, which would cut the daemon off before it has seen 16 MiB.
+    valkey = new_valkey(config=["--client-output-buffer-limit", "pubsub", "0", "0", "0"]).start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
     with daemon.stream("ann") as peer:
         valkey.publish(user_channel("ann"), b"x" * (60 << 20))
@@ -304,12 +321,12 @@ def test_healthy_beside_hostile(streamd, valkey):
                 valkey.publish(user_channel("good"), notification(number))
                 peer.wait_data(notification(number))
                 events.append(time.monotonic() - started)
+            assert opens[-1] < scaled(1) and events[-1] < scaled(1)
     finally:
         ended.set()
         thread.join()
     print(f"open: median {statistics.median(opens):.4f} s, longest {max(opens):.4f} s; "
           f"wake-up: median {statistics.median(events):.4f} s, longest {max(events):.4f} s")
-    assert max(opens) < scaled(1) and max(events) < scaled(1)
     close_all(stuck)
 
 
@@ -350,8 +367,12 @@ def test_out_of(streamd, rundir, function):
                 if function == "accept4":  # the queue is left alone while there is no descriptor
                     continue
                 peer.wait(lambda p: p.closed, 2, "the end")
-                if peer.body:
+                if peer.body or function == "memfd_create":  # here it can be said
                     check_later(peer)
+        if function == "accept4":
+            before = processor_time(daemon)
+            time.sleep(1)
+            assert processor_time(daemon) - before < 0.3, "it spins"
         daemon.wait_for_log("cannot|refused", start=mark)
         lines = daemon.lines["stderr"][mark:]
         assert 1 <= len(lines) <= 2 * (time.monotonic() - started + 1), lines
@@ -359,3 +380,4 @@ def test_out_of(streamd, rundir, function):
         with daemon.stream("new"):
             pass
         assert not old.closed
+    assert daemon.stop() < scaled(2), "it waits for connections that there are not"
