@@ -116,7 +116,10 @@ queued(const struct stream *s)
 	return bytes;
 }
 
-/* Whether the peer has taken something since the last look or send. The lock is held. */
+/*
+ * Whether the peer has taken something since the last look or send; where it has taken all, nothing is
+ * watched any more. The lock is held.
+ */
 static void
 look_untaken(struct stream *s, int64_t now)
 {
@@ -124,6 +127,8 @@ look_untaken(struct stream *s, int64_t now)
 
 	if (bytes < s->untaken)
 		s->untaken_since = now;
+	if (bytes == 0 && s->backlog_length == 0)
+		s->untaken_since = 0;
 	s->untaken = bytes;
 }
 
@@ -133,7 +138,7 @@ send_some(struct stream *s, const uint8_t *bytes, size_t length, int64_t now)
 {
 	ssize_t n;
 
-	/* What is sent now must not hide what the peer took, nor count as taken. */
+	/* What is sent now must neither hide what the peer took nor count as taken. */
 	if (s->untaken_since != 0)
 		look_untaken(s, now);
 	n = send(s->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -391,13 +396,9 @@ stream_untaken_since(struct stream *s, int64_t now)
 	int64_t since;
 
 	pthread_mutex_lock(&s->lock);
-	if (s->untaken_since == 0) {
-		s->untaken = queued(s);
+	if (s->untaken_since == 0)
 		s->untaken_since = now;
-	} else
-		look_untaken(s, now);
-	if (s->untaken == 0 && s->backlog_length == 0)
-		s->untaken_since = 0;
+	look_untaken(s, now);
 	since = s->untaken_since;
 	pthread_mutex_unlock(&s->lock);
 	return since;

@@ -1,13 +1,13 @@
 /*
- * floor: a FastCGI responder that does what it must and nothing else, as a measure for tpi-streamd: what
- * one thread with epoll needs for the same streams.
+ * floor: a FastCGI responder that does what it must and nothing else, as a measure for tpi-streamd:
+ * what one thread with epoll needs for the same streams.
  *
  *   floor LISTEN-PATH VALKEY-PATH TENANT USERS
  *
- * It subscribes once, to the broadcast channel and those of the users u0, u1, ... of the tenant, takes the
- * first bytes of a connection for its whole request, sends the 200 and a sync, and writes each message
- * with one send() for each stream. No checks, no caps, no merging, no heartbeat; a reader that does not
- * read holds up all others. For the benchmark alone.
+ * It subscribes once, to the broadcast channel and those of the users u0, u1, ... of the tenant,
+ * takes the first bytes of a connection for its whole request, sends the 200 and a sync, and writes
+ * each message with one send() for each stream. No checks, no caps, no merging, no heartbeat; a
+ * reader that does not read holds up all others. For the benchmark alone.
  */
 #include <err.h>
 #include <fastcgi.h>
@@ -144,7 +144,10 @@ deliver(const char *channel, size_t channel_length, const char *payload, size_t 
 		send(streams[i], record, size, MSG_NOSIGNAL);
 }
 
-/* One "$length\r\nbytes\r\n" or ":number\r\n"; returns what is behind it, NULL where it is not whole. */
+/*
+ * One "$length\r\nbytes\r\n" or ":number\r\n"; returns what is behind it, NULL where it is not
+ * whole.
+ */
 static const char *
 take_element(const char *at, const char *end, const char **bytes, size_t *length)
 {
@@ -160,7 +163,10 @@ take_element(const char *at, const char *end, const char **bytes, size_t *length
 	return (size_t)(end - *bytes) < *length + 2 ? NULL : *bytes + *length + 2;
 }
 
-/* One message or confirmation, an array of three; returns what is behind it, NULL where it is not whole. */
+/*
+ * One message or confirmation, an array of three; returns what is behind it, NULL where it is not
+ * whole.
+ */
 static const char *
 take_push(const char *at, const char *end, unsigned long *confirmed)
 {
@@ -281,7 +287,8 @@ main(int argc, char *argv[])
 	user_count = strtoul(argv[4], NULL, 10);
 	signal(SIGPIPE, SIG_IGN);
 	allocate();
-	memcpy(first_record + frame_record(first_record, FCGI_STDOUT, 1, strlen(HEAD)), HEAD, strlen(HEAD));
+	frame_record(first_record, FCGI_STDOUT, 1, strlen(HEAD));
+	memcpy(first_record + FCGI_HEADER_LEN, HEAD, strlen(HEAD));
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	subscribe(argv[2], argv[3]);
 	start_listening(argv[1]);

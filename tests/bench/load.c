@@ -1,14 +1,15 @@
 /*
- * load: opens streams of a FastCGI responder, publishes wake-ups through Valkey, checks what arrives, and
- * prints one line of JSON with what it measured. `load --help` lists its options.
+ * load: opens streams of a FastCGI responder, publishes wake-ups through Valkey, checks what
+ * arrives, and prints one line of JSON with what it measured. `load --help` lists its options.
  *
- * Messages are numbered. Each is for all streams (broadcast) or for one (targeted, the streams in turn).
- * One connection publishes them all, so each stream has to get its own in the order of the numbers, each
- * once; only a later `sync` excuses what is missing before it. A message tells how many of either kind
- * went before it, so one look at two counters shows what was lost, doubled or out of order.
+ * Messages are numbered. Each is for all streams (broadcast) or for one (targeted, the streams in
+ * turn). One connection publishes them all, so each stream has to get its own in the order of the
+ * numbers, each once; only a later `sync` excuses what is missing before it. A message tells how
+ * many of either kind went before it, so one look at two counters shows what was lost, doubled or
+ * out of order.
  *
- * One thread, which never waits for the responder: only for Valkey, which waits for nobody. It has to be
- * quick enough itself: "rate" and "generator_busy" in its line say whether it was.
+ * One thread, which never waits for the responder: only for Valkey, which waits for nobody. It has
+ * to be quick enough itself: "rate" and "generator_busy" in its line say whether it was.
  */
 #include <err.h>
 #include <errno.h>
@@ -38,8 +39,10 @@
 
 /* The end of patience where nothing comes in any more. */
 #define SILENCE_NS (5 * NS_PER_S)
-/* Lets the responder finish what it does besides, before memory is looked at. */
-#define SETTLE_NS (NS_PER_S / 10)
+/* Between two looks at memory, and how little must happen between them before it is measured. */
+#define SETTLE_NS    (NS_PER_S / 10)
+#define SETTLE_BYTES (1 << 20)
+#define SETTLE_LOOKS 10
 
 #define BATCH_MAX      256 /* messages in one write */
 #define PUBLISH_MAX    (CHANNEL_NAME_SIZE + 256)
@@ -88,7 +91,9 @@ static struct {
 	const char *server, *valkey, *tenant;
 	uint32_t streams, window, messages, warmup, rate, burst, targeted;
 	struct measure measure;
-} options = { .tenant = "bench", .streams = 100, .window = 128, .messages = 100, .warmup = 20, .burst = 1 };
+} options = {
+	.tenant = "bench", .streams = 100, .window = 128, .messages = 100, .warmup = 20, .burst = 1,
+};
 
 static int epoll_fd, valkey_fd;
 static struct stream *streams;
@@ -130,10 +135,13 @@ wrong(const struct stream *s, const char *format, ...)
 
 /* ---- Sockets */
 
+/* Each arrival is told once: whoever is told reads until nothing is left. */
 static void
 watch(int fd, int source)
 {
-	struct epoll_event e = { .events = EPOLLIN, .data.u64 = (uint64_t)(int64_t)source };
+	struct epoll_event e = {
+		.events = EPOLLIN | EPOLLET, .data.u64 = (uint64_t)(int64_t)source,
+	};
 
 	if (epoll_ctl(epoll_fd, EPOLL_CTL_ADD, fd, &e) == -1)
 		err(EX_OSERR, "epoll_ctl");
@@ -207,7 +215,7 @@ static const struct {
 	{ "HTTP_CACHE_CONTROL", "no-cache" },
 	{ "HTTP_ACCEPT_LANGUAGE", "en-US,en;q=0.9" },
 	{ "HTTP_ACCEPT_ENCODING", "gzip, deflate, br" },
-	{ "HTTP_USER_AGENT", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)" },
+	{ "HTTP_USER_AGENT", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML)" },
 };
 
 /* A pair with lengths below 128. Returns its end. */
@@ -310,7 +318,10 @@ start_next(void)
 
 /* ---- Arrivals */
 
-/* A message of a kind is there, with so many of its kind before it. False where it was there already. */
+/*
+ * A message of a kind is there, with so many of its kind before it. False where it was there
+ * already.
+ */
 static bool
 advance(const struct stream *s, struct progress *p, uint32_t before, const char *kind)
 {
@@ -427,8 +438,8 @@ static void
 take_header(struct stream *s)
 {
 	if (s->header[1] != FCGI_STDOUT)
-		errx(EX_UNAVAILABLE, "stream %td: ended by the responder (record type %d)", s - streams,
-		    s->header[1]);
+		errx(EX_UNAVAILABLE, "stream %td: ended by the responder (record type %d)",
+		    s - streams, s->header[1]);
 	s->content = (uint16_t)(s->header[4] << 8 | s->header[5]);
 	s->padding = s->header[6];
 }
@@ -471,15 +482,18 @@ read_stream(struct stream *s)
 	static uint8_t buffer[65536];
 	ssize_t n;
 
-	n = recv(s->fd, buffer, sizeof(buffer), 0);
-	if (n == -1 && errno == EAGAIN)
-		return;
-	if (n == -1)
-		err(EX_UNAVAILABLE, "stream %td", s - streams);
-	if (n == 0)
-		errx(EX_UNAVAILABLE, "stream %td: closed by the responder", s - streams);
-	heard_at = measure_now();
-	take_bytes(s, buffer, (size_t)n, heard_at);
+	/* Less than was asked for: the socket is empty. */
+	do {
+		n = recv(s->fd, buffer, sizeof(buffer), 0);
+		if (n == -1 && errno == EAGAIN)
+			return;
+		if (n == -1)
+			err(EX_UNAVAILABLE, "stream %td", s - streams);
+		if (n == 0)
+			errx(EX_UNAVAILABLE, "stream %td: closed by the responder", s - streams);
+		heard_at = measure_now();
+		take_bytes(s, buffer, (size_t)n, heard_at);
+	} while (n == sizeof(buffer));
 }
 
 /* ---- Publishing */
@@ -521,7 +535,8 @@ make_publish(char out[PUBLISH_MAX], const struct message *m)
 		length = channel_user(channel, options.tenant, user);
 	}
 	return (size_t)snprintf(out, PUBLISH_MAX,
-	    "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n%s\r\n$%zu\r\n" PAYLOAD_BEGIN "%012tx" PAYLOAD_END "\r\n",
+	    "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n%s\r\n$%zu\r\n"
+	    PAYLOAD_BEGIN "%012tx" PAYLOAD_END "\r\n",
 	    length, channel, PAYLOAD_SIZE, m - messages);
 }
 
@@ -555,15 +570,14 @@ read_valkey(void)
 	char buffer[4096], *error;
 	ssize_t n;
 
-	n = recv(valkey_fd, buffer, sizeof(buffer) - 1, MSG_DONTWAIT);
-	if (n == -1 && errno == EAGAIN)
-		return;
-	if (n <= 0)
+	while ((n = recv(valkey_fd, buffer, sizeof(buffer) - 1, MSG_DONTWAIT)) > 0) {
+		buffer[n] = '\0';
+		error = strchr(buffer, '-');
+		if (error != NULL)
+			errx(EX_UNAVAILABLE, "Valkey: %.*s", (int)strcspn(error, "\r\n"), error);
+	}
+	if (n == 0 || errno != EAGAIN)
 		errx(EX_UNAVAILABLE, "Valkey has closed the connection");
-	buffer[n] = '\0';
-	error = strchr(buffer, '-');
-	if (error != NULL)
-		errx(EX_UNAVAILABLE, "Valkey: %.*s", (int)strcspn(error, "\r\n"), error);
 }
 
 /* ---- The loop */
@@ -723,8 +737,8 @@ static void
 print_latencies(uint32_t begin)
 {
 	size_t count = message_count - begin, broadcasts = 0, targeted = 0;
-	int64_t *first = calloc(count + 1, sizeof(*first)), *last = calloc(count + 1, sizeof(*last)),
-		*own = calloc(count + 1, sizeof(*own));
+	int64_t *first = calloc(count + 1, sizeof(*first));
+	int64_t *last = calloc(count + 1, sizeof(*last)), *own = calloc(count + 1, sizeof(*own));
 	const struct message *m;
 	uint32_t i;
 
@@ -751,6 +765,24 @@ print_latencies(uint32_t begin)
 
 /* ---- Start */
 
+/*
+ * Waits, within reason, until what ran before has given its memory back: the kernel takes its time.
+ */
+static void
+settle(void)
+{
+	int64_t before = measure_available(), now;
+	int i;
+
+	for (i = 0; i < SETTLE_LOOKS; i++) {
+		pause_ns(SETTLE_NS);
+		now = measure_available();
+		if (llabs(now - before) < SETTLE_BYTES)
+			return;
+		before = now;
+	}
+}
+
 static void
 usage(FILE *file)
 {
@@ -763,11 +795,11 @@ usage(FILE *file)
 	      "--window N        streams that are being opened at once: 128\n"
 	      "--messages N      100; 0 only opens\n"
 	      "--warmup N        messages before those that are measured, one at a time: 20\n"
-	      "--rate N          messages a second; 0, the default: the next one when all have the last\n"
+	      "--rate N          messages a second; 0: the next one when all have the last: 0\n"
 	      "--burst N         so many in one write, and so many less writes: 1\n"
 	      "--targeted N      per cent of the messages that are for one stream: 0\n"
-	      "Exit status: 0 measured, 1 events were lost, doubled or out of order, 64 usage, 69 and 71 "
-	      "could not be measured.\n",
+	      "Exit status: 0 measured, 1 events were lost, doubled or out of order, 64 usage,\n"
+	      "69 and 71 could not be measured.\n",
 	    file);
 }
 
@@ -779,9 +811,10 @@ parse_number(const char *option, const char *text, uint32_t low, uint32_t high)
 
 	errno = 0;
 	number = strtoul(text, &end, 10);
-	if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || number < low || number > high)
-		errx(EX_USAGE, "--%s %s: allowed is a number from %" PRIu32 " to %" PRIu32, option, text,
-		    low, high);
+	if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || number < low ||
+	    number > high)
+		errx(EX_USAGE, "--%s %s: allowed is a number from %" PRIu32 " to %" PRIu32, option,
+		    text, low, high);
 	return (uint32_t)number;
 }
 
@@ -892,7 +925,7 @@ int
 main(int argc, char *argv[])
 {
 	const struct measure *m = &options.measure;
-	int64_t pss, available, open_time, open_cpu, time, cpu, own_cpu;
+	int64_t pss, kernel, available, open_time, open_cpu, time, cpu, own_cpu;
 	const struct measure self = { .pids = { getpid() }, .count = 1 };
 	bool watched;
 	double n;
@@ -910,14 +943,16 @@ main(int argc, char *argv[])
 	watch(valkey_fd, SOURCE_VALKEY);
 
 	wait_ready();
-	pause_ns(SETTLE_NS);
+	settle();
 	pss = measure_pss(m);
+	kernel = measure_kernel();
 	available = measure_available();
 	open_cpu = measure_cpu(m);
 	open_time = open_all();
 	open_cpu = measure_cpu(m) - open_cpu;
 	pause_ns(SETTLE_NS);
 	pss = measure_pss(m) - pss;
+	kernel = measure_kernel() - kernel;
 	available -= measure_available();
 
 	if (options.messages > 0)
@@ -935,17 +970,19 @@ main(int argc, char *argv[])
 	cpu = measure_cpu(m) - cpu;
 	settle_rest();
 
-	printf("{\"streams\":%" PRIu32 ",\"messages\":%" PRIu32 ",\"events\":%" PRIu64, options.streams,
-	    options.messages, delivered);
-	print_number("cpu_us_per_event", (double)cpu / 1e3 / (double)delivered, watched && delivered > 0);
+	printf("{\"streams\":%" PRIu32 ",\"messages\":%" PRIu32 ",\"events\":%" PRIu64,
+	    options.streams, options.messages, delivered);
+	print_number("cpu_us_per_event", (double)cpu / 1e3 / (double)delivered,
+	    watched && delivered > 0);
 	print_latencies(message_count < options.warmup ? message_count : options.warmup);
 	print_number("open_per_s", n * 1e9 / (double)open_time, true);
 	print_number("cpu_us_per_open", (double)open_cpu / 1e3 / n, watched);
 	print_number("pss_kib_per_stream", (double)pss / 1024 / n, watched);
+	print_number("kernel_kib_per_stream", (double)kernel / 1024 / n, true);
 	print_number("system_kib_per_stream", (double)available / 1024 / n, true);
 	print_number("rate", options.messages * 1e9 / (double)time, delivered > 0);
 	print_number("generator_busy", (double)own_cpu / (double)time, delivered > 0);
-	printf(",\"resyncs\":%" PRIu64 ",\"dropped\":%" PRIu64 ",\"errors\":%" PRIu64 "}\n", resyncs,
-	    dropped, errors);
+	printf(",\"resyncs\":%" PRIu64 ",\"dropped\":%" PRIu64 ",\"errors\":%" PRIu64 "}\n",
+	    resyncs, dropped, errors);
 	return errors == 0 ? EX_OK : 1;
 }

@@ -78,19 +78,35 @@ measure_pss(const struct measure *m)
 	return sum;
 }
 
-int64_t
-measure_available(void)
+/* Adds up what each CPU has counted; root only, and without it the figures are a little older. */
+static void
+refresh(void)
 {
 	char byte;
 	int fd;
 
-	/* Reading it adds up what each CPU has counted; root only, and better without than not at all. */
 	fd = open("/proc/sys/vm/stat_refresh", O_RDONLY | O_CLOEXEC);
-	if (fd != -1) {
-		if (read(fd, &byte, 1) == -1)
-			warn("stat_refresh");
-		close(fd);
-	}
+	if (fd == -1)
+		return;
+	if (read(fd, &byte, 1) == -1)
+		warn("stat_refresh");
+	close(fd);
+}
+
+int64_t
+measure_kernel(void)
+{
+	static const char meminfo[] = "/proc/meminfo";
+
+	refresh();
+	return kilobytes(meminfo, "Slab:") + kilobytes(meminfo, "KernelStack:") +
+	    kilobytes(meminfo, "PageTables:");
+}
+
+int64_t
+measure_available(void)
+{
+	refresh();
 	return kilobytes("/proc/meminfo", "MemAvailable:");
 }
 

@@ -1,6 +1,6 @@
 /*
- * measure: what the kernel knows about the processes under test and about the machine. All figures are
- * read from outside; nothing is asked of the processes.
+ * measure: what the kernel knows about the processes under test and about the machine. All figures
+ * are read from outside; nothing is asked of the processes.
  */
 #ifndef TPI_BENCH_MEASURE_H
 #define TPI_BENCH_MEASURE_H
@@ -20,13 +20,19 @@ struct measure {
 int64_t measure_now(void);
 
 /*
- * User and system time of the processes in nanoseconds, ended threads included; exact where their threads
- * sleep. Ends the program with a message where a process is gone, as do the others.
+ * User and system time of the processes in nanoseconds, ended threads included; exact where their
+ * threads sleep. Ends the program with a message where a process is gone, as do the others.
  */
 int64_t measure_cpu(const struct measure *m);
 
 /* The processes' proportional set size, in bytes: neither kernel stacks nor sockets are in it. */
 int64_t measure_pss(const struct measure *m);
+
+/*
+ * What the kernel itself holds for all processes: slabs (sockets, files), stacks, page tables; in
+ * bytes.
+ */
+int64_t measure_kernel(void);
 
 /* Memory of the whole machine that is still available, in bytes. Others' needs are in it, too. */
 int64_t measure_available(void);

@@ -1,6 +1,6 @@
 #!/bin/bash
-# The benchmark: tpi-streamd side by side with others, on this machine, in one run. `make bench` builds
-# what it needs and starts it.
+# The benchmark: tpi-streamd side by side with others, on this machine, in one run. `make bench`
+# builds what it needs and starts it.
 #
 #   tests/bench/run.sh [OPTION...]
 #
@@ -10,13 +10,13 @@
 #                tuned (tpi-streamd with the allocator settings of its systemd unit)
 # --json FILE    every figure of every run, and the medians
 #
-# Each round runs each scenario with each peer, one behind the other, so that what else the machine does
-# meets them alike; a ratio is of two runs of one round, and the table shows medians of ratios. It ends
-# after 4 minutes, with fewer rounds where the machine is slow. All traffic goes over Unix sockets in a
-# directory of its own, with a Valkey of its own; nothing is left.
+# Each round runs each scenario with each peer, one behind the other, so that what else the
+# machine does meets them alike; a ratio is of two runs of one round, and the table shows medians
+# of ratios. It ends within 5 minutes, with fewer rounds where the machine is slow. All traffic
+# goes over Unix sockets in a directory of its own, with a Valkey of its own; nothing is left.
 # In the environment: TPI_BUILD, the build directory (_build beside the sources).
-# Exit status: 0 measured, 1 events were lost, doubled or out of order, or a peer failed, 64 wrong usage,
-# 69 cannot be run here.
+# Exit status: 0 measured, 1 events were lost, doubled or out of order, or a peer failed, 64 wrong
+# usage, 69 cannot be run here.
 
 set -u -o pipefail
 export LC_ALL=C.UTF-8
@@ -53,7 +53,7 @@ while [ $# -gt 0 ]; do
 done
 [[ $rounds =~ ^[1-9][0-9]?$ ]] || die 64 "--rounds $rounds: allowed is a number from 1 to 99"
 
-# No round is begun later than this, in seconds, and no run takes longer than that.
+# No run is begun later than this, in seconds, and none takes longer than that.
 LAST_START=240
 RUN_LIMIT=40
 
@@ -125,19 +125,33 @@ for scenario in "${scenarios[@]}"; do
 done
 
 work=$(mktemp -d) || exit 69
-socket=$work/peer.sock valkey=$work/valkey.sock pids=() valkey_pid=""
+socket=$work/peer.sock valkey=$work/valkey.sock pids=() load_pid="" valkey_pid=""
+
+# Ends our children, if need be by force.
+end()
+{
+	local pid
+	[ $# -eq 0 ] || kill "$@" 2>/dev/null
+	for pid; do
+		timeout 10 tail -s 0.05 --pid "$pid" -f /dev/null || kill -KILL "$pid"
+		wait "$pid" 2>/dev/null
+	done
+}
 
 stop_peer()
 {
-	[ ${#pids[@]} -eq 0 ] || { kill "${pids[@]}" && wait "${pids[@]}"; } 2>/dev/null
+	end "${pids[@]}"
 	pids=()
 	rm -f "$socket"
 }
 
 clean_up()
 {
+	# shellcheck disable=SC2086 # none or one
+	end $load_pid
 	stop_peer
-	[ -z "$valkey_pid" ] || { kill "$valkey_pid" && wait "$valkey_pid"; } 2>/dev/null
+	# shellcheck disable=SC2086
+	end $valkey_pid
 	rm -rf "$work"
 }
 trap clean_up EXIT
@@ -149,7 +163,7 @@ trap 'exit 143' TERM
     --client-output-buffer-limit 'pubsub 0 0 0' >"$work/valkey.out" 2>&1 &
 valkey_pid=$!
 until [ -S "$valkey" ]; do
-	kill -0 $valkey_pid 2>/dev/null || { cat "$work/valkey.out" >&2; die 69 "Valkey does not start"; }
+	kill -0 $valkey_pid 2>/dev/null || die 69 "Valkey does not start: $(tail -n 1 "$work/valkey.out")"
 	sleep 0.02
 done
 
@@ -160,15 +174,19 @@ failed=0
 # run ROUND PEER NAME STREAMS LOAD-OPTION...: one line into $work/runs.
 run()
 {
-	local round=$1 peer=$2 name=$3 streams=$4 line status=0 arguments=() pid
+	local round=$1 peer=$2 name=$3 streams=$4 status=0 arguments=() pid
 	shift 4
 	: >"$work/peer.out"
 	"start_$peer" "$streams"
 	for pid in "${pids[@]}"; do
 		arguments+=(--pid "$pid")
 	done
-	line=$(timeout $RUN_LIMIT "$build/tests/bench/load" --server "$socket" --valkey "$valkey" \
-	    --tenant $tenant "${arguments[@]}" --streams "$streams" "$@" 2>"$work/load.err") || status=$?
+	timeout $RUN_LIMIT "$build/tests/bench/load" --server "$socket" --valkey "$valkey" \
+	    --tenant $tenant "${arguments[@]}" --streams "$streams" "$@" \
+	    >"$work/load.out" 2>"$work/load.err" &
+	load_pid=$!
+	wait $load_pid || status=$?
+	load_pid=""
 	stop_peer
 	if [ $status -ne 0 ]; then
 		failed=1
@@ -178,20 +196,20 @@ run()
 			tail -n 20 "$work/peer.out"
 		} >&2
 	fi
-	[ -z "$line" ] || printf '{"round":%d,"scenario":"%s","peer":"%s","load":%s}\n' "$round" "$name" \
-	    "$peer" "$line" >>"$work/runs"
+	[ ! -s "$work/load.out" ] || printf '{"round":%d,"scenario":"%s","peer":"%s","load":%s}\n' \
+	    "$round" "$name" "$peer" "$(cat "$work/load.out")" >>"$work/runs"
 }
 
 : >"$work/runs"
 order=$peers
 for ((round = 1; round <= rounds; round++)); do
-	if [ $SECONDS -ge $LAST_START ]; then
-		echo "tests/bench/run.sh: only $((round - 1)) of $rounds rounds: out of time" >&2
-		break
-	fi
 	[ ! -t 2 ] || printf 'round %d of %d\r' "$round" "$rounds" >&2
 	for scenario in "${scenarios[@]}"; do
 		for peer in $order; do
+			if [ $SECONDS -ge $LAST_START ]; then
+				echo "tests/bench/run.sh: out of time in round $round of $rounds" >&2
+				break 3
+			fi
 			# shellcheck disable=SC2086 # a list
 			run "$round" "$peer" $scenario
 		done

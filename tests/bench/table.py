@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""From the runs of tests/bench/run.sh (one line of JSON each) to its table, and to a file of JSON."""
+"""From the runs of tests/bench/run.sh (one line of JSON each) to its table and a file of JSON."""
 
 import argparse
 import json
@@ -8,7 +8,7 @@ import platform
 import statistics
 import sys
 
-# What the first peer is compared by: the key in a run, what it says, and the scenarios that are about it.
+# What the peers are compared by: the key in a run, what it says, the scenarios it belongs to.
 FIGURES = [
     ("cpu_us_per_event", "CPU for each event, µs", ("one", "targeted", "burst")),
     ("first_p50_ms", "publish to first stream, p50, ms", ("one",)),
@@ -19,7 +19,8 @@ FIGURES = [
     ("open_per_s", "streams opened per second", ("open",)),
     ("cpu_us_per_open", "CPU for each opening, µs", ("open",)),
     ("pss_kib_per_stream", "PSS for each stream, KiB", ("open", "one")),
-    ("system_kib_per_stream", "whole system, for each stream, KiB", ("open", "one")),
+    ("kernel_kib_per_stream", "kernel, for each stream, KiB", ("open", "one")),
+    ("system_kib_per_stream", "MemAvailable, for each stream, KiB", ("open", "one")),
     # Whether the load was what it should be; nothing to compare.
     ("rate", "messages published per second", ("targeted", "burst")),
     ("generator_busy", "load generator's share of a CPU", ("one", "targeted", "burst")),
@@ -43,8 +44,10 @@ def median(values):
 
 
 def ratio(subject, other):
-    """None where one of them is missing or a difference that came out as nothing."""
-    return subject / other if subject is not None and other is not None and other > 0 else None
+    """None where one is missing, or so small beside the other that the ratio says nothing."""
+    if subject is None or other is None or subject <= 0 or other <= subject / 100:
+        return None
+    return subject / other
 
 
 def summarise(runs, peers):
@@ -72,10 +75,15 @@ def summarise(runs, peers):
     return summary
 
 
-def number(value):
+def number(value, decimals=1):
+    """At least three digits that count, or two of what is small."""
     if value is None:
         return "-"
-    return f"{value:.0f}" if abs(value) >= 1000 else f"{value:.3g}" if abs(value) < 100 else f"{value:.1f}"
+    if abs(value) >= 1000:
+        return f"{value:.0f}"
+    if abs(value) < 0.1:
+        return f"{value:.2g}"
+    return f"{value:.{max(decimals, 3 - len(str(int(abs(value)))))}f}"
 
 
 def print_table(summary, runs, peers):
@@ -90,7 +98,7 @@ def print_table(summary, runs, peers):
             row = [number(figures[key]["medians"][peer]) for peer in peers]
             for peer in peers[1:]:
                 value = figures[key].get("ratios", {}).get(peer)
-                row.append("" if key in NOT_COMPARED else "-" if value is None else f"{value:.2f}")
+                row.append("" if key in NOT_COMPARED else number(value, 2))
             print(f"  {text:40}" + "".join(f"{cell:>12}" for cell in row))
         for key, text in (("errors", "events lost, doubled or out of order"),
                           ("dropped", "events given up for a sync")):
@@ -114,8 +122,8 @@ def main():
     summary = summarise(runs, peers)
     machine = {"system": platform.platform(), "cpus": os.cpu_count(), "valkey": chosen.valkey,
                "load_average": os.getloadavg()}
-    print(f"Medians of {rounds} interleaved round{'s' * (rounds > 1)}; \"/ {peers[-1]}\": median of the "
-          f"ratios {peers[0]} / {peers[-1]} of each round.")
+    print(f"Medians of {rounds} interleaved round{'s' * (rounds > 1)}. A column \"/ NAME\" has the "
+          f"median of the rounds' ratios {peers[0]} / NAME.")
     print(f"{machine['system']}, {machine['cpus']} CPUs, FastCGI over a Unix socket, {chosen.valkey}")
     print_table(summary, runs, peers)
     if chosen.json:
