@@ -242,7 +242,8 @@ def test_hundreds_of_stuck_readers(streamd, valkey):
     full = memory()
     beside = latency(100)
     assert beside < 5 * alone + 0.02, f"{alone} alone, {beside} beside them"
-    assert memory() < full + 4096
+    if "TPI_SANITIZED" not in os.environ:  # they keep books of their own
+        assert memory() < full + 4096
     for peer in good:
         ledger.check(peer, [channel])
     for peer in stuck:
