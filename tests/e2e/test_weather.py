@@ -162,8 +162,9 @@ def test_huge_payload(streamd, new_valkey):
     with daemon.stream("ann") as peer:
         valkey.publish(user_channel("ann"), b"x" * (60 << 20))
         peer.wait(lambda p: syncs(p) == 2, 15, "the sync")
-        with open(f"/proc/{daemon.pid}/status", encoding="ascii") as file:
-            assert next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) < 60 << 10
+        if "TPI_SANITIZED" not in os.environ:
+            with open(f"/proc/{daemon.pid}/status", encoding="ascii") as file:
+                assert next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) < 60 << 10
         valkey.publish(user_channel("ann"), notification(1))
         peer.wait_data(notification(1))
 
