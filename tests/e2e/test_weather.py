@@ -309,6 +309,7 @@ def test_healthy_beside_hostile(streamd, valkey):
     daemon = streamd(TPI_REQUEST_TIMEOUT_MS=2000, SSE_BACKLOG_BYTES=16384, SSE_PER_TENANT_CAP=10000,
                      SSE_PER_USER_CAP=10000)
     stuck = daemon.streams(50, "stuck")
+    limit = scaled(5 if "TPI_SANITIZED" in os.environ else 1)
     ended = threading.Event()
     thread = threading.Thread(target=hostile, args=(daemon.address, ended))
     thread.start()
@@ -323,7 +324,7 @@ def test_healthy_beside_hostile(streamd, valkey):
                 valkey.publish(user_channel("good"), notification(number))
                 peer.wait_data(notification(number))
                 events.append(time.monotonic() - started)
-            assert opens[-1] < scaled(1) and events[-1] < scaled(1)
+            assert opens[-1] < limit and events[-1] < limit
     finally:
         ended.set()
         thread.join()
