@@ -1,9 +1,10 @@
 /*
  * tpi-streamd: a FastCGI responder that carries wake-ups from Valkey's pub/sub to browsers.
  *
- * main() reads the configuration, starts everything in order, and accepts connections until SIGTERM or
- * SIGINT; then it drains. Each connection runs in a thread of its own (connection.c); the hub's thread writes
- * the events (hub.c). The signals that end it are blocked in all threads; this one reads them from a descriptor.
+ * main() reads the configuration, starts everything in order, and accepts connections until SIGTERM
+ * or SIGINT; then it drains. Each connection runs in a thread of its own (connection.c); the hub's
+ * thread writes the events (hub.c). The signals that end it are blocked in all threads; this one
+ * reads them from a descriptor.
  */
 #include "config.h"
 
@@ -199,7 +200,10 @@ read_configuration(const struct options *o)
 		die(EX_CONFIG, "%s", error);
 }
 
-/* --listen and TPI_LISTEN say where; without them an inherited socket is taken, else the standard one. */
+/*
+ * --listen and TPI_LISTEN say where; without them an inherited socket is taken, else the standard
+ * one.
+ */
 static void
 open_listener(const struct options *o)
 {
@@ -375,7 +379,10 @@ drain(int queued)
 	notify_send("STOPPING=1");
 	LOG(LOG_LEVEL_INFO, "streamd", "draining", LOG_INT("seconds", settings.drain_seconds));
 	gateway_drain(&gateway);
-	/* Who waits in our own queue is told to come back; an inherited one waits for the successor. */
+	/*
+	 * Who waits in our own queue is told to come back; an inherited one waits for the
+	 * successor.
+	 */
 	for (; !listener.inherited && queued >= 0 && clock_ms() < deadline; queued -= ACCEPT_MAX)
 		if (accept_some() != ACCEPTED_LOT)
 			break;

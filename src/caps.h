@@ -1,10 +1,11 @@
 /*
- * caps: the places of one kind of stream: how many a tenant may have, and how many a user (section 4 of
- * the contract). A place is reserved before anything is asked, so a burst cannot overshoot, and is
- * given back when the connection is closed.
+ * caps: the places of one kind of stream: how many a tenant may have, and how many a user (section
+ * 4 of the contract). A place is reserved before anything is asked, so a burst cannot overshoot,
+ * and is given back when the connection is closed.
  *
- * A user's requests are under way until their sync, then live. One lock for each kind; a stream's lock
- * is taken under it. An entry belongs to its connection's thread; others change it only under the lock.
+ * A user's requests are under way until their sync, then live. One lock for each kind; a stream's
+ * lock is taken under it. An entry belongs to its connection's thread; others change it only under
+ * the lock.
  */
 #ifndef TPI_CAPS_H
 #define TPI_CAPS_H
@@ -29,7 +30,10 @@ struct caps_entry {
 	int64_t live_at; /* clock_ms() of the sync */
 };
 
-/* How long after a user's last newcomer his oldest streams go, and when before that the second ping is due. */
+/*
+ * How long after a user's last newcomer his oldest streams go, and when before that the second ping
+ * is due.
+ */
 #define CAPS_SETTLE_MS 600
 #define CAPS_PING_MS   300
 
@@ -40,15 +44,16 @@ struct caps *caps_new(int tenant_cap, int user_cap);
 bool caps_reserve(struct caps *c, struct caps_entry *e);
 
 /*
- * The place is for this user from now on. Where he holds twice his cap of places, his oldest request
- * under way is cancelled (STREAM_CANCELLED). False: no memory. Thread-safe.
+ * The place is for this user from now on. Where he holds twice his cap of places, his oldest
+ * request under way is cancelled (STREAM_CANCELLED). False: no memory. Thread-safe.
  */
 bool caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream *stream);
 
 /*
- * The stream begins, with this text (stream_start()). The user's oldest streams over twice his cap are
- * evicted at once. False where the request was cancelled before: then nothing was sent. *over says whether he is over his cap now: the caller
- * then pings the others twice and calls caps_evict() (section 4). Thread-safe.
+ * The stream begins, with this text (stream_start()). The user's oldest streams over twice his cap
+ * are evicted at once. False where the request was cancelled before: then nothing was sent. *over
+ * says whether he is over his cap now: the caller then pings the others twice and calls
+ * caps_evict() (section 4). Thread-safe.
  */
 bool caps_live(struct caps *c, struct caps_entry *e, const char *text, bool *over);
 
@@ -56,16 +61,22 @@ bool caps_live(struct caps *c, struct caps_entry *e, const char *text, bool *ove
 void caps_ping(struct caps *c, const struct caps_entry *e);
 
 /*
- * Evicts the user's oldest streams until his cap holds, where CAPS_SETTLE_MS have passed since his last
- * newcomer: the one that came before it may be the ghost of a page that was reloaded, not found out yet. Returns
- * INT64_MAX, or the clock_ms() at which to call again. Thread-safe.
+ * Evicts the user's oldest streams until his cap holds, where CAPS_SETTLE_MS have passed since his
+ * last newcomer: the one that came before it may be the ghost of a page that was reloaded, not
+ * found out yet. Returns INT64_MAX, or the clock_ms() at which to call again. Thread-safe.
  */
 int64_t caps_evict(struct caps *c, const struct caps_entry *e);
 
-/* The stream is no longer one of the user's. Before stream_release(); safe at any time. Thread-safe. */
+/*
+ * The stream is no longer one of the user's. Before stream_release(); safe at any time.
+ * Thread-safe.
+ */
 void caps_leave(struct caps *c, struct caps_entry *e);
 
-/* Gives the tenant's place back; safe where none is held. After the connection is closed. Thread-safe. */
+/*
+ * Gives the tenant's place back; safe where none is held. After the connection is closed.
+ * Thread-safe.
+ */
 void caps_release(struct caps *c, struct caps_entry *e);
 
 /* How many streams are live. Thread-safe. */

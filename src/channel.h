@@ -22,7 +22,9 @@ bool channel_id_valid(const char *text, size_t length);
 /* A project or issue id: decimal, 1 to 2147483647, no sign, no leading zero, no space. */
 bool channel_number_parse(const char *text, size_t length, int32_t *number);
 
-/* Each writes a terminated name (at most CHANNEL_NAME_SIZE) and returns its length. Ids are valid. */
+/*
+ * Each writes a terminated name (at most CHANNEL_NAME_SIZE) and returns its length. Ids are valid.
+ */
 size_t channel_user(char name[CHANNEL_NAME_SIZE], const char *tenant, const char *user);
 size_t channel_broadcast(char name[CHANNEL_NAME_SIZE], const char *tenant);
 size_t channel_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *tenant,

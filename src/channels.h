@@ -2,10 +2,10 @@
  * channels: which channels are asked for, what Valkey has said about each, and who listens. Belongs
  * to the hub's thread alone; no input or output: commands leave through a function of the hub's.
  *
- * A channel is asked for when its first member joins and given up when its last one has left. Valkey
- * answers commands in order, one answer each, so a queue of the commands under way tells what an answer
- * is about, an error included. A channel is confirmed when SUBSCRIBE was the last command sent for
- * it and none of its commands is unanswered.
+ * A channel is asked for when its first member joins and given up when its last one has left.
+ * Valkey answers commands in order, one answer each, so a queue of the commands under way tells
+ * what an answer is about, an error included. A channel is confirmed when SUBSCRIBE was the last
+ * command sent for it and none of its commands is unanswered.
  */
 #ifndef TPI_CHANNELS_H
 #define TPI_CHANNELS_H
@@ -57,8 +57,8 @@ size_t channels_unanswered(const struct channels *c);
 const char *channels_awaited(const struct channels *c);
 
 /*
- * The answer to the oldest command under way: name is the channel it speaks of (NULL: an error that names
- * none), refused whether it is an error. False where no such answer is due.
+ * The answer to the oldest command under way: name is the channel it speaks of (NULL: an error that
+ * names none), refused whether it is an error. False where no such answer is due.
  */
 bool channels_answer(struct channels *c, const char *name, size_t length, bool refused);
 

@@ -26,8 +26,8 @@ struct connection {
 };
 
 /*
- * Serves fd, which it closes in the end, in a new thread. Returns 0, or an errno value when the machine has
- * no thread or memory left: then fd is still the caller's.
+ * Serves fd, which it closes in the end, in a new thread. Returns 0, or an errno value when the
+ * machine has no thread or memory left: then fd is still the caller's.
  */
 int connection_start(struct gateway *g, int fd);
 

@@ -46,7 +46,9 @@ wait_lost(struct dialer *d, int64_t ms)
 	return lost;
 }
 
-/* Why the last connection was lost, with the first line that is written after that; NULL in others. */
+/*
+ * Why the last connection was lost, with the first line that is written after that; NULL in others.
+ */
 static const char *
 take_reason(struct dialer *d, char reason[VALKEY_ERROR_SIZE])
 {

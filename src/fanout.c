@@ -1,9 +1,9 @@
 /*
  * fanout: collects a batch of events and sends each stream its own. See fanout.h.
  *
- * A stream that gets something of the batch at hand has a list of deliveries, in the order of the events.
- * Streams in a row with the same list, as in a broadcast, share the bytes that were formatted for the
- * first of them.
+ * A stream that gets something of the batch at hand has a list of deliveries, in the order of the
+ * events. Streams in a row with the same list, as in a broadcast, share the bytes that were
+ * formatted for the first of them.
  */
 #include "fanout.h"
 

@@ -21,7 +21,10 @@
 size_t frame_event_size(const char *payload, size_t length);
 size_t frame_event(char *out, const char *payload, size_t length);
 
-/* Writes a record's header (type: FCGI_STDOUT and so on); returns FCGI_HEADER_LEN. length is at most 65535. */
+/*
+ * Writes a record's header (type: FCGI_STDOUT and so on); returns FCGI_HEADER_LEN. length is at
+ * most 65535.
+ */
 size_t frame_record(uint8_t *out, int type, uint16_t id, size_t length);
 
 /* Writes an END_REQUEST record; returns its 16 bytes. */

@@ -1,5 +1,6 @@
 /*
- * gateway: what all connections share, and the list of them. Made by main() before the first connection.
+ * gateway: what all connections share, and the list of them. Made by main() before the first
+ * connection.
  */
 #ifndef TPI_GATEWAY_H
 #define TPI_GATEWAY_H
@@ -39,7 +40,10 @@ struct gateway {
 /* Prepares the list; the caller sets the rest. */
 void gateway_init(struct gateway *g, const struct settings *settings);
 
-/* A connection that is there, one whose thread (the calling one) runs, one that has ended. Thread-safe. */
+/*
+ * A connection that is there, one whose thread (the calling one) runs, one that has ended.
+ * Thread-safe.
+ */
 void gateway_add(struct gateway *g, struct gateway_entry *e);
 void gateway_run(struct gateway *g, struct gateway_entry *e);
 void gateway_remove(struct gateway *g, struct gateway_entry *e);

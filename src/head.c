@@ -69,8 +69,9 @@ pair_next(const uint8_t **at, const uint8_t *end, const uint8_t **name, size_t *
 }
 
 /*
- * NULL, or what is wrong with the PARAMS. They become C strings "name=value" later: a NUL in a value
- * becomes another byte that no identifier, path or number has, so that what is behind it still counts.
+ * NULL, or what is wrong with the PARAMS. They become C strings "name=value" later: a NUL in a
+ * value becomes another byte that no identifier, path or number has, so that what is behind it
+ * still counts.
  */
 static const char *
 params_check(struct head *h)

@@ -1,8 +1,9 @@
 /*
  * hub: the thread that reads from Valkey and writes to the streams. See hub.h.
  *
- * Everything here belongs to the hub's thread, except the fields that name the lock, the atomic ones and the
- * eventfd. The lock is held for a few instructions at a time, and no other is taken under it.
+ * Everything here belongs to the hub's thread, except the fields that name the lock, the atomic
+ * ones and the eventfd. The lock is held for a few instructions at a time, and no other is taken
+ * under it.
  */
 #include "hub.h"
 
@@ -30,7 +31,10 @@
 #define SILENCE_MS 12000 /* silence after which the connection is given up */
 #define READ_SIZE  (64 * 1024)
 
-/* Of a reply that has not come whole: a payload may have 16 KiB, but hiredis keeps what Valkey lets pass. */
+/*
+ * Of a reply that has not come whole: a payload may have 16 KiB, but hiredis keeps what Valkey lets
+ * pass.
+ */
 #define PENDING_MAX (16 * 1024 * 1024)
 
 STAILQ_HEAD(subscription_queue, subscription);

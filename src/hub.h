@@ -1,9 +1,10 @@
 /*
  * hub: the channels, who listens to them, and the one subscriber connection to Valkey.
  *
- * One thread owns all of it. A connection's thread only hands over a subscription to join or to leave, which
- * waits for nothing, and is told by a mark on its stream. The hub's thread writes events to the
- * streams itself; what Valkey has delivered in one read goes to a stream in one record.
+ * One thread owns all of it. A connection's thread only hands over a subscription to join or to
+ * leave, which waits for nothing, and is told by a mark on its stream. The hub's thread writes
+ * events to the streams itself; what Valkey has delivered in one read goes to a stream in one
+ * record.
  */
 #ifndef TPI_HUB_H
 #define TPI_HUB_H
@@ -19,7 +20,9 @@
 struct hub;
 struct subscription;
 
-/* Starts the hub's threads; s and v must outlive the process's threads. NULL: the system refuses. */
+/*
+ * Starts the hub's threads; s and v must outlive the process's threads. NULL: the system refuses.
+ */
 struct hub *hub_start(const struct settings *s, const struct valkey *v);
 
 /* Whether Valkey is known to be away, so that joining has no prospect. Any thread. */
@@ -29,11 +32,11 @@ bool hub_away(struct hub *hub);
 int64_t hub_alive_at(struct hub *hub);
 
 /*
- * Asks for the channels of a stream: names is count texts, each terminated, one behind the other; the
- * hub frees it. STREAM_CONFIRMED comes once all are confirmed by Valkey, and again each time after
- * Valkey was lost; STREAM_REFUSED when a channel is refused, or Valkey turns out to be away before the first
- * confirmation. Events go to the stream from its stream_start() on. Holds a reference to the stream.
- * NULL: no memory; names is freed then, too. Any thread.
+ * Asks for the channels of a stream: names is count texts, each terminated, one behind the other;
+ * the hub frees it. STREAM_CONFIRMED comes once all are confirmed by Valkey, and again each time
+ * after Valkey was lost; STREAM_REFUSED when a channel is refused, or Valkey turns out to be away
+ * before the first confirmation. Events go to the stream from its stream_start() on. Holds a
+ * reference to the stream. NULL: no memory; names is freed then, too. Any thread.
  */
 struct subscription *hub_join(struct hub *hub, struct stream *stream, char *names, int count);
 

@@ -9,7 +9,10 @@
 #include "channel.h"
 #include "request.h"
 
-/* REMOTE_USER, where a server that has authenticated it says so. A missing one comes before a bad one. */
+/*
+ * REMOTE_USER, where a server that has authenticated it says so. A missing one comes before a bad
+ * one.
+ */
 static enum identity_result
 remote_user(char *const *params, const char **name)
 {
@@ -28,7 +31,10 @@ remote_user(char *const *params, const char **name)
 enum identity_result
 identity_web_server(char *const *params, const char **user)
 {
-	/* What the answer depends on; TPI_USER and the two of remote_user() are looked at here, too. */
+	/*
+	 * What the answer depends on; TPI_USER and the two of remote_user() are looked at here,
+	 * too.
+	 */
 	static const char *const unique[] = { "TPI_USER", "REMOTE_USER", "AUTH_TYPE", "REQUEST_METHOD",
 		"QUERY_STRING", "SCRIPT_NAME", "PATH_INFO" };
 	enum identity_result result;

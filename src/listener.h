@@ -1,6 +1,6 @@
 /*
- * listener: the socket that web servers connect to: a Unix or TCP socket of our own, or one that was
- * inherited from systemd (LISTEN_FDS, see sd_listen_fds(3)) or spawn-fcgi (descriptor 0).
+ * listener: the socket that web servers connect to: a Unix or TCP socket of our own, or one that
+ * was inherited from systemd (LISTEN_FDS, see sd_listen_fds(3)) or spawn-fcgi (descriptor 0).
  */
 #ifndef TPI_LISTENER_H
 #define TPI_LISTENER_H
@@ -35,12 +35,14 @@ struct listener_options {
 	int backlog;
 };
 
-/* Takes over an inherited socket. Returns 1, 0 where there is none, or -1 with one line in error. */
+/*
+ * Takes over an inherited socket. Returns 1, 0 where there is none, or -1 with one line in error.
+ */
 int listener_inherit(struct listener *l, char *error, size_t error_size);
 
 /*
- * Makes a socket at an address. A stale socket file is replaced, a live one is not. Returns 0, or -1 with one
- * line in error.
+ * Makes a socket at an address. A stale socket file is replaced, a live one is not. Returns 0, or
+ * -1 with one line in error.
  */
 int listener_open(struct listener *l, const struct address *a, const struct listener_options *options,
     char *error, size_t error_size);

@@ -1,6 +1,6 @@
 /*
- * live: what the thread of an open stream does: it waits for silence (the heartbeat), for the peer's
- * close, and for whatever others have left for it to do.
+ * live: what the thread of an open stream does: it waits for silence (the heartbeat), for the
+ * peer's close, and for whatever others have left for it to do.
  *
  * Events do not pass through here: the hub's thread sends them. Everything timed is a deadline; the
  * thread sleeps until the first of them.
@@ -107,7 +107,9 @@ turn(struct live *l, int64_t *wait_until)
 		stream_finish(c->stream, "event: shutdown\ndata: {}\n\n");
 		return false;
 	}
-	/* Where nothing is waiting now, another look follows: an event does not wake this thread. */
+	/*
+	 * Where nothing is waiting now, another look follows: an event does not wake this thread.
+	 */
 	since = stream_untaken_since(c->stream, now);
 	look_at = since != 0 ? since + l->settings->stall_ms : now + l->settings->stall_ms / 2;
 	if (now >= look_at) {

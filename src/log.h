@@ -46,7 +46,9 @@ bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *tag, const char *message,
     const struct log_field *fields);
 
-/* Writes one JSON object and a line break, made of fields alone, to standard output. Thread-safe. */
+/*
+ * Writes one JSON object and a line break, made of fields alone, to standard output. Thread-safe.
+ */
 void log_metric(const struct log_field *fields);
 
 /*

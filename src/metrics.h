@@ -1,6 +1,6 @@
 /*
- * metrics: one line of JSON on standard output for each kind of stream that has any (section 8 of the
- * contract).
+ * metrics: one line of JSON on standard output for each kind of stream that has any (section 8 of
+ * the contract).
  */
 #ifndef TPI_METRICS_H
 #define TPI_METRICS_H

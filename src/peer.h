@@ -1,6 +1,6 @@
 /*
- * peer: the reading side of a connection: what the web server sends, before the head is complete and
- * after. It belongs to the connection's thread.
+ * peer: the reading side of a connection: what the web server sends, before the head is complete
+ * and after. It belongs to the connection's thread.
  */
 #ifndef TPI_PEER_H
 #define TPI_PEER_H
@@ -26,8 +26,8 @@ struct peer {
 void peer_wait(struct peer *p, int64_t deadline);
 
 /*
- * Reads the head of the request up to deadline. Returns true once it is complete. Where *draining becomes
- * true the deadline shrinks to grace_ms from then.
+ * Reads the head of the request up to deadline. Returns true once it is complete. Where *draining
+ * becomes true the deadline shrinks to grace_ms from then.
  */
 bool peer_read_head(struct peer *p, int64_t deadline, const _Atomic bool *draining, int grace_ms);
 

@@ -25,7 +25,9 @@ request_library_init(void)
 	FCGX_Init();
 }
 
-/* A file in memory with BEGIN_REQUEST and the PARAMS in records of the largest size. -1 and errno. */
+/*
+ * A file in memory with BEGIN_REQUEST and the PARAMS in records of the largest size. -1 and errno.
+ */
 static int
 canonical_head(const struct head *head)
 {
@@ -116,7 +118,6 @@ request_parse(struct request *r, const struct head *head)
 		fcgi_free(f);
 		goto out;
 	}
-	r->id = head->id;
 	r->fcgi = f;
 	value = params_get(params, "REQUEST_METHOD", NULL);
 	r->method = value != NULL ? value : "";
@@ -167,7 +168,9 @@ request_answer(struct request *r, int fd, const struct answer *answer)
 		    answer->error);
 	else
 		FCGX_PutS("\r\n", f->out);
-	/* Not FCGX_Finish_r(): after a failed write it would close fd, which is not ours to close. */
+	/*
+	 * Not FCGX_Finish_r(): after a failed write it would close fd, which is not ours to close.
+	 */
 	FCGX_FClose(f->err);
 	FCGX_FClose(f->out);
 	f->ipcFd = -1;

@@ -1,8 +1,8 @@
 /*
- * request: one request as the web server sent it, and every complete answer but a stream. Everything
- * that touches libfcgi stays here. libfcgi reads a head without any limit of time or size and aborts
- * the process on some lengths, so it gets only what head.c has checked, in records of our own, from
- * a file in memory; it never reads from the peer.
+ * request: one request as the web server sent it, and every complete answer but a stream.
+ * Everything that touches libfcgi stays here. libfcgi reads a head without any limit of time or
+ * size and aborts the process on some lengths, so it gets only what head.c has checked, in records
+ * of our own, from a file in memory; it never reads from the peer.
  */
 #ifndef TPI_REQUEST_H
 #define TPI_REQUEST_H
@@ -15,7 +15,6 @@
 #define REQUEST_PROJECTS_MAX 500
 
 struct request {
-	uint16_t id;
 	/* Into the parameters: valid until request_free(). Absent ones are "". */
 	const char *method;
 	const char *query;
@@ -29,12 +28,14 @@ struct request {
 	char *path;                /* SCRIPT_NAME followed by PATH_INFO; owned */
 };
 
-/* Once, before the first request and before signal handlers are set: libfcgi sets some of its own. */
+/*
+ * Once, before the first request and before signal handlers are set: libfcgi sets some of its own.
+ */
 void request_library_init(void);
 
 /*
- * Decodes the PARAMS of a complete head. Returns 0, or an errno value: EMFILE, ENFILE or ENOMEM when the
- * machine has no more. On failure there is nothing to free.
+ * Decodes the PARAMS of a complete head. Returns 0, or an errno value: EMFILE, ENFILE or ENOMEM
+ * when the machine has no more. On failure there is nothing to free.
  */
 int request_parse(struct request *r, const struct head *head);
 
@@ -42,8 +43,8 @@ int request_parse(struct request *r, const struct head *head);
 char *const *request_params(const struct request *r);
 
 /*
- * The first value of a parameter, NULL where there is none; *conflict (may be NULL) is set to true, and
- * never to false, where a later one has another value.
+ * The first value of a parameter, NULL where there is none; *conflict (may be NULL) is set to true,
+ * and never to false, where a later one has another value.
  */
 const char *params_get(char *const *params, const char *name, bool *conflict);
 

@@ -1,5 +1,6 @@
 /*
- * rlimits: whether the machine lets the process have as many descriptors and threads as the caps need.
+ * rlimits: whether the machine lets the process have as many descriptors and threads as the caps
+ * need.
  */
 #ifndef TPI_RLIMITS_H
 #define TPI_RLIMITS_H

@@ -11,8 +11,8 @@
 const char route_no_memory[] = "out of memory";
 
 /*
- * Decodes one name or value of application/x-www-form-urlencoded (WHATWG URL, 5.1) in place: '+' is a
- * space, a '%' without two hexadecimal digits stands for itself. Returns the new length.
+ * Decodes one name or value of application/x-www-form-urlencoded (WHATWG URL, 5.1) in place: '+' is
+ * a space, a '%' without two hexadecimal digits stands for itself. Returns the new length.
  */
 static size_t
 form_decode(char *text, size_t length)

@@ -19,8 +19,8 @@ struct route {
 	size_t tenant_cap, user_cap;
 	bool has_projects; /* projects are asked for, and reading them must be allowed */
 	/*
-	 * Reads the query into the request. Returns NULL, or what is wrong with it (a static text), or
-	 * route_no_memory. NULL where the kind has no parameters.
+	 * Reads the query into the request. Returns NULL, or what is wrong with it (a static text),
+	 * or route_no_memory. NULL where the kind has no parameters.
 	 */
 	const char *(*parse)(struct request *r);
 	/* How many channels the stream joins, and the name of the i-th. */

@@ -1,8 +1,8 @@
 /*
  * stream: one peer's socket and its backlog. See stream.h.
  *
- * The lock is held for a send() that does not block, and never across anything that waits. It is the
- * last lock in the order: nothing else is locked while it is held.
+ * The lock is held for a send() that does not block, and never across anything that waits. It is
+ * the last lock in the order: nothing else is locked while it is held.
  */
 #include "stream.h"
 
@@ -117,8 +117,8 @@ queued(const struct stream *s)
 }
 
 /*
- * Whether the peer has taken something since the last look or send; where it has taken all, nothing is
- * watched any more. The lock is held.
+ * Whether the peer has taken something since the last look or send; where it has taken all, nothing
+ * is watched any more. The lock is held.
  */
 static void
 look_untaken(struct stream *s, int64_t now)
@@ -191,8 +191,8 @@ backlog_append(struct stream *s, const uint8_t *bytes, size_t length)
 }
 
 /*
- * Takes n bytes that were sent off the start of the backlog. It begins with the rest of a record, or with
- * the header of one; rest is kept true. The lock is held.
+ * Takes n bytes that were sent off the start of the backlog. It begins with the rest of a record,
+ * or with the header of one; rest is kept true. The lock is held.
  */
 static void
 backlog_consume(struct stream *s, size_t n)
@@ -212,7 +212,9 @@ backlog_consume(struct stream *s, size_t n)
 	}
 }
 
-/* Sends bytes that are whole records, behind what waits already; what is not taken is kept. Locked. */
+/*
+ * Sends bytes that are whole records, behind what waits already; what is not taken is kept. Locked.
+ */
 static bool
 put(struct stream *s, const uint8_t *bytes, size_t length, int64_t now)
 {
@@ -371,12 +373,17 @@ stream_wait(struct stream *s, int64_t deadline)
 	bool starved;
 	int ready;
 
-	/* A mark left after this look sends the signal, which stays blocked until ppoll() takes it. */
+	/*
+	 * A mark left after this look sends the signal, which stays blocked until ppoll() takes it.
+	 */
 	pthread_mutex_lock(&s->lock);
 	starved = s->starved;
 	if (s->backlog_length > 0 && !starved)
 		p.events |= POLLOUT;
-	/* A socket is writable also when the kernel has no memory for it: that is tried again by time. */
+	/*
+	 * A socket is writable also when the kernel has no memory for it: that is tried again by
+	 * time.
+	 */
 	if (starved && left > STARVED_MS)
 		left = STARVED_MS;
 	if (s->marks != 0 || left < 0)

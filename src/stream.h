@@ -1,11 +1,11 @@
 /*
  * stream: what may be written to one peer, by whom and when.
  *
- * A stream belongs to the thread of its connection, its owner. Any thread may send an event, leave a
- * mark for the owner or finish the stream; only the owner waits, flushes and closes. Writing never
- * blocks: what the socket does not take is kept in the backlog, as whole FastCGI records behind the
- * rest of the one that was partly sent, and the owner sends it when the socket has room. When the
- * backlog is full, what is not partly sent gives way to one `sync`.
+ * A stream belongs to the thread of its connection, its owner. Any thread may send an event, leave
+ * a mark for the owner or finish the stream; only the owner waits, flushes and closes. Writing
+ * never blocks: what the socket does not take is kept in the backlog, as whole FastCGI records
+ * behind the rest of the one that was partly sent, and the owner sends it when the socket has room.
+ * When the backlog is full, what is not partly sent gives way to one `sync`.
  *
  * Nothing is sent before stream_start(), and nothing is accepted after stream_finish().
  */
@@ -58,12 +58,14 @@ struct stream {
 	struct fanout_delivery *first, *last;
 };
 
-/* Blocks the wake-up signal, for the process, and sets its handler. Once, before any other thread. */
+/*
+ * Blocks the wake-up signal, for the process, and sets its handler. Once, before any other thread.
+ */
 void stream_signal_init(void);
 
 /*
- * A stream on fd for the calling thread, which becomes its owner. fd stays the caller's. NULL: no memory.
- * The caller has one reference.
+ * A stream on fd for the calling thread, which becomes its owner. fd stays the caller's. NULL: no
+ * memory. The caller has one reference.
  */
 struct stream *stream_new(int fd, uint32_t backlog_max);
 struct stream *stream_hold(struct stream *s);
@@ -72,13 +74,17 @@ void stream_release(struct stream *s);
 /* The request id of its records. Owner only, before any other thread knows of the stream. */
 void stream_set_id(struct stream *s, uint16_t id);
 
-/* The head of the 200 and the first event, which no overflow drops. From now on events are sent. Any thread. */
+/*
+ * The head of the 200 and the first event, which no overflow drops. From now on events are sent.
+ * Any thread.
+ */
 void stream_start(struct stream *s, const char *text);
 
 /*
- * Sends a whole record of STDOUT (its header is for any request id: it is rewritten where it has to be)
- * with one or more whole events. Dropped before stream_start() and after stream_finish(). now is
- * clock_ms(). False where the stream is not open: not started, finished, or its peer gone. Any thread.
+ * Sends a whole record of STDOUT (its header is for any request id: it is rewritten where it has to
+ * be) with one or more whole events. Dropped before stream_start() and after stream_finish(). now
+ * is clock_ms(). False where the stream is not open: not started, finished, or its peer gone. Any
+ * thread.
  */
 bool stream_send(struct stream *s, uint8_t *record, size_t length, int64_t now);
 
@@ -86,12 +92,15 @@ bool stream_send(struct stream *s, uint8_t *record, size_t length, int64_t now);
 bool stream_send_text(struct stream *s, const char *text);
 
 /*
- * Whole records that are no events: replies of the protocol. False where the peer is gone or takes nothing
- * and the backlog is full. Owner only.
+ * Whole records that are no events: replies of the protocol. False where the peer is gone or takes
+ * nothing and the backlog is full. Owner only.
  */
 bool stream_send_raw(struct stream *s, const uint8_t *bytes, size_t length);
 
-/* Queues last words ("" for none) and the end of the request. Only the first call counts. Any thread. */
+/*
+ * Queues last words ("" for none) and the end of the request. Only the first call counts. Any
+ * thread.
+ */
 void stream_finish(struct stream *s, const char *text);
 
 /* Leaves marks and wakes the owner. Any thread. */
@@ -111,15 +120,16 @@ void stream_look(struct stream *s, struct stream_view *view);
 void stream_flush(struct stream *s);
 
 /*
- * Waits until the peer has sent something or is gone, a mark is left, there is room for the backlog, or
- * the clock reaches deadline. Returns poll's revents of the socket, 0 for none. Owner only.
+ * Waits until the peer has sent something or is gone, a mark is left, there is room for the
+ * backlog, or the clock reaches deadline. Returns poll's revents of the socket, 0 for none. Owner
+ * only.
  */
 short stream_wait(struct stream *s, int64_t deadline);
 
 /*
- * Since when the peer has taken nothing of what the kernel holds for it (SIOCOUTQ; clock_ms()), 0 where
- * nothing waits to be taken. Judged from the first call on that finds something waiting. now is
- * clock_ms(). Owner only.
+ * Since when the peer has taken nothing of what the kernel holds for it (SIOCOUTQ; clock_ms()), 0
+ * where nothing waits to be taken. Judged from the first call on that finds something waiting. now
+ * is clock_ms(). Owner only.
  */
 int64_t stream_untaken_since(struct stream *s, int64_t now);
 

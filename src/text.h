@@ -10,8 +10,8 @@
 int text_hex_digit(char c);
 
 /*
- * As snprintf(), and every byte that is not printable ASCII becomes '?': what a peer or an administrator
- * wrote can then neither begin a line nor steer a terminal.
+ * As snprintf(), and every byte that is not printable ASCII becomes '?': what a peer or an
+ * administrator wrote can then neither begin a line nor steer a terminal.
  */
 void text_line(char *line, size_t size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));

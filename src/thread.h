@@ -13,7 +13,9 @@ enum thread_stack {
 	THREAD_LARGE  /* of the few others, whose work may resolve names */
 };
 
-/* Starts a detached thread with a stack of that size and a guard page. Returns 0 or an errno value. */
+/*
+ * Starts a detached thread with a stack of that size and a guard page. Returns 0 or an errno value.
+ */
 int thread_start(enum thread_stack stack, void *(*run)(void *), void *arg);
 
 /* A condition variable whose time limits are of clock_ms(). */
