@@ -259,6 +259,11 @@ start_gateway(void)
 		if (gateway.caps[i] == NULL)
 			die(EX_OSERR, "out of memory");
 	}
+	if (settings_ask_app(&settings)) {
+		gateway.gate = gate_start(&settings);
+		if (gateway.gate == NULL)
+			die(EX_OSERR, "cannot start the gate: %s", strerror(errno));
+	}
 	gateway.hub = hub_start(&settings, &valkey);
 	if (gateway.hub == NULL)
 		die(EX_OSERR, "cannot start the hub: %s", strerror(errno));
@@ -387,9 +392,11 @@ drain(int queued)
 		if (accept_some() != ACCEPTED_LOT)
 			break;
 	listener_close(&listener);
-	deadline += settings.drain_seconds * 1000 / 2 - 2 * STOP_MS;
+	deadline += settings.drain_seconds * 1000 / 2 - 3 * STOP_MS;
 	left = gateway_wait(&gateway, deadline);
 	hub_stop(gateway.hub, STOP_MS);
+	if (gateway.gate != NULL)
+		gate_stop(gateway.gate, STOP_MS);
 	LOG(LOG_LEVEL_INFO, "streamd", "stopped", LOG_INT("connectionsLeft", left));
 }
 

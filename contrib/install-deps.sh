@@ -69,6 +69,8 @@ build()
 	need libhiredis-dev library hiredis
 	need libjson-c-dev library json-c
 	need uthash-dev header uthash.h
+	need libcurl4-openssl-dev library libcurl
+	need libmd-dev library libmd
 }
 
 demo()

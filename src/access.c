@@ -295,10 +295,8 @@ access_filter(struct access *access, const char *user, int32_t *projects, int co
 {
 	int i, kept = 0;
 
-	if (access->policy == ACCESS_ALLOW)
-		return count;
-	if (access->policy == ACCESS_DENY)
-		return 0;
+	if (access->policy != ACCESS_FILE)
+		return access->policy == ACCESS_ALLOW ? count : 0;
 	pthread_mutex_lock(&access->lock);
 	refresh(access);
 	for (i = 0; i < count; i++)

@@ -1,5 +1,6 @@
 /*
- * access: may this user read these projects (TPI_PROJECT_ACCESS: deny, file:PATH or allow)?
+ * access: may this user read these projects (TPI_PROJECT_ACCESS: deny, file:PATH or allow)? By the
+ * application's word (app): gate.h.
  *
  * An access file holds one rule a line, "<project id or *> <user or *> ...", separated by spaces or
  * tabs; '#' begins a comment anywhere. It is read again when it has changed; one that does not
@@ -30,7 +31,10 @@ struct access;
 struct access *access_open(const struct settings *settings, char *error, size_t error_size);
 void access_close(struct access *access);
 
-/* Keeps those projects that user may read, in their order; returns how many. Thread-safe. */
+/*
+ * Keeps those projects that user may read without asking the application, in their order; returns how
+ * many. Thread-safe.
+ */
 int access_filter(struct access *access, const char *user, int32_t *projects, int count);
 
 #endif

@@ -206,6 +206,28 @@ leave_one(struct channels *c, struct member *m)
 }
 
 void
+channels_leave_some(struct channels *c, struct subscription *sub, const char *names, int count)
+{
+	struct channel *ch;
+	bool waited;
+	int i, m;
+
+	for (i = 0; i < count; i++, names += strlen(names) + 1) {
+		ch = channels_find(c, names, strlen(names));
+		for (m = 0; m < sub->count && sub->members[m].channel != ch; m++)
+			continue;
+		if (ch == NULL || m == sub->count)
+			continue;
+		waited = !confirmed(ch);
+		leave_one(c, &sub->members[m]);
+		if (waited) {
+			sub->unconfirmed--;
+			tell_if_confirmed(sub);
+		}
+	}
+}
+
+void
 channels_leave(struct channels *c, struct subscription *sub)
 {
 	int i;

@@ -48,6 +48,12 @@ struct channels *channels_new(channels_command *command, void *arg);
 
 /* Marks the stream CONFIRMED where all its channels are, REFUSED where memory is out. */
 void channels_join(struct channels *c, struct subscription *subscription);
+/*
+ * Takes the subscription out of some of its channels: count names, each terminated, one behind the
+ * other. Others are left alone. Marks the stream CONFIRMED where it waited for these alone.
+ */
+void channels_leave_some(struct channels *c, struct subscription *subscription, const char *names,
+    int count);
 /* Frees the subscription and releases its stream. */
 void channels_leave(struct channels *c, struct subscription *subscription);
 

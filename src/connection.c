@@ -14,7 +14,6 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-#include "channel.h"
 #include "clock.h"
 #include "identity.h"
 #include "log.h"
@@ -124,7 +123,14 @@ route(struct connection *c)
 }
 
 static bool
-identify(struct connection *c)
+nobody(struct connection *c)
+{
+	return answer(c, 401, "Unauthorized", "", "not signed in");
+}
+
+/* The web server's word; the log says where it is not to be trusted. */
+static bool
+identify_web_server(struct connection *c)
 {
 	static struct log_limit limit;
 	uint32_t suppressed;
@@ -145,26 +151,66 @@ identify(struct connection *c)
 	case IDENTITY_NOBODY:
 		break;
 	}
-	return answer(c, 401, "Unauthorized", "", "not signed in");
+	return nobody(c);
 }
 
-/* Policies that need no question come before the place, so that they never take one. */
+static bool
+asks_for_projects(const struct connection *c)
+{
+	return c->route->has_projects && c->gateway->settings->access == ACCESS_APP;
+}
+
+/* What the request alone says about who it is, and what it has to show to the application. */
+static bool
+identify(struct connection *c)
+{
+	bool by_app = c->gateway->settings->identity == IDENTITY_APP;
+	char *const *params = request_params(&c->request);
+
+	if (!by_app && !identify_web_server(c))
+		return false;
+	if (by_app && !identity_consistent(params))
+		return answer(c, 400, "Bad Request", "",
+		    "a parameter is there twice with different values");
+	if (!by_app && !asks_for_projects(c))
+		return true;
+	switch (credentials_read(params, &c->credentials)) {
+	case CREDENTIALS_NO_MEMORY:
+		return later(c);
+	case CREDENTIALS_NONE:
+		return !by_app || nobody(c);
+	case CREDENTIALS_FOUND:
+		break;
+	}
+	return true;
+}
+
+static bool
+no_project(struct connection *c)
+{
+	return answer(c, 404, "Not Found", "", "no such project");
+}
+
+/*
+ * What may be read, as far as that needs no question: such policies come before the place, so that
+ * they never take one.
+ */
 static bool
 allow(struct connection *c)
 {
 	struct request *r = &c->request;
 
-	if (!c->route->has_projects)
+	if (!c->route->has_projects || r->user == NULL)
 		return true;
+	if (asks_for_projects(c))
+		return c->credentials != NULL || no_project(c);
 	r->project_count =
 	    access_filter(c->gateway->access, r->user, r->projects, r->project_count);
-	if (r->project_count == 0)
-		return answer(c, 404, "Not Found", "", "no such project");
-	return true;
+	return r->project_count > 0 || no_project(c);
 }
 
 static bool
-admit(struct connection *c)
+reserve(struct connection *c)
 {
 	static struct log_limit limit;
 	uint32_t suppressed;
@@ -178,31 +224,88 @@ admit(struct connection *c)
 		return answer(c, 503, "Service Unavailable", "Retry-After: 30\r\n",
 		    "too many streams");
 	}
-	if (!caps_claim(c->caps, &c->place, c->user, c->stream))
-		return later(c);
 	return true;
 }
 
-/* The names of the stream's channels, each terminated, one behind the other. NULL: no memory. */
-static char *
-channel_names(const struct connection *c, int count)
+/*
+ * Asks the application who this is or, where projects is not NULL, what he may read, and waits for
+ * the answer: GATE_YES or GATE_NO. NULL: there is none, and the request has been answered.
+ */
+static struct question *
+consult(struct connection *c, const int32_t *projects, int count, int64_t deadline)
 {
-	const struct settings *s = c->gateway->settings;
-	char name[CHANNEL_NAME_SIZE], *names, *at;
-	size_t size = 0;
-	int i;
+	enum gate_answer answer = GATE_LATER;
+	struct stream_view view;
+	struct question *q;
 
-	for (i = 0; i < count; i++)
-		size += c->route->channel(&c->request, s, i, name) + 1;
-	names = malloc(size);
-	if (names == NULL)
-		return NULL;
-	for (at = names, i = 0; i < count; i++) {
-		size = c->route->channel(&c->request, s, i, name) + 1;
-		memcpy(at, name, size);
-		at += size;
+	q = gate_ask(c->gateway->gate, c->credentials, projects, count, false, c->stream, deadline);
+	while (q != NULL && (answer = gate_answer(q)) == GATE_PENDING && clock_ms() < deadline) {
+		stream_look(c->stream, &view);
+		if (c->peer.gone || view.broken)
+			goto out;
+		if (view.marks & STREAM_CANCELLED || c->gateway->draining) {
+			later(c);
+			goto out;
+		}
+		peer_wait(&c->peer, deadline);
 	}
-	return names;
+	if (answer == GATE_YES || answer == GATE_NO)
+		return q;
+	subscribe_failed(c, "the application cannot be asked");
+out:
+	gate_forget(q);
+	return NULL;
+}
+
+/* Who is it, by the application's word? */
+static bool
+ask_user(struct connection *c, int64_t deadline)
+{
+	bool known, nobody_there;
+	struct question *q;
+
+	if (c->user != NULL)
+		return true;
+	q = consult(c, NULL, 0, deadline);
+	if (q == NULL)
+		return false;
+	nobody_there = gate_answer(q) == GATE_NO;
+	known = !nobody_there && (c->user = strdup(gate_user(q))) != NULL;
+	gate_forget(q);
+	if (nobody_there)
+		return nobody(c);
+	c->request.user = c->user;
+	return known ? allow(c) : later(c);
+}
+
+/* May he read them? */
+static bool
+ask_projects(struct connection *c, int64_t deadline)
+{
+	struct request *r = &c->request;
+	struct question *q;
+
+	if (!asks_for_projects(c))
+		return true;
+	q = consult(c, r->projects, r->project_count, deadline);
+	if (q == NULL)
+		return false;
+	r->project_count = gate_filter(q, r->projects);
+	gate_forget(q);
+	return r->project_count > 0 || no_project(c);
+}
+
+/* A place of the tenant first: nothing is asked without one. */
+static bool
+admit(struct connection *c)
+{
+	int64_t deadline = clock_ms() + c->gateway->settings->app_timeout_ms;
+
+	if (!reserve(c) || !ask_user(c, deadline))
+		return false;
+	if (!caps_claim(c->caps, &c->place, c->user, c->stream))
+		return later(c);
+	return ask_projects(c, deadline);
 }
 
 /* Subscribes, and waits until Valkey has confirmed all of it. */
@@ -217,7 +320,7 @@ join(struct connection *c)
 
 	if (hub_away(c->gateway->hub))
 		return subscribe_failed(c, "Valkey is away");
-	names = channel_names(c, count);
+	names = route_channels(c->route, &c->request, c->gateway->settings);
 	if (names != NULL)
 		c->subscription = hub_join(c->gateway->hub, c->stream, names, count);
 	if (c->subscription == NULL) {
@@ -249,6 +352,7 @@ open_stream(struct connection *c)
 	char text[256];
 	bool over;
 
+	recheck_start(c);
 	request_free(&c->request);
 	snprintf(text, sizeof(text), STREAM_HEAD STREAM_SYNC "retry: %u\n\n",
 	    clock_jitter(1000, 5000));
@@ -261,6 +365,7 @@ open_stream(struct connection *c)
 static void
 leave(struct connection *c)
 {
+	recheck_end(c);
 	if (c->subscription != NULL)
 		hub_leave(c->subscription);
 	if (c->caps != NULL)
@@ -277,6 +382,7 @@ leave(struct connection *c)
 	request_free(&c->request);
 	head_release(&c->peer.head);
 	free(c->user);
+	credentials_release(c->credentials);
 }
 
 static void

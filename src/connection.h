@@ -5,11 +5,22 @@
 #define TPI_CONNECTION_H
 
 #include "caps.h"
+#include "credentials.h"
 #include "gateway.h"
 #include "hub.h"
 #include "peer.h"
 #include "request.h"
 #include "route.h"
+
+/* What an open stream is asked again. */
+struct recheck {
+	int64_t at; /* clock_ms() of the next one; INT64_MAX: never */
+	struct question *question; /* under way, up to deadline */
+	int64_t deadline;
+	bool user_known;           /* by this re-check; what is asked now are the projects */
+	int32_t *projects;         /* of an issues stream, those that are left; owned */
+	int project_count;
+};
 
 /* Belongs to its thread. */
 struct connection {
@@ -23,6 +34,8 @@ struct connection {
 	struct caps_entry place;
 	struct subscription *subscription;
 	char *user; /* once known; owned */
+	struct credentials *credentials; /* for the application; NULL where it is not asked */
+	struct recheck recheck;
 };
 
 /*
@@ -30,6 +43,16 @@ struct connection {
  * machine has no thread or memory left: then fd is still the caller's.
  */
 int connection_start(struct gateway *g, int fd);
+
+/*
+ * recheck.c: whether an open stream's user is still who he was, and may still read what he gets
+ * (TPI_RECHECK_SECONDS). recheck_start() comes before the request is freed. recheck_turn() does what
+ * is due now (clock_ms()), without waiting, and returns when to call it again, INT64_MAX for never;
+ * it is also to be called after STREAM_ANSWERED. It finishes the stream of a user who has lost it.
+ */
+void recheck_start(struct connection *c);
+int64_t recheck_turn(struct connection *c, int64_t now);
+void recheck_end(struct connection *c);
 
 /* live.c: from the first sync to the end of the stream. over: the user is over his cap. */
 void live_run(struct connection *c, bool over);

@@ -11,6 +11,7 @@
 
 #include "access.h"
 #include "caps.h"
+#include "gate.h"
 #include "hub.h"
 #include "route.h"
 #include "settings.h"
@@ -27,6 +28,7 @@ struct gateway {
 	const struct settings *settings;
 	struct hub *hub;
 	struct access *access;
+	struct gate *gate;              /* NULL where nothing is asked of the application */
 	struct caps *caps[ROUTE_COUNT]; /* in the order of routes[] */
 
 	_Atomic bool draining;

@@ -39,6 +39,15 @@
 
 STAILQ_HEAD(subscription_queue, subscription);
 
+/* Channels that a stream is to leave while it stays in others. */
+struct narrowing {
+	STAILQ_ENTRY(narrowing) link;
+	struct subscription *subscription;
+	char *names; /* owned */
+	int count;
+};
+STAILQ_HEAD(narrowing_queue, narrowing);
+
 struct hub {
 	struct dialer *dialer;
 	struct channels *channels;
@@ -49,6 +58,7 @@ struct hub {
 
 	pthread_mutex_t lock; /* these: */
 	struct subscription_queue joining, leaving;
+	struct narrowing_queue narrowing;
 	bool stopping, stopped;
 	pthread_cond_t stop_done;
 
@@ -142,13 +152,25 @@ static void
 take_leaves(struct hub *hub)
 {
 	struct subscription_queue leaving = STAILQ_HEAD_INITIALIZER(leaving);
+	struct narrowing_queue narrowing = STAILQ_HEAD_INITIALIZER(narrowing);
 	struct subscription *sub;
+	struct narrowing *n;
 
-	/* First those that want to leave, then the joins: whoever leaves has joined by then. */
+	/*
+	 * First those that want to leave, then the joins: whoever leaves has joined by then. Who leaves
+	 * some channels first and then all does so in that order.
+	 */
 	pthread_mutex_lock(&hub->lock);
 	STAILQ_CONCAT(&leaving, &hub->leaving);
+	STAILQ_CONCAT(&narrowing, &hub->narrowing);
 	pthread_mutex_unlock(&hub->lock);
 	take_joins(hub);
+	while ((n = STAILQ_FIRST(&narrowing)) != NULL) {
+		STAILQ_REMOVE_HEAD(&narrowing, link);
+		channels_leave_some(hub->channels, n->subscription, n->names, n->count);
+		free(n->names);
+		free(n);
+	}
 	while ((sub = STAILQ_FIRST(&leaving)) != NULL) {
 		STAILQ_REMOVE_HEAD(&leaving, leave_link);
 		channels_leave(hub->channels, sub);
@@ -381,6 +403,7 @@ hub_init(struct hub *hub, const struct settings *s)
 	thread_cond_init(&hub->stop_done);
 	STAILQ_INIT(&hub->joining);
 	STAILQ_INIT(&hub->leaving);
+	STAILQ_INIT(&hub->narrowing);
 	hub->alive_at = clock_ms();
 	hub->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	hub->input = malloc(READ_SIZE);
@@ -442,6 +465,25 @@ hub_join(struct hub *hub, struct stream *stream, char *names, int count)
 	if (first)
 		thread_wake(hub->wake_fd);
 	return sub;
+}
+
+bool
+hub_leave_some(struct subscription *sub, char *names, int count)
+{
+	struct hub *hub = sub->hub;
+	struct narrowing *n;
+
+	n = malloc(sizeof(*n));
+	if (n == NULL) {
+		free(names);
+		return false;
+	}
+	*n = (struct narrowing){ .subscription = sub, .names = names, .count = count };
+	pthread_mutex_lock(&hub->lock);
+	STAILQ_INSERT_TAIL(&hub->narrowing, n, link);
+	pthread_mutex_unlock(&hub->lock);
+	thread_wake(hub->wake_fd);
+	return true;
 }
 
 void

@@ -40,6 +40,13 @@ int64_t hub_alive_at(struct hub *hub);
  */
 struct subscription *hub_join(struct hub *hub, struct stream *stream, char *names, int count);
 
+/*
+ * Leaves some of the subscription's channels, by name: names and count as for hub_join(). What is
+ * published to the others still comes, whole and in order. False: no memory; names is freed then,
+ * too. Waits for nothing. Any thread, before hub_leave().
+ */
+bool hub_leave_some(struct subscription *subscription, char *names, int count);
+
 /* Gives a subscription back; it is not to be used again. Waits for nothing. Any thread. */
 void hub_leave(struct subscription *subscription);
 

@@ -3,7 +3,6 @@
  */
 #include "identity.h"
 
-#include <stdbool.h>
 #include <string.h>
 
 #include "channel.h"
@@ -28,19 +27,25 @@ remote_user(char *const *params, const char **name)
 	return conflict ? IDENTITY_BAD : IDENTITY_KNOWN;
 }
 
+bool
+identity_consistent(char *const *params)
+{
+	static const char *const unique[] = { "TPI_USER", "REMOTE_USER", "AUTH_TYPE",
+		"REQUEST_METHOD", "QUERY_STRING", "SCRIPT_NAME", "PATH_INFO" };
+	bool conflict = false;
+	size_t i;
+
+	for (i = 0; i < sizeof(unique) / sizeof(unique[0]); i++)
+		params_get(params, unique[i], &conflict);
+	return !conflict;
+}
+
 enum identity_result
 identity_web_server(char *const *params, const char **user)
 {
-	/*
-	 * What the answer depends on; TPI_USER and the two of remote_user() are looked at here,
-	 * too.
-	 */
-	static const char *const unique[] = { "TPI_USER", "REMOTE_USER", "AUTH_TYPE", "REQUEST_METHOD",
-		"QUERY_STRING", "SCRIPT_NAME", "PATH_INFO" };
 	enum identity_result result;
 	bool conflict = false;
 	const char *name;
-	size_t i;
 
 	*user = NULL;
 	name = params_get(params, "TPI_USER", &conflict);
@@ -50,9 +55,7 @@ identity_web_server(char *const *params, const char **user)
 			return result;
 	} else if (name[0] == '\0' && !conflict)
 		return IDENTITY_NOBODY;
-	for (i = 0; i < sizeof(unique) / sizeof(unique[0]); i++)
-		params_get(params, unique[i], &conflict);
-	if (conflict || !channel_id_valid(name, strlen(name)))
+	if (!identity_consistent(params) || !channel_id_valid(name, strlen(name)))
 		return IDENTITY_BAD;
 	*user = name;
 	return IDENTITY_KNOWN;

@@ -21,6 +21,7 @@ struct live {
 	int64_t sync_at;     /* Valkey was lost and is back */
 	int64_t cap_ping_at; /* the second ping to the user's other streams */
 	int64_t cap_evict_at;
+	int64_t recheck_at;
 };
 
 static void
@@ -75,13 +76,14 @@ handle_time(struct live *l, int64_t now)
 	}
 	if (now >= l->cap_evict_at)
 		l->cap_evict_at = caps_evict(c->caps, &c->place);
+	l->recheck_at = recheck_turn(c, now);
 }
 
 static int64_t
 earliest(const struct live *l, int64_t heartbeat_at, int64_t look_at)
 {
 	const int64_t deadlines[] = { l->end_at, l->sync_at, l->cap_ping_at, l->cap_evict_at,
-		heartbeat_at, look_at };
+		l->recheck_at, heartbeat_at, look_at };
 	int64_t first = NEVER;
 	size_t i;
 

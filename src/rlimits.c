@@ -85,7 +85,8 @@ cgroup_pids_max(void)
 void
 rlimits_apply(const struct settings *s)
 {
-	int64_t needed = (int64_t)s->tenant_cap + s->issues_tenant_cap + SPARE;
+	int64_t needed = (int64_t)s->tenant_cap + s->issues_tenant_cap +
+	    (settings_ask_app(s) ? s->app_concurrency : 0) + SPARE;
 	struct rlimit r;
 
 	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {

@@ -185,3 +185,23 @@ route_find(const char *path)
 			return &routes[i];
 	return NULL;
 }
+
+char *
+route_channels(const struct route *route, const struct request *r, const struct settings *s)
+{
+	char name[CHANNEL_NAME_SIZE], *names, *at;
+	int i, count = route->channel_count(r);
+	size_t size = 0;
+
+	for (i = 0; i < count; i++)
+		size += route->channel(r, s, i, name) + 1;
+	names = malloc(size);
+	if (names == NULL)
+		return NULL;
+	for (at = names, i = 0; i < count; i++) {
+		size = route->channel(r, s, i, name) + 1;
+		memcpy(at, name, size);
+		at += size;
+	}
+	return names;
+}

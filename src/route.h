@@ -36,6 +36,12 @@ extern const char route_no_memory[];
 /* The row whose path this is, compared byte for byte; NULL where there is none. */
 const struct route *route_find(const char *path);
 
+/*
+ * The names of the channels that a stream of this kind joins for the request, channel_count() of
+ * them, each terminated, one behind the other. The caller frees them. NULL: no memory.
+ */
+char *route_channels(const struct route *route, const struct request *r, const struct settings *s);
+
 static inline int
 route_tenant_cap(const struct route *route, const struct settings *s)
 {

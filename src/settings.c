@@ -10,10 +10,11 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "app.h"
 #include "channel.h"
 
 #define SHOWN_MAX 100   /* characters of a value in an error */
@@ -28,9 +29,18 @@
 
 static int check_id(const char *);
 static int check_access(const char *);
+static int check_app_url(const char *);
+static int check_readable(const char *);
 
 static const char *const identity_choices[] = {
 	[IDENTITY_WEB_SERVER] = "web-server",
+	[IDENTITY_APP] = "app",
+	NULL,
+};
+
+static const char *const app_proxy_choices[] = {
+	[APP_PROXY_NONE] = "none",
+	[APP_PROXY_ENVIRONMENT] = "environment",
 	NULL,
 };
 
@@ -91,9 +101,25 @@ static const struct setting table[] = {
 	    .help = "time for an orderly end") },
 	{ CHOICE("TPI_IDENTITY", identity, "web-server", identity_choices,
 	    .help = "who says which user this is") },
-	{ STRING("TPI_PROJECT_ACCESS", project_access, "deny", "deny | allow | file:PATH",
+	{ STRING("TPI_PROJECT_ACCESS", project_access, "deny", "deny | allow | app | file:PATH",
 	    .check = check_access, .users = STREAMD,
 	    .help = "who may read the issues of which project") },
+	{ STRING("TPI_APP_URL", app_url, "", APP_URL_ALLOWED,
+	    .check = check_app_url, .users = STREAMD, .is_url = 1,
+	    .help = "the application") },
+	{ STRING("TPI_APP_CA", app_ca, "", "the path of a file of PEM certificates",
+	    .check = check_readable, .users = STREAMD,
+	    .help = "whose certificates are trusted for the application") },
+	{ CHOICE("TPI_APP_PROXY", app_proxy, "none", app_proxy_choices,
+	    .help = "the way to the application") },
+	{ NUMBER("TPI_APP_TIMEOUT_MS", app_timeout_ms, "2000", 50, 60000,
+	    .help = "time for all questions of one request to the application") },
+	{ NUMBER("TPI_APP_CACHE_SECONDS", app_cache_seconds, "5", 0, 300,
+	    .help = "time that an answer of the application is kept") },
+	{ NUMBER("TPI_APP_CONCURRENCY", app_concurrency, "32", 1, 1000,
+	    .help = "requests to the application at once") },
+	{ NUMBER("TPI_RECHECK_SECONDS", recheck_seconds, "300", 5, 86400, .zero_is_off = 1,
+	    .help = "time after which an open stream is checked again") },
 	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues", CHANNEL_ID_ALLOWED,
 	    .check = check_id, .users = BOTH,
 	    .help = "what the names of issue channels begin with") },
@@ -123,7 +149,20 @@ check_access(const char *value)
 
 	if (path != NULL)
 		return path[0] != '\0' ? 0 : -1;
-	return strcmp(value, "deny") == 0 || strcmp(value, "allow") == 0 ? 0 : -1;
+	return strcmp(value, "deny") == 0 || strcmp(value, "allow") == 0 ||
+	    strcmp(value, "app") == 0 ? 0 : -1;
+}
+
+static int
+check_app_url(const char *value)
+{
+	return value[0] == '\0' || app_url_valid(value) ? 0 : -1;
+}
+
+static int
+check_readable(const char *value)
+{
+	return value[0] == '\0' || access(value, R_OK) == 0 ? 0 : -1;
 }
 
 /* Needs a project_access that check_access() has accepted. */
@@ -135,6 +174,8 @@ derive_access(struct settings *s)
 		s->access = ACCESS_FILE;
 	else if (strcmp(s->project_access, "allow") == 0)
 		s->access = ACCESS_ALLOW;
+	else if (strcmp(s->project_access, "app") == 0)
+		s->access = ACCESS_APP;
 	else
 		s->access = ACCESS_DENY;
 }
@@ -307,7 +348,20 @@ settings_load(struct settings *s, enum settings_user user, char *(*get)(const ch
 		return -1;
 	}
 	derive_access(s);
+	if (settings_ask_app(s) && s->app_url[0] == '\0') {
+		snprintf(error, error_size, "TPI_APP_URL: must be set, to " APP_URL_ALLOWED
+		    ", where %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"
+								     : "TPI_PROJECT_ACCESS");
+		settings_free(s);
+		return -1;
+	}
 	return 0;
+}
+
+bool
+settings_ask_app(const struct settings *s)
+{
+	return s->identity == IDENTITY_APP || s->access == ACCESS_APP;
 }
 
 void

@@ -9,6 +9,7 @@
 #ifndef TPI_SETTINGS_H
 #define TPI_SETTINGS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -17,8 +18,9 @@
 
 #define SETTINGS_ERROR_SIZE 512
 
-enum identity_source { IDENTITY_WEB_SERVER };
-enum access_policy { ACCESS_DENY, ACCESS_FILE, ACCESS_ALLOW };
+enum identity_source { IDENTITY_WEB_SERVER, IDENTITY_APP };
+enum access_policy { ACCESS_DENY, ACCESS_FILE, ACCESS_APP, ACCESS_ALLOW };
+enum app_proxy { APP_PROXY_NONE, APP_PROXY_ENVIRONMENT };
 
 struct settings {
 	/* Strings are owned by the struct and are never NULL; "" stands for none. */
@@ -27,6 +29,8 @@ struct settings {
 	char *valkey_url;            /* VALKEY_URL */
 	char *valkey_password_file;  /* VALKEY_PASSWORD_FILE */
 	char *project_access;        /* TPI_PROJECT_ACCESS as written */
+	char *app_url;               /* TPI_APP_URL */
+	char *app_ca;                /* TPI_APP_CA */
 	char *issues_channel_prefix; /* TPI_ISSUES_CHANNEL_PREFIX */
 
 	int tenant_cap;        /* SSE_PER_TENANT_CAP */
@@ -43,7 +47,13 @@ struct settings {
 	int request_timeout_ms; /* TPI_REQUEST_TIMEOUT_MS */
 	int drain_seconds;      /* TPI_DRAIN_SECONDS */
 
+	int app_timeout_ms;     /* TPI_APP_TIMEOUT_MS */
+	int app_cache_seconds;  /* TPI_APP_CACHE_SECONDS */
+	int app_concurrency;    /* TPI_APP_CONCURRENCY */
+	int recheck_seconds;    /* TPI_RECHECK_SECONDS; 0 is off */
+
 	int identity;  /* TPI_IDENTITY: enum identity_source */
+	int app_proxy; /* TPI_APP_PROXY: enum app_proxy */
 	int log_level; /* TPI_LOG_LEVEL: enum log_level */
 
 	/* Derived from project_access. */
@@ -91,6 +101,9 @@ void settings_describe_range(const struct setting *setting, char *out, size_t si
 int settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
     char *error, size_t error_size);
 void settings_free(struct settings *s);
+
+/* Whether anything is asked of the application. */
+bool settings_ask_app(const struct settings *s);
 
 /* Prints NAME=value lines of every setting of that program, secrets masked, for --check-config. */
 void settings_print(const struct settings *s, enum settings_user user, FILE *out);

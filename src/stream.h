@@ -25,7 +25,8 @@ enum stream_mark {
 	STREAM_CANCELLED = 1 << 2, /* a newer request of the same user takes this one's place */
 	STREAM_EVICTED = 1 << 3,   /* the last words of an evicted stream are queued */
 	STREAM_SLOW = 1 << 4,      /* the backlog has overflowed since the last look */
-	STREAM_FLUSH = 1 << 5      /* the backlog is no longer empty */
+	STREAM_FLUSH = 1 << 5,     /* the backlog is no longer empty */
+	STREAM_ANSWERED = 1 << 6   /* the gate has answered */
 };
 
 /* The signal that ends an owner's wait; blocked in every thread but while an owner waits. */

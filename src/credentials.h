@@ -1,0 +1,42 @@
+/*
+ * credentials: what a request brings along that tells the application who it is: its Cookie and
+ * Authorization, and which way it came. They are secrets of the user's: never logged, and wiped
+ * when the last holder lets go.
+ */
+#ifndef TPI_CREDENTIALS_H
+#define TPI_CREDENTIALS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define CREDENTIALS_DIGEST_SIZE 32
+
+struct credentials {
+	_Atomic int references;
+	/* Of the lines (SHA-256): equal ones are the same credentials. */
+	uint8_t digest[CREDENTIALS_DIGEST_SIZE];
+	size_t size; /* of lines */
+	/* Header lines for the application: "Name: value" each, terminated, one behind the other. */
+	char lines[];
+};
+
+enum credentials_result {
+	CREDENTIALS_FOUND,
+	/* No Cookie and no Authorization, one with a control character, or two different Authorizations. */
+	CREDENTIALS_NONE,
+	CREDENTIALS_NO_MEMORY
+};
+
+/*
+ * Reads the parameters of a request, as from request_params(): HTTP_COOKIE (several are one, joined
+ * with "; "), HTTP_AUTHORIZATION, and for X-Forwarded-For, -Proto and -Host what the front server
+ * says, in HTTP_X_FORWARDED_* and of its own: REMOTE_ADDR, HTTPS, REQUEST_SCHEME, HTTP_HOST. *c gets
+ * one reference. Thread-safe.
+ */
+enum credentials_result credentials_read(char *const *params, struct credentials **c);
+
+struct credentials *credentials_hold(struct credentials *c);
+/* Safe for NULL. */
+void credentials_release(struct credentials *c);
+
+#endif

@@ -1,0 +1,555 @@
+/*
+ * gate: questions, the requests that they come down to, and the answers that are kept. See gate.h.
+ *
+ * A fact is one thing that the application is asked: by whom, and who he is or which of up to 100
+ * projects he may read. It is in the table from the first question until its answer is no longer
+ * kept: FACT_QUEUED, then FACT_ASKED, then FACT_KNOWN. A question waits for one fact, or, with many
+ * projects, for a few.
+ *
+ * The lock guards the table, the lists and every question's answer; it is held across nothing that
+ * waits, and a stream's lock is taken under it. While a fact is FACT_ASKED its answer belongs to the
+ * gate's thread.
+ */
+#include "gate.h"
+
+#include <pthread.h>
+#include <sha2.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+#include "app.h"
+#include "clock.h"
+#include "fetch.h"
+#include "log.h"
+#include "thread.h"
+
+#define TURN_MS     1000  /* longest sleep */
+#define PAUSE_MS    2000  /* after the application was found dead */
+#define NO_KEPT_MS  1000  /* longest time that a no is kept */
+#define KNOWN_MAX   4096  /* answers that are kept */
+#define WARN_MS     60000 /* between two warnings */
+
+LIST_HEAD(waiter_list, waiter);
+TAILQ_HEAD(fact_list, fact);
+
+/* A question's wait for one fact. */
+struct waiter {
+	LIST_ENTRY(waiter) link;
+	struct question *question;
+	struct fact *fact; /* NULL: has been told */
+	int offset;        /* of the fact's projects in the question's */
+};
+
+struct question {
+	struct gate *gate;
+	struct stream *asker;
+	enum gate_answer answer;
+	int untold; /* waiters */
+	char user[CHANNEL_ID_MAX + 1];
+	int32_t *projects; /* NULL: who is it? */
+	int count;         /* of projects */
+	struct waiter waiters[];
+};
+
+enum fact_state { FACT_QUEUED, FACT_ASKED, FACT_KNOWN };
+
+struct fact {
+	UT_hash_handle hh;
+	uint8_t key[SHA256_DIGEST_LENGTH];
+	enum fact_state state;
+	TAILQ_ENTRY(fact) link; /* of the queue, or of those known, the oldest first */
+	struct waiter_list waiters;
+	struct credentials *credentials; /* until it is known */
+	/* clock_ms(): the latest deadline of a waiter; once known, when the answer is no longer kept. */
+	int64_t until;
+	int64_t asked_at;
+	enum app_answer answer;
+	char *user;         /* the answer; owned */
+	int count;          /* of projects; 0: who is it? */
+	int32_t projects[]; /* once known, 0 in place of what may not be read */
+};
+
+struct gate {
+	const struct settings *settings;
+	struct fetch *fetch;
+
+	pthread_mutex_t lock; /* everything below but failing */
+	struct fact *table;
+	struct fact_list queue, known;
+	int known_count;
+	int asked; /* facts that are FACT_ASKED */
+	int64_t paused_until;
+	bool stopping, stopped;
+	pthread_cond_t stop_done;
+
+	/* Of the gate's thread. */
+	struct log_limit warned;
+	bool failing; /* a warning was written since the last answer */
+};
+
+static void
+fact_free(struct fact *fact)
+{
+	credentials_release(fact->credentials);
+	free(fact->user);
+	free(fact);
+}
+
+/* Out of the table, unknown to anybody. The lock is held; nobody waits for it. */
+static void
+fact_drop(struct gate *g, struct fact *fact)
+{
+	HASH_DEL(g->table, fact);
+	if (fact->state == FACT_QUEUED)
+		TAILQ_REMOVE(&g->queue, fact, link);
+	if (fact->state == FACT_KNOWN) {
+		TAILQ_REMOVE(&g->known, fact, link);
+		g->known_count--;
+	}
+	fact_free(fact);
+}
+
+/* The lock is held. */
+static void
+settle(struct question *q, enum gate_answer answer)
+{
+	q->answer = answer;
+	stream_mark(q->asker, STREAM_ANSWERED);
+}
+
+/* Tells a question what the fact says. The lock is held. */
+static void
+tell(struct waiter *w, const struct fact *fact)
+{
+	struct question *q = w->question;
+	int i;
+
+	w->fact = NULL;
+	q->untold--;
+	if (q->answer != GATE_PENDING)
+		return;
+	if (fact->answer == APP_WRONG) {
+		settle(q, GATE_LATER);
+		return;
+	}
+	if (fact->count == 0 && fact->answer == APP_YES)
+		strcpy(q->user, fact->user);
+	if (fact->count > 0)
+		memcpy(q->projects + w->offset, fact->projects,
+		    (size_t)fact->count * sizeof(*q->projects));
+	if (q->untold > 0)
+		return;
+	if (q->projects == NULL) {
+		settle(q, fact->answer == APP_YES ? GATE_YES : GATE_NO);
+		return;
+	}
+	for (i = 0; i < q->count && q->projects[i] == 0; i++)
+		continue;
+	settle(q, i < q->count ? GATE_YES : GATE_NO);
+}
+
+/* The lock is held. */
+static void
+tell_all(struct fact *fact)
+{
+	struct waiter *w;
+
+	while ((w = LIST_FIRST(&fact->waiters)) != NULL) {
+		LIST_REMOVE(w, link);
+		tell(w, fact);
+	}
+}
+
+/* No answer: whoever waits is told so, and the next to ask asks anew. The lock is held. */
+static void
+fact_fail(struct gate *g, struct fact *fact)
+{
+	fact->answer = APP_WRONG;
+	tell_all(fact);
+	fact_drop(g, fact);
+}
+
+/* Keeps an answer, and as many others as there is room for. The lock is held. */
+static void
+fact_keep(struct gate *g, struct fact *fact, int64_t now)
+{
+	int64_t kept_ms = g->settings->app_cache_seconds * 1000;
+	struct fact *oldest;
+
+	if (fact->answer == APP_NO && kept_ms > NO_KEPT_MS)
+		kept_ms = NO_KEPT_MS;
+	fact->state = FACT_KNOWN;
+	fact->until = now + kept_ms;
+	TAILQ_INSERT_TAIL(&g->known, fact, link);
+	g->known_count++;
+	while ((oldest = TAILQ_FIRST(&g->known)) != NULL &&
+	    (oldest->until <= now || g->known_count > KNOWN_MAX))
+		fact_drop(g, oldest);
+}
+
+/* What the same credentials ask of the same projects has the same key. */
+static void
+fact_key(uint8_t key[SHA256_DIGEST_LENGTH], const struct credentials *c, const int32_t *projects,
+    int count)
+{
+	SHA2_CTX sha;
+
+	SHA256Init(&sha);
+	SHA256Update(&sha, c->digest, sizeof(c->digest));
+	SHA256Update(&sha, (const uint8_t *)projects, (size_t)count * sizeof(*projects));
+	SHA256Final(key, &sha);
+}
+
+/* The lock is held. NULL: no memory. */
+static struct fact *
+fact_new(struct gate *g, const uint8_t key[SHA256_DIGEST_LENGTH], struct credentials *c,
+    const int32_t *projects, int count)
+{
+	size_t size = (size_t)count * sizeof(*projects);
+	struct fact *fact;
+
+	fact = calloc(1, sizeof(*fact) + size);
+	if (fact == NULL)
+		return NULL;
+	memcpy(fact->key, key, sizeof(fact->key));
+	HASH_ADD(hh, g->table, key, sizeof(fact->key), fact);
+	if (fact->hh.tbl == NULL) {
+		free(fact);
+		return NULL;
+	}
+	fact->count = count;
+	if (count > 0)
+		memcpy(fact->projects, projects, size);
+	fact->credentials = credentials_hold(c);
+	LIST_INIT(&fact->waiters);
+	TAILQ_INSERT_TAIL(&g->queue, fact, link);
+	return fact;
+}
+
+static void
+log_debug(const char *from, int count)
+{
+	LOG(LOG_LEVEL_DEBUG, "gate", count > 0 ? "projects asked" : "user asked",
+	    LOG_STR("from", from), LOG_INT("projects", count));
+}
+
+/* Makes a waiter wait for a fact, or tells it at once. The lock is held. */
+static void
+await(struct gate *g, struct waiter *w, const uint8_t key[SHA256_DIGEST_LENGTH],
+    struct credentials *c, const int32_t *projects, int count, bool fresh, int64_t deadline)
+{
+	int64_t now = clock_ms();
+	struct fact *fact;
+
+	HASH_FIND(hh, g->table, key, SHA256_DIGEST_LENGTH, fact);
+	if (fact != NULL && fact->state == FACT_KNOWN && (fresh || fact->until <= now)) {
+		fact_drop(g, fact);
+		fact = NULL;
+	}
+	if (fact != NULL && fact->state == FACT_KNOWN) {
+		log_debug("cache", count);
+		tell(w, fact);
+		return;
+	}
+	log_debug(fact != NULL ? "a request under way" : "application", count);
+	if (fact == NULL && now >= g->paused_until)
+		fact = fact_new(g, key, c, projects, count);
+	if (fact == NULL) {
+		settle(w->question, GATE_LATER);
+		return;
+	}
+	w->fact = fact;
+	LIST_INSERT_HEAD(&fact->waiters, w, link);
+	if (fact->state == FACT_QUEUED && fact->until < deadline)
+		fact->until = deadline;
+}
+
+static struct question *
+question_new(struct gate *g, const int32_t *projects, int count, struct stream *asker)
+{
+	size_t waiters = count > 0 ? (size_t)(count + APP_LOT - 1) / APP_LOT : 1;
+	struct question *q;
+	size_t i;
+
+	q = calloc(1, sizeof(*q) + waiters * sizeof(q->waiters[0]));
+	if (q == NULL)
+		return NULL;
+	q->gate = g;
+	q->asker = asker;
+	q->untold = (int)waiters;
+	for (i = 0; i < waiters; i++)
+		q->waiters[i] = (struct waiter){ .question = q, .offset = (int)i * APP_LOT };
+	if (projects == NULL)
+		return q;
+	q->count = count;
+	q->projects = malloc((size_t)count * sizeof(*projects));
+	if (q->projects == NULL) {
+		free(q);
+		return NULL;
+	}
+	memcpy(q->projects, projects, (size_t)count * sizeof(*projects));
+	return q;
+}
+
+struct question *
+gate_ask(struct gate *g, struct credentials *c, const int32_t *projects, int count, bool fresh,
+    struct stream *asker, int64_t deadline)
+{
+	uint8_t key[SHA256_DIGEST_LENGTH];
+	struct question *q;
+	int i, lots, lot;
+	bool wake;
+
+	q = question_new(g, projects, count, asker);
+	if (q == NULL)
+		return NULL;
+	lots = q->untold;
+	pthread_mutex_lock(&g->lock);
+	wake = TAILQ_EMPTY(&g->queue);
+	for (i = 0; i < lots && q->answer != GATE_LATER; i++) {
+		lot = count - i * APP_LOT;
+		if (lot > APP_LOT)
+			lot = APP_LOT;
+		fact_key(key, c, projects != NULL ? projects + i * APP_LOT : NULL, lot);
+		await(g, &q->waiters[i], key, c, projects != NULL ? projects + i * APP_LOT : NULL, lot,
+		    fresh, deadline);
+	}
+	wake &= !TAILQ_EMPTY(&g->queue) && g->asked < g->settings->app_concurrency;
+	pthread_mutex_unlock(&g->lock);
+	if (wake)
+		fetch_wake(g->fetch);
+	return q;
+}
+
+enum gate_answer
+gate_answer(struct question *q)
+{
+	enum gate_answer answer;
+
+	pthread_mutex_lock(&q->gate->lock);
+	answer = q->answer;
+	pthread_mutex_unlock(&q->gate->lock);
+	return answer;
+}
+
+const char *
+gate_user(const struct question *q)
+{
+	return q->user;
+}
+
+int
+gate_filter(const struct question *q, int32_t *projects)
+{
+	int i, kept = 0;
+
+	for (i = 0; i < q->count; i++)
+		if (q->projects[i] != 0)
+			projects[kept++] = q->projects[i];
+	return kept;
+}
+
+void
+gate_forget(struct question *q)
+{
+	int i, lots;
+	struct fact *fact;
+
+	if (q == NULL)
+		return;
+	lots = q->count > 0 ? (q->count + APP_LOT - 1) / APP_LOT : 1;
+	pthread_mutex_lock(&q->gate->lock);
+	for (i = 0; i < lots; i++) {
+		fact = q->waiters[i].fact;
+		if (fact == NULL)
+			continue;
+		LIST_REMOVE(&q->waiters[i], link);
+		/* A request that has begun goes on: the next to ask may want its answer. */
+		if (fact->state == FACT_QUEUED && LIST_EMPTY(&fact->waiters))
+			fact_drop(q->gate, fact);
+	}
+	pthread_mutex_unlock(&q->gate->lock);
+	free(q->projects);
+	free(q);
+}
+
+/* At most once a minute, however it fails. */
+static void
+log_failure(struct gate *g, const struct fact *fact, const char *error)
+{
+	uint32_t suppressed;
+
+	if (log_allowed(&g->warned, WARN_MS, &suppressed)) {
+		LOG(LOG_LEVEL_WARN, "gate", "the application cannot be asked",
+		    LOG_STR("url", g->settings->app_url),
+		    LOG_STR("question", fact->count > 0 ? "projects" : "user"),
+		    LOG_STR("error", error), LOG_INT("suppressed", suppressed));
+		g->failing = true;
+	} else
+		LOG(LOG_LEVEL_DEBUG, "gate", "no answer",
+		    LOG_STR("question", fact->count > 0 ? "projects" : "user"),
+		    LOG_STR("error", error));
+}
+
+static void
+log_answer(struct gate *g, const struct fact *fact, int64_t now)
+{
+	LOG(LOG_LEVEL_DEBUG, "gate", fact->count > 0 ? "projects answered" : "user answered",
+	    LOG_STR("answer", fact->answer == APP_YES ? "yes" : "no"), LOG_STR("userId", fact->user),
+	    LOG_INT("ms", now - fact->asked_at));
+	if (g->failing)
+		LOG(LOG_LEVEL_INFO, "gate", "the application answers again",
+		    LOG_STR("url", g->settings->app_url));
+	g->failing = false;
+}
+
+/* Reads what came into the fact. NULL, or why it is of no use. */
+static const char *
+read_answer(struct fact *fact, const struct fetch_result *result)
+{
+	char user[CHANNEL_ID_MAX + 1];
+	const char *wrong = result->error;
+
+	if (result->status == 0)
+		fact->answer = APP_WRONG;
+	else if (fact->count > 0)
+		fact->answer = app_read_projects(result->status, result->body, result->length,
+		    fact->projects, fact->count, &wrong);
+	else
+		fact->answer = app_read_session(result->status, result->body, result->length, user,
+		    &wrong);
+	if (fact->count == 0 && fact->answer == APP_YES) {
+		fact->user = strdup(user);
+		if (fact->user == NULL) {
+			fact->answer = APP_WRONG;
+			wrong = "out of memory";
+		}
+	}
+	return fact->answer == APP_WRONG ? wrong : NULL;
+}
+
+/* Called by fetch_turn(). */
+static void
+on_done(void *arg, void *request, const struct fetch_result *result)
+{
+	struct gate *g = arg;
+	struct fact *fact = request;
+	int64_t now = clock_ms();
+	const char *wrong;
+
+	wrong = read_answer(fact, result);
+	if (wrong != NULL)
+		log_failure(g, fact, wrong);
+	else
+		log_answer(g, fact, now);
+	pthread_mutex_lock(&g->lock);
+	g->asked--;
+	credentials_release(fact->credentials);
+	fact->credentials = NULL;
+	if (wrong != NULL)
+		fact_fail(g, fact);
+	else {
+		tell_all(fact);
+		fact_keep(g, fact, now);
+	}
+	if (result->dead) {
+		g->paused_until = now + PAUSE_MS;
+		while ((fact = TAILQ_FIRST(&g->queue)) != NULL)
+			fact_fail(g, fact);
+	}
+	pthread_mutex_unlock(&g->lock);
+}
+
+/* Takes the next fact of the queue; NULL where none is to be asked now. */
+static struct fact *
+take(struct gate *g, int64_t now)
+{
+	struct fact *fact;
+
+	pthread_mutex_lock(&g->lock);
+	while ((fact = TAILQ_FIRST(&g->queue)) != NULL && fact->until <= now)
+		fact_fail(g, fact);
+	if (fact != NULL && g->asked < g->settings->app_concurrency) {
+		TAILQ_REMOVE(&g->queue, fact, link);
+		fact->state = FACT_ASKED;
+		fact->asked_at = now;
+		g->asked++;
+	} else
+		fact = NULL;
+	pthread_mutex_unlock(&g->lock);
+	return fact;
+}
+
+static void
+ask(struct gate *g, struct fact *fact, int64_t now)
+{
+	static const struct fetch_result failed = { .error = "out of memory" };
+	char target[APP_PROJECTS_TARGET_SIZE] = APP_SESSION_TARGET;
+
+	if (fact->count > 0)
+		app_projects_target(target, fact->projects, fact->count);
+	if (!fetch_start(g->fetch, target, fact->credentials->lines, fact->credentials->size,
+		fact->until - now, fact))
+		on_done(g, fact, &failed);
+}
+
+static void *
+gate_run(void *arg)
+{
+	struct gate *g = arg;
+	struct fact *fact;
+	bool stopping = false;
+	int64_t now;
+
+	while (!stopping) {
+		now = clock_ms();
+		while ((fact = take(g, now)) != NULL)
+			ask(g, fact, now);
+		fetch_turn(g->fetch, TURN_MS);
+		pthread_mutex_lock(&g->lock);
+		stopping = g->stopping;
+		pthread_mutex_unlock(&g->lock);
+	}
+	pthread_mutex_lock(&g->lock);
+	g->stopped = true;
+	pthread_cond_signal(&g->stop_done);
+	pthread_mutex_unlock(&g->lock);
+	return NULL;
+}
+
+struct gate *
+gate_start(const struct settings *s)
+{
+	struct gate *g;
+
+	g = calloc(1, sizeof(*g));
+	if (g == NULL)
+		return NULL;
+	g->settings = s;
+	pthread_mutex_init(&g->lock, NULL);
+	thread_cond_init(&g->stop_done);
+	TAILQ_INIT(&g->queue);
+	TAILQ_INIT(&g->known);
+	/* The process ends when this fails: nothing is undone. */
+	g->fetch = fetch_new(s, on_done, g);
+	if (g->fetch == NULL || thread_start(THREAD_LARGE, gate_run, g) != 0)
+		return NULL;
+	return g;
+}
+
+void
+gate_stop(struct gate *g, int timeout_ms)
+{
+	int64_t deadline = clock_ms() + timeout_ms;
+
+	pthread_mutex_lock(&g->lock);
+	g->stopping = true;
+	fetch_wake(g->fetch);
+	while (!g->stopped && thread_cond_wait(&g->stop_done, &g->lock, deadline))
+		continue;
+	pthread_mutex_unlock(&g->lock);
+}

@@ -1,0 +1,62 @@
+/*
+ * gate: asks the application who somebody is and what he may read (TPI_IDENTITY=app,
+ * TPI_PROJECT_ACCESS=app; section 3 of the contract).
+ *
+ * One thread talks to the application, with at most TPI_APP_CONCURRENCY requests under way; the
+ * others wait in a queue. Equal questions that are open at the same time are one request, and an
+ * answer is kept for TPI_APP_CACHE_SECONDS, a no for at most a second. After a failed connect or a
+ * time limit every question fails at once for 2 s, unless its answer is kept.
+ *
+ * Whoever asks does not block: a mark on its stream (STREAM_ANSWERED) says when the answer is there.
+ */
+#ifndef TPI_GATE_H
+#define TPI_GATE_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "credentials.h"
+#include "settings.h"
+#include "stream.h"
+
+struct gate;
+struct question;
+
+/* Starts the thread. s must outlive the process's threads. NULL: memory or threads are out. */
+struct gate *gate_start(const struct settings *s);
+
+/* Ends the thread; waits for that up to timeout_ms. */
+void gate_stop(struct gate *g, int timeout_ms);
+
+/*
+ * Asks who this is, or, where projects is not NULL, which of these 1 to REQUEST_PROJECTS_MAX projects
+ * (copied) he may read. fresh: a kept answer will not do. The caller stops waiting at deadline
+ * (clock_ms()); by then the request is given up, too. asker must live until gate_forget(). NULL: no
+ * memory. Any thread.
+ */
+struct question *gate_ask(struct gate *g, struct credentials *c, const int32_t *projects, int count,
+    bool fresh, struct stream *asker, int64_t deadline);
+
+enum gate_answer {
+	GATE_PENDING, /* STREAM_ANSWERED will come */
+	GATE_LATER,   /* the application cannot be asked */
+	GATE_NO,      /* nobody; none of the projects */
+	GATE_YES
+};
+
+/* Any thread. */
+enum gate_answer gate_answer(struct question *q);
+
+/* The user's id, after GATE_YES to who this is. Valid until gate_forget(). */
+const char *gate_user(const struct question *q);
+
+/*
+ * Keeps those of the projects that were asked for that he may read, in their order; returns how many.
+ * After GATE_YES or GATE_NO to such a question.
+ */
+int gate_filter(const struct question *q, int32_t *projects);
+
+/* Frees a question, answered or not. Safe for NULL. Any thread, one at a time. */
+void gate_forget(struct question *q);
+
+#endif
