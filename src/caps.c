@@ -89,6 +89,7 @@ unlist(struct caps *c, struct caps_entry *e)
 	} else {
 		TAILQ_REMOVE(&e->user->under_way, e, link);
 		e->user->under_way_count--;
+		e->stream->place = NULL;
 	}
 	e->state = CAPS_NONE;
 }
@@ -123,6 +124,8 @@ caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream
 	e->user = u;
 	e->stream = stream;
 	e->state = CAPS_UNDER_WAY;
+	stream->caps = c;
+	stream->place = e;
 	TAILQ_INSERT_TAIL(&u->under_way, e, link);
 	u->under_way_count++;
 	pthread_mutex_unlock(&c->lock);
@@ -148,15 +151,15 @@ evict_to(struct caps *c, struct caps_user *u, int keep)
 	}
 }
 
-bool
-caps_live(struct caps *c, struct caps_entry *e, const char *text, bool *over)
+void
+caps_live(struct stream *stream, const char *text)
 {
-	bool going = false;
+	struct caps *c = stream->caps;
+	struct caps_entry *e;
 
-	*over = false;
 	pthread_mutex_lock(&c->lock);
-	if (e->state == CAPS_UNDER_WAY) {
-		going = true;
+	e = stream->place;
+	if (e != NULL) {
 		unlist(c, e);
 		e->state = CAPS_LIVE;
 		e->live_at = clock_ms();
@@ -164,12 +167,27 @@ caps_live(struct caps *c, struct caps_entry *e, const char *text, bool *over)
 		e->user->live_count++;
 		c->live++;
 		/* Under the lock: who is evicted has begun. */
-		stream_start(e->stream, text);
+		stream_start(stream, text);
 		evict_to(c, e->user, 2 * c->user_cap);
-		*over = e->user->live_count > c->user_cap;
+		if (e->user->live_count > c->user_cap)
+			stream_mark(stream, STREAM_OVER);
 	}
 	pthread_mutex_unlock(&c->lock);
-	return going;
+}
+
+bool
+caps_withdraw(struct caps *c, struct caps_entry *e)
+{
+	bool withdrawn;
+
+	pthread_mutex_lock(&c->lock);
+	if (e->state == CAPS_UNDER_WAY) {
+		unlist(c, e);
+		free_unused(c, e->user);
+	}
+	withdrawn = e->state == CAPS_NONE;
+	pthread_mutex_unlock(&c->lock);
+	return withdrawn;
 }
 
 void

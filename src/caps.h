@@ -27,7 +27,7 @@ struct caps_entry {
 	struct stream *stream;
 	struct caps_user *user;
 	TAILQ_ENTRY(caps_entry) link;
-	int64_t live_at; /* clock_ms() of the sync */
+	int64_t live_at; /* clock_ms() of the sync; does not change after it */
 };
 
 /*
@@ -50,12 +50,18 @@ bool caps_reserve(struct caps *c, struct caps_entry *e);
 bool caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream *stream);
 
 /*
- * The stream begins, with this text (stream_start()). The user's oldest streams over twice his cap
- * are evicted at once. False where the request was cancelled before: then nothing was sent. *over
- * says whether he is over his cap now: the caller then pings the others twice and calls
+ * The claimed stream begins, with this text (stream_start()), unless its request was cancelled or
+ * withdrawn before. The user's oldest streams over twice his cap are evicted at once. Where he is
+ * over his cap now, STREAM_OVER tells the stream's owner to ping the others twice and to call
  * caps_evict() (section 4). Thread-safe.
  */
-bool caps_live(struct caps *c, struct caps_entry *e, const char *text, bool *over);
+void caps_live(struct stream *stream, const char *text);
+
+/*
+ * The request is not to become a stream any more. False where it has become one. Safe at any time.
+ * Thread-safe.
+ */
+bool caps_withdraw(struct caps *c, struct caps_entry *e);
 
 /* Pings the user's other live streams. Thread-safe. */
 void caps_ping(struct caps *c, const struct caps_entry *e);

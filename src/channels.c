@@ -164,8 +164,12 @@ tell_if_confirmed(struct subscription *sub)
 {
 	if (sub->unconfirmed > 0)
 		return;
-	sub->confirmed_once = true;
-	stream_mark(sub->stream, STREAM_CONFIRMED);
+	if (sub->confirmed_once)
+		stream_mark(sub->stream, STREAM_CONFIRMED);
+	else {
+		sub->confirmed_once = true;
+		sub->begin(sub->stream);
+	}
 }
 
 void

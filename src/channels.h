@@ -36,7 +36,11 @@ struct subscription {
 	int count;             /* of names, and of members */
 	int unconfirmed;       /* members whose channel is not confirmed */
 	bool confirmed_once;
-	STAILQ_ENTRY(subscription) join_link, leave_link; /* the hub's queues */
+	void (*begin)(struct stream *stream); /* called when that becomes true */
+	/* The hub's: */
+	bool joined;
+	bool left; /* before it had joined */
+	STAILQ_ENTRY(subscription) join_link, leave_link;
 	struct member members[];
 };
 
@@ -46,11 +50,11 @@ typedef bool channels_command(void *arg, bool subscribe, const char *name, size_
 /* NULL: no memory. */
 struct channels *channels_new(channels_command *command, void *arg);
 
-/* Marks the stream CONFIRMED where all its channels are, REFUSED where memory is out. */
+/* Begins the stream where all its channels are confirmed; marks it REFUSED where memory is out. */
 void channels_join(struct channels *c, struct subscription *subscription);
 /*
  * Takes the subscription out of some of its channels: count names, each terminated, one behind the
- * other. Others are left alone. Marks the stream CONFIRMED where it waited for these alone.
+ * other. Others are left alone. Tells the stream where it waited for these alone.
  */
 void channels_leave_some(struct channels *c, struct subscription *subscription, const char *names,
     int count);

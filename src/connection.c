@@ -308,58 +308,86 @@ admit(struct connection *c)
 	return ask_projects(c, deadline);
 }
 
-/* Subscribes, and waits until Valkey has confirmed all of it. */
+/* The 200 and the first sync. Called by the hub's thread, once Valkey has confirmed all channels. */
+static void
+begin(struct stream *stream)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), STREAM_HEAD STREAM_SYNC "retry: %u\n\n",
+	    clock_jitter(1000, 5000));
+	caps_live(stream, text);
+}
+
+/* Subscribes. From here on the stream may begin at any time. */
 static bool
 join(struct connection *c)
 {
 	static struct log_limit limit;
 	int count = c->route->channel_count(&c->request);
-	int64_t deadline = clock_ms() + JOIN_MS;
-	struct stream_view view;
 	char *names;
 
 	if (hub_away(c->gateway->hub))
 		return subscribe_failed(c, "Valkey is away");
 	names = route_channels(c->route, &c->request, c->gateway->settings);
+	request_strip(&c->request);
 	if (names != NULL)
-		c->subscription = hub_join(c->gateway->hub, c->stream, names, count);
-	if (c->subscription == NULL) {
-		if (!log_allowed(&limit, 1000, NULL))
-			return later(c);
-		return subscribe_failed(c, "out of memory");
-	}
+		c->subscription = hub_join(c->gateway->hub, c->stream, names, count, begin);
+	if (c->subscription != NULL)
+		return true;
+	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, "out of memory") : later(c);
+}
+
+/* Why the stream is not to begin: for the log, "" where that needs no line. NULL: it may yet. */
+static const char *
+obstacle(const struct connection *c, const struct stream_view *view, int64_t deadline)
+{
+	if (view->marks & STREAM_CANCELLED || c->gateway->draining)
+		return "";
+	if (view->marks & STREAM_REFUSED)
+		return hub_away(c->gateway->hub) ? "Valkey is away" : "Valkey refused the channel";
+	return clock_ms() >= deadline ? "no confirmation from Valkey within 5 s" : NULL;
+}
+
+/*
+ * Waits until the stream has begun. Nobody wakes it for that: it sleeps on until it could have
+ * something to do for a stream that has begun.
+ */
+static bool
+await_begin(struct connection *c, unsigned *marks)
+{
+	const struct settings *s = c->gateway->settings;
+	int64_t deadline = clock_ms() + JOIN_MS, look_at;
+	struct stream_view view;
+	const char *error;
+
 	for (;;) {
 		stream_look(c->stream, &view);
+		*marks = view.marks;
+		if (view.started)
+			return true;
 		if (c->peer.gone || view.broken)
 			return false;
-		if (view.marks & STREAM_CANCELLED || c->gateway->draining)
-			return later(c);
-		if (view.marks & STREAM_REFUSED)
-			return subscribe_failed(c, hub_away(c->gateway->hub) ? "Valkey is away"
-									     : "Valkey refused the channel");
-		if (view.marks & STREAM_CONFIRMED)
-			return true;
-		if (clock_ms() >= deadline)
-			return subscribe_failed(c, "no confirmation from Valkey within 5 s");
-		peer_wait(&c->peer, deadline);
+		error = obstacle(c, &view, deadline);
+		/* It may have begun since it was looked at. */
+		if (error != NULL && caps_withdraw(c->caps, &c->place))
+			return error[0] != '\0' ? subscribe_failed(c, error) : later(c);
+		look_at = clock_ms() +
+		    (s->heartbeat_ms < s->stall_ms / 2 ? s->heartbeat_ms : s->stall_ms / 2);
+		peer_wait(&c->peer, look_at < deadline ? look_at : deadline);
 	}
 }
 
-/* The 200, the first sync, and the life that follows. */
-static bool
+static void
 open_stream(struct connection *c)
 {
-	char text[256];
-	bool over;
+	unsigned marks;
 
+	if (!await_begin(c, &marks))
+		return;
 	recheck_start(c);
 	request_free(&c->request);
-	snprintf(text, sizeof(text), STREAM_HEAD STREAM_SYNC "retry: %u\n\n",
-	    clock_jitter(1000, 5000));
-	if (!caps_live(c->caps, &c->place, text, &over))
-		return later(c);
-	live_run(c, over);
-	return true;
+	live_run(c, marks);
 }
 
 static void

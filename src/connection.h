@@ -54,7 +54,7 @@ void recheck_start(struct connection *c);
 int64_t recheck_turn(struct connection *c, int64_t now);
 void recheck_end(struct connection *c);
 
-/* live.c: from the first sync to the end of the stream. over: the user is over his cap. */
-void live_run(struct connection *c, bool over);
+/* live.c: from the first sync to the end of the stream. marks: what was found on it already. */
+void live_run(struct connection *c, unsigned marks);
 
 #endif

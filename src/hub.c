@@ -30,6 +30,7 @@
 #define PING_MS    5000  /* silence after which PING is sent */
 #define SILENCE_MS 12000 /* silence after which the connection is given up */
 #define READ_SIZE  (64 * 1024)
+#define JOINS_MAX  256 /* in one go, so that a storm of newcomers does not hold up events */
 
 /*
  * Of a reply that has not come whole: a payload may have 16 KiB, but hiredis keeps what Valkey lets
@@ -68,6 +69,7 @@ struct hub {
 	size_t before_pong; /* answers that are due before PING's */
 	int64_t heard_at;   /* clock_ms() of the last bytes from Valkey */
 	char *input;        /* READ_SIZE bytes */
+	struct subscription_queue newcomers; /* who has not joined yet */
 	struct log_limit dropped;
 	bool refused; /* a channel, on this link */
 };
@@ -129,22 +131,33 @@ dialer_read(struct hub *hub)
 		link_down(hub, "the server is no longer a primary");
 }
 
+static void
+take_join(struct hub *hub, struct subscription *sub)
+{
+	if (sub->left) {
+		channels_leave(hub->channels, sub);
+		return;
+	}
+	sub->joined = true;
+	channels_join(hub->channels, sub);
+	if (hub->away && !sub->confirmed_once)
+		stream_mark(sub->stream, STREAM_REFUSED);
+}
+
 /* New members, and nothing else: also in the middle of a fan-out. */
 static void
 take_joins(void *arg)
 {
 	struct hub *hub = arg;
-	struct subscription_queue joining = STAILQ_HEAD_INITIALIZER(joining);
 	struct subscription *sub;
+	int i;
 
 	pthread_mutex_lock(&hub->lock);
-	STAILQ_CONCAT(&joining, &hub->joining);
+	STAILQ_CONCAT(&hub->newcomers, &hub->joining);
 	pthread_mutex_unlock(&hub->lock);
-	while ((sub = STAILQ_FIRST(&joining)) != NULL) {
-		STAILQ_REMOVE_HEAD(&joining, join_link);
-		channels_join(hub->channels, sub);
-		if (hub->away && !sub->confirmed_once)
-			stream_mark(sub->stream, STREAM_REFUSED);
+	for (i = 0; i < JOINS_MAX && (sub = STAILQ_FIRST(&hub->newcomers)) != NULL; i++) {
+		STAILQ_REMOVE_HEAD(&hub->newcomers, join_link);
+		take_join(hub, sub);
 	}
 }
 
@@ -157,8 +170,8 @@ take_leaves(struct hub *hub)
 	struct narrowing *n;
 
 	/*
-	 * First those that want to leave, then the joins: whoever leaves has joined by then. Who leaves
-	 * some channels first and then all does so in that order.
+	 * First those that want to leave, then the joins: whoever leaves is a newcomer at least. Who
+	 * leaves some channels has joined, and may leave all behind that.
 	 */
 	pthread_mutex_lock(&hub->lock);
 	STAILQ_CONCAT(&leaving, &hub->leaving);
@@ -173,7 +186,10 @@ take_leaves(struct hub *hub)
 	}
 	while ((sub = STAILQ_FIRST(&leaving)) != NULL) {
 		STAILQ_REMOVE_HEAD(&leaving, leave_link);
-		channels_leave(hub->channels, sub);
+		if (sub->joined)
+			channels_leave(hub->channels, sub);
+		else
+			sub->left = true;
 	}
 }
 
@@ -347,7 +363,7 @@ turn(struct hub *hub)
 
 	if (hub->unsent)
 		p[1].events |= POLLOUT;
-	poll(p, 2, TURN_MS);
+	poll(p, 2, STAILQ_EMPTY(&hub->newcomers) ? TURN_MS : 0);
 	hub->alive_at = clock_ms();
 	if (p[0].revents != 0 && read(hub->wake_fd, &ignored, sizeof(ignored)) == -1 &&
 	    errno != EAGAIN)
@@ -403,6 +419,7 @@ hub_init(struct hub *hub, const struct settings *s)
 	thread_cond_init(&hub->stop_done);
 	STAILQ_INIT(&hub->joining);
 	STAILQ_INIT(&hub->leaving);
+	STAILQ_INIT(&hub->newcomers);
 	STAILQ_INIT(&hub->narrowing);
 	hub->alive_at = clock_ms();
 	hub->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -444,7 +461,8 @@ hub_alive_at(struct hub *hub)
 }
 
 struct subscription *
-hub_join(struct hub *hub, struct stream *stream, char *names, int count)
+hub_join(struct hub *hub, struct stream *stream, char *names, int count,
+    void (*begin)(struct stream *stream))
 {
 	struct subscription *sub;
 	bool first;
@@ -456,6 +474,7 @@ hub_join(struct hub *hub, struct stream *stream, char *names, int count)
 	}
 	sub->hub = hub;
 	sub->stream = stream_hold(stream);
+	sub->begin = begin;
 	sub->names = names;
 	sub->count = count;
 	pthread_mutex_lock(&hub->lock);

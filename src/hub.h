@@ -33,12 +33,14 @@ int64_t hub_alive_at(struct hub *hub);
 
 /*
  * Asks for the channels of a stream: names is count texts, each terminated, one behind the other;
- * the hub frees it. STREAM_CONFIRMED comes once all are confirmed by Valkey, and again each time
- * after Valkey was lost; STREAM_REFUSED when a channel is refused, or Valkey turns out to be away
+ * the hub frees it. begin() is called once all are confirmed by Valkey, in the hub's thread: it must
+ * wait for nothing. STREAM_CONFIRMED comes each time that they are confirmed again after Valkey was
+ * lost; STREAM_REFUSED when a channel is refused, or Valkey turns out to be away
  * before the first confirmation. Events go to the stream from its stream_start() on. Holds a
  * reference to the stream. NULL: no memory; names is freed then, too. Any thread.
  */
-struct subscription *hub_join(struct hub *hub, struct stream *stream, char *names, int count);
+struct subscription *hub_join(struct hub *hub, struct stream *stream, char *names, int count,
+    void (*begin)(struct stream *stream));
 
 /*
  * Leaves some of the subscription's channels, by name: names and count as for hub_join(). What is

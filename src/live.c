@@ -46,6 +46,11 @@ log_slow(const struct live *l, const char *message)
 static void
 handle_marks(struct live *l, unsigned marks, int64_t now)
 {
+	if (marks & STREAM_OVER) {
+		caps_ping(l->c->caps, &l->c->place);
+		l->cap_ping_at = now + CAPS_PING_MS;
+		l->cap_evict_at = now + CAPS_SETTLE_MS;
+	}
 	if (marks & STREAM_EVICTED)
 		log_stream(l, LOG_LEVEL_INFO, "evicted");
 	if (marks & STREAM_SLOW)
@@ -131,7 +136,7 @@ turn(struct live *l, int64_t *wait_until)
 }
 
 void
-live_run(struct connection *c, bool over)
+live_run(struct connection *c, unsigned marks)
 {
 	const struct settings *s = c->gateway->settings;
 	int64_t now = clock_ms(), wait_until;
@@ -139,13 +144,9 @@ live_run(struct connection *c, bool over)
 		.cap_ping_at = NEVER, .cap_evict_at = NEVER };
 
 	if (s->max_age_seconds > 0)
-		l.end_at = now + clock_jitter((uint32_t)s->max_age_seconds * 800,
+		l.end_at = c->place.live_at + clock_jitter((uint32_t)s->max_age_seconds * 800,
 		    (uint32_t)s->max_age_seconds * 1200);
-	if (over) {
-		caps_ping(c->caps, &c->place);
-		l.cap_ping_at = now + CAPS_PING_MS;
-		l.cap_evict_at = now + CAPS_SETTLE_MS;
-	}
+	handle_marks(&l, marks, now);
 	while (turn(&l, &wait_until))
 		peer_wait(&c->peer, wait_until);
 }

@@ -5,16 +5,17 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <stdlib.h>
 #include <sys/socket.h>
 
 #include "clock.h"
 #include "frame.h"
 #include "log.h"
 
-#define INPUT_SIZE 2048
+#define INPUT_SIZE 4096
 
 /* Reads of unread input before a close: more than an honest peer has sent. */
-#define DISCARD_MAX 64
+#define DISCARD_MAX 256
 
 static void
 refuse_role(struct peer *p)
@@ -71,14 +72,20 @@ feed(struct peer *p, const uint8_t *input, size_t length)
 static void
 read_input(struct peer *p)
 {
-	uint8_t input[INPUT_SIZE];
+	/* Not on the stack: each page that it grows to stays with its thread. */
+	uint8_t *input = malloc(INPUT_SIZE);
 	ssize_t n;
 
-	n = recv(p->fd, input, sizeof(input), MSG_DONTWAIT);
+	if (input == NULL) {
+		p->gone = true;
+		return;
+	}
+	n = recv(p->fd, input, INPUT_SIZE, MSG_DONTWAIT);
 	if (n > 0)
 		feed(p, input, (size_t)n);
 	else if (n == 0 || (errno != EAGAIN && errno != EINTR))
 		p->gone = true;
+	free(input);
 }
 
 void
@@ -116,7 +123,7 @@ peer_read_head(struct peer *p, int64_t deadline, const _Atomic bool *draining, i
 static bool
 discard_some(struct peer *p)
 {
-	uint8_t input[INPUT_SIZE];
+	uint8_t input[512];
 	ssize_t n;
 
 	n = recv(p->fd, input, sizeof(input), MSG_DONTWAIT);
@@ -143,7 +150,7 @@ peer_flush(struct peer *p, int64_t deadline)
 void
 peer_discard(struct peer *p)
 {
-	uint8_t input[INPUT_SIZE];
+	uint8_t input[512];
 	int i;
 
 	for (i = 0; i < DISCARD_MAX; i++)

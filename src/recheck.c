@@ -40,7 +40,7 @@ recheck_start(struct connection *c)
 		return;
 	}
 	/* Streams that began together are not asked for together. */
-	r->at = clock_ms() + clock_jitter(interval_ms / 10, interval_ms);
+	r->at = c->place.live_at + clock_jitter(interval_ms / 10, interval_ms);
 	if (!has_projects(c))
 		return;
 	r->projects = c->request.projects;

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "frame.h"
@@ -26,36 +27,35 @@ request_library_init(void)
 }
 
 /*
- * A file in memory with BEGIN_REQUEST and the PARAMS in records of the largest size. -1 and errno.
+ * A file in memory with BEGIN_REQUEST and the PARAMS, in records of the largest size: all in one
+ * write, which leaves the offset at the start. -1 and errno.
  */
 static int
 canonical_head(const struct head *head)
 {
-	uint8_t record[FCGI_HEADER_LEN + sizeof(FCGI_BeginRequestBody)] = { 0 };
-	size_t at = 0, n;
-	int fd;
+	/* The last record is the empty one that ends the PARAMS. */
+	enum { RECORDS_MAX = HEAD_PARAMS_MAX / FRAME_RECORD_MAX + 2 };
+	uint8_t begin[FCGI_HEADER_LEN + sizeof(FCGI_BeginRequestBody)] = { 0 };
+	uint8_t headers[RECORDS_MAX][FCGI_HEADER_LEN];
+	struct iovec iov[1 + 2 * RECORDS_MAX] = { { begin, sizeof(begin) } };
+	size_t at = 0, n, size = sizeof(begin);
+	int fd, i = 0, count = 1;
 
-	fd = memfd_create("fcgi-head", MFD_CLOEXEC);
-	if (fd == -1)
-		return -1;
-	frame_record(record, FCGI_BEGIN_REQUEST, head->id, sizeof(FCGI_BeginRequestBody));
-	record[FCGI_HEADER_LEN + 1] = FCGI_RESPONDER;
-	if (write(fd, record, sizeof(record)) != (ssize_t)sizeof(record))
-		goto fail;
+	frame_record(begin, FCGI_BEGIN_REQUEST, head->id, sizeof(FCGI_BeginRequestBody));
+	begin[FCGI_HEADER_LEN + 1] = FCGI_RESPONDER;
 	do {
 		n = head->params_length - at;
 		if (n > FRAME_RECORD_MAX)
 			n = FRAME_RECORD_MAX;
-		frame_record(record, FCGI_PARAMS, head->id, n);
-		if (write(fd, record, FCGI_HEADER_LEN) != FCGI_HEADER_LEN ||
-		    (n > 0 && write(fd, head->params + at, n) != (ssize_t)n))
-			goto fail;
+		frame_record(headers[i], FCGI_PARAMS, head->id, n);
+		iov[count++] = (struct iovec){ headers[i++], FCGI_HEADER_LEN };
+		iov[count++] = (struct iovec){ head->params + at, n };
+		size += FCGI_HEADER_LEN + n;
 		at += n;
 	} while (n > 0);
-	if (lseek(fd, 0, SEEK_SET) == -1)
-		goto fail;
-	return fd;
-fail:
+	fd = memfd_create("fcgi-head", MFD_CLOEXEC);
+	if (fd == -1 || pwritev(fd, iov, count, 0) == (ssize_t)size)
+		return fd;
 	close(fd);
 	errno = ENOMEM;
 	return -1;
@@ -177,13 +177,20 @@ request_answer(struct request *r, int fd, const struct answer *answer)
 }
 
 void
-request_free(struct request *r)
+request_strip(struct request *r)
 {
 	if (r->fcgi != NULL)
 		fcgi_free(r->fcgi);
 	r->fcgi = NULL;
 	free(r->path);
 	r->path = NULL;
+	r->method = r->query = r->last_event_id = r->user = NULL;
+}
+
+void
+request_free(struct request *r)
+{
+	request_strip(r);
 	free(r->projects);
 	r->projects = NULL;
 }

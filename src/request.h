@@ -58,6 +58,9 @@ struct answer {
 /* Writes a whole answer to fd and ends the request (END_REQUEST). Does not close fd. */
 void request_answer(struct request *r, int fd, const struct answer *answer);
 
+/* Frees all but the projects: the parameters are not needed any more. Safe on a zeroed struct. */
+void request_strip(struct request *r);
+
 /* Frees what request_parse() made; safe on a zeroed struct, and twice. */
 void request_free(struct request *r);
 

@@ -189,19 +189,22 @@ route_find(const char *path)
 char *
 route_channels(const struct route *route, const struct request *r, const struct settings *s)
 {
-	char name[CHANNEL_NAME_SIZE], *names, *at;
 	int i, count = route->channel_count(r);
-	size_t size = 0;
+	size_t used = 0, size = 0;
+	char *names = NULL, *grown;
 
-	for (i = 0; i < count; i++)
-		size += route->channel(r, s, i, name) + 1;
-	names = malloc(size);
-	if (names == NULL)
-		return NULL;
-	for (at = names, i = 0; i < count; i++) {
-		size = route->channel(r, s, i, name) + 1;
-		memcpy(at, name, size);
-		at += size;
+	for (i = 0; i < count; i++) {
+		if (size - used < CHANNEL_NAME_SIZE) {
+			size = 2 * size + CHANNEL_NAME_SIZE;
+			grown = realloc(names, size);
+			if (grown == NULL) {
+				free(names);
+				return NULL;
+			}
+			names = grown;
+		}
+		used += route->channel(r, s, i, names + used) + 1;
 	}
-	return names;
+	grown = realloc(names, used);
+	return grown != NULL ? grown : names;
 }

@@ -343,6 +343,7 @@ stream_look(struct stream *s, struct stream_view *view)
 	pthread_mutex_lock(&s->lock);
 	view->marks = s->marks;
 	s->marks = 0;
+	view->started = s->started;
 	view->broken = s->broken;
 	view->finished = s->finished;
 	view->pending = s->backlog_length > 0;

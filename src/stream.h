@@ -20,13 +20,14 @@
 
 /* What others tell the owner; it takes them all at once with stream_take_marks(). */
 enum stream_mark {
-	STREAM_CONFIRMED = 1 << 0, /* every subscription is confirmed, for the first time or again */
+	STREAM_CONFIRMED = 1 << 0, /* every subscription is confirmed again */
 	STREAM_REFUSED = 1 << 1,   /* Valkey refused a subscription, or is away, or memory is out */
 	STREAM_CANCELLED = 1 << 2, /* a newer request of the same user takes this one's place */
 	STREAM_EVICTED = 1 << 3,   /* the last words of an evicted stream are queued */
 	STREAM_SLOW = 1 << 4,      /* the backlog has overflowed since the last look */
 	STREAM_FLUSH = 1 << 5,     /* the backlog is no longer empty */
-	STREAM_ANSWERED = 1 << 6   /* the gate has answered */
+	STREAM_ANSWERED = 1 << 6,  /* the gate has answered */
+	STREAM_OVER = 1 << 7       /* it has begun, and its user is over his cap */
 };
 
 /* The signal that ends an owner's wait; blocked in every thread but while an owner waits. */
@@ -40,6 +41,10 @@ struct stream {
 	pthread_t owner;
 	uint16_t id;
 	uint32_t backlog_max;
+	struct caps *caps; /* that its place is of */
+
+	/* Its place while it has not begun and may yet begin; guarded by the lock of caps. */
+	struct caps_entry *place;
 
 	/* Guarded by lock. */
 	int fd;         /* -1 once closed */
@@ -110,6 +115,7 @@ void stream_mark(struct stream *s, unsigned marks);
 /* What a look at the stream shows its owner; the marks are cleared by it. Owner only. */
 struct stream_view {
 	unsigned marks;
+	bool started;
 	bool broken;
 	bool finished;
 	bool pending; /* the backlog is not empty */

@@ -98,10 +98,12 @@ claim(int i, const char *user)
 static bool
 live(int i)
 {
-	bool over = true;
+	struct stream_view view;
 
-	ck_assert(caps_live(caps, &places[i].entry, "head", &over));
-	return over;
+	caps_live(places[i].stream, "head");
+	stream_look(places[i].stream, &view);
+	ck_assert(view.started);
+	return (view.marks & STREAM_OVER) != 0;
 }
 
 /* A stream that is live; whether its user is over his cap by it. */
@@ -303,15 +305,15 @@ live_and_leave(void *arg)
 {
 	struct place *p = arg;
 	char own[16];
-	bool over;
 
 	snprintf(own, sizeof(own), "u%d", (int)(p - places));
 	pthread_barrier_wait(&crowd.barrier);
 	for (int i = 0; i < 2000; i++) {
 		if (!caps_reserve(caps, &p->entry))
 			continue;
-		if (caps_claim(caps, &p->entry, i % 2 == 0 ? own : "common", p->stream) &&
-		    caps_live(caps, &p->entry, "head", &over) && i % 3 == 0) {
+		if (caps_claim(caps, &p->entry, i % 2 == 0 ? own : "common", p->stream))
+			caps_live(p->stream, "head");
+		if (i % 3 == 0) {
 			caps_ping(caps, &p->entry);
 			caps_evict(caps, &p->entry);
 		}
@@ -340,8 +342,6 @@ END_TEST
  */
 START_TEST(oldest_request_is_cancelled)
 {
-	bool over;
-
 	new_caps(100, 2);
 	for (int i = 0; i < 4; i++)
 		claim(i, "u1");
@@ -355,9 +355,8 @@ START_TEST(oldest_request_is_cancelled)
 	for (int i = 2; i < 7; i++)
 		ck_assert_uint_eq(marks(i), 0);
 	/* The cancelled ones cannot begin; the others can. */
-	ck_assert(!caps_live(caps, &places[0].entry, "head", &over));
-	ck_assert(!over);
-	ck_assert(!caps_live(caps, &places[1].entry, "head", &over));
+	caps_live(places[0].stream, "head");
+	caps_live(places[1].stream, "head");
 	ck_assert_int_eq(caps_count(caps), 0);
 	ck_assert_str_eq(received(0), "");
 	ck_assert(!live(2));
@@ -557,8 +556,6 @@ END_TEST
 /* Leaving and releasing are right in every state, and give back just what was held. */
 START_TEST(leave_from_every_state)
 {
-	bool over;
-
 	new_caps(4, 1);
 	/* 0: nothing. 1: reserved. 2: cancelled. 3: under way. 4: live, later. */
 	ck_assert(caps_reserve(caps, &places[1].entry));
@@ -570,7 +567,9 @@ START_TEST(leave_from_every_state)
 	for (int i = 0; i < 5; i++) {
 		caps_leave(caps, &places[i].entry);
 		caps_leave(caps, &places[i].entry);
-		ck_assert(!caps_live(caps, &places[i].entry, "head", &over));
+		if (i >= 2)
+			caps_live(places[i].stream, "head");
+		ck_assert(caps_withdraw(caps, &places[i].entry));
 		evict(i);
 		caps_ping(caps, &places[i].entry);
 		caps_release(caps, &places[i].entry);
@@ -581,6 +580,25 @@ START_TEST(leave_from_every_state)
 	for (int i = 0; i < 4; i++)
 		ck_assert(caps_reserve(caps, &places[i].entry));
 	ck_assert(!caps_reserve(caps, &places[4].entry));
+}
+END_TEST
+
+/* A request that was withdrawn never begins, and one that has begun cannot be withdrawn. */
+START_TEST(withdrawing)
+{
+	new_caps(100, 1);
+	claim(0, "u1");
+	ck_assert(caps_withdraw(caps, &places[0].entry));
+	ck_assert(caps_withdraw(caps, &places[0].entry));
+	caps_live(places[0].stream, "head");
+	ck_assert_str_eq(received(0), "");
+	ck_assert_int_eq(caps_count(caps), 0);
+	/* The withdrawn one no longer counts: it is not cancelled for others. */
+	ck_assert(!open_stream(1, "u1"));
+	claim(2, "u1");
+	ck_assert_uint_eq(marks(0), 0);
+	ck_assert(!caps_withdraw(caps, &places[1].entry));
+	ck_assert_int_eq(caps_count(caps), 1);
 }
 END_TEST
 
@@ -628,6 +646,7 @@ main(void)
 	tcase_add_test(tc, ping);
 	tcase_add_test(tc, count);
 	tcase_add_test(tc, leave_from_every_state);
+	tcase_add_test(tc, withdrawing);
 	tcase_add_test(tc, leaving_makes_room);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);

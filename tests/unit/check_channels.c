@@ -43,6 +43,13 @@ expect_commands(const char *expected)
 	commands[0] = '\0';
 }
 
+/* Called at the first confirmation, in place of which these tests look for the mark. */
+static void
+begin(struct stream *stream)
+{
+	stream_mark(stream, STREAM_CONFIRMED);
+}
+
 /* Stream i joins the channels that are named, separated by spaces. */
 static void
 join(int i, const char *names)
@@ -57,6 +64,7 @@ join(int i, const char *names)
 	sub->stream = stream_hold(streams[i]);
 	sub->names = strdup(names);
 	sub->count = count;
+	sub->begin = begin;
 	for (size_t k = 0, length = strlen(names); k < length; k++)
 		if (sub->names[k] == ' ')
 			sub->names[k] = '\0';
