@@ -275,7 +275,9 @@ log_start(void)
 	LOG(LOG_LEVEL_INFO, "streamd", "started", LOG_STR("version", PACKAGE_VERSION),
 	    LOG_STR("listen", listener.inherited ? "inherited socket" : listen_text),
 	    LOG_STR("tenantId", settings.tenant), LOG_STR("valkey", valkey.label),
-	    LOG_STR("projectAccess", settings.project_access));
+	    LOG_STR("identity", settings.identity == IDENTITY_APP ? "app" : "web-server"),
+	    LOG_STR("projectAccess", settings.project_access),
+	    LOG_STR("application", settings_ask_app(&settings) ? settings.app_url : NULL));
 	if (settings.access == ACCESS_DENY)
 		LOG(LOG_LEVEL_WARN, "access", "nobody may open the issues stream",
 		    LOG_STR("TPI_PROJECT_ACCESS", settings.project_access));

@@ -108,7 +108,8 @@ read_object(const char *body, size_t length, const char **wrong)
 	if (wakeup_json_check(body, length) != NULL)
 		return NULL;
 	*wrong = no_memory;
-	tokener = json_tokener_new();
+	/* json-c counts a level more: that of the values in the innermost object. */
+	tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
 	if (tokener == NULL)
 		return NULL;
 	object = json_tokener_parse_ex(tokener, body, (int)length);

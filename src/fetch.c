@@ -178,8 +178,11 @@ configure(const struct fetch *f, CURL *curl, int64_t timeout_ms)
 		SET(CURLOPT_UNIX_SOCKET_PATH, f->socket);
 	if (s->app_proxy == APP_PROXY_NONE)
 		SET(CURLOPT_PROXY, "");
-	if (s->app_ca[0] != '\0')
+	if (s->app_ca[0] != '\0') {
 		SET(CURLOPT_CAINFO, s->app_ca);
+		/* These authorities in place of the system's. */
+		SET(CURLOPT_CAPATH, NULL);
+	}
 #undef SET
 	return fine;
 }

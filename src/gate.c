@@ -255,9 +255,14 @@ await(struct gate *g, struct waiter *w, const uint8_t key[SHA256_DIGEST_LENGTH],
 		tell(w, fact);
 		return;
 	}
-	log_debug(fact != NULL ? "a request under way" : "application", count);
-	if (fact == NULL && now >= g->paused_until)
+	if (fact != NULL)
+		log_debug("a request under way", count);
+	else if (now < g->paused_until)
+		log_debug("nobody", count);
+	else {
+		log_debug("application", count);
 		fact = fact_new(g, key, c, projects, count);
+	}
 	if (fact == NULL) {
 		settle(w->question, GATE_LATER);
 		return;
@@ -377,22 +382,21 @@ gate_forget(struct question *q)
 	free(q);
 }
 
-/* At most once a minute, however it fails. */
+/* A warning at most once a minute, however it fails. status: of HTTP, 0 where none came. */
 static void
-log_failure(struct gate *g, const struct fact *fact, const char *error)
+log_failure(struct gate *g, const struct fact *fact, const char *error, int status)
 {
 	uint32_t suppressed;
+	bool warn = log_allowed(&g->warned, WARN_MS, &suppressed);
+	struct log_field fields[6] = { LOG_STR("url", g->settings->app_url),
+		LOG_STR("question", fact->count > 0 ? "projects" : "user"), LOG_STR("error", error),
+		LOG_INT("status", status), LOG_END };
 
-	if (log_allowed(&g->warned, WARN_MS, &suppressed)) {
-		LOG(LOG_LEVEL_WARN, "gate", "the application cannot be asked",
-		    LOG_STR("url", g->settings->app_url),
-		    LOG_STR("question", fact->count > 0 ? "projects" : "user"),
-		    LOG_STR("error", error), LOG_INT("suppressed", suppressed));
-		g->failing = true;
-	} else
-		LOG(LOG_LEVEL_DEBUG, "gate", "no answer",
-		    LOG_STR("question", fact->count > 0 ? "projects" : "user"),
-		    LOG_STR("error", error));
+	if (warn)
+		fields[4] = (struct log_field)LOG_INT("suppressed", suppressed);
+	log_write(warn ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "gate", "the application cannot be asked",
+	    fields);
+	g->failing |= warn;
 }
 
 static void
@@ -443,7 +447,7 @@ on_done(void *arg, void *request, const struct fetch_result *result)
 
 	wrong = read_answer(fact, result);
 	if (wrong != NULL)
-		log_failure(g, fact, wrong);
+		log_failure(g, fact, wrong, result->status);
 	else
 		log_answer(g, fact, now);
 	pthread_mutex_lock(&g->lock);
