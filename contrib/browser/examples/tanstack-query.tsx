@@ -1,0 +1,105 @@
+/*
+ * Wake-ups for an application with TanStack Query (version 5). Put <Refetch /> once below the
+ * QueryClientProvider, and write queries as ever: whatever project is in the cache is watched, and
+ * fetched again when it has changed.
+ *
+ * Why at the top and not in each component: a component that is unmounted while its data is fetched
+ * again would watch anew when it is back, be told to fetch, and so on for ever.
+ */
+import {
+	notifyManager, QueryClient, QueryKey, useQuery, useQueryClient,
+} from "@tanstack/react-query";
+import { useCallback, useMemo, useSyncExternalStore } from "react";
+import { useIssueUpdates, useNotifications } from "tpi-stream-client/react";
+
+const COALESCE_MS = 200;
+
+/* Wake-ups say when data is old; this is for times without a stream. */
+const staleTime = 60_000;
+
+async function fetchJson(url: string) {
+	const answer = await fetch(url);
+	if (!answer.ok)
+		throw new Error(`${url}: ${answer.status}`);
+	return answer.json();
+}
+
+export function useIssues(projectId: number) {
+	return useQuery({
+		queryKey: ["issues", projectId],
+		queryFn: () => fetchJson(`/api/projects/${projectId}/issues`),
+		staleTime,
+	});
+}
+
+export function useNotificationList() {
+	return useQuery({
+		queryKey: ["notifications"],
+		queryFn: () => fetchJson("/api/notifications"),
+		staleTime,
+	});
+}
+
+export function Refetch() {
+	const client = useQueryClient();
+	const refetch = useMemo(() => createRefetch(client), [client]);
+
+	useNotifications(() => refetch(["notifications"]));
+	return useCachedProjects(client).map((id) =>
+	    <ProjectRefetch key={id} id={id} refetch={refetch} />);
+}
+
+function ProjectRefetch({ id, refetch }: { id: number; refetch: (key: QueryKey) => void }) {
+	/* A sync and a wake-up ask for the same: fetch again. */
+	useIssueUpdates([id], () => refetch(["issues", id]));
+	return null;
+}
+
+/* The projects with issues in the cache, ascending. */
+function useCachedProjects(client: QueryClient): number[] {
+	const cache = client.getQueryCache();
+	/* Batched, that is later: a query may enter the cache while a component renders. */
+	const subscribe = useCallback((changed: () => void) =>
+	    cache.subscribe(notifyManager.batchCalls(changed)), [cache]);
+	const snapshot = () => {
+		const ids = cache.findAll({ queryKey: ["issues"] }).map(({ queryKey }) => queryKey[1]);
+		return JSON.stringify([...new Set(ids as number[])].sort((a, b) => a - b));
+	};
+	return JSON.parse(useSyncExternalStore(subscribe, snapshot, () => "[]"));
+}
+
+/*
+ * One round of fetching at a time. What is asked for while it runs makes one further round: a burst
+ * costs two fetches, and a fetch under way is never cut off by the next wake-up.
+ */
+function createRefetch(client: QueryClient) {
+	const asked = new Map<string, QueryKey>();
+	let running = false;
+
+	async function run() {
+		running = true;
+		while (asked.size) {
+			await new Promise((resolve) => setTimeout(resolve, COALESCE_MS));
+			const keys = [...asked.values()];
+			asked.clear();
+			await Promise.all(keys.map((queryKey) => fetchAgain(client, queryKey)));
+		}
+		running = false;
+	}
+	return (queryKey: QueryKey) => {
+		asked.set(JSON.stringify(queryKey), queryKey);
+		if (!running)
+			void run();
+	};
+}
+
+async function fetchAgain(client: QueryClient, queryKey: QueryKey) {
+	/* TanStack joins a first fetch under way instead of starting one, but it may read old data. */
+	const loading = client.isFetching({
+		queryKey,
+		predicate: ({ state }) => state.data === undefined,
+	});
+	await client.invalidateQueries({ queryKey });
+	if (loading)
+		await client.invalidateQueries({ queryKey });
+}

@@ -1,0 +1,44 @@
+"use client";
+/*
+ * React hooks on tpi-stream.js, for React 18 and 19. They connect in an effect: rendering on a
+ * server, or twice under StrictMode, opens nothing.
+ */
+import { useEffect, useRef, useState } from "react";
+import { watchIssues, watchNotifications } from "./tpi-stream.js";
+
+/* Watches anew only when the key has changed; `watch` and callbacks of the last render are used. */
+function useWatch(key, watch, onWakeup, options = {}) {
+	const [state, setState] = useState("connecting");
+	const latest = useRef();
+	const { baseUrl, withCredentials } = options;
+
+	useEffect(() => {
+		latest.current = { onWakeup, options };
+	});
+	useEffect(() => key === undefined ? undefined : watch(
+		(message) => latest.current.onWakeup(message),
+		{
+			...options,
+			onstate(value) {
+				setState(value);
+				latest.current.options.onstate?.(value);
+			},
+			onclosed: () => latest.current.options.onclosed?.(),
+		},
+	), [key, baseUrl, withCredentials]);
+	return key === undefined ? "closed" : state;
+}
+
+/* The same for the same projects, in whatever order and array; undefined when there are none. */
+function keyOf(projectIds) {
+	return [...new Set(projectIds)].sort((a, b) => a - b).join(",") || undefined;
+}
+
+export function useNotifications(onWakeup, options) {
+	return useWatch("", watchNotifications, onWakeup, options);
+}
+
+export function useIssueUpdates(projectIds, onWakeup, options) {
+	const watch = (...rest) => watchIssues(projectIds, ...rest);
+	return useWatch(keyOf(projectIds), watch, onWakeup, options);
+}

@@ -1,0 +1,145 @@
+/*
+ * A page for the tests: EventSource, window, document and timers that do what a test tells them.
+ * Each call of fakePage() loads the module anew, because the module holds the streams of its page.
+ */
+import { mock } from "node:test";
+
+export class FakeEventSource extends EventTarget {
+	static CONNECTING = 0;
+	static OPEN = 1;
+	static CLOSED = 2;
+	static all = [];
+
+	readyState = 0;
+
+	constructor(url, { withCredentials = false } = {}) {
+		super();
+		if (url.includes(" "))
+			throw new SyntaxError("no URL");
+		Object.assign(this, { url, withCredentials });
+		FakeEventSource.all.push(this);
+	}
+
+	close() {
+		this.readyState = 2;
+	}
+
+	event(type, data) {
+		this.dispatchEvent(Object.assign(new Event(type), { data }));
+	}
+
+	/* What the server sends. */
+	data(value) {
+		this.readyState = 1;
+		this.event("message", typeof value === "string" ? value : JSON.stringify(value));
+	}
+
+	sync() {
+		this.data({ event: "sync" });
+	}
+
+	evict() {
+		this.event("evicted", "{}");
+	}
+
+	/* The stream ended: the browser connects again by itself. */
+	end() {
+		this.readyState = 0;
+		this.event("error");
+	}
+
+	/* An answer other than 200: the browser gives up. */
+	refuse() {
+		this.readyState = 2;
+		this.event("error");
+	}
+}
+
+/* Counts its listeners, to show that none are left behind. */
+class FakeTarget extends EventTarget {
+	listeners = 0;
+
+	addEventListener(...values) {
+		this.listeners++;
+		super.addEventListener(...values);
+	}
+
+	removeEventListener(...values) {
+		this.listeners--;
+		super.removeEventListener(...values);
+	}
+
+	event(type, fields) {
+		this.dispatchEvent(Object.assign(new Event(type), fields));
+	}
+}
+
+/* Until the end of the test; Node has some of them, as getters. */
+function setGlobal(t, name, value) {
+	const before = Object.getOwnPropertyDescriptor(globalThis, name);
+	Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
+	t.after(() => {
+		delete globalThis[name];
+		if (before)
+			Object.defineProperty(globalThis, name, before);
+	});
+}
+
+let loaded = 0;
+
+export async function fakePage(t, globals = {}) {
+	const window = new FakeTarget();
+	const document = Object.assign(new FakeTarget(), { visibilityState: "visible" });
+	const names = { EventSource: FakeEventSource, window, document, ...globals };
+
+	FakeEventSource.all = [];
+	for (const [name, value] of Object.entries(names))
+		setGlobal(t, name, value);
+	mock.timers.enable({ apis: ["setTimeout"] });
+	mock.method(Math, "random", () => 0.5);
+	t.after(() => {
+		mock.timers.reset();
+		mock.restoreAll();
+	});
+
+	const page = {
+		...await import(`../tpi-stream.js?${loaded++}`),
+		window,
+		document,
+		sources: FakeEventSource.all,
+		/* Lets everything happen that waits for no timer. */
+		settle: () => new Promise((resolve) => setImmediate(resolve)),
+		async pass(ms) {
+			await page.settle();
+			mock.timers.tick(ms);
+			await page.settle();
+		},
+		show(visibilityState) {
+			document.visibilityState = visibilityState;
+			document.event("visibilitychange");
+		},
+		open: () => page.sources.filter(({ readyState }) => readyState !== 2),
+		last: () => page.sources.at(-1),
+		urls: () => page.sources.map(({ url }) => url),
+	};
+	return page;
+}
+
+/* A watcher's callbacks that keep what they were called with. */
+export function recorder() {
+	const seen = { messages: [], states: [], refusals: 0, warnings: [], errors: [] };
+	return Object.assign(seen, {
+		onWakeup: (message) => void seen.messages.push(message),
+		options: {
+			onstate: (state) => void seen.states.push(state),
+			onclosed: () => void seen.refusals++,
+			logger: {
+				warn: (...values) => void seen.warnings.push(values),
+				error: (...values) => void seen.errors.push(values),
+			},
+		},
+	});
+}
+
+export const FIRST = { type: "sync", first: true };
+export const LATER = { type: "sync", first: false };

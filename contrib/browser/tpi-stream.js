@@ -1,0 +1,339 @@
+/*
+ * Wake-ups of tpi-stream for web pages. README.md explains it to those who use it.
+ *
+ * What always holds:
+ * - Watchers that ask for the same kind, base URL and credentials share a stream, and a stream has
+ *   at most one EventSource. Only issue streams that would pass 500 projects become several.
+ * - No callback is called from within watchNotifications() or watchIssues(), nor after stop().
+ * - A watcher's first sync is {first: true}; it comes when its projects are covered, never before.
+ * - Loading this module touches nothing: listeners of the page live as long as there are streams.
+ */
+
+const UNION_MS = 250;		/* changes of the projects within this time make one reconnect */
+const GRACE_MS = 1000;		/* what nobody watches any more is kept for so long */
+const IDS_MAX = 500;		/* projects of one stream, a limit of the server */
+const ID_MAX = 2147483647;	/* also the longest time of setTimeout() */
+const CLOSED = 2;		/* EventSource.CLOSED, which is missing where EventSource is */
+
+/* For each kind: its path, and the fields of a wake-up, or false for data that is none. */
+const NOTIFICATIONS = {
+	path: "/api/notifications/stream",
+	fields: ({ id }) => typeof id === "string" && { id },
+};
+const ISSUES = {
+	path: "/api/issues/stream",
+	fields: ({ issueId, projectId }) =>
+	    isId(issueId) && isId(projectId) && { issueId, projectId },
+};
+
+const streams = new Set();
+
+function isId(value) {
+	return Number.isInteger(value) && value >= 1 && value <= ID_MAX;
+}
+
+function check(good, wanted, found) {
+	if (!good)
+		throw new TypeError(`tpi-stream: ${wanted}, not ${String(found)}`);
+}
+
+class Stream {
+	watchers = new Set();
+	state = "connecting";
+	failures = 0;		/* refusals since the last sync */
+
+	constructor(kind, baseUrl, withCredentials, retry, logger) {
+		Object.assign(this, { kind, baseUrl, withCredentials, retry, logger });
+	}
+
+	serves(kind, baseUrl, withCredentials, ids) {
+		return this.kind === kind && this.baseUrl === baseUrl &&
+		    this.withCredentials === withCredentials && this.union(ids).size <= IDS_MAX;
+	}
+
+	join(watcher) {
+		this.watchers.add(watcher);
+		this.replan();
+		queueMicrotask(() => this.greet(watcher));
+	}
+
+	leave(watcher) {
+		if (this.watchers.delete(watcher))
+			this.replan();
+	}
+
+	/* After the task that joined, so that a page that mounts opens one stream for all of it. */
+	greet(watcher) {
+		if (!this.watchers.has(watcher))
+			return;
+		if (!this.opened)
+			this.open();
+		this.tellState(watcher);
+		/* On a live stream no sync is due, but this watcher has its gap like any other. */
+		if (this.state === "live" && !watcher.synced)
+			this.sync(watcher);
+	}
+
+	/* The projects of all watchers, and more ids. */
+	union(more = []) {
+		return new Set([...this.watchers].flatMap((watcher) => [...watcher.ids]).concat(...more));
+	}
+
+	/* Does the stream, as it was opened last, carry all projects of this watcher? */
+	covers({ ids }) {
+		return !!this.opened && [...ids].every((id) => this.opened.has(id));
+	}
+
+	/* True when somebody waits for a project that the stream was not opened for. */
+	hasGrown() {
+		return ![...this.watchers].every((watcher) => this.covers(watcher));
+	}
+
+	/* Sets the timer for what the watchers want now; one that runs for the same reason stays. */
+	replan() {
+		const delay = this.watchers.size && this.hasGrown() ? UNION_MS :
+		    !this.watchers.size || this.union().size < this.opened.size ? GRACE_MS : 0;
+		if (delay === this.delay)
+			return;
+		clearTimeout(this.timer);
+		this.delay = delay;
+		if (delay)
+			this.timer = setTimeout(() => this.settle(), delay);
+	}
+
+	settle() {
+		this.delay = 0;
+		if (!this.watchers.size)
+			this.dismiss();
+		/* Fewer projects are no reason to ask again where nothing is open. */
+		else if (this.state !== "parked" && (this.source || this.hasGrown()))
+			this.open();
+	}
+
+	/* A parked stream stays: who comes back without an act of the user must not unpark it. */
+	dismiss() {
+		this.close();
+		if (this.state === "parked")
+			return;
+		streams.delete(this);
+		if (!streams.size)
+			listenToPage("removeEventListener");
+	}
+
+	close() {
+		clearTimeout(this.retryTimer);
+		this.source?.close();
+		this.source = null;
+	}
+
+	open() {
+		this.close();
+		if (this.watchers.size)
+			this.opened = this.union();
+		this.replan();
+		const query = this.opened.size ?
+		    `?projectIds=${[...this.opened].sort((a, b) => a - b).join(",")}` : "";
+		const url = this.baseUrl + this.kind.path + query;
+		if (!globalThis.EventSource)
+			return this.enter("closed");
+		try {
+			this.source = new EventSource(url, { withCredentials: this.withCredentials });
+		} catch (error) {
+			this.logger.error(`tpi-stream: cannot open ${url}`, error);
+			return this.enter("closed");
+		}
+		this.attach(this.source);
+		this.enter("connecting");
+	}
+
+	/* What an EventSource that was replaced still has to say counts no more. */
+	attach(source) {
+		const on = (type, handler) => source.addEventListener(type, (event) => {
+			if (source === this.source)
+				handler(event);
+		});
+		on("message", ({ data }) => this.receive(data));
+		on("evicted", () => this.park());
+		on("error", () => {
+			if (source.readyState === CLOSED)
+				this.refused();
+			else
+				this.enter("connecting");	/* the browser comes back by itself */
+		});
+	}
+
+	receive(data) {
+		let message;
+		try {
+			message = JSON.parse(data);
+		} catch {
+			/* warned of below */
+		}
+		const event = message?.event;
+		if (event === "sync")
+			return this.arrived();
+		const fields = typeof event === "string" && this.kind.fields(message);
+		if (fields)
+			this.each((watcher) => {
+				if (!watcher.ids.size || watcher.ids.has(fields.projectId))
+					this.call(watcher, "onWakeup", { type: "wakeup", event, ...fields });
+			});
+		else if (!this.warned) {
+			this.warned = true;
+			this.logger.warn("tpi-stream: ignored data that is no wake-up", data);
+		}
+	}
+
+	arrived() {
+		this.failures = 0;
+		this.enter("live");
+		this.each((watcher) => this.sync(watcher));
+	}
+
+	/* Whose projects are not covered yet gets it from the stream that is about to be opened. */
+	sync(watcher) {
+		if (!this.covers(watcher))
+			return;
+		const first = !watcher.synced;
+		watcher.synced = true;
+		this.call(watcher, "onWakeup", { type: "sync", first });
+	}
+
+	/* An answer other than 200: the browser has given up. */
+	refused() {
+		const { firstMs, maxMs, limit } = this.retry;
+		const again = this.failures < limit;
+		this.close();
+		if (again) {
+			const longest = Math.min(maxMs, firstMs * 2 ** this.failures++);
+			this.retryTimer = setTimeout(() => this.open(), Math.random() * longest);
+		}
+		this.enter(again ? "waiting" : "closed");
+		this.each((watcher) => this.call(watcher, "onclosed"));
+	}
+
+	park() {
+		this.close();
+		this.enter("parked");
+	}
+
+	unpark() {
+		if (this.state !== "parked")
+			return;
+		if (this.watchers.size)
+			return this.open();
+		this.state = "closed";
+		this.dismiss();
+	}
+
+	/* The page goes to sleep: a connection would die unnoticed, and keep it out of the cache. */
+	suspend() {
+		if (!this.source)
+			return;
+		this.close();
+		this.enter("waiting");
+	}
+
+	resume() {
+		if (this.opened && !this.source && this.state !== "parked")
+			this.open();
+	}
+
+	enter(state) {
+		this.state = state;
+		this.each((watcher) => this.tellState(watcher));
+	}
+
+	tellState(watcher) {
+		if (watcher.told === this.state)
+			return;
+		watcher.told = this.state;
+		this.call(watcher, "onstate", this.state);
+	}
+
+	/* Callbacks may watch and stop: whoever is new is left out, whoever has gone is skipped. */
+	each(action) {
+		for (const watcher of [...this.watchers])
+			if (this.watchers.has(watcher))
+				action(watcher);
+	}
+
+	call(watcher, name, ...values) {
+		try {
+			watcher[name]?.(...values);
+		} catch (error) {
+			watcher.logger.error(`tpi-stream: ${name} threw`, error);
+		}
+	}
+}
+
+/* ---- The page */
+
+function isVisible() {
+	return globalThis.document?.visibilityState !== "hidden";
+}
+
+function all(method) {
+	for (const stream of [...streams])
+		stream[method]();
+}
+
+const act = () => isVisible() && all("unpark");
+
+const PAGE_EVENTS = [
+	["window", "pageshow", ({ persisted }) => persisted && all("resume")],
+	["window", "online", () => all("resume")],
+	["document", "visibilitychange", () => isVisible() && all("resume")],
+	["document", "resume", () => all("resume")],
+	["window", "pagehide", () => all("suspend")],
+	["document", "freeze", () => all("suspend")],
+	["window", "pointerdown", act],
+	["window", "keydown", act],
+];
+
+function listenToPage(method) {
+	for (const [target, type, handler] of PAGE_EVENTS)
+		globalThis[target]?.[method]?.(type, handler, true);
+}
+
+/* ---- What is exported */
+
+function checkRetry({ firstMs = 30000, maxMs = 300000, limit = Infinity } = {}) {
+	for (const [name, value] of Object.entries({ firstMs, maxMs }))
+		check(value >= 1 && value <= ID_MAX, `retry.${name} must be from 1 to ${ID_MAX}`, value);
+	check(limit >= 0, "retry.limit must be 0 or more", limit);
+	return { firstMs, maxMs, limit };
+}
+
+function watch(kind, ids, onWakeup, options = {}) {
+	const { baseUrl = "", withCredentials = false, logger = console, onstate, onclosed } = options;
+	const retry = checkRetry(options.retry);
+	check(typeof onWakeup === "function", "onWakeup must be a function", onWakeup);
+	check(typeof baseUrl === "string", "baseUrl must be a string", baseUrl);
+	check(logger?.warn && logger.error, "logger must have warn and error", logger);
+
+	const key = [kind, baseUrl.replace(/\/+$/, ""), !!withCredentials];
+	const watcher = { ids, onWakeup, onstate, onclosed, logger };
+	let stream = [...streams].find((other) => other.serves(...key, ids));
+	if (!stream) {
+		if (!streams.size)
+			listenToPage("addEventListener");
+		streams.add(stream = new Stream(...key, retry, logger));
+	}
+	stream.join(watcher);
+	return () => stream.leave(watcher);
+}
+
+export function watchNotifications(onWakeup, options) {
+	return watch(NOTIFICATIONS, new Set(), onWakeup, options);
+}
+
+export function watchIssues(projectIds, onWakeup, options) {
+	const wanted = `projectIds must be an array of 1 to ${IDS_MAX} integers from 1 to ${ID_MAX}`;
+	check(Array.isArray(projectIds), wanted, projectIds);
+	const ids = new Set(projectIds);
+	for (const id of ids)
+		check(isId(id), wanted, typeof id === "string" ? `"${id}"` : id);
+	check(ids.size && ids.size <= IDS_MAX, wanted, `${ids.size} of them`);
+	return watch(ISSUES, ids, onWakeup, options);
+}
