@@ -8,6 +8,7 @@
 # build   compiler, autotools and libraries
 # demo    Valkey (or Redis), Apache, nginx, curl
 # test    demo, and what the tests are written in
+# bench   demo, and what the benchmark compares with: Node.js, nginx with nchan
 # ci      clang and its libFuzzer
 #
 # Needs root or sudo. Exit status: 0 all there, 64 wrong usage, 69 cannot be installed.
@@ -16,7 +17,7 @@ set -u
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 
-usage="usage: ${0##*/} build|demo|test|ci ..."
+usage="usage: ${0##*/} build|demo|test|bench|ci ..."
 
 die()
 {
@@ -92,6 +93,15 @@ testing()
 	need python3-pytest module pytest
 }
 
+bench()
+{
+	demo
+	need nodejs program node
+	need npm program npm
+	need libnginx-mod-nchan test -e /usr/lib/nginx/modules/ngx_nchan_module.so
+	need python3 program /usr/bin/python3
+}
+
 fuzzer()
 {
 	command -v clang >/dev/null 2>&1 &&
@@ -151,6 +161,7 @@ for set; do
 	build) build ;;
 	demo) demo ;;
 	test) testing ;;
+	bench) bench ;;
 	ci) need clang program clang && need libclang-rt-dev fuzzer ;;
 	*) die 64 "unknown set \"$set\": $usage" ;;
 	esac

@@ -1,23 +1,18 @@
 /*
- * load: opens streams of a FastCGI responder, publishes wake-ups through Valkey, checks what
- * arrives, and prints one line of JSON with what it measured. `load --help` lists its options.
+ * load: opens event streams, publishes wake-ups, checks what arrives, and prints one line of JSON
+ * with what it measured. `load --help` lists its options; tests/bench/run.py starts it.
  *
- * Messages are numbered. Each is for all streams (broadcast) or for one (targeted, the streams in
- * turn). One connection publishes them all, so each stream has to get its own in the order of the
- * numbers, each once; only a later `sync` excuses what is missing before it. A message tells how
- * many of either kind went before it, so one look at two counters shows what was lost, doubled or
- * out of order.
- *
- * One thread, which never waits for the responder: only for Valkey, which waits for nobody. It has
- * to be quick enough itself: "rate" and "generator_busy" in its line say whether it was.
+ * One thread, which never waits for the server under test: only for who takes what it publishes. It
+ * has to be quick enough itself: "rate" and "generator_busy" in its line say whether it was.
  */
+#include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
-#include <fastcgi.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <limits.h>
-#include <stdarg.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,8 +27,9 @@
 #include <unistd.h>
 
 #include "channel.h"
-#include "frame.h"
+#include "ledger.h"
 #include "measure.h"
+#include "wire.h"
 
 #define NS_PER_S 1000000000LL
 
@@ -46,41 +42,28 @@
 
 #define BATCH_MAX      256 /* messages in one write */
 #define PUBLISH_MAX    (CHANNEL_NAME_SIZE + 256)
-#define REQUEST_MAX    2048
 #define LINE_MAX_BYTES 192 /* longer than any line of a stream */
+#define PROJECTS_MAX   500
+/* Streams of a storm that are begun before what has arrived is looked at again. */
+#define STORM_STEP 4
 
-/* A payload as the application sends it; its id is the message's number. */
-#define PAYLOAD_BEGIN "{\"id\":\"00000000-0000-4000-8000-"
-#define PAYLOAD_END   "\",\"event\":\"notification\"}"
-#define PAYLOAD_SIZE  (sizeof(PAYLOAD_BEGIN) - 1 + 12 + sizeof(PAYLOAD_END) - 1)
-#define SYNC          "{\"event\":\"sync\"}"
+#define NOTIFICATIONS "/api/notifications/stream"
+#define ISSUES        "/api/issues/stream"
+#define ISSUES_PREFIX "issues"
 
-#define EVERYBODY UINT32_MAX
-
-struct message {
-	int64_t published, first, last; /* measure_now(); first and last arrival */
-	uint32_t target;     /* a stream, or EVERYBODY */
-	uint32_t waiting;    /* streams that have not got it */
-	uint32_t broadcasts; /* before it */
-	uint32_t targeted;   /* before it, for the same stream */
-};
-
-/* One kind of message on one stream. */
-struct progress {
-	uint32_t next; /* how many went before the one that is due */
-	bool excused;  /* a sync came since the last */
-};
+/* Payloads as the application sends them; a part of each is the message's number. */
+#define NOTE_BEGIN  "{\"id\":\"00000000-0000-4000-8000-"
+#define NOTE_END    "\",\"event\":\"notification\"}"
+#define ISSUE_BEGIN "{\"event\":\"issue-updated\",\"issueId\":"
+#define ISSUE_END   ",\"projectId\":"
+#define SYNC        "{\"event\":\"sync\"}"
+#define PING        ": ping"
 
 struct stream {
 	int fd;
-	bool open; /* its first sync is there */
-	struct progress broadcasts, targeted;
-
-	/* The record at hand. */
-	uint8_t header[FCGI_HEADER_LEN];
-	uint8_t header_length;
-	uint8_t padding;  /* still to come */
-	uint16_t content; /* still to come */
+	bool open;
+	struct account account;
+	struct wire wire;
 
 	/* The start of a line whose end has not come. */
 	char line[LINE_MAX_BYTES];
@@ -89,49 +72,28 @@ struct stream {
 
 static struct {
 	const char *server, *valkey, *tenant;
-	uint32_t streams, window, messages, warmup, rate, burst, targeted;
-	struct measure measure;
+	bool http, post;
+	uint32_t streams, window, messages, warmup, rate, burst, targeted, projects, storm, idle;
+	pid_t server_pid, front_pid, valkey_pid;
 } options = {
 	.tenant = "bench", .streams = 100, .window = 128, .messages = 100, .warmup = 20, .burst = 1,
 };
 
-static int epoll_fd, valkey_fd;
-static struct stream *streams;
-static struct message *messages;
-static uint32_t message_count; /* published */
-static uint32_t broadcast_count, targeted_count;
+static int epoll_fd, publisher_fd;
+static struct stream *streams; /* and behind them those of the storm */
 static uint32_t started, opened;
-
-static uint64_t expected;  /* arrivals of what was published */
-static uint64_t settled;   /* arrived, or known never to come */
-static uint64_t delivered; /* arrived */
-static uint64_t dropped;   /* excused by a sync */
-static uint64_t errors;    /* lost, doubled, out of order, wrong */
-static uint64_t resyncs;
+static struct ledger ledger;
+static uint64_t pings;
 static int64_t heard_at; /* measure_now() of the last bytes from a stream */
 
-/* What run() has to be told apart from the streams' indices. */
-enum { SOURCE_VALKEY = -1, SOURCE_TIMER = -2 };
+/* Messages from begin on, up to end, were published while the storm's streams were opened. */
+static struct {
+	uint32_t begin, end;
+	int64_t time;
+} storm;
 
-/* ---- What must not happen */
-
-static void wrong(const struct stream *s, const char *format, ...)
-    __attribute__((format(printf, 2, 3)));
-
-/* Counts an error; the first few are told. */
-static void
-wrong(const struct stream *s, const char *format, ...)
-{
-	va_list ap;
-
-	if (errors++ >= 5)
-		return;
-	fprintf(stderr, "load: stream %td: ", s - streams);
-	va_start(ap, format);
-	vfprintf(stderr, format, ap);
-	va_end(ap);
-	fputc('\n', stderr);
-}
+/* What turn() has to be told apart from the streams' indices. */
+enum { SOURCE_PUBLISHER = -1, SOURCE_TIMER = -2 };
 
 /* ---- Sockets */
 
@@ -147,25 +109,53 @@ watch(int fd, int source)
 		err(EX_OSERR, "epoll_ctl");
 }
 
-/* -1 with errno where nobody listens, or the queue is full (EAGAIN). */
+static int
+connect_to(int family, int flags, const void *address, socklen_t length)
+{
+	int fd = socket(family, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+
+	if (fd == -1)
+		err(EX_OSERR, "socket");
+	if (connect(fd, address, length) == -1) {
+		close(fd);
+		return -1;
+	}
+	return fd;
+}
+
 static int
 connect_unix(const char *path, int flags)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
-	int fd;
 
 	if (strlen(path) >= sizeof(address.sun_path))
 		errx(EX_USAGE, "%s: a socket's path has at most %zu bytes", path,
 		    sizeof(address.sun_path) - 1);
 	strcpy(address.sun_path, path);
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
-	if (fd == -1)
-		err(EX_OSERR, "socket");
-	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == -1) {
-		close(fd);
-		return -1;
-	}
+	return connect_to(AF_UNIX, flags, &address, sizeof(address));
+}
+
+/* Over loopback nobody has to wait for a connection, unless the queue is full. */
+static int
+connect_tcp(const char *port)
+{
+	const struct sockaddr_in address = {
+		.sin_family = AF_INET,
+		.sin_port = htons((uint16_t)strtoul(port, NULL, 10)),
+		.sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+	};
+	int on = 1, fd = connect_to(AF_INET, 0, &address, sizeof(address));
+
+	if (fd != -1)
+		setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	return fd;
+}
+
+/* A path, or a port of 127.0.0.1. -1 with errno where nobody listens, or the queue is full. */
+static int
+connect_any(const char *address, int flags)
+{
+	return address[0] == '/' ? connect_unix(address, flags) : connect_tcp(address);
 }
 
 static void
@@ -187,99 +177,224 @@ pause_ns(int64_t ns)
 
 /* ---- Requests */
 
-/* What nginx sends for a browser's request; the user comes on top. */
-static const struct {
-	const char *name, *value;
-} params[] = {
-	{ "QUERY_STRING", "" },
-	{ "REQUEST_METHOD", "GET" },
-	{ "CONTENT_TYPE", "" },
-	{ "CONTENT_LENGTH", "" },
-	{ "SCRIPT_NAME", "/api/notifications/stream" },
-	{ "REQUEST_URI", "/api/notifications/stream" },
-	{ "DOCUMENT_URI", "/api/notifications/stream" },
-	{ "DOCUMENT_ROOT", "/var/www/html" },
-	{ "SERVER_PROTOCOL", "HTTP/1.1" },
-	{ "REQUEST_SCHEME", "https" },
-	{ "HTTPS", "on" },
-	{ "GATEWAY_INTERFACE", "CGI/1.1" },
-	{ "SERVER_SOFTWARE", "nginx/1.22.1" },
-	{ "REMOTE_ADDR", "127.0.0.1" },
-	{ "REMOTE_PORT", "50000" },
-	{ "SERVER_ADDR", "127.0.0.1" },
-	{ "SERVER_PORT", "443" },
-	{ "SERVER_NAME", "localhost" },
-	{ "REDIRECT_STATUS", "200" },
-	{ "HTTP_HOST", "localhost" },
-	{ "HTTP_ACCEPT", "text/event-stream" },
-	{ "HTTP_CACHE_CONTROL", "no-cache" },
-	{ "HTTP_ACCEPT_LANGUAGE", "en-US,en;q=0.9" },
-	{ "HTTP_ACCEPT_ENCODING", "gzip, deflate, br" },
-	{ "HTTP_USER_AGENT", "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML)" },
-};
-
-/* A pair with lengths below 128. Returns its end. */
-static uint8_t *
-add_param(uint8_t *at, const char *name, const char *value)
-{
-	*at++ = (uint8_t)strlen(name);
-	*at++ = (uint8_t)strlen(value);
-	at = mempcpy(at, name, strlen(name));
-	return mempcpy(at, value, strlen(value));
-}
-
 static void
 user_name(char name[16], uint32_t user)
 {
 	snprintf(name, 16, "u%" PRIu32, user);
 }
 
-/* A whole request for the notifications of a user; returns its length. */
-static size_t
-make_request(uint8_t out[REQUEST_MAX], uint32_t user)
+/* "projectIds=1,2,3", all projects there are. */
+static const char *
+project_query(void)
 {
-	const FCGI_BeginRequestBody body = { .roleB0 = FCGI_RESPONDER };
-	uint8_t *at = out, *header;
-	char name[16];
-	size_t i;
+	static char query[16 + PROJECTS_MAX * 4];
+	size_t length = 0;
+	uint32_t i;
 
-	at += frame_record(at, FCGI_BEGIN_REQUEST, 1, sizeof(body));
-	at = mempcpy(at, &body, sizeof(body));
-	header = at;
-	at += FCGI_HEADER_LEN;
-	for (i = 0; i < sizeof(params) / sizeof(params[0]); i++)
-		at = add_param(at, params[i].name, params[i].value);
-	user_name(name, user);
-	at = add_param(at, "TPI_USER", name);
-	frame_record(header, FCGI_PARAMS, 1, (size_t)(at - header) - FCGI_HEADER_LEN);
-	at += frame_record(at, FCGI_PARAMS, 1, 0);
-	at += frame_record(at, FCGI_STDIN, 1, 0);
-	return (size_t)(at - out);
+	if (query[0] != '\0')
+		return query;
+	for (i = 1; i <= options.projects; i++)
+		length += (size_t)snprintf(query + length, sizeof(query) - length, "%s%" PRIu32,
+		    i == 1 ? "projectIds=" : ",", i);
+	return query;
 }
+
+static void
+send_request(int fd, uint32_t user)
+{
+	uint8_t request[WIRE_REQUEST_MAX];
+	char name[16];
+
+	user_name(name, user);
+	send_all(fd, request, wire_request(request, options.http,
+	    options.projects > 0 ? ISSUES : NOTIFICATIONS, project_query(), name));
+}
+
+/* Connects the next stream and sends its request. False where the server's queue is full. */
+static bool
+start_next(void)
+{
+	struct stream *s = &streams[started];
+
+	s->account.stream = started;
+	wire_init(&s->wire, options.http);
+	s->fd = connect_any(options.server, SOCK_NONBLOCK);
+	if (s->fd == -1) {
+		if (errno != EAGAIN)
+			err(EX_UNAVAILABLE, "%s", options.server);
+		return false;
+	}
+	send_request(s->fd, started);
+	watch(s->fd, (int)started);
+	started++;
+	return true;
+}
+
+/* ---- Arrivals */
+
+/* The number in a payload; false where it is none that was published. */
+static bool
+parse_payload(const char *text, size_t length, uint64_t *number)
+{
+	const char *begin = options.projects > 0 ? ISSUE_BEGIN : NOTE_BEGIN;
+	const char *middle = options.projects > 0 ? ISSUE_END : NOTE_END;
+	char *end;
+
+	if (length < strlen(begin) || memcmp(text, begin, strlen(begin)) != 0)
+		return false;
+	*number = strtoull(text + strlen(begin), &end, options.projects > 0 ? 10 : 16);
+	length -= (size_t)(end - text);
+	if (length < strlen(middle) || memcmp(end, middle, strlen(middle)) != 0)
+		return false;
+	if (options.projects == 0)
+		return length == strlen(middle);
+	return strtoul(end + strlen(middle), &end, 10) == *number % options.projects + 1;
+}
+
+static void
+count_open(struct stream *s)
+{
+	s->open = true;
+	opened++;
+}
+
+static void
+take_sync(struct stream *s)
+{
+	if (s->open)
+		ledger_sync(&ledger, &s->account);
+	else
+		count_open(s);
+}
+
+/* A line without its end. What follows it in memory is a line end. */
+static void
+take_line(struct stream *s, const char *line, size_t length, int64_t now)
+{
+	static const char data[] = "data: ", status[] = "Status: ";
+	uint64_t number;
+
+	if (!s->open && length >= strlen(status) && memcmp(line, status, strlen(status)) == 0 &&
+	    memcmp(line + strlen(status), "200", 3) != 0)
+		errx(EX_UNAVAILABLE, "stream %td: %.*s", s - streams, (int)length, line);
+	if (length == strlen(PING) && memcmp(line, PING, length) == 0)
+		pings++;
+	if (length < strlen(data) || memcmp(line, data, strlen(data)) != 0)
+		return;
+	line += strlen(data);
+	length -= strlen(data);
+	if (length == strlen(SYNC) && memcmp(line, SYNC, length) == 0)
+		take_sync(s);
+	else if (parse_payload(line, length, &number))
+		ledger_arrived(&ledger, &s->account, number, now);
+	else
+		ledger_wrong(&ledger, &s->account, "not a payload: %.*s", (int)length, line);
+}
+
+/* The end of a line that began in an earlier piece, or the start of one that ends later. */
+static void
+take_part(struct stream *s, const char *text, size_t length, bool ends, int64_t now)
+{
+	if (s->line_length + length >= sizeof(s->line))
+		errx(EX_PROTOCOL, "stream %td: a line too long", s - streams);
+	memcpy(s->line + s->line_length, text, length);
+	s->line_length += (uint16_t)length;
+	if (!ends)
+		return;
+	s->line[s->line_length] = '\n';
+	take_line(s, s->line, s->line_length, now);
+	s->line_length = 0;
+}
+
+static void
+take_text(struct stream *s, const char *text, size_t length, int64_t now)
+{
+	const char *end;
+	size_t n;
+
+	while (length > 0) {
+		end = memchr(text, '\n', length);
+		n = end != NULL ? (size_t)(end - text) : length;
+		if (end != NULL && s->line_length == 0)
+			take_line(s, text, n, now);
+		else
+			take_part(s, text, n, end != NULL, now);
+		n += end != NULL;
+		text += n;
+		length -= n;
+	}
+}
+
+static void
+take_bytes(struct stream *s, const uint8_t *at, size_t length, int64_t now)
+{
+	const uint8_t *end = at + length;
+	const char *text;
+	size_t n;
+
+	while ((n = wire_next(&s->wire, &at, end, &text)) > 0)
+		take_text(s, text, n, now);
+	if (s->wire.error != NULL)
+		errx(EX_UNAVAILABLE, "stream %td: %s", s - streams, s->wire.error);
+	/* Where no sync comes, the head says that the stream is open. */
+	if (options.post && !s->open && wire_answered(&s->wire))
+		count_open(s);
+}
+
+static void
+read_stream(struct stream *s)
+{
+	static uint8_t buffer[65536];
+	ssize_t n;
+
+	/* Less than was asked for: the socket is empty. */
+	do {
+		n = recv(s->fd, buffer, sizeof(buffer), MSG_DONTWAIT);
+		if (n == -1 && errno == EAGAIN)
+			return;
+		if (n == -1)
+			err(EX_UNAVAILABLE, "stream %td", s - streams);
+		if (n == 0)
+			errx(EX_UNAVAILABLE, "stream %td: closed by the server", s - streams);
+		heard_at = measure_now();
+		take_bytes(s, buffer, (size_t)n, heard_at);
+	} while (n == sizeof(buffer));
+}
+
+/* ---- Before the first stream */
 
 /* Whether a stream can be opened, Valkey included. It is closed again. */
 static bool
 try_one(void)
 {
 	const struct timeval limit = { .tv_sec = 1 };
-	uint8_t request[REQUEST_MAX];
-	char answer[4096];
+	struct wire wire;
+	char bytes[4096];
 	size_t length = 0;
 	ssize_t n = 1;
 	bool found = false;
+	const uint8_t *at;
+	const char *text;
 	int fd;
 
-	fd = connect_unix(options.server, 0);
+	fd = connect_any(options.server, 0);
 	if (fd == -1)
 		return false;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	/* A user that no stream has. */
-	send_all(fd, request, make_request(request, options.streams));
-	while (!found && n > 0 && length < sizeof(answer)) {
-		n = recv(fd, answer + length, sizeof(answer) - length, 0);
+	send_request(fd, options.streams + options.storm);
+	while (!found && n > 0 && length < sizeof(bytes)) {
+		n = recv(fd, bytes + length, sizeof(bytes) - length, 0);
 		if (n > 0)
 			length += (size_t)n;
-		found = memmem(answer, length, SYNC, strlen(SYNC)) != NULL;
+		found = memmem(bytes, length, SYNC, strlen(SYNC)) != NULL;
+		if (!options.post)
+			continue;
+		wire_init(&wire, true);
+		at = (const uint8_t *)bytes;
+		while (wire_next(&wire, &at, (const uint8_t *)bytes + length, &text) > 0)
+			continue;
+		found = wire_answered(&wire);
 	}
 	close(fd);
 	return found;
@@ -297,247 +412,49 @@ wait_ready(void)
 	}
 }
 
-/* Connects the next stream and sends its request. False where the responder's queue is full. */
-static bool
-start_next(void)
+/* ---- Publishing */
+
+/* Of a message: its channel's name, and how long that is. */
+static size_t
+channel_of(char channel[CHANNEL_NAME_SIZE], const struct message *m, size_t number)
 {
-	struct stream *s = &streams[started];
-	uint8_t request[REQUEST_MAX];
+	char user[16];
 
-	s->fd = connect_unix(options.server, SOCK_NONBLOCK);
-	if (s->fd == -1) {
-		if (errno != EAGAIN)
-			err(EX_UNAVAILABLE, "%s", options.server);
-		return false;
-	}
-	send_all(s->fd, request, make_request(request, started));
-	watch(s->fd, (int)started);
-	started++;
-	return true;
-}
-
-/* ---- Arrivals */
-
-/*
- * A message of a kind is there, with so many of its kind before it. False where it was there
- * already.
- */
-static bool
-advance(const struct stream *s, struct progress *p, uint32_t before, const char *kind)
-{
-	uint32_t missing = before - p->next;
-
-	if (before < p->next) {
-		wrong(s, "%s %" PRIu32 " twice or too late", kind, before);
-		return false;
-	}
-	if (missing > 0 && p->excused)
-		dropped += missing;
-	else if (missing > 0)
-		wrong(s, "%" PRIu32 " missing before %s %" PRIu32, missing, kind, before);
-	settled += missing + 1;
-	delivered++;
-	p->next = before + 1;
-	p->excused = false;
-	return true;
-}
-
-static void
-arrived(struct stream *s, uint64_t number, int64_t now)
-{
-	struct message *m;
-	bool fresh;
-
-	if (number >= message_count) {
-		wrong(s, "message %" PRIu64 " was not published", number);
-		return;
-	}
-	m = &messages[number];
-	if (m->target != EVERYBODY && m->target != (uint32_t)(s - streams)) {
-		wrong(s, "message %" PRIu64 " is for another", number);
-		return;
-	}
-	/* A broadcast that went before it and comes behind it is found out here. */
-	if (m->target != EVERYBODY && s->broadcasts.next != m->broadcasts && !s->broadcasts.excused)
-		wrong(s, "message %" PRIu64 " out of order", number);
-	fresh = m->target == EVERYBODY ?
-	    advance(s, &s->broadcasts, m->broadcasts, "broadcast") :
-	    advance(s, &s->targeted, m->targeted, "targeted");
-	if (!fresh)
-		return;
-	if (m->first == 0)
-		m->first = now;
-	m->last = now;
-	m->waiting--;
-}
-
-static void
-take_sync(struct stream *s)
-{
-	if (!s->open) {
-		s->open = true;
-		opened++;
-		return;
-	}
-	resyncs++;
-	s->broadcasts.excused = s->targeted.excused = true;
-}
-
-/* A line without its end. */
-static void
-take_line(struct stream *s, const char *line, size_t length, int64_t now)
-{
-	static const char data[] = "data: ", status[] = "Status: ";
-
-	if (!s->open && length >= strlen(status) && memcmp(line, status, strlen(status)) == 0 &&
-	    memcmp(line + strlen(status), "200", 3) != 0)
-		errx(EX_UNAVAILABLE, "stream %td: %.*s", s - streams, (int)length, line);
-	if (length < strlen(data) || memcmp(line, data, strlen(data)) != 0)
-		return;
-	line += strlen(data);
-	length -= strlen(data);
-	if (length == strlen(SYNC) && memcmp(line, SYNC, length) == 0)
-		take_sync(s);
-	else if (length != PAYLOAD_SIZE ||
-	    memcmp(line, PAYLOAD_BEGIN, strlen(PAYLOAD_BEGIN)) != 0 ||
-	    memcmp(line + length - strlen(PAYLOAD_END), PAYLOAD_END, strlen(PAYLOAD_END)) != 0)
-		wrong(s, "not a payload: %.*s", (int)length, line);
-	else
-		arrived(s, strtoull(line + strlen(PAYLOAD_BEGIN), NULL, 16), now);
-}
-
-/* Content of STDOUT. */
-static void
-take_text(struct stream *s, const char *text, size_t length, int64_t now)
-{
-	const char *end;
-	size_t n;
-
-	while (length > 0) {
-		end = memchr(text, '\n', length);
-		n = end != NULL ? (size_t)(end - text) : length;
-		if (end != NULL && s->line_length == 0) {
-			take_line(s, text, n, now);
-		} else {
-			if (s->line_length + n > sizeof(s->line))
-				errx(EX_PROTOCOL, "stream %td: a line too long", s - streams);
-			memcpy(s->line + s->line_length, text, n);
-			s->line_length += (uint16_t)n;
-			if (end != NULL) {
-				take_line(s, s->line, s->line_length, now);
-				s->line_length = 0;
-			}
-		}
-		n += end != NULL;
-		text += n;
-		length -= n;
-	}
-}
-
-static void
-take_header(struct stream *s)
-{
-	if (s->header[1] != FCGI_STDOUT)
-		errx(EX_UNAVAILABLE, "stream %td: ended by the responder (record type %d)",
-		    s - streams, s->header[1]);
-	s->content = (uint16_t)(s->header[4] << 8 | s->header[5]);
-	s->padding = s->header[6];
+	if (options.projects > 0)
+		return channel_project(channel, ISSUES_PREFIX, options.tenant,
+		    (int32_t)(number % options.projects + 1));
+	if (m->target == LEDGER_EVERYBODY)
+		return channel_broadcast(channel, options.tenant);
+	user_name(user, m->target);
+	return channel_user(channel, options.tenant, user);
 }
 
 static size_t
-smaller(size_t a, size_t b)
+make_payload(char out[128], size_t number)
 {
-	return a < b ? a : b;
+	if (options.projects > 0)
+		return (size_t)snprintf(out, 128, ISSUE_BEGIN "%zu" ISSUE_END "%zu}", number,
+		    number % options.projects + 1);
+	return (size_t)snprintf(out, 128, NOTE_BEGIN "%012zx" NOTE_END, number);
 }
 
-/* Records in pieces of any size. */
-static void
-take_bytes(struct stream *s, const uint8_t *at, size_t length, int64_t now)
-{
-	size_t n;
-
-	for (; length > 0; at += n, length -= n) {
-		if (s->content > 0) {
-			n = smaller(s->content, length);
-			take_text(s, (const char *)at, n, now);
-			s->content -= (uint16_t)n;
-		} else if (s->padding > 0) {
-			n = smaller(s->padding, length);
-			s->padding -= (uint8_t)n;
-		} else {
-			n = smaller((size_t)(FCGI_HEADER_LEN - s->header_length), length);
-			memcpy(s->header + s->header_length, at, n);
-			s->header_length += (uint8_t)n;
-			if (s->header_length == FCGI_HEADER_LEN) {
-				s->header_length = 0;
-				take_header(s);
-			}
-		}
-	}
-}
-
-static void
-read_stream(struct stream *s)
-{
-	static uint8_t buffer[65536];
-	ssize_t n;
-
-	/* Less than was asked for: the socket is empty. */
-	do {
-		n = recv(s->fd, buffer, sizeof(buffer), 0);
-		if (n == -1 && errno == EAGAIN)
-			return;
-		if (n == -1)
-			err(EX_UNAVAILABLE, "stream %td", s - streams);
-		if (n == 0)
-			errx(EX_UNAVAILABLE, "stream %td: closed by the responder", s - streams);
-		heard_at = measure_now();
-		take_bytes(s, buffer, (size_t)n, heard_at);
-	} while (n == sizeof(buffer));
-}
-
-/* ---- Publishing */
-
-/* The next message: every so many is targeted. */
-static struct message *
-next_message(void)
-{
-	struct message *m = &messages[message_count];
-	uint64_t share = options.targeted, number = message_count;
-
-	m->broadcasts = broadcast_count;
-	if ((number + 1) * share / 100 == number * share / 100) {
-		m->target = EVERYBODY;
-		m->waiting = options.streams;
-		broadcast_count++;
-	} else {
-		m->target = targeted_count % options.streams;
-		m->targeted = targeted_count / options.streams;
-		m->waiting = 1;
-		targeted_count++;
-	}
-	expected += m->waiting;
-	message_count++;
-	return m;
-}
-
-/* Writes the command that publishes a message; returns its length. */
+/* Writes the command or request that publishes a message; returns its length. */
 static size_t
 make_publish(char out[PUBLISH_MAX], const struct message *m)
 {
-	char channel[CHANNEL_NAME_SIZE], user[16];
-	size_t length;
+	char channel[CHANNEL_NAME_SIZE], payload[128];
+	size_t number = (size_t)(m - ledger.messages);
+	size_t channel_length = channel_of(channel, m, number);
+	size_t length = make_payload(payload, number);
 
-	if (m->target == EVERYBODY) {
-		length = channel_broadcast(channel, options.tenant);
-	} else {
-		user_name(user, m->target);
-		length = channel_user(channel, options.tenant, user);
-	}
+	if (options.post)
+		return (size_t)snprintf(out, PUBLISH_MAX,
+		    "POST /publish?channel=%s HTTP/1.1\r\nHost: localhost\r\n"
+		    "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
+		    channel, length, payload);
 	return (size_t)snprintf(out, PUBLISH_MAX,
-	    "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n%s\r\n$%zu\r\n"
-	    PAYLOAD_BEGIN "%012tx" PAYLOAD_END "\r\n",
-	    length, channel, PAYLOAD_SIZE, m - messages);
+	    "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n", channel_length, channel, length,
+	    payload);
 }
 
 /* Publishes messages in as few writes as their number allows. */
@@ -553,31 +470,33 @@ publish(uint32_t count)
 	for (; count > 0; count -= n) {
 		n = count < BATCH_MAX ? count : BATCH_MAX;
 		for (length = 0, i = 0; i < n; i++) {
-			m = next_message();
+			m = ledger_next(&ledger);
 			length += make_publish(out + length, m);
 		}
 		now = measure_now();
 		for (i = 0; i < n; i++)
 			m[-(ptrdiff_t)i].published = now;
-		send_all(valkey_fd, out, length);
+		send_all(publisher_fd, out, length);
 	}
 }
 
-/* Valkey's replies say how many subscribers a message had; only an error is of interest. */
+/* Replies say how many subscribers a message had; only an error is of interest. */
 static void
-read_valkey(void)
+read_publisher(void)
 {
+	const char *error_mark = options.post ? "HTTP/1.1 4" : "-";
 	char buffer[4096], *error;
 	ssize_t n;
 
-	while ((n = recv(valkey_fd, buffer, sizeof(buffer) - 1, MSG_DONTWAIT)) > 0) {
+	while ((n = recv(publisher_fd, buffer, sizeof(buffer) - 1, MSG_DONTWAIT)) > 0) {
 		buffer[n] = '\0';
-		error = strchr(buffer, '-');
+		error = strstr(buffer, error_mark);
 		if (error != NULL)
-			errx(EX_UNAVAILABLE, "Valkey: %.*s", (int)strcspn(error, "\r\n"), error);
+			errx(EX_UNAVAILABLE, "publishing: %.*s", (int)strcspn(error, "\r\n"),
+			    error);
 	}
 	if (n == 0 || errno != EAGAIN)
-		errx(EX_UNAVAILABLE, "Valkey has closed the connection");
+		errx(EX_UNAVAILABLE, "publishing: the connection was closed");
 }
 
 /* ---- The loop */
@@ -604,8 +523,8 @@ turn(int timer_fd, int timeout_ms)
 	n = epoll_wait(epoll_fd, events, sizeof(events) / sizeof(events[0]), timeout_ms);
 	for (i = 0; i < n; i++) {
 		source = (int)(int64_t)events[i].data.u64;
-		if (source == SOURCE_VALKEY)
-			read_valkey();
+		if (source == SOURCE_PUBLISHER)
+			read_publisher();
 		else if (source == SOURCE_TIMER)
 			times = read_timer(timer_fd);
 		else
@@ -620,22 +539,33 @@ silent(void)
 	return measure_now() - heard_at > SILENCE_NS;
 }
 
-/* Opens all streams, no more than a window at once. Returns the time it took. */
+/*
+ * Starts up to so many of the streams that are to be there, no more than a window at once. False
+ * where there is no room for the next.
+ */
+static bool
+start_some(uint32_t total, uint32_t count)
+{
+	for (; count > 0 && started < total; count--)
+		if (started - opened >= options.window || !start_next())
+			return false;
+	return true;
+}
+
+/* Opens streams until there are so many. Returns the time it took. */
 static int64_t
-open_all(void)
+open_all(uint32_t total)
 {
 	int64_t begin = heard_at = measure_now();
-	bool full = false;
+	bool full;
 
-	while (opened < options.streams) {
-		while (!full && started < options.streams && started - opened < options.window)
-			full = !start_next();
+	while (opened < total) {
+		full = !start_some(total, UINT32_MAX) && started - opened < options.window;
 		/* A full queue does not say when there is room. */
 		turn(-1, full ? 1 : 1000);
-		full = false;
 		if (silent())
 			errx(EX_UNAVAILABLE, "%" PRIu32 " of %" PRIu32 " streams opened", opened,
-			    options.streams);
+			    total);
 	}
 	return measure_now() - begin;
 }
@@ -644,28 +574,45 @@ open_all(void)
 static void
 await_all(void)
 {
-	while (settled < expected && !silent())
+	while (ledger.settled < ledger.expected && !silent())
 		turn(-1, 1000);
 }
 
 static void
 run_one_at_a_time(uint32_t count)
 {
-	while (count-- > 0 && settled == expected) {
+	while (count-- > 0 && ledger.settled == ledger.expected) {
 		heard_at = measure_now();
 		publish(1);
 		await_all();
 	}
 }
 
-/* Bursts at fixed times: what was late is caught up. */
+/* A step of the storm, up to its last open stream. Returns how long turn() may wait. */
+static int
+step_storm(void)
+{
+	uint32_t total = options.streams + options.storm;
+	bool room;
+
+	if (opened == total) {
+		storm.time += measure_now();
+		storm.end = ledger.count;
+		return 1000;
+	}
+	room = start_some(total, STORM_STEP);
+	return room && started < total ? 0 : 1;
+}
+
+/* Bursts at fixed times: what was late is caught up. The storm, if any, begins halfway. */
 static void
 run_at_rate(uint32_t count)
 {
 	int64_t interval = NS_PER_S * options.burst / options.rate;
 	struct itimerspec t = { .it_interval = { interval / NS_PER_S, interval % NS_PER_S } };
+	uint32_t half = count / 2;
+	int fd, wait;
 	uint64_t due;
-	int fd;
 
 	t.it_value = t.it_interval;
 	fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -673,7 +620,12 @@ run_at_rate(uint32_t count)
 		err(EX_OSERR, "timerfd");
 	watch(fd, SOURCE_TIMER);
 	while (count > 0) {
-		due = turn(fd, 1000) * options.burst;
+		if (options.storm > 0 && storm.begin == 0 && count <= half) {
+			storm.begin = ledger.count;
+			storm.time = -measure_now();
+		}
+		wait = storm.begin > 0 && storm.end == 0 ? step_storm() : 1000;
+		due = turn(fd, wait) * options.burst;
 		if (due > count)
 			due = count;
 		publish((uint32_t)due);
@@ -682,29 +634,8 @@ run_at_rate(uint32_t count)
 	close(fd);
 	heard_at = measure_now();
 	await_all();
-}
-
-/* What has not come by now never will. */
-static void
-settle_rest(void)
-{
-	const struct stream *s;
-	uint32_t i, due, missing;
-
-	for (i = 0; i < options.streams; i++) {
-		s = &streams[i];
-		due = targeted_count / options.streams + (i < targeted_count % options.streams);
-		missing = broadcast_count - s->broadcasts.next;
-		if (missing > 0 && s->broadcasts.excused)
-			dropped += missing;
-		else if (missing > 0)
-			wrong(s, "%" PRIu32 " broadcasts missing at the end", missing);
-		missing = due - s->targeted.next;
-		if (missing > 0 && s->targeted.excused)
-			dropped += missing;
-		else if (missing > 0)
-			wrong(s, "%" PRIu32 " targeted missing at the end", missing);
-	}
+	if (options.storm > 0 && storm.end == 0)
+		errx(EX_UNAVAILABLE, "the storm outlasted the messages: publish more");
 }
 
 /* ---- The report */
@@ -720,47 +651,139 @@ print_number(const char *name, double value, bool known)
 		printf("null");
 }
 
-/* p50 and p99 in milliseconds; sorts the times. */
+/* A percentile in milliseconds; sorts the times. */
 static void
-print_times(const char *name, int64_t *times, size_t count)
+print_time(const char *name, const char *which, int p, int64_t *times, size_t count)
 {
 	char key[64];
 
-	snprintf(key, sizeof(key), "%s_p50_ms", name);
-	print_number(key, (double)measure_percentile(times, count, 50) / 1e6, count > 0);
-	snprintf(key, sizeof(key), "%s_p99_ms", name);
-	print_number(key, (double)measure_percentile(times, count, 99) / 1e6, count > 0);
+	snprintf(key, sizeof(key), "%s_%s_ms", name, which);
+	print_number(key, (double)measure_percentile(times, count, p) / 1e6, count > 0);
 }
 
-/* From publishing to the first and the last stream, for all messages but the first ones. */
 static void
-print_latencies(uint32_t begin)
+print_times(const char *name, int64_t *times, size_t count)
 {
-	size_t count = message_count - begin, broadcasts = 0, targeted = 0;
-	int64_t *first = calloc(count + 1, sizeof(*first));
-	int64_t *last = calloc(count + 1, sizeof(*last)), *own = calloc(count + 1, sizeof(*own));
+	print_time(name, "p50", 50, times, count);
+	print_time(name, "p99", 99, times, count);
+	print_time(name, "max", 100, times, count);
+}
+
+/* Memory that is really there, so that later growth is not ours. */
+static void *
+allocate(size_t count, size_t size)
+{
+	char *memory = malloc(count * size + 1);
+
+	if (memory == NULL)
+		err(EX_OSERR, "memory");
+	/* Written to before it is cleared, lest the compiler make a calloc() of it. */
+	explicit_bzero(memory, count * size + 1);
+	return memory;
+}
+
+/* From publishing to the last stream, for messages of a kind that have got everywhere. */
+static size_t
+collect(int64_t *times, uint32_t begin, uint32_t end, bool broadcast, bool first)
+{
 	const struct message *m;
+	size_t count = 0;
 	uint32_t i;
 
-	if (first == NULL || last == NULL || own == NULL)
-		err(EX_OSERR, "memory");
-	for (i = begin; i < message_count; i++) {
-		m = &messages[i];
-		if (m->waiting > 0)
-			continue;
-		if (m->target != EVERYBODY) {
-			own[targeted++] = m->last - m->published;
-			continue;
-		}
-		first[broadcasts] = m->first - m->published;
-		last[broadcasts++] = m->last - m->published;
+	for (i = begin; i < end; i++) {
+		m = &ledger.messages[i];
+		if (m->waiting == 0 && (m->target == LEDGER_EVERYBODY) == broadcast)
+			times[count++] = (first ? m->first : m->last) - m->published;
 	}
-	print_times("first", first, broadcasts);
-	print_times("last", last, broadcasts);
-	print_times("targeted", own, targeted);
-	free(first);
-	free(last);
-	free(own);
+	return count;
+}
+
+/* For all messages but the first ones; what a storm met comes apart. */
+static void
+print_latencies(void)
+{
+	uint32_t begin = ledger.count < options.warmup ? ledger.count : options.warmup;
+	uint32_t end = options.storm > 0 ? storm.begin : ledger.count;
+	int64_t *times = allocate(ledger.count + 1, sizeof(*times));
+
+	print_times("first", times, collect(times, begin, end, true, true));
+	print_times("last", times, collect(times, begin, end, true, false));
+	print_times("targeted", times, collect(times, begin, end, false, false));
+	print_times("storm", times, collect(times, storm.begin, storm.end, false, false));
+	free(times);
+}
+
+/* CPU time of all, in nanoseconds: of a moment, or between two. */
+struct cpu {
+	int64_t server, front, valkey, self;
+};
+
+static struct cpu
+cpu_since(struct cpu begin)
+{
+	return (struct cpu){
+		.server = measure_cpu(options.server_pid) - begin.server,
+		.front = measure_cpu(options.front_pid) - begin.front,
+		.valkey = measure_cpu(options.valkey_pid) - begin.valkey,
+		.self = measure_cpu(getpid()) - begin.self,
+	};
+}
+
+static struct cpu
+cpu_now(void)
+{
+	return cpu_since((struct cpu){ .server = 0 });
+}
+
+/* Memory in bytes, likewise. */
+struct memory {
+	int64_t server, front, valkey, kernel, available;
+};
+
+static struct memory
+memory_since(struct memory begin)
+{
+	return (struct memory){
+		.server = measure_pss(options.server_pid) - begin.server,
+		.front = measure_pss(options.front_pid) - begin.front,
+		.valkey = measure_pss(options.valkey_pid) - begin.valkey,
+		.kernel = measure_kernel() - begin.kernel,
+		.available = measure_available() - begin.available,
+	};
+}
+
+static struct memory
+memory_now(void)
+{
+	return memory_since((struct memory){ .server = 0 });
+}
+
+/* What one of count things cost, in microseconds: the server, and all who had to do with it. */
+static void
+print_cpu(const char *thing, struct cpu cpu, double count)
+{
+	char key[64];
+
+	snprintf(key, sizeof(key), "cpu_us_per_%s", thing);
+	print_number(key, (double)cpu.server / 1e3 / count, count > 0);
+	snprintf(key, sizeof(key), "front_us_per_%s", thing);
+	print_number(key, (double)cpu.front / 1e3 / count, count > 0 && options.front_pid != 0);
+	snprintf(key, sizeof(key), "path_us_per_%s", thing);
+	print_number(key, (double)(cpu.server + cpu.front + cpu.valkey) / 1e3 / count, count > 0);
+}
+
+static void
+print_memory(struct memory memory)
+{
+	double unit = 1024.0 * options.streams;
+
+	print_number("pss_kib_per_stream", (double)memory.server / unit, true);
+	print_number("front_pss_kib_per_stream", (double)memory.front / unit,
+	    options.front_pid != 0);
+	print_number("kernel_kib_per_stream", (double)memory.kernel / unit, true);
+	print_number("system_kib_per_stream",
+	    (double)(memory.server + memory.front + memory.valkey + memory.kernel) / unit, true);
+	print_number("available_kib_per_stream", (double)-memory.available / unit, true);
 }
 
 /* ---- Start */
@@ -786,18 +809,27 @@ settle(void)
 static void
 usage(FILE *file)
 {
-	fputs("usage: load --server PATH --valkey PATH [OPTION...]\n"
-	      "--server PATH     the responder's Unix socket\n"
-	      "--valkey PATH     Valkey's Unix socket\n"
-	      "--pid PID         a process whose CPU time and memory count; may be repeated\n"
+	fputs("usage: load --server ADDRESS [OPTION...]\n"
+	      "--server ADDRESS  a Unix socket's path, or a port of 127.0.0.1\n"
+	      "--http            the server speaks HTTP, not FastCGI\n"
+	      "--valkey PATH     Valkey's Unix socket; messages are published there\n"
+	      "--post            ... are posted to /publish?channel=NAME of the server instead,\n"
+	      "                  and its streams begin without a sync\n"
+	      "--server-pid PID  a process whose CPU time and memory count, with its children\n"
+	      "--front-pid PID   the web server before it\n"
+	      "--valkey-pid PID  Valkey\n"
 	      "--tenant ID       bench\n"
 	      "--streams N       100\n"
 	      "--window N        streams that are being opened at once: 128\n"
+	      "--projects N      issue streams of so many projects each; 0: notifications: 0\n"
 	      "--messages N      100; 0 only opens\n"
 	      "--warmup N        messages before those that are measured, one at a time: 20\n"
 	      "--rate N          messages a second; 0: the next one when all have the last: 0\n"
 	      "--burst N         so many in one write, and so many less writes: 1\n"
 	      "--targeted N      per cent of the messages that are for one stream: 0\n"
+	      "--storm N         so many further streams are opened while the second half of the\n"
+	      "                  messages is published: 0; needs --rate and --targeted 100\n"
+	      "--idle MS         looks at heartbeats for so long at the end: 0\n"
 	      "Exit status: 0 measured, 1 events were lost, doubled or out of order, 64 usage,\n"
 	      "69 and 71 could not be measured.\n",
 	    file);
@@ -825,35 +857,49 @@ static const struct {
 } numbers[] = {
 	{ "streams", &options.streams, 1, 1000000 },
 	{ "window", &options.window, 1, 1000000 },
+	{ "projects", &options.projects, 0, PROJECTS_MAX },
 	{ "messages", &options.messages, 0, 10000000 },
 	{ "warmup", &options.warmup, 0, 1000000 },
 	{ "rate", &options.rate, 0, 10000000 },
 	{ "burst", &options.burst, 1, 1000000 },
 	{ "targeted", &options.targeted, 0, 100 },
+	{ "storm", &options.storm, 0, 1000000 },
+	{ "idle", &options.idle, 0, 600000 },
+	{ "server-pid", (uint32_t *)&options.server_pid, 1, INT_MAX },
+	{ "front-pid", (uint32_t *)&options.front_pid, 1, INT_MAX },
+	{ "valkey-pid", (uint32_t *)&options.valkey_pid, 1, INT_MAX },
 };
 #define NUMBER_COUNT (sizeof(numbers) / sizeof(numbers[0]))
 
-enum { OPTION_SERVER = 256, OPTION_VALKEY, OPTION_TENANT, OPTION_PID, OPTION_HELP };
+enum { OPTION_SERVER = 256, OPTION_VALKEY, OPTION_TENANT, OPTION_HTTP, OPTION_POST, OPTION_HELP };
 
 static void
-add_pid(const char *text)
+check_options(void)
 {
-	struct measure *m = &options.measure;
-
-	if (m->count == MEASURE_PIDS_MAX)
-		errx(EX_USAGE, "--pid: at most %d", MEASURE_PIDS_MAX);
-	m->pids[m->count++] = (pid_t)parse_number("pid", text, 1, INT_MAX);
+	if (options.server == NULL || (options.valkey == NULL && !options.post)) {
+		usage(stderr);
+		exit(EX_USAGE);
+	}
+	if (!channel_id_valid(options.tenant, strlen(options.tenant)))
+		errx(EX_USAGE, "--tenant %s: allowed is " CHANNEL_ID_ALLOWED, options.tenant);
+	if (options.post && (!options.http || options.projects > 0))
+		errx(EX_USAGE, "--post needs --http, and goes without --projects");
+	if (options.projects > 0 && options.targeted > 0)
+		errx(EX_USAGE, "--projects goes without --targeted");
+	if (options.storm > 0 && (options.rate == 0 || options.targeted != 100))
+		errx(EX_USAGE, "--storm needs --rate and --targeted 100");
 }
 
 static void
 read_options(int argc, char *argv[])
 {
-	struct option table[NUMBER_COUNT + 6] = { { NULL, 0, NULL, 0 } };
+	struct option table[NUMBER_COUNT + 7] = { { NULL, 0, NULL, 0 } };
 	const struct option others[] = {
 		{ "server", required_argument, NULL, OPTION_SERVER },
 		{ "valkey", required_argument, NULL, OPTION_VALKEY },
 		{ "tenant", required_argument, NULL, OPTION_TENANT },
-		{ "pid", required_argument, NULL, OPTION_PID },
+		{ "http", no_argument, NULL, OPTION_HTTP },
+		{ "post", no_argument, NULL, OPTION_POST },
 		{ "help", no_argument, NULL, OPTION_HELP },
 	};
 	size_t i;
@@ -873,8 +919,11 @@ read_options(int argc, char *argv[])
 		case OPTION_TENANT:
 			options.tenant = optarg;
 			break;
-		case OPTION_PID:
-			add_pid(optarg);
+		case OPTION_HTTP:
+			options.http = true;
+			break;
+		case OPTION_POST:
+			options.post = true;
 			break;
 		case OPTION_HELP:
 			usage(stdout);
@@ -886,12 +935,9 @@ read_options(int argc, char *argv[])
 			    numbers[c].high);
 		}
 	}
-	if (options.server == NULL || options.valkey == NULL || optind != argc) {
-		usage(stderr);
-		exit(EX_USAGE);
-	}
-	if (!channel_id_valid(options.tenant, strlen(options.tenant)))
-		errx(EX_USAGE, "--tenant %s: allowed is " CHANNEL_ID_ALLOWED, options.tenant);
+	if (optind != argc)
+		errx(EX_USAGE, "unknown argument %s; see --help", argv[optind]);
+	check_options();
 }
 
 static void
@@ -903,86 +949,109 @@ raise_descriptors(void)
 		err(EX_OSERR, "getrlimit");
 	r.rlim_cur = r.rlim_max;
 	setrlimit(RLIMIT_NOFILE, &r);
-	if (r.rlim_cur < (rlim_t)options.streams + 16)
+	if (r.rlim_cur < (rlim_t)options.streams + options.storm + 16)
 		errx(EX_OSERR, "%" PRIu32 " streams, but only %ju descriptors are allowed",
-		    options.streams, (uintmax_t)r.rlim_cur);
+		    options.streams + options.storm, (uintmax_t)r.rlim_cur);
 }
 
-/* Memory that is really there, so that later growth is not ours. */
-static void *
-allocate(size_t count, size_t size)
+static void
+start(void)
 {
-	char *memory = malloc(count * size + 1);
+	const char *publisher;
 
-	if (memory == NULL)
-		err(EX_OSERR, "memory");
-	/* Written to before it is cleared, lest the compiler make a calloc() of it. */
-	explicit_bzero(memory, count * size + 1);
-	return memory;
-}
-
-int
-main(int argc, char *argv[])
-{
-	const struct measure *m = &options.measure;
-	int64_t pss, kernel, available, open_time, open_cpu, time, cpu, own_cpu;
-	const struct measure self = { .pids = { getpid() }, .count = 1 };
-	bool watched;
-	double n;
-
-	read_options(argc, argv);
-	raise_descriptors();
-	watched = m->count > 0;
-	n = options.streams;
-	streams = allocate(options.streams, sizeof(*streams));
-	messages = allocate((size_t)options.warmup + options.messages, sizeof(*messages));
+	streams = allocate((size_t)options.streams + options.storm, sizeof(*streams));
+	ledger.messages = allocate((size_t)options.warmup + options.messages,
+	    sizeof(*ledger.messages));
+	ledger.streams = options.streams;
+	ledger.share = options.targeted;
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-	valkey_fd = connect_unix(options.valkey, 0);
-	if (valkey_fd == -1)
-		err(EX_UNAVAILABLE, "%s", options.valkey);
-	watch(valkey_fd, SOURCE_VALKEY);
-
 	wait_ready();
-	settle();
-	pss = measure_pss(m);
-	kernel = measure_kernel();
-	available = measure_available();
-	open_cpu = measure_cpu(m);
-	open_time = open_all();
-	open_cpu = measure_cpu(m) - open_cpu;
-	pause_ns(SETTLE_NS);
-	pss = measure_pss(m) - pss;
-	kernel = measure_kernel() - kernel;
-	available -= measure_available();
+	publisher = options.post ? options.server : options.valkey;
+	publisher_fd = connect_any(publisher, 0);
+	if (publisher_fd == -1)
+		err(EX_UNAVAILABLE, "publishing: %s", publisher);
+	watch(publisher_fd, SOURCE_PUBLISHER);
+}
 
-	if (options.messages > 0)
-		run_one_at_a_time(options.warmup);
-	delivered = 0;
-	cpu = measure_cpu(m);
-	own_cpu = measure_cpu(&self);
+/* ---- What is measured: each prints its figures */
+
+static void
+measure_opening(void)
+{
+	struct memory memory;
+	struct cpu cpu;
+	int64_t time;
+
+	settle();
+	memory = memory_now();
+	cpu = cpu_now();
+	time = open_all(options.streams);
+	cpu = cpu_since(cpu);
+	pause_ns(SETTLE_NS);
+	memory = memory_since(memory);
+	print_number("open_per_s", options.streams * 1e9 / (double)time, true);
+	print_cpu("open", cpu, options.streams);
+	print_memory(memory);
+}
+
+static void
+measure_messages(void)
+{
+	struct cpu cpu;
+	int64_t time;
+	uint32_t i;
+
+	if (options.messages == 0)
+		return;
+	run_one_at_a_time(options.warmup);
+	ledger.delivered = 0;
+	cpu = cpu_now();
 	time = measure_now();
 	if (options.rate == 0)
 		run_one_at_a_time(options.messages);
 	else
 		run_at_rate(options.messages);
 	time = measure_now() - time;
-	own_cpu = measure_cpu(&self) - own_cpu;
-	cpu = measure_cpu(m) - cpu;
-	settle_rest();
+	cpu = cpu_since(cpu);
+	for (i = 0; i < options.streams; i++)
+		ledger_end(&ledger, &streams[i].account);
+	print_cpu("event", cpu, (double)ledger.delivered);
+	print_latencies();
+	print_number("storm", options.storm, options.storm > 0);
+	print_number("storm_s", (double)storm.time / 1e9, options.storm > 0);
+	print_number("rate", options.messages * 1e9 / (double)time, true);
+	print_number("generator_busy", (double)cpu.self / (double)time, true);
+}
 
-	printf("{\"streams\":%" PRIu32 ",\"messages\":%" PRIu32 ",\"events\":%" PRIu64,
-	    options.streams, options.messages, delivered);
-	print_number("cpu_us_per_event", (double)cpu / 1e3 / (double)delivered,
-	    watched && delivered > 0);
-	print_latencies(message_count < options.warmup ? message_count : options.warmup);
-	print_number("open_per_s", n * 1e9 / (double)open_time, true);
-	print_number("cpu_us_per_open", (double)open_cpu / 1e3 / n, watched);
-	print_number("pss_kib_per_stream", (double)pss / 1024 / n, watched);
-	print_number("kernel_kib_per_stream", (double)kernel / 1024 / n, true);
-	print_number("system_kib_per_stream", (double)available / 1024 / n, true);
-	print_number("rate", options.messages * 1e9 / (double)time, delivered > 0);
-	print_number("generator_busy", (double)own_cpu / (double)time, delivered > 0);
-	printf(",\"resyncs\":%" PRIu64 ",\"dropped\":%" PRIu64 ",\"errors\":%" PRIu64 "}\n",
-	    resyncs, dropped, errors);
-	return errors == 0 ? EX_OK : 1;
+/* For as long as was asked. */
+static void
+measure_heartbeats(void)
+{
+	int64_t end = measure_now() + options.idle * (NS_PER_S / 1000), left;
+	struct cpu cpu;
+
+	if (options.idle == 0)
+		return;
+	cpu = cpu_now();
+	pings = 0;
+	while ((left = end - measure_now()) > 0)
+		turn(-1, (int)(left / (NS_PER_S / 1000)) + 1);
+	print_cpu("ping", cpu_since(cpu), (double)pings);
+	printf(",\"pings\":%" PRIu64, pings);
+}
+
+int
+main(int argc, char *argv[])
+{
+	read_options(argc, argv);
+	raise_descriptors();
+	start();
+	printf("{\"streams\":%" PRIu32 ",\"messages\":%" PRIu32, options.streams, options.messages);
+	measure_opening();
+	measure_messages();
+	measure_heartbeats();
+	printf(",\"events\":%" PRIu64 ",\"resyncs\":%" PRIu64 ",\"dropped\":%" PRIu64
+	    ",\"errors\":%" PRIu64 "}\n",
+	    ledger.delivered, ledger.resyncs, ledger.dropped, ledger.errors);
+	return ledger.errors == 0 ? EX_OK : 1;
 }

@@ -29,19 +29,42 @@ measure_now(void)
 	return nanoseconds(CLOCK_MONOTONIC);
 }
 
-int64_t
-measure_cpu(const struct measure *m)
+/* Adds up a figure of a process and of its children. */
+static int64_t
+add_up(pid_t pid, int64_t (*figure)(pid_t))
 {
-	int64_t sum = 0;
-	clockid_t clock;
-	size_t i;
+	int64_t sum;
+	char path[64];
+	FILE *file;
+	int child;
 
-	for (i = 0; i < m->count; i++) {
-		if (clock_getcpuclockid(m->pids[i], &clock) != 0)
-			errx(EX_UNAVAILABLE, "process %d is gone", (int)m->pids[i]);
-		sum += nanoseconds(clock);
-	}
+	if (pid == 0)
+		return 0;
+	sum = figure(pid);
+	snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)pid, (int)pid);
+	file = fopen(path, "re");
+	if (file == NULL)
+		err(EX_UNAVAILABLE, "%s", path);
+	while (fscanf(file, "%d", &child) == 1)
+		sum += figure(child);
+	fclose(file);
 	return sum;
+}
+
+static int64_t
+cpu_of(pid_t pid)
+{
+	clockid_t clock;
+
+	if (clock_getcpuclockid(pid, &clock) != 0)
+		errx(EX_UNAVAILABLE, "process %d is gone", (int)pid);
+	return nanoseconds(clock);
+}
+
+int64_t
+measure_cpu(pid_t pid)
+{
+	return add_up(pid, cpu_of);
 }
 
 /* The kilobytes behind a label at the start of a line, in bytes. */
@@ -64,18 +87,19 @@ kilobytes(const char *path, const char *label)
 	return number * 1024;
 }
 
-int64_t
-measure_pss(const struct measure *m)
+static int64_t
+pss_of(pid_t pid)
 {
-	int64_t sum = 0;
 	char path[64];
-	size_t i;
 
-	for (i = 0; i < m->count; i++) {
-		snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)m->pids[i]);
-		sum += kilobytes(path, "Pss:");
-	}
-	return sum;
+	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+	return kilobytes(path, "Pss:");
+}
+
+int64_t
+measure_pss(pid_t pid)
+{
+	return add_up(pid, pss_of);
 }
 
 /* Adds up what each CPU has counted; root only, and without it the figures are a little older. */

@@ -9,24 +9,22 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#define MEASURE_PIDS_MAX 16
-
-struct measure {
-	pid_t pids[MEASURE_PIDS_MAX]; /* whose figures are added up */
-	size_t count;
-};
-
 /* The monotonic clock, in nanoseconds. */
 int64_t measure_now(void);
 
 /*
- * User and system time of the processes in nanoseconds, ended threads included; exact where their
- * threads sleep. Ends the program with a message where a process is gone, as do the others.
+ * User and system time of a process and its children in nanoseconds, by their own clocks: what
+ * others do on the machine is not in it. Ended threads are included, ended children are not; exact
+ * where threads sleep. 0 for pid 0; ends the program with a message where the process is gone, as
+ * do the others.
  */
-int64_t measure_cpu(const struct measure *m);
+int64_t measure_cpu(pid_t pid);
 
-/* The processes' proportional set size, in bytes: neither kernel stacks nor sockets are in it. */
-int64_t measure_pss(const struct measure *m);
+/*
+ * The proportional set size of a process and its children, in bytes: neither kernel stacks nor
+ * sockets are in it. 0 for pid 0.
+ */
+int64_t measure_pss(pid_t pid);
 
 /*
  * What the kernel itself holds for all processes: slabs (sockets, files), stacks, page tables; in

@@ -1,79 +1,175 @@
-#!/usr/bin/python3
-"""From the runs of tests/bench/run.sh (one line of JSON each) to its table and a file of JSON."""
+"""From the runs of tests/bench/run.py to its table, the targets, and a file of JSON."""
 
-import argparse
 import json
 import os
 import platform
 import statistics
-import sys
 
-# What the peers are compared by: the key in a run, what it says, the scenarios it belongs to.
-FIGURES = [
-    ("cpu_us_per_event", "CPU for each event, µs", ("one", "targeted", "burst")),
-    ("first_p50_ms", "publish to first stream, p50, ms", ("one",)),
-    ("last_p50_ms", "publish to last stream, p50, ms", ("one", "burst")),
-    ("last_p99_ms", "publish to last stream, p99, ms", ("one", "burst")),
-    ("targeted_p50_ms", "publish to a targeted stream, p50, ms", ("targeted", "burst")),
-    ("targeted_p99_ms", "publish to a targeted stream, p99, ms", ("targeted", "burst")),
-    ("open_per_s", "streams opened per second", ("open",)),
-    ("cpu_us_per_open", "CPU for each opening, µs", ("open",)),
-    ("pss_kib_per_stream", "PSS for each stream, KiB", ("open", "one")),
-    ("kernel_kib_per_stream", "kernel, for each stream, KiB", ("open", "one")),
-    ("system_kib_per_stream", "MemAvailable, for each stream, KiB", ("open", "one")),
-    # Whether the load was what it should be; nothing to compare.
-    ("rate", "messages published per second", ("targeted", "burst")),
-    ("generator_busy", "load generator's share of a CPU", ("one", "targeted", "burst")),
-]
-NOT_COMPARED = {"rate", "generator_busy"}
+HEARTBEAT_S = 25
+
+# What is derived from the figures of one run; None where one of them is missing.
+DERIVED = {
+    "front_share": lambda load: 100 * load["front_us_per_event"]
+    / (load["front_us_per_event"] + load["cpu_us_per_event"]),
+    "pings_per_stream": lambda load: load["pings"] / load["streams"],
+    "idle_percent": lambda load: load["cpu_us_per_ping"] * load["streams"] / HEARTBEAT_S / 1e4,
+    # From what is usual without the storm to the worst that an event met in it.
+    "storm_later_ms": lambda load: load["storm_max_ms"] - load["targeted_p50_ms"],
+    "storm_opened_per_s": lambda load: load["storm"] / load["storm_s"],
+}
+
+# The key in a run, what it says, the scenarios it belongs to.
+FIGURES = (
+    ("cpu_us_per_event", "CPU of the server for each event, µs",
+     "one targeted burst web projects"),
+    ("front_us_per_event", "CPU of the web server before it, µs", "web"),
+    ("front_share", "the web server's share of both, %", "web"),
+    ("path_us_per_event", "CPU of all, Valkey too, µs", "one targeted burst web"),
+    ("first_p50_ms", "publish to first stream, p50, ms", "one"),
+    ("last_p50_ms", "publish to last stream, p50, ms", "one burst web projects"),
+    ("last_p99_ms", "publish to last stream, p99, ms", "one burst web projects"),
+    ("targeted_p50_ms", "publish to a targeted stream, p50, ms", "targeted burst web storm"),
+    ("targeted_p99_ms", "publish to a targeted stream, p99, ms", "targeted burst web storm"),
+    ("storm_p50_ms", "... during the storm, p50, ms", "storm"),
+    ("storm_p99_ms", "... during the storm, p99, ms", "storm"),
+    ("storm_max_ms", "... during the storm, at most, ms", "storm"),
+    ("storm_later_ms", "the most that the storm adds to p50, ms", "storm"),
+    ("storm_opened_per_s", "streams opened per second", "storm"),
+    ("open_per_s", "streams opened per second", "one web projects idle"),
+    ("cpu_us_per_open", "CPU of the server for each opening, µs", "one web projects"),
+    ("pss_kib_per_stream", "PSS of the server for each stream, KiB", "one web projects idle"),
+    ("front_pss_kib_per_stream", "PSS of the web server for each stream, KiB", "web"),
+    ("kernel_kib_per_stream", "kernel for each stream, KiB", "one web projects idle"),
+    ("system_kib_per_stream", "PSS of all and kernel, KiB", "one web projects idle"),
+    ("available_kib_per_stream", "MemAvailable has shrunk by, KiB", "one web projects idle"),
+    ("pings_per_stream", "heartbeats seen by each stream", "idle"),
+    ("cpu_us_per_ping", "CPU for each heartbeat, µs", "idle"),
+    ("idle_percent", "CPU with a heartbeat of 25 s, % of a core", "idle"),
+    ("rate", "messages published per second", "targeted burst web-burst storm"),
+    ("generator_busy", "load generator's share of a CPU", "one targeted burst web projects"),
+)
+# Whether the load was what it should be: nothing to compare.
+NOT_COMPARED = {"rate", "generator_busy", "front_share", "front_us_per_event",
+                "front_pss_kib_per_stream", "pings_per_stream"}
+
+# What is wanted: "scenario peer", the figure, whose figure it is divided by (the
+# same, or another one's), and the limit; a leading ">" says that it is to be more.
+TARGETS = (
+    ("one-1000 streamd", "cpu_us_per_event", "one-1000 floor", "1.05"),
+    ("one-5000 streamd", "cpu_us_per_event", "one-5000 floor", "1.05"),
+    ("one-1000 streamd", "cpu_us_per_event", "one-1000 node", "1/12"),
+    ("one-5000 streamd", "cpu_us_per_event", "one-5000 node", "1/12"),
+    ("burst streamd", "cpu_us_per_event", "burst floor", "0.65"),
+    ("burst streamd", "targeted_p50_ms", "burst floor", "1/50"),
+    ("one-1000 streamd", "last_p50_ms", "one-1000 floor", "1.1"),
+    ("one-5000 streamd", "last_p50_ms", "one-5000 floor", "1.1"),
+    ("one-1000 streamd", "last_p50_ms", "one-1000 node", "1/7"),
+    ("one-5000 streamd", "last_p50_ms", "one-5000 node", "1/7"),
+    ("one-5000 streamd", "open_per_s", "one-5000 floor", ">0.30"),
+    ("one-5000 streamd", "open_per_s", "one-5000 node", ">8"),
+    ("one-5000 streamd", "pss_kib_per_stream", None, "9.5"),
+    ("one-5000 tuned", "pss_kib_per_stream", None, "5.5"),
+    ("one-5000 streamd", "pss_kib_per_stream", "one-5000 node", "0.25"),
+    ("one-5000 streamd", "system_kib_per_stream", None, "36"),
+    ("one-5000 streamd", "system_kib_per_stream", "one-5000 node", "0.65"),
+    ("web-burst nginx", "path_us_per_event", "web-burst nchan", "1"),
+    ("storm streamd", "storm_later_ms", None, "20"),
+    ("idle streamd", "idle_percent", None, "1"),
+    # Flat: no growth beyond a tenth.
+    ("one-10000 streamd", "cpu_us_per_event", "one-1000 streamd", "1.1"),
+    ("projects-10 streamd", "cpu_us_per_event", "projects-1 streamd", "1.1"),
+    ("projects-100 streamd", "cpu_us_per_event", "projects-1 streamd", "1.1"),
+)
 
 
-def title(scenario, load):
-    streams = load["streams"]
-    return {
-        "open": f"{streams} streams are opened",
-        "one": f"{streams} streams, one broadcast at a time",
-        "targeted": f"{streams} streams, messages at a rate, each for one stream",
-        "burst": f"{streams} streams, messages at a rate, one in ten for one stream, the others for all",
-    }[scenario.split("-")[0]]
+class Runs:
+    """The figures of all runs, found by scenario, peer and key."""
+
+    def __init__(self, runs):
+        self.rounds = sorted({run["round"] for run in runs})
+        self.loads = {(run["scenario"], run["peer"], run["round"]): self.derive(run["load"])
+                      for run in runs}
+
+    @staticmethod
+    def derive(load):
+        derived = {}
+        for key, of in DERIVED.items():
+            try:
+                derived[key] = of(load)
+            except (KeyError, TypeError, ZeroDivisionError):
+                derived[key] = None
+        return {**load, **derived}
+
+    def values(self, scenario, peer, key):
+        """One for each round, None where it is missing."""
+        return [self.loads.get((scenario, peer, number), {}).get(key) for number in self.rounds]
+
+    def ratios(self, scenario, peer, other_scenario, other, key):
+        pairs = zip(self.values(scenario, peer, key), self.values(other_scenario, other, key))
+        return [ratio(*pair) for pair in pairs]
+
+    def total(self, scenario, peer, key):
+        return sum(value or 0 for value in self.values(scenario, peer, key))
 
 
-def median(values):
-    values = [value for value in values if value is not None]
-    return statistics.median(values) if values else None
-
-
-def ratio(subject, other):
-    """None where one is missing, or so small beside the other that the ratio says nothing."""
-    if subject is None or other is None or subject <= 0 or other <= subject / 100:
+def ratio(value, other):
+    """None where one is missing, or so small that the ratio says nothing."""
+    if value is None or other is None or value <= 0 or other <= value / 1000:
         return None
-    return subject / other
+    return value / other
 
 
-def summarise(runs, peers):
-    """scenario -> figure -> the medians of the peers, and of the first one's ratios to the others."""
-    loads = {(run["scenario"], run["peer"], run["round"]): run["load"] for run in runs}
-    rounds = sorted({run["round"] for run in runs})
+def spread(values):
+    """Median, least and greatest of what is there; None of nothing."""
+    values = [value for value in values if value is not None]
+    if not values:
+        return None
+    return {"median": statistics.median(values), "least": min(values), "greatest": max(values),
+            "rounds": len(values)}
+
+
+def summarise(runs, plans):
+    """scenario -> figure -> what the peers had, and the first one's ratios to the others."""
     summary = {}
-    for scenario in dict.fromkeys(run["scenario"] for run in runs):
+    for scenario, plan in plans.items():
+        first, *others = plan["peers"]
         figures = summary[scenario] = {}
         for key, _, about in FIGURES:
-            if scenario.split("-")[0] not in about:
+            if not any(scenario.startswith(start) for start in about.split()):
                 continue
-
-            def of(peer):
-                return [loads.get((scenario, peer, number), {}).get(key) for number in rounds]
-
-            figures[key] = {"medians": {peer: median(of(peer)) for peer in peers}}
+            figures[key] = {"peers": {peer: spread(runs.values(scenario, peer, key))
+                                      for peer in plan["peers"]}}
             if key not in NOT_COMPARED:
                 figures[key]["ratios"] = {
-                    peer: median(map(ratio, of(peers[0]), of(peer))) for peer in peers[1:]}
-        of_scenario = [run for run in runs if run["scenario"] == scenario]
+                    peer: spread(runs.ratios(scenario, first, scenario, peer, key))
+                    for peer in others}
         for key in ("errors", "resyncs", "dropped"):
-            figures[key] = {peer: sum(run["load"][key] for run in of_scenario if run["peer"] == peer)
-                            for peer in peers}
+            figures[key] = {peer: runs.total(scenario, peer, key) for peer in plan["peers"]}
     return summary
 
+
+def limit_of(text):
+    number, _, below = text.lstrip(">").partition("/")
+    return float(number) / float(below or 1)
+
+
+def judge(runs):
+    """Each target, what there is, and whether it is met; None where it was not measured."""
+    verdicts = []
+    for subject, key, other, limit in TARGETS:
+        values = runs.values(*subject.split(), key)
+        if other:
+            values = runs.ratios(*subject.split(), *other.split(), key)
+        found, more = spread(values), limit.startswith(">")
+        met = None
+        if found:
+            met = found["median"] >= limit_of(limit) if more else found["median"] <= limit_of(limit)
+        verdicts.append({"subject": subject, "figure": key, "against": other, "limit": limit,
+                         "found": found, "met": met})
+    return verdicts
+
+
+# What is printed
 
 def number(value, decimals=1):
     """At least three digits that count, or two of what is small."""
@@ -86,52 +182,60 @@ def number(value, decimals=1):
     return f"{value:.{max(decimals, 3 - len(str(int(abs(value)))))}f}"
 
 
-def print_table(summary, runs, peers):
-    columns = [*peers, *(f"/ {peer}" for peer in peers[1:])]
-    for scenario, figures in summary.items():
-        load = next(run["load"] for run in runs if run["scenario"] == scenario)
-        print(f"\n{title(scenario, load)}\n")
-        print(f"  {'':40}" + "".join(f"{column:>12}" for column in columns))
-        for key, text, about in FIGURES:
-            if key not in figures:
-                continue
-            row = [number(figures[key]["medians"][peer]) for peer in peers]
-            for peer in peers[1:]:
-                value = figures[key].get("ratios", {}).get(peer)
-                row.append("" if key in NOT_COMPARED else number(value, 2))
-            print(f"  {text:40}" + "".join(f"{cell:>12}" for cell in row))
-        for key, text in (("errors", "events lost, doubled or out of order"),
-                          ("dropped", "events given up for a sync")):
-            if any(figures[key].values()):
-                print(f"  {text:40}" + "".join(f"{figures[key][peer]:>12}" for peer in peers))
+def middle(found):
+    return number(found["median"]) if found else "-"
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--peers", required=True)
-    parser.add_argument("--valkey", required=True)
-    parser.add_argument("--json")
-    parser.add_argument("runs")
-    chosen = parser.parse_args()
-    peers = chosen.peers.split()
-    with open(chosen.runs, encoding="ascii") as file:
-        runs = [json.loads(line) for line in file]
-    if not runs:
-        sys.exit("table.py: nothing was measured")
-    rounds = len({run["round"] for run in runs})
-    summary = summarise(runs, peers)
-    machine = {"system": platform.platform(), "cpus": os.cpu_count(), "valkey": chosen.valkey,
+def with_spread(found):
+    if not found:
+        return "-"
+    median, least, greatest = (number(found[key], 2) for key in ("median", "least", "greatest"))
+    return f"{median} ({least}-{greatest})"
+
+
+def print_scenario(about, names, figures):
+    print(f"\n{about}\n")
+    print(f"  {'':42}" + "".join(f"{peer:>10}" for peer in names)
+          + "".join(f"{'/ ' + peer:>28}" for peer in names[1:]))
+    for key, text, _ in FIGURES:
+        if key not in figures or not any(figures[key]["peers"].values()):
+            continue
+        ratios = figures[key].get("ratios", {})
+        row = [f"{middle(found):>10}" for found in figures[key]["peers"].values()]
+        row += [f"{with_spread(found):>28}" for found in ratios.values()]
+        print(f"  {text:42}" + "".join(row).rstrip())
+    for key, text in (("errors", "events lost, doubled or out of order"),
+                      ("dropped", "events given up for a sync")):
+        if any(figures[key].values()):
+            print(f"  {text:42}" + "".join(f"{count:>10}" for count in figures[key].values()))
+
+
+def print_targets(verdicts):
+    texts = {key: text for key, text, _ in FIGURES}
+    print("\nTargets: median (least-greatest)\n")
+    for verdict in verdicts:
+        sign = "≥" if verdict["limit"].startswith(">") else "≤"
+        what = f"{verdict['subject']}{' / ' + verdict['against'] if verdict['against'] else ''}"
+        print(f"  {texts[verdict['figure']]:42}{what:43}{sign} {verdict['limit'].lstrip('>'):6}"
+              f"{with_spread(verdict['found']):26}"
+              f"{ {True: 'met', False: 'NOT MET', None: 'not measured'}[verdict['met']]}")
+
+
+def report(all_runs, plans, valkey, json_file):
+    """Prints the table; json_file, if any, gets every figure, too."""
+    runs = Runs(all_runs)
+    summary, verdicts = summarise(runs, plans), judge(runs)
+    machine = {"system": platform.platform(), "cpus": os.cpu_count(), "valkey": valkey,
                "load_average": os.getloadavg()}
-    print(f"Medians of {rounds} interleaved round{'s' * (rounds > 1)}. A column \"/ NAME\" has the "
-          f"median of the rounds' ratios {peers[0]} / NAME.")
-    print(f"{machine['system']}, {machine['cpus']} CPUs, FastCGI over a Unix socket, {chosen.valkey}")
-    print_table(summary, runs, peers)
-    if chosen.json:
-        with open(chosen.json, "w", encoding="ascii") as file:
-            json.dump({"peers": peers, "rounds": rounds, "machine": machine, "medians": summary,
-                       "runs": runs}, file, indent=1)
+    count = len(runs.rounds)
+    print(f"Medians of {count} interleaved round{'s' * (count > 1)}. A column \"/ NAME\" has the "
+          "median (least-greatest) of the rounds' ratios of the first peer to NAME.")
+    print(f"{machine['system']}, {machine['cpus']} CPUs, {valkey}")
+    for scenario, plan in plans.items():
+        print_scenario(f"{scenario}: {plan['about']}", plan["peers"], summary[scenario])
+    print_targets(verdicts)
+    if json_file:
+        with open(json_file, "w", encoding="ascii") as file:
+            json.dump({"rounds": count, "machine": machine, "targets": verdicts, "medians": summary,
+                       "runs": all_runs}, file, indent=1)
             file.write("\n")
-
-
-if __name__ == "__main__":
-    main()

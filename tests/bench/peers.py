@@ -1,0 +1,216 @@
+"""What the benchmark compares: each starts, says how tests/bench/load reaches it, and is ended.
+
+A Peer's arguments are load's options for it. All of them get a directory that nginx's and Apache's
+workers can read, the Valkey there is, and how many users (u0, u1, ...) there will be. Direct peers
+listen on a Unix socket: the cheapest way for each of them alike. Web servers listen on TCP, as for
+browsers.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+BENCH = os.path.dirname(os.path.realpath(__file__))
+sys.path.insert(0, os.path.join(BENCH, "..", "e2e"))
+
+import fronts  # noqa: E402
+import servers  # noqa: E402
+
+TENANT = "bench"
+USER_HEADER = "X-User"
+NCHAN_MODULE = "/usr/lib/nginx/modules/ngx_nchan_module.so"
+NODE_DIRECTORY = os.path.join(servers.BUILD, "tests", "bench", "peer-node")
+
+# As in the systemd unit.
+TUNABLES = ("glibc.malloc.tcache_count=0:glibc.rtld.nns=1:"
+            "glibc.rtld.optional_static_tls=0")
+SETTINGS = {
+    "INSTANCE_TENANT_ID": TENANT, "TPI_LOG_LEVEL": "warn", "TPI_PROJECT_ACCESS": "allow",
+    "SSE_PER_TENANT_CAP": 100000, "SSE_ISSUES_PER_TENANT_CAP": 100000}
+# Where a web server lags in a burst its streams get events late, not a sync in their place: nchan
+# gives none up either.
+WEB_SETTINGS = {"SSE_BACKLOG_BYTES": 16777216}
+
+
+def program(name):
+    return shutil.which(name, path=fronts.PATH)
+
+
+class Streamd:
+    """tpi-streamd, asked over FastCGI."""
+
+    about = "tpi-streamd"
+    settings = {}
+
+    @staticmethod
+    def missing():
+        return None
+
+    def __init__(self, directory, valkey, _users, **settings):
+        self.daemon = servers.Streamd(
+            directory, {**SETTINGS, **self.settings, **settings, "VALKEY_URL": valkey.url},
+            args=("--mode", "0666"))
+        self.arguments = {"server": self.daemon.address, "server-pid": self.daemon.pid}
+
+    def log(self):
+        return self.daemon.stderr
+
+    def stop(self):
+        self.daemon.stop()
+
+
+class Tuned(Streamd):
+    about = "tpi-streamd with the allocator settings of its systemd unit"
+    settings = {"GLIBC_TUNABLES": TUNABLES}
+
+
+class Alone:
+    """A server that is one process on a Unix socket."""
+
+    def start(self, name, socket, argv, **arguments):
+        if os.path.exists(socket):
+            os.unlink(socket)
+        self.process = servers.Process(name, argv)
+        self.arguments = {"server": socket, "server-pid": self.process.pid, **arguments}
+
+    def log(self):
+        return self.process.stderr
+
+    def stop(self):
+        # There is nothing it would have to do before.
+        self.process.kill()
+
+
+class Floor(Alone):
+    about = "the least a FastCGI responder can do, one thread with epoll"
+
+    @staticmethod
+    def missing():
+        return None
+
+    def __init__(self, directory, valkey, users):
+        socket = os.path.join(directory, "floor")
+        self.start("floor", socket,
+                   [servers.program("tests/bench/floor"), socket, valkey.path, TENANT, str(users)])
+
+
+class Node(Alone):
+    about = "a Node.js server, one ioredis subscriber for each stream"
+
+    @staticmethod
+    def missing():
+        """Installs its packages in the build directory, if need be."""
+        if not program("node"):
+            return "no node (contrib/install-deps.sh bench)"
+        os.makedirs(NODE_DIRECTORY, exist_ok=True)
+        for name in ("package.json", "package-lock.json", "server.js"):
+            shutil.copy(os.path.join(BENCH, "node", name), NODE_DIRECTORY)
+        if os.path.isdir(os.path.join(NODE_DIRECTORY, "node_modules", "ioredis")):
+            return None
+        if not program("npm"):
+            return "no npm (contrib/install-deps.sh bench)"
+        try:
+            done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=NODE_DIRECTORY,
+                                  capture_output=True, text=True, timeout=60, check=False)
+        except subprocess.TimeoutExpired:
+            return "npm ci did not end in time"
+        return None if done.returncode == 0 else f"npm ci: {done.stderr.strip()[:200]}"
+
+    def __init__(self, directory, valkey, _users):
+        socket = os.path.join(directory, "node")
+        self.start("node", socket, ["node", os.path.join(NODE_DIRECTORY, "server.js"), socket,
+                                    valkey.path, TENANT], http=True)
+
+
+# A header says who the user is: to look for a password in a file of thousands would be most of what
+# an opening costs.
+
+class NginxFront(fronts.Nginx):
+    AUTH = {"header": f"fastcgi_param TPI_USER $http_{USER_HEADER.lower().replace('-', '_')};"}
+
+
+class Web(Streamd):
+    """tpi-streamd through a web server with the files in contrib/."""
+
+    settings = WEB_SETTINGS
+    server = None  # "nginx" or "apache2"
+
+    @classmethod
+    def missing(cls):
+        return None if program(cls.server) else f"no {cls.server} (contrib/install-deps.sh bench)"
+
+    def __init__(self, directory, valkey, users, **settings):
+        super().__init__(directory, valkey, users, **settings)
+        self.front = self.start_front(directory)
+        self.arguments.update({"server": self.front.address[1], "front-pid": self.front.pid,
+                               "http": True})
+
+    def log(self):
+        return f"{self.daemon.stderr}\n{self.front.log()}"
+
+    def stop(self):
+        self.front.stop()
+        super().stop()
+
+
+class Nginx(Web):
+    about = "tpi-streamd through nginx"
+    server = "nginx"
+
+    def start_front(self, directory):
+        return NginxFront(directory, self.daemon.address, users={}, auth="header")
+
+
+class Apache(Web):
+    about = "tpi-streamd through Apache"
+    server = "apache2"
+
+    def start_front(self, directory):
+        header = (f'<Location "/api">\n'
+                  f'ProxyFCGISetEnvIf "true" TPI_USER "%{{HTTP:{USER_HEADER}}}"\n</Location>')
+        return fronts.Apache(directory, self.daemon.address, users={}, auth="none", site=header)
+
+
+class NchanFront(fronts.Front):
+    """nginx with nchan, with the main configuration that tpi-streamd's nginx has in the tests."""
+
+    def __init__(self, rundir):
+        self.directory = fronts.open_directory(rundir, "nchan-")
+        self._listen({})
+        contrib = os.path.join(fronts.CONTRIB, "nginx")
+        shutil.copytree(contrib, os.path.join(self.directory, "tpi-stream"))
+        site = fronts.read(os.path.join(BENCH, "nchan.conf"))
+        fronts.write(os.path.join(self.directory, "site.conf"),
+                     fronts.substitute(site, {"127.0.0.1:8080": "%s:%d" % self.address}))
+        main = fronts.write(os.path.join(self.directory, "nginx.conf"),
+                            fronts.read(os.path.join(fronts.CONTRIB, "demo", "nginx.conf")))
+        super().__init__(self.directory, "nchan", [
+            program("nginx"), "-p", self.directory, "-c", main, "-e", "stderr",
+            "-g", f"load_module {NCHAN_MODULE};"])
+
+
+class Nchan:
+    about = "nginx with nchan, which keeps and delivers the events itself"
+
+    @staticmethod
+    def missing():
+        if not program("nginx"):
+            return "no nginx (contrib/install-deps.sh bench)"
+        found = os.path.exists(NCHAN_MODULE)
+        return None if found else "no nchan (contrib/install-deps.sh bench)"
+
+    def __init__(self, directory, _valkey, _users):
+        self.front = NchanFront(directory)
+        self.arguments = {"server": self.front.address[1], "server-pid": self.front.pid,
+                          "http": True, "post": True}
+
+    def log(self):
+        return self.front.log()
+
+    def stop(self):
+        self.front.stop()
+
+
+PEERS = {"streamd": Streamd, "tuned": Tuned, "floor": Floor, "node": Node, "nginx": Nginx,
+         "apache": Apache, "nchan": Nchan}
