@@ -7,6 +7,7 @@
  */
 #include "app.h"
 
+#include <arpa/inet.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -19,25 +20,36 @@ static const char not_json[] = "not a JSON object";
 static const char not_expected[] = "JSON, but not what the application's interface says";
 static const char no_memory[] = "out of memory";
 
+/* An IPv6 address, of length bytes. */
+static bool
+v6_valid(const char *text, size_t length)
+{
+	char copy[INET6_ADDRSTRLEN];
+	struct in6_addr address;
+
+	if (length >= sizeof(copy))
+		return false;
+	*(char *)mempcpy(copy, text, length) = '\0';
+	return inet_pton(AF_INET6, copy, &address) == 1;
+}
+
 /* "host", "host:port" or "[v6]:port", of length bytes. */
 static bool
 authority_valid(const char *text, size_t length)
 {
 	const char *end = text + length, *at = text, *close;
-	size_t name = 0, digits = 0;
+	size_t digits;
 	long port;
 
 	if (length > 0 && *at == '[') {
 		close = memchr(at, ']', length);
-		name = strspn(at + 1, "0123456789abcdefABCDEF:.");
-		if (close == NULL || name == 0 || at + 1 + name != close)
+		if (close == NULL || !v6_valid(at + 1, (size_t)(close - at) - 1))
 			return false;
 		at = close + 1;
-	} else {
-		name = strspn(at, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._");
-		at += name;
-	}
-	if (name == 0 || at > end)
+	} else
+		at += strspn(at,
+		    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._");
+	if (at == text)
 		return false;
 	if (at == end)
 		return true;

@@ -243,25 +243,28 @@ await(struct gate *g, struct waiter *w, const uint8_t key[SHA256_DIGEST_LENGTH],
     struct credentials *c, const int32_t *projects, int count, bool fresh, int64_t deadline)
 {
 	int64_t now = clock_ms();
+	bool paused = now < g->paused_until;
 	struct fact *fact;
 
 	HASH_FIND(hh, g->table, key, SHA256_DIGEST_LENGTH, fact);
-	if (fact != NULL && fact->state == FACT_KNOWN && (fresh || fact->until <= now)) {
+	if (fact != NULL && fact->state == FACT_KNOWN &&
+	    (fact->until <= now || (fresh && !paused))) {
 		fact_drop(g, fact);
 		fact = NULL;
 	}
-	if (fact != NULL && fact->state == FACT_KNOWN) {
+	if (fact != NULL && fact->state == FACT_KNOWN && !fresh) {
 		log_debug("cache", count);
 		tell(w, fact);
 		return;
 	}
-	if (fact != NULL)
+	if (fact != NULL && fact->state != FACT_KNOWN)
 		log_debug("a request under way", count);
-	else if (now < g->paused_until)
-		log_debug("nobody", count);
-	else {
+	else if (!paused) {
 		log_debug("application", count);
 		fact = fact_new(g, key, c, projects, count);
+	} else {
+		log_debug("nobody", count);
+		fact = NULL;
 	}
 	if (fact == NULL) {
 		settle(w->question, GATE_LATER);

@@ -31,7 +31,8 @@ void gate_stop(struct gate *g, int timeout_ms);
 /*
  * Asks who this is, or, where projects is not NULL, which of these 1 to REQUEST_PROJECTS_MAX projects
  * (copied) he may read. fresh: a kept answer will not do. The caller stops waiting at deadline
- * (clock_ms()); by then the request is given up, too. asker must live until gate_forget(). NULL: no
+ * (clock_ms()); by then the request is given up, too, and one that was under way already may be
+ * sooner. asker must live until gate_forget(). NULL: no
  * memory. Any thread.
  */
 struct question *gate_ask(struct gate *g, struct credentials *c, const int32_t *projects, int count,

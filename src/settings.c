@@ -12,6 +12,7 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "app.h"
@@ -162,7 +163,11 @@ check_app_url(const char *value)
 static int
 check_readable(const char *value)
 {
-	return value[0] == '\0' || access(value, R_OK) == 0 ? 0 : -1;
+	struct stat file;
+
+	if (value[0] == '\0')
+		return 0;
+	return stat(value, &file) == 0 && S_ISREG(file.st_mode) && access(value, R_OK) == 0 ? 0 : -1;
 }
 
 /* Needs a project_access that check_access() has accepted. */

@@ -22,7 +22,8 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 source=$(cd "$here/../.." && pwd -P)
 
 # What the targets link: each pulls in what it uses.
-modules="access batch channel clock frame head lines listener log route settings text valkey wakeup"
+modules="access app batch channel clock credentials frame head lines listener log request route"
+modules="$modules settings text valkey wakeup"
 warnings="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla"
 warnings="$warnings -Werror=implicit"
 sanitizers="address,undefined"
@@ -92,12 +93,12 @@ echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' 
 
 # ---- Build
 
-for library in hiredis json-c; do
+for library in hiredis json-c libcurl libmd; do
 	pkg-config --exists $library || die 69 "$library not found: contrib/install-deps.sh build"
 done
 flags="-std=gnu11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all $warnings"
-flags="$flags -I$source/src -I$work $(pkg-config --cflags hiredis json-c)"
-libraries="$(pkg-config --libs hiredis json-c) -lfcgi -lpthread"
+flags="$flags -I$source/src -I$work $(pkg-config --cflags hiredis json-c libcurl libmd)"
+libraries="$(pkg-config --libs hiredis json-c libcurl libmd) -lfcgi -lpthread"
 printf '#define PACKAGE_VERSION "fuzz"\n' >"$work/config.h"
 
 # shellcheck disable=SC2086 # lists

@@ -304,13 +304,16 @@ may(struct access *access, int32_t project)
 	return access_filter(access, "u1", &project, 1) == 1;
 }
 
-/* deny is nobody, allow is everybody; neither touches the list. */
-START_TEST(deny_and_allow)
+/* deny is nobody, allow everybody, app nobody without a question; none touches the list. */
+START_TEST(without_a_file)
 {
 	int32_t projects[] = { 9, 7, 8 };
 	struct access *access;
 
 	access = open_access(ACCESS_DENY, NULL);
+	ck_assert_int_eq(access_filter(access, "u1", projects, 3), 0);
+	access_close(access);
+	access = open_access(ACCESS_APP, NULL);
 	ck_assert_int_eq(access_filter(access, "u1", projects, 3), 0);
 	access_close(access);
 	access = open_access(ACCESS_ALLOW, NULL);
@@ -614,7 +617,7 @@ main(void)
 	suite_add_tcase(s, rules);
 	tcase_set_timeout(file, 60);
 	tcase_add_checked_fixture(file, setup, teardown);
-	tcase_add_test(file, deny_and_allow);
+	tcase_add_test(file, without_a_file);
 	tcase_add_test(file, filter);
 	tcase_add_test(file, rewritten);
 	tcase_add_test(file, rewritten_alike);

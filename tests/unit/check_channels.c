@@ -72,6 +72,23 @@ join(int i, const char *names)
 	channels_join(channels, sub);
 }
 
+/* Stream i leaves those channels that are named, separated by spaces. */
+static void
+leave_some(int i, const char *list)
+{
+	size_t length = strlen(list);
+	char *names = strdup(list);
+	int count = 1;
+
+	for (size_t k = 0; k < length; k++)
+		if (names[k] == ' ') {
+			names[k] = '\0';
+			count++;
+		}
+	channels_leave_some(channels, subscriptions[i], names, count);
+	free(names);
+}
+
 static void
 leave(int i)
 {
@@ -345,6 +362,118 @@ START_TEST(leave_of_one_of_several)
 	answer("a");
 	expect_marks("..");
 	ck_assert_uint_eq(channels_count(), 2);
+}
+END_TEST
+
+/* Who leaves some channels stays in the others; those without members are given up. */
+START_TEST(leave_some_of_several)
+{
+	struct member **m;
+	size_t count;
+
+	join(0, "a b c d");
+	join(1, "b c");
+	for (int i = 0; i < 4; i++)
+		answer((const char *[]){ "a", "b", "c", "d" }[i]);
+	expect_marks("CC");
+	expect_commands("+a +b +c +d ");
+	leave_some(0, "b d");
+	expect_commands("-d ");
+	m = channel_members(channels_find(channels, "b", 1), &count);
+	ck_assert_uint_eq(count, 1);
+	ck_assert_ptr_eq(m[0]->subscription, subscriptions[1]);
+	channel_members(channels_find(channels, "c", 1), &count);
+	ck_assert_uint_eq(count, 2);
+	m = channel_members(channels_find(channels, "a", 1), &count);
+	ck_assert_uint_eq(count, 1);
+	ck_assert_ptr_eq(m[0]->subscription, subscriptions[0]);
+	/* Nothing has changed for those who stay. */
+	expect_marks("..");
+	ck_assert(answer("d"));
+	expect_marks("..");
+	ck_assert_ptr_null(channels_find(channels, "d", 1));
+	leave_some(0, "a c");
+	expect_commands("-a ");
+	leave(0);
+	leave(1);
+	expect_commands("-b -c ");
+}
+END_TEST
+
+/* Channels that it is not in, or not any more, and such as nobody is in, are left alone. */
+START_TEST(leave_some_others)
+{
+	size_t count;
+
+	join(0, "a b");
+	join(1, "c");
+	answer("a");
+	answer("b");
+	answer("c");
+	expect_marks("CC");
+	expect_commands("+a +b +c ");
+	leave_some(0, "c d e ab");
+	expect_commands("");
+	channel_members(channels_find(channels, "c", 1), &count);
+	ck_assert_uint_eq(count, 1);
+	leave_some(0, "a a");
+	leave_some(0, "a");
+	expect_commands("-a ");
+	/* One that it has left, and somebody else is in now. */
+	join(2, "a");
+	leave_some(0, "a");
+	expect_commands("+a ");
+	channel_members(channels_find(channels, "a", 1), &count);
+	ck_assert_uint_eq(count, 1);
+	leave_some(0, "d a e");
+	expect_commands("");
+	expect_marks("...");
+	answer("a");
+	answer("a");
+	expect_marks("..C");
+}
+END_TEST
+
+/* Who waited for those channels alone is confirmed by leaving them; who waits for others is not. */
+START_TEST(leave_some_unconfirmed)
+{
+	join(0, "a b c");
+	join(1, "b c");
+	answer("a");
+	leave_some(0, "c");
+	expect_marks("..");
+	leave_some(0, "b");
+	expect_marks("C.");
+	expect_commands("+a +b +c ");
+	ck_assert(answer("b"));
+	expect_marks("..");
+	ck_assert(answer("c"));
+	expect_marks(".C");
+	/* What is lost and comes back counts the channels that are left. */
+	channels_down(channels);
+	leave_some(1, "c");
+	expect_marks("..");
+	commands[0] = '\0';
+	channels_up(channels);
+	expect_commands("+a +b ");
+	answer("a");
+	expect_marks("C.");
+	answer("b");
+	expect_marks(".C");
+}
+END_TEST
+
+/* A refused channel can be left, and then the others are enough. */
+START_TEST(leave_some_refused)
+{
+	join(0, "a b");
+	answer("a");
+	ck_assert(refuse());
+	expect_marks("R");
+	leave_some(0, "b");
+	expect_marks("C");
+	expect_commands("+a +b ");
+	ck_assert_ptr_null(channels_find(channels, "b", 1));
 }
 END_TEST
 
@@ -699,6 +828,10 @@ main(void)
 	tcase_add_test(up, leave_before_answers);
 	tcase_add_test(up, several_channels);
 	tcase_add_test(up, leave_of_one_of_several);
+	tcase_add_test(up, leave_some_of_several);
+	tcase_add_test(up, leave_some_others);
+	tcase_add_test(up, leave_some_unconfirmed);
+	tcase_add_test(up, leave_some_refused);
 	tcase_add_test(up, refused);
 	tcase_add_test(up, refused_then_allowed);
 	tcase_add_test(up, refused_before_rejoin);

@@ -1,1 +1,457 @@
-int main(void){return 0;}
+/*
+ * check_credentials: which header lines the parameters of a request come to. Each row is a whole
+ * request; expected lines are written with '|' behind each.
+ */
+#include <check.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "credentials.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+#define PARAMS_MAX   8
+
+struct row {
+	const char *params[PARAMS_MAX];
+	const char *lines; /* NULL: CREDENTIALS_NONE */
+};
+
+static struct credentials *
+read_params(const char *const *given, enum credentials_result expected)
+{
+	char *params[PARAMS_MAX + 1] = { NULL };
+	struct credentials *c = (struct credentials *)&params;
+	enum credentials_result result;
+
+	/* Of just their size each. */
+	for (int i = 0; i < PARAMS_MAX && given[i] != NULL; i++)
+		params[i] = strdup(given[i]);
+	result = credentials_read(params, &c);
+	ck_assert_msg(result == expected, "%s: %d, not %d", given[0] != NULL ? given[0] : "",
+	    (int)result, (int)expected);
+	ck_assert_int_eq(c != NULL, result == CREDENTIALS_FOUND);
+	for (int i = 0; i < PARAMS_MAX; i++)
+		free(params[i]);
+	return c;
+}
+
+/* The lines with '|' behind each; the caller frees them. */
+static char *
+lines_of(const struct credentials *c)
+{
+	char *lines = malloc(c->size + 1);
+
+	ck_assert_ptr_nonnull(lines);
+	ck_assert_int_eq(c->lines[c->size - 1], '\0');
+	for (size_t i = 0; i < c->size; i++)
+		lines[i] = c->lines[i] != '\0' ? c->lines[i] : '|';
+	lines[c->size] = '\0';
+	return lines;
+}
+
+static void
+expect_rows(const struct row *rows, size_t count)
+{
+	for (size_t i = 0; i < count; i++) {
+		struct credentials *c = read_params(rows[i].params,
+		    rows[i].lines != NULL ? CREDENTIALS_FOUND : CREDENTIALS_NONE);
+		char *lines;
+
+		if (c == NULL)
+			continue;
+		lines = lines_of(c);
+		ck_assert_msg(strcmp(lines, rows[i].lines) == 0, "row %zu: %s, not %s", i, lines,
+		    rows[i].lines);
+		ck_assert_int_eq(c->references, 1);
+		free(lines);
+		credentials_release(c);
+	}
+}
+
+#define EXPECT(...)                                                                               \
+	do {                                                                                      \
+		static const struct row rows[] = { __VA_ARGS__ };                                 \
+		expect_rows(rows, COUNT(rows));                                                   \
+	} while (0)
+
+/* Cookie and Authorization go on as they are, and nothing else that the browser has sent. */
+START_TEST(forwarded_lines)
+{
+	EXPECT(
+	    { { "HTTP_COOKIE=a=1" }, "Cookie: a=1|" },
+	    { { "HTTP_COOKIE=next-auth.session-token=x; b=\"2\"" },
+		"Cookie: next-auth.session-token=x; b=\"2\"|" },
+	    { { "HTTP_AUTHORIZATION=Bearer x" }, "Authorization: Bearer x|" },
+	    { { "HTTP_AUTHORIZATION=Bearer x", "HTTP_COOKIE=a=1" },
+		"Cookie: a=1|Authorization: Bearer x|" },
+	    { { "HTTP_COOKIE=\xc3\xa4 ~" }, "Cookie: \xc3\xa4 ~|" },
+	    { { "HTTP_COOKIE=a=1", "HTTP_USER_AGENT=x", "HTTP_ACCEPT=y", "HTTP_ORIGIN=z",
+		  "HTTP_X_API_KEY=k", "HTTP_PROXY=p", "CONTENT_LENGTH=7", "QUERY_STRING=a=2" },
+		"Cookie: a=1|" });
+}
+END_TEST
+
+/* Names that only begin or end like them are others. */
+START_TEST(other_names)
+{
+	EXPECT(
+	    { { "HTTP_COOKIE2=a", "XHTTP_COOKIE=a", "HTTP_COOKI=a", "http_cookie=a", "COOKIE=a",
+		  "HTTP_AUTHORIZATION_=a", "AUTHORIZATION=a", "HTTP_PROXY_AUTHORIZATION=a" },
+		NULL },
+	    { { "HTTP_COOKIE=a=1", "X_HTTP_X_FORWARDED_FOR=1", "HTTP_X_FORWARDED_FOR2=2",
+		  "HTTP_X_FORWARDED=3", "HTTP_FORWARDED=4", "REMOTE_ADDR2=5", "SERVER_NAME=6" },
+		"Cookie: a=1|" });
+}
+END_TEST
+
+/* Several Cookie parameters are one line, joined in their order; empty ones are left out. */
+START_TEST(several_cookies)
+{
+	EXPECT(
+	    { { "HTTP_COOKIE=a=1", "HTTP_COOKIE=b=2" }, "Cookie: a=1; b=2|" },
+	    { { "HTTP_COOKIE=b=2", "X=y", "HTTP_COOKIE=a=1; c=3", "HTTP_COOKIE=b=2" },
+		"Cookie: b=2; a=1; c=3; b=2|" },
+	    { { "HTTP_COOKIE=", "HTTP_COOKIE=a=1", "HTTP_COOKIE=", "HTTP_COOKIE=b=2",
+		  "HTTP_COOKIE=" },
+		"Cookie: a=1; b=2|" },
+	    { { "HTTP_COOKIE=", "HTTP_AUTHORIZATION=x" }, "Authorization: x|" });
+}
+END_TEST
+
+/* Without either, or with empty ones alone, there is nothing to sign in with. */
+START_TEST(none)
+{
+	EXPECT(
+	    { { NULL }, NULL },
+	    { { "HTTP_COOKIE=" }, NULL },
+	    { { "HTTP_COOKIE=", "HTTP_COOKIE=", "HTTP_AUTHORIZATION=" }, NULL },
+	    { { "REMOTE_ADDR=1.2.3.4", "HTTPS=on", "HTTP_HOST=h", "HTTP_X_FORWARDED_FOR=1" },
+		NULL });
+}
+END_TEST
+
+/* One Authorization: the same twice is one, two different ones are none, cookies or not. */
+START_TEST(authorizations)
+{
+	EXPECT(
+	    { { "HTTP_AUTHORIZATION=Bearer x", "HTTP_AUTHORIZATION=Bearer x" },
+		"Authorization: Bearer x|" },
+	    { { "HTTP_AUTHORIZATION=Bearer x", "HTTP_AUTHORIZATION=Bearer y" }, NULL },
+	    { { "HTTP_AUTHORIZATION=Bearer x", "HTTP_AUTHORIZATION=" }, NULL },
+	    { { "HTTP_AUTHORIZATION=", "HTTP_AUTHORIZATION=Bearer x" }, NULL },
+	    { { "HTTP_COOKIE=a=1", "HTTP_AUTHORIZATION=x", "HTTP_AUTHORIZATION=y" }, NULL },
+	    { { "HTTP_COOKIE=a=1", "HTTP_AUTHORIZATION=" }, "Cookie: a=1|" });
+}
+END_TEST
+
+/* No control character, none at all, makes a line of the browser's own: it is nobody's request. */
+START_TEST(control_characters)
+{
+	static const char *const names[] = { "HTTP_COOKIE", "HTTP_AUTHORIZATION" };
+
+	for (int c = 1; c < 256; c++) {
+		bool control = c < ' ' || c == 0x7f;
+		char bad[64];
+
+		for (size_t i = 0; i < COUNT(names); i++) {
+			const char *alone[PARAMS_MAX] = { bad };
+			const char *second[PARAMS_MAX] = { "HTTP_COOKIE=a=1", bad };
+			const char *first[PARAMS_MAX] = { bad, "HTTP_COOKIE=a=1" };
+			enum credentials_result expected =
+			    control ? CREDENTIALS_NONE : CREDENTIALS_FOUND;
+
+			snprintf(bad, sizeof(bad), "%s=x%cX-Forwarded-For: 1", names[i], c);
+			credentials_release(read_params(alone, expected));
+			credentials_release(read_params(second, expected));
+			credentials_release(read_params(first, expected));
+			snprintf(bad, sizeof(bad), "%s=%c", names[i], c);
+			credentials_release(read_params(second, expected));
+			snprintf(bad, sizeof(bad), "%s=x%c", names[i], c);
+			credentials_release(read_params(second, expected));
+		}
+	}
+	EXPECT({ { "HTTP_COOKIE=a=1\r\nCookie: b=2", "HTTP_AUTHORIZATION=x" }, NULL },
+	    { { "HTTP_COOKIE=a=1", "HTTP_AUTHORIZATION=x\r\nHost: evil" }, NULL });
+}
+END_TEST
+
+/* Which way the request came, from what the front server says, or was told itself. */
+START_TEST(forwarded)
+{
+	EXPECT(
+	    { { "HTTP_COOKIE=a", "REMOTE_ADDR=1.2.3.4" }, "Cookie: a|X-Forwarded-For: 1.2.3.4|" },
+	    { { "HTTP_COOKIE=a", "HTTP_X_FORWARDED_FOR=9.9.9.9" },
+		"Cookie: a|X-Forwarded-For: 9.9.9.9|" },
+	    { { "HTTP_COOKIE=a", "REMOTE_ADDR=1.2.3.4", "HTTP_X_FORWARDED_FOR=9.9.9.9, 8.8.8.8" },
+		"Cookie: a|X-Forwarded-For: 9.9.9.9, 8.8.8.8, 1.2.3.4|" },
+	    { { "HTTP_COOKIE=a", "REMOTE_ADDR=", "HTTP_X_FORWARDED_FOR=" }, "Cookie: a|" },
+	    { { "HTTP_COOKIE=a", "REMOTE_ADDR=::1", "HTTP_X_FORWARDED_FOR=" },
+		"Cookie: a|X-Forwarded-For: ::1|" },
+
+	    { { "HTTP_COOKIE=a", "HTTPS=on" }, "Cookie: a|X-Forwarded-Proto: https|" },
+	    { { "HTTP_COOKIE=a", "HTTPS=1" }, "Cookie: a|X-Forwarded-Proto: https|" },
+	    { { "HTTP_COOKIE=a", "HTTPS=off" }, "Cookie: a|" },
+	    { { "HTTP_COOKIE=a", "HTTPS=" }, "Cookie: a|" },
+	    { { "HTTP_COOKIE=a", "REQUEST_SCHEME=http" }, "Cookie: a|X-Forwarded-Proto: http|" },
+	    { { "HTTP_COOKIE=a", "HTTPS=off", "REQUEST_SCHEME=http" },
+		"Cookie: a|X-Forwarded-Proto: http|" },
+	    { { "HTTP_COOKIE=a", "HTTPS=on", "REQUEST_SCHEME=http" },
+		"Cookie: a|X-Forwarded-Proto: https|" },
+	    { { "HTTP_COOKIE=a", "HTTPS=", "REQUEST_SCHEME=https" },
+		"Cookie: a|X-Forwarded-Proto: https|" },
+	    { { "HTTP_COOKIE=a", "HTTPS=on", "HTTP_X_FORWARDED_PROTO=http" },
+		"Cookie: a|X-Forwarded-Proto: http|" },
+	    { { "HTTP_COOKIE=a", "HTTP_X_FORWARDED_PROTO=https", "REQUEST_SCHEME=http" },
+		"Cookie: a|X-Forwarded-Proto: https|" },
+	    { { "HTTP_COOKIE=a", "HTTP_X_FORWARDED_PROTO=", "HTTPS=on" },
+		"Cookie: a|X-Forwarded-Proto: https|" },
+
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h:8080" }, "Cookie: a|X-Forwarded-Host: h:8080|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_X_FORWARDED_HOST=tpi.example.com" },
+		"Cookie: a|X-Forwarded-Host: tpi.example.com|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_X_FORWARDED_HOST=" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=" }, "Cookie: a|" },
+
+	    { { "HTTP_X_FORWARDED_HOST=h", "HTTPS=on", "HTTP_AUTHORIZATION=x",
+		  "HTTP_X_FORWARDED_FOR=9.9.9.9", "HTTP_COOKIE=a", "REMOTE_ADDR=1.2.3.4",
+		  "HTTP_HOST=i", "REQUEST_SCHEME=http" },
+		"Cookie: a|Authorization: x|X-Forwarded-For: 9.9.9.9, 1.2.3.4|"
+		"X-Forwarded-Proto: https|X-Forwarded-Host: h|" });
+}
+END_TEST
+
+/* One with a control character is as good as not there, and the request still is who it was. */
+START_TEST(forwarded_control_characters)
+{
+	EXPECT(
+	    { { "HTTP_COOKIE=a", "REMOTE_ADDR=1.2.3.4", "HTTP_X_FORWARDED_FOR=9\r\nCookie: b" },
+		"Cookie: a|X-Forwarded-For: 1.2.3.4|" },
+	    { { "HTTP_COOKIE=a", "REMOTE_ADDR=1\n", "HTTP_X_FORWARDED_FOR=9" },
+		"Cookie: a|X-Forwarded-For: 9|" },
+	    { { "HTTP_COOKIE=a", "HTTPS=on", "HTTP_X_FORWARDED_PROTO=http\n" },
+		"Cookie: a|X-Forwarded-Proto: https|" },
+	    { { "HTTP_COOKIE=a", "HTTPS=\n", "REQUEST_SCHEME=http\x7f" }, "Cookie: a|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_X_FORWARDED_HOST=\001" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h\t" }, "Cookie: a|" });
+}
+END_TEST
+
+/* Requests have the same digest just where they have the same lines. */
+START_TEST(digests)
+{
+	static const char *const requests[][PARAMS_MAX] = {
+		{ "HTTP_COOKIE=a=1" },
+		{ "X=y", "HTTP_COOKIE=a=1", "HTTP_COOKIE=", "HTTP_AUTHORIZATION=" },
+		{ "HTTP_COOKIE=a=2" },
+		{ "HTTP_COOKIE=A=1" },
+		{ "HTTP_COOKIE=a=1 " },
+		{ "HTTP_COOKIE=a=1; b=2" },
+		{ "HTTP_COOKIE=a=1", "HTTP_COOKIE=b=2" },
+		{ "HTTP_COOKIE=b=2", "HTTP_COOKIE=a=1" },
+		{ "HTTP_AUTHORIZATION=a=1" },
+		{ "HTTP_COOKIE=a=1", "HTTP_AUTHORIZATION=x" },
+		{ "HTTP_COOKIE=a=1", "HTTP_AUTHORIZATION=y" },
+		{ "HTTP_COOKIE=a=1", "REMOTE_ADDR=1.2.3.4" },
+		{ "HTTP_COOKIE=a=1", "REMOTE_ADDR=1.2.3.5" },
+		{ "HTTP_COOKIE=a=1", "HTTP_X_FORWARDED_FOR=1.2.3.4" },
+		{ "HTTP_COOKIE=a=1", "HTTP_HOST=h" },
+		{ "HTTP_COOKIE=a=1", "HTTPS=on" },
+	};
+	struct credentials *c[COUNT(requests)];
+	int equal = 0;
+
+	for (size_t i = 0; i < COUNT(requests); i++)
+		c[i] = read_params(requests[i], CREDENTIALS_FOUND);
+	for (size_t i = 0; i < COUNT(requests); i++)
+		for (size_t k = 0; k < i; k++) {
+			bool same = c[i]->size == c[k]->size &&
+			    memcmp(c[i]->lines, c[k]->lines, c[i]->size) == 0;
+
+			ck_assert_msg((memcmp(c[i]->digest, c[k]->digest,
+			    CREDENTIALS_DIGEST_SIZE) == 0) == same, "%zu and %zu", i, k);
+			equal += same;
+		}
+	ck_assert_int_eq(equal, 3);
+	for (size_t i = 0; i < COUNT(requests); i++)
+		credentials_release(c[i]);
+}
+END_TEST
+
+/* What is held lives until the last holder lets go; the sanitizer sees one too many or too few. */
+START_TEST(references)
+{
+	static const char *const params[PARAMS_MAX] = { "HTTP_COOKIE=a=1" };
+	struct credentials *c = read_params(params, CREDENTIALS_FOUND);
+
+	ck_assert_ptr_eq(credentials_hold(c), c);
+	ck_assert_int_eq(c->references, 2);
+	credentials_release(c);
+	ck_assert_int_eq(c->references, 1);
+	ck_assert_str_eq(c->lines, "Cookie: a=1");
+	credentials_release(c);
+	credentials_release(NULL);
+}
+END_TEST
+
+static void *
+hold_and_release(void *arg)
+{
+	for (int i = 0; i < 20000; i++)
+		credentials_release(credentials_hold(arg));
+	return NULL;
+}
+
+/* Threads may hold and let go at the same time. */
+START_TEST(threads)
+{
+	static const char *const params[PARAMS_MAX] = { "HTTP_COOKIE=a=1" };
+	struct credentials *c = read_params(params, CREDENTIALS_FOUND);
+	pthread_t ids[4];
+
+	for (size_t i = 0; i < COUNT(ids); i++)
+		ck_assert_int_eq(pthread_create(&ids[i], NULL, hold_and_release, c), 0);
+	for (size_t i = 0; i < COUNT(ids); i++)
+		ck_assert_int_eq(pthread_join(ids[i], NULL), 0);
+	ck_assert_int_eq(c->references, 1);
+	credentials_release(c);
+}
+END_TEST
+
+static const void *watched;
+static size_t wiped; /* bytes from there */
+
+static void
+wipe(void *bytes, size_t size)
+{
+	volatile char *at = bytes;
+
+	if (bytes == watched)
+		wiped = size;
+	while (size-- > 0)
+		*at++ = '\0';
+}
+
+/* explicit_bzero() of this program, which credentials.c calls. */
+#if __USE_FORTIFY_LEVEL > 0
+void
+__explicit_bzero_chk(void *bytes, size_t size, size_t room)
+{
+	(void)room;
+	wipe(bytes, size);
+}
+#else
+void
+explicit_bzero(void *bytes, size_t size)
+{
+	wipe(bytes, size);
+}
+#endif
+
+/* The last release, and no other, wipes them whole. */
+START_TEST(wipes)
+{
+	static const char *const params[PARAMS_MAX] = { "HTTP_COOKIE=a=1" };
+	struct credentials *c = read_params(params, CREDENTIALS_FOUND);
+
+	watched = c;
+	credentials_hold(c);
+	credentials_release(c);
+	ck_assert_uint_eq(wiped, 0);
+	credentials_release(c);
+	ck_assert_uint_eq(wiped, sizeof(*c) + sizeof("Cookie: a=1"));
+}
+END_TEST
+
+/* A cookie as large as a head holds goes through whole. */
+START_TEST(large)
+{
+	const size_t size = 60 * 1024;
+	char *param = malloc(size + 1);
+	const char *params[PARAMS_MAX] = { param, "HTTP_AUTHORIZATION=x", "HTTP_HOST=h" };
+	struct credentials *c;
+
+	ck_assert_ptr_nonnull(param);
+	memset(param, 'c', size);
+	memcpy(param, "HTTP_COOKIE=", 12);
+	param[size] = '\0';
+	c = read_params(params, CREDENTIALS_FOUND);
+	ck_assert_str_eq(c->lines + strlen("Cookie: "), param + 12);
+	ck_assert_str_eq(c->lines + strlen(c->lines) + 1, "Authorization: x");
+	ck_assert_uint_eq(c->size, size - strlen("HTTP_COOKIE=") +
+	    strlen("Cookie: |Authorization: x|X-Forwarded-Host: h|"));
+	credentials_release(c);
+	free(param);
+}
+END_TEST
+
+/*
+ * The parameters that grow most: many cookies of one byte, and each other one as short as it can
+ * be. The sanitizer sees where the lines do not fit; they are as long as they have to be.
+ */
+START_TEST(worst_growth)
+{
+	static const char *const others[] = { "HTTP_AUTHORIZATION=x", "HTTP_X_FORWARDED_FOR=1",
+		"REMOTE_ADDR=1", "HTTPS=1", "HTTP_HOST=h" };
+	static const int counts[] = { 0, 1, 2, 16, 100, 3000 };
+
+	for (size_t n = 0; n < COUNT(counts); n++) {
+		int count = counts[n];
+		char **params = calloc((size_t)count + COUNT(others) + 1, sizeof(*params));
+		struct credentials *c;
+		size_t cookies;
+		char *lines;
+
+		ck_assert_ptr_nonnull(params);
+		for (int i = 0; i < count; i++)
+			params[i] = strdup("HTTP_COOKIE=c");
+		for (size_t i = 0; i < COUNT(others); i++)
+			params[(size_t)count + i] = strdup(others[i]);
+		ck_assert_int_eq(credentials_read(params, &c), CREDENTIALS_FOUND);
+		lines = lines_of(c);
+		cookies = count > 0 ? strlen("Cookie: |") + 3 * (size_t)count - 2 : 0;
+		ck_assert_uint_ge(c->size, cookies);
+		ck_assert_str_eq(lines + cookies, "Authorization: x|X-Forwarded-For: 1, 1|"
+		    "X-Forwarded-Proto: https|X-Forwarded-Host: h|");
+		free(lines);
+		credentials_release(c);
+		for (char **p = params; *p != NULL; p++)
+			free(*p);
+		free(params);
+	}
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("credentials");
+	TCase *tc = tcase_create("credentials");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, forwarded_lines);
+	tcase_add_test(tc, other_names);
+	tcase_add_test(tc, several_cookies);
+	tcase_add_test(tc, none);
+	tcase_add_test(tc, authorizations);
+	tcase_add_test(tc, control_characters);
+	tcase_add_test(tc, forwarded);
+	tcase_add_test(tc, forwarded_control_characters);
+	tcase_add_test(tc, digests);
+	tcase_add_test(tc, references);
+	tcase_add_test(tc, threads);
+	tcase_add_test(tc, wipes);
+	tcase_add_test(tc, large);
+	tcase_add_test(tc, worst_growth);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -2,6 +2,8 @@
  * check_identity: whom the parameters of a request name. Each row is a whole request.
  */
 #include <check.h>
+#include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -203,6 +205,47 @@ START_TEST(others_may_differ)
 }
 END_TEST
 
+static bool
+consistent(const char *first, const char *second)
+{
+	char *params[] = { strdup("X=y"), strdup(first), strdup("TPI_USER=not valid"),
+		strdup(second), NULL };
+	bool result = identity_consistent(params);
+
+	for (int i = 0; i < 4; i++)
+		free(params[i]);
+	return result;
+}
+
+/* What decides about a request is there once, or with one value, valid or not. */
+START_TEST(consistency)
+{
+	static const char *const unique[] = { "REMOTE_USER", "AUTH_TYPE", "REQUEST_METHOD",
+		"QUERY_STRING", "SCRIPT_NAME", "PATH_INFO" };
+	char *nothing[] = { NULL };
+
+	ck_assert(identity_consistent(nothing));
+	for (size_t i = 0; i < sizeof(unique) / sizeof(unique[0]); i++) {
+		char a[64], b[64], empty[64];
+
+		snprintf(a, sizeof(a), "%s=a", unique[i]);
+		snprintf(b, sizeof(b), "%s=b", unique[i]);
+		snprintf(empty, sizeof(empty), "%s=", unique[i]);
+		ck_assert(consistent(a, "Y=z"));
+		ck_assert(consistent(a, a));
+		ck_assert(consistent(empty, empty));
+		ck_assert_msg(!consistent(a, b), "%s", a);
+		ck_assert_msg(!consistent(a, empty), "%s", a);
+		ck_assert_msg(!consistent(empty, a), "%s", a);
+	}
+	ck_assert(consistent("TPI_USER=not valid", "Y=z"));
+	ck_assert(!consistent("TPI_USER=u1", "Y=z"));
+	ck_assert(consistent("HTTP_COOKIE=a", "HTTP_COOKIE=b"));
+	ck_assert(consistent("HTTP_AUTHORIZATION=a", "HTTP_AUTHORIZATION=b"));
+	ck_assert(consistent("REQUEST_URI=/a", "REQUEST_URI=/b"));
+}
+END_TEST
+
 int
 main(void)
 {
@@ -221,6 +264,7 @@ main(void)
 	tcase_add_test(tc, contradictions);
 	tcase_add_test(tc, missing_comes_first);
 	tcase_add_test(tc, others_may_differ);
+	tcase_add_test(tc, consistency);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

@@ -350,6 +350,73 @@ START_TEST(issue_channels)
 }
 END_TEST
 
+/* Expects that the names of all channels are these, '|' behind each. */
+static void
+expect_channels(const struct route *route, const struct request *r, const struct settings *s,
+    const char *expected)
+{
+	char *names = route_channels(route, r, s), *copy = strdup(expected);
+	const char *name = names;
+
+	ck_assert_ptr_nonnull(names);
+	for (char *rest = copy, *wanted; *(wanted = strsep(&rest, "|")) != '\0';
+	    name += strlen(name) + 1)
+		ck_assert_str_eq(name, wanted);
+	free(copy);
+	free(names);
+}
+
+/* The names of all channels stand one behind the other, for streams of either kind. */
+START_TEST(all_channels)
+{
+	struct settings s = { .tenant = strdup("acme"), .issues_channel_prefix = strdup("issues") };
+	int32_t projects[] = { 7, 2147483647, 42 };
+	struct request r = { .user = "u1", .projects = projects, .project_count = 3 };
+
+	expect_channels(NOTIFICATIONS, &r, &s,
+	    "notifications:tenant:acme:user:u1|notifications:tenant:acme:broadcast|");
+	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|"
+	    "issues:tenant:acme:project:2147483647|issues:tenant:acme:project:42|");
+	r.project_count = 1;
+	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|");
+	free(s.tenant);
+	free(s.issues_channel_prefix);
+}
+END_TEST
+
+/* The longest names that there are, as many as there can be, are whole. */
+START_TEST(longest_channels)
+{
+	char tenant[CHANNEL_ID_MAX + 1], expected[CHANNEL_NAME_SIZE];
+	struct settings s = { .tenant = tenant, .issues_channel_prefix = tenant };
+	int32_t projects[REQUEST_PROJECTS_MAX];
+	struct request r = { .user = tenant, .projects = projects,
+		.project_count = REQUEST_PROJECTS_MAX };
+	const char *name;
+	char *names;
+
+	memset(tenant, 't', CHANNEL_ID_MAX);
+	tenant[CHANNEL_ID_MAX] = '\0';
+	for (int i = 0; i < REQUEST_PROJECTS_MAX; i++)
+		projects[i] = INT32_MAX - i;
+	names = route_channels(ISSUES, &r, &s);
+	ck_assert_ptr_nonnull(names);
+	name = names;
+	for (int i = 0; i < REQUEST_PROJECTS_MAX; i++, name += strlen(name) + 1) {
+		channel_project(expected, tenant, tenant, INT32_MAX - i);
+		ck_assert_str_eq(name, expected);
+	}
+	free(names);
+	names = route_channels(NOTIFICATIONS, &r, &s);
+	ck_assert_ptr_nonnull(names);
+	channel_user(expected, tenant, tenant);
+	ck_assert_str_eq(names, expected);
+	channel_broadcast(expected, tenant);
+	ck_assert_str_eq(names + strlen(names) + 1, expected);
+	free(names);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -372,6 +439,8 @@ main(void)
 	tcase_add_test(tc, at_most_500);
 	tcase_add_test(tc, notification_channels);
 	tcase_add_test(tc, issue_channels);
+	tcase_add_test(tc, all_channels);
+	tcase_add_test(tc, longest_channels);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

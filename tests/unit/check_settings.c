@@ -24,18 +24,27 @@ get(const char *name)
 	return NULL;
 }
 
+/* Loads with these variables set, pairs of name and value. */
+static int
+load_pairs(struct settings *s, enum settings_user user, const char *const *pairs,
+    char error[SETTINGS_ERROR_SIZE])
+{
+	int result;
+
+	environment = pairs;
+	result = settings_load(s, user, get, error, SETTINGS_ERROR_SIZE);
+	environment = NULL;
+	return result;
+}
+
 /* Loads with one variable set; returns settings_load()'s result. */
 static int
 load_one(struct settings *s, enum settings_user user, const char *name, const char *value,
     char error[SETTINGS_ERROR_SIZE])
 {
 	const char *const pair[] = { name, value, NULL };
-	int result;
 
-	environment = pair;
-	result = settings_load(s, user, get, error, SETTINGS_ERROR_SIZE);
-	environment = NULL;
-	return result;
+	return load_pairs(s, user, pair, error);
 }
 
 /* Expects that NAME=value is refused, in just these words. */
@@ -95,6 +104,8 @@ START_TEST(defaults)
 	ck_assert_str_eq(s.valkey_url, "valkey://127.0.0.1:6379");
 	ck_assert_str_eq(s.valkey_password_file, "");
 	ck_assert_str_eq(s.project_access, "deny");
+	ck_assert_str_eq(s.app_url, "");
+	ck_assert_str_eq(s.app_ca, "");
 	ck_assert_str_eq(s.issues_channel_prefix, "issues");
 	ck_assert_int_eq(s.tenant_cap, 1000);
 	ck_assert_int_eq(s.user_cap, 4);
@@ -108,10 +119,16 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.max_age_seconds, 0);
 	ck_assert_int_eq(s.request_timeout_ms, 10000);
 	ck_assert_int_eq(s.drain_seconds, 5);
+	ck_assert_int_eq(s.app_timeout_ms, 2000);
+	ck_assert_int_eq(s.app_cache_seconds, 5);
+	ck_assert_int_eq(s.app_concurrency, 32);
+	ck_assert_int_eq(s.recheck_seconds, 300);
 	ck_assert_int_eq(s.identity, IDENTITY_WEB_SERVER);
+	ck_assert_int_eq(s.app_proxy, APP_PROXY_NONE);
 	ck_assert_int_eq(s.log_level, LOG_LEVEL_INFO);
 	ck_assert_int_eq(s.access, ACCESS_DENY);
 	ck_assert_ptr_null(s.access_file);
+	ck_assert(!settings_ask_app(&s));
 	settings_free(&s);
 }
 END_TEST
@@ -123,7 +140,7 @@ START_TEST(table_is_sound)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 20);
+	ck_assert_uint_eq(count, 27);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].standard);
@@ -185,8 +202,14 @@ START_TEST(ranges_of_the_contract)
 		{ "SSE_MAX_AGE_SECONDS", "0 (off) or 10 to 604800" },
 		{ "TPI_REQUEST_TIMEOUT_MS", "100 to 60000" },
 		{ "TPI_DRAIN_SECONDS", "1 to 300" },
-		{ "TPI_IDENTITY", "web-server" },
-		{ "TPI_PROJECT_ACCESS", "deny | allow | file:PATH" },
+		{ "TPI_IDENTITY", "web-server | app" },
+		{ "TPI_PROJECT_ACCESS", "deny | allow | app | file:PATH" },
+		{ "TPI_APP_URL", "http(s)://host[:port][/prefix] or unix:/path" },
+		{ "TPI_APP_PROXY", "none | environment" },
+		{ "TPI_APP_TIMEOUT_MS", "50 to 60000" },
+		{ "TPI_APP_CACHE_SECONDS", "0 to 300" },
+		{ "TPI_APP_CONCURRENCY", "1 to 1000" },
+		{ "TPI_RECHECK_SECONDS", "0 (off) or 5 to 86400" },
 		{ "TPI_LOG_LEVEL", "error | warn | info | debug" },
 	};
 	const struct setting *table;
@@ -230,9 +253,11 @@ START_TEST(error_texts)
 	    "SSE_MAX_AGE_SECONDS=9: must be a whole number, 0 (off) or 10 to 604800");
 	expect_error("TPI_LOG_LEVEL", "verbose",
 	    "TPI_LOG_LEVEL=verbose: must be error | warn | info | debug");
-	expect_error("TPI_IDENTITY", "app", "TPI_IDENTITY=app: must be web-server");
-	expect_error("TPI_PROJECT_ACCESS", "app",
-	    "TPI_PROJECT_ACCESS=app: must be deny | allow | file:PATH");
+	expect_error("TPI_IDENTITY", "App", "TPI_IDENTITY=App: must be web-server | app");
+	expect_error("TPI_PROJECT_ACCESS", "apps",
+	    "TPI_PROJECT_ACCESS=apps: must be deny | allow | app | file:PATH");
+	expect_error("TPI_APP_PROXY", "http://proxy",
+	    "TPI_APP_PROXY=http://proxy: must be none | environment");
 	expect_error("INSTANCE_TENANT_ID", "a:b", "INSTANCE_TENANT_ID=a:b: must be "
 	    "1 to 255 printable ASCII characters without space : * ? [ ] \\ \"");
 }
@@ -343,7 +368,7 @@ START_TEST(publish_reads_its_own)
 }
 END_TEST
 
-/* TPI_PROJECT_ACCESS is deny, allow or a file, whose path is anything but empty. */
+/* TPI_PROJECT_ACCESS is deny, allow, app or a file, whose path is anything but empty. */
 START_TEST(project_access)
 {
 	char error[SETTINGS_ERROR_SIZE];
@@ -365,6 +390,93 @@ START_TEST(project_access)
 	expect_accepted("TPI_PROJECT_ACCESS", "FILE:/x", false);
 	expect_accepted("TPI_PROJECT_ACCESS", "Deny", false);
 	expect_accepted("TPI_PROJECT_ACCESS", "allow ", false);
+}
+END_TEST
+
+/* Whoever is to ask the application needs its URL, and is told which setting wants it. */
+START_TEST(application_needs_url)
+{
+	static const struct {
+		const char *identity, *access;
+		const char *wanted_by; /* NULL: nothing is asked */
+	} rows[] = {
+		{ "web-server", "deny", NULL },
+		{ "web-server", "allow", NULL },
+		{ "web-server", "file:/x", NULL },
+		{ "web-server", "app", "TPI_PROJECT_ACCESS" },
+		{ "app", "deny", "TPI_IDENTITY" },
+		{ "app", "file:/x", "TPI_IDENTITY" },
+		{ "app", "app", "TPI_IDENTITY" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const char *pairs[] = { "TPI_IDENTITY", rows[i].identity, "TPI_PROJECT_ACCESS",
+			rows[i].access, NULL, "http://h", NULL };
+		char error[SETTINGS_ERROR_SIZE] = "", expected[SETTINGS_ERROR_SIZE] = "";
+		struct settings s;
+		int result = load_pairs(&s, SETTINGS_STREAMD, pairs, error);
+
+		if (rows[i].wanted_by != NULL)
+			snprintf(expected, sizeof(expected), "TPI_APP_URL: must be set, to "
+			    "http(s)://host[:port][/prefix] or unix:/path, where %s is app",
+			    rows[i].wanted_by);
+		ck_assert_int_eq(result, rows[i].wanted_by != NULL ? -1 : 0);
+		ck_assert_str_eq(error, expected);
+		if (result == 0)
+			ck_assert(!settings_ask_app(&s));
+		else
+			ck_assert_ptr_null(s.tenant);
+		settings_free(&s);
+		pairs[4] = "TPI_APP_URL";
+		ck_assert_int_eq(load_pairs(&s, SETTINGS_STREAMD, pairs, error), 0);
+		ck_assert_str_eq(s.app_url, "http://h");
+		ck_assert_int_eq(s.identity,
+		    strcmp(rows[i].identity, "app") == 0 ? IDENTITY_APP : IDENTITY_WEB_SERVER);
+		ck_assert_int_eq(s.access == ACCESS_APP, strcmp(rows[i].access, "app") == 0);
+		ck_assert_int_eq(settings_ask_app(&s), rows[i].wanted_by != NULL);
+		settings_free(&s);
+		/* tpi-publish asks nobody. */
+		pairs[4] = NULL;
+		ck_assert_int_eq(load_pairs(&s, SETTINGS_PUBLISH, pairs, error), 0);
+		ck_assert(!settings_ask_app(&s));
+		settings_free(&s);
+	}
+}
+END_TEST
+
+/* TPI_APP_URL is checked also where nobody is asked; what may be a password in it is not shown. */
+START_TEST(application_url)
+{
+	expect_accepted("TPI_APP_URL", "https://tpi.example.com/prefix/", true);
+	expect_accepted("TPI_APP_URL", "unix:/run/app.sock", true);
+	expect_error("TPI_APP_URL", "localhost:3000",
+	    "TPI_APP_URL=localhost:3000: must be http(s)://host[:port][/prefix] or unix:/path");
+	expect_error("TPI_APP_URL", "http://u:secret@h",
+	    "TPI_APP_URL=http://u:***@h: must be http(s)://host[:port][/prefix] or unix:/path");
+}
+END_TEST
+
+/* TPI_APP_CA is a file that can be read. */
+START_TEST(application_ca)
+{
+	expect_accepted("TPI_APP_CA", "/proc/self/status", true);
+	expect_error("TPI_APP_CA", "/nonexistent/ca.pem",
+	    "TPI_APP_CA=/nonexistent/ca.pem: must be the path of a file of PEM certificates");
+}
+END_TEST
+
+/* Each way to the application is the one of its name. */
+START_TEST(application_proxy)
+{
+	char error[SETTINGS_ERROR_SIZE];
+	struct settings s;
+
+	ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, "TPI_APP_PROXY", "environment", error), 0);
+	ck_assert_int_eq(s.app_proxy, APP_PROXY_ENVIRONMENT);
+	settings_free(&s);
+	ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, "TPI_APP_PROXY", "none", error), 0);
+	ck_assert_int_eq(s.app_proxy, APP_PROXY_NONE);
+	settings_free(&s);
 }
 END_TEST
 
@@ -632,6 +744,10 @@ main(void)
 	tcase_add_test(tc, errors_leave_nothing);
 	tcase_add_test(tc, publish_reads_its_own);
 	tcase_add_test(tc, project_access);
+	tcase_add_test(tc, application_needs_url);
+	tcase_add_test(tc, application_url);
+	tcase_add_test(tc, application_ca);
+	tcase_add_test(tc, application_proxy);
 	tcase_add_test(tc, identifiers);
 	tcase_add_test(tc, log_levels);
 	tcase_add_test(tc, print);

@@ -1,0 +1,201 @@
+/*
+ * fuzz_app: the answers of the application and its URL (app.h). A user or a project is let in only
+ * where json-c's strict parser finds him at his place in the same text; 401 and 403 are a no and
+ * other statuses no answer, whatever stands there. A URL that is accepted is one for libcurl, too,
+ * with what is asked behind it, and names no user.
+ */
+#include "fuzz.h"
+
+#include <ctype.h>
+#include <curl/curl.h>
+#include <json-c/json.h>
+
+#include "app.h"
+#include "wakeup.h"
+
+#define ASKED 8
+
+/* What json-c reads in strict mode, to the last byte; NULL where it refuses. */
+static struct json_object *
+parse(const char *text, size_t length)
+{
+	/* json-c counts a level more: that of the values in the innermost object. */
+	struct json_tokener *tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
+	struct json_object *object;
+
+	REQUIRE(tokener != NULL);
+	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	object = json_tokener_parse_ex(tokener, text, (int)length);
+	if (json_tokener_get_error(tokener) != json_tokener_success ||
+	    json_tokener_get_parse_end(tokener) != length) {
+		json_object_put(object);
+		object = NULL;
+	}
+	json_tokener_free(tokener);
+	return object;
+}
+
+static struct json_object *
+member(struct json_object *object, const char *name)
+{
+	struct json_object *value = NULL;
+
+	json_object_object_get_ex(object, name, &value);
+	return value;
+}
+
+/* Only 200 can be a yes; 401 and 403 are a no. */
+static enum app_answer
+expect_status(int status, enum app_answer at_200)
+{
+	return status == 200 ? at_200 : status == 401 || status == 403 ? APP_NO : APP_WRONG;
+}
+
+static void
+check_session(const char *body, size_t length)
+{
+	static const int statuses[] = { 0, 204, 302, 401, 403, 500 };
+	char *user = fuzz_memory(CHANNEL_ID_MAX + 1);
+	const char *wrong = NULL;
+	enum app_answer answer = app_read_session(200, body, length, user, &wrong);
+	struct json_object *session = parse(body, length), *id;
+
+	id = member(member(session, "user"), "id");
+	if (answer == APP_YES) {
+		REQUIRE(wakeup_json_check(body, length) == NULL && session != NULL);
+		REQUIRE(channel_id_valid(user, strlen(user)));
+		REQUIRE(json_object_is_type(id, json_type_string));
+		REQUIRE(strcmp(json_object_get_string(id), user) == 0);
+	} else if (answer == APP_NO) {
+		REQUIRE(session != NULL || (length == 4 && memcmp(body, "null", 4) == 0));
+		REQUIRE(id == NULL || !channel_id_valid(json_object_get_string(id),
+		    (size_t)json_object_get_string_len(id)));
+	} else {
+		REQUIRE(fuzz_is_line(wrong));
+		REQUIRE(wakeup_json_check(body, length) != NULL ||
+		    !json_object_is_type(id, json_type_string));
+	}
+	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
+		REQUIRE(app_read_session(statuses[i], body, length, user, &wrong) ==
+		    expect_status(statuses[i], answer));
+	json_object_put(session);
+	free(user);
+}
+
+/* The last few numbers that stand in the text, and some that may not. */
+static void
+collect(const char *text, size_t length, int32_t projects[ASKED])
+{
+	unsigned n = 0;
+
+	for (size_t i = 0, k; i < length; i = k + 1) {
+		for (k = i; k < length && isdigit((unsigned char)text[k]); k++)
+			continue;
+		if (channel_number_parse(text + i, k - i, &projects[n % (ASKED - 3)]))
+			n++;
+	}
+}
+
+/* Whether an object of the list has this id. */
+static bool
+has_id(struct json_object *data, int32_t project)
+{
+	for (size_t i = 0; i < json_object_array_length(data); i++) {
+		struct json_object *id = member(json_object_array_get_idx(data, i), "id");
+
+		if (json_object_is_type(id, json_type_int) && json_object_get_int64(id) == project)
+			return true;
+	}
+	return false;
+}
+
+static void
+check_projects(const char *body, size_t length)
+{
+	static const int statuses[] = { 0, 204, 302, 401, 403, 500 };
+	int32_t asked[ASKED] = { 1, 2, 3, 4, 5, 7, 8, INT32_MAX }, left[ASKED];
+	const char *wrong = NULL;
+	enum app_answer answer;
+	struct json_object *object = parse(body, length), *data = member(object, "data");
+	bool any = false;
+
+	collect(body, length, asked);
+	memcpy(left, asked, sizeof(left));
+	answer = app_read_projects(200, body, length, left, ASKED, &wrong);
+	if (answer == APP_WRONG) {
+		REQUIRE(fuzz_is_line(wrong));
+	} else {
+		REQUIRE(wakeup_json_check(body, length) == NULL);
+		REQUIRE(json_object_is_type(data, json_type_array));
+		for (int i = 0; i < ASKED; i++) {
+			REQUIRE(left[i] == 0 || left[i] == asked[i]);
+			REQUIRE((left[i] != 0) == has_id(data, asked[i]));
+			any |= left[i] != 0;
+		}
+		REQUIRE(any == (answer == APP_YES));
+	}
+	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
+		memcpy(left, asked, sizeof(left));
+		REQUIRE(app_read_projects(statuses[i], body, length, left, ASKED, &wrong) ==
+		    expect_status(statuses[i], answer));
+		for (int k = 0; k < ASKED; k++)
+			REQUIRE(left[k] == 0 || expect_status(statuses[i], answer) == APP_WRONG);
+	}
+	json_object_put(object);
+}
+
+/* A part of what libcurl made of a URL; "" where there is none. The caller frees it. */
+static char *
+part(CURLU *url, CURLUPart which)
+{
+	char *text = NULL;
+
+	return curl_url_get(url, which, &text, 0) == CURLUE_OK ? text : strdup("");
+}
+
+static void
+check_url(const char *text)
+{
+	static const char target[] = APP_SESSION_TARGET "?q=%7B%7D";
+	size_t length = strlen(text);
+	char *full = fuzz_memory(length + sizeof(target)), *path, *query, *user;
+	CURLU *url = curl_url();
+
+	REQUIRE(url != NULL);
+	if (app_url_valid(text)) {
+		REQUIRE(fuzz_is_line(text));
+		if (strncmp(text, "unix:", 5) == 0) {
+			REQUIRE(text[5] == '/' && length - 5 <= 107);
+		} else {
+			while (text[length - 1] == '/')
+				length--;
+			strcpy((char *)mempcpy(full, text, length), target);
+			REQUIRE(curl_url_set(url, CURLUPART_URL, full, 0) == CURLUE_OK);
+			path = part(url, CURLUPART_PATH);
+			query = part(url, CURLUPART_QUERY);
+			user = part(url, CURLUPART_USER);
+			REQUIRE(strlen(path) >= strlen(APP_SESSION_TARGET));
+			REQUIRE(strcmp(path + strlen(path) - strlen(APP_SESSION_TARGET),
+			    APP_SESSION_TARGET) == 0);
+			REQUIRE(strcmp(query, "q=%7B%7D") == 0);
+			REQUIRE(user[0] == '\0');
+			free(path);
+			free(query);
+			free(user);
+		}
+	}
+	curl_url_cleanup(url);
+	free(full);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char *text = fuzz_text(data, size);
+
+	check_session((const char *)data, size);
+	check_projects((const char *)data, size);
+	check_url(text);
+	free(text);
+	return 0;
+}

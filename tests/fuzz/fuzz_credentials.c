@@ -1,0 +1,128 @@
+/*
+ * fuzz_credentials: from parameters to header lines (credentials.h). The input is lines NAME=value;
+ * a vertical tab in a value stands for a line break. The lines are the known ones, each at most
+ * once, in their order, without control characters; Cookie and Authorization say just what the
+ * parameters do. Parameters in another order have the same digest where they have the same lines,
+ * and only there.
+ */
+#include "fuzz.h"
+
+#include "credentials.h"
+#include "request.h"
+
+#define PARAMS_MAX 64
+
+/* Each parameter in a block of its own, of just its size. Returns how many. */
+static int
+make_params(const uint8_t *data, size_t size, char *params[PARAMS_MAX + 1])
+{
+	const char *at = (const char *)data, *end = at + size, *line_end;
+	int count = 0;
+
+	for (; at < end && count < PARAMS_MAX; at = line_end + 1) {
+		line_end = memchr(at, '\n', (size_t)(end - at));
+		if (line_end == NULL)
+			line_end = end;
+		params[count] = fuzz_text((const uint8_t *)at, (size_t)(line_end - at));
+		for (char *c = params[count]; *c != '\0'; c++)
+			if (*c == '\v')
+				*c = '\n';
+		count++;
+	}
+	params[count] = NULL;
+	return count;
+}
+
+static bool
+has_control(const char *text)
+{
+	for (; *text != '\0'; text++)
+		if ((*text > 0 && *text < ' ') || *text == 0x7f)
+			return true;
+	return false;
+}
+
+/* All cookies, "; " between them, as one text; the caller frees it. *bad: one has a control. */
+static char *
+join_cookies(char *const *params, bool *bad)
+{
+	char *joined = NULL;
+	size_t length;
+	FILE *out = open_memstream(&joined, &length);
+
+	REQUIRE(out != NULL);
+	for (; *params != NULL; params++) {
+		if (strncmp(*params, "HTTP_COOKIE=", 12) != 0)
+			continue;
+		*bad |= has_control(*params + 12);
+		if ((*params)[12] != '\0')
+			fprintf(out, "%s%s", ftell(out) > 0 ? "; " : "", *params + 12);
+	}
+	fclose(out);
+	return joined;
+}
+
+static void
+check_lines(const struct credentials *c, const char *cookies, const char *authorization)
+{
+	static const char *const names[] = { "Cookie: ", "Authorization: ", "X-Forwarded-For: ",
+		"X-Forwarded-Proto: ", "X-Forwarded-Host: " };
+	const char *values[5] = { "", "", "", "", "" };
+	const char *at = c->lines, *end = c->lines + c->size;
+
+	for (int i = 0; i < 5 && at < end; i++) {
+		if (strncmp(at, names[i], strlen(names[i])) != 0)
+			continue;
+		values[i] = at + strlen(names[i]);
+		REQUIRE(values[i][0] != '\0' && !has_control(at));
+		at += strlen(at) + 1;
+	}
+	REQUIRE(at == end);
+	REQUIRE(strcmp(values[0], cookies) == 0);
+	REQUIRE(strcmp(values[1], authorization) == 0);
+	REQUIRE(c->references == 1);
+}
+
+/* The parameters the other way round. */
+static void
+check_digest(const struct credentials *c, char *const *params, int count)
+{
+	char *reversed[PARAMS_MAX + 1] = { NULL };
+	struct credentials *other;
+
+	for (int i = 0; i < count; i++)
+		reversed[i] = params[count - 1 - i];
+	/* What is nobody's is nobody's in any order. */
+	REQUIRE(credentials_read(reversed, &other) == CREDENTIALS_FOUND);
+	REQUIRE((memcmp(c->digest, other->digest, sizeof(c->digest)) == 0) ==
+	    (c->size == other->size && memcmp(c->lines, other->lines, c->size) == 0));
+	credentials_release(other);
+}
+
+int
+LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	char *params[PARAMS_MAX + 1], *cookies;
+	int count = make_params(data, size, params);
+	bool bad = false;
+	const char *authorization = params_get(params, "HTTP_AUTHORIZATION", &bad);
+	struct credentials *c;
+	enum credentials_result result = credentials_read(params, &c);
+
+	if (authorization == NULL)
+		authorization = "";
+	bad |= has_control(authorization);
+	cookies = join_cookies(params, &bad);
+	if (bad || (cookies[0] == '\0' && authorization[0] == '\0')) {
+		REQUIRE(result == CREDENTIALS_NONE && c == NULL);
+	} else {
+		REQUIRE(result == CREDENTIALS_FOUND);
+		check_lines(c, cookies, authorization);
+		check_digest(c, params, count);
+	}
+	credentials_release(c);
+	free(cookies);
+	for (int i = 0; i < count; i++)
+		free(params[i]);
+	return 0;
+}

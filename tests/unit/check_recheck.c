@@ -1,0 +1,626 @@
+/*
+ * check_recheck: when an open stream is asked for again, what is asked, and what it loses.
+ *
+ * This program's own functions stand in for those of the gate, the access file and the hub: they
+ * write down what they are asked, in words, and answer when a test says so. The clock stands still
+ * until a test moves it.
+ */
+#include <check.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "connection.h"
+
+#define TIMEOUT_MS  2000
+#define INTERVAL    300 /* seconds */
+#define INTERVAL_MS ((int64_t)INTERVAL * 1000)
+
+static int64_t now;
+
+static int64_t
+read_now(void)
+{
+	return now;
+}
+
+/* What was called since the last look, each with a ';' behind it. */
+static char calls[1024];
+
+__attribute__((format(printf, 1, 2)))
+static void
+call(const char *format, ...)
+{
+	size_t used = strlen(calls);
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(calls + used, sizeof(calls) - used, format, ap);
+	va_end(ap);
+}
+
+static void
+call_list(const int32_t *numbers, int count)
+{
+	for (int i = 0; i < count; i++)
+		call(" %d", (int)numbers[i]);
+	call(";");
+}
+
+static void
+expect_calls(const char *expected)
+{
+	ck_assert_str_eq(calls, expected);
+	calls[0] = '\0';
+}
+
+static struct connection c;
+static struct gateway gateway;
+static struct settings settings;
+
+/* ---- The gate */
+
+struct question {
+	enum gate_answer answer;
+	const char *user;
+	const int32_t *readable; /* ends with 0 */
+	int32_t projects[8];
+	int count;
+};
+
+static struct question question;
+static bool question_open;
+static bool no_memory; /* of the gate */
+
+struct question *
+gate_ask(struct gate *g, struct credentials *credentials, const int32_t *projects, int count,
+    bool fresh, struct stream *asker, int64_t deadline)
+{
+	ck_assert_ptr_eq(g, gateway.gate);
+	ck_assert_ptr_eq(credentials, c.credentials);
+	ck_assert_ptr_nonnull(credentials);
+	ck_assert_ptr_eq(asker, c.stream);
+	ck_assert(fresh);
+	ck_assert(!question_open);
+	call("ask %s +%d", projects != NULL ? "projects" : "user", (int)(deadline - now));
+	call_list(projects, count);
+	if (no_memory)
+		return NULL;
+	memset(&question, 0, sizeof(question));
+	if (projects != NULL)
+		memcpy(question.projects, projects, (size_t)count * sizeof(*projects));
+	question.count = count;
+	question_open = true;
+	return &question;
+}
+
+enum gate_answer
+gate_answer(struct question *q)
+{
+	ck_assert(question_open);
+	return q->answer;
+}
+
+const char *
+gate_user(const struct question *q)
+{
+	ck_assert_int_eq(q->answer, GATE_YES);
+	return q->user;
+}
+
+static int
+keep(int32_t *projects, int count, const int32_t *readable)
+{
+	int kept = 0;
+
+	for (int i = 0; i < count; i++)
+		for (const int32_t *r = readable; *r != 0; r++)
+			if (*r == projects[i])
+				projects[kept++] = *r;
+	return kept;
+}
+
+int
+gate_filter(const struct question *q, int32_t *projects)
+{
+	ck_assert(q->answer == GATE_YES || q->answer == GATE_NO);
+	ck_assert_ptr_nonnull(q->readable);
+	ck_assert_int_eq(memcmp(projects, q->projects, (size_t)q->count * sizeof(*projects)), 0);
+	return keep(projects, q->count, q->readable);
+}
+
+void
+gate_forget(struct question *q)
+{
+	if (q == NULL)
+		return;
+	ck_assert(question_open);
+	question_open = false;
+	call("forget;");
+}
+
+/* ---- The access file, and the hub */
+
+static const int32_t *in_file; /* ends with 0 */
+
+int
+access_filter(struct access *access, const char *user, int32_t *projects, int count)
+{
+	ck_assert_ptr_eq(access, gateway.access);
+	ck_assert_str_eq(user, "u1");
+	call("file");
+	call_list(projects, count);
+	return keep(projects, count, in_file);
+}
+
+static bool hub_full;
+
+bool
+hub_leave_some(struct subscription *subscription, char *names, int count)
+{
+	const char *name = names;
+
+	ck_assert_ptr_eq(subscription, c.subscription);
+	call("leave");
+	for (int i = 0; i < count; i++, name += strlen(name) + 1)
+		call(" %s", name);
+	call(";");
+	free(names);
+	return !hub_full;
+}
+
+/* ---- An open stream */
+
+static void
+setup(void)
+{
+	clock_set_source(read_now);
+	now = 1000000;
+	ck_assert_ptr_nonnull(freopen("/dev/null", "w", stderr));
+	settings.tenant = strdup("t");
+	settings.issues_channel_prefix = strdup("i");
+	settings.app_timeout_ms = TIMEOUT_MS;
+	settings.recheck_seconds = INTERVAL;
+	gateway.settings = &settings;
+	gateway.gate = (struct gate *)&question;
+	gateway.access = (struct access *)&in_file;
+	c.gateway = &gateway;
+	c.place.live_at = now;
+	c.subscription = (struct subscription *)&calls;
+	c.user = strdup("u1");
+	c.stream = stream_new(-1, 65536);
+	ck_assert_ptr_nonnull(c.stream);
+}
+
+static void
+teardown(void)
+{
+	recheck_end(&c);
+	ck_assert(!question_open);
+	credentials_release(c.credentials);
+	free(c.request.projects);
+	stream_release(c.stream);
+	free(c.user);
+	free(settings.tenant);
+	free(settings.issues_channel_prefix);
+}
+
+/* A stream of a kind begins, of projects 3, 7 and 9 where it has some, and with credentials. */
+static void
+start(const char *path, enum identity_source identity, enum access_policy access)
+{
+	static const int32_t some[] = { 3, 7, 9 };
+	char cookie[] = "HTTP_COOKIE=a=1", *params[] = { cookie, NULL };
+
+	settings.identity = identity;
+	settings.access = access;
+	c.route = route_find(path);
+	ck_assert_int_eq(credentials_read(params, &c.credentials), CREDENTIALS_FOUND);
+	if (c.route->has_projects) {
+		c.request.projects = malloc(sizeof(some));
+		memcpy(c.request.projects, some, sizeof(some));
+		c.request.project_count = 3;
+	}
+	recheck_start(&c);
+}
+
+#define NOTIFICATIONS "/api/notifications/stream"
+#define ISSUES        "/api/issues/stream"
+
+/* Calls recheck_turn() after ms; returns in how many it is to be called again, -1 for never. */
+static int
+turn_after(int64_t ms)
+{
+	int64_t at;
+
+	now += ms;
+	at = recheck_turn(&c, now);
+	ck_assert_int_ge(at, now);
+	return at == INT64_MAX ? -1 : (int)(at - now);
+}
+
+/* Goes to the next re-check, which begins; how long until it is given up. */
+static int
+begin(void)
+{
+	int wait = turn_after(0);
+
+	ck_assert_int_ge(wait, 0);
+	return turn_after(wait);
+}
+
+/* The gate answers the open question; returns as turn_after(). */
+static int
+answer_user(enum gate_answer answer, const char *user)
+{
+	ck_assert(question_open);
+	question.answer = answer;
+	question.user = user;
+	return turn_after(10);
+}
+
+static int
+answer_projects(enum gate_answer answer, const int32_t *readable)
+{
+	ck_assert(question_open);
+	question.answer = answer;
+	question.readable = readable;
+	return turn_after(10);
+}
+
+static void
+expect_finished(bool finished)
+{
+	struct stream_view view;
+
+	stream_look(c.stream, &view);
+	ck_assert_int_eq(view.finished, finished);
+}
+
+static const int32_t all[] = { 3, 7, 9, 0 }, first[] = { 3, 0 }, middle[] = { 7, 0 },
+    outer[] = { 3, 9, 0 }, none[] = { 0 };
+
+/* ---- When */
+
+/* Nothing to ask, or no interval: never, and the credentials are not kept. */
+START_TEST(never)
+{
+	static const struct {
+		const char *path;
+		enum identity_source identity;
+		enum access_policy access;
+		int seconds;
+	} rows[] = {
+		{ NOTIFICATIONS, IDENTITY_WEB_SERVER, ACCESS_APP, INTERVAL },
+		{ NOTIFICATIONS, IDENTITY_WEB_SERVER, ACCESS_FILE, INTERVAL },
+		{ ISSUES, IDENTITY_WEB_SERVER, ACCESS_ALLOW, INTERVAL },
+		{ NOTIFICATIONS, IDENTITY_APP, ACCESS_APP, 0 },
+		{ ISSUES, IDENTITY_APP, ACCESS_APP, 0 },
+		{ ISSUES, IDENTITY_WEB_SERVER, ACCESS_FILE, 0 },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		settings.recheck_seconds = rows[i].seconds;
+		start(rows[i].path, rows[i].identity, rows[i].access);
+		ck_assert_ptr_null(c.credentials);
+		ck_assert_int_eq(turn_after(0), -1);
+		ck_assert_int_eq(turn_after(10 * INTERVAL_MS), -1);
+		expect_calls("");
+		free(c.request.projects);
+		c.request.projects = NULL;
+	}
+}
+END_TEST
+
+/* The first comes between a tenth of the interval and all of it, the next an interval later. */
+START_TEST(spread)
+{
+	int least = INT32_MAX, most = 0;
+
+	for (int i = 0; i < 1000; i++) {
+		int wait;
+
+		start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
+		wait = turn_after(0);
+		ck_assert_int_ge(wait, INTERVAL_MS / 10);
+		ck_assert_int_le(wait, INTERVAL_MS);
+		least = wait < least ? wait : least;
+		most = wait > most ? wait : most;
+		if (i < 999)
+			credentials_release(c.credentials);
+	}
+	ck_assert_int_lt(least, INTERVAL_MS * 2 / 10);
+	ck_assert_int_gt(most, INTERVAL_MS * 9 / 10);
+	expect_calls("");
+	ck_assert_int_gt(turn_after(turn_after(0) - 1), 0);
+	expect_calls("");
+	ck_assert_int_eq(turn_after(1), TIMEOUT_MS);
+	expect_calls("ask user +2000;");
+	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	expect_calls("forget;");
+	turn_after(INTERVAL_MS - 10);
+	expect_calls("ask user +2000;");
+}
+END_TEST
+
+/* The time counts from the stream's sync, however late its thread has woken up. */
+START_TEST(since_the_sync)
+{
+	now += INTERVAL_MS;
+	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
+	ck_assert_int_eq(turn_after(0), TIMEOUT_MS);
+	expect_calls("ask user +2000;");
+}
+END_TEST
+
+/* One that comes much too late is followed by one at once, and by one alone. */
+START_TEST(late)
+{
+	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
+	turn_after(5 * INTERVAL_MS);
+	ck_assert_int_eq(answer_user(GATE_YES, "u1"), 0);
+	turn_after(0);
+	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	expect_calls("ask user +2000;forget;ask user +2000;forget;");
+}
+END_TEST
+
+/* ---- Who */
+
+/* While the user is the same nothing changes, again and again. */
+START_TEST(same_user)
+{
+	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_APP);
+	ck_assert_ptr_nonnull(c.credentials);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(begin(), TIMEOUT_MS);
+		/* Never two at once. */
+		ck_assert_int_eq(turn_after(500), TIMEOUT_MS - 500);
+		expect_calls("ask user +2000;");
+		answer_user(GATE_YES, "u1");
+		expect_calls("forget;");
+		expect_finished(false);
+	}
+}
+END_TEST
+
+/* Who is nobody by now loses the stream, also where projects would be asked next. */
+START_TEST(session_lost)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_APP);
+	begin();
+	expect_finished(false);
+	answer_user(GATE_NO, NULL);
+	expect_calls("ask user +2000;forget;");
+	expect_finished(true);
+}
+END_TEST
+
+/* So does who is somebody else. */
+START_TEST(somebody_else)
+{
+	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_APP);
+	begin();
+	answer_user(GATE_YES, "u11");
+	expect_calls("ask user +2000;forget;");
+	expect_finished(true);
+}
+END_TEST
+
+/* A gate that says later, or nothing by the deadline, or has no memory, changes nothing. */
+START_TEST(cannot_be_asked)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_APP);
+	begin();
+	ck_assert_int_eq(answer_user(GATE_LATER, NULL), INTERVAL_MS - 10);
+	expect_calls("ask user +2000;forget;");
+	begin();
+	ck_assert_int_eq(turn_after(TIMEOUT_MS - 1), 1);
+	expect_calls("ask user +2000;");
+	ck_assert_int_eq(turn_after(1), INTERVAL_MS - TIMEOUT_MS);
+	expect_calls("forget;");
+	no_memory = true;
+	ck_assert_int_eq(begin(), INTERVAL_MS);
+	expect_calls("ask user +2000;");
+	no_memory = false;
+	/* For projects, too: with what the user's question has left of the time. */
+	begin();
+	turn_after(490);
+	ck_assert_int_eq(answer_user(GATE_YES, "u1"), TIMEOUT_MS - 500);
+	expect_calls("ask user +2000;forget;ask projects +1500 3 7 9;");
+	ck_assert_int_eq(answer_projects(GATE_LATER, NULL), INTERVAL_MS - 510);
+	expect_calls("forget;");
+	begin();
+	answer_user(GATE_YES, "u1");
+	turn_after(TIMEOUT_MS - 10);
+	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;forget;");
+	begin();
+	no_memory = true;
+	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;");
+	expect_finished(false);
+	ck_assert_int_eq(c.recheck.project_count, 3);
+}
+END_TEST
+
+/* ---- Which projects */
+
+/* First the user, then the projects, each time. */
+START_TEST(user_then_projects)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_APP);
+	for (int i = 0; i < 3; i++) {
+		begin();
+		expect_calls("ask user +2000;");
+		answer_user(GATE_YES, "u1");
+		expect_calls("forget;ask projects +1990 3 7 9;");
+		answer_projects(GATE_YES, all);
+		expect_calls("forget;");
+		expect_finished(false);
+	}
+}
+END_TEST
+
+/* Where the web server says who it is, only the projects are asked for. */
+START_TEST(projects_alone)
+{
+	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
+	ck_assert_ptr_nonnull(c.credentials);
+	begin();
+	expect_calls("ask projects +2000 3 7 9;");
+	answer_projects(GATE_YES, all);
+	expect_calls("forget;");
+	expect_finished(false);
+}
+END_TEST
+
+/* Lost projects are left, once; the others are asked for from then on. */
+START_TEST(projects_lost)
+{
+	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
+	begin();
+	answer_projects(GATE_YES, outer);
+	expect_calls("ask projects +2000 3 7 9;leave i:tenant:t:project:7;forget;");
+	begin();
+	answer_projects(GATE_YES, all);
+	expect_calls("ask projects +2000 3 9;forget;");
+	begin();
+	answer_projects(GATE_YES, first);
+	expect_calls("ask projects +2000 3 9;leave i:tenant:t:project:9;forget;");
+	expect_finished(false);
+	begin();
+	answer_projects(GATE_NO, none);
+	expect_calls("ask projects +2000 3;forget;");
+	expect_finished(true);
+}
+END_TEST
+
+/* Several at once, wherever they stand. */
+START_TEST(several_lost)
+{
+	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
+	begin();
+	answer_projects(GATE_YES, middle);
+	expect_calls("ask projects +2000 3 7 9;"
+	    "leave i:tenant:t:project:3 i:tenant:t:project:9;forget;");
+	begin();
+	expect_calls("ask projects +2000 7;");
+}
+END_TEST
+
+/* Who has lost all loses the stream, without leaving channels one by one. */
+START_TEST(all_lost)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_APP);
+	begin();
+	answer_user(GATE_YES, "u1");
+	answer_projects(GATE_NO, none);
+	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;forget;");
+	expect_finished(true);
+}
+END_TEST
+
+/* Where the hub has no memory nothing is lost yet; the next re-check tries again. */
+START_TEST(hub_without_memory)
+{
+	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
+	for (int i = 0; i < 2; i++) {
+		hub_full = i == 0;
+		begin();
+		answer_projects(GATE_YES, outer);
+		expect_calls("ask projects +2000 3 7 9;leave i:tenant:t:project:7;forget;");
+	}
+	begin();
+	expect_calls("ask projects +2000 3 9;");
+}
+END_TEST
+
+/* An access file is looked at again without any question. */
+START_TEST(file)
+{
+	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_FILE);
+	in_file = all;
+	ck_assert_int_eq(begin(), INTERVAL_MS);
+	expect_calls("file 3 7 9;");
+	in_file = outer;
+	begin();
+	expect_calls("file 3 7 9;leave i:tenant:t:project:7;");
+	in_file = none;
+	expect_finished(false);
+	begin();
+	expect_calls("file 3 9;");
+	expect_finished(true);
+}
+END_TEST
+
+/* The application says who it is, and the file what he may read. */
+START_TEST(user_then_file)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_FILE);
+	in_file = outer;
+	begin();
+	expect_calls("ask user +2000;");
+	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	expect_calls("forget;file 3 7 9;leave i:tenant:t:project:7;");
+	begin();
+	answer_user(GATE_NO, NULL);
+	expect_calls("ask user +2000;forget;");
+	expect_finished(true);
+}
+END_TEST
+
+/* With allow or deny there are no projects to lose: the user alone is asked for. */
+START_TEST(user_alone)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_ALLOW);
+	begin();
+	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	expect_calls("ask user +2000;forget;");
+	expect_finished(false);
+}
+END_TEST
+
+/* The end of the stream forgets what is under way. */
+START_TEST(end)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_APP);
+	begin();
+	ck_assert(question_open);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("recheck");
+	TCase *tc = tcase_create("recheck");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, never);
+	tcase_add_test(tc, spread);
+	tcase_add_test(tc, since_the_sync);
+	tcase_add_test(tc, late);
+	tcase_add_test(tc, same_user);
+	tcase_add_test(tc, session_lost);
+	tcase_add_test(tc, somebody_else);
+	tcase_add_test(tc, cannot_be_asked);
+	tcase_add_test(tc, user_then_projects);
+	tcase_add_test(tc, projects_alone);
+	tcase_add_test(tc, projects_lost);
+	tcase_add_test(tc, several_lost);
+	tcase_add_test(tc, all_lost);
+	tcase_add_test(tc, hub_without_memory);
+	tcase_add_test(tc, file);
+	tcase_add_test(tc, user_then_file);
+	tcase_add_test(tc, user_alone);
+	tcase_add_test(tc, end);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
