@@ -1032,7 +1032,10 @@ START_TEST(pause_after_dead)
 		forget(i);
 	ask_user(0, 2);
 	expect_answer(0, GATE_LATER);
-	/* What is kept is still given. */
+	/* What is kept is still given, also after somebody wanted it fresh. */
+	forget(0);
+	ask_until(0, who(7), NULL, 0, true, now + TIMEOUT_MS);
+	expect_answer(0, GATE_LATER);
 	forget(0);
 	expect_kept(7, "u7");
 	advance(1999);
