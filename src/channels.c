@@ -11,7 +11,7 @@
 
 struct channel {
 	UT_hash_handle hh;
-	struct member **members;
+	struct channel_member *members;
 	uint32_t count, size; /* of members */
 	uint32_t unanswered;  /* commands */
 	bool asked;           /* the last command was SUBSCRIBE, and it was not refused */
@@ -127,10 +127,10 @@ static bool
 add_member(struct channel *ch, struct member *m)
 {
 	uint32_t size = ch->size != 0 ? ch->size * 2 : 1;
-	struct member **grown;
+	struct channel_member *grown;
 
 	if (ch->count == ch->size) {
-		grown = realloc(ch->members, size * sizeof(struct member *));
+		grown = realloc(ch->members, size * sizeof(*grown));
 		if (grown == NULL)
 			return false;
 		ch->members = grown;
@@ -138,7 +138,7 @@ add_member(struct channel *ch, struct member *m)
 	}
 	m->index = ch->count;
 	m->channel = ch;
-	ch->members[ch->count++] = m;
+	ch->members[ch->count++] = (struct channel_member){ m, m->subscription->stream };
 	return true;
 }
 
@@ -195,13 +195,11 @@ static void
 leave_one(struct channels *c, struct member *m)
 {
 	struct channel *ch = m->channel;
-	struct member *moved;
 
 	if (ch == NULL)
 		return;
-	moved = ch->members[--ch->count];
-	ch->members[m->index] = moved;
-	moved->index = m->index;
+	ch->members[m->index] = ch->members[--ch->count];
+	ch->members[m->index].member->index = m->index;
 	m->channel = NULL;
 	if (ch->count > 0)
 		return;
@@ -276,11 +274,11 @@ channels_answer(struct channels *c, const char *name, size_t length, bool refuse
 	if (refused && command.subscribe) {
 		ch->asked = false;
 		for (i = 0; i < ch->count; i++)
-			stream_mark(ch->members[i]->subscription->stream, STREAM_REFUSED);
+			stream_mark(ch->members[i].stream, STREAM_REFUSED);
 	} else if (confirmed(ch)) {
 		for (i = 0; i < ch->count; i++) {
-			ch->members[i]->subscription->unconfirmed--;
-			tell_if_confirmed(ch->members[i]->subscription);
+			ch->members[i].member->subscription->unconfirmed--;
+			tell_if_confirmed(ch->members[i].member->subscription);
 		}
 	}
 	free_unused(c, ch);
@@ -310,7 +308,7 @@ channels_down(struct channels *c)
 	HASH_ITER(hh, c->table, ch, next) {
 		if (confirmed(ch))
 			for (i = 0; i < ch->count; i++)
-				ch->members[i]->subscription->unconfirmed++;
+				ch->members[i].member->subscription->unconfirmed++;
 		ch->asked = false;
 		ch->unanswered = 0;
 		free_unused(c, ch);
@@ -325,8 +323,8 @@ channels_away(struct channels *c)
 
 	HASH_ITER(hh, c->table, ch, next)
 		for (i = 0; i < ch->count; i++)
-			if (!ch->members[i]->subscription->confirmed_once)
-				stream_mark(ch->members[i]->subscription->stream, STREAM_REFUSED);
+			if (!ch->members[i].member->subscription->confirmed_once)
+				stream_mark(ch->members[i].stream, STREAM_REFUSED);
 }
 
 struct channel *
@@ -338,7 +336,7 @@ channels_find(struct channels *c, const char *name, size_t length)
 	return ch;
 }
 
-struct member **
+const struct channel_member *
 channel_members(struct channel *ch, size_t *count)
 {
 	*count = ch->count;

@@ -28,6 +28,12 @@ struct member {
 	uint32_t index; /* in the channel's members */
 };
 
+/* The same as its channel lists it, with the stream beside: a fan-out looks at nothing else. */
+struct channel_member {
+	struct member *member;
+	struct stream *stream;
+};
+
 /* One stream's channels. Made by hub_join(), freed by channels_leave(). */
 struct subscription {
 	struct hub *hub;
@@ -82,6 +88,6 @@ void channels_away(struct channels *c);
 /* NULL: nobody listens to it. */
 struct channel *channels_find(struct channels *c, const char *name, size_t length);
 /* The members of a channel; valid until the next join or leave. */
-struct member **channel_members(struct channel *channel, size_t *count);
+const struct channel_member *channel_members(struct channel *channel, size_t *count);
 
 #endif

@@ -33,35 +33,40 @@ enum stream_mark {
 /* The signal that ends an owner's wait; blocked in every thread but while an owner waits. */
 #define STREAM_WAKE_SIGNAL SIGURG
 
+/* What a fan-out touches comes first. */
 struct stream {
 	pthread_mutex_t lock;
+
+	/* Guarded by lock. */
+	int fd; /* -1 once closed */
+	uint16_t id; /* set before any other thread knows of the stream */
+	bool started;
+	bool finished;
+	bool broken;  /* a send has failed: the peer is gone */
+	bool starved; /* the last send failed because the kernel had no memory */
+	uint32_t backlog_length;
+	int64_t last_sent;     /* clock_ms() of the last byte */
+	int64_t untaken_since; /* see stream_untaken_since() */
+
+	/* fanout.c's alone: what this stream gets of the batch at hand. */
+	struct fanout_delivery *first, *last;
+
+	/* Guarded by lock. */
+	uint8_t *backlog;
+	uint32_t backlog_size;
+	uint32_t rest;  /* bytes at the start of the backlog that end a partly sent record */
+	unsigned marks; /* enum stream_mark, or-ed */
+	int untaken;    /* bytes that the kernel held at untaken_since */
+
 	_Atomic int references;
 
 	/* Set before any other thread knows of the stream. */
-	pthread_t owner;
-	uint16_t id;
 	uint32_t backlog_max;
+	pthread_t owner;
 	struct caps *caps; /* that its place is of */
 
 	/* Its place while it has not begun and may yet begin; guarded by the lock of caps. */
 	struct caps_entry *place;
-
-	/* Guarded by lock. */
-	int fd;         /* -1 once closed */
-	unsigned marks; /* enum stream_mark, or-ed */
-	bool started;
-	bool finished;
-	bool broken;    /* a send has failed: the peer is gone */
-	uint8_t *backlog;
-	uint32_t backlog_length, backlog_size;
-	uint32_t rest;      /* bytes at the start of the backlog that end a partly sent record */
-	bool starved;       /* the last send failed because the kernel had no memory */
-	int64_t last_sent;  /* clock_ms() of the last byte */
-	int64_t untaken_since; /* see stream_untaken_since() */
-	int untaken;           /* bytes that the kernel held then */
-
-	/* fanout.c's alone: what this stream gets of the batch at hand. */
-	struct fanout_delivery *first, *last;
 };
 
 /*
@@ -70,10 +75,11 @@ struct stream {
 void stream_signal_init(void);
 
 /*
- * A stream on fd for the calling thread, which becomes its owner. fd stays the caller's. NULL: no
- * memory. The caller has one reference.
+ * A stream on fd, which stays the caller's; so does one reference. NULL: no memory.
  */
 struct stream *stream_new(int fd, uint32_t backlog_max);
+/* The calling thread becomes its owner. Before any other thread knows of the stream. */
+void stream_adopt(struct stream *s);
 struct stream *stream_hold(struct stream *s);
 void stream_release(struct stream *s);
 

@@ -179,6 +179,22 @@ send(int fd, const void *bytes, size_t length, int flags)
 	return fails(F_SEND, CALLER) ? -1 : NEXT(send)(fd, bytes, length, flags);
 }
 
+/* Streams are sent to in this way. */
+long
+syscall(long number, ...)
+{
+	long a[6];
+	va_list ap;
+
+	va_start(ap, number);
+	for (int i = 0; i < 6; i++)
+		a[i] = va_arg(ap, long);
+	va_end(ap);
+	if (number == SYS_sendto && fails(F_SEND, CALLER))
+		return -1;
+	return NEXT(syscall)(number, a[0], a[1], a[2], a[3], a[4], a[5]);
+}
+
 ssize_t
 recv(int fd, void *bytes, size_t length, int flags)
 {
