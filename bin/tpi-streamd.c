@@ -381,6 +381,7 @@ static void
 drain(int queued)
 {
 	int64_t deadline = clock_ms() + settings.drain_seconds * 1000 / 2;
+	bool stopped;
 	int left;
 
 	notify_send("STOPPING=1");
@@ -397,9 +398,10 @@ drain(int queued)
 	deadline += settings.drain_seconds * 1000 / 2 - 3 * STOP_MS;
 	left = gateway_wait(&gateway, deadline);
 	hub_stop(gateway.hub, STOP_MS);
-	if (gateway.gate != NULL)
-		gate_stop(gateway.gate, STOP_MS);
+	stopped = gateway.gate == NULL || gate_stop(gateway.gate, STOP_MS);
 	LOG(LOG_LEVEL_INFO, "streamd", "stopped", LOG_INT("connectionsLeft", left));
+	if (!stopped)
+		_exit(EX_OK);
 }
 
 int

@@ -82,6 +82,7 @@ demo()
 	need apache2-bin program apache2 httpd
 	need nginx-light\|nginx program nginx
 	need curl program curl
+	need python3 program /usr/bin/python3
 }
 
 testing()
@@ -89,8 +90,12 @@ testing()
 	demo
 	need check library check
 	need mandoc program mandoc
-	need python3 program /usr/bin/python3
 	need python3-pytest module pytest
+	need openssl program openssl
+	need nodejs program node
+	need npm program npm
+	# Ubuntu has it as a snap alone, which sees no temporary directories: the tests skip there.
+	[ "$(. /etc/os-release && echo "$ID")" = ubuntu ] || need chromium program chromium
 }
 
 bench()
@@ -99,7 +104,6 @@ bench()
 	need nodejs program node
 	need npm program npm
 	need libnginx-mod-nchan test -e /usr/lib/nginx/modules/ngx_nchan_module.so
-	need python3 program /usr/bin/python3
 }
 
 fuzzer()

@@ -16,6 +16,9 @@
 
 #include "wakeup.h"
 
+/* More than json-c takes for so many bytes of JSON. */
+#define JSON_ROOM(length) (8192 + 64 * (length))
+
 static const char not_json[] = "not a JSON object";
 static const char not_expected[] = "JSON, but not what the application's interface says";
 static const char no_memory[] = "out of memory";
@@ -115,11 +118,17 @@ read_object(const char *body, size_t length, const char **wrong)
 {
 	struct json_tokener *tokener;
 	struct json_object *object;
+	void *room;
 
 	*wrong = not_json;
 	if (wakeup_json_check(body, length) != NULL)
 		return NULL;
 	*wrong = no_memory;
+	/* json-c crashes where memory ends in the middle: this looks whether there is enough. */
+	room = malloc(JSON_ROOM(length));
+	free(room);
+	if (room == NULL)
+		return NULL;
 	/* json-c counts a level more: that of the values in the innermost object. */
 	tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
 	if (tokener == NULL)

@@ -200,7 +200,11 @@ allow(struct connection *c)
 {
 	struct request *r = &c->request;
 
-	if (!c->route->has_projects || r->user == NULL)
+	if (!c->route->has_projects)
+		return true;
+	if (c->gateway->settings->access == ACCESS_DENY)
+		return no_project(c);
+	if (r->user == NULL)
 		return true;
 	if (asks_for_projects(c))
 		return c->credentials != NULL || no_project(c);
@@ -349,6 +353,17 @@ obstacle(const struct connection *c, const struct stream_view *view, int64_t dea
 	return clock_ms() >= deadline ? "no confirmation from Valkey within 5 s" : NULL;
 }
 
+/* The soonest that a stream which has begun could have something to do. */
+static int
+first_look_ms(const struct settings *s)
+{
+	int ms = s->heartbeat_ms < s->stall_ms / 2 ? s->heartbeat_ms : s->stall_ms / 2;
+
+	if (s->recheck_seconds > 0 && s->recheck_seconds * RECHECK_FIRST_MS < ms)
+		ms = s->recheck_seconds * RECHECK_FIRST_MS;
+	return ms;
+}
+
 /*
  * Waits until the stream has begun. Nobody wakes it for that: it sleeps on until it could have
  * something to do for a stream that has begun.
@@ -356,7 +371,6 @@ obstacle(const struct connection *c, const struct stream_view *view, int64_t dea
 static bool
 await_begin(struct connection *c, unsigned *marks)
 {
-	const struct settings *s = c->gateway->settings;
 	int64_t deadline = clock_ms() + JOIN_MS, look_at;
 	struct stream_view view;
 	const char *error;
@@ -372,8 +386,7 @@ await_begin(struct connection *c, unsigned *marks)
 		/* It may have begun since it was looked at. */
 		if (error != NULL && caps_withdraw(c->caps, &c->place))
 			return error[0] != '\0' ? subscribe_failed(c, error) : later(c);
-		look_at = clock_ms() +
-		    (s->heartbeat_ms < s->stall_ms / 2 ? s->heartbeat_ms : s->stall_ms / 2);
+		look_at = clock_ms() + first_look_ms(c->gateway->settings);
 		peer_wait(&c->peer, look_at < deadline ? look_at : deadline);
 	}
 }

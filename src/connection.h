@@ -44,6 +44,9 @@ struct connection {
  */
 int connection_start(struct gateway *g, int fd);
 
+/* The first re-check comes so many milliseconds after the start at least, for each second between two. */
+#define RECHECK_FIRST_MS 100
+
 /*
  * recheck.c: whether an open stream's user is still who he was, and may still read what he gets
  * (TPI_RECHECK_SECONDS). recheck_start() comes before the request is freed. recheck_turn() does what

@@ -75,6 +75,7 @@ struct fact {
 
 struct gate {
 	const struct settings *settings;
+	pthread_t thread;
 	struct fetch *fetch;
 
 	pthread_mutex_t lock; /* everything below but failing */
@@ -83,8 +84,7 @@ struct gate {
 	int known_count;
 	int asked; /* facts that are FACT_ASKED */
 	int64_t paused_until;
-	bool stopping, stopped;
-	pthread_cond_t stop_done;
+	bool stopping;
 
 	/* Of the gate's thread. */
 	struct log_limit warned;
@@ -521,10 +521,6 @@ gate_run(void *arg)
 		stopping = g->stopping;
 		pthread_mutex_unlock(&g->lock);
 	}
-	pthread_mutex_lock(&g->lock);
-	g->stopped = true;
-	pthread_cond_signal(&g->stop_done);
-	pthread_mutex_unlock(&g->lock);
 	return NULL;
 }
 
@@ -538,25 +534,21 @@ gate_start(const struct settings *s)
 		return NULL;
 	g->settings = s;
 	pthread_mutex_init(&g->lock, NULL);
-	thread_cond_init(&g->stop_done);
 	TAILQ_INIT(&g->queue);
 	TAILQ_INIT(&g->known);
 	/* The process ends when this fails: nothing is undone. */
 	g->fetch = fetch_new(s, on_done, g);
-	if (g->fetch == NULL || thread_start(THREAD_LARGE, gate_run, g) != 0)
+	if (g->fetch == NULL || thread_start_joinable(&g->thread, THREAD_LARGE, gate_run, g) != 0)
 		return NULL;
 	return g;
 }
 
-void
+bool
 gate_stop(struct gate *g, int timeout_ms)
 {
-	int64_t deadline = clock_ms() + timeout_ms;
-
 	pthread_mutex_lock(&g->lock);
 	g->stopping = true;
-	fetch_wake(g->fetch);
-	while (!g->stopped && thread_cond_wait(&g->stop_done, &g->lock, deadline))
-		continue;
 	pthread_mutex_unlock(&g->lock);
+	fetch_wake(g->fetch);
+	return thread_join(g->thread, clock_ms() + timeout_ms);
 }

@@ -25,8 +25,11 @@ struct question;
 /* Starts the thread. s must outlive the process's threads. NULL: memory or threads are out. */
 struct gate *gate_start(const struct settings *s);
 
-/* Ends the thread; waits for that up to timeout_ms. */
-void gate_stop(struct gate *g, int timeout_ms);
+/*
+ * Ends the thread; waits for that up to timeout_ms. False where it goes on: then the process must not
+ * run its exit handlers, because those of the TLS library would pull the ground from under it.
+ */
+bool gate_stop(struct gate *g, int timeout_ms);
 
 /*
  * Asks who this is, or, where projects is not NULL, which of these 1 to REQUEST_PROJECTS_MAX projects

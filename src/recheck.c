@@ -30,17 +30,17 @@ has_projects(const struct connection *c)
 void
 recheck_start(struct connection *c)
 {
-	uint32_t interval_ms = (uint32_t)c->gateway->settings->recheck_seconds * 1000;
+	uint32_t seconds = (uint32_t)c->gateway->settings->recheck_seconds;
 	struct recheck *r = &c->recheck;
 
 	r->at = NEVER;
-	if (interval_ms == 0 || (!by_app(c) && !has_projects(c))) {
+	if (seconds == 0 || (!by_app(c) && !has_projects(c))) {
 		credentials_release(c->credentials);
 		c->credentials = NULL;
 		return;
 	}
 	/* Streams that began together are not asked for together. */
-	r->at = c->place.live_at + clock_jitter(interval_ms / 10, interval_ms);
+	r->at = c->place.live_at + clock_jitter(seconds * RECHECK_FIRST_MS, seconds * 1000);
 	if (!has_projects(c))
 		return;
 	r->projects = c->request.projects;

@@ -21,21 +21,49 @@ static const size_t sizes[] = {
 	[THREAD_LARGE] = SCALE * 1024 * 1024,
 };
 
-int
-thread_start(enum thread_stack stack, void *(*run)(void *), void *arg)
+static int
+start(pthread_t *thread, int state, enum thread_stack stack, void *(*run)(void *), void *arg)
 {
 	pthread_attr_t attributes;
-	pthread_t thread;
 	int error;
 
 	error = pthread_attr_init(&attributes);
 	if (error != 0)
 		return error;
-	pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+	pthread_attr_setdetachstate(&attributes, state);
 	pthread_attr_setstacksize(&attributes, sizes[stack]);
-	error = pthread_create(&thread, &attributes, run, arg);
+	error = pthread_create(thread, &attributes, run, arg);
 	pthread_attr_destroy(&attributes);
 	return error;
+}
+
+int
+thread_start(enum thread_stack stack, void *(*run)(void *), void *arg)
+{
+	pthread_t thread;
+
+	return start(&thread, PTHREAD_CREATE_DETACHED, stack, run, arg);
+}
+
+int
+thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(void *), void *arg)
+{
+	return start(thread, PTHREAD_CREATE_JOINABLE, stack, run, arg);
+}
+
+/* A deadline as the functions of pthreads want it. */
+static struct timespec
+until(int64_t deadline)
+{
+	return (struct timespec){ .tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000 };
+}
+
+bool
+thread_join(pthread_t thread, int64_t deadline)
+{
+	const struct timespec limit = until(deadline);
+
+	return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &limit) == 0;
 }
 
 void
@@ -52,10 +80,9 @@ thread_cond_init(pthread_cond_t *cond)
 bool
 thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline)
 {
-	const struct timespec until = { .tv_sec = deadline / 1000,
-		.tv_nsec = deadline % 1000 * 1000000 };
+	const struct timespec limit = until(deadline);
 
-	return pthread_cond_timedwait(cond, lock, &until) != ETIMEDOUT;
+	return pthread_cond_timedwait(cond, lock, &limit) != ETIMEDOUT;
 }
 
 void

@@ -1,5 +1,5 @@
 /*
- * thread: detached threads with stacks no larger than they need, and how threads wait and wake.
+ * thread: threads with stacks no larger than they need, and how threads wait and wake.
  */
 #ifndef TPI_THREAD_H
 #define TPI_THREAD_H
@@ -17,6 +17,11 @@ enum thread_stack {
  * Starts a detached thread with a stack of that size and a guard page. Returns 0 or an errno value.
  */
 int thread_start(enum thread_stack stack, void *(*run)(void *), void *arg);
+
+/* The same for a thread that is to be waited for, with thread_join(). */
+int thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(void *), void *arg);
+/* Waits for its end up to deadline (clock_ms()). False where it has not ended by then. */
+bool thread_join(pthread_t thread, int64_t deadline);
 
 /* A condition variable whose time limits are of clock_ms(). */
 void thread_cond_init(pthread_cond_t *cond);

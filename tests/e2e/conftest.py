@@ -10,6 +10,7 @@ import pytest
 sys.path.insert(0, os.path.dirname(__file__))
 sys.dont_write_bytecode = True
 
+import application as stand_in  # noqa: E402
 import servers  # noqa: E402
 
 # 2000 streams need 2000 descriptors on our side, and the servers inherit the limit.
@@ -117,3 +118,51 @@ def streamd(rundir, valkey):
 def module_streamd(module_rundir, valkey):
     """The same for a daemon that all tests of a file share."""
     yield from _daemons(module_rundir, valkey)
+
+
+def _applications():
+    started = []
+
+    def start(**named):
+        started.append(stand_in.Application(**named).start())
+        return started[-1]
+    yield start
+    for app in started:
+        app.stop()
+
+
+@pytest.fixture
+def application():
+    """application(path=, tls=, prefix=) starts a stand-in; it must not be asked what the contract forbids."""
+    yield from _applications()
+
+
+@pytest.fixture(scope="module")
+def module_application():
+    yield from _applications()
+
+
+def _gated(streamd, application):
+    started = []
+
+    def start(*args, app=None, **env):
+        app = app or application()
+        settings = {"TPI_IDENTITY": "app", "TPI_PROJECT_ACCESS": "app", "TPI_APP_URL": app.url,
+                    "TPI_APP_CACHE_SECONDS": 0, "TPI_LOG_LEVEL": "debug", **env}
+        started.append(streamd(*args, **settings))
+        return app, started[-1]
+    yield start
+    for daemon in started:
+        assert "SECRET" not in daemon.stderr + daemon.stdout
+
+
+@pytest.fixture
+def gated(streamd, application):
+    """app, daemon = gated(NAME=value): a daemon that asks an application everything, and keeps no answer;
+    its log gives no cookie away."""
+    yield from _gated(streamd, application)
+
+
+@pytest.fixture(scope="module")
+def module_gated(module_streamd, module_application):
+    yield from _gated(module_streamd, module_application)

@@ -288,7 +288,8 @@ class Peer:
 
 
 def live(peer):
-    return bool(peer.events.retries)
+    """It has got its first sync; an answer to come back later has none."""
+    return bool(peer.events.data and peer.events.retries)
 
 
 def wait_all(peers, condition, timeout=10, what=""):

@@ -84,9 +84,16 @@ class Front(Process):
         check = subprocess.run([*argv, "-t"], capture_output=True, text=True, errors="replace",
                                timeout=scaled(20))
         assert check.returncode == 0, f"{name} refuses its configuration: {check.stderr}"
+        self._launch(name, argv)
+
+    def _launch(self, name, argv):
         # A group of its own, so that kill() reaches the workers.
         super().__init__(name, argv, start_new_session=True)
         eventually(self._accepts, what=f"{name} accepts connections")
+
+    def start_again(self):
+        """After kill(): the same server at the same address."""
+        self._launch(self.name, self.child.args)
 
     def _accepts(self):
         assert self.alive, f"{self.name} ended: {self.wait()} {self.log()}"
@@ -133,13 +140,14 @@ class Front(Process):
 class Apache(Front):
     """
     auth: "basic": AUTH_TYPE and REMOTE_USER by Basic authentication; "user": Basic too, but handed
-    on as TPI_USER; "user-alone": TPI_USER without any authentication; "none": no identity at all.
+    on as TPI_USER; "user-alone": TPI_USER without any authentication; "app": the application decides;
+    "none": no identity at all.
     site: more directives for the server, before the files of contrib/.
     """
 
     reload_signal = signal.SIGUSR1
     AUTH = {"basic": ("auth-basic",), "user": ("auth-basic", "user"), "user-alone": ("user",),
-            "none": ()}
+            "app": ("app",), "none": ()}
 
     def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site=""):
         self.directory = open_directory(rundir, "apache-")
@@ -169,14 +177,16 @@ class Apache(Front):
 class Nginx(Front):
     """
     auth: "basic": Basic authentication; "request": a question to the HTTP server at check, a
-    (host, port), for GET /api/stream-user; "stock": no authentication and nginx's stock parameters,
-    the mistake that must not give anybody an identity; "none": no identity at all.
+    (host, port), for GET /api/stream-user; "app": the application decides; "stock": no
+    authentication and nginx's stock parameters, the mistake that must not give anybody an identity;
+    "none": no identity at all.
     site: more directives for the server { }.
     """
 
     reload_signal = signal.SIGHUP
     AUTH = {"basic": "include tpi-stream/tpi-stream-auth-basic.conf;",
             "request": "include tpi-stream/tpi-stream-auth-request.conf;",
+            "app": "include tpi-stream/tpi-stream-app.conf;",
             "stock": "include /etc/nginx/fastcgi_params;",
             "none": ""}
 

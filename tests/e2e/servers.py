@@ -5,11 +5,13 @@ a line. Nothing outlives the test: every child is ended by its pid. All waits ha
 """
 
 import base64
+import contextlib
 import os
 import re
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -474,8 +476,25 @@ def basic(user, password):
     return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
 
 
-def http(address, target, method="GET", **headers):
-    """A request under way; a header's name is written with _ for -. address is (host, port)."""
+class TlsPeer(fcgi.Peer):
+    """A Peer whose bytes go through TLS."""
+
+    def __init__(self, address, data, parser, context):
+        super().__init__(address, parser=parser)
+        self.socket.settimeout(scaled(20))
+        self.socket = context.wrap_socket(self.socket, server_hostname=address[0])
+        self.send(data)
+
+    def pump(self):
+        """Reads until there is nothing more: what TLS has read already, no selector shows."""
+        with contextlib.suppress(ssl.SSLWantReadError):
+            while not self.closed:
+                super().pump()
+
+
+def http(address, target, method="GET", tls=None, **headers):
+    """A request under way; a header's name is written with _ for -. address is (host, port), tls a context."""
     lines = [f"{method} {target} HTTP/1.1", f"Host: {address[0]}:{address[1]}",
              *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
-    return fcgi.Peer(address, "\r\n".join([*lines, "", ""]).encode("latin-1"), HttpResponse())
+    data = "\r\n".join([*lines, "", ""]).encode("latin-1")
+    return TlsPeer(address, data, HttpResponse(), tls) if tls else fcgi.Peer(address, data, HttpResponse())

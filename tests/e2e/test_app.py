@@ -1,0 +1,645 @@
+"""The application decides who listens and to what: section 3 of the contract, TPI_IDENTITY=app and
+TPI_PROJECT_ACCESS=app, each alone and both; what it is asked, how often, and with which headers."""
+
+import os
+import random
+import re
+import selectors
+import time
+
+import pytest
+
+import fcgi
+from answers import (EVICTED, after_first, check_answer, check_evicted, check_later, frame, issue,
+                     notification)
+from application import ANN, BEN, COOKIE, PROJECTS, SESSION, Application, bearer, by, listen, message, says, synced
+from fcgi import wait_all
+from servers import listening_socket, project_channel, run_streamd, user_channel
+from timing import eventually, scaled
+
+
+@pytest.fixture(scope="module")
+def shared(module_gated):
+    """An application and a daemon for tests that change neither."""
+    return module_gated(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
+
+
+def hears(daemon, valkey, user, **named):
+    """Proves that the stream belongs to user."""
+    with listen(daemon, **named) as peer:
+        valkey.publish(user_channel(user), notification("who"))
+        peer.wait_data(notification("who"))
+
+
+def reads(daemon, valkey, projects, asked, **named):
+    """Proves that the stream has these of its projects, and no other."""
+    with listen(daemon, projects=asked, **named) as peer:
+        for project in sorted(set(map(int, asked.split(",")))):
+            valkey.publish(project_channel(project), issue(1, project))
+        peer.wait_data(issue(1, projects[-1]))
+        assert after_first(peer.quiet(0)) == b"".join(frame(issue(1, project)) for project in projects)
+
+
+# Who
+
+@pytest.mark.parametrize("sign", [by, bearer])
+def test_identity_alone(gated, valkey, sign):
+    """TPI_IDENTITY=app alone: a cookie or an API token is its user; without a session it is 401."""
+    app, daemon = gated(TPI_PROJECT_ACCESS="deny")
+    hears(daemon, valkey, "ann", **sign(ANN))
+    hears(daemon, valkey, "ben", **sign(BEN))
+    check_answer(daemon.ask(**sign("SECRET-unknown")), 401)
+    check_answer(daemon.ask(**sign(ANN, projects="7")), 404)
+    assert not app.asked(PROJECTS)
+
+
+def test_deny_asks_nothing(gated):
+    """Nobody reads a project under TPI_PROJECT_ACCESS=deny, whoever it is: 404 without a question."""
+    app, daemon = gated(TPI_PROJECT_ACCESS="deny")
+    with app.quiet():
+        check_answer(daemon.ask(**by(ANN, projects="7")), 404)
+
+
+def test_web_server_has_no_say(shared, valkey):
+    """Under TPI_IDENTITY=app whom the web server has verified makes no difference."""
+    _, daemon = shared
+    verified = {"TPI_USER": "ben", "REMOTE_USER": "ben", "AUTH_TYPE": "Basic"}
+    hears(daemon, valkey, "ann", **by(ANN, **verified))
+    check_answer(daemon.ask(**by("SECRET-unknown", **verified)), 401)
+
+
+def test_access_alone(gated, valkey):
+    """TPI_PROJECT_ACCESS=app alone: the user is the web server's, the projects are those of the request's own
+    credentials."""
+    app, daemon = gated(TPI_IDENTITY=None)
+    with app.quiet():
+        hears(daemon, valkey, "eve", TPI_USER="eve", HTTP_COOKIE=by(ANN)["HTTP_COOKIE"])
+        check_answer(daemon.ask(TPI_USER=None, projects="7", HTTP_COOKIE=by(ANN)["HTTP_COOKIE"]), 401)
+        check_answer(daemon.ask("eve", projects="7"), 404)
+    reads(daemon, valkey, [7, 8], "7,8", **by(ANN, TPI_USER="eve"))
+    reads(daemon, valkey, [8], "7,8", **bearer(BEN, TPI_USER="eve"))
+    check_answer(daemon.ask(**by(BEN, TPI_USER="eve", projects="7")), 404)
+    check_answer(daemon.ask(**by("SECRET-unknown", TPI_USER="eve", projects="7")), 404)
+    assert not app.asked(SESSION)
+
+
+def test_both(shared, valkey):
+    """Both: who it is, then what he reads; what he does not read is dropped in silence."""
+    app, daemon = shared
+    app.forget()
+    reads(daemon, valkey, [7, 8], "8,7,9,8", **by(ANN))
+    assert [(request.kind, request.ids) for request in app.requests] == [(SESSION, None), (PROJECTS, [7, 8, 9])]
+    reads(daemon, valkey, [8], "7,8", **bearer(BEN))
+    check_answer(daemon.ask(**by(BEN, projects="7,9")), 404)
+    with app.quiet(1):  # nobody: his projects are not asked for
+        check_answer(daemon.ask(**by("SECRET-unknown", projects="7")), 401)
+
+
+def test_file_beside_identity(gated, valkey, rundir):
+    """The access file applies to the user that the application has named."""
+    path = os.path.join(rundir, "rules")
+    with open(path, "w", encoding="ascii") as file:
+        file.write("7 ben\n")
+    app, daemon = gated(TPI_PROJECT_ACCESS=f"file:{path}")
+    reads(daemon, valkey, [7], "7,8", **by(BEN, TPI_USER="ann"))
+    check_answer(daemon.ask(**by(ANN, projects="7")), 404)
+    assert not app.asked(PROJECTS)
+
+
+def test_allow_beside_identity(gated, valkey):
+    """allow: whoever has a session reads every project that he names."""
+    _, daemon = gated(TPI_PROJECT_ACCESS="allow")
+    reads(daemon, valkey, [7, 9], "7,9", **by(BEN))
+    check_answer(daemon.ask(**by("SECRET-unknown", projects="7")), 401)
+
+
+# What is sent
+
+@pytest.fixture(scope="module")
+def version():
+    return run_streamd("--version").stdout.split()[-1]
+
+
+LONG = f"{COOKIE}=" + "x" * 7000
+HEADERS = {  # parameters of the request: headers beside the three that are always there
+    "cookie": ({"HTTP_COOKIE": "a=SECRET1"}, {"Cookie": "a=SECRET1"}),
+    "several cookies": ({"HTTP_COOKIE": ["a=SECRET1", "b=SECRET2; c", "d=3"]},
+                        {"Cookie": "a=SECRET1; b=SECRET2; c; d=3"}),
+    "a long cookie": ({"HTTP_COOKIE": LONG}, {"Cookie": LONG}),
+    "a cookie beyond ASCII": ({"HTTP_COOKIE": "a=\xe4\xff\x80"}, {"Cookie": "a=\xe4\xff\x80"}),
+    "authorization": ({"HTTP_AUTHORIZATION": "Bearer SECRET"}, {"Authorization": "Bearer SECRET"}),
+    "both": ({"HTTP_COOKIE": "a=1", "HTTP_AUTHORIZATION": "Basic SECRET"},
+             {"Cookie": "a=1", "Authorization": "Basic SECRET"}),
+    "address": ({"HTTP_COOKIE": "a", "REMOTE_ADDR": "192.0.2.1"}, {"Cookie": "a", "X-Forwarded-For": "192.0.2.1"}),
+    "address behind others": (
+        {"HTTP_COOKIE": "a", "REMOTE_ADDR": "2001:db8::1", "HTTP_X_FORWARDED_FOR": "203.0.113.5, 198.51.100.2"},
+        {"Cookie": "a", "X-Forwarded-For": "203.0.113.5, 198.51.100.2, 2001:db8::1"}),
+    "scheme": ({"HTTP_COOKIE": "a", "REQUEST_SCHEME": "https"}, {"Cookie": "a", "X-Forwarded-Proto": "https"}),
+    "HTTPS": ({"HTTP_COOKIE": "a", "HTTPS": "on", "REQUEST_SCHEME": "http"},
+              {"Cookie": "a", "X-Forwarded-Proto": "https"}),
+    "HTTPS off": ({"HTTP_COOKIE": "a", "HTTPS": "off", "REQUEST_SCHEME": "http"},
+                  {"Cookie": "a", "X-Forwarded-Proto": "http"}),
+    "scheme as given": ({"HTTP_COOKIE": "a", "HTTP_X_FORWARDED_PROTO": "http", "HTTPS": "on"},
+                        {"Cookie": "a", "X-Forwarded-Proto": "http"}),
+    "host": ({"HTTP_COOKIE": "a", "HTTP_HOST": "tpi.example:8443"},
+             {"Cookie": "a", "X-Forwarded-Host": "tpi.example:8443"}),
+    "host as given": ({"HTTP_COOKIE": "a", "HTTP_HOST": "inner", "HTTP_X_FORWARDED_HOST": "tpi.example"},
+                      {"Cookie": "a", "X-Forwarded-Host": "tpi.example"}),
+    "nothing else": (
+        {"HTTP_COOKIE": "a", **{name: "SECRET" for name in (
+            "HTTP_USER_AGENT", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE", "HTTP_REFERER",
+            "HTTP_ORIGIN", "HTTP_CONNECTION", "HTTP_EXPECT", "HTTP_RANGE", "HTTP_TE", "HTTP_TRANSFER_ENCODING",
+            "HTTP_PROXY", "HTTP_PROXY_AUTHORIZATION", "HTTP_X_USER", "HTTP_X_REAL_IP", "HTTP_FORWARDED",
+            "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_USER", "HTTP_IF_NONE_MATCH", "HTTP_COOKIE2",
+            "HTTP_LAST_EVENT_ID", "CONTENT_TYPE", "SERVER_NAME", "REMOTE_USER", "AUTH_TYPE")}},
+        {"Cookie": "a"}),
+}
+
+
+@pytest.mark.parametrize("sent, expected", HEADERS.values(), ids=HEADERS)
+def test_headers(shared, version, sent, expected):
+    """Exactly these headers reach the application."""
+    app, daemon = shared
+    app.forget()
+    check_answer(daemon.ask(TPI_USER=None, **sent), 401)
+    [request] = app.requests
+    host, _, _ = app.url.removeprefix("http://").partition("/")
+    always = {"Host": host, "Accept": "application/json", "User-Agent": f"tpi-streamd/{version}"}
+    assert sorted(request.headers) == sorted({**always, **expected}.items())
+
+
+@pytest.mark.parametrize("name", ["HTTP_HOST", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "REMOTE_ADDR",
+                                  "HTTP_X_FORWARDED_PROTO", "REQUEST_SCHEME"])
+def test_no_header_can_be_smuggled(shared, name):
+    """A line break in what is forwarded beside the credentials adds no header."""
+    app, daemon = shared
+    app.forget()
+    check_answer(daemon.ask(TPI_USER=None, HTTP_COOKIE="a", **{name: "x\r\nX-Evil: 1\r\n\r\nGET /x HTTP/1.1\r\n"}), 401)
+    assert [request.target for request in app.requests] == [SESSION]  # of its headers the application is the judge
+
+
+NO_CREDENTIALS = {
+    "none": {},
+    "an empty cookie": {"HTTP_COOKIE": ""},
+    "empty ones": {"HTTP_COOKIE": ["", ""], "HTTP_AUTHORIZATION": ""},
+    **{f"a cookie with {bad!r}": {"HTTP_COOKIE": f"{COOKIE}={ANN}{bad}x"} for bad in "\n\r\t\0\x1b\x7f"},
+    "the second cookie with a line break": {"HTTP_COOKIE": [f"{COOKIE}={ANN}", "a=b\r\nX-Evil: 1"]},
+    **{f"an authorization with {bad!r}": {"HTTP_AUTHORIZATION": f"Bearer {ANN}{bad}x"} for bad in "\n\r\t\0\x1b\x7f"},
+    "a good cookie beside a bad authorization": {"HTTP_COOKIE": f"{COOKIE}={ANN}", "HTTP_AUTHORIZATION": "a\nb"},
+}
+
+
+@pytest.fixture(scope="module")
+def access_alone(module_gated):
+    return module_gated(TPI_IDENTITY=None)
+
+
+@pytest.mark.parametrize("sent", NO_CREDENTIALS.values(), ids=NO_CREDENTIALS)
+def test_no_credentials(shared, access_alone, sent):
+    """Without credentials, or with a control character in them, nothing is asked: nobody, 401; no project, 404."""
+    app, daemon = shared
+    with app.quiet():
+        check_answer(daemon.ask(TPI_USER=None, **sent), 401)
+        check_answer(daemon.ask(TPI_USER=None, projects="7", **sent), 401)
+    app, daemon = access_alone
+    with app.quiet():
+        check_answer(daemon.ask("eve", projects="7", **sent), 404)
+
+
+def test_bad_requests_ask_nothing(shared):
+    """What needs no question is answered without one."""
+    app, daemon = shared
+    many = ",".join(map(str, range(1, 502)))
+    with app.quiet():
+        for status, changes in [(404, {"SCRIPT_NAME": "/x"}), (405, {"REQUEST_METHOD": "HEAD"}),
+                                (204, {"HTTP_LAST_EVENT_ID": "evicted"}), (400, {"projects": "x"}),
+                                (400, {"projects": many}), (400, {"QUERY_STRING": ["", "a"]})]:
+            check_answer(daemon.ask(**by(ANN, **changes)), status)
+
+
+@pytest.mark.parametrize("where", ["prefix", "prefix and slash", "slash", "name", "unix"])
+def test_urls(gated, valkey, rundir, where):
+    """A prefix belongs to the URL, a slash at its end does not; Host is the URL's, over a Unix socket
+    localhost."""
+    app = Application(path=f"{rundir}/app" if where == "unix" else None,
+                      prefix="/tpi/app" if "prefix" in where else "").start()
+    base = app.url.replace("127.0.0.1", "localhost") if where == "name" else app.url
+    _, daemon = gated(app=app, TPI_APP_URL=base + "/" * ("slash" in where))
+    reads(daemon, valkey, [7], "7", **by(ANN, HTTP_HOST="tpi.example"))
+    assert len(app.requests) == 2
+    for request in app.requests:
+        host = "localhost" if where == "unix" else base.split("/")[2]
+        assert request.header("Host") == host and request.header("X-Forwarded-Host") == "tpi.example"
+    app.stop()
+
+
+# Lots
+
+def subscribed(valkey, projects):
+    """Those of the projects whose channels have a subscriber."""
+    answer = valkey("PUBSUB", "NUMSUB", *map(project_channel, projects))
+    return [project for project, count in zip(projects, answer[1::2]) if count]
+
+
+@pytest.mark.parametrize("count, lots", [(1, 1), (100, 1), (101, 2), (500, 5)])
+def test_lots(gated, valkey, count, lots):
+    """Projects are asked for in lots of 100, each once; the stream has exactly those that are readable."""
+    app, daemon = gated()
+    asked = range(1000, 1000 + count)
+    readable = [project for project in asked if project % 7 == 0 or project == 1000]
+    app.sign_in("SECRET-many", "many", [*readable, 5, 2000])
+    with listen(daemon, **by("SECRET-many", projects=",".join(map(str, asked)))):
+        assert subscribed(valkey, range(990, 2010)) == readable
+    questions = app.asked(PROJECTS)
+    assert len(questions) == lots
+    assert sorted(id for question in questions for id in question.ids) == list(asked)
+
+
+def test_one_lot_fails(gated, valkey):
+    """If one lot of several cannot be asked, the whole request is answered later; if it is refused, the others
+    count."""
+    app, daemon = gated()
+    app.sign_in("SECRET-many", "many", range(1000, 1500))
+    projects = ",".join(map(str, range(1000, 1500)))
+    for status in 500, 401:
+        app.faults[PROJECTS] = lambda exchange, status=status: exchange.send(
+            message({"error": "x"}, status) if 1250 in exchange.question.ids else exchange.honest())
+        if status == 500:
+            check_later(daemon.ask(**by("SECRET-many", projects=projects)))
+            continue
+        with listen(daemon, **by("SECRET-many", projects=projects)):
+            assert subscribed(valkey, range(1000, 1500)) == [*range(1000, 1200), *range(1300, 1500)]
+
+
+# What no means
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refused(gated, status):
+    """401 and 403 are a no: nobody, or none of the projects."""
+    app, daemon = gated()
+    app.faults[PROJECTS] = says({"error": "no", "data": [{"id": 7}]}, status)
+    check_answer(daemon.ask(**by(ANN, projects="7")), 404)
+    app.faults[SESSION] = says({"error": "no", "user": {"id": "ann"}}, status)
+    check_answer(daemon.ask(**by(ANN, projects="7")), 401)
+    check_answer(daemon.ask(**by(ANN)), 401)
+
+
+NOBODY = [{}, None, {"user": None}, {"user": {}}, {"user": {"name": "ann"}}, {"error": "no session"},
+          *({"user": {"id": bad}} for bad in ("", "a:b", "a b", "a*", "a\nb", "\xe4", "a" * 256, "a" * 5000))]
+
+
+@pytest.mark.parametrize("answer", NOBODY, ids=range(len(NOBODY)))
+def test_nobody(shared, answer):
+    """No user, or one whose id is not a valid id, is nobody: 401."""
+    app, daemon = shared
+    app.faults[SESSION] = says(answer)
+    try:
+        check_answer(daemon.ask(**by(ANN)), 401)
+    finally:
+        del app.faults[SESSION]
+
+
+@pytest.mark.parametrize("user", ["a" * 255, "!#$%&'()+,-./09;<=>@AZ^_`az{|}~", "clx0a1b2c"])
+def test_any_valid_id(shared, valkey, user):
+    """Every valid id can be a user."""
+    app, daemon = shared
+    app.sign_in("SECRET-other", user)
+    hears(daemon, valkey, user, **by("SECRET-other"))
+
+
+# How often
+
+def open_many(daemon, requests):
+    """Requests that are sent in the same moment."""
+    peers = [fcgi.Peer(daemon.address) for _ in requests]
+    for peer, named in zip(peers, requests):
+        peer.send(fcgi.request(fcgi.params(**named)))
+    return peers
+
+
+def test_equal_questions_are_one(gated):
+    """Streams with the same credentials that ask the same while it is under way cost one request; other
+    credentials and other projects are other questions."""
+    app, daemon = gated(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
+    app.hold(SESSION)
+    peers = open_many(daemon, [by(ANN)] * 30 + [bearer(ANN)] * 10)
+    daemon.wait_for_log("user asked", count=40)
+    app.wait_asked(2)
+    app.release()
+    wait_all(peers, synced, what="sync")
+    assert len(app.requests) == 2
+
+    app.hold(PROJECTS)
+    app.forget()
+    peers += open_many(daemon, [by(ANN, projects="7,8")] * 15 + [by(ANN, projects="7")] * 5)
+    daemon.wait_for_log("projects asked", count=20)
+    app.wait_asked(2, PROJECTS)
+    app.release()
+    wait_all(peers, synced, what="sync")
+    assert len(app.asked(PROJECTS)) == 2
+    for peer in peers:
+        peer.close()
+
+
+def test_the_same_cookie_beside_another_token(gated):
+    """A cookie alone, and beside different tokens, are different credentials."""
+    app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
+    for token in None, "Bearer SECRET-1", "Bearer SECRET-2":
+        with listen(daemon, **by(ANN, HTTP_AUTHORIZATION=token)):
+            pass
+    assert len(app.requests) == 3
+
+
+def test_cache(gated):
+    """An answer is kept for TPI_APP_CACHE_SECONDS, as the log says at debug level; then it is asked for again."""
+    app, daemon = gated(TPI_APP_CACHE_SECONDS=2, SSE_ISSUES_PER_USER_CAP=100)
+    started = time.monotonic()
+    with listen(daemon, **by(ANN, projects="7")):
+        assert len(app.requests) == 2
+    mark = daemon.mark()
+    app.sign_out(ANN)
+    with app.quiet():
+        with listen(daemon, **by(ANN, projects="7")):
+            daemon.wait_for_log("cache", start=mark, count=2)
+    eventually(lambda: daemon.open(**by(ANN, projects="7")).wait(lambda p: p.status).status == 401,
+               what="401 for who has signed out")
+    assert 1.9 < time.monotonic() - started < scaled(3)
+
+
+def test_a_no_is_kept_for_a_second(gated):
+    """Who has just signed in is let in after a second, however long a yes is kept."""
+    app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
+    for kind, status in ({}, 401), ({"projects": "7"}, 404):
+        app.sign_in("SECRET-new", "new")
+        if not kind:
+            app.sign_out("SECRET-new")
+        started = time.monotonic()
+        check_answer(daemon.ask(**by("SECRET-new", **kind)), status)
+        app.sign_in("SECRET-new", "new", [7])
+        with app.quiet(0):
+            check_answer(daemon.ask(**by("SECRET-new", **kind)), status)
+        eventually(lambda: daemon.open(**by("SECRET-new", **kind)).wait(lambda p: p.status).status == 200,
+                   what="a stream for who has signed in")
+        assert 0.8 < time.monotonic() - started < scaled(2)
+
+
+def test_nothing_is_kept(gated):
+    """TPI_APP_CACHE_SECONDS=0: each request asks."""
+    app, daemon = gated()
+    for _ in range(3):
+        with app.quiet(2), listen(daemon, **by(ANN, projects="7")):
+            pass
+        with app.quiet(1):
+            check_answer(daemon.ask(**by("SECRET-unknown")), 401)
+
+
+@pytest.mark.slow
+def test_the_cache_is_bounded(gated):
+    """5000 sessions within the cache's time: the oldest of them is asked for again, the latest is not."""
+    app, daemon = gated(TPI_APP_CACHE_SECONDS=300, TPI_LOG_LEVEL=None, SSE_PER_USER_CAP=10000)
+    for first in range(0, 5000, 250):
+        tokens = [app.sign_in(f"SECRET-{number}", "many") for number in range(first, first + 250)]
+        peers = open_many(daemon, [by(token) for token in tokens])
+        wait_all(peers, synced, what="sync")
+        for peer in peers:
+            peer.close()
+    with app.quiet():
+        listen(daemon, **by("SECRET-4990")).close()
+    with app.quiet(1):
+        listen(daemon, **by("SECRET-0")).close()
+
+
+def test_a_failure_is_not_kept(gated):
+    """A wrong answer is no answer: the next request asks again."""
+    app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
+    app.faults[SESSION] = says(b"<html>")
+    check_later(daemon.ask(**by(ANN)))
+    app.faults.clear()
+    with listen(daemon, **by(ANN)):
+        assert len(app.requests) == 2
+
+
+def test_concurrency(gated):
+    """The application sees at most TPI_APP_CONCURRENCY requests at once; the others wait for their turn."""
+    app, daemon = gated(TPI_APP_CONCURRENCY=3)
+    app.delay = 0.1
+    for number in range(15):
+        app.sign_in(f"SECRET-{number}", f"user{number}")
+    peers = open_many(daemon, [by(f"SECRET-{number}") for number in range(15)])
+    wait_all(peers, synced, what="sync")
+    assert app.most_under_way == 3 and len(app.requests) == 15
+    assert app.most_connections <= 3
+
+
+def test_the_queue_has_the_time_limit(gated):
+    """Who has waited for his turn for TPI_APP_TIMEOUT_MS is told to come later, and his question is never asked."""
+    app, daemon = gated(TPI_APP_CONCURRENCY=1, TPI_APP_TIMEOUT_MS=400)
+    for number in range(6):
+        app.sign_in(f"SECRET-{number}", f"user{number}")
+    app.delay = 0.3
+    started = time.monotonic()
+    peers = open_many(daemon, [by(f"SECRET-{number}") for number in range(6)])
+    wait_all(peers, lambda p: p.closed or synced(p), what="an answer")
+    assert time.monotonic() - started < scaled(1)
+    for peer in peers:
+        if peer.closed:
+            check_later(peer)
+    assert sum(not peer.closed for peer in peers) == 1
+    assert len(app.requests) <= 2
+
+
+def test_connections_are_reused(gated):
+    """Many requests, one after the other and at once, need few connections."""
+    app, daemon = gated(TPI_APP_CONCURRENCY=8, SSE_PER_USER_CAP=10000)
+    for _ in range(50):
+        with listen(daemon, **by(ANN)):
+            pass
+    assert len(app.requests) == 50 and app.connections <= 2
+    app.delay = 0.01
+    for number in range(200):
+        app.sign_in(f"SECRET-{number}", f"user{number}")
+    peers = open_many(daemon, [by(f"SECRET-{number}") for number in range(200)])
+    wait_all(peers, synced, what="sync")
+    assert len(app.requests) == 250 and app.connections <= 10
+
+
+# Places
+
+def test_tenant_cap_counts_who_waits(gated):
+    """A request that waits for the application has a place of the tenant's; who is turned away costs no question."""
+    app, daemon = gated(SSE_PER_TENANT_CAP=2)
+    app.hold()
+    peers = [daemon.open(**by(ANN)), daemon.open(**by(BEN))]
+    app.wait_asked(2)
+    with app.quiet():
+        check_answer(daemon.ask(**by(ANN)), 503)
+    app.release()
+    wait_all(peers, synced, what="sync")
+    with app.quiet():
+        check_answer(daemon.ask(**by(ANN)), 503)
+
+
+def test_refused_gives_its_place_back(gated):
+    """401, 404 and later cost no place."""
+    app, daemon = gated(SSE_PER_TENANT_CAP=1, SSE_ISSUES_PER_TENANT_CAP=1)
+    for _ in range(3):
+        check_answer(daemon.ask(**by("SECRET-unknown")), 401)
+        check_answer(daemon.ask(**by("SECRET-unknown", projects="7")), 401)
+        check_answer(daemon.ask(**by(ANN, projects="9")), 404)
+        app.faults[SESSION] = says(b"")
+        check_later(daemon.ask(**by(ANN)))
+        app.faults.clear()
+    with listen(daemon, **by(ANN)), listen(daemon, **by(ANN, projects="7")):
+        check_answer(daemon.ask(**by(BEN)), 503)
+
+
+def test_who_leaves_while_it_is_asked(gated):
+    """A peer that goes away while its question is under way gives its place back within a second."""
+    app, daemon = gated(SSE_PER_TENANT_CAP=1, TPI_APP_TIMEOUT_MS=20000)
+    app.hold()
+    peer = daemon.open(**by(ANN))
+    app.wait_asked(1)
+    for leave in (lambda p: p.close(), lambda p: p.send(fcgi.record(fcgi.ABORT))):
+        check_answer(daemon.ask(**by(BEN)), 503)
+        leave(peer)
+        started = time.monotonic()
+
+        def waits():
+            """A request that is neither refused nor answered has the place."""
+            candidate = daemon.open(**by(ANN))
+            return candidate if candidate.quiet(0.1).status is None and not candidate.closed else None
+        peer = eventually(waits, what="a place")
+        assert time.monotonic() - started < scaled(1.2)
+    app.release()
+    peer.wait(synced, what="sync")
+
+
+def test_user_cap(gated):
+    """The user that the application has named has his cap, whatever credentials he comes with."""
+    _, daemon = gated(SSE_PER_USER_CAP=2)
+    peers = [listen(daemon, **sign(ANN)) for sign in (by, bearer, by)]
+    other = listen(daemon, **by(BEN))
+    check_evicted(peers[0].wait_end())
+    for peer in (*peers[1:], other):
+        assert not EVICTED.search(peer.quiet(0).body) and not peer.closed
+
+
+def test_twice_the_cap_under_way(gated):
+    """Once the user is known, his requests under way count: beyond twice his cap the oldest gets later."""
+    app, daemon = gated(SSE_ISSUES_PER_USER_CAP=2, TPI_APP_TIMEOUT_MS=20000)
+    app.hold(PROJECTS)
+    peers = []
+    for number in range(5):
+        peers.append(daemon.open(**by(ANN, projects=f"7,{100 + number}")))
+        app.wait_asked(min(number + 1, 4), PROJECTS)
+        assert number == 4 or peers[-1].quiet(0).head is None
+    check_later(peers[0].wait_end(3))
+    for peer in peers[1:]:
+        assert peer.quiet(0).head is None
+    app.release()
+    wait_all(peers[1:], synced, what="sync")
+    for peer in peers:
+        peer.close()
+
+
+# Configuration
+
+def url(value):
+    return {"TPI_IDENTITY": "app", "TPI_APP_URL": value}
+
+
+BAD_URLS = ["ftp://app", "app:3000", "//app", "http:app", "http://", "http:///x", "http://:80", "http://app:",
+            "http://app:0", "http://app:65536", "http://app:80x", "http://app:-1", "http://app?x", "http://app/?x",
+            "http://app/#x", "http://a b", "http://app/a b", "http://app/\n", "http://[::1", "http://[]",
+            "http://[:::]", "unix:", "unix:relative", "unix://host/x", "unix:/" + "x" * 108, "file:///etc/passwd",
+            "http://app\\x", "http://\xe4pp"]
+BAD = {
+    "no URL for the identity": ({"TPI_IDENTITY": "app"}, "TPI_APP_URL.*TPI_IDENTITY"),
+    "no URL for the access": ({"TPI_PROJECT_ACCESS": "app"}, "TPI_APP_URL.*TPI_PROJECT_ACCESS"),
+    **{f"URL {bad}": (url(bad), "TPI_APP_URL.*http") for bad in BAD_URLS},
+    "URL with a user": (url("http://ann:SECRET@app"), "TPI_APP_URL"),
+    "URL with a user at a bad port": (url("http://ann:SECRET@app:x/"), "TPI_APP_URL"),
+    "URL of another kind with a user": (url("ftp://ann:SECRET@app"), "TPI_APP_URL"),
+    "identity": ({"TPI_IDENTITY": "application"}, "TPI_IDENTITY.*web-server.*app"),
+    "access": ({"TPI_PROJECT_ACCESS": "App"}, "TPI_PROJECT_ACCESS.*app"),
+    "proxy": ({"TPI_APP_PROXY": "http://proxy"}, "TPI_APP_PROXY.*none.*environment"),
+    "CA": ({"TPI_APP_CA": "/nonexistent"}, "TPI_APP_CA"),
+    "recheck": ({"TPI_RECHECK_SECONDS": "4"}, "TPI_RECHECK_SECONDS.*5"),
+    "time limit": ({"TPI_APP_TIMEOUT_MS": "49"}, "TPI_APP_TIMEOUT_MS.*50"),
+    "cache": ({"TPI_APP_CACHE_SECONDS": "301"}, "TPI_APP_CACHE_SECONDS.*300"),
+    "concurrency": ({"TPI_APP_CONCURRENCY": "0"}, "TPI_APP_CONCURRENCY.*1"),
+}
+
+
+@pytest.mark.parametrize("env, expected", BAD.values(), ids=BAD)
+def test_bad_configuration(env, expected):
+    """What cannot be right is refused with one line that names the setting; a password is not shown."""
+    for args in (), ("--check-config",):
+        result = run_streamd(*args, **env)
+        assert result.returncode == 78
+        [line] = result.stderr.strip().split("\n")
+        assert re.search(expected, line), line
+        assert "SECRET" not in line
+
+
+@pytest.mark.parametrize("good", ["http://app", "HTTPS://app", "http://127.0.0.1:3000", "https://[::1]:443/tpi/",
+                                  "http://app.example/a/b", "unix:/run/app.sock"])
+def test_good_configuration(good):
+    """Every form of the URL that the contract names is accepted, and shown."""
+    result = run_streamd("--check-config", TPI_IDENTITY="app", TPI_PROJECT_ACCESS="app", TPI_APP_URL=good)
+    assert result.returncode == 0, result.stderr
+    assert good in result.stdout
+    for default in ("TPI_APP_TIMEOUT_MS=2000", "TPI_APP_CACHE_SECONDS=5", "TPI_APP_CONCURRENCY=32",
+                    "TPI_RECHECK_SECONDS=300", "TPI_APP_PROXY=none"):
+        assert default in result.stdout
+
+
+# A storm
+
+def per_user(number):
+    """The five streams of one user, each by his own cookie."""
+    return [by(f"SECRET-{number}")] * 3 + [by(f"SECRET-{number}", projects=f"{number + 1},5000")] * 2
+
+
+def reconnect(daemon, requests, seconds):
+    """Opens the streams one by one within so many seconds, reading all the while."""
+    peers = []
+    started = time.monotonic()
+    with selectors.DefaultSelector() as selector:
+        while len(peers) < len(requests) or not all(map(synced, peers)):
+            assert time.monotonic() < started + scaled(20), f"{sum(map(synced, peers))} of {len(requests)} have a sync"
+            while len(peers) < len(requests) and time.monotonic() >= started + seconds * len(peers) / len(requests):
+                peers.append(daemon.open(**requests[len(peers)]))
+                selector.register(peers[-1], selectors.EVENT_READ)
+            for key, _ in selector.select(0.001):
+                key.fileobj.pump()
+                assert not key.fileobj.closed, key.fileobj
+    return peers
+
+
+@pytest.mark.slow
+def test_storm(gated, rundir):
+    """1000 streams of 200 users that come back within 2 s after a drain cost the application at most 400 requests."""
+    app = Application().start()
+    app.delay = 0.005
+    for number in range(200):
+        app.sign_in(f"SECRET-{number}", f"user{number}", [number + 1])
+    requests = [request for number in range(200) for request in per_user(number)]
+    random.Random(5).shuffle(requests)
+    settings = {"app": app, "TPI_APP_CACHE_SECONDS": None, "TPI_LOG_LEVEL": None, "TPI_RECHECK_SECONDS": None}
+    with listening_socket(os.path.join(rundir, "storm")) as listener:
+        _, daemon = gated(inherit=[listener], **settings)
+        peers = reconnect(daemon, requests, 2)
+        daemon.stop()
+        wait_all(peers, lambda p: p.closed, 10, "the end")
+        app.forget()
+        _, daemon = gated(inherit=[listener], **settings)
+        peers = reconnect(daemon, requests, 2)
+        times = sorted(peer.events.retries[0].time - peer.opened for peer in peers)
+        print(f"1000 streams: {len(app.asked(SESSION))} + {len(app.asked(PROJECTS))} requests, at most "
+              f"{app.most_under_way} at once on {app.connections} connections; to sync: median "
+              f"{times[500] * 1000:.1f} ms, 99 % {times[990] * 1000:.1f} ms, longest {times[-1] * 1000:.1f} ms")
+        assert len(app.requests) <= 400
+        assert times[500] < 0.1 or "TPI_SANITIZED" in os.environ
+        daemon.stop()
+    app.stop()

@@ -1,0 +1,184 @@
+"""The re-check: an open stream is asked again every TPI_RECHECK_SECONDS, past the cache; what its user has lost, the
+stream loses, and nothing else."""
+
+import os
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from answers import after_first, check_answer, check_ended, frame, notification
+from application import ANN, BEN, PROJECTS, SESSION, by, listen, message
+from fcgi import wait_all
+from ledger import Ledger
+from servers import ValkeyClient, project_channel, user_channel
+from timing import eventually, scaled
+
+INTERVAL = 5  # the shortest there is
+SETTINGS = {"TPI_RECHECK_SECONDS": INTERVAL, "TPI_APP_CACHE_SECONDS": 300, "SSE_SYNC_SPREAD_MS": 0}
+
+
+@contextmanager
+def published(valkey, channels):
+    """Numbered wake-ups on these channels all the while; gives their ledger."""
+    client = ValkeyClient(valkey.address)
+    ledger = Ledger(lambda channel, payload: client("PUBLISH", channel, payload))
+    stop = threading.Event()
+
+    def publish():
+        while not stop.wait(0.005):
+            for channel in channels:
+                ledger.publish(channel)
+    thread = threading.Thread(target=publish)
+    thread.start()
+    try:
+        yield ledger
+    finally:
+        stop.set()
+        thread.join()
+        client.close()
+
+
+def sign_in(app, user, projects=()):
+    return app.sign_in(f"SECRET-{user}", user, projects)
+
+
+def reply_by_token(app, kind, answers):
+    """Some sessions get another answer than the honest one."""
+    app.faults[kind] = lambda exchange: exchange.send(answers.get(exchange.question.token) or exchange.honest())
+
+
+def test_what_is_lost(gated, valkey):
+    """Who has lost the session, is somebody else, or has lost all projects loses the stream, which ends cleanly; who
+    has lost some leaves those channels, and misses and repeats nothing on the others; all else stays. All within
+    the interval, though answers are kept for minutes."""
+    app, daemon = gated(**SETTINGS, SSE_ISSUES_PER_USER_CAP=100)
+    ends, stays = {}, {}
+
+    def stream(user, projects=None, of=ends, **named):
+        peer = listen(daemon, **by(sign_in(app, user, [100, *range(200, 450)]), projects=projects, **named))
+        of[peer] = f"{user}, {projects}"
+        return peer
+    many = ",".join(map(str, range(200, 450)))
+    stream("signed-out")
+    stream("signed-out", "100")
+    stream("other")
+    stream("other", "100")
+    stream("invalid")
+    stream("no-project", "100,201")
+    stream("refused", "100")
+    stream("no-project", of=stays)
+    stream("confused", "100", stays)
+    stream("renewed", "100", stays)
+    some = stream("some", f"7,100,{many}", stays)
+    bystanders = {stream(f"bystander{number}", "100", stays): [project_channel(100)] for number in range(30)}
+    app.forget()
+    started = time.monotonic()
+    with published(valkey, [project_channel(project) for project in (100, 300)]) as ledger:
+        app.sign_out("SECRET-signed-out")
+        app.people["SECRET-other"].id = "ben"
+        app.people["SECRET-invalid"].id = "a b"
+        app.people["SECRET-no-project"].projects.clear()
+        app.people["SECRET-some"].projects -= {201, *range(400, 450)}
+        app.sign_in("SECRET-renewed", "renewed", [100, 101, 102])
+        reply_by_token(app, PROJECTS, {"SECRET-refused": message({"error": "no"}, 403),
+                                       "SECRET-confused": message(b"<html>")})
+        wait_all([*ends, *stays], lambda p: p.closed or p in stays, INTERVAL + 1, "the end")
+        valkey.wait_subscribers(project_channel(201), 0, INTERVAL)
+        eventually(lambda: {f"SECRET-bystander{n}" for n in range(30)} <= {r.token for r in app.asked(PROJECTS)},
+                   what="every stream was asked for")
+        assert time.monotonic() - started < scaled(INTERVAL + 1)
+    for peer, name in ends.items():
+        check_ended(peer)
+        wakeups = [event.data for event in peer.events.events if "numbered" in event.data]
+        assert after_first(peer).count(b"\n") == 2 * len(wakeups), f"{name}: more than wake-ups"
+    ledger.settle({some: [project_channel(100), project_channel(300)], **bystanders})
+    for peer, name in stays.items():
+        assert not peer.quiet(0).closed, name
+    assert [valkey.subscribers(project_channel(project)) for project in (200, 201, 300, 399, 400, 449)] == [
+        1, 0, 1, 1, 0, 0]
+    times = [request.started for request in app.asked(SESSION) if "bystander" in request.token]
+    assert max(times) - min(times) > INTERVAL / 2, f"not spread over the interval: {sorted(times)}"
+    daemon.wait_for_log("session lost.*signed-out")
+    daemon.wait_for_log("projects lost.*some.*201")
+    # What was lost can be had again, by a new stream.
+    check_answer(daemon.ask(**by("SECRET-some", projects="201", HTTP_AUTHORIZATION="x")), 404)
+    app.people["SECRET-some"].projects.add(201)
+    listen(daemon, **by("SECRET-some", projects="201", HTTP_AUTHORIZATION="y")).close()
+
+
+def test_access_alone(gated, valkey):
+    """Under web-server identity the projects alone are asked for again; a notification stream is not."""
+    app, daemon = gated(**SETTINGS, TPI_IDENTITY=None)
+    notifications = listen(daemon, **by(ANN, TPI_USER="eve"))
+    issues = listen(daemon, **by(ANN, TPI_USER="eve", projects="7,8"))
+    app.forget()
+    app.people[ANN].projects.discard(7)
+    valkey.wait_subscribers(project_channel(7), 0, INTERVAL + 1)
+    assert [request.kind for request in app.requests] == [PROJECTS]
+    app.sign_out(ANN)
+    check_ended(issues.wait_end(INTERVAL + 1))
+    assert not app.asked(SESSION) and not notifications.quiet(0).closed
+
+
+@pytest.mark.parametrize("identity", [None, "app"])
+def test_file(gated, valkey, rundir, identity):
+    """Changes of the access file reach open streams, too."""
+    path = os.path.join(rundir, "rules")
+
+    def write(text):
+        with open(path + ".new", "w", encoding="ascii") as file:
+            file.write(text)
+        os.rename(path + ".new", path)
+    write("7 ann ben\n8 ann\n9 ann\n")
+    _, daemon = gated(**SETTINGS, TPI_IDENTITY=identity, TPI_PROJECT_ACCESS=f"file:{path}")
+    ann = listen(daemon, **by(ANN, TPI_USER="ann", projects="7,8,9"))
+    ben = listen(daemon, **by(BEN, TPI_USER="ben", projects="7,8"))
+    with published(valkey, [project_channel(9)]) as ledger:
+        write("8 ben\n9 ann\n")
+        check_ended(ben.wait_end(INTERVAL + 1))
+        for project, count in (7, 0), (8, 0), (9, 1):
+            valkey.wait_subscribers(project_channel(project), count, INTERVAL + 1)
+    ledger.settle({ann: [project_channel(9)]})
+
+
+@pytest.mark.slow
+def test_application_that_is_away(gated):
+    """While the application is down or hangs every stream stays open, with one warning a minute at most; when it is
+    back the re-checks go on. TPI_RECHECK_SECONDS=0 never asks."""
+    app, daemon = gated(**SETTINGS)
+    _, never = gated(**{**SETTINGS, "TPI_RECHECK_SECONDS": 0}, app=app)
+    peers = [listen(daemon, **by(sign_in(app, f"user{number}", [7]), projects="7")) for number in range(20)]
+    quiet = listen(never, **by("SECRET-user0", projects="7"))
+    app.sign_out("SECRET-user0")
+    app.down()
+    mark = daemon.mark()
+    daemon.wait_for_log("user asked", INTERVAL * 2 + 2, start=mark, count=22)  # the second time for some
+    app.start()
+    app.hold()
+    daemon.wait_for_log("user asked", INTERVAL + 2, start=mark, count=30)
+    assert len(daemon.matching("application cannot be asked.*suppressed", start=mark)) <= 1
+    assert not any(peer.quiet(0).closed for peer in peers[1:])
+    app.release()
+    check_ended(peers[0].wait_end(INTERVAL + 4))
+    assert not any(peer.quiet(0).closed for peer in peers[1:])
+    assert not quiet.quiet(0).closed
+    assert len(never.matching("user asked")) == 1
+
+
+@pytest.mark.slow
+def test_application_slower_than_the_interval(gated, valkey):
+    """A stream has one re-check at a time, however long that takes; meanwhile it gets its wake-ups, and the drain
+    waits for nothing."""
+    app, daemon = gated(**SETTINGS, TPI_APP_TIMEOUT_MS=20000, TPI_DRAIN_SECONDS=1)
+    peer = listen(daemon, **by(ANN))
+    app.forget()
+    app.delay = INTERVAL + 1.5
+    app.wait_asked(2, timeout=2 * INTERVAL + 4)
+    first, second = app.requests
+    assert second.started >= first.finished
+    assert not daemon.matching("a request under way")
+    valkey.publish(user_channel("ann"), notification(1))
+    peer.wait_body(frame(notification(1)), 0.5)
+    assert daemon.stop() < scaled(1)
