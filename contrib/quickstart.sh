@@ -1,11 +1,13 @@
 #!/bin/bash
 # Shows tpi-stream at work on this machine: installs what is missing, builds, and starts a private
-# Valkey (or Redis), tpi-streamd and a web server with a small page that shows both streams live.
+# Valkey (or Redis), tpi-streamd, a small application and a web server. Its page has notifications
+# and issues, and shows how both streams keep them fresh.
 #
 #	contrib/quickstart.sh [--nginx] [--check]
 #
 # --nginx   nginx in place of Apache
-# --check   do the same, publish, see the events arrive through the web server, and exit
+# --check   do the same, publish, see the events arrive through the web server, ask the
+#           application, and exit
 #
 # For Debian 12, Ubuntu and what is like them, as root or as a user who may use sudo. All that it
 # starts has its own configuration, listens on 127.0.0.1 or on Unix sockets in a temporary
@@ -44,7 +46,7 @@ export INSTANCE_TENANT_ID=demo
 # Each program has a session of its own: Ctrl-C in a terminal reaches this script alone, which ends
 # the others in order, and each is the leader of a group, its workers included.
 run=
-pids=() # in the order of their end
+pids=() # in the order of their end: open streams would delay the end of Apache
 
 finish()
 {
@@ -110,6 +112,8 @@ await()
 # ---- Packages and programs
 
 "$contrib/install-deps.sh" demo
+python=/usr/bin/python3
+[ -x $python ] || { echo "quickstart.sh: not found: $python (package python3)" >&2; exit 69; }
 
 run=$(mktemp -d /tmp/tpi-stream.XXXXXX)
 chmod 755 "$run" # for the web server's workers
@@ -162,18 +166,38 @@ END
 # The web server's workers must be able to connect.
 group=()
 [ "$(id -u)" -ne 0 ] || group=(--group www-data)
-TPI_PROJECT_ACCESS=file:$run/access setsid "$streamd" \
-    --listen "unix:$run/streamd.sock" "${group[@]}" >"$run/streamd.log" 2>&1 &
-daemon=$!
-pids=("$daemon" "${pids[@]}")
+# Two tabs of a user in place of 4 and 8: without HTTP/2 a browser opens no more than 6 connections
+# to a host, and three tabs with both streams would leave none for anything else.
+TPI_PROJECT_ACCESS=file:$run/access SSE_PER_USER_CAP=2 SSE_ISSUES_PER_USER_CAP=2 \
+    setsid "$streamd" --listen "unix:$run/streamd.sock" "${group[@]}" \
+    >"$run/streamd.log" 2>&1 &
+pids=($! "${pids[@]}")
 await "tpi-streamd listens" test -S "$run/streamd.sock"
+
+# ---- The application that the page asks
+
+# Browsers send a signed-in user's password also with what other sites make them send. Only the
+# demo's own page knows this token.
+token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
+DEMO_TOKEN=$token setsid $python "$contrib/demo/app.py" "$run/app.sock" "$run/access" "$publish" \
+    >"$run/app.log" 2>&1 &
+pids+=($!)
+await "the application listens" test -S "$run/app.sock"
+[ "$(id -u)" -ne 0 ] || chgrp www-data "$run/app.sock"
 
 # ---- The web server, from the files of contrib/apache or contrib/nginx
 
-mkdir "$run/www"
-cp "$contrib"/demo/{index.html,demo.css,demo.js} "$run/www"
+# / is the page, for who has signed in; /demo/ are files for all; /demo/api/ is the application.
+mkdir -p "$run/www/demo"
+sed "s/@TOKEN@/$token/" "$contrib/demo/index.html" >"$run/www/index.html"
+cp "$contrib"/demo/{signed-out.html,demo.css,demo.js} "$contrib/browser/tpi-stream.js" \
+    "$run/www/demo"
 cp "$contrib/demo/users" "$contrib/apache/later.asis" "$run"
 chmod -R a+rX "$run/www" "$run/users" "$run/later.asis"
+
+# Scripts and styles from files of this site alone, no frames.
+policy="default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
+frame-ancestors 'none'"
 
 start_apache()
 {
@@ -185,13 +209,27 @@ start_apache()
 		Include "$contrib/apache/tpi-stream-workers.conf"
 		Include "$contrib/apache/tpi-stream.conf"
 		Include "$contrib/apache/tpi-stream-auth-basic.conf"
+		Header always set Content-Security-Policy "$policy"
 		<Directory "$run/www">
 			AuthType Basic
 			AuthName "TestPlanIt"
 			AuthUserFile "$run/users"
 			Require valid-user
-			Header set X-Demo-User "expr=%{REMOTE_USER}"
+			ErrorDocument 401 /demo/signed-out.html
+			Header set Cache-Control no-cache
 		</Directory>
+		<Directory "$run/www/demo">
+			Require all granted
+		</Directory>
+		<Location "/demo/api/">
+			AuthType Basic
+			AuthName "TestPlanIt"
+			AuthUserFile "$run/users"
+			Require valid-user
+			ProxyPass "unix:$run/app.sock|http://localhost/demo/api/"
+			ProxyPreserveHost On
+			RequestHeader set X-Demo-User "expr=%{REMOTE_USER}"
+		</Location>
 	END
 	setsid apache2 -d "$run" -f "$contrib/demo/apache.conf" -D FOREGROUND \
 	    >"$run/apache.log" 2>&1 &
@@ -208,10 +246,22 @@ start_nginx()
 	    "$run"/tpi-stream/*.conf
 	cat >"$run/site.conf" <<-END
 		listen 127.0.0.1:$1;
+		add_header Content-Security-Policy "$policy" always;
 		location / {
 			auth_basic "TestPlanIt";
 			auth_basic_user_file users;
-			add_header X-Demo-User \$remote_user;
+			error_page 401 /demo/signed-out.html;
+			expires epoch;
+		}
+		location /demo/ {
+			expires epoch;
+		}
+		location /demo/api/ {
+			auth_basic "TestPlanIt";
+			auth_basic_user_file users;
+			proxy_pass http://unix:$run/app.sock;
+			proxy_set_header Host \$http_host;
+			proxy_set_header X-Demo-User \$remote_user;
 		}
 		include tpi-stream/tpi-stream.conf;
 	END
@@ -227,14 +277,13 @@ listens()
 # A port that is free now may be another program's a moment later: then the next one. Checks, of
 # which several may run at once, begin anywhere.
 web=
-valkey_pid=${pids[1]}
 first=8080
 [ $check = no ] || first=$((20000 + RANDOM % 10000))
 for ((port = first; port < first + 100; port++)); do
 	! listens "$port" || continue
 	"start_$front" "$port"
 	web=$!
-	pids=("$daemon" "$web" "$valkey_pid")
+	pids+=("$web")
 	for ((tries = 0; tries < 100; tries++)); do
 		kill -0 "$web" 2>/dev/null || break
 		! listens "$port" || break 2
@@ -242,7 +291,7 @@ for ((port = first; port < first + 100; port++)); do
 	done
 	end "$web" || true
 	web=
-	pids=("$daemon" "$valkey_pid")
+	unset 'pids[-1]'
 	grep -q 'Address already in use' "$run/$front.log" || break
 done
 [ -n "$web" ] || fail "$front does not start"
@@ -250,9 +299,19 @@ url=http://127.0.0.1:$port
 
 # ---- What to do with it
 
+# api WANTED PATH ARGUMENT...: asks the application as ann; anything but this status is a failure.
+api()
+{
+	local wanted=$1 path=$2 status
+	shift 2
+	status=$(curl -s -m 10 -u ann:ann -o "$run/answer" -w '%{http_code}' "$@" \
+	    "$url/demo/api/$path" || true)
+	[ "$status" = "$wanted" ] || fail "/demo/api/$path $*: $status and not $wanted"
+}
+
 check_now()
 {
-	local name path nobody
+	local name path nobody page notice
 	nobody=$(curl -s -m 5 -o /dev/null -w '%{http_code}' "$url/api/notifications/stream" ||
 	    true)
 	[ "$nobody" = 401 ] || fail "who has not signed in gets $nobody and not 401"
@@ -278,6 +337,22 @@ check_now()
 		echo "$name stream, through $front:"
 		sed -n 's/^data: /    /p' "$run/$name.log"
 	done
+
+	page=$(curl -s -m 10 -u ann:ann "$url/" | sed -n 's/.*name="demo-token" content="\(.*\)".*/\1/p')
+	[ "$page" = "$token" ] || fail "the page has not the token"
+	notice='{"to":"ann","text":"Test run 12 has finished"}'
+	api 403 notify -H "X-Demo-Token: wrong" -d "$notice"
+	api 403 notify -H "X-Demo-Token: $token" -H "Origin: http://example.org" -d "$notice"
+	api 403 notify -H "X-Demo-Token: $token" -H "Sec-Fetch-Site: cross-site" -d "$notice"
+	api 400 notify -H "X-Demo-Token: $token" -d '{"to":"nobody"}'
+	echo "application: 403 for a wrong token, another origin, another site; 400 for bad input"
+	api 200 notify -H "X-Demo-Token: $token" -H "Origin: $url" -d "$notice"
+	name=$(sed -n 's/.*"id": "\(.*\)".*/\1/p' "$run/answer")
+	await "the application's notification arrives" \
+	    grep -q "^data: .*\"id\":\"$name\"" "$run/notifications.log"
+	api 200 notifications
+	grep -q "$name" "$run/answer" || fail "the application does not know its notification"
+	echo "application: stored, published, arrived, fetched"
 	echo "ok"
 }
 
@@ -288,14 +363,14 @@ fi
 
 cat <<END
 
-tpi-streamd runs behind $front; this page shows both streams live:
+tpi-streamd runs behind $front. Open this page, and once more in a private window:
 
     $url/
 
     user ann, password ann    notifications, issues of projects 7 and 8
     user ben, password ben    notifications, issues of project 7
 
-Publish from another terminal:
+Press its buttons, or publish from another terminal:
 
     export VALKEY_URL=$VALKEY_URL INSTANCE_TENANT_ID=$INSTANCE_TENANT_ID
     $publish notification --user ann

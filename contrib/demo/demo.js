@@ -1,73 +1,254 @@
 /*
- * The page of contrib/quickstart.sh: opens both streams with a plain EventSource and shows what
- * arrives. A wake-up says only that something changed; a real page would now ask the application.
+ * The page of contrib/quickstart.sh. It shows how an application uses tpi-stream.js: a wake-up or a
+ * sync says only that something has changed, or may have; the page then fetches it from the
+ * application (app.py), and never takes data from a stream.
  */
-"use strict";
+import { watchIssues, watchNotifications } from "./tpi-stream.js";
 
-const ROWS_MAX = 200;
-const log = document.getElementById("log");
+const LOG_MAX = 100;
+const TOKEN = document.querySelector("meta[name=demo-token]").content;
 
-function clock() {
-	const now = new Date();
-	return now.toLocaleTimeString([], { hour12: false }) + "." +
-	    String(now.getMilliseconds()).padStart(3, "0");
+/* What the page says of a stream's state, where that is more than its name. */
+const WHY = {
+	waiting: "The stream was refused or the page slept. It is tried again after a while.",
+	parked: "Newer tabs of yours took this place. Click anywhere or press a key to go on here.",
+	closed: "This browser has no EventSource.",
+};
+
+/* The button of an issue, by its status. */
+const MOVES = {
+	"open": { verb: "Start", to: "in progress" },
+	"in progress": { verb: "Finish", to: "done" },
+	"done": { verb: "Reopen", to: "open" },
+};
+
+const $ = (id) => document.getElementById(id);
+
+function fromTemplate(id) {
+	return $(id).content.firstElementChild.cloneNode(true);
 }
 
-function write(stream, text, kind) {
-	const row = log.insertRow(0);
-	row.className = kind;
-	for (const value of [clock(), stream, text])
-		row.insertCell().textContent = value;
-	while (log.rows.length > ROWS_MAX)
-		log.deleteRow(-1);
+function clock(time) {
+	return time.toLocaleTimeString([], { hourCycle: "h23" });
 }
 
-function watch(name, url) {
-	const card = document.getElementById(name);
-	const count = card.querySelector(".count b");
-	const source = new EventSource(url);
+/* ---- The application */
 
-	function state(value, text) {
-		card.dataset.state = value;
-		card.querySelector(".state").textContent = text;
+async function ask(path, options) {
+	const answer = await fetch(`/demo/api/${path}`, options);
+	const value = await answer.json().catch(() => null);
+	if (!answer.ok)
+		throw new Error(value?.error ?? `the application answers ${answer.status}`);
+	return value;
+}
+
+/* Shows what went wrong until the same thing is tried again. */
+const errors = new Map();
+
+async function attempt(what, action) {
+	errors.delete(what);
+	try {
+		await action();
+	} catch (error) {
+		errors.set(what, error.message);
 	}
+	$("error").textContent = [...errors.values()].join(" ");
+	$("error").hidden = errors.size === 0;
+}
 
-	source.onmessage = ({ data }) => {
-		let event;
-		try {
-			({ event } = JSON.parse(data));
-		} catch {
-			return;
+/* A burst of wake-ups: one fetch at a time, and one more after what came in the meantime. */
+function refetcher(what, show) {
+	let running = null;
+	let again = false;
+	async function run() {
+		while (again) {
+			again = false;
+			await attempt(what, async () => show(await ask(what)));
 		}
-		/* The first event of each stream, and the one after anything may have been missed. */
-		if (event === "sync") {
-			state("live", "live");
-			write(name, "sync: listening from here on, refetch once", "sync");
-			return;
-		}
-		count.textContent = Number(count.textContent) + 1;
-		write(name, data, "wakeup");
-	};
-	source.addEventListener("shutdown", () => write(name, "shutdown: the server restarts", "end"));
-	source.addEventListener("evicted", () => {
-		source.close();
-		state("closed", "closed: too many tabs of this user; reload this one to use it");
-		write(name, "evicted: a newer tab took this place", "end");
-	});
-	source.onerror = () => {
-		/* CLOSED: an answer other than 200, after which a browser does not try again. */
-		if (source.readyState === EventSource.CLOSED)
-			state("closed", "refused: reload the page to try again");
-		else
-			state("connecting", "connecting again");
+		running = null;
+	}
+	return () => {
+		again = true;
+		running ??= run();
+		return running;
 	};
 }
 
-document.getElementById("clear").onclick = () => log.replaceChildren();
+const refetch = {
+	notifications: refetcher("notifications", showNotifications),
+	issues: refetcher("issues", showIssues),
+};
 
-fetch("/", { method: "HEAD" }).then((answer) => {
-	document.getElementById("user").textContent = answer.headers.get("X-Demo-User") || "nobody";
+/* Fetches afterwards itself, as any page would: it may have no stream just now. */
+async function post(path, value, changed) {
+	await attempt("post", () => ask(path, {
+		method: "POST",
+		headers: { "Content-Type": "application/json", "X-Demo-Token": TOKEN },
+		body: JSON.stringify(value),
+	}));
+	await refetch[changed]();
+}
+
+/* ---- Notifications */
+
+function showNotifications(notifications) {
+	const unread = notifications.filter(({ read }) => !read).length;
+	$("unread").textContent = unread;
+	$("unread").hidden = $("read").disabled = unread === 0;
+	$("bell").setAttribute("aria-label", `Notifications, ${unread} unread`);
+	document.title = `${unread ? `(${unread}) ` : ""}tpi-stream demo`;
+	$("none").hidden = notifications.length > 0;
+	$("notifications").replaceChildren(...notifications.map(({ text, from, time, read }) => {
+		const item = document.createElement("li");
+		const hint = document.createElement("small");
+		item.className = read ? "" : "unread";
+		item.textContent = text;
+		hint.textContent = `${from}, ${clock(new Date(time * 1000))}`;
+		item.append(hint);
+		return item;
+	}));
+}
+
+/* ---- Issues: changed in place, so that the keyboard's focus stays where it is */
+
+function projectCard({ id, name }) {
+	const found = $(`project-${id}`);
+	if (found)
+		return found;
+	const card = fromTemplate("project");
+	const form = card.querySelector("form");
+	card.id = `project-${id}`;
+	card.querySelector("h2").textContent = name;
+	card.querySelector("h2").id = `title-${id}`;
+	card.setAttribute("aria-labelledby", `title-${id}`);
+	form.elements.title.id = `report-${id}`;
+	form.querySelector("label").htmlFor = `report-${id}`;
+	form.addEventListener("submit", (event) => {
+		event.preventDefault();
+		post("report", { projectId: id, title: form.elements.title.value }, "issues");
+		form.reset();
+	});
+	$("projects").append(card);
+	return card;
+}
+
+function issueRow({ id }, list) {
+	const found = $(`issue-${id}`);
+	if (found)
+		return found;
+	const row = fromTemplate("issue");
+	row.id = `issue-${id}`;
+	row.querySelector(".number").textContent = `#${id}`;
+	row.querySelector("button").addEventListener("click", () =>
+		post("move", { id, status: MOVES[row.dataset.status].to }, "issues"));
+	list.prepend(row);
+	return row;
+}
+
+function showIssue(issue, list) {
+	const row = issueRow(issue, list);
+	const button = row.querySelector("button");
+	const { verb } = MOVES[issue.status];
+	row.dataset.status = issue.status;
+	row.querySelector(".title").textContent = issue.title;
+	row.querySelector(".status").textContent = issue.status;
+	button.textContent = verb;
+	button.setAttribute("aria-label", `${verb} #${issue.id}: ${issue.title}`);
+}
+
+function showIssues(projects) {
+	for (const project of projects) {
+		const card = projectCard(project);
+		const left = project.issues.filter(({ status }) => status !== "done").length;
+		card.querySelector(".hint").textContent = `project ${project.id}, ${left} to do`;
+		for (const issue of [...project.issues].reverse())
+			showIssue(issue, card.querySelector("ul"));
+	}
+}
+
+/* Marks the issue that a wake-up was about; again from the start where it is marked already. */
+function mark(issueId) {
+	$(`issue-${issueId}`)?.animate([{ background: "var(--flash)" }, {}], { duration: 2000 });
+}
+
+/* ---- The streams */
+
+function log(stream, message) {
+	const item = fromTemplate("arrived");
+	const { type, ...fields } = message;
+	item.className = type;
+	item.querySelector("b").textContent = type === "sync" ? "sync" : "wake-up";
+	item.querySelector("small").textContent = `${stream}, ${clock(new Date())}`;
+	item.querySelector("code").textContent =
+	    Object.entries(fields).map(([name, value]) => `${name}: ${value}`).join(", ");
+	item.querySelector("span").textContent = meaning(message);
+	$("log").prepend(item);
+	while ($("log").children.length > LOG_MAX)
+		$("log").lastChild.remove();
+}
+
+function showState(stream, state) {
+	const line = $(`state-${stream}`);
+	line.dataset.state = state;
+	line.querySelector("b").textContent = state;
+	const reasons = [...document.querySelectorAll(".stream")].map(({ dataset }) =>
+		WHY[dataset.state]);
+	$("why").textContent = reasons.find(Boolean) ?? "";
+	$("why").hidden = !$("why").textContent;
+}
+
+function meaning({ type, first }) {
+	if (type === "wakeup")
+		return "Something has changed: fetch it.";
+	return first ? "Listening from here on: fetch everything." :
+	    "Something may have been missed: fetch everything.";
+}
+
+/* What to do on a message is the same for all: fetch. */
+function listener(stream) {
+	return async (message) => {
+		log(stream, message);
+		await refetch[stream]();
+		if (message.issueId)
+			mark(message.issueId);
+	};
+}
+
+function options(stream) {
+	return { onstate: (state) => showState(stream, state) };
+}
+
+async function start() {
+	const { user, name, projects } = await ask("me");
+	$("name").textContent = name;
+	$("avatar").textContent = name[0];
+	$("avatar").classList.add(user);
+	$("switch").href = `/demo/api/switch?from=${user}`;
+
+	watchNotifications(listener("notifications"), options("notifications"));
+	watchIssues(projects, listener("issues"), options("issues"));
+	/* Also where no stream can be had the page has its data. */
+	refetch.notifications();
+	refetch.issues();
+}
+
+/* ---- The rest of the page */
+
+$("send").addEventListener("submit", (event) => {
+	event.preventDefault();
+	post("notify", { to: event.submitter.value, text: $("text").value }, "notifications");
+});
+$("read").addEventListener("click", () => post("read", {}, "notifications"));
+$("clear").addEventListener("click", () => $("log").replaceChildren());
+
+/* The system's choice, until this browser was told another one. */
+const root = document.documentElement;
+const systemTheme = () => matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+if (localStorage.theme)
+	root.dataset.theme = localStorage.theme;
+$("theme").addEventListener("click", () => {
+	const theme = (root.dataset.theme ?? systemTheme()) === "dark" ? "light" : "dark";
+	root.dataset.theme = localStorage.theme = theme;
 });
 
-watch("notifications", "/api/notifications/stream");
-watch("issues", "/api/issues/stream?projectIds=7,8");
+attempt("start", start);

@@ -1,38 +1,89 @@
 """contrib/quickstart.sh: from nothing to an event in a browser-like client, by one command."""
 
+import ctypes
 import os
+import re
+import signal
 import subprocess
+import urllib.error
+import urllib.request
 
 import pytest
 
 from servers import ROOT, clean_environment
-from timing import scaled
+from timing import eventually, scaled
+
+SCRIPT = os.path.join(ROOT, "contrib", "quickstart.sh")
+PR_SET_CHILD_SUBREAPER = 36
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("args", [["--check"], ["--nginx", "--check"]], ids=["Apache", "nginx"])
-def test_quickstart(args):
-    """--check starts all of it, publishes, sees the event arrive, exits with 0 and leaves no process."""
-    script = os.path.join(ROOT, "contrib", "quickstart.sh")
-    # A group of its own: what is left in it afterwards was left behind.
-    child = subprocess.Popen([script, *args], env=clean_environment(), stdin=subprocess.DEVNULL,
-                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-                             start_new_session=True)
-    try:
-        output, _ = child.communicate(timeout=scaled(120))
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, 15)
-        output, _ = child.communicate(timeout=scaled(20))
-        pytest.fail(f"not in time:\n{output}")
-    print(output)
-    assert child.returncode == 0
-    left = []
+def children():
+    """The process ids of our children that still run."""
+    found = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
             with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
-                fields = file.read().rpartition(")")[2].split()
+                state, parent = file.read().rpartition(")")[2].split()[:2]
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(fields[3]) == child.pid and fields[0] != "Z":
-            left.append(pid)
+        if int(parent) == os.getpid() and state != "Z":
+            found.add(int(pid))
+    return found
+
+
+@pytest.fixture
+def quickstart(tmp_path):
+    """Starts the script; afterwards none of its processes may be left, of any session."""
+    libc = ctypes.CDLL(None)
+    # What loses its parent becomes a child of ours.
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    before = children()
+    output = tmp_path / "output"
+    started = []
+
+    def start(*args):
+        with output.open("wb") as file:
+            child = subprocess.Popen([SCRIPT, *args], env=clean_environment(),
+                                     stdin=subprocess.DEVNULL, stdout=file,
+                                     stderr=subprocess.STDOUT, start_new_session=True)
+        started.append(child)
+        return child, output.read_text
+
+    yield start
+    for child in started:
+        if child.poll() is None:
+            child.terminate()
+            child.wait(scaled(60))
+    left = children() - before
+    for pid in left:
+        os.kill(pid, signal.SIGKILL)
+    libc.prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+    print(output.read_text())
     assert not left, f"left behind: {left}"
+
+
+FRONTS = pytest.mark.parametrize("args", [[], ["--nginx"]], ids=["Apache", "nginx"])
+
+
+@pytest.mark.slow
+@FRONTS
+def test_check(quickstart, args):
+    """--check starts it all, sees events arrive, asks the application, leaves no process."""
+    child, _ = quickstart(*args, "--check")
+    assert child.wait(scaled(120)) == 0
+
+
+@pytest.mark.slow
+@FRONTS
+def test_interrupt(quickstart, args):
+    """Ctrl-C while it serves ends it with 130 and leaves neither a process nor a file."""
+    child, output = quickstart(*args)
+    eventually(lambda: "Ctrl-C ends" in output() or child.poll() is not None, 120, "it serves")
+    url = re.search(r"http://\S+", output())[0]
+    directory = re.search(r"Logs are in (/tmp/\S+)\.", output())[1]
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(url, timeout=scaled(10))
+    assert refused.value.code == 401 and b"signed out" in refused.value.read()
+    child.send_signal(signal.SIGINT)
+    assert child.wait(scaled(60)) == 130
+    assert not os.path.exists(directory)

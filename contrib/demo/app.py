@@ -1,0 +1,262 @@
+#!/usr/bin/python3
+"""The application behind the demo's page: two users' notifications and the issues of two projects.
+
+    app.py SOCKET ACCESS TPI-PUBLISH    with the page's token in DEMO_TOKEN
+
+It shows the part that tpi-stream leaves to an application. Each change is stored first and then
+published by tpi-publish; a wake-up carries no data, so the page asks here again, and the access
+rules (those of the daemon, from the file ACCESS) decide what it gets. All data is in memory.
+
+The web server in front has verified the user and says who it is in X-Demo-User; nobody else can
+connect to SOCKET. A browser signed in with Basic authentication would do that for any page that
+makes it send a request, so a POST must also prove that it comes from the demo's own page.
+"""
+
+import hmac
+import http.server
+import json
+import os
+import re
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+import urllib.parse
+import uuid
+
+SOCKET, ACCESS, PUBLISH = sys.argv[1:]
+TOKEN = os.environ.pop("DEMO_TOKEN")
+
+PREFIX = "/demo/api/"
+BODY_MAX = 4096
+NOTIFICATIONS_MAX = 50  # of a user; the newest are kept
+ISSUES_MAX = 100
+PUBLISH_SECONDS = 10    # tpi-publish gives up by itself after 2
+STATUSES = ("open", "in progress", "done")
+USERS = {"ann": "Ann", "ben": "Ben"}
+PROJECTS = {7: "Mobile app", 8: "Web shop"}
+
+lock = threading.Lock()     # guards the two below
+notifications = {user: [] for user in USERS}    # the oldest first
+issues = {number: {"id": number, "projectId": project, "title": title, "status": status}
+          for number, project, title, status in (
+              (38, 7, "Dark theme: the chart has no labels", "done"),
+              (41, 7, "Offline results are sent twice", "in progress"),
+              (42, 7, "Login fails after a password reset", "open"),
+              (55, 8, "Search finds nothing with an umlaut", "in progress"),
+              (57, 8, "Checkout: the total ignores the voucher", "open"))}
+
+
+class Refused(Exception):
+    """Becomes an answer with this status and {"error": message}."""
+
+    def __init__(self, status, message):
+        super().__init__(message)
+        self.status = status
+
+
+def read_access(path):
+    """The users of each project, from "7 ann ben" and comments."""
+    with open(path, encoding="ascii") as file:
+        rules = (line.partition("#")[0].split() for line in file)
+        return {int(rule[0]): set(rule[1:]) for rule in rules if rule}
+
+
+def projects_of(user):
+    return [project for project in PROJECTS if user in access.get(project, ())]
+
+
+def publish(*arguments):
+    try:
+        done = subprocess.run([PUBLISH, *arguments], stdin=subprocess.DEVNULL, capture_output=True,
+                              text=True, errors="replace", timeout=PUBLISH_SECONDS, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise Refused(502, f"saved, but not published: {error}") from error
+    if done.returncode:
+        raise Refused(502, f"saved, but not published: {done.stderr.strip()}")
+
+
+# ---- What the page may ask for
+
+def get_me(user):
+    return {"user": user, "name": USERS[user], "projects": projects_of(user)}
+
+
+def get_notifications(user):
+    with lock:
+        return notifications[user][::-1]
+
+
+def get_issues(user):
+    with lock:
+        newest = sorted(issues.values(), key=lambda issue: -issue["id"])
+    return [{"id": project, "name": PROJECTS[project],
+             "issues": [issue for issue in newest if issue["projectId"] == project]}
+            for project in projects_of(user)]
+
+
+# ---- What the page may change
+
+def text_field(body, name):
+    value = body.get(name)
+    if not isinstance(value, str) or not 1 <= len(value.strip()) <= 80 or not value.isprintable():
+        raise Refused(400, f"{name} must be 1 to 80 printable characters")
+    return value.strip()
+
+
+def choice_field(body, name, allowed):
+    value = body.get(name)
+    if type(value) not in (str, int) or value not in allowed:
+        raise Refused(400, f"{name} must be one of {', '.join(map(str, allowed))}")
+    return value
+
+
+def post_notify(user, body):
+    to = choice_field(body, "to", (*USERS, "everyone"))
+    text = text_field(body, "text")
+    ident = str(uuid.uuid4())
+    with lock:
+        for reader in USERS if to == "everyone" else (to,):
+            notifications[reader].append({"id": ident, "text": text, "from": USERS[user],
+                                          "time": time.time(), "read": False})
+            del notifications[reader][:-NOTIFICATIONS_MAX]
+    publish("notification", "--id", ident,
+            *(("--broadcast",) if to == "everyone" else ("--user", to)))
+    return {"id": ident}
+
+
+def post_read(user, _body):
+    """All of them are read; the user's other pages have to know."""
+    with lock:
+        notifications[user] = [{**one, "read": True} for one in notifications[user]]
+    publish("notification", "--user", user, "--event", "notifications-read")
+    return {}
+
+
+def post_report(user, body):
+    project = choice_field(body, "projectId", projects_of(user))
+    title = text_field(body, "title")
+    with lock:
+        if len(issues) >= ISSUES_MAX:
+            raise Refused(409, f"the demo has room for {ISSUES_MAX} issues")
+        number = max(issues) + 1
+        issues[number] = {"id": number, "projectId": project, "title": title,
+                          "status": STATUSES[0]}
+    publish("issue", "--project", str(project), "--issue", str(number), "--event", "issue-created")
+    return {"id": number}
+
+
+def post_move(user, body):
+    status = choice_field(body, "status", STATUSES)
+    mine = projects_of(user)
+    with lock:
+        number = choice_field(body, "id", [n for n in issues if issues[n]["projectId"] in mine])
+        issues[number] = {**issues[number], "status": status}
+        project = issues[number]["projectId"]
+    publish("issue", "--project", str(project), "--issue", str(number))
+    return {"id": number}
+
+
+GETS = {"me": get_me, "notifications": get_notifications, "issues": get_issues}
+POSTS = {"notify": post_notify, "read": post_read, "report": post_report, "move": post_move}
+
+
+# ---- Requests
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    timeout = 10    # seconds of silence, then the connection is closed
+
+    def do_GET(self):
+        path, _, query = self.path.partition("?")
+        if path == PREFIX + "switch":
+            self.switch(urllib.parse.parse_qs(query).get("from"))
+        else:
+            self.run(lambda: self.find(GETS, path)(self.user()))
+
+    def do_POST(self):
+        self.run(lambda: self.find(POSTS, self.path)(self.user(), self.own_body()))
+
+    def run(self, action):
+        try:
+            self.answer(200, action())
+        except Refused as refused:
+            self.answer(refused.status, {"error": str(refused)})
+
+    @staticmethod
+    def find(actions, path):
+        action = actions.get(path.removeprefix(PREFIX))
+        if not action or not path.startswith(PREFIX):
+            raise Refused(404, f"{PREFIX} has {', '.join(actions)}")
+        return action
+
+    def user(self):
+        user = self.headers.get("X-Demo-User", "")
+        if user not in USERS:
+            raise Refused(401, "not signed in")
+        return user
+
+    def own_body(self):
+        """The body of a POST that only the demo's own page can have sent."""
+        body = self.body()
+        host = self.headers.get("Host", "")
+        # Another name for this address would be a page of somebody else (DNS rebinding).
+        if not re.fullmatch(r"(127\.0\.0\.1|localhost)(:\d+)?", host):
+            raise Refused(403, "Host must be 127.0.0.1 or localhost")
+        if self.headers.get("Origin", f"http://{host}") != f"http://{host}":
+            raise Refused(403, "a page of another origin may not post here")
+        if self.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
+            raise Refused(403, "a page of another site may not post here")
+        token = self.headers.get("X-Demo-Token", "")
+        if not hmac.compare_digest(token.encode(), TOKEN.encode()):
+            raise Refused(403, "the token is missing or of an earlier start: reload the page")
+        try:
+            fields = json.loads(body)
+        except (ValueError, RecursionError):
+            fields = None
+        if not isinstance(fields, dict):
+            raise Refused(400, "the body must be a JSON object")
+        return fields
+
+    def body(self):
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch(r"\d{1,9}", length) or int(length) > BODY_MAX:
+            raise Refused(413, f"a body of at most {BODY_MAX} bytes, with its Content-Length")
+        return self.rfile.read(int(length))
+
+    def switch(self, left):
+        """A browser drops a password when it is told 401, and asks for another one."""
+        if self.headers.get("X-Demo-User") in (left or ()):
+            self.send(401, "text/html", b'<!DOCTYPE html><title>Signed out</title>'
+                      b'<meta http-equiv="refresh" content="0; url=/demo/signed-out.html">',
+                      ("WWW-Authenticate", 'Basic realm="TestPlanIt"'))
+        else:
+            self.send(303, "text/plain", b"", ("Location", "/"))
+
+    def answer(self, status, value):
+        self.send(status, "application/json", json.dumps(value).encode())
+
+    def send(self, status, kind, body, *headers):
+        self.send_response(status)
+        for name, value in (("Content-Type", kind), ("Content-Length", str(len(body))),
+                            ("Cache-Control", "no-store"), *headers):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self):
+        return "browser"    # a Unix socket has no address
+
+    def log_request(self, code="-", size="-"):
+        pass                # the log is for errors
+
+
+class Server(socketserver.ThreadingUnixStreamServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+
+access = read_access(ACCESS)
+os.umask(0o007)     # the socket: for the user and the group alone
+with Server(SOCKET, Handler) as server:
+    server.serve_forever()
