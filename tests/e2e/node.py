@@ -9,7 +9,6 @@ import pytest
 from servers import BUILD, clean_environment
 from timing import scaled
 
-
 OLDEST = 20  # Node.js before it has no fake timers, and is too old for what drives Chromium
 
 
@@ -22,9 +21,9 @@ def require(*programs):
 
 def require_node():
     require("node", "npm")
-    version = subprocess.run(["node", "--version"], capture_output=True, text=True, timeout=scaled(20), check=True).stdout
+    version = subprocess.check_output(["node", "--version"], text=True, timeout=scaled(20)).strip()
     if int(version[1:].split(".")[0]) < OLDEST:
-        pytest.skip(f"Node.js {OLDEST} or later is needed, and {version.strip()} is installed")
+        pytest.skip(f"Node.js {OLDEST} or later is needed, and {version} is installed")
 
 
 def npm_ci(source, name):
@@ -44,6 +43,6 @@ def npm_ci(source, name):
         os.unlink(done)
     result = subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=place, env=clean_environment(), timeout=scaled(180),
                             capture_output=True, text=True, check=False)
-    assert result.returncode == 0, f"npm ci in {place} failed, without a network perhaps: {result.stdout}{result.stderr}"
+    assert result.returncode == 0, f"npm ci failed in {place}, offline perhaps: {result.stdout}{result.stderr}"
     shutil.copy(lock, done)
     return place

@@ -1,0 +1,68 @@
+/*
+ * Drives a Chromium that runs already, for ../chromium.py: `node driver.js ws://…`.
+ *
+ * Each line of standard input is a call, {"id": 1, "call": "goto", "args": [0, "http://…"]}, each line of
+ * standard output the answer to one, {"id": 1, "value": …} or {"id": 1, "error": "…"}. A tab is the number that
+ * open() has answered. What pages say on their console, and what they throw, goes to standard error.
+ *
+ * It works on the browser's default context and without Playwright's defaults, which would show every
+ * tab as visible: here a tab is hidden behind another one as it is for people.
+ */
+import { createInterface } from "node:readline";
+import { chromium } from "playwright-core";
+
+const browser = await chromium.connectOverCDP(process.argv[2], { noDefaults: true });
+const [context] = browser.contexts();
+const tabs = [];
+
+function report(number, text) {
+	process.stderr.write(`tab ${number}: ${text}\n`);
+}
+
+async function open() {
+	const tab = await context.newPage();
+	const number = tabs.push(tab) - 1;
+	tab.on("console", (message) => report(number, message.text()));
+	tab.on("pageerror", (error) => report(number, error.stack));
+	return number;
+}
+
+/* The clock of a page goes forward at once, timers and EventSource included, and stands still from then on. */
+async function skip(tab, seconds) {
+	const session = await context.newCDPSession(tabs[tab]);
+	const passed = new Promise((resolve) => session.once("Emulation.virtualTimeBudgetExpired", resolve));
+	await session.send("Emulation.setVirtualTimePolicy", { policy: "advance", budget: seconds * 1000 });
+	await passed;
+}
+
+async function lifecycle(tab, state) {
+	const session = await context.newCDPSession(tabs[tab]);
+	await session.send("Page.setWebLifecycleState", { state });
+	await session.detach();
+}
+
+const calls = {
+	open,
+	skip,
+	lifecycle,
+	version: async () => browser.version(),
+	goto: (tab, url) => tabs[tab].goto(url).then(() => null),
+	back: (tab) => tabs[tab].goBack({ waitUntil: "commit" }).then(() => null),
+	evaluate: (tab, expression) => tabs[tab].evaluate(expression),
+	show: (tab) => tabs[tab].bringToFront(),
+	click: (tab) => tabs[tab].mouse.click(10, 10),
+	offline: (value) => context.setOffline(value),
+	cookie: (url, name, value) => context.addCookies([{ url, name, value }]),
+	clear: () => context.clearCookies(),
+	close: (tab) => tabs[tab].close(),
+};
+
+async function answer({ id, call, args }) {
+	const reply = await calls[call](...args).then(
+	    (value) => ({ id, value: value ?? null }), (error) => ({ id, error: error.message }));
+	process.stdout.write(`${JSON.stringify(reply)}\n`);
+}
+
+for await (const line of createInterface({ input: process.stdin }))
+	answer(JSON.parse(line));
+await browser.close();

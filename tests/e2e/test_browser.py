@@ -1,0 +1,585 @@
+"""Pages in a real Chromium, with the client library and without it, through a real Apache and a real nginx.
+
+Who is signed in has the cookie of a session, which the daemon shows to the application. Where requests are counted
+they are counted at the daemon's door, by a relay in front of it.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+
+import pytest
+
+from answers import issue, notification
+from application import ANN, BEN, COOKIE, Authority, by, listen
+from chromium import FIRST, LATER, Chromium
+from fcgi import ISSUES, NOTIFICATIONS
+from fronts import Apache, Nginx
+from node import npm_ci, require
+from relay import Relay
+from servers import (ROOT, broadcast_channel, clean_environment, free_port, listening_socket, project_channel,
+                     run_directory, user_channel)
+from timing import eventually, scaled
+
+OPEN = ["--mode", "0666"]  # the front servers' workers are another user
+SERVERS = {"Apache": Apache, "nginx": Nginx}
+both = pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
+LIBRARY = os.path.join(ROOT, "contrib", "browser")
+PAGES = os.path.join(ROOT, "tests", "e2e", "browser")
+SYNC = {"event": "sync"}  # as a plain EventSource gets it
+SOON = {"firstMs": 200, "maxMs": 400}  # retry times that a test can wait for
+CONNECTING, CLOSED = 0, 2  # of EventSource
+BOTH_TOLD = "seen.a.messages.length >= {0} && seen.b.messages.length >= {0}"
+
+
+def wakeup(id):
+    return {"type": "wakeup", "event": "notification", "id": str(id)}
+
+
+def issue_wakeup(number, project):
+    return {"type": "wakeup", "event": "issue-updated", "issueId": number, "projectId": project}
+
+
+def raw(id):
+    return {"id": str(id), "event": "notification"}
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """The browser of all tests of a run."""
+    require("chromium")
+    if shutil.which("chromium").startswith("/snap/"):
+        pytest.skip("chromium is a snap, which sees no temporary directories")
+    node_directory = npm_ci(PAGES, "chromium")
+    directory = run_directory()
+    try:
+        browser = Chromium(directory, node_directory)
+        print(f"Chromium {browser.version}")
+        yield browser
+        browser.kill()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def browser(chromium):
+    """The browser, without tabs and cookies."""
+    yield chromium
+    chromium.forget()
+
+
+@pytest.fixture
+def counted(rundir):
+    """counted(daemon) is a relay to the daemon; its .connections are the requests that came."""
+    made = []
+
+    def make(daemon):
+        made.append(Relay(rundir, daemon.address))
+        os.chmod(made[-1].path, 0o666)
+        return made[-1]
+    yield make
+    for relay in made:
+        relay.close()
+
+
+# The same origin once more with TLS and HTTP/2, over which a browser has any number of streams
+
+def apache_tls(port, certificate, key):
+    modules = "/usr/lib/apache2/modules"
+    return f"""
+        LoadModule ssl_module {modules}/mod_ssl.so
+        LoadModule http2_module {modules}/mod_http2.so
+        Listen 127.0.0.1:{port} https
+        <VirtualHost 127.0.0.1:{port}>
+            Protocols h2
+            SSLEngine on
+            SSLCertificateFile {certificate}
+            SSLCertificateKeyFile {key}
+        </VirtualHost>"""
+
+
+def nginx_tls(port, certificate, key):
+    return f"""
+        listen 127.0.0.1:{port} ssl http2;
+        ssl_certificate {certificate};
+        ssl_certificate_key {key};"""
+
+
+class Site:
+    """A front server with the pages, and the browser, in which ann is signed in."""
+
+    def __init__(self, browser, server, rundir, address, http2=False):
+        self.browser = browser
+        tls, port = "", free_port()
+        if http2:
+            tls = (apache_tls if server is Apache else nginx_tls)(port, *Authority(rundir).certificate())
+        self.front = server(rundir, address, auth="app", site=tls)
+        self.url = f"https://127.0.0.1:{port}" if http2 else self.front.url
+        for name in "page.html", "page.js":
+            self.add(os.path.join(PAGES, name))
+        self.add(os.path.join(LIBRARY, "tpi-stream.js"))
+        self.sign_in()
+
+    def add(self, path):
+        os.chmod(shutil.copy(path, os.path.join(self.front.directory, "www")), 0o644)
+
+    def sign_in(self):
+        self.browser.sign_in(self.url, COOKIE, ANN)
+
+    def tab(self):
+        return self.browser.open(f"{self.url}/page.html")
+
+
+@pytest.fixture
+def site(browser, rundir):
+    """site(server, daemon or relay or path) starts one."""
+    made = []
+
+    def make(server, behind, **named):
+        address = next((getattr(behind, name) for name in ("path", "address") if hasattr(behind, name)), behind)
+        made.append(Site(browser, server, rundir, address, **named))
+        return made[-1]
+    yield make
+    for each in made:
+        each.front.kill()
+
+
+def stays(condition, what, seconds):
+    """Proves that something stays true for a while."""
+    with pytest.raises(AssertionError, match="not in time: "):
+        eventually(lambda: not condition(), seconds / scaled(1), f"a change of {what}")
+
+
+# Messages
+
+@both
+def test_sync_then_wakeups(gated, valkey, site, server):
+    """Both kinds: the first sync and then each wake-up of this user and of these projects, in order."""
+    _, daemon = gated(OPEN)
+    tab = site(server, daemon).tab()
+    tab.watch("bell")
+    tab.watch("board", [7, 8, 9])  # 9 is not ann's
+    tab.wait("bell", FIRST)
+    tab.wait("board", FIRST)
+    valkey.publish(user_channel("ben"), notification("ben's"))
+    valkey.publish(user_channel("ann"), notification(1))
+    valkey.publish(broadcast_channel(), notification(2))
+    for project in 9, 8, 7:
+        valkey.publish(project_channel(project), issue(3, project))
+    tab.wait("bell", FIRST, wakeup(1), wakeup(2))
+    tab.wait("board", FIRST, issue_wakeup(3, 8), issue_wakeup(3, 7))
+    assert tab.states("bell") == tab.states("board") == ["connecting", "live"]
+
+
+def test_components_share(gated, valkey, counted, site):
+    """30 watchers are two requests; who comes within the grace time joins; the last one's end is the stream's."""
+    _, daemon = gated(OPEN)
+    relay = counted(daemon)
+    tab = site(Nginx, relay).tab()
+    bells, boards = [f"bell{n}" for n in range(20)], [f"board{n}" for n in range(10)]
+    tab("".join(f"watch('{name}'); " for name in bells)
+        + "".join(f"watch('{name}', [{7 + n % 2}]); " for n, name in enumerate(boards)))
+    for name in bells + boards:
+        tab.wait(name, FIRST)
+    valkey.publish(user_channel("ann"), notification(1))
+    for name in bells:
+        tab.wait(name, FIRST, wakeup(1))
+    tab("".join(f"seen.{name}.stop(); " for name in bells + boards))
+    tab.watch("joiner")
+    tab.wait("joiner", FIRST)
+    valkey.wait_subscribers(project_channel(7), 0)
+    tab.stop("joiner")
+    valkey.wait_subscribers(user_channel("ann"), 0)
+    assert relay.connections == 2
+
+
+def test_union_of_projects(gated, valkey, counted, site):
+    """A further project is one reconnect, after which those who were there get a sync as well; each is told of its
+    own projects."""
+    _, daemon = gated(OPEN)
+    relay = counted(daemon)
+    tab = site(Nginx, relay).tab()
+    tab.watch("a", [7])
+    tab.wait("a", FIRST)
+    tab("watch('b', [8]); watch('c', [8, 7])")
+    tab.wait("b", FIRST)
+    tab.wait("a", FIRST, LATER)
+    for project in 7, 8:
+        valkey.publish(project_channel(project), issue(1, project))
+    tab.wait("c", FIRST, issue_wakeup(1, 7), issue_wakeup(1, 8))
+    tab.wait("a", FIRST, LATER, issue_wakeup(1, 7))
+    tab.wait("b", FIRST, issue_wakeup(1, 8))
+    assert relay.connections == 2
+
+
+# Caps
+
+@both
+@pytest.mark.slow
+def test_tabs_over_the_cap_settle(gated, valkey, counted, site, server, cap=3):
+    """Twice the cap of tabs, with the library and with a plain EventSource: the newest keep their streams; the
+    others make no further request within 10 s, the plain ones but the one that a 204 answers, within 10 minutes.
+    A parked tab that is used is live again."""
+    _, daemon = gated(OPEN, SSE_PER_USER_CAP=cap, SSE_ISSUES_PER_USER_CAP=cap)
+    relay = counted(daemon)
+    place = site(server, relay, http2=True)
+    tabs = [place.tab() for _ in range(2 * cap)]
+    plain = [place.tab() for _ in range(2 * cap)]
+    for tab, other in zip(tabs, plain):
+        tab.watch("a")
+        tab.wait_state("a", "live")
+        other.plain("a", f"{ISSUES}?projectId=7")
+        other.wait("a", SYNC)
+    for tab, other in zip(tabs[:cap], plain[:cap]):
+        tab.wait_state("a", "parked")
+        eventually(lambda: other("seen.a.events").count("error") == 1, what="the end of an evicted stream")
+    for tab in plain[:cap]:  # the reconnect after 120 to 300 s, Chromium's own
+        tab.skip(600)
+        tab.wait_ready_state("a", CLOSED)
+        assert tab("seen.a.events") == ["open", "evicted", "error", "error"]
+    tabs[0].show()  # seen, but not used
+    tabs[0].until("document.visibilityState === 'visible'")
+    assert relay.connections == 4 * cap + cap
+    stays(lambda: relay.connections == 4 * cap + cap, "the count of requests", 10)
+    valkey.publish(user_channel("ann"), notification(1))
+    valkey.publish(project_channel(7), issue(1))
+    for tab, other in zip(tabs[cap:], plain[cap:]):
+        tab.wait("a", FIRST, wakeup(1))
+        eventually(lambda: other("seen.a.messages.length") == 2, what="a wake-up")
+    tabs[0].click()
+    tabs[0].wait("a", FIRST, LATER)
+    tabs[cap].wait_state("a", "parked")
+    assert relay.connections == 4 * cap + cap + 1
+
+
+@both
+def test_tenant_cap(gated, valkey, site, server):
+    """503: the library tries again until there is a place, and tells of each refusal. A plain EventSource has given
+    up."""
+    _, daemon = gated(OPEN, SSE_PER_TENANT_CAP=1)
+    tab = site(server, daemon).tab()
+    with listen(daemon, **by(BEN)):
+        tab.watch("a", retry=SOON)
+        tab.plain("b", NOTIFICATIONS)
+        tab.until("seen.a.closed >= 3")
+        tab.wait_ready_state("b", CLOSED)
+        assert tab.messages("a") == []
+    tab.wait("a", FIRST)
+    assert tab.states("a")[:3] == ["connecting", "waiting", "connecting"] and tab.states("a")[-1] == "live"
+    valkey.publish(user_channel("ann"), notification(1))
+    tab.wait("a", FIRST, wakeup(1))
+    assert tab("seen.b.events") == ["error"] and tab.messages("b") == []
+
+
+# Servers that go and come back
+
+def check_nothing_missed(messages, sync, number):
+    """Behind the last sync come consecutive numbers up to this one."""
+    behind = messages[len(messages) - messages[::-1].index(sync):]
+    ids = [int(message["id"]) for message in behind]
+    assert ids == list(range(number - len(ids) + 1, number + 1)), messages
+    assert ids
+
+
+@both
+def test_daemon_restart(gated, valkey, rundir, site, server):
+    """The daemon is drained and started again on its inherited socket while wake-ups are published: both kinds of
+    page are back by themselves, and miss nothing that was published after their sync."""
+    path = f"{rundir}/inherited"
+    published = 0
+
+    def publish_until(condition, what):
+        def publish():
+            nonlocal published
+            published += 1
+            valkey.publish(user_channel("ann"), notification(published))
+            return condition()
+        eventually(publish, 15, what)
+    with listening_socket(path) as listener:
+        app, daemon = gated(inherit=[listener])
+        tab = site(server, path).tab()
+        tab.watch("a")
+        tab.plain("b", NOTIFICATIONS)
+        for name in "a", "b":
+            tab.until(f"seen.{name}.messages.length === 1")
+        publish_until(lambda: published == 10, "10 wake-ups")
+        tab.until("seen.a.messages.length === 11 && seen.b.messages.length === 11")
+        daemon.stop()
+        publish_until(lambda: tab.states("a")[-1] == "connecting", "the loss of the stream")
+        gated(inherit=[listener], app=app)
+        publish_until(lambda: LATER in tab.messages("a") and tab.messages("b").count(SYNC) == 2, "the second sync")
+        publish_until(lambda: published % 50 == 0, "some more")
+        for name in "a", "b":
+            tab.until(f"seen.{name}.messages.at(-1).id === '{published}'")
+        check_nothing_missed(tab.messages("a"), LATER, published)
+        check_nothing_missed(tab.messages("b"), SYNC, published)
+        assert tab("seen.b.events") == ["open", "shutdown", "error", "open"]
+        assert tab("seen.a.closed") == 0
+
+
+@both
+def test_daemon_is_gone(gated, valkey, site, server):
+    """While there is no daemon the front server's answer keeps both kinds of page coming back; once there is one
+    they are live."""
+    app, daemon = gated(OPEN)
+    address = daemon.address
+    tab = site(server, daemon).tab()
+    tab.watch("a")
+    tab.plain("b", NOTIFICATIONS)
+    tab.wait("a", FIRST)
+    tab.wait("b", SYNC)
+    daemon.stop()
+    tab.until("seen.b.events.join() === 'open,shutdown,error'")
+    tab.skip(6)  # past the retry time of a stream
+    tab.until("seen.b.events.join() === 'open,shutdown,error,open,error'")
+    gated([*OPEN, "--listen", address], app=app, address=address)
+    tab.skip_until(11, BOTH_TOLD.format(2))  # past that of the front server
+    tab.wait("a", FIRST, LATER)
+    tab.wait("b", SYNC, SYNC)
+    valkey.publish(user_channel("ann"), notification(1))
+    tab.wait("a", FIRST, LATER, wakeup(1))
+    tab.wait("b", SYNC, SYNC, raw(1))
+    assert tab("seen.a.closed") == 0
+
+
+def test_valkey_restart(gated, new_valkey, counted, site):
+    """Valkey is restarted: open streams stay open and get a sync."""
+    valkey = new_valkey().start()
+    _, daemon = gated(OPEN, VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
+    relay = counted(daemon)
+    tab = site(Nginx, relay).tab()
+    tab.watch("a")
+    tab.plain("b", NOTIFICATIONS)
+    tab.wait("a", FIRST)
+    tab.wait("b", SYNC)
+    valkey.restart()
+    tab.wait("a", FIRST, LATER)
+    tab.wait("b", SYNC, SYNC)
+    valkey.publish(user_channel("ann"), notification(1))
+    tab.wait("a", FIRST, LATER, wakeup(1))
+    tab.wait("b", SYNC, SYNC, raw(1))
+    assert tab.states("a") == ["connecting", "live"] and relay.connections == 2
+
+
+@both
+def test_opened_while_valkey_is_away(gated, new_valkey, site, server):
+    """A page that is opened while Valkey is away heals by itself, a plain EventSource too."""
+    valkey = new_valkey()
+    _, daemon = gated(OPEN, VALKEY_URL=valkey.url)
+    tab = site(server, daemon).tab()
+    tab.watch("a")
+    tab.plain("b", NOTIFICATIONS)
+    tab.until("seen.b.events.join() === 'open,error'")
+    tab.wait_ready_state("b", CONNECTING)
+    mark = daemon.mark()
+    valkey.start()
+    daemon.wait_for_log(r"^\[valkey\] .*connected", start=mark)
+    tab.skip_until(31, BOTH_TOLD.format(1))  # past the retry time of "later"
+    tab.wait("a", FIRST)
+    tab.wait("b", SYNC)
+    valkey.publish(user_channel("ann"), notification(1))
+    tab.wait("a", FIRST, wakeup(1))
+    tab.wait("b", SYNC, raw(1))
+    assert tab("seen.a.closed") == 0
+
+
+@both
+def test_front_server_restart(gated, valkey, site, server):
+    """The front server dies and refuses connections, then it is back: so are both kinds of page."""
+    _, daemon = gated(OPEN)
+    place = site(server, daemon)
+    tab = place.tab()
+    tab.watch("a")
+    tab.plain("b", NOTIFICATIONS)
+    tab.wait("a", FIRST)
+    tab.wait("b", SYNC)
+    place.front.kill()
+    tab.skip_until(6, "seen.b.events.join().startsWith('open,error,error')")  # the connection is lost, then refused
+    tab.wait_ready_state("b", CONNECTING)
+    place.front.start_again()
+    tab.skip_until(6, BOTH_TOLD.format(2))
+    tab.wait("a", FIRST, LATER)
+    tab.wait("b", SYNC, SYNC)
+    valkey.publish(user_channel("ann"), notification(1))
+    tab.wait("a", FIRST, LATER, wakeup(1))
+    assert tab("seen.a.closed") == 0
+
+
+# Who may no longer listen
+
+def test_signed_out(gated, counted, site):
+    """Nobody is signed in: a refusal is told, tried again as often as was asked for, and never more. Signed in and
+    shown again, the page is live."""
+    _, daemon = gated(OPEN)
+    relay = counted(daemon)
+    place = site(Nginx, relay)
+    place.browser.sign_out()
+    tab = place.tab()
+    tab.watch("a", retry={**SOON, "limit": 3})
+    tab.wait_state("a", "closed")
+    assert tab("seen.a.closed") == relay.connections == 4
+    stays(lambda: relay.connections == 4, "the count of requests", 2)
+    place.sign_in()
+    other = place.tab()
+    tab.until("document.visibilityState === 'hidden'")
+    other.close()
+    tab.show()
+    tab.wait("a", FIRST)
+
+
+@pytest.mark.slow
+def test_session_ends(gated, counted, site):
+    """The session ends while the page is open: the daemon's re-check closes the stream, the browser comes back and is
+    refused, and the page is told so."""
+    app, daemon = gated(OPEN, TPI_RECHECK_SECONDS=5)
+    relay = counted(daemon)
+    tab = site(Nginx, relay).tab()
+    tab.watch("a", retry={"limit": 0})
+    tab.wait("a", FIRST)
+    app.sign_out(ANN)
+    tab.wait_state("a", "connecting", 5 + 4)
+    tab.skip(6)
+    tab.until("seen.a.closed === 1")
+    assert tab.states("a") == ["connecting", "live", "connecting", "closed"] and relay.connections == 2
+
+
+# Pages that are left, hidden and frozen
+
+def leave_and_return(tab, place, meanwhile):
+    tab.goto(f"{place.url}/index.html")
+    meanwhile()
+    tab.back()
+    tab.until("shown.length === 2")
+    assert tab("shown") == [False, True]  # out of the back-forward cache
+
+
+def test_back_forward_cache(gated, valkey, counted, site):
+    """A page in the back-forward cache has no stream; when it is shown again it gets a sync."""
+    _, daemon = gated(OPEN)
+    relay = counted(daemon)
+    place = site(Nginx, relay)
+    tab = place.tab()
+    tab.watch("a")
+    tab.wait("a", FIRST)
+
+    def meanwhile():
+        valkey.wait_subscribers(user_channel("ann"), 0)
+        valkey.publish(user_channel("ann"), notification("missed"))
+    leave_and_return(tab, place, meanwhile)
+    tab.wait("a", FIRST, LATER)
+    valkey.publish(user_channel("ann"), notification(1))
+    tab.wait("a", FIRST, LATER, wakeup(1))
+    assert relay.connections == 2
+
+
+def test_back_forward_cache_plain(gated, valkey, counted, site):
+    """A plain EventSource stays open in the back-forward cache, and hands over what has come meanwhile."""
+    _, daemon = gated(OPEN)
+    relay = counted(daemon)
+    place = site(Nginx, relay)
+    tab = place.tab()
+    tab.plain("a", NOTIFICATIONS)
+    tab.wait("a", SYNC)
+    leave_and_return(tab, place, lambda: valkey.publish(user_channel("ann"), notification(1)))
+    valkey.publish(user_channel("ann"), notification(2))
+    tab.wait("a", SYNC, raw(1), raw(2))
+    assert relay.connections == 1
+
+
+def test_hidden_and_frozen(gated, valkey, counted, site):
+    """A tab behind another one is told as before. One that the browser freezes has no stream; unfrozen it gets a
+    sync. A plain EventSource stays open there, and hands over what has come meanwhile."""
+    _, daemon = gated(OPEN)
+    relay = counted(daemon)
+    place = site(Nginx, relay)
+    tab = place.tab()
+    tab.watch("a")
+    tab.wait("a", FIRST)
+    place.tab()
+    tab.until("document.visibilityState === 'hidden'")
+    valkey.publish(user_channel("ann"), notification(1))
+    tab.wait("a", FIRST, wakeup(1))
+    tab.show()
+    tab.until("document.visibilityState === 'visible'")
+    assert relay.connections == 1
+
+    tab.plain("b", f"{ISSUES}?projectId=7")
+    tab.wait("b", SYNC)
+    tab.freeze()
+    valkey.wait_subscribers(user_channel("ann"), 0)
+    valkey.publish(user_channel("ann"), notification("missed"))
+    valkey.publish(project_channel(7), issue(2))
+    tab.thaw()
+    tab.wait("a", FIRST, wakeup(1), LATER)
+    tab.wait("b", SYNC, json.loads(issue(2)))
+    assert tab.states("a") == ["connecting", "live", "waiting", "connecting", "live"]
+    assert relay.connections == 3
+
+
+@pytest.mark.parametrize("how", ["visible", "online"])
+def test_comes_back_at_once(gated, site, how):
+    """A stream that was refused is opened when the page is seen again, or is online again, whenever the next try would
+    have been."""
+    _, daemon = gated(OPEN)
+    place = site(Nginx, daemon)
+    place.browser.sign_out()
+    tab = place.tab()
+    tab.watch("a", retry={"firstMs": 2147483647, "maxMs": 2147483647})
+    tab.wait_state("a", "waiting")
+    if how == "visible":
+        place.tab()
+        tab.until("document.visibilityState === 'hidden'")
+        place.sign_in()
+        tab.show()
+    else:
+        place.browser.call("offline", True)
+        tab.until("!navigator.onLine")
+        place.sign_in()
+        place.browser.call("offline", False)
+    tab.wait("a", FIRST)
+    assert tab("seen.a.closed") == 1
+
+
+# React
+
+@pytest.fixture(scope="session")
+def react_page():
+    """react_page(18 or 19): the page of react-page.jsx as one file."""
+    place = npm_ci(LIBRARY, "browser")
+    shutil.copy(os.path.join(PAGES, "react-page.jsx"), place)
+
+    def build(version):
+        target = os.path.join(place, f"react{version}.js")
+        alias = ["--alias:react=react18", "--alias:react-dom=react-dom18"] if version == 18 else []
+        result = subprocess.run([
+            "node_modules/.bin/esbuild", "react-page.jsx", "--bundle", "--format=esm", "--jsx=automatic", *alias,
+            "--define:process.env.NODE_ENV=\"development\"", f"--outfile={target}", "--log-level=error"],
+            cwd=place, env=clean_environment(), capture_output=True, text=True, timeout=scaled(60), check=False)
+        assert result.returncode == 0, result.stderr
+        return target
+    return build
+
+
+@pytest.mark.parametrize("version", [18, 19])
+def test_react(gated, valkey, counted, site, react_page, version):
+    """Hooks under StrictMode: the components of a page share a stream of each kind, are told, show the state, and
+    one that is taken out and put back makes no request."""
+    _, daemon = gated(OPEN)
+    relay = counted(daemon)
+    place = site(Nginx, relay)
+    place.add(react_page(version))
+    tab = place.tab()
+    tab(f"import('./react{version}.js').then(() => null)")
+    tab.until("document.body.textContent === 'livelivelivelive'")
+    assert tab("version").startswith(f"{version}.")
+    tab("setBells([])")
+    tab.until("document.body.textContent === 'livelive'")
+    tab("setBells(['again'])")
+    tab.until("document.body.textContent === 'livelivelive'")
+    tab("seen.bell.messages.length = seen.board.messages.length = 0")
+    valkey.publish(user_channel("ann"), notification(1))
+    valkey.publish(project_channel(8), issue(2, 8))
+    tab.wait("bell", wakeup(1))
+    tab.wait("board", issue_wakeup(2, 8))
+    assert relay.connections == 2
