@@ -84,7 +84,8 @@ struct gate {
 	int known_count;
 	int asked; /* facts that are FACT_ASKED */
 	int64_t paused_until;
-	bool stopping;
+	bool stopping, stopped;
+	pthread_cond_t stop_done;
 
 	/* Of the gate's thread. */
 	struct log_limit warned;
@@ -521,6 +522,10 @@ gate_run(void *arg)
 		stopping = g->stopping;
 		pthread_mutex_unlock(&g->lock);
 	}
+	pthread_mutex_lock(&g->lock);
+	g->stopped = true;
+	pthread_cond_signal(&g->stop_done);
+	pthread_mutex_unlock(&g->lock);
 	return NULL;
 }
 
@@ -534,6 +539,7 @@ gate_start(const struct settings *s)
 		return NULL;
 	g->settings = s;
 	pthread_mutex_init(&g->lock, NULL);
+	thread_cond_init(&g->stop_done);
 	TAILQ_INIT(&g->queue);
 	TAILQ_INIT(&g->known);
 	/* The process ends when this fails: nothing is undone. */
@@ -546,9 +552,20 @@ gate_start(const struct settings *s)
 bool
 gate_stop(struct gate *g, int timeout_ms)
 {
+	int64_t deadline = clock_ms() + timeout_ms;
+	bool stopped;
+
 	pthread_mutex_lock(&g->lock);
 	g->stopping = true;
-	pthread_mutex_unlock(&g->lock);
 	fetch_wake(g->fetch);
-	return thread_join(g->thread, clock_ms() + timeout_ms);
+	while (!g->stopped && thread_cond_wait(&g->stop_done, &g->lock, deadline))
+		continue;
+	stopped = g->stopped;
+	pthread_mutex_unlock(&g->lock);
+	/* What the thread leaves for its very end is waited for, too. */
+	if (stopped)
+		pthread_join(g->thread, NULL);
+	else
+		pthread_detach(g->thread);
+	return stopped;
 }

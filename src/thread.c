@@ -51,21 +51,6 @@ thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(v
 	return start(thread, PTHREAD_CREATE_JOINABLE, stack, run, arg);
 }
 
-/* A deadline as the functions of pthreads want it. */
-static struct timespec
-until(int64_t deadline)
-{
-	return (struct timespec){ .tv_sec = deadline / 1000, .tv_nsec = deadline % 1000 * 1000000 };
-}
-
-bool
-thread_join(pthread_t thread, int64_t deadline)
-{
-	const struct timespec limit = until(deadline);
-
-	return pthread_clockjoin_np(thread, NULL, CLOCK_MONOTONIC, &limit) == 0;
-}
-
 void
 thread_cond_init(pthread_cond_t *cond)
 {
@@ -80,9 +65,10 @@ thread_cond_init(pthread_cond_t *cond)
 bool
 thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline)
 {
-	const struct timespec limit = until(deadline);
+	const struct timespec until = { .tv_sec = deadline / 1000,
+		.tv_nsec = deadline % 1000 * 1000000 };
 
-	return pthread_cond_timedwait(cond, lock, &limit) != ETIMEDOUT;
+	return pthread_cond_timedwait(cond, lock, &until) != ETIMEDOUT;
 }
 
 void

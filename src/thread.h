@@ -18,10 +18,8 @@ enum thread_stack {
  */
 int thread_start(enum thread_stack stack, void *(*run)(void *), void *arg);
 
-/* The same for a thread that is to be waited for, with thread_join(). */
+/* The same for a thread that is to be joined (pthread_join()). */
 int thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(void *), void *arg);
-/* Waits for its end up to deadline (clock_ms()). False where it has not ended by then. */
-bool thread_join(pthread_t thread, int64_t deadline);
 
 /* A condition variable whose time limits are of clock_ms(). */
 void thread_cond_init(pthread_cond_t *cond);
