@@ -243,7 +243,8 @@ consult(struct connection *c, const int32_t *projects, int count, int64_t deadli
 	struct question *q;
 
 	q = gate_ask(c->gateway->gate, c->credentials, projects, count, false, c->stream, deadline);
-	while (q != NULL && (answer = gate_answer(q)) == GATE_PENDING && clock_ms() < deadline) {
+	while (q != NULL) {
+		/* First: an answer that comes behind this look leaves a mark that ends the wait. */
 		stream_look(c->stream, &view);
 		if (c->peer.gone || view.broken)
 			goto out;
@@ -251,6 +252,9 @@ consult(struct connection *c, const int32_t *projects, int count, int64_t deadli
 			later(c);
 			goto out;
 		}
+		answer = gate_answer(q);
+		if (answer != GATE_PENDING || clock_ms() >= deadline)
+			break;
 		peer_wait(&c->peer, deadline);
 	}
 	if (answer == GATE_YES || answer == GATE_NO)

@@ -13,13 +13,6 @@
 /* What the lines have beyond the parameters that they are made of. */
 #define NAMES_SIZE 256
 
-static void
-wipe(void *memory, size_t size)
-{
-	explicit_bzero(memory, size);
-	free(memory);
-}
-
 /* Whether it can stand in a header: no control character, so no line of the peer's making. */
 static bool
 is_header_value(const char *text)
@@ -114,29 +107,25 @@ enum credentials_result
 credentials_read(char *const *params, struct credentials **result)
 {
 	size_t size = sizeof(struct credentials) + NAMES_SIZE;
-	struct credentials *c, *whole;
+	struct credentials *c, *shrunk;
 	SHA2_CTX sha;
 	int i;
 
 	*result = NULL;
 	for (i = 0; params[i] != NULL; i++)
 		size += strlen(params[i]);
-	whole = malloc(size);
-	if (whole == NULL)
-		return CREDENTIALS_NO_MEMORY;
-	whole->references = 1;
-	whole->size = (size_t)(write_lines(whole->lines, params) - whole->lines);
-	if (whole->size == 0) {
-		wipe(whole, size);
-		return CREDENTIALS_NONE;
-	}
-	/* Not realloc(), which might leave a copy behind. */
-	c = malloc(sizeof(*c) + whole->size);
-	if (c != NULL)
-		memcpy(c, whole, sizeof(*c) + whole->size);
-	wipe(whole, size);
+	c = malloc(size);
 	if (c == NULL)
 		return CREDENTIALS_NO_MEMORY;
+	c->references = 1;
+	c->size = (size_t)(write_lines(c->lines, params) - c->lines);
+	if (c->size == 0) {
+		free(c);
+		return CREDENTIALS_NONE;
+	}
+	shrunk = realloc(c, sizeof(*c) + c->size);
+	if (shrunk != NULL)
+		c = shrunk;
 	SHA256Init(&sha);
 	SHA256Update(&sha, (const uint8_t *)c->lines, c->size);
 	SHA256Final(c->digest, &sha);
@@ -156,5 +145,6 @@ credentials_release(struct credentials *c)
 {
 	if (c == NULL || --c->references > 0)
 		return;
-	wipe(c, sizeof(*c) + c->size);
+	explicit_bzero(c, sizeof(*c) + c->size);
+	free(c);
 }

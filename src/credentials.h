@@ -1,7 +1,7 @@
 /*
  * credentials: what a request brings along that tells the application who it is: its Cookie and
- * Authorization, and which way it came. They are secrets of the user's: never logged, and wiped
- * when the last holder lets go.
+ * Authorization, and which way it came. They are secrets of the user's: never logged, and
+ * overwritten when the last holder lets go. What libraries copy is freed with the request.
  */
 #ifndef TPI_CREDENTIALS_H
 #define TPI_CREDENTIALS_H

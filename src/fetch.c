@@ -6,8 +6,11 @@
 #include "fetch.h"
 
 #include <curl/curl.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define STARVED_MS 100 /* between two attempts while memory is out */
 
 struct fetch {
 	CURLM *multi;
@@ -260,7 +263,9 @@ fetch_turn(struct fetch *f, int wait_ms)
 	const CURLMsg *message;
 	int left;
 
-	curl_multi_poll(f->multi, NULL, 0, wait_ms, NULL);
+	/* Without memory it would return at once, again and again. */
+	if (curl_multi_poll(f->multi, NULL, 0, wait_ms, NULL) != CURLM_OK)
+		poll(NULL, 0, STARVED_MS);
 	curl_multi_perform(f->multi, &left);
 	while ((message = curl_multi_info_read(f->multi, &left)) != NULL)
 		if (message->msg == CURLMSG_DONE)

@@ -89,7 +89,8 @@ struct gate {
 
 	/* Of the gate's thread. */
 	struct log_limit warned;
-	bool failing; /* a warning was written since the last answer */
+	bool failing;        /* a warning was written since the last answer */
+	int64_t answered_at; /* clock_ms() of the last whole answer, right or wrong */
 };
 
 static void
@@ -448,7 +449,12 @@ on_done(void *arg, void *request, const struct fetch_result *result)
 	struct fact *fact = request;
 	int64_t now = clock_ms();
 	const char *wrong;
+	bool dead;
 
+	/* Who answers others meanwhile is not dead: this question alone took too long. */
+	dead = result->dead && g->answered_at <= fact->asked_at;
+	if (result->status != 0)
+		g->answered_at = now;
 	wrong = read_answer(fact, result);
 	if (wrong != NULL)
 		log_failure(g, fact, wrong, result->status);
@@ -464,7 +470,7 @@ on_done(void *arg, void *request, const struct fetch_result *result)
 		tell_all(fact);
 		fact_keep(g, fact, now);
 	}
-	if (result->dead) {
+	if (dead) {
 		g->paused_until = now + PAUSE_MS;
 		while ((fact = TAILQ_FIRST(&g->queue)) != NULL)
 			fact_fail(g, fact);

@@ -5,7 +5,8 @@
  * One thread talks to the application, with at most TPI_APP_CONCURRENCY requests under way; the
  * others wait in a queue. Equal questions that are open at the same time are one request, and an
  * answer is kept for TPI_APP_CACHE_SECONDS, a no for at most a second. After a failed connect or a
- * time limit every question fails at once for 2 s, unless its answer is kept.
+ * time limit, with no answer to anybody since that request began, every question fails at once for
+ * 2 s, unless its answer is kept.
  *
  * Whoever asks does not block: a mark on its stream (STREAM_ANSWERED) says when the answer is there.
  */
@@ -33,7 +34,7 @@ bool gate_stop(struct gate *g, int timeout_ms);
 
 /*
  * Asks who this is, or, where projects is not NULL, which of these 1 to REQUEST_PROJECTS_MAX projects
- * (copied) he may read. fresh: a kept answer will not do. The caller stops waiting at deadline
+ * (copied) he may read. fresh: a kept answer will not do, and is dropped. The caller stops waiting at deadline
  * (clock_ms()); by then the request is given up, too, and one that was under way already may be
  * sooner. asker must live until gate_forget(). NULL: no
  * memory. Any thread.

@@ -34,6 +34,7 @@ start(pthread_t *thread, int state, enum thread_stack stack, void *(*run)(void *
 	pthread_attr_setstacksize(&attributes, sizes[stack]);
 	error = pthread_create(thread, &attributes, run, arg);
 	pthread_attr_destroy(&attributes);
+	errno = error;
 	return error;
 }
 

@@ -1048,6 +1048,26 @@ START_TEST(pause_after_dead)
 }
 END_TEST
 
+/* Who answers others while one question takes too long is not dead. */
+START_TEST(no_pause_beside_answers)
+{
+	start(2, 0);
+	ask_user(1, 1);
+	advance(10);
+	learn(2, 200, SESSION("u2"));
+	break_off(0, true);
+	expect_answer(1, GATE_LATER);
+	expect_not_kept(3);
+	/* An answer from before the question says nothing. */
+	ask_user(4, 4);
+	advance(10);
+	break_off(requests() - 1, true);
+	expect_answer(4, GATE_LATER);
+	ask_user(5, 5);
+	expect_answer(5, GATE_LATER);
+}
+END_TEST
+
 /* What was under way by then goes on, and is joined. */
 START_TEST(under_way_in_a_pause)
 {
@@ -1344,6 +1364,7 @@ main(void)
 	tcase_add_test(tc, time_left);
 	tcase_add_test(tc, no_memory);
 	tcase_add_test(tc, pause_after_dead);
+	tcase_add_test(tc, no_pause_beside_answers);
 	tcase_add_test(tc, under_way_in_a_pause);
 	tcase_add_test(tc, no_pause_after_wrong);
 	tcase_add_test(tc, lots_in_a_pause);
