@@ -5,6 +5,7 @@
  * with what is asked behind it, and names no user.
  */
 #include "fuzz.h"
+#include "fuzz_json.h"
 
 #include <ctype.h>
 #include <curl/curl.h>
@@ -14,26 +15,6 @@
 #include "wakeup.h"
 
 #define ASKED 8
-
-/* What json-c reads in strict mode, to the last byte; NULL where it refuses. */
-static struct json_object *
-parse(const char *text, size_t length)
-{
-	/* json-c counts a level more: that of the values in the innermost object. */
-	struct json_tokener *tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
-	struct json_object *object;
-
-	REQUIRE(tokener != NULL);
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	object = json_tokener_parse_ex(tokener, text, (int)length);
-	if (json_tokener_get_error(tokener) != json_tokener_success ||
-	    json_tokener_get_parse_end(tokener) != length) {
-		json_object_put(object);
-		object = NULL;
-	}
-	json_tokener_free(tokener);
-	return object;
-}
 
 static struct json_object *
 member(struct json_object *object, const char *name)
@@ -58,7 +39,7 @@ check_session(const char *body, size_t length)
 	char *user = fuzz_memory(CHANNEL_ID_MAX + 1);
 	const char *wrong = NULL;
 	enum app_answer answer = app_read_session(200, body, length, user, &wrong);
-	struct json_object *session = parse(body, length), *id;
+	struct json_object *session = fuzz_json_parse(body, length), *id;
 
 	id = member(member(session, "user"), "id");
 	if (answer == APP_YES) {
@@ -116,7 +97,7 @@ check_projects(const char *body, size_t length)
 	int32_t asked[ASKED] = { 1, 2, 3, 4, 5, 7, 8, INT32_MAX }, left[ASKED];
 	const char *wrong = NULL;
 	enum app_answer answer;
-	struct json_object *object = parse(body, length), *data = member(object, "data");
+	struct json_object *object = fuzz_json_parse(body, length), *data = member(object, "data");
 	bool any = false;
 
 	collect(body, length, asked);

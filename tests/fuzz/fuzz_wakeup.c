@@ -6,6 +6,7 @@
  * back as they were.
  */
 #include "fuzz.h"
+#include "fuzz_json.h"
 
 #include <json-c/json.h>
 
@@ -35,26 +36,6 @@ is_utf8(const uint8_t *at, size_t left)
 		left -= (size_t)more + 1;
 	}
 	return true;
-}
-
-/* What json-c reads in strict mode, to the last byte; NULL where it refuses. */
-static struct json_object *
-parse(const char *text, size_t length)
-{
-	/* json-c counts a level more: that of the values in the innermost object. */
-	struct json_tokener *tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
-	struct json_object *object;
-
-	REQUIRE(tokener != NULL);
-	json_tokener_set_flags(tokener, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
-	object = json_tokener_parse_ex(tokener, text, (int)length);
-	if (json_tokener_get_error(tokener) != json_tokener_success ||
-	    json_tokener_get_parse_end(tokener) != length) {
-		json_object_put(object);
-		object = NULL;
-	}
-	json_tokener_free(tokener);
-	return object;
 }
 
 /* Whether the JSON string text, with its quotes, is word once json-c has read it. */
@@ -144,7 +125,7 @@ nesting(const char *text, size_t length)
 static void
 check_accepted(const char *payload, size_t length)
 {
-	struct json_object *object = parse(payload, length), *event, *again;
+	struct json_object *object = fuzz_json_parse(payload, length), *event, *again;
 	const char *text;
 
 	REQUIRE(json_object_is_type(object, json_type_object));
@@ -157,7 +138,7 @@ check_accepted(const char *payload, size_t length)
 	    strcmp(json_object_get_string(event), "sync") != 0);
 	REQUIRE(!says_sync(payload, length));
 	text = json_object_to_json_string(object);
-	again = parse(text, strlen(text));
+	again = fuzz_json_parse(text, strlen(text));
 	REQUIRE(json_object_is_type(again, json_type_object));
 	json_object_put(again);
 	json_object_put(object);
@@ -186,7 +167,7 @@ check_built(char *payload, const char *name, const char *text)
 	REQUIRE(payload != NULL);
 	wrong = wakeup_check(payload, strlen(payload));
 	if (wrong == NULL) {
-		object = parse(payload, strlen(payload));
+		object = fuzz_json_parse(payload, strlen(payload));
 		REQUIRE(json_object_object_get_ex(object, name, &member));
 		REQUIRE(strcmp(json_object_get_string(member), text) == 0);
 		json_object_put(object);
