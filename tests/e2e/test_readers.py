@@ -158,6 +158,7 @@ def test_behind_is_not_stalled(streamd, valkey):
         for number in range(101, 130):
             valkey.publish(user_channel("ann"), notification(number))
             time.sleep(0.1)
+            assert select.select([peer], [], [], scaled(5))[0], "nothing"
             assert len(peer.socket.recv(size)) == size, "closed"
 
 
