@@ -22,6 +22,8 @@ from servers import (ROOT, broadcast_channel, clean_environment, free_port, list
                      run_directory, user_channel)
 from timing import eventually, scaled
 
+pytestmark = pytest.mark.slow
+
 OPEN = ["--mode", "0666"]  # the front servers' workers are another user
 SERVERS = {"Apache": Apache, "nginx": Nginx}
 both = pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)

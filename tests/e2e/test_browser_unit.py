@@ -9,6 +9,8 @@ from node import npm_ci
 from servers import ROOT, clean_environment
 from timing import scaled
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("file", ["core", "package", "react"])
 def test_client_library(file):

@@ -18,6 +18,8 @@ from node import npm_ci
 from servers import Process, clean_environment, free_port, http, project_channel, user_channel
 from timing import scaled
 
+pytestmark = pytest.mark.slow
+
 OPEN = ["--mode", "0666"]  # the front servers' workers are another user
 SERVERS = {"Apache": Apache, "nginx": Nginx}
 both = pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
