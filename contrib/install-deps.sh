@@ -92,6 +92,14 @@ testing()
 	need mandoc program mandoc
 	need python3-pytest module pytest
 	need openssl program openssl
+	# The Helm chart is rendered by a program of the tests.
+	need golang-go program go
+	need golang-github-masterminds-sprig-dev \
+	    test -d /usr/share/gocode/src/github.com/Masterminds/sprig
+	need golang-k8s-sigs-yaml-dev test -d /usr/share/gocode/src/sigs.k8s.io/yaml
+	need python3-yaml module yaml
+	need python3-jsonschema module jsonschema
+	need perl program perl
 	need nodejs program node
 	need npm program npm
 	# Ubuntu has it as a snap alone, which sees no temporary directories: the tests skip there.

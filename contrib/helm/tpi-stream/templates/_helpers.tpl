@@ -1,0 +1,79 @@
+{{/* The name of all objects: the release's, with the chart's where it is not in it. */}}
+{{- define "tpi-stream.name" -}}
+{{- $name := .Release.Name -}}
+{{- if not (contains .Chart.Name $name) }}{{ $name = printf "%s-%s" $name .Chart.Name }}{{ end -}}
+{{- $name | trunc 63 | trimSuffix "-" -}}
+{{- end }}
+
+{{- define "tpi-stream.selector" -}}
+app.kubernetes.io/name: {{ .Chart.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
+{{- end }}
+
+{{- define "tpi-stream.labels" -}}
+{{ include "tpi-stream.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+{{- end }}
+
+{{/* An image: of a list of the root context and the values of the image. */}}
+{{- define "tpi-stream.image" -}}
+{{- $root := index . 0 -}}{{- $image := index . 1 -}}
+{{- printf "%s:%s" $image.repository ($image.tag | default $root.Chart.AppVersion) | quote -}}
+{{- end }}
+
+{{/* Values that cannot be right: each with a message that says what is allowed. */}}
+{{- define "tpi-stream.check" -}}
+{{- $grace := int .Values.terminationGracePeriodSeconds -}}
+{{- if lt $grace 30 -}}
+{{- fail (printf "terminationGracePeriodSeconds: %d is too short: 30 or more, so that each stream is ended in good order" $grace) -}}
+{{- end -}}
+{{- $drain := int (get .Values.settings "TPI_DRAIN_SECONDS" | default 5) -}}
+{{- if lt $grace (add 20 $drain | int) -}}
+{{- fail (printf "terminationGracePeriodSeconds: %d is too short for TPI_DRAIN_SECONDS=%d: %d or more" $grace $drain (add 20 $drain)) -}}
+{{- end -}}
+{{- if and (not .Values.valkey.sentinels) (not .Values.valkey.url) -}}
+{{- fail "valkey.url or valkey.sentinels must be set" -}}
+{{- end -}}
+{{- $own := list "INSTANCE_TENANT_ID" "TPI_LISTEN" "TPI_IDENTITY" "TPI_PROJECT_ACCESS" "TPI_APP_URL" "VALKEY_URL" "VALKEY_PASSWORD_FILE" "VALKEY_SENTINELS" "VALKEY_SENTINEL_MASTER" "VALKEY_SENTINEL_PASSWORD" "SSE_PER_TENANT_CAP" "SSE_PER_USER_CAP" "SSE_ISSUES_PER_TENANT_CAP" "SSE_ISSUES_PER_USER_CAP" -}}
+{{- range $name, $value := .Values.settings -}}
+{{- if has $name $own -}}
+{{- fail (printf "settings.%s: the chart sets it itself, from a value of its own" $name) -}}
+{{- end -}}
+{{- end -}}
+{{- end }}
+
+{{/* The annotations of the Ingress by controller; ingress.annotations goes before them. */}}
+{{- define "tpi-stream.annotations.ingress-nginx" -}}
+nginx.ingress.kubernetes.io/proxy-buffering: 'off'
+nginx.ingress.kubernetes.io/proxy-read-timeout: '3600'
+nginx.ingress.kubernetes.io/proxy-send-timeout: '3600'
+{{- end }}
+{{- define "tpi-stream.annotations.traefik" -}}
+traefik.ingress.kubernetes.io/router.entrypoints: websecure
+traefik.ingress.kubernetes.io/router.tls: 'true'
+{{- end }}
+{{- define "tpi-stream.annotations.alb" -}}
+alb.ingress.kubernetes.io/scheme: internet-facing
+alb.ingress.kubernetes.io/load-balancer-attributes: idle_timeout.timeout_seconds=3600
+alb.ingress.kubernetes.io/listen-ports: '[{"HTTPS": 443}]'
+alb.ingress.kubernetes.io/target-type: ip
+alb.ingress.kubernetes.io/healthcheck-port: '8081'
+alb.ingress.kubernetes.io/healthcheck-path: /streamd
+alb.ingress.kubernetes.io/healthcheck-interval-seconds: '10'
+alb.ingress.kubernetes.io/target-group-attributes: deregistration_delay.timeout_seconds=30
+{{- end }}
+
+{{/* Who may connect unless networkPolicy.from says so. */}}
+{{- define "tpi-stream.peers" -}}
+{{- if eq .Values.ingress.controller "alb" -}}
+- ipBlock: {cidr: 10.0.0.0/8}
+- ipBlock: {cidr: 172.16.0.0/12}
+- ipBlock: {cidr: 192.168.0.0/16}
+{{- else -}}
+- namespaceSelector:
+    matchLabels:
+      kubernetes.io/metadata.name: {{ .Values.ingress.controller }}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,661 @@
+"""contrib/kubernetes, traefik, alb, helm, container and nginx/tpi-stream-proxy.conf: what can be read is compared with
+the daemon and with the contract, what can run runs.
+
+No Kubernetes, Helm or container engine is needed: manifests are parsed, the chart is rendered by helm/render.go, the
+Containerfile's build stage is run in a directory, and its nginx.conf by the nginx that is installed.
+"""
+
+import glob
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+
+import pytest
+import yaml
+
+import chart
+from answers import FIRST, SHUTDOWN, STREAM_HEADERS, after_first, frame, issue, notification
+from application import ANN, SESSION, cookie
+from chart import Refused, read_yaml
+from fcgi import ISSUES, NOTIFICATIONS
+from fronts import CONTRIB, Apache, Front, Nginx, installed, open_directory, read, substitute, write
+from servers import ROOT, basic, clean_environment, free_port, http, project_channel, run_streamd, user_channel
+from timing import eventually, scaled
+
+pytestmark = pytest.mark.slow
+
+KUBERNETES = sorted(glob.glob(f"{CONTRIB}/kubernetes/*.yaml"))
+INGRESSES = {"ingress-nginx": f"{CONTRIB}/kubernetes/ingress.yaml", "traefik": f"{CONTRIB}/traefik/ingress.yaml",
+             "alb": f"{CONTRIB}/alb/ingress.yaml"}
+REQUIRED = {
+    "ingress-nginx": {"nginx.ingress.kubernetes.io/proxy-buffering": "off",
+                      "nginx.ingress.kubernetes.io/proxy-read-timeout": "3600",
+                      "nginx.ingress.kubernetes.io/proxy-send-timeout": "3600"},
+    "traefik": {"traefik.ingress.kubernetes.io/router.entrypoints": "websecure"},
+    "alb": {"alb.ingress.kubernetes.io/load-balancer-attributes": "idle_timeout.timeout_seconds=3600",
+            "alb.ingress.kubernetes.io/scheme": "internet-facing"},
+}
+CLASSES = {"ingress-nginx": "nginx", "traefik": "traefik", "alb": "alb"}
+controllers = pytest.mark.parametrize("controller", REQUIRED)
+# Of the contract; tpi-streamd --check-config lists them where it has Sentinel.
+SENTINEL = {"VALKEY_SENTINELS", "VALKEY_SENTINEL_MASTER", "VALKEY_SENTINEL_PASSWORD"}
+PASSWORD = {"valkey": {"passwordSecret": {"name": "tpi-stream-valkey"}}}
+USERS = {"streamd": "10001", "nginx": "10002"}
+GROUP = "10001"
+OPEN = ["--mode", "0666"]  # the web server's workers are another user
+
+
+@pytest.fixture
+def password(rundir):
+    return write(os.path.join(rundir, "password"), "secret\n")
+
+
+@pytest.fixture(scope="module")
+def render():
+    """render(values): the chart's objects by kind."""
+    chart.build()
+    return chart.objects
+
+
+# What holds for every object, wherever it comes from
+
+API = {"Deployment": "apps/v1", "Service": "v1", "Ingress": "networking.k8s.io/v1",
+       "NetworkPolicy": "networking.k8s.io/v1", "PodDisruptionBudget": "policy/v1"}
+
+
+def manifests():
+    found = {}
+    for path in KUBERNETES:
+        document = read_yaml(path)
+        found[document["kind"]] = document
+    return found
+
+
+def container(deployment, name):
+    return next(entry for entry in deployment["spec"]["template"]["spec"]["containers"] if entry["name"] == name)
+
+
+def environment(deployment):
+    """The daemon's variables; those from a Secret have the value None."""
+    entries = container(deployment, "streamd")["env"]
+    names = [entry["name"] for entry in entries]
+    assert len(names) == len(set(names)), names
+    for entry in entries:
+        assert isinstance(entry.get("value", ""), str), f"not quoted: {entry}"
+    return {entry["name"]: entry.get("value") for entry in entries}
+
+
+def tunables():
+    """Those of the systemd unit."""
+    unit = read(f"{CONTRIB}/systemd/tpi-stream.service.in")
+    return re.search(r"^Environment=GLIBC_TUNABLES=(\S+)$", unit, re.M)[1]
+
+
+def check_settings(env, password):
+    """The daemon knows each name, and takes all values; password is a file that stands in for the Secret's."""
+    env = dict(env)
+    assert env.pop("GLIBC_TUNABLES") == tunables()
+    if "VALKEY_PASSWORD_FILE" in env:
+        env["VALKEY_PASSWORD_FILE"] = password
+    done = run_streamd("--check-config", **env)
+    assert done.returncode == 0, done.stderr
+    effective = dict(line.split("=", 1) for line in done.stdout.splitlines())
+    assert set(env) <= set(effective) | SENTINEL
+    for name, value in env.items():
+        if name in effective and value is not None:
+            assert effective[name] == value
+    assert (env["TPI_IDENTITY"], env["TPI_PROJECT_ACCESS"]) == ("app", "app")
+
+
+def check_pod(deployment):
+    spec = deployment["spec"]["template"]["spec"]
+    drain = int(environment(deployment).get("TPI_DRAIN_SECONDS", 5))
+    assert not spec["automountServiceAccountToken"] and not spec["enableServiceLinks"]
+    context = spec["securityContext"]
+    assert context["runAsNonRoot"] and context["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert str(context["runAsGroup"]) == str(context["fsGroup"]) == GROUP
+    volumes = {volume["name"]: volume for volume in spec["volumes"]}
+    sleeps = {}
+    for name, user in USERS.items():
+        entry = container(deployment, name)
+        security = entry["securityContext"]
+        assert security["readOnlyRootFilesystem"] and not security["allowPrivilegeEscalation"]
+        assert security["capabilities"] == {"drop": ["ALL"]} and str(security["runAsUser"]) == user
+        assert {"requests", "limits"} <= set(entry["resources"])
+        mounts = {mount["mountPath"]: mount["name"] for mount in entry["volumeMounts"]}
+        assert "emptyDir" in volumes[mounts["/run/tpi-stream"]]
+        assert set(mounts.values()) <= set(volumes)
+        command, seconds = entry["lifecycle"]["preStop"]["exec"]["command"]
+        assert command == "sleep"
+        sleeps[name] = int(seconds)
+    # nginx outlives the daemon's drain or is there for its last words, and all of it fits.
+    assert sleeps["streamd"] < sleeps["nginx"]
+    assert max(sleeps["streamd"] + drain, sleeps["nginx"]) + 5 <= spec["terminationGracePeriodSeconds"]
+    # The password is a file that the daemon's group may read.
+    env = environment(deployment)
+    secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
+    if "VALKEY_PASSWORD_FILE" in env:
+        directory, name = os.path.split(env["VALKEY_PASSWORD_FILE"])
+        mount = next(m for m in container(deployment, "streamd")["volumeMounts"] if m["mountPath"] == directory)
+        secret = volumes[mount["name"]]["secret"]
+        assert mount["readOnly"] and name == "password" and secret["defaultMode"] == 0o440
+    else:
+        assert not secrets
+
+
+def check_probes(deployment):
+    """Each asks a path and a port that nginx.conf has."""
+    servers = read(f"{CONTRIB}/container/nginx.conf").split("\tserver {")[1:]
+    paths = {re.search(r"listen (\d+)", text)[1]: re.findall(r"location = (\S+)", text) for text in servers}
+    ports = {port["name"]: port["containerPort"] for port in container(deployment, "nginx")["ports"]}
+    assert ports == {"http": 8080, "probe": 8081} and set(paths) == {"8080", "8081"}
+    probes = [container(deployment, "streamd")["livenessProbe"], container(deployment, "nginx")["livenessProbe"],
+              container(deployment, "nginx")["readinessProbe"]]
+    for probe in probes:
+        port = probe["httpGet"]["port"]
+        assert probe["httpGet"]["path"] in paths[str(ports.get(port, port))]
+
+
+def check_objects(found):
+    """Kinds, versions, names and labels go together."""
+    assert set(found) <= set(API)
+    deployment = found["Deployment"]
+    name = deployment["metadata"]["name"]
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    for kind, entry in found.items():
+        assert entry["apiVersion"] == API[kind] and entry["metadata"]["name"] == name
+    selectors = [deployment["spec"]["selector"]["matchLabels"], found["Service"]["spec"]["selector"],
+                 found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"],
+                 *(constraint["labelSelector"]["matchLabels"]
+                   for constraint in deployment["spec"]["template"]["spec"]["topologySpreadConstraints"])]
+    if "NetworkPolicy" in found:
+        selectors.append(found["NetworkPolicy"]["spec"]["podSelector"]["matchLabels"])
+    for selector in selectors:
+        assert selector == selectors[0] and selector.items() <= labels.items()
+    assert found["Service"]["spec"]["ports"] == [{"name": "http", "port": 80, "targetPort": "http"}]
+    assert found["PodDisruptionBudget"]["spec"]["maxUnavailable"] == 1
+    check_pod(deployment)
+    check_probes(deployment)
+    if "Ingress" in found:
+        check_ingress(found["Ingress"], name)
+    if "NetworkPolicy" in found:
+        check_policy(found["NetworkPolicy"])
+
+
+def check_ingress(ingress, service):
+    """The two paths, each to the byte, to the Service."""
+    rule, = ingress["spec"]["rules"]
+    backend = {"service": {"name": service, "port": {"name": "http"}}}
+    assert rule["host"]
+    assert rule["http"]["paths"] == [{"path": path, "pathType": "Exact", "backend": backend}
+                                     for path in (NOTIFICATIONS, ISSUES)]
+    assert all(isinstance(value, str) for value in ingress["metadata"]["annotations"].values())
+
+
+def check_policy(policy):
+    """In: the streams' port for some peers; out: Valkey, the application, name servers, and nothing else."""
+    spec = policy["spec"]
+    assert spec["policyTypes"] == ["Ingress", "Egress"]
+    incoming, = spec["ingress"]
+    assert incoming["from"] and {"port": 8080} in incoming["ports"]
+    ports = [[port["port"] for port in rule["ports"]] for rule in spec["egress"]]
+    assert all(ports) and 6379 in ports[0] and ports[1] == [3000] and ports[2] == [53, 53]
+    assert {port["protocol"] for port in spec["egress"][2]["ports"]} == {"UDP", "TCP"}
+
+
+# contrib/kubernetes, traefik, alb
+
+def test_kubernetes(password):
+    """The manifests fit together, are locked in as promised, and the daemon takes their settings."""
+    found = manifests()
+    assert set(found) == set(API) and len(KUBERNETES) == len(API)
+    check_objects(found)
+    deployment = found["Deployment"]
+    assert deployment["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] == 60
+    check_settings(environment(deployment), password)
+    assert "VALKEY_PASSWORD_FILE" in environment(deployment)
+
+
+@controllers
+def test_ingress(controller):
+    """Each Ingress has the class and annotations of its controller, and differs in nothing else."""
+    found = read_yaml(INGRESSES[controller])
+    assert found["apiVersion"] == API["Ingress"] and found["kind"] == "Ingress"
+    check_ingress(found, "tpi-stream")
+    assert REQUIRED[controller].items() <= found["metadata"]["annotations"].items()
+    assert found["spec"]["ingressClassName"] == CLASSES[controller]
+
+
+def test_traefik():
+    """The entry point of the routes has time limits of 1h, and the rule both paths."""
+    static, dynamic = (read_yaml(f"{CONTRIB}/traefik/{name}.yaml") for name in ("traefik", "dynamic"))
+    router = dynamic["http"]["routers"]["tpi-stream"]
+    name, = router["entryPoints"]
+    assert static["entryPoints"][name]["transport"]["respondingTimeouts"] == {
+        "readTimeout": "1h", "writeTimeout": "1h", "idleTimeout": "1h"}
+    assert re.findall(r"Path\(`([^`]+)`\)", router["rule"]) == [NOTIFICATIONS, ISSUES]
+    assert router["service"] in dynamic["http"]["services"]
+    assert os.path.basename(static["providers"]["file"]["filename"]) == "dynamic.yaml"
+
+
+# contrib/helm
+
+def without_labels(value):
+    """Without what a chart adds for the sake of being one."""
+    if isinstance(value, dict):
+        return {name: without_labels(entry) for name, entry in value.items()
+                if name not in ("labels", "matchLabels", "selector", "imagePullPolicy", "items", "tls")}
+    return [without_labels(entry) for entry in value] if isinstance(value, list) else value
+
+
+def test_chart_is_the_manifests(render):
+    """With a password and no other value the chart makes just the objects of contrib/kubernetes."""
+    found, expected = render(PASSWORD), manifests()
+    check_objects(found)
+    for kind in set(API) - {"NetworkPolicy"}:
+        left, right = without_labels(found[kind]), without_labels(expected[kind])
+        for entry in left, right:
+            for part in entry["spec"].get("template", {"spec": {"containers": []}})["spec"]["containers"]:
+                part.get("env", []).sort(key=lambda variable: variable["name"])
+        assert left == right
+    about = read_yaml(f"{chart.CHART}/Chart.yaml")
+    version = re.search(r"AC_INIT\(\[tpi-stream\], \[([^]]+)\]\)", read(f"{ROOT}/configure.ac"))[1]
+    assert about["apiVersion"] == "v2" and str(about["appVersion"]) == version
+
+
+def test_chart_defaults(render, password):
+    """The daemon takes the chart's defaults, and where they are its own settings' they are the same."""
+    found = render({})
+    check_objects(found)
+    env = environment(found["Deployment"])
+    check_settings(env, password)
+    assert "VALKEY_PASSWORD_FILE" not in env
+    defaults = dict(line.split("=", 1) for line in run_streamd("--check-config").stdout.splitlines())
+    for name, value in env.items():
+        if name.startswith("SSE_"):
+            assert defaults[name] == value
+
+
+def test_chart_values(render, password):
+    """Each value arrives at its setting."""
+    found = render({
+        "tenant": "t1", "applicationUrl": "https://app.example/tpi", "replicas": 5,
+        "sse": {"perTenantCap": 1000000, "perUserCap": 3, "issuesPerTenantCap": 1200, "issuesPerUserCap": 6},
+        "valkey": {"url": "redis://cache:6380/1", "passwordSecret": {"name": "s", "key": "k"}},
+        "settings": {"SSE_MAX_AGE_SECONDS": 2400, "TPI_LOG_LEVEL": "debug"},
+        "terminationGracePeriodSeconds": 90, "resources": {"requests": {"cpu": 1}, "limits": {"memory": "1Gi"}}},
+        release="blue")
+    check_objects(found)
+    deployment = found["Deployment"]
+    env = environment(deployment)
+    check_settings(env, password)
+    assert {"INSTANCE_TENANT_ID": "t1", "TPI_APP_URL": "https://app.example/tpi", "SSE_PER_TENANT_CAP": "1000000",
+            "SSE_PER_USER_CAP": "3", "SSE_ISSUES_PER_TENANT_CAP": "1200", "SSE_ISSUES_PER_USER_CAP": "6",
+            "VALKEY_URL": "redis://cache:6380/1", "SSE_MAX_AGE_SECONDS": "2400", "TPI_LOG_LEVEL": "debug",
+            "TPI_ISSUES_CHANNEL_PREFIX": "issue-updates"}.items() <= env.items()
+    spec = deployment["spec"]["template"]["spec"]
+    assert deployment["metadata"]["name"] == "blue-tpi-stream" and deployment["spec"]["replicas"] == 5
+    assert spec["terminationGracePeriodSeconds"] == 90
+    assert container(deployment, "streamd")["resources"] == {"requests": {"cpu": 1, "memory": "64Mi"},
+                                                             "limits": {"memory": "1Gi"}}
+    secret, = (volume["secret"] for volume in spec["volumes"] if "secret" in volume)
+    assert secret["secretName"] == "s" and secret["items"] == [{"key": "k", "path": "password"}]
+    notes = chart.render({"replicas": 3, "sse": {"perTenantCap": 700}})["NOTES.txt"]
+    assert "3 pods carry up to 2100 notification streams and 3000 issue streams" in notes
+
+
+def test_chart_sentinels(render, password):
+    """Sentinels stand in for the URL, with the name of the primary and a password from a Secret."""
+    deployment = render({"valkey": {"sentinels": ["s1:26379", "s2:26379"], "sentinelMaster": "main",
+                                    "sentinelPasswordSecret": {"name": "s", "key": "k"}}})["Deployment"]
+    env = environment(deployment)
+    check_settings(env, password)
+    assert env["VALKEY_SENTINELS"] == "s1:26379,s2:26379" and env["VALKEY_SENTINEL_MASTER"] == "main"
+    assert "VALKEY_URL" not in env
+    reference, = (entry["valueFrom"] for entry in container(deployment, "streamd")["env"] if "valueFrom" in entry)
+    assert env["VALKEY_SENTINEL_PASSWORD"] is None and reference == {"secretKeyRef": {"name": "s", "key": "k"}}
+
+
+@controllers
+def test_chart_ingress(render, controller):
+    """The controller's annotations by choice, as in the files for it; those of one's own go before them."""
+    found = render({"ingress": {"controller": controller}})
+    check_objects(found)
+    annotations = found["Ingress"]["metadata"]["annotations"]
+    ours = {name: value for name, value in read_yaml(INGRESSES[controller])["metadata"]["annotations"].items()
+            if not re.search(r"/(group\..*|certificate-arn)$", name)}
+    assert REQUIRED[controller].items() <= annotations.items() and annotations == ours
+    assert found["Ingress"]["spec"]["ingressClassName"] == CLASSES[controller]
+    # values.yaml tells them all.
+    values = read(f"{chart.CHART}/values.yaml")
+    for name, value in annotations.items():
+        assert re.search(rf"#   {re.escape(name)}: '?{re.escape(value)}'?$", values, re.M), name
+    first = next(iter(REQUIRED[controller]))
+    own = render({"ingress": {"controller": controller, "className": "own", "host": "tpi.example", "tlsSecret": "tls",
+                              "annotations": {first: "other", "example.org/x": "1"}}})["Ingress"]
+    assert own["metadata"]["annotations"] == {**annotations, first: "other", "example.org/x": "1"}
+    assert own["spec"]["ingressClassName"] == "own"
+    assert own["spec"]["tls"] == [{"hosts": ["tpi.example"], "secretName": "tls"}]
+
+
+def test_chart_without(render):
+    """Ingress and NetworkPolicy can be left out, and the policy's peers be named."""
+    found = render({"ingress": {"enabled": False}, "networkPolicy": {"enabled": False}})
+    assert set(found) == set(API) - {"Ingress", "NetworkPolicy"}
+    check_objects(found)
+    peers = [[{"podSelector": {"matchLabels": {"app": name}}}] for name in ("front", "valkey", "tpi")]
+    spec = render({"networkPolicy": dict(zip(("from", "valkeyTo", "applicationTo"), peers))})["NetworkPolicy"]["spec"]
+    assert [spec["ingress"][0]["from"], spec["egress"][0]["to"], spec["egress"][1]["to"]] == peers
+
+
+REFUSED = {
+    "grace": ({"terminationGracePeriodSeconds": 29}, "terminationGracePeriodSeconds: 29 is too short: 30 or more"),
+    "drain": ({"settings": {"TPI_DRAIN_SECONDS": 50}}, "60 is too short for TPI_DRAIN_SECONDS=50: 70 or more"),
+    "controller": ({"ingress": {"controller": "haproxy"}}, "must be ingress-nginx, traefik or alb"),
+    "no Valkey": ({"valkey": {"url": ""}}, "valkey.url or valkey.sentinels must be set"),
+    "no application": ({"applicationUrl": ""}, "applicationUrl must be set"),
+    "set twice": ({"settings": {"TPI_APP_URL": "http://x"}}, "settings.TPI_APP_URL: the chart sets it itself"),
+}
+
+
+@pytest.mark.usefixtures("render")
+@pytest.mark.parametrize("values, message", REFUSED.values(), ids=REFUSED)
+def test_chart_refuses(values, message):
+    """Values that cannot be right are refused by the templates, with what is allowed."""
+    with pytest.raises(Refused, match=re.escape(message)):
+        chart.render(values)
+
+
+BAD = [{"terminationGracePeriodSeconds": 29}, {"terminationGracePeriodSeconds": "60"}, {"replicas": -1},
+       {"sse": {"perTenantCap": 0}}, {"sse": {"perTenantCap": 1000001}}, {"sse": {"perUserCap": 10001}},
+       {"sse": {"perProjectCap": 1}}, {"tenant": "a:b"}, {"tenant": ""}, {"tenant": "a b"}, {"tenant": "a*"},
+       {"applicationUrl": "ftp://x"}, {"applicationUrl": "http://user@x"}, {"applicationUrl": "testplanit:3000"},
+       {"valkey": {"url": "valkey://user:secret@valkey"}}, {"valkey": {"url": "valkey:6379"}},
+       {"valkey": {"sentinels": ["s1"]}}, {"valkey": {"sentinels": "s1:26379"}}, {"ingress": {"controller": "x"}},
+       {"ingress": {"annotations": {"a": 1}}}, {"settings": {"lower": "x"}}, {"settings": {"TPI_X": True}},
+       {"replica": 3}, {"nginx": {"tag": "x"}}]
+GOOD = [{}, PASSWORD, {"terminationGracePeriodSeconds": 30}, {"sse": {"perTenantCap": 1000000, "perUserCap": 10000}},
+        {"tenant": "!#$%&'()+,-./09;<=>@AZ^_`az{|}~"}, {"applicationUrl": "https://app.example:8443/tpi"},
+        {"valkey": {"url": "valkey://someone@[::1]:6379/0"}}, {"valkey": {"url": "rediss://a:1,rediss://b:2"}}]
+
+
+def test_schema():
+    """values.schema.json takes what the daemon takes, and refuses the rest before anything is rendered."""
+    for values in GOOD:
+        chart.validate(values)
+    for values in BAD:
+        with pytest.raises(Refused):
+            chart.validate(values)
+
+
+# contrib/container
+
+CONTAINERFILE = f"{CONTRIB}/container/Containerfile"
+
+
+def instructions():
+    """The Containerfile's stages: {name: [(instruction, arguments)]}, and "" for what is before the first."""
+    text = re.sub(r"^\s*#.*\n", "", read(CONTAINERFILE), flags=re.M)
+    stages, name = {"": []}, ""
+    for line in re.sub(r"\\\n\s*", "", text).splitlines():
+        if not line.strip():
+            continue
+        word, rest = line.split(None, 1)
+        if word == "FROM":
+            base, name = re.fullmatch(r"(\S+) AS (\S+)", rest).groups()
+            assert base == "${BASE}" and name not in stages
+            stages[name] = []
+        else:
+            stages[name].append((word, rest))
+    return stages
+
+
+def of(stage, word):
+    return [rest for name, rest in stage if name == word]
+
+
+def test_containerfile():
+    """Slim and pinned to a release; small layers; each image ends as its own user without rights, whose numbers are
+    those of the manifests; the default is the daemon alone."""
+    stages = instructions()
+    assert list(stages) == ["", "build", "nginx", "streamd"]
+    assert re.fullmatch(r"BASE=docker\.io/library/debian:\d+-slim", *of(stages[""], "ARG"))
+    known = {"ARG", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "RUN", "STOPSIGNAL", "USER", "VOLUME", "WORKDIR"}
+    for name, stage in stages.items():
+        assert {word for word, _ in stage} <= known
+        for command in of(stage, "RUN"):
+            if "apt-get" in command:
+                assert command.startswith("apt-get update && apt-get install -y --no-install-recommends ")
+                assert "rm -rf /var/lib/apt/lists/*" in command
+        for sources in of(stage, "COPY"):
+            *sources, _ = sources.removeprefix("--from=build ").split()
+            for source in sources:
+                path = os.path.join(ROOT, source)
+                assert source.startswith("/out/") or os.path.isfile(path) or os.listdir(path), source
+    for name, user in USERS.items():
+        stage = stages[name]
+        assert of(stage, "USER") == [f"{user}:{GROUP}"]
+        after = stage[[word for word, _ in stage].index("USER"):]
+        assert not {word for word, _ in after} & {"RUN", "COPY"}
+        entry = json.loads(*of(stage, "ENTRYPOINT"))
+        assert entry[0] == {"streamd": "tpi-streamd"}.get(name, name)
+    assert of(stages["streamd"], "ENV") == [f"GLIBC_TUNABLES={tunables()}"]
+    assert of(stages["nginx"], "STOPSIGNAL") == ["SIGQUIT"]
+
+
+@pytest.mark.slow
+def test_containerfile_builds(rundir):
+    """What the build stage copies is all that its commands need to make both programs."""
+    stage = instructions()["build"]
+    for sources in of(stage, "COPY"):
+        *sources, target = sources.split()
+        for source in sources:
+            path, place = os.path.join(ROOT, source), os.path.join(rundir, "src", target)
+            if os.path.isdir(path):
+                shutil.copytree(path, place, ignore=shutil.ignore_patterns(".deps", "*.o", "*.a", ".dirstamp"))
+            else:
+                os.makedirs(place, exist_ok=True)
+                shutil.copy(path, place)
+    command, = (command for command in of(stage, "RUN") if "apt-get" not in command)
+    command = command.replace("DESTDIR=/out", f"DESTDIR={rundir}/out")
+    done = subprocess.run(["/bin/sh", "-c", command], cwd=f"{rundir}/src", env=clean_environment(), capture_output=True,
+                          text=True, timeout=scaled(300), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for copied in of(instructions()["streamd"], "COPY"):
+        program = rundir + copied.removeprefix("--from=build ").split()[0]
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, timeout=scaled(20), check=True)
+        assert os.path.basename(program) in done.stdout
+
+
+class Sidecar(Front):
+    """nginx with the image's own configuration; two ports, and no authentication."""
+
+    def __init__(self, rundir, daemon_address):
+        self.directory = open_directory(rundir, "sidecar-")
+        self.address, self.probes = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
+        copy = os.path.join(self.directory, "tpi-stream")
+        os.mkdir(copy)
+        names = [name.split("/")[-1] for sources in of(instructions()["nginx"], "COPY")
+                 for name in sources.split()[:-1] if name.startswith("contrib/nginx/")]
+        for name in names:
+            values = {"unix:/run/tpi-stream/streamd.sock": f"unix:{daemon_address}"} if "fastcgi" in name else {}
+            write(os.path.join(copy, name), substitute(read(f"{CONTRIB}/nginx/{name}"), values))
+        main = write(os.path.join(self.directory, "nginx.conf"), substitute(read(f"{CONTRIB}/container/nginx.conf"), {
+            "/tmp/": f"{self.directory}/", "/etc/nginx/tpi-stream/": f"{copy}/",
+            "unix:/run/tpi-stream/streamd.sock": f"unix:{daemon_address}",
+            "listen 8080 ": "listen %s:%d " % self.address,
+            "listen 8081;": "listen %s:%d;" % self.probes}))
+        arguments = json.loads(*of(instructions()["nginx"], "ENTRYPOINT"))[1:]
+        super().__init__(self.directory, "nginx", [installed("nginx"), "-c", main, *arguments])
+
+    def probe(self, path):
+        with http(self.probes, path) as peer:
+            return peer.wait(lambda p: p.ended, what="a whole answer").status
+
+
+@pytest.fixture
+def fronts():
+    """Each that is appended is ended."""
+    started = []
+    yield started
+    for front in started:
+        front.kill()
+
+
+def test_sidecar(gated, valkey, rundir, fronts):
+    """The image's nginx carries both streams and wake-ups; the application is told of the ingress's scheme and address,
+    and of the Host, whatever X-Forwarded-Host says; other paths are 404."""
+    app, daemon = gated(OPEN)
+    front = Sidecar(rundir, daemon.address)
+    fronts.append(front)
+    for target, channel, payload in [(NOTIFICATIONS, user_channel("ann"), notification(1)),
+                                     (ISSUES + "?projectId=7", project_channel(7), issue(1))]:
+        with http(front.address, target, Cookie=cookie(ANN), X_Forwarded_For="192.0.2.7", X_Forwarded_Proto="https",
+                  X_Forwarded_Host="evil.example") as peer:
+            peer.wait_live(20)
+            assert peer.header("X-Accel-Buffering") == STREAM_HEADERS["x-accel-buffering"]
+            valkey.publish(channel, payload)
+            peer.wait_body(frame(payload))
+            assert after_first(peer) == frame(payload)
+    question = app.asked(SESSION)[0]
+    assert question.header("X-Forwarded-Proto") == "https"
+    assert question.header("X-Forwarded-For") == "192.0.2.7, 127.0.0.1"
+    assert question.header("X-Forwarded-Host") == "%s:%d" % front.address
+    for path in "/", "/streamd", "/nginx", NOTIFICATIONS + "/", "/x" + NOTIFICATIONS:
+        with http(front.address, path, Cookie=cookie(ANN)) as peer:
+            assert peer.wait(lambda p: p.ended, what="a whole answer").status == 404
+
+
+def test_sidecar_probes(gated, valkey, rundir, fronts):
+    """The probe of the daemon is 200 while it answers, also where Valkey is away and all places are taken, and asks
+    nothing of the application; it is 503 while there is no daemon, and then browsers are told to come back."""
+    app, daemon = gated(OPEN, SSE_PER_TENANT_CAP=1)
+    front = Sidecar(rundir, daemon.address)
+    fronts.append(front)
+    assert (front.probe("/streamd"), front.probe("/nginx")) == (200, 200)
+    with http(front.address, NOTIFICATIONS, Cookie=cookie(ANN)) as peer:
+        peer.wait_live(20)
+        asked = len(app.requests)
+        assert front.probe("/streamd") == 200
+        assert len(app.requests) == asked
+    assert front.probe("/") == 404
+    _, away = gated(OPEN, VALKEY_URL=f"unix://{rundir}/no-valkey")
+    other = Sidecar(rundir, away.address)
+    fronts.append(other)
+    assert other.probe("/streamd") == 200
+    daemon.stop()
+    assert (front.probe("/streamd"), front.probe("/nginx")) == (503, 200)
+    with http(front.address, NOTIFICATIONS, Cookie=cookie(ANN)) as peer:
+        peer.wait(lambda p: p.ended, what="a whole answer")
+        assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")
+        assert peer.header("Content-Type") == "text/event-stream"
+
+
+def test_sidecar_ends_last(gated, rundir, fronts):
+    """After SIGQUIT nginx waits for the streams: the daemon's last words arrive, and both end."""
+    _, daemon = gated(OPEN)
+    front = Sidecar(rundir, daemon.address)
+    fronts.append(front)
+    with http(front.address, NOTIFICATIONS, Cookie=cookie(ANN)) as peer:
+        peer.wait_live(20)
+        front.signal(signal.SIGQUIT)
+        eventually(lambda: not front._accepts(), what="nginx takes no new connections")
+        daemon.stop()
+        peer.wait(lambda p: p.ended, what="the end")
+        assert after_first(peer) == SHUTDOWN
+    assert front.wait() == 0
+
+
+# contrib/nginx/tpi-stream-proxy.conf
+
+PROXY = f"{CONTRIB}/nginx/tpi-stream-proxy.conf"
+DIRECTIVES = {"proxy_http_version": "1.1", 'proxy_set_header Connection': '""', "proxy_buffering": "off",
+              "proxy_cache": "off", "proxy_read_timeout": "3600s", "proxy_send_timeout": "3600s",
+              "chunked_transfer_encoding": "off"}
+
+
+class Proxy(Front):
+    """nginx as a reverse proxy before the web server at an address."""
+
+    def __init__(self, rundir, address):
+        self.directory = open_directory(rundir, "proxy-")
+        self._listen({})
+        os.mkdir(os.path.join(self.directory, "tpi-stream"))
+        shutil.copy(f"{CONTRIB}/nginx/tpi-stream-workers.conf", os.path.join(self.directory, "tpi-stream"))
+        write(os.path.join(self.directory, "site.conf"), "\n".join([
+            "listen %s:%d;" % self.address, "error_log stderr info;",
+            substitute(read(PROXY), {"127.0.0.1:8080": "%s:%d" % address})]))
+        main = write(os.path.join(self.directory, "nginx.conf"), read(f"{CONTRIB}/demo/nginx.conf"))
+        super().__init__(self.directory, "nginx", [installed("nginx"), "-p", self.directory, "-c", main,
+                                                   "-e", "stderr"])
+
+
+def test_proxy_directives():
+    """Each required directive once, in one location for both streams."""
+    text = re.sub(r"#.*", "", read(PROXY))
+    location, = re.findall(r"^location ~ (\S+) \{\n(.*?)^\}", text, re.M | re.S)
+    for name, value in DIRECTIVES.items():
+        found = re.findall(rf"^\t{name}\s+(\S+);", location[1], re.M)
+        assert found == [value], name
+    for path in NOTIFICATIONS, ISSUES:
+        assert re.match(location[0], path) and not re.match(location[0], path + "/")
+        assert not re.match(location[0], "/x" + path)
+
+
+@pytest.mark.parametrize("server", [Apache, Nginx], ids=["Apache", "nginx"])
+def test_proxy(streamd, valkey, rundir, fronts, server):
+    """Through nginx before the web server: both streams, wake-ups, last words, and the daemon's own answers."""
+    daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow")
+    behind = server(rundir, daemon.address)
+    fronts.append(behind)
+    front = Proxy(rundir, behind.address)
+    fronts.append(front)
+    named = {"Authorization": basic("ann", "ann")}
+    peers = []
+    for target, channel, payload in [(NOTIFICATIONS, user_channel("ann"), notification(1)),
+                                     (ISSUES + "?projectIds=7,8", project_channel(8), issue(1, 8))]:
+        peer = http(front.address, target, **named).wait_live(20)
+        assert peer.status == 200 and FIRST.match(peer.body)
+        for name in "cache-control", "x-accel-buffering":
+            assert peer.header(name) == STREAM_HEADERS[name]
+        assert peer.header("Transfer-Encoding") is None
+        valkey.publish(channel, payload)
+        peer.wait_body(frame(payload))
+        peers.append((peer, frame(payload)))
+    with http(front.address, ISSUES, **named) as peer:
+        peer.wait(lambda p: p.ended, what="a whole answer")
+        assert peer.status == 400 and b'"error"' in peer.body
+    daemon.stop()
+    for peer, payload in peers:
+        peer.wait(lambda p: p.ended, what="the end")
+        assert after_first(peer) == payload + SHUTDOWN
+        peer.close()
+
+
+def test_proxy_alone(rundir, fronts):
+    """While the other web server is not there browsers are told to come back."""
+    front = Proxy(rundir, ("127.0.0.1", free_port()))
+    fronts.append(front)
+    with http(front.address, NOTIFICATIONS) as peer:
+        peer.wait(lambda p: p.ended, what="a whole answer")
+        assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")
+
+
+# All of it
+
+def test_every_file_parses():
+    """Each YAML file is one document that a strict parser takes, without a key that stands twice."""
+    class Strict(yaml.SafeLoader):
+        def construct_mapping(self, node, deep=False):
+            keys = [key.value for key, _ in node.value]
+            assert len(keys) == len(set(keys)), f"a key twice: {node.start_mark}"
+            return super().construct_mapping(node, deep)
+    paths = [*KUBERNETES, *INGRESSES.values(), *glob.glob(f"{CONTRIB}/traefik/*.yaml"),
+             *glob.glob(f"{chart.CHART}/*.yaml")]
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            document, = yaml.load_all(file, Strict)
+        assert isinstance(document, dict)
