@@ -126,6 +126,11 @@ heading "make check"
 # Their logs are printed where one fails.
 $calmly make -s -j2 check VERBOSE=1 || failed=1
 
+if [ -z "$marks" ] && [ -z "$sanitizers" ]; then
+	heading "Debian package"
+	"$source/tests/debian.sh" || [ $? -eq 77 ] || failed=1
+fi
+
 heading "pytest ${marks:+-m \"$marks\"} $*"
 cd "$source/tests/e2e" || exit 69
 TPI_BUILD=$build $calmly $pytest -p no:cacheprovider ${marks:+-m "$marks"} "$@" </dev/null ||

@@ -1,0 +1,503 @@
+#!/bin/bash
+# Builds the Debian package in a fresh root made with debootstrap, looks at it with lintian, and
+# installs, runs, upgrades, removes and purges it in others: first by dpkg alone, then under a
+# systemd of its own in namespaces, beside Apache and nginx.
+#
+#   tests/debian.sh [MIRROR]
+#
+# MIRROR is http://deb.debian.org/debian unless given; TPI_SUITE in the environment is the suite,
+# bookworm unless set. Takes some minutes and two gigabytes in TMPDIR. Nothing of the machine's own
+# is installed, started or changed, and what is installed has no network but a loopback interface.
+# The last line is "N passed, M failed". Exit status: 0 all passed, 1 not all, 77 cannot be
+# tested here: it needs root, debootstrap, and for systemd a mounted cgroup2.
+#
+# shellcheck disable=SC2016,SC2317 # scripts for the roots; functions that check() calls
+
+set -u -o pipefail
+export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
+unset MAKEFLAGS MAKELEVEL DEB_BUILD_OPTIONS DEB_BUILD_PROFILES
+
+source=$(cd "$(dirname "$0")/.." && pwd -P)
+mirror=${1:-http://deb.debian.org/debian}
+suite=${TPI_SUITE:-bookworm}
+
+# 0.1.0-1, 0.1.0 and 0.1.0-2, say.
+first=$(sed -n '1s/.*(\(.*\)).*/\1/p' "$source/debian/changelog")
+version=${first%-*}
+second=$version-$((${first##*-} + 1))
+
+skip()
+{
+	echo "tests/debian.sh: $1: skipped"
+	exit 77
+}
+
+[ "$(id -u)" -eq 0 ] || skip "not root"
+command -v debootstrap >/dev/null || skip "debootstrap not found"
+
+work=$(mktemp -d) && chmod 755 "$work" || exit 1
+cgroup=$(findmnt -n -t cgroup2 -o TARGET | head -n 1)
+cgroup=${cgroup:+$cgroup/${work##*/}}
+machine=		# pid of the systemd that runs in $work/machine
+
+cleanup()
+{
+	# With its first process the machine ends, and unshare behind it.
+	[ -z "$machine" ] || kill -KILL "$machine" 2>/dev/null
+	wait
+	[ ! -d "$cgroup" ] || find "$cgroup" -depth -type d -exec rmdir {} +
+	rm -rf --one-file-system "$work"
+}
+trap cleanup EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+passed=0 failed=0
+
+heading()
+{
+	printf '\n==> %s\n' "$1"
+}
+
+# check WHAT COMMAND...: one test. Its output is shown where it fails.
+check()
+{
+	local what=$1
+	shift
+	if "$@" >"$work/out" 2>&1; then
+		echo "ok      $what"
+		passed=$((passed + 1))
+	else
+		echo "FAILED  $what"
+		tail -n 30 "$work/out" | sed 's/^/        /'
+		failed=$((failed + 1))
+	fi
+}
+
+# need WHAT COMMAND...: what everything behind it needs.
+need()
+{
+	local before=$failed
+	check "$@"
+	[ "$failed" -eq "$before" ] || finish
+}
+
+finish()
+{
+	printf '\n%d passed, %d failed\n' $passed $failed
+	[ $failed -eq 0 ]
+	exit
+}
+
+# For the scripts that run in a root: "! command" would not end them.
+prelude='fails() { ! "$@" || { echo "should have failed: $*"; exit 1; }; }; '
+
+# within ROOT [OPTION...] -- COMMAND...: with a /proc, and without what is left running at the end.
+# Options are those of unshare.
+within()
+{
+	local root=$1 options=()
+	shift
+	while [ "$1" != -- ]; do
+		options+=("$1")
+		shift
+	done
+	shift
+	unshare --mount --pid --fork --kill-child "${options[@]}" sh -c '
+		mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" "$@" </dev/null
+}
+
+# within_shell ROOT SCRIPT: without a network.
+within_shell()
+{
+	within "$1" --net -- sh -euc "$prelude$2"
+}
+
+apt()
+{
+	within "$1" -- apt-get -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends "${@:2}"
+}
+
+# ---- Building
+
+as_builder()
+{
+	within "$work/build" -- setpriv --reuid builder --regid builder --clear-groups \
+	    env HOME=/build sh -euc "$prelude$1"
+}
+
+# The files of a clean copy; of a distribution everything.
+copy_sources()
+{
+	mkdir -p "$1"
+	if git -C "$source" rev-parse -q --git-dir >/dev/null 2>&1; then
+		git -C "$source" ls-files -z --cached --others --exclude-standard |
+		    (cd "$source" && xargs -0 sh -c 'for f; do [ ! -e "$f" ] || printf "%s\0" "$f"; done' sh)
+	else
+		(cd "$source" && find . -path './_build*' -prune -o ! -type d -print0)
+	fi | tar -C "$source" --null -T - -cf - | tar -C "$1" -xf -
+}
+
+make_build_root()
+{
+	cp -a "$work/base" "$work/build" &&
+	    apt "$work/build" install build-essential lintian &&
+	    within "$work/build" -- useradd --create-home --home-dir /build builder &&
+	    copy_sources "$work/build/build/tree"
+}
+
+# As the next revision would be, with a change in a configuration of each web server.
+revise()
+(
+	cp -a "$work/build/build/tree" "$work/build/build/second" && cd "$work/build/build/second" &&
+	    sed "1s/(.*)/($second)/" "$source/debian/changelog" >debian/changelog &&
+	    echo '# Another line.' | tee -a contrib/apache/tpi-stream-user.conf \
+	    >>contrib/nginx/tpi-stream.conf
+)
+
+# The profile keeps the packages of the tests away, so that their absence is proven, too.
+build_without_tests()
+{
+	apt "$work/build" build-dep -P nocheck /build/second && as_builder '
+		fails command -v mandoc
+		cd /build/second
+		DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -us -uc -b -Pnocheck >../second.log 2>&1 ||
+		    { tail -n 30 ../second.log; exit 1; }
+		fails grep "# PASS:" ../second.log'
+}
+
+# What `make dist` makes has to be all that a source package needs.
+make_distribution()
+{
+	as_builder "
+		cp -a /build/tree /build/dist
+		cd /build/dist
+		autoreconf -i && ./configure -q && make -s dist
+		cd /build
+		mv dist/tpi-stream-$version.tar.gz tpi-stream_$version.orig.tar.gz
+		tar -xf tpi-stream_$version.orig.tar.gz
+		mv tpi-stream-$version first
+		cp -a first clean"
+}
+
+build_with_tests()
+{
+	apt "$work/build" build-dep /build/first && as_builder '
+		cd /build/first
+		dpkg-buildpackage -us -uc >../first.log 2>&1 || { tail -n 30 ../first.log; exit 1; }
+		grep "# PASS: *[1-9][0-9]" ../first.log'
+}
+
+cleans_up()
+{
+	as_builder 'cd /build/first && debian/rules clean && diff -r . ../clean'
+}
+
+# The two tags are left out because no package can please the lintian of every suite in them.
+lint()
+{
+	as_builder "
+		lintian --display-info --pedantic /build/tpi-stream_${first}_*.changes >/build/lint 2>&1 || :
+		fails grep -vE 'out-of-date-standards-version|but-no-init.d-script' /build/lint"
+}
+
+# ---- Installed, without systemd
+
+first_deb=/tpi-stream_$first.deb second_deb=/tpi-stream_$second.deb
+
+make_root()
+{
+	cp -a "$work/base" "$work/root" &&
+	    printf '#!/bin/sh\nexit 101\n' >"$work/root/usr/sbin/policy-rc.d" &&
+	    chmod 755 "$work/root/usr/sbin/policy-rc.d" &&
+	    cp "$work"/build/build/tpi-stream_"$first"_*.deb "$work/root$first_deb" &&
+	    cp "$work"/build/build/tpi-stream_"$second"_*.deb "$work/root$second_deb" &&
+	    apt "$work/root" install apache2 curl dbus nginx-light systemd systemd-sysv
+}
+
+installed()
+{
+	within_shell "$work/root" "$1"
+}
+
+# Each path below /etc that a configuration names, but for the files that are the administrator's.
+names_what_is_there()
+{
+	installed '
+		cd /etc
+		paths=$(grep -rhoE "/etc/[a-z0-9/.-]*tpi-stream[a-z0-9/.-]*" apache2/tpi-stream \
+		    nginx/tpi-stream default/tpi-stream | sort -u)
+		test "$(echo "$paths" | wc -l)" -ge 5
+		for path in $paths; do
+			case $path in
+			*/users) ;;
+			*) test -e "$path" || { echo "$path"; exit 1; } ;;
+			esac
+		done'
+}
+
+# With each # taken away nothing changes, and no setting is missing.
+defaults_are_defaults()
+{
+	installed '
+		env -i PATH="$PATH" tpi-streamd --check-config >/tmp/without
+		sed "s/^#\([A-Z_]*=\)/\1/" /etc/default/tpi-stream >/tmp/all
+		env -i PATH="$PATH" sh -c "set -a; . /tmp/all; tpi-streamd --check-config" >/tmp/with
+		diff /tmp/without /tmp/with
+		sed "s/=.*//" /tmp/without | sort >/tmp/names
+		grep -oE "^[A-Z_]+=" /tmp/all | tr -d = | sort | diff /tmp/names -
+		rm /tmp/without /tmp/with /tmp/all /tmp/names'
+}
+
+# Ready, with a socket, and ended in good order; there is no Valkey, and no network even.
+runs_by_hand()
+{
+	installed '
+		mkdir -m 777 /tmp/hand
+		setpriv --reuid nobody --regid nogroup --clear-groups sh -c "
+			tpi-streamd --listen /tmp/hand/sock 2>/tmp/hand/log &
+			pid=\$!
+			for i in \$(seq 100); do
+				[ ! -S /tmp/hand/sock ] || ! grep -q 127.0.0.1:6379 /tmp/hand/log || break
+				sleep 0.1
+			done
+			kill \$pid && wait \$pid" || { cat /tmp/hand/log; exit 1; }
+		grep 127.0.0.1:6379 /tmp/hand/log
+		rm -r /tmp/hand'
+}
+
+edit()
+{
+	installed '
+		echo INSTANCE_TENANT_ID=edited >>/etc/default/tpi-stream
+		chmod 600 /etc/default/tpi-stream
+		sed -i "/include/s/auth-basic/app/" /etc/nginx/tpi-stream/tpi-stream.conf'
+}
+
+edits_are_there()
+{
+	installed '
+		grep -q INSTANCE_TENANT_ID=edited /etc/default/tpi-stream
+		test "$(stat -c %a /etc/default/tpi-stream)" = 600
+		grep -q "include.*app.conf" /etc/nginx/tpi-stream/tpi-stream.conf
+		fails grep "Another line" /etc/nginx/tpi-stream/tpi-stream.conf
+		grep "Another line" /etc/apache2/tpi-stream/tpi-stream-user.conf'
+}
+
+# Names of ours that are left: below systemd's state, too.
+nothing_left()
+{
+	! find "$1" -xdev ! -path "$1/proc/*" ! -path "$1$first_deb" ! -path "$1$second_deb" \
+	    -name '*tpi-*' | grep . && ! grep -r tpi-stream "$1/var/lib/dpkg/status"
+}
+
+# ---- Installed, under systemd
+
+boot()
+{
+	rm "$work/machine/usr/sbin/policy-rc.d" || return
+	: >"$work/machine/etc/machine-id"
+	mkdir "$cgroup" || return
+	(
+		echo "$BASHPID" >"$cgroup/cgroup.procs" || exit
+		# The kernel's settings, modules and clock are not the machine's to change.
+		exec unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -euc '
+			mount --bind "$1" "$1"
+			cd "$1"
+			mount -t proc proc proc
+			mount -o bind,ro proc/sys proc/sys
+			mount -t sysfs -o ro sysfs sys
+			mount -t cgroup2 cgroup2 sys/fs/cgroup
+			mount -t tmpfs tmpfs run
+			mount -t tmpfs -o mode=755 tmpfs dev
+			for name in null zero full random urandom tty; do
+				touch dev/$name
+				mount --bind /dev/$name dev/$name
+			done
+			mkdir dev/pts dev/shm
+			mount -t devpts -o newinstance,ptmxmode=666 devpts dev/pts
+			ln -s pts/ptmx dev/ptmx
+			mount -t tmpfs tmpfs dev/shm
+			pivot_root . mnt
+			umount -l mnt
+			exec setpriv --bounding-set -sys_boot,-sys_module,-sys_time,-sys_rawio,-syslog \
+			    env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+			    /lib/systemd/systemd --unit=multi-user.target' sh "$work/machine" \
+		    </dev/null >"$work/console" 2>&1
+	) &
+	for _ in $(seq 100); do
+		machine=$(pgrep -P $!) && inside 'systemctl is-system-running --wait' && return
+		sleep 0.2
+	done
+	[ -n "$machine" ] || kill $!
+	cat "$work/console"
+	return 1
+}
+
+inside()
+{
+	nsenter --target "$machine" --all --root --wd env -i PATH=/usr/sbin:/usr/bin:/sbin:/bin \
+	    DEBIAN_FRONTEND=noninteractive sh -euc "$prelude$1" </dev/null
+}
+
+started()
+{
+	inside '
+		systemctl is-enabled tpi-stream.socket
+		systemctl is-enabled tpi-stream.service
+		systemctl is-active tpi-stream.socket
+		systemctl is-active tpi-stream.service || { journalctl -u tpi-stream.service; exit 1; }
+		test "$(stat -c %a:%U:%G /run/tpi-stream/streamd.sock)" = 660:root:www-data
+		pid=$(systemctl show -P MainPID tpi-stream.service)
+		test "$(stat -c %u /proc/$pid)" -gt 60000'
+}
+
+# The answer 401 in JSON is the daemon's: www-data reaches the socket, and the files find each
+# other. nginx is as README.md says.
+answers()
+{
+	inside '
+		a2enmod -q proxy_fcgi asis
+		cat >/etc/apache2/sites-available/000-default.conf <<-EOF
+		<VirtualHost *:80>
+			Include /etc/apache2/tpi-stream/tpi-stream.conf
+			Include /etc/apache2/tpi-stream/tpi-stream-app.conf
+		</VirtualHost>
+		EOF
+		cat >/etc/nginx/sites-available/default <<-EOF
+		server {
+			listen 127.0.0.1:8080;
+			include /etc/nginx/tpi-stream/tpi-stream.conf;
+		}
+		EOF
+		nginx -t
+		systemctl restart apache2 nginx
+		for port in 80 8080; do
+			curl -s --max-time 10 -w " %{http_code}\n" \
+			    http://127.0.0.1:$port/api/notifications/stream | tee -a /tmp/answers
+		done
+		test "$(grep -cE "\"error\".* 401\$" /tmp/answers)" = 2
+		systemctl stop apache2 nginx
+		rm /tmp/answers'
+}
+
+# The socket is the same one as before, the daemon another one.
+upgrades()
+{
+	inside "
+		socket() { systemctl show -P ActiveEnterTimestampMonotonic tpi-stream.socket; }
+		daemon() { systemctl show -P MainPID tpi-stream.service; }
+		inode() { stat -c %i /run/tpi-stream/streamd.sock; }
+		before=\$(socket):\$(inode) pid=\$(daemon)
+		dpkg --force-confdef --force-confold -i $second_deb
+		test \$(socket):\$(inode) = \$before
+		test \$(daemon) != \$pid
+		systemctl is-active tpi-stream.socket
+		systemctl is-active tpi-stream.service"
+}
+
+stays_disabled()
+{
+	inside "
+		systemctl disable --now tpi-stream.service tpi-stream.socket
+		dpkg --force-confdef --force-confold -i $second_deb
+		fails systemctl is-enabled tpi-stream.service
+		fails systemctl is-active tpi-stream.service
+		systemctl enable --now tpi-stream.service"
+}
+
+removes()
+{
+	inside '
+		dpkg -r tpi-stream
+		fails systemctl is-active tpi-stream.service
+		fails systemctl is-active tpi-stream.socket
+		fails test -e /run/tpi-stream/streamd.sock
+		fails grep tpi-streamd /proc/[0-9]*/comm
+		test -e /etc/default/tpi-stream'
+}
+
+purges()
+{
+	inside '
+		dpkg -P tpi-stream
+		fails test -e /run/tpi-stream' && nothing_left "$work/machine"
+}
+
+heading "building in a fresh root: $suite from $mirror"
+need "the root" debootstrap --variant=minbase "$suite" "$work/base" "$mirror"
+need "the root to build in" make_build_root
+need "the owner of the sources" within "$work/build" -- chown -R builder: /build
+need "a second revision" revise
+need "binary packages with nocheck, without the packages of the tests" build_without_tests
+need "the distribution" make_distribution
+need "all packages from the distribution, with make check" build_with_tests
+check "debian/rules clean leaves what was there" cleans_up
+check "lintian has nothing to say" lint
+
+heading "installed by apt, nothing is started"
+need "a root with web servers" make_root
+need "apt installs it" apt "$work/root" install "$first_deb"
+check "everything belongs to root, and nobody else may write" installed '
+	dpkg -L tpi-stream | xargs -d "\n" sh -c "find \"\$@\" -prune ! -type l \
+	    \( ! -user root -o ! -group root -o -perm /022 \)" sh >/tmp/list
+	fails grep . /tmp/list
+	rm /tmp/list'
+check "each file in /etc is a conffile" installed '
+	dpkg -L tpi-stream | grep ^/etc/ | while read -r file; do test -d $file || echo $file; done |
+	    sort >/tmp/etc
+	dpkg-query -Wf "\${Conffiles}" tpi-stream | sed -n "s/^ \([^ ]*\) .*/\1/p" | sort |
+	    diff /tmp/etc -
+	rm /tmp/etc'
+check "the files in /etc are where they look for each other" names_what_is_there
+check "both programs have the version of the package" installed "
+	tpi-streamd --version | grep -x 'tpi-streamd $version'
+	tpi-publish --version | grep -x 'tpi-publish $version'"
+check "the manual pages, the documents and the module for browsers are there" installed '
+	cd /usr/share
+	ls man/man8/tpi-streamd.8.gz man/man7/tpi-stream.7.gz man/man1/tpi-publish.1.gz
+	ls tpi-stream/browser/package.json tpi-stream/browser/tpi-stream.js tpi-stream/browser/react.js
+	cd doc/tpi-stream
+	ls README.md* NEWS* README.Debian copyright changelog.Debian.gz'
+check "/etc/default/tpi-stream names every setting, with its default" defaults_are_defaults
+check "it can be read by a shell as it is" installed '
+	(set -a; . /etc/default/tpi-stream; tpi-streamd --check-config) | grep TPI_PROJECT_ACCESS=deny'
+check "the daemon runs as nobody, without Valkey, and ends in good order" runs_by_hand
+check "systemd has no complaint about the units" installed '
+	out=$(systemd-analyze verify --man=no tpi-stream.service tpi-stream.socket 2>&1)
+	test -z "$out" || { echo "$out"; exit 1; }'
+check "socket and service are enabled" installed '
+	cd /etc/systemd/system
+	ls multi-user.target.wants/tpi-stream.service sockets.target.wants/tpi-stream.socket'
+cp -a "$work/root" "$work/machine" || exit 1
+check "files of the administrator" edit
+check "apt upgrades it" apt "$work/root" -o Dpkg::Options::=--force-confdef \
+    -o Dpkg::Options::=--force-confold install "$second_deb"
+check "they stay, the others are replaced" edits_are_there
+check "apt removes it, and what is in /etc stays" within_shell "$work/root" '
+	apt-get -qq -y remove tpi-stream
+	fails test -e /usr/sbin/tpi-streamd
+	grep -q INSTANCE_TENANT_ID=edited /etc/default/tpi-stream'
+check "a purge goes through" apt "$work/root" purge tpi-stream
+check "and leaves nothing" nothing_left "$work/root"
+
+heading "installed under systemd"
+if [ -z "$cgroup" ]; then
+	echo "no cgroup2 is mounted: skipped"
+	finish
+fi
+need "a machine without the package, its web servers waiting" within_shell "$work/machine" '
+	dpkg -P tpi-stream
+	systemctl disable apache2 nginx'
+need "a machine boots" boot
+check "an installation goes through" inside "dpkg -i $first_deb"
+check "socket and service are started, the daemon with an account of its own" started
+check "an edited file" inside '
+	sed -i "/include/s/auth-basic/app/" /etc/nginx/tpi-stream/tpi-stream.conf'
+check "Apache and nginx reach the daemon through the files in /etc" answers
+check "an upgrade restarts the daemon and keeps the socket" upgrades
+check "and after it they still reach it" answers
+check "what the administrator has disabled stays so in an upgrade" stays_disabled
+check "a removal ends both" removes
+check "a purge leaves nothing" purges
+finish
