@@ -78,7 +78,7 @@ struct gate {
 	pthread_t thread;
 	struct fetch *fetch;
 
-	pthread_mutex_t lock; /* everything below but failing */
+	pthread_mutex_t lock; /* everything down to stop_done */
 	struct fact *table;
 	struct fact_list queue, known;
 	int known_count;
@@ -278,21 +278,27 @@ await(struct gate *g, struct waiter *w, const uint8_t key[SHA256_DIGEST_LENGTH],
 		fact->until = deadline;
 }
 
+/* How many facts a question about so many projects waits for; one where it is about the user. */
+static int
+lots_of(int count)
+{
+	return count > 0 ? (count + APP_LOT - 1) / APP_LOT : 1;
+}
+
 static struct question *
 question_new(struct gate *g, const int32_t *projects, int count, struct stream *asker)
 {
-	size_t waiters = count > 0 ? (size_t)(count + APP_LOT - 1) / APP_LOT : 1;
+	int i, lots = lots_of(count);
 	struct question *q;
-	size_t i;
 
-	q = calloc(1, sizeof(*q) + waiters * sizeof(q->waiters[0]));
+	q = calloc(1, sizeof(*q) + (size_t)lots * sizeof(q->waiters[0]));
 	if (q == NULL)
 		return NULL;
 	q->gate = g;
 	q->asker = asker;
-	q->untold = (int)waiters;
-	for (i = 0; i < waiters; i++)
-		q->waiters[i] = (struct waiter){ .question = q, .offset = (int)i * APP_LOT };
+	q->untold = lots;
+	for (i = 0; i < lots; i++)
+		q->waiters[i] = (struct waiter){ .question = q, .offset = i * APP_LOT };
 	if (projects == NULL)
 		return q;
 	q->count = count;
@@ -311,13 +317,12 @@ gate_ask(struct gate *g, struct credentials *c, const int32_t *projects, int cou
 {
 	uint8_t key[SHA256_DIGEST_LENGTH];
 	struct question *q;
-	int i, lots, lot;
+	int i, lots = lots_of(count), lot;
 	bool wake;
 
 	q = question_new(g, projects, count, asker);
 	if (q == NULL)
 		return NULL;
-	lots = q->untold;
 	pthread_mutex_lock(&g->lock);
 	wake = TAILQ_EMPTY(&g->queue);
 	for (i = 0; i < lots && q->answer != GATE_LATER; i++) {
@@ -371,7 +376,7 @@ gate_forget(struct question *q)
 
 	if (q == NULL)
 		return;
-	lots = q->count > 0 ? (q->count + APP_LOT - 1) / APP_LOT : 1;
+	lots = lots_of(q->count);
 	pthread_mutex_lock(&q->gate->lock);
 	for (i = 0; i < lots; i++) {
 		fact = q->waiters[i].fact;

@@ -7,7 +7,8 @@
  * behind the rest of the one that was partly sent, and the owner sends it when the socket has room.
  * When the backlog is full, what is not partly sent gives way to one `sync`.
  *
- * Nothing is sent before stream_start(), and nothing is accepted after stream_finish().
+ * Nothing is sent before stream_start(), which is the hub's to call, and nothing is accepted after
+ * stream_finish().
  */
 #ifndef TPI_STREAM_H
 #define TPI_STREAM_H
@@ -18,7 +19,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* What others tell the owner; it takes them all at once with stream_take_marks(). */
+/* What others tell the owner; it takes them all at once with stream_look(). */
 enum stream_mark {
 	STREAM_CONFIRMED = 1 << 0, /* every subscription is confirmed again */
 	STREAM_REFUSED = 1 << 1,   /* Valkey refused a subscription, or is away, or memory is out */
