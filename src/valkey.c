@@ -328,6 +328,16 @@ set_timeout(redisContext *context, int64_t ms)
 	return redisSetTimeout(context, timeval_of(ms > 0 ? ms : 1)) == REDIS_OK;
 }
 
+/*
+ * A server that closes is seen as the end of what it sends or, where it has not read what was sent to
+ * it, as a reset: which of them is chance, and the log has a line for each change.
+ */
+static bool
+is_reset(int error)
+{
+	return error == ECONNRESET || error == EPIPE;
+}
+
 /* Why hiredis gave up. Always false. */
 static bool
 explain_context(const struct attempt *a)
@@ -339,7 +349,7 @@ explain_context(const struct attempt *a)
 		text_line(a->error, a->error_size, "%s: %s", label, no_memory);
 	else if (c->err == REDIS_ERR_PROTOCOL)
 		text_line(a->error, a->error_size, "%s: this is no Valkey: %s", label, c->errstr);
-	else if (c->err == REDIS_ERR_EOF)
+	else if (c->err == REDIS_ERR_EOF || (c->err == REDIS_ERR_IO && is_reset(errno)))
 		text_line(a->error, a->error_size, "%s: the server closed the connection", label);
 	else if (time_left(a) == 0)
 		text_line(a->error, a->error_size, "%s: no answer within %d ms", label,
