@@ -99,7 +99,8 @@ fi
 if [ -n "$sanitizers" ]; then
 	export TPI_SANITIZED=1 TPI_TIME_SCALE=${TPI_TIME_SCALE-3}
 	export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
-	export TSAN_OPTIONS=${TSAN_OPTIONS-second_deadlock_stack=1}
+	# At its exit a program with threads would sleep for a second.
+	export TSAN_OPTIONS=${TSAN_OPTIONS-second_deadlock_stack=1:atexit_sleep_ms=50}
 fi
 
 cd "$source" || exit 69
