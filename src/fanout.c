@@ -84,11 +84,18 @@ fanout_new(size_t record_max, void (*yield)(void *arg), void *arg)
 	return f;
 }
 
+/*
+ * What came before a stream's sync is not for it, also where the sync is sent before the batch: what
+ * was published while the channel was left and joined again would be a gap between the two.
+ */
 static void
 deliver(struct fanout *f, struct stream *s, uint32_t event)
 {
-	struct fanout_delivery *d = &f->deliveries[f->delivery_count++];
+	struct fanout_delivery *d;
 
+	if (!s->started)
+		return;
+	d = &f->deliveries[f->delivery_count++];
 	d->event = event;
 	d->next = NULL;
 	if (s->first == NULL) {

@@ -20,8 +20,8 @@ struct fanout;
 struct fanout *fanout_new(size_t record_max, void (*yield)(void *arg), void *arg);
 
 /*
- * Adds one event for all members of a channel. Flushes first where too much is collected. The
- * payload has been checked.
+ * Adds one event for all members of a channel whose streams have started by now. Flushes first where
+ * too much is collected. The payload has been checked. Called by the thread that starts them.
  */
 void fanout_add(struct fanout *f, struct channel *channel, const char *payload, size_t length);
 

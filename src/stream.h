@@ -38,19 +38,19 @@ enum stream_mark {
 struct stream {
 	pthread_mutex_t lock;
 
+	/* fanout.c's alone: what this stream gets of the batch at hand. */
+	struct fanout_delivery *first, *last;
+
 	/* Guarded by lock. */
 	int fd; /* -1 once closed */
 	uint16_t id; /* set before any other thread knows of the stream */
-	bool started;
+	bool started; /* set by the hub's thread alone, which may look without the lock */
 	bool finished;
 	bool broken;  /* a send has failed: the peer is gone */
 	bool starved; /* the last send failed because the kernel had no memory */
 	uint32_t backlog_length;
 	int64_t last_sent;     /* clock_ms() of the last byte */
 	int64_t untaken_since; /* see stream_untaken_since() */
-
-	/* fanout.c's alone: what this stream gets of the batch at hand. */
-	struct fanout_delivery *first, *last;
 
 	/* Guarded by lock. */
 	uint8_t *backlog;
@@ -89,7 +89,7 @@ void stream_set_id(struct stream *s, uint16_t id);
 
 /*
  * The head of the 200 and the first event, which no overflow drops. From now on events are sent.
- * Any thread.
+ * The hub's thread.
  */
 void stream_start(struct stream *s, const char *text);
 

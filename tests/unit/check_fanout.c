@@ -50,9 +50,9 @@ yield(void *arg)
 		on_yield();
 }
 
-/* A peer in the channels that are named, separated by spaces. Its number. */
+/* A peer in the channels that are named, separated by spaces, not started. Its number. */
 static int
-add_peer(const char *names)
+add_silent_peer(const char *names)
 {
 	struct peer *p = &peers[peer_count];
 	struct subscription *sub;
@@ -66,7 +66,6 @@ add_peer(const char *names)
 	p->stream = stream_new(p->writer, BACKLOG);
 	ck_assert_ptr_nonnull(p->stream);
 	stream_set_id(p->stream, 1);
-	stream_start(p->stream, "head");
 	for (size_t i = 0; i < length; i++)
 		count += names[i] == ' ';
 	sub = calloc(1, sizeof(*sub) + (size_t)count * sizeof(sub->members[0]));
@@ -80,6 +79,15 @@ add_peer(const char *names)
 	channels_join(channels, sub);
 	p->subscription = sub;
 	return peer_count++;
+}
+
+static int
+add_peer(const char *names)
+{
+	int i = add_silent_peer(names);
+
+	stream_start(peers[i].stream, "head");
+	return i;
 }
 
 static void
@@ -632,6 +640,20 @@ START_TEST(yield_within_add)
 }
 END_TEST
 
+/* What came before the start of a stream is not sent to it, though it starts before the flush. */
+START_TEST(before_the_start)
+{
+	add_peer("a");
+	add_silent_peer("a");
+	add("a", "1");
+	stream_start(peers[1].stream, "head");
+	add("a", "2");
+	fanout_flush(fanout);
+	EXPECT(0, "data: 1\n\ndata: 2\n\n");
+	EXPECT(1, "data: 2\n\n");
+}
+END_TEST
+
 /* A stream whose peer has gone costs the others nothing. */
 START_TEST(one_has_gone)
 {
@@ -676,6 +698,7 @@ main(void)
 	tcase_add_test(tc, no_members);
 	tcase_add_test(tc, yield_adds_members);
 	tcase_add_test(tc, yield_within_add);
+	tcase_add_test(tc, before_the_start);
 	tcase_add_test(tc, one_has_gone);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
