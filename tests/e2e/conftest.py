@@ -3,6 +3,7 @@
 import os
 import resource
 import shutil
+import signal
 import sys
 
 import pytest
@@ -16,6 +17,9 @@ import servers  # noqa: E402
 # 2000 streams need 2000 descriptors on our side, and the servers inherit the limit.
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+# What a shell starts in the background ignores Ctrl-C, and so would what the tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
