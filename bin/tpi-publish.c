@@ -22,9 +22,9 @@
 #include "clock.h"
 #include "publisher.h"
 #include "report.h"
+#include "servers.h"
 #include "settings.h"
 #include "uuid.h"
-#include "valkey.h"
 
 #define TIMEOUT_MAX 3600000
 #define TAG_MAX 64
@@ -108,7 +108,7 @@ static const char help[] =
     "69 Valkey is away, refused or is a replica, 78 bad configuration.\n";
 
 static struct settings settings;
-static struct valkey server;
+static struct servers servers;
 
 static _Noreturn void __attribute__((format(printf, 1, 2)))
 usage_error(const char *format, ...)
@@ -264,7 +264,7 @@ hold_standard_descriptors(void)
 	}
 }
 
-/* An option stands in for its variable, which is then not looked at. */
+/* An option stands in for its variables, which are then not looked at. */
 static char *
 get_setting(const char *name)
 {
@@ -292,13 +292,12 @@ static void
 load_server(void)
 {
 	static const char setting[] = "VALKEY_URL=";
-	const char *url = options.url != NULL ? options.url : settings.valkey_url;
 	char error[VALKEY_ERROR_SIZE];
 
 	if (options.dry_run)
 		return;
-	if (valkey_parse(&server, url, settings.valkey_password_file, error, sizeof(error)) == 0) {
-		options.run.server = &server;
+	if (servers_parse(&servers, &settings, options.url, error, sizeof(error)) == 0) {
+		options.run.servers = &servers;
 		return;
 	}
 	if (options.url != NULL && strncmp(error, setting, strlen(setting)) == 0)

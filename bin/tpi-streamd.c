@@ -33,8 +33,8 @@
 #include "log.h"
 #include "metrics.h"
 #include "notify.h"
+#include "servers.h"
 #include "text.h"
-#include "valkey.h"
 
 #define ACCEPT_MAX      256   /* connections accepted before signals and timers are looked at again */
 #define ACCEPT_PAUSE_MS 100   /* after descriptors ran out */
@@ -49,7 +49,7 @@ struct options {
 
 static struct gateway gateway;
 static struct settings settings;
-static struct valkey valkey;
+static struct servers servers;
 static struct listener listener;
 static struct address address;
 static const char *listen_text; /* address, as written */
@@ -191,8 +191,7 @@ read_configuration(const struct options *o)
 		    "%s%s: must be %s; a path has at most 107 bytes",
 		    o->listen != NULL ? "--listen " : "TPI_LISTEN=", listen_text,
 		    LISTENER_ALLOWED);
-	if (valkey_parse(&valkey, settings.valkey_url, settings.valkey_password_file, error,
-		sizeof(error)) == -1)
+	if (servers_parse(&servers, &settings, NULL, error, sizeof(error)) == -1)
 		die(EX_CONFIG, "%s", error);
 	gateway_init(&gateway, &settings);
 	gateway.access = access_open(&settings, error, sizeof(error));
@@ -264,7 +263,7 @@ start_gateway(void)
 		if (gateway.gate == NULL)
 			die(EX_OSERR, "cannot start the gate: %s", strerror(errno));
 	}
-	gateway.hub = hub_start(&settings, &valkey);
+	gateway.hub = hub_start(&settings, &servers);
 	if (gateway.hub == NULL)
 		die(EX_OSERR, "cannot start the hub: %s", strerror(errno));
 }
@@ -274,7 +273,7 @@ log_start(void)
 {
 	LOG(LOG_LEVEL_INFO, "streamd", "started", LOG_STR("version", PACKAGE_VERSION),
 	    LOG_STR("listen", listener.inherited ? "inherited socket" : listen_text),
-	    LOG_STR("tenantId", settings.tenant), LOG_STR("valkey", valkey.label),
+	    LOG_STR("tenantId", settings.tenant), LOG_STR("valkey", servers.label),
 	    LOG_STR("identity", settings.identity == IDENTITY_APP ? "app" : "web-server"),
 	    LOG_STR("projectAccess", settings.project_access),
 	    LOG_STR("application", settings_ask_app(&settings) ? settings.app_url : NULL));

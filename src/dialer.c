@@ -15,18 +15,18 @@
 #define CONNECT_MS     2000
 #define BACKOFF_MIN_MS 100
 #define BACKOFF_MAX_MS 5000
-#define ROLE_CHECK_MS  10000
+#define CHECK_MS       10000
 #define STABLE_MS      1000 /* a connection that was lost sooner counts as a failed attempt */
 
 struct dialer {
-	const struct valkey *valkey;
+	struct servers *servers;
 	int wake_fd;
 
 	pthread_mutex_t lock; /* the fields below */
 	pthread_cond_t changed;
 	enum dialer_state state;
 	redisContext *ready;
-	bool demoted;
+	const char *give_up; /* why the connection in use is to be; NULL: it is not */
 	bool lost;
 	char reason[VALKEY_ERROR_SIZE]; /* why, "" at the start */
 };
@@ -64,7 +64,8 @@ log_change(struct dialer *d, const char *error)
 {
 	char buffer[VALKEY_ERROR_SIZE];
 	const char *reason = take_reason(d, buffer);
-	struct log_field fields[4] = { LOG_STR("server", d->valkey->label) };
+	const char *server = error != NULL ? d->servers->label : d->servers->used;
+	struct log_field fields[4] = { LOG_STR("server", server) };
 	int n = 1;
 
 	if (reason != NULL)
@@ -85,7 +86,7 @@ dial(struct dialer *d, int *backoff)
 	for (;;) {
 		if (*backoff > 0)
 			wait_lost(d, clock_jitter((uint32_t)*backoff / 2, (uint32_t)*backoff));
-		c = valkey_connect(d->valkey, CONNECT_MS, NULL, error, sizeof(error));
+		c = servers_connect(d->servers, CONNECT_MS, error, sizeof(error));
 		*backoff = *backoff == 0 ? BACKOFF_MIN_MS : *backoff * 2;
 		if (*backoff > BACKOFF_MAX_MS)
 			*backoff = BACKOFF_MAX_MS;
@@ -105,27 +106,22 @@ dial(struct dialer *d, int *backoff)
 	}
 }
 
-/* Asks the role until the connection in use is lost. */
+/* Asks about the server until the connection in use is lost. */
 static void
 watch(struct dialer *d)
 {
 	char error[VALKEY_ERROR_SIZE];
-	redisContext *c;
-	bool demoted;
+	const char *reason;
 
-	while (!wait_lost(d, ROLE_CHECK_MS)) {
-		c = valkey_connect(d->valkey, CONNECT_MS, &demoted, error, sizeof(error));
-		if (c != NULL) {
-			redisFree(c);
+	while (!wait_lost(d, CHECK_MS)) {
+		reason = servers_check(d->servers, CONNECT_MS, error, sizeof(error));
+		if (error[0] != '\0')
+			LOG(LOG_LEVEL_DEBUG, "valkey", "the check of the server failed",
+			    LOG_STR("server", d->servers->used), LOG_STR("error", error));
+		if (reason == NULL)
 			continue;
-		}
-		if (!demoted) {
-			LOG(LOG_LEVEL_DEBUG, "valkey", "cannot ask for the role",
-			    LOG_STR("server", d->valkey->label), LOG_STR("error", error));
-			continue;
-		}
 		pthread_mutex_lock(&d->lock);
-		d->demoted = true;
+		d->give_up = reason;
 		pthread_mutex_unlock(&d->lock);
 		thread_wake(d->wake_fd);
 	}
@@ -145,21 +141,22 @@ dialer_run(void *arg)
 		if (clock_ms() - since >= STABLE_MS)
 			backoff = 0;
 		pthread_mutex_lock(&d->lock);
-		d->lost = d->demoted = false;
+		d->lost = false;
+		d->give_up = NULL;
 		pthread_mutex_unlock(&d->lock);
 	}
 	return NULL;
 }
 
 struct dialer *
-dialer_start(const struct valkey *v, int wake_fd)
+dialer_start(struct servers *servers, int wake_fd)
 {
 	struct dialer *d;
 
 	d = calloc(1, sizeof(*d));
 	if (d == NULL)
 		return NULL;
-	d->valkey = v;
+	d->servers = servers;
 	d->wake_fd = wake_fd;
 	pthread_mutex_init(&d->lock, NULL);
 	thread_cond_init(&d->changed);
@@ -171,7 +168,7 @@ dialer_start(const struct valkey *v, int wake_fd)
 }
 
 enum dialer_state
-dialer_news(struct dialer *d, redisContext **connection, bool *demoted)
+dialer_news(struct dialer *d, redisContext **connection, const char **give_up)
 {
 	enum dialer_state state;
 
@@ -179,8 +176,8 @@ dialer_news(struct dialer *d, redisContext **connection, bool *demoted)
 	state = d->state;
 	*connection = d->ready;
 	d->ready = NULL;
-	*demoted = d->demoted;
-	d->demoted = false;
+	*give_up = d->give_up;
+	d->give_up = NULL;
 	pthread_mutex_unlock(&d->lock);
 	return state;
 }

@@ -129,17 +129,17 @@ dialer_read(struct hub *hub)
 {
 	redisContext *link;
 	enum dialer_state state;
-	bool demoted;
+	const char *give_up;
 
-	state = dialer_news(hub->dialer, &link, &demoted);
+	state = dialer_news(hub->dialer, &link, &give_up);
 	/* Newcomers find out by themselves. */
 	if (state == DIALER_AWAY && !hub->away)
 		channels_away(hub->channels);
 	hub->away = state == DIALER_AWAY;
 	if (link != NULL)
 		link_up(hub, link);
-	else if (demoted && hub->link != NULL)
-		link_down(hub, "the server is no longer a primary");
+	else if (give_up != NULL && hub->link != NULL)
+		link_down(hub, give_up);
 }
 
 static void
@@ -443,7 +443,7 @@ hub_init(struct hub *hub, const struct settings *s)
 }
 
 struct hub *
-hub_start(const struct settings *s, const struct valkey *v)
+hub_start(const struct settings *s, struct servers *servers)
 {
 	struct hub *hub;
 
@@ -453,7 +453,7 @@ hub_start(const struct settings *s, const struct valkey *v)
 	/* The process ends when this fails: nothing is undone. */
 	if (!hub_init(hub, s))
 		return NULL;
-	hub->dialer = dialer_start(v, hub->wake_fd);
+	hub->dialer = dialer_start(servers, hub->wake_fd);
 	if (hub->dialer == NULL || thread_start(THREAD_LARGE, hub_run, hub) != 0)
 		return NULL;
 	return hub;

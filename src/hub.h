@@ -13,17 +13,18 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "servers.h"
 #include "settings.h"
 #include "stream.h"
-#include "valkey.h"
 
 struct hub;
 struct subscription;
 
 /*
- * Starts the hub's threads; s and v must outlive the process's threads. NULL: the system refuses.
+ * Starts the hub's threads; s and servers must outlive the process's threads, and servers is the
+ * hub's alone from here on. NULL: the system refuses.
  */
-struct hub *hub_start(const struct settings *s, const struct valkey *v);
+struct hub *hub_start(const struct settings *s, struct servers *servers);
 
 /* Whether Valkey is known to be away, so that joining has no prospect. Any thread. */
 bool hub_away(struct hub *hub);

@@ -25,7 +25,7 @@
  * No lock: the attempt's fields are its thread's until that is joined, and only then the owner's.
  */
 struct attempt {
-	const struct valkey *server;
+	struct servers *servers;
 	int timeout_ms;
 	int done_fd;           /* an eventfd, written to by the thread at its end */
 	redisContext *context; /* NULL: failed, for the reason in error */
@@ -82,7 +82,7 @@ attempt_run(void *arg)
 {
 	struct attempt *a = arg;
 
-	a->context = valkey_connect(a->server, a->timeout_ms, NULL, a->error, sizeof(a->error));
+	a->context = servers_connect(a->servers, a->timeout_ms, a->error, sizeof(a->error));
 	eventfd_write(a->done_fd, 1);
 	return NULL;
 }
@@ -97,31 +97,31 @@ attempt_free(struct attempt *a)
 
 /* Starts the attempt; NULL with an error. */
 static struct attempt *
-attempt_start(const struct valkey *server, int timeout_ms, pthread_t *thread, char *error)
+attempt_start(struct servers *servers, int timeout_ms, pthread_t *thread, char *error)
 {
 	struct attempt *a = calloc(1, sizeof(*a));
 	int wrong;
 
 	if (a == NULL) {
-		fail(error, "%s: out of memory", server->label);
+		fail(error, "%s: out of memory", servers->label);
 		return NULL;
 	}
-	a->server = server;
+	a->servers = servers;
 	a->timeout_ms = timeout_ms;
 	a->done_fd = eventfd(0, EFD_CLOEXEC);
 	wrong = a->done_fd < 0 ? errno : pthread_create(thread, NULL, attempt_run, a);
 	if (wrong == 0)
 		return a;
-	fail(error, "%s: cannot start a thread: %s", server->label, strerror(wrong));
+	fail(error, "%s: cannot start a thread: %s", servers->label, strerror(wrong));
 	attempt_free(a);
 	return NULL;
 }
 
 static redisContext *
-connect_server(const struct valkey *server, int timeout_ms, int64_t since, char *error)
+connect_server(struct servers *servers, int timeout_ms, int64_t since, char *error)
 {
 	pthread_t thread;
-	struct attempt *a = attempt_start(server, timeout_ms, &thread, error);
+	struct attempt *a = attempt_start(servers, timeout_ms, &thread, error);
 	struct pollfd done = { .events = POLLIN };
 	redisContext *context;
 	int n;
@@ -134,7 +134,7 @@ connect_server(const struct valkey *server, int timeout_ms, int64_t since, char 
 	while (n < 0 && errno == EINTR);
 	if (n <= 0) {
 		pthread_detach(thread);
-		fail_silent(error, server->label, timeout_ms);
+		fail_silent(error, servers->label, timeout_ms);
 		return NULL;
 	}
 	pthread_join(thread, NULL);
@@ -146,10 +146,10 @@ connect_server(const struct valkey *server, int timeout_ms, int64_t since, char 
 }
 
 struct pipeline *
-pipeline_open(const struct valkey *server, int timeout_ms, int64_t since, pipeline_answer *answer,
+pipeline_open(struct servers *servers, int timeout_ms, int64_t since, pipeline_answer *answer,
     void *arg, char *error)
 {
-	redisContext *context = connect_server(server, timeout_ms, since, error);
+	redisContext *context = connect_server(servers, timeout_ms, since, error);
 	struct pipeline *p;
 
 	if (context == NULL)
@@ -158,13 +158,13 @@ pipeline_open(const struct valkey *server, int timeout_ms, int64_t since, pipeli
 	/* hiredis waits by itself only where its flag is set. */
 	context->flags &= ~REDIS_BLOCK;
 	if (p == NULL || fcntl(context->fd, F_SETFL, O_NONBLOCK) != 0) {
-		fail(error, "%s: %s", server->label, strerror(errno));
+		fail(error, "%s: %s", servers->label, strerror(errno));
 		redisFree(context);
 		free(p);
 		return NULL;
 	}
 	p->context = context;
-	p->label = server->label;
+	p->label = servers->used;
 	p->timeout_ms = timeout_ms;
 	p->error = error;
 	p->answer = answer;
@@ -180,6 +180,12 @@ pipeline_close(struct pipeline *p)
 }
 
 /* Publishing */
+
+const char *
+pipeline_server(const struct pipeline *p)
+{
+	return p->label;
+}
 
 size_t
 pipeline_in_flight(const struct pipeline *p)

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #include "batch.h"
-#include "valkey.h"
+#include "servers.h"
 
 #define PIPELINE_MAX 1000 /* commands under way */
 
@@ -29,11 +29,14 @@ typedef void pipeline_answer(void *arg, const struct batch_item *item, uint64_t 
 /*
  * Connects; NULL where that failed. timeout_ms counts from since, by clock_ms(), in whatever call
  * the attempt may hang. Whatever fails, here or below, leaves one line in error, which has
- * VALKEY_ERROR_SIZE bytes and outlives the pipeline. server outlives all threads of the process.
+ * VALKEY_ERROR_SIZE bytes and outlives the pipeline. servers outlives all threads of the process.
  */
-struct pipeline *pipeline_open(const struct valkey *server, int timeout_ms, int64_t since,
+struct pipeline *pipeline_open(struct servers *servers, int timeout_ms, int64_t since,
     pipeline_answer *answer, void *arg, char *error);
 void pipeline_close(struct pipeline *p);
+
+/* The server that it has reached, for texts. */
+const char *pipeline_server(const struct pipeline *p);
 
 /* How many commands are not answered. */
 size_t pipeline_in_flight(const struct pipeline *p);

@@ -85,7 +85,7 @@ answered(void *arg, const struct batch_item *item, uint64_t line, long long subs
 	}
 	r->refused++;
 	if (r->single != NULL)
-		snprintf(text, sizeof(text), "%s: PUBLISH: %s", r->options->server->label, error);
+		snprintf(text, sizeof(text), "%s: PUBLISH: %s", pipeline_server(r->pipeline), error);
 	else
 		snprintf(text, sizeof(text), "line %ju: PUBLISH: %s", (uintmax_t)line, error);
 	report_failure(r->options, item, text);
@@ -115,9 +115,9 @@ start(struct run *r, int64_t since)
 {
 	const struct publisher *o = r->options;
 
-	if (o->server == NULL)
+	if (o->servers == NULL)
 		return true;
-	r->pipeline = pipeline_open(o->server, o->timeout_ms, since, answered, r, r->error);
+	r->pipeline = pipeline_open(o->servers, o->timeout_ms, since, answered, r, r->error);
 	return r->pipeline != NULL || lose(r);
 }
 

@@ -9,11 +9,11 @@
 #include <stdint.h>
 
 #include "batch.h"
-#include "valkey.h"
+#include "servers.h"
 
 /* What the command line says about it. */
 struct publisher {
-	const struct valkey *server; /* NULL: a dry run; else it outlives the process's threads */
+	struct servers *servers; /* NULL: a dry run; else it outlives the process's threads */
 	int32_t timeout_ms;
 	const char *tenant; /* of a warning that concerns no one channel */
 	const char *tag;    /* of warnings */

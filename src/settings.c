@@ -22,6 +22,10 @@
 #define MASKED_MAX 4096 /* of a URL that is printed */
 #define RANGE_MAX 256
 
+#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+#define DIGITS "0123456789"
+#define MASTER_MAX 255
+
 #define FILE_PREFIX "file:"
 
 #define OF(field) offsetof(struct settings, field)
@@ -29,6 +33,7 @@
 #define BOTH (SETTINGS_STREAMD | SETTINGS_PUBLISH)
 
 static int check_id(const char *);
+static int check_master(const char *);
 static int check_access(const char *);
 static int check_app_url(const char *);
 static int check_readable(const char *);
@@ -76,6 +81,15 @@ static const struct setting table[] = {
 	{ STRING("VALKEY_PASSWORD_FILE", valkey_password_file, "", "the path of a file",
 	    .users = BOTH,
 	    .help = "a file that holds Valkey's password") },
+	{ STRING("VALKEY_SENTINELS", valkey_sentinels, "", SETTINGS_SENTINELS_ALLOWED,
+	    .users = BOTH, .is_url = 1,
+	    .help = "the sentinels that are asked for the primary") },
+	{ STRING("VALKEY_SENTINEL_MASTER", valkey_sentinel_master, "mymaster",
+	    "1 to 255 of A-Z a-z 0-9 . - _", .check = check_master, .users = BOTH,
+	    .help = "the name under which they know it") },
+	{ STRING("VALKEY_SENTINEL_PASSWORD", valkey_sentinel_password, "", "any text",
+	    .users = BOTH, .is_secret = 1,
+	    .help = "the password of the sentinels") },
 	{ NUMBER("SSE_PER_TENANT_CAP", tenant_cap, "1000", 1, 1000000,
 	    .help = "notification streams of the tenant in this process") },
 	{ NUMBER("SSE_PER_USER_CAP", user_cap, "4", 1, 10000,
@@ -133,6 +147,16 @@ static int
 check_id(const char *value)
 {
 	return channel_id_valid(value, strlen(value)) ? 0 : -1;
+}
+
+static int
+check_master(const char *value)
+{
+	size_t length = strlen(value);
+
+	/* Of what Sentinel's own configuration allows. */
+	return length > 0 && length <= MASTER_MAX && strspn(value, LETTERS DIGITS ".-_") == length
+	    ? 0 : -1;
 }
 
 static const char *
@@ -237,7 +261,7 @@ parse_number(const struct setting *setting, const char *value, int *number)
 {
 	long n;
 
-	if (strspn(value, "0123456789") != strlen(value))
+	if (strspn(value, DIGITS) != strlen(value))
 		return -1;
 	n = strtol(value, NULL, 10); /* LONG_MAX where it is larger: out of every range */
 	if ((n < setting->minimum || n > setting->maximum) && !(n == 0 && setting->zero_is_off))
@@ -394,6 +418,8 @@ print_string(const struct setting *setting, const char *value, FILE *out)
 {
 	char masked[MASKED_MAX];
 
+	if (setting->is_secret && value[0] != '\0')
+		value = "***";
 	if (setting->is_url) {
 		settings_mask_url(value, masked, sizeof(masked));
 		value = masked;
@@ -426,31 +452,70 @@ settings_print(const struct settings *s, enum settings_user user, FILE *out)
 	}
 }
 
-/* Where the user name and password begin: behind "scheme://", or at once in what is no URL. */
-static const char *
-userinfo_start(const char *url)
+/* The length of "scheme" where "://" follows; else 0. */
+static size_t
+scheme_length(const char *url)
 {
-	size_t scheme = strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+	size_t length = strspn(url, LETTERS);
 
-	if (scheme > 0 && strncmp(url + scheme, "://", 3) == 0)
-		return url + scheme + 3;
-	return url;
+	return strncmp(url + length, "://", 3) == 0 ? length : 0;
+}
+
+size_t
+settings_url_length(const char *list)
+{
+	const char *comma = list;
+
+	while ((comma = strchr(comma, ',')) != NULL) {
+		size_t spaces = strspn(comma + 1, " ");
+
+		if (scheme_length(comma + 1 + spaces) > 0)
+			return (size_t)(comma - list);
+		comma++;
+	}
+	return strlen(list);
+}
+
+/* Appends; returns the length that all of it would have. */
+static size_t
+append(char *out, size_t size, size_t used, const char *text, size_t length)
+{
+	if (used < size)
+		snprintf(out + used, size - used, "%.*s", (int)length, text);
+	return used + length;
+}
+
+static size_t
+mask(const char *url, size_t length, char *out, size_t size, size_t used)
+{
+	const char *at = memrchr(url, '@', length), *start = url, *colon;
+	bool is_path = strncmp(url, "unix:///", 8) == 0 && memmem(url + 8, length - 8, "://", 3) == NULL;
+	size_t scheme = scheme_length(url);
+
+	if (scheme > 0)
+		start += scheme + 3;
+	if (at == NULL || is_path)
+		return append(out, size, used, url, length);
+	colon = memchr(start, ':', (size_t)(at - start));
+	/* Only behind a scheme is what precedes the colon surely a user name. */
+	if (colon != NULL && start != url)
+		start = colon + 1;
+	used = append(out, size, used, url, (size_t)(start - url));
+	used = append(out, size, used, "***", 3);
+	return append(out, size, used, at, length - (size_t)(at - url));
 }
 
 void
 settings_mask_url(const char *url, char *out, size_t size)
 {
-	const char *start = userinfo_start(url);
-	const char *at = strrchr(start, '@');
-	const char *colon = at != NULL ? memchr(start, ':', (size_t)(at - start)) : NULL;
-	bool is_path = strncmp(url, "unix:///", 8) == 0 && strstr(url + 8, "://") == NULL;
+	size_t used = 0, length;
 
-	if (at == NULL || is_path) {
-		snprintf(out, size, "%s", url);
-		return;
+	out[0] = '\0';
+	for (;; url += length + 1) {
+		length = settings_url_length(url);
+		used = mask(url, length, out, size, used);
+		if (url[length] == '\0')
+			return;
+		used = append(out, size, used, ",", 1);
 	}
-	/* Only behind a scheme is what precedes the colon surely a user name. */
-	if (colon != NULL && start != url)
-		start = colon + 1;
-	snprintf(out, size, "%.*s***%s", (int)(start - url), url, at);
 }

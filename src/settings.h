@@ -17,6 +17,7 @@
 #include "log.h"
 
 #define SETTINGS_ERROR_SIZE 512
+#define SETTINGS_SENTINELS_ALLOWED "host[:port] or [v6][:port], several separated by commas"
 
 enum identity_source { IDENTITY_WEB_SERVER, IDENTITY_APP };
 enum access_policy { ACCESS_DENY, ACCESS_FILE, ACCESS_APP, ACCESS_ALLOW };
@@ -28,6 +29,9 @@ struct settings {
 	char *listen;                /* TPI_LISTEN */
 	char *valkey_url;            /* VALKEY_URL */
 	char *valkey_password_file;  /* VALKEY_PASSWORD_FILE */
+	char *valkey_sentinels;      /* VALKEY_SENTINELS */
+	char *valkey_sentinel_master;   /* VALKEY_SENTINEL_MASTER */
+	char *valkey_sentinel_password; /* VALKEY_SENTINEL_PASSWORD */
 	char *project_access;        /* TPI_PROJECT_ACCESS as written */
 	char *app_url;               /* TPI_APP_URL */
 	char *app_ca;                /* TPI_APP_CA */
@@ -82,6 +86,7 @@ struct setting {
 	int (*check)(const char *); /* SETTING_STRING: 0 where the value will do; may be NULL */
 	unsigned users;             /* enum settings_user, or-ed */
 	int is_url;                 /* a password in it is masked wherever it is printed */
+	int is_secret;              /* all of it is masked */
 	const char *help;
 };
 
@@ -109,8 +114,14 @@ bool settings_ask_app(const struct settings *s);
 void settings_print(const struct settings *s, enum settings_user user, FILE *out);
 
 /*
- * Copies a URL with the password replaced by "***". The password reaches up to the last '@' of the
- * text: one that is not percent-encoded may hold '/', '?' and '@' itself. A text that is no URL but
+ * The length of the first URL of a list: up to a comma behind which another begins, with letters and
+ * "://", or to the end. A comma in a password that is not percent-encoded divides nothing.
+ */
+size_t settings_url_length(const char *list);
+
+/*
+ * Copies a URL, or each of a list, with the password replaced by "***". The password reaches up to the last '@' of the
+ * URL: one that is not percent-encoded may hold '/', '?' and '@' itself. A text that is no URL but
  * holds an '@', and a user name without a password (redis-cli reads it as one), are masked before
  * the '@', too. Truncates to size.
  */

@@ -28,7 +28,6 @@
 
 #define URL_ALLOWED "valkey:// or redis:// [user[:password]@]host[:port][/db], or unix:///path"
 #define STANDARD_PORT 6379
-#define HOST_MAX 253     /* of a DNS name */
 #define PASSWORD_MAX 4096
 #define SHOWN_MAX 160    /* bytes of a URL, or of an answer of the server's, in an error */
 #define DIGITS "0123456789"
@@ -112,13 +111,13 @@ parse_name(struct valkey *v, const char *text, size_t *length)
 		*length = (size_t)(colon - text);
 	if (*length == 0)
 		return "the host is missing";
-	if (*length > HOST_MAX || strspn(text, LETTERS DIGITS "-._") < *length)
+	if (*length >= VALKEY_HOST_SIZE || strspn(text, LETTERS DIGITS "-._") < *length)
 		return "the host is no name, IPv4 address or [IPv6 address]";
 	v->host = strndup(text, *length);
 	return v->host != NULL ? NULL : no_memory;
 }
 
-/* host[:port] */
+/* host[:port]; without a port v->port stays. */
 static const char *
 parse_host(struct valkey *v, const char *text, size_t length)
 {
@@ -128,12 +127,32 @@ parse_host(struct valkey *v, const char *text, size_t length)
 
 	if (wrong != NULL)
 		return wrong;
-	v->port = STANDARD_PORT;
 	if (used == length)
 		return NULL;
 	if (text[used] != ':')
 		return "something stands behind ]";
 	return parse_port(v, text + used + 1, length - used - 1);
+}
+
+void
+valkey_label(char label[VALKEY_LABEL_SIZE], const char *host, int port)
+{
+	snprintf(label, VALKEY_LABEL_SIZE, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
+}
+
+const char *
+valkey_parse_address(struct valkey *v, const char *text, size_t length, int port)
+{
+	char label[VALKEY_LABEL_SIZE];
+	const char *wrong;
+
+	v->port = port;
+	wrong = parse_host(v, text, length);
+	if (wrong != NULL)
+		return wrong;
+	valkey_label(label, v->host, v->port);
+	v->label = strdup(label);
+	return v->label != NULL ? NULL : no_memory;
 }
 
 /* [user[:password]@]host[:port][/db] */
@@ -150,16 +169,10 @@ parse_network(struct valkey *v, const char *text)
 		length -= (size_t)(at - text) + 1;
 		text = at + 1;
 	}
-	wrong = parse_host(v, text, length);
-	if (wrong != NULL)
-		return wrong;
-	if (*db == '/' && strspn(db + 1, DIGITS) != strlen(db + 1))
-		return "the db is a number";
-	if (asprintf(&v->label, strchr(v->host, ':') ? "[%s]:%d" : "%s:%d", v->host, v->port) < 0) {
-		v->label = NULL;
-		return no_memory;
-	}
-	return NULL;
+	wrong = valkey_parse_address(v, text, length, STANDARD_PORT);
+	if (wrong == NULL && *db == '/' && strspn(db + 1, DIGITS) != strlen(db + 1))
+		wrong = "the db is a number";
+	return wrong;
 }
 
 static const char *
@@ -206,6 +219,16 @@ parse_url(struct valkey *v, const char *url)
 	return "the scheme is unknown";
 }
 
+bool
+valkey_set_password(struct valkey *v, const char *password)
+{
+	if (v->password != NULL)
+		explicit_bzero(v->password, strlen(v->password));
+	free(v->password);
+	v->password = password != NULL ? strdup(password) : NULL;
+	return (v->password != NULL) == (password != NULL);
+}
+
 /* Reads the first line. Returns NULL, or what is wrong. */
 static const char *
 read_password(struct valkey *v, const char *path)
@@ -232,12 +255,9 @@ read_password(struct valkey *v, const char *path)
 		length--;
 	if (wrong == NULL && length == 0)
 		wrong = "the first line is empty";
-	if (wrong == NULL) {
-		free(v->password);
-		v->password = strndup(line, length);
-		if (v->password == NULL)
-			wrong = no_memory;
-	}
+	line[length] = '\0';
+	if (wrong == NULL && !valkey_set_password(v, line))
+		wrong = no_memory;
 	explicit_bzero(line, sizeof(line));
 	return wrong;
 }
@@ -271,9 +291,7 @@ valkey_parse(struct valkey *v, const char *url, const char *password_file, char 
 void
 valkey_free(struct valkey *v)
 {
-	if (v->password != NULL)
-		explicit_bzero(v->password, strlen(v->password));
-	free(v->password);
+	valkey_set_password(v, NULL);
 	free(v->user);
 	free(v->host);
 	free(v->path);
@@ -302,7 +320,8 @@ struct attempt {
 	redisContext *context;
 	int timeout_ms;
 	int64_t deadline; /* clock_ms() */
-	bool demoted;     /* the server has said that it is no primary */
+	bool shared;      /* the time limit is what others have left of one */
+	bool demoted;     /* the server has said that it is no primary, and of no Cluster */
 	char *error;
 	size_t error_size;
 };
@@ -351,6 +370,8 @@ explain_context(const struct attempt *a)
 		text_line(a->error, a->error_size, "%s: this is no Valkey: %s", label, c->errstr);
 	else if (c->err == REDIS_ERR_EOF || (c->err == REDIS_ERR_IO && is_reset(errno)))
 		text_line(a->error, a->error_size, "%s: the server closed the connection", label);
+	else if (time_left(a) == 0 && a->shared)
+		text_line(a->error, a->error_size, "%s: no answer in time", label);
 	else if (time_left(a) == 0)
 		text_line(a->error, a->error_size, "%s: no answer within %d ms", label,
 		    a->timeout_ms);
@@ -359,16 +380,23 @@ explain_context(const struct attempt *a)
 	return false;
 }
 
-/* What the server answered, in its own words up to anything that it quotes. Always false. */
-static bool
-explain_reply(const struct attempt *a, const char *what, const redisReply *reply)
+void
+valkey_explain(const struct valkey *v, const char *what, const redisReply *reply, char *error,
+    size_t error_size)
 {
 	const char *text =
 	    reply->type == REDIS_REPLY_ERROR ? reply->str : "not the expected answer";
 	int length = (int)strcspn(text, "'`\"");
 
-	text_line(a->error, a->error_size, "%s: %s: %.*s", a->valkey->label, what,
+	text_line(error, error_size, "%s: %s: %.*s", v->label, what,
 	    length < SHOWN_MAX ? length : SHOWN_MAX, text);
+}
+
+/* Always false. */
+static bool
+explain_reply(const struct attempt *a, const char *what, const redisReply *reply)
+{
+	valkey_explain(a->valkey, what, reply, a->error, a->error_size);
 	return false;
 }
 
@@ -503,6 +531,32 @@ role_of(const redisReply *reply)
 	return reply->element[0]->str;
 }
 
+/*
+ * Of a replica: whether it says that it is a node of a Cluster, which passes what is published on to
+ * all nodes.
+ */
+static bool
+in_cluster(struct attempt *a)
+{
+	const char *words[] = { "CLUSTER", "INFO" }, *remedy = "";
+	redisReply *reply = ask(a, 2, words);
+	bool good;
+
+	if (reply == NULL)
+		return false;
+	good = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_state:") != NULL;
+	if (reply_begins(reply, "NOPERM"))
+		remedy = " (for a replica in a Cluster the user needs +cluster|info)";
+	if (!good) {
+		a->demoted = true;
+		text_line(a->error, a->error_size,
+		    "%s: no primary but a replica: what is published there reaches nobody else%s",
+		    a->valkey->label, remedy);
+	}
+	freeReplyObject(reply);
+	return good;
+}
+
 static bool
 judge_role(struct attempt *a, const redisReply *reply)
 {
@@ -510,11 +564,13 @@ judge_role(struct attempt *a, const redisReply *reply)
 
 	if (role != NULL && strcmp(role, "master") == 0)
 		return true;
+	if (role != NULL && strcmp(role, "slave") == 0)
+		return in_cluster(a);
 	a->demoted = role != NULL;
 	if (role != NULL)
 		text_line(a->error, a->error_size,
 		    "%s: no primary but a %.*s: what is published there reaches nobody else", label,
-		    SHOWN_MAX, strcmp(role, "slave") == 0 ? "replica" : role);
+		    SHOWN_MAX, role);
 	else if (reply_begins(reply, "NOAUTH"))
 		text_line(a->error, a->error_size,
 		    "%s: wants a password: VALKEY_PASSWORD_FILE, or user:password@ in the URL",
@@ -528,7 +584,7 @@ judge_role(struct attempt *a, const redisReply *reply)
 }
 
 static bool
-require_primary(struct attempt *a)
+require_role(struct attempt *a)
 {
 	const char *words[] = { "ROLE" };
 	redisReply *reply = ask(a, 1, words);
@@ -536,6 +592,28 @@ require_primary(struct attempt *a)
 
 	freeReplyObject(reply);
 	return good;
+}
+
+/* Hands over the connection of an attempt, or closes it. */
+static redisContext *
+finish(struct attempt *a, bool good)
+{
+	if (good)
+		return a->context;
+	if (a->context != NULL)
+		redisFree(a->context);
+	return NULL;
+}
+
+static redisContext *
+connect_usable(struct attempt *a, bool *demoted)
+{
+	bool good = open_connection(a) && authenticate(a) && require_role(a) &&
+	    (set_timeout(a->context, a->timeout_ms) || explain_context(a));
+
+	if (demoted != NULL)
+		*demoted = a->demoted;
+	return finish(a, good);
 }
 
 redisContext *
@@ -547,14 +625,45 @@ valkey_connect(const struct valkey *v, int timeout_ms, bool *demoted, char *erro
 		.error = error, .error_size = error_size,
 	};
 
-	bool good = open_connection(&a) && authenticate(&a) && require_primary(&a) &&
-	    (set_timeout(a.context, timeout_ms) || explain_context(&a));
+	return connect_usable(&a, demoted);
+}
 
-	if (demoted != NULL)
-		*demoted = a.demoted;
-	if (good)
-		return a.context;
-	if (a.context != NULL)
-		redisFree(a.context);
-	return NULL;
+/* An attempt that has what is left until the deadline, but a millisecond at least. */
+static struct attempt
+share(const struct valkey *v, int64_t deadline, char *error, size_t error_size)
+{
+	struct attempt a = {
+		.valkey = v, .deadline = deadline, .shared = true, .error = error,
+		.error_size = error_size,
+	};
+	int64_t left = time_left(&a);
+
+	a.timeout_ms = left > 0 ? (int)left : 1;
+	return a;
+}
+
+redisContext *
+valkey_try(const struct valkey *v, int64_t deadline, bool *demoted, char *error, size_t error_size)
+{
+	struct attempt a = share(v, deadline, error, error_size);
+
+	return connect_usable(&a, demoted);
+}
+
+redisContext *
+valkey_open(const struct valkey *v, int64_t deadline, char *error, size_t error_size)
+{
+	struct attempt a = share(v, deadline, error, error_size);
+
+	return finish(&a, open_connection(&a) && authenticate(&a));
+}
+
+redisReply *
+valkey_ask(redisContext *context, const struct valkey *v, int64_t deadline, int count,
+    const char **words, char *error, size_t error_size)
+{
+	struct attempt a = share(v, deadline, error, error_size);
+
+	a.context = context;
+	return ask(&a, count, words);
 }

@@ -1,6 +1,6 @@
 /*
- * valkey: from the settings to one connection to Valkey (or Redis) that can be used: connected,
- * authenticated, and known to be a primary. Both programs use it.
+ * valkey: one server, from its URL to a connection that can be used: connected, authenticated, and
+ * known to be a primary, or a node of a Cluster. Which server it is to be says servers.h.
  */
 #ifndef TPI_VALKEY_H
 #define TPI_VALKEY_H
@@ -8,8 +8,11 @@
 #include <hiredis/hiredis.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #define VALKEY_ERROR_SIZE 512
+#define VALKEY_HOST_SIZE  254 /* of a DNS name */
+#define VALKEY_LABEL_SIZE 280
 
 struct valkey {
 	char *host;     /* NULL where path is set; an IPv6 address stands without brackets */
@@ -34,14 +37,48 @@ int valkey_parse(struct valkey *v, const char *url, const char *password_file, c
 void valkey_free(struct valkey *v);
 
 /*
+ * Reads host[:port] or [v6][:port]; port is that where none is given. Returns NULL, or what is wrong;
+ * valkey_free() is due in either case.
+ */
+const char *valkey_parse_address(struct valkey *v, const char *text, size_t length, int port);
+
+/* Sets (a copy) or, by NULL, removes the password. False: no memory. */
+bool valkey_set_password(struct valkey *v, const char *password);
+
+/* How logs write a host and its port. */
+void valkey_label(char label[VALKEY_LABEL_SIZE], const char *host, int port);
+
+/*
  * Connects, sends AUTH where there is a user or a password, and asks ROLE: a server that is no
- * primary is refused, because what is published there reaches nobody else. Waits at most about
+ * primary is refused, because what is published there reaches nobody else, unless by CLUSTER INFO
+ * it is a node of a Cluster, which passes it on to all nodes. Waits at most about
  * timeout_ms for all of its steps together (name resolution apart). The reads and writes of the
  * result time out after timeout_ms; TCP has keep-alive and no delay. Returns NULL with one line in
  * error; *demoted (may be NULL) then says whether the reason is that the server is no primary.
  * Thread-safe.
  */
 redisContext *valkey_connect(const struct valkey *v, int timeout_ms, bool *demoted, char *error,
+    size_t error_size);
+
+/*
+ * The same as one attempt of several that share a time limit. How much of it was left is not in the
+ * error, so that the same trouble is told in the same words.
+ */
+redisContext *valkey_try(const struct valkey *v, int64_t deadline, bool *demoted, char *error,
+    size_t error_size);
+
+/* Connects and sends AUTH like that, and asks nothing. */
+redisContext *valkey_open(const struct valkey *v, int64_t deadline, char *error, size_t error_size);
+
+/*
+ * Sends one command over a connection to v and waits for its reply, which is the caller's to free;
+ * NULL with one line in error.
+ */
+redisReply *valkey_ask(redisContext *context, const struct valkey *v, int64_t deadline, int count,
+    const char **words, char *error, size_t error_size);
+
+/* One line for a reply that was not expected: the server's own words, up to anything that it quotes. */
+void valkey_explain(const struct valkey *v, const char *what, const redisReply *reply, char *error,
     size_t error_size);
 
 /*

@@ -103,6 +103,9 @@ START_TEST(defaults)
 	ck_assert_str_eq(s.listen, "");
 	ck_assert_str_eq(s.valkey_url, "valkey://127.0.0.1:6379");
 	ck_assert_str_eq(s.valkey_password_file, "");
+	ck_assert_str_eq(s.valkey_sentinels, "");
+	ck_assert_str_eq(s.valkey_sentinel_master, "mymaster");
+	ck_assert_str_eq(s.valkey_sentinel_password, "");
 	ck_assert_str_eq(s.project_access, "deny");
 	ck_assert_str_eq(s.app_url, "");
 	ck_assert_str_eq(s.app_ca, "");
@@ -140,7 +143,7 @@ START_TEST(table_is_sound)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 27);
+	ck_assert_uint_eq(count, 30);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].standard);
@@ -338,11 +341,12 @@ START_TEST(errors_leave_nothing)
 }
 END_TEST
 
-/* tpi-publish reads its four settings and does not fail for one of the daemon's. */
+/* tpi-publish reads its own settings and does not fail for one of the daemon's. */
 START_TEST(publish_reads_its_own)
 {
 	static const char *const both[] = { "INSTANCE_TENANT_ID", "VALKEY_URL",
-		"VALKEY_PASSWORD_FILE", "TPI_ISSUES_CHANNEL_PREFIX" };
+		"VALKEY_PASSWORD_FILE", "VALKEY_SENTINELS", "VALKEY_SENTINEL_MASTER",
+		"VALKEY_SENTINEL_PASSWORD", "TPI_ISSUES_CHANNEL_PREFIX" };
 	const struct setting *table;
 	char error[SETTINGS_ERROR_SIZE], *text;
 	struct settings s;
@@ -352,7 +356,7 @@ START_TEST(publish_reads_its_own)
 	for (size_t i = 0; i < count; i++) {
 		bool expected = false;
 
-		for (size_t k = 0; k < 4; k++)
+		for (size_t k = 0; k < sizeof(both) / sizeof(both[0]); k++)
 			expected |= strcmp(table[i].name, both[k]) == 0;
 		ck_assert_msg(((table[i].users & SETTINGS_PUBLISH) != 0) == expected, "%s",
 		    table[i].name);
@@ -363,7 +367,8 @@ START_TEST(publish_reads_its_own)
 	ck_assert_int_eq(load_one(&s, SETTINGS_PUBLISH, "INSTANCE_TENANT_ID", "a b", error), -1);
 	text = printed(SETTINGS_PUBLISH, "INSTANCE_TENANT_ID", "acme");
 	ck_assert_str_eq(text, "INSTANCE_TENANT_ID=acme\nVALKEY_URL=valkey://127.0.0.1:6379\n"
-	    "VALKEY_PASSWORD_FILE=\nTPI_ISSUES_CHANNEL_PREFIX=issues\n");
+	    "VALKEY_PASSWORD_FILE=\nVALKEY_SENTINELS=\nVALKEY_SENTINEL_MASTER=mymaster\n"
+	    "VALKEY_SENTINEL_PASSWORD=\nTPI_ISSUES_CHANNEL_PREFIX=issues\n");
 	free(text);
 }
 END_TEST
@@ -534,6 +539,27 @@ START_TEST(print)
 }
 END_TEST
 
+/* The password of the sentinels is not printed, only that there is one. */
+START_TEST(print_secret)
+{
+	char *text = printed(SETTINGS_PUBLISH, "VALKEY_SENTINEL_PASSWORD", "secret");
+
+	ck_assert_ptr_null(strstr(text, "secret"));
+	ck_assert_ptr_nonnull(strstr(text, "\nVALKEY_SENTINEL_PASSWORD=***\n"));
+	free(text);
+}
+END_TEST
+
+/* A primary's name is what Sentinel allows. */
+START_TEST(sentinel_master)
+{
+	expect_accepted("VALKEY_SENTINEL_MASTER", "My-master_1.x", true);
+	expect_accepted("VALKEY_SENTINEL_MASTER", "my master", false);
+	expect_accepted("VALKEY_SENTINEL_MASTER", "a\nb", false);
+	expect_accepted("VALKEY_SENTINEL_MASTER", "a@b", false);
+}
+END_TEST
+
 /* A value cannot forge a line of what is printed. */
 START_TEST(print_is_escaped)
 {
@@ -593,9 +619,15 @@ START_TEST(mask_url)
 		{ "redis:///:pw@h", "redis:///:***@h" },
 		{ "REDISS://u:pw@h", "REDISS://u:***@h" },
 		{ "redis://:p://w@h", "redis://:***@h" },
-		{ "valkey://:pw@h1,valkey://:pw@h2", "valkey://:***@h2" },
+		{ "valkey://:pw@h1,valkey://:pw@h2", "valkey://:***@h1,valkey://:***@h2" },
+		{ "valkey://h1,valkey://u:p@w,w@h2,h3,unix:///a@b",
+		    "valkey://h1,valkey://u:***@h2,h3,unix:///a@b" },
+		{ "valkey://u:pw@h1, valkey://:pw@h2", "valkey://u:***@h1,***@h2" },
+		{ "valkey://u:pw@h1,://:pw@h2", "valkey://u:***@h2" },
+		{ "valkey://:pw@h1,,", "valkey://:***@h1,," },
+		{ "s1:26379,s2,u:pw@s3", "***@s3" },
 		{ "unix:///run/a@b.sock", "unix:///run/a@b.sock" },
-		{ "unix:///run/a,valkey://:pw@h", "unix:///run/a,valkey:***@h" },
+		{ "unix:///run/a,valkey://:pw@h", "unix:///run/a,valkey://:***@h" },
 		{ "u:pw@h:1", "***@h:1" },
 		{ "pw@h", "***@h" },
 		{ "redis:/u:pw@h", "***@h" },
@@ -751,6 +783,8 @@ main(void)
 	tcase_add_test(tc, identifiers);
 	tcase_add_test(tc, log_levels);
 	tcase_add_test(tc, print);
+	tcase_add_test(tc, print_secret);
+	tcase_add_test(tc, sentinel_master);
 	tcase_add_test(tc, print_is_escaped);
 	tcase_add_test(tc, print_reads_back);
 	tcase_add_test(tc, mask_url);

@@ -262,6 +262,8 @@ END_TEST
 
 #define MASTER "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"
 #define REPLICA "*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:0\r\n"
+#define ALONE "-ERR This instance has cluster support disabled\r\n"
+#define CLUSTER_INFO "$37\r\ncluster_enabled:1\r\ncluster_state:fail\r\n\r\n"
 #define SENTINEL "*2\r\n$8\r\nsentinel\r\n*0\r\n"
 #define SLOWLY "slowly" /* a byte every 20 ms, without end */
 #define SILENT "silent"
@@ -340,11 +342,17 @@ finish(struct script *s)
 
 /* Each answer of a server has its text; the label stands before it. */
 static const struct {
-	const char *userinfo, *answers[2], *error;
+	const char *userinfo, *answers[3], *error;
 	bool demoted;
 } refusals[] = {
-	{ "", { REPLICA }, "no primary but a replica: what is published there reaches nobody else",
-	    true },
+	{ "", { REPLICA, ALONE },
+	    "no primary but a replica: what is published there reaches nobody else", true },
+	{ "", { REPLICA, "-NOPERM this user has no permissions to run 'cluster|info'\r\n" },
+	    "no primary but a replica: what is published there reaches nobody else "
+	    "(for a replica in a Cluster the user needs +cluster|info)", true },
+	{ "", { REPLICA, "$2\r\nOK\r\n" },
+	    "no primary but a replica: what is published there reaches nobody else", true },
+	{ "", { REPLICA, SILENT }, "no answer within 300 ms", false },
 	{ "", { SENTINEL },
 	    "no primary but a sentinel: what is published there reaches nobody else", true },
 	{ "", { "-NOAUTH Authentication required.\r\n" },
@@ -372,14 +380,15 @@ static const struct {
 	    "user or password refused: ERR unknown command ", false },
 	{ ":secret@", { ":1\r\n" }, "user or password refused: not the expected answer", false },
 	{ ":secret@", { SILENT }, "no answer within 300 ms", false },
-	{ ":secret@", { "+OK\r\n", REPLICA },
+	{ ":secret@", { "+OK\r\n", REPLICA, ALONE },
 	    "no primary but a replica: what is published there reaches nobody else", true },
 	{ ":secret@", { "+OK\r\n", SLOWLY }, "no answer within 300 ms", false },
 };
 
 START_TEST(refused)
 {
-	struct script s = { .answers = { refusals[_i].answers[0], refusals[_i].answers[1] } };
+	const char *const *answers = refusals[_i].answers;
+	struct script s = { .answers = { answers[0], answers[1], answers[2] } };
 	char expected[VALKEY_ERROR_SIZE];
 	struct valkey v;
 	bool demoted = !refusals[_i].demoted;
@@ -446,6 +455,26 @@ START_TEST(connected)
 }
 END_TEST
 
+/* A replica that says that it is in a Cluster is good. */
+START_TEST(cluster_replica)
+{
+	struct script s = { .answers = { REPLICA, CLUSTER_INFO } };
+	bool demoted = true;
+	struct valkey v;
+	redisContext *c;
+
+	start(&s, "");
+	ck_assert_int_eq(valkey_parse(&v, s.url, "", error, sizeof(error)), 0);
+	c = valkey_connect(&v, 2000, &demoted, error, sizeof(error));
+	ck_assert_msg(c != NULL, "%s", error);
+	ck_assert(!demoted);
+	redisFree(c);
+	finish(&s);
+	ck_assert_str_eq(s.heard, "*1\r\n$4\r\nROLE\r\n*2\r\n$7\r\nCLUSTER\r\n$4\r\nINFO\r\n");
+	valkey_free(&v);
+}
+END_TEST
+
 /* Nobody there: the text is the system's. */
 START_TEST(nobody)
 {
@@ -481,6 +510,7 @@ main(void)
 	tcase_add_test(password, bad_password_file);
 	tcase_add_loop_test(connecting, refused, 0, COUNT(refusals));
 	tcase_add_loop_test(connecting, connected, 0, 4);
+	tcase_add_test(connecting, cluster_replica);
 	tcase_add_test(connecting, nobody);
 	suite_add_tcase(s, url);
 	suite_add_tcase(s, password);

@@ -1,0 +1,350 @@
+/*
+ * servers: see servers.h.
+ *
+ * All sentinels are asked, and the newest answer counts, so that one that was cut off from the
+ * others does not lead back to an old primary. Errors stand in the order of the settings, whoever
+ * was asked first: the same trouble is told in the same words.
+ */
+#include "servers.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "clock.h"
+#include "text.h"
+
+#define SENTINEL_PORT 26379
+#define SHOWN_MAX 160 /* bytes of a setting in an error */
+
+/* Parsing */
+
+/* The length of the first part of a list: up to a comma, or the end. */
+static size_t
+part_length(const char *list)
+{
+	return strcspn(list, ",");
+}
+
+static int
+count_parts(const char *list, size_t (*length_of)(const char *))
+{
+	int count = 1;
+
+	for (list += length_of(list); *list != '\0'; list += length_of(list)) {
+		list++;
+		count++;
+	}
+	return count;
+}
+
+static bool
+too_many(const char *setting, int count, char *error, size_t size)
+{
+	if (count <= SERVERS_MAX)
+		return false;
+	text_line(error, size, "%s: %d are too many; allowed are up to %d", setting, count,
+	    SERVERS_MAX);
+	return true;
+}
+
+static int
+out_of_memory(const char *setting, char *error, size_t size)
+{
+	text_line(error, size, "%s: out of memory", setting);
+	return -1;
+}
+
+/* The password of the file is for all; the file is read once: it may be a pipe. */
+static int
+parse_nodes(struct servers *s, const char *urls, const char *password_file, char *error,
+    size_t size)
+{
+	int count = count_parts(urls, settings_url_length), result;
+
+	if (too_many("VALKEY_URL", count, error, size))
+		return -1;
+	s->nodes = calloc((size_t)count, sizeof(*s->nodes));
+	if (s->nodes == NULL)
+		return out_of_memory("VALKEY_URL", error, size);
+	for (; s->node_count < count; s->node_count++) {
+		struct valkey *v = &s->nodes[s->node_count].valkey;
+		size_t length = settings_url_length(urls);
+		char *url = strndup(urls, length);
+
+		if (url == NULL)
+			return out_of_memory("VALKEY_URL", error, size);
+		result = valkey_parse(v, url, s->node_count == 0 ? password_file : "", error, size);
+		free(url);
+		if (result != 0)
+			return -1;
+		if (password_file[0] != '\0' && s->node_count > 0 &&
+		    !valkey_set_password(v, s->nodes[0].valkey.password)) {
+			s->node_count++;
+			return out_of_memory("VALKEY_PASSWORD_FILE", error, size);
+		}
+		urls += length + 1;
+	}
+	return 0;
+}
+
+/* Always -1. Who takes it for a list of URLs does not see his password. */
+static int
+wrong_sentinels(const char *list, const char *wrong, char *error, size_t size)
+{
+	char masked[SHOWN_MAX];
+
+	settings_mask_url(list, masked, sizeof(masked));
+	text_line(error, size, "VALKEY_SENTINELS=%s: %s; allowed is " SETTINGS_SENTINELS_ALLOWED, masked,
+	    wrong);
+	return -1;
+}
+
+static int
+parse_sentinels(struct servers *s, const char *list, const char *password, char *error, size_t size)
+{
+	int count = count_parts(list, part_length);
+	const char *rest = list, *wrong;
+
+	if (too_many("VALKEY_SENTINELS", count, error, size))
+		return -1;
+	s->sentinels = calloc((size_t)count, sizeof(*s->sentinels));
+	if (s->sentinels == NULL)
+		return out_of_memory("VALKEY_SENTINELS", error, size);
+	while (s->sentinel_count < count) {
+		struct valkey *v = &s->sentinels[s->sentinel_count++].valkey;
+
+		wrong = valkey_parse_address(v, rest, part_length(rest), SENTINEL_PORT);
+		if (wrong != NULL)
+			return wrong_sentinels(list, wrong, error, size);
+
+		if (password[0] != '\0' && !valkey_set_password(v, password))
+			return out_of_memory("VALKEY_SENTINEL_PASSWORD", error, size);
+		rest += part_length(rest) + 1;
+	}
+	if (s->node_count == 1 && s->nodes[0].valkey.path == NULL)
+		return 0;
+	return wrong_sentinels(list, "VALKEY_URL is a list or a Unix socket: beside sentinels it is one "
+	    "URL with a host, of which the user and the password are used", error, size);
+}
+
+/* "a:1,b:2", or "mymaster@a:26379,b:26379". */
+static char *
+make_label(const struct servers *s)
+{
+	const struct servers_entry *entries = s->sentinel_count > 0 ? s->sentinels : s->nodes;
+	int count = s->sentinel_count > 0 ? s->sentinel_count : s->node_count;
+	char *label = NULL;
+	size_t size;
+	FILE *out = open_memstream(&label, &size);
+
+	if (out == NULL)
+		return NULL;
+	if (s->sentinel_count > 0)
+		fprintf(out, "%s@", s->master);
+	for (int i = 0; i < count; i++)
+		fprintf(out, "%s%s", i > 0 ? "," : "", entries[i].valkey.label);
+	if (fclose(out) == 0)
+		return label;
+	free(label);
+	return NULL;
+}
+
+static int
+parse(struct servers *s, const struct settings *settings, const char *url, char *error, size_t size)
+{
+	const char *urls = url != NULL ? url : settings->valkey_url;
+
+	if (parse_nodes(s, urls, settings->valkey_password_file, error, size) != 0)
+		return -1;
+	if (url == NULL && settings->valkey_sentinels[0] != '\0' &&
+	    parse_sentinels(s, settings->valkey_sentinels, settings->valkey_sentinel_password,
+		error, size) != 0)
+		return -1;
+	s->master = strdup(settings->valkey_sentinel_master);
+	s->label = s->master != NULL ? make_label(s) : NULL;
+	return s->label != NULL ? 0 : out_of_memory("VALKEY_URL", error, size);
+}
+
+int
+servers_parse(struct servers *s, const struct settings *settings, const char *url, char *error,
+    size_t error_size)
+{
+	memset(s, 0, sizeof(*s));
+	s->used_node = -1;
+	if (parse(s, settings, url, error, error_size) == 0)
+		return 0;
+	servers_free(s);
+	return -1;
+}
+
+void
+servers_free(struct servers *s)
+{
+	for (int i = 0; i < s->node_count; i++)
+		valkey_free(&s->nodes[i].valkey);
+	for (int i = 0; i < s->sentinel_count; i++)
+		valkey_free(&s->sentinels[i].valkey);
+	free(s->nodes);
+	free(s->sentinels);
+	free(s->master);
+	free(s->label);
+	memset(s, 0, sizeof(*s));
+}
+
+/* Connecting */
+
+/* When an attempt has to end that as many others as these are behind. */
+static int64_t
+share_until(int64_t deadline, int behind)
+{
+	int64_t now = clock_ms();
+
+	return deadline > now ? now + (deadline - now) / (behind + 1) : now;
+}
+
+/* What all of them have said. */
+static void
+explain_all(const struct servers_entry *entries, int count, const char *what, char *error,
+    size_t size)
+{
+	size_t used = 0;
+
+	if (count > 1)
+		used = (size_t)snprintf(error, size, "%s: ", what);
+	for (int i = 0; i < count && used < size; i++)
+		used += (size_t)snprintf(error + used, size - used, "%s%s", i > 0 ? "; " : "",
+		    entries[i].error);
+}
+
+/*
+ * The newest answer of all sentinels. One that is older than what is known counts only if most of
+ * them have answered: then they were set up anew. Where just a few do, these were cut off.
+ */
+static bool
+ask_sentinels(struct servers *s, int64_t deadline, struct sentinel_answer *newest, char *error,
+    size_t size)
+{
+	struct sentinel_answer answer = { .port = 0 };
+	int answers = 0;
+
+	for (int i = 0; i < s->sentinel_count; i++) {
+		struct servers_entry *e = &s->sentinels[i];
+
+		/* The last one leaves a share for the primary. */
+		if (!sentinel_ask(&e->valkey, s->master,
+			share_until(deadline, s->sentinel_count - i), &answer, e->error,
+			sizeof(e->error)))
+			continue;
+		if (answers++ == 0 || answer.epoch > newest->epoch)
+			*newest = answer;
+	}
+	if (answers == 0)
+		explain_all(s->sentinels, s->sentinel_count, "no sentinel says who the primary is",
+		    error, size);
+	else if (newest->epoch < s->primary.epoch && answers * 2 <= s->sentinel_count) {
+		snprintf(error, size, "%s: most sentinels do not answer, and the others do not know of the "
+		    "last failover", s->label);
+		return false;
+	}
+	return answers > 0;
+}
+
+/* The server at that address, with the user and password of VALKEY_URL; nothing of it is owned. */
+static struct valkey
+primary_of(const struct servers *s, struct sentinel_answer *answer, char label[VALKEY_LABEL_SIZE])
+{
+	struct valkey v = s->nodes[0].valkey;
+
+	valkey_label(label, answer->host, answer->port);
+	v.host = answer->host;
+	v.port = answer->port;
+	v.label = label;
+	return v;
+}
+
+static redisContext *
+connect_primary(struct servers *s, int64_t deadline, char *error, size_t size)
+{
+	struct sentinel_answer answer;
+	char label[VALKEY_LABEL_SIZE];
+	struct valkey v;
+	redisContext *c;
+
+	if (!ask_sentinels(s, deadline, &answer, error, size))
+		return NULL;
+	v = primary_of(s, &answer, label);
+	c = valkey_try(&v, deadline, NULL, error, size);
+	if (c == NULL)
+		return NULL;
+	s->primary = answer;
+	memcpy(s->used, label, sizeof(s->used));
+	return c;
+}
+
+static redisContext *
+use_node(struct servers *s, int node, redisContext *c)
+{
+	s->used_node = node;
+	snprintf(s->used, sizeof(s->used), "%s", s->nodes[node].valkey.label);
+	return c;
+}
+
+static redisContext *
+connect_node(struct servers *s, int64_t deadline, char *error, size_t size)
+{
+	int count = s->node_count;
+	int first = s->used_node >= 0 ? s->used_node : (int)clock_jitter(0, (uint32_t)count - 1);
+
+	for (int i = 0; i < count; i++) {
+		struct servers_entry *e = &s->nodes[(first + i) % count];
+		redisContext *c = valkey_try(&e->valkey, share_until(deadline, count - 1 - i), NULL,
+		    e->error, sizeof(e->error));
+
+		if (c != NULL)
+			return use_node(s, (first + i) % count, c);
+	}
+	explain_all(s->nodes, count, "no node can be used", error, size);
+	return NULL;
+}
+
+redisContext *
+servers_connect(struct servers *s, int timeout_ms, char *error, size_t error_size)
+{
+	int64_t deadline = clock_ms() + timeout_ms;
+	redisContext *c;
+
+	if (s->sentinel_count > 0)
+		return connect_primary(s, deadline, error, error_size);
+	if (s->node_count > 1)
+		return connect_node(s, deadline, error, error_size);
+	c = valkey_connect(&s->nodes[0].valkey, timeout_ms, NULL, error, error_size);
+	return c != NULL ? use_node(s, 0, c) : NULL;
+}
+
+const char *
+servers_check(struct servers *s, int timeout_ms, char *error, size_t error_size)
+{
+	int64_t deadline = clock_ms() + timeout_ms;
+	struct sentinel_answer answer;
+	char label[VALKEY_LABEL_SIZE];
+	struct valkey v;
+	redisContext *c;
+	bool demoted;
+
+	error[0] = '\0';
+	if (s->sentinel_count > 0) {
+		if (ask_sentinels(s, deadline, &answer, error, error_size)) {
+			if (answer.port != s->primary.port ||
+			    strcmp(answer.host, s->primary.host) != 0)
+				return "the sentinels name another primary";
+			s->primary = answer;
+		}
+		v = primary_of(s, &s->primary, label);
+	} else
+		v = s->nodes[s->used_node].valkey;
+	c = valkey_try(&v, deadline, &demoted, error, error_size);
+	if (c != NULL)
+		redisFree(c);
+	return demoted ? "the server is no longer a primary" : NULL;
+}
