@@ -212,12 +212,12 @@ class Valkey:
 
     def stop(self):
         """Ends it as an administrator would."""
-        self._forget_client()
+        self.forget_client()
         self.process.signal(signal.SIGTERM)
         self.process.wait()
 
     def kill(self):
-        self._forget_client()
+        self.forget_client()
         if self.process:
             self.process.kill()
 
@@ -231,7 +231,7 @@ class Valkey:
     def resume(self):
         self.process.signal(signal.SIGCONT)
 
-    def _forget_client(self):
+    def forget_client(self):
         if self.client:
             self.client.close()
             self.client = None

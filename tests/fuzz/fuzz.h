@@ -67,14 +67,25 @@ fuzz_next_letter(char c)
 	return found != NULL ? to[found - from] : c;
 }
 
-/*
- * Replaces each letter of the password in a URL by another one: hexadecimal digits by such, and
- * nothing that a parser looks for. What is printed must not change by it: then no letter of a
- * password is printed, whole or in part. The password is what settings.h says of
- * settings_mask_url(); the path of a Unix socket has none.
- */
+/* The rest of a list behind its first URL and the comma, which is replaced by NUL; NULL at the end. */
+static inline char *
+fuzz_split(char *list)
+{
+	for (char *comma = list; (comma = strchr(comma, ',')) != NULL; comma++) {
+		char *next = comma + 1 + strspn(comma + 1, " "), *scheme = next;
+
+		while ((*next >= 'a' && *next <= 'z') || (*next >= 'A' && *next <= 'Z'))
+			next++;
+		if (next != scheme && strncmp(next, "://", 3) == 0) {
+			*comma = '\0';
+			return comma + 1;
+		}
+	}
+	return NULL;
+}
+
 static inline void
-fuzz_change_password(char *url)
+fuzz_change_one(char *url)
 {
 	char *start = url + strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
 	char *end, *colon;
@@ -90,6 +101,24 @@ fuzz_change_password(char *url)
 		start = colon + 1;
 	for (; start < end; start++)
 		*start = fuzz_next_letter(*start);
+}
+
+/*
+ * Replaces each letter of the password in a URL, or in each of a list, by another one: hexadecimal
+ * digits by such, and nothing that a parser looks for. What is printed must not change by it: then
+ * no letter of a password is printed, whole or in part. The password is what settings.h says of
+ * settings_mask_url(); the path of a Unix socket has none.
+ */
+static inline void
+fuzz_change_password(char *urls)
+{
+	char *rest = fuzz_split(urls);
+
+	fuzz_change_one(urls);
+	if (rest == NULL)
+		return;
+	rest[-1] = ',';
+	fuzz_change_password(rest);
 }
 
 #endif

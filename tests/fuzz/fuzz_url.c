@@ -1,5 +1,6 @@
 /*
- * fuzz_url: the addresses of Valkey (valkey.h) and of our own socket (listener.h). What is
+ * fuzz_url: the addresses of Valkey (valkey.h), of several (servers.h), of sentinels, and of our own
+ * socket (listener.h). What is
  * accepted is in range and says again what was given. An error is one printable line; neither it
  * nor the label that logs show depends on the letters of a password. What stands behind a NUL of
  * the input is the password file: its first line is the password, and no error shows it.
@@ -10,6 +11,7 @@
 #include <unistd.h>
 
 #include "listener.h"
+#include "servers.h"
 #include "settings.h"
 #include "valkey.h"
 
@@ -112,6 +114,61 @@ check_password_file(const char *url, const uint8_t *data, size_t size)
 	valkey_free(&plain);
 }
 
+static int
+parse_servers(struct servers *s, char *urls, char *sentinels, char *error)
+{
+	struct settings settings = {
+		.valkey_url = urls, .valkey_password_file = (char[]){ "" },
+		.valkey_sentinels = sentinels, .valkey_sentinel_master = (char[]){ "m" },
+		.valkey_sentinel_password = (char[]){ "pw" },
+	};
+
+	return servers_parse(s, &settings, NULL, error, VALKEY_ERROR_SIZE);
+}
+
+/* Either a list of URLs or one of sentinels, and the same with other passwords. */
+static void
+check_servers(char *urls, char *sentinels, const char *setting)
+{
+	char error[VALKEY_ERROR_SIZE] = "", other_error[VALKEY_ERROR_SIZE] = "";
+	struct servers s, t;
+	int result = parse_servers(&s, urls, sentinels, error);
+
+	fuzz_change_password(urls);
+	fuzz_change_password(sentinels);
+	REQUIRE(parse_servers(&t, urls, sentinels, other_error) == result);
+	REQUIRE(strcmp(error, other_error) == 0);
+	if (result != 0) {
+		REQUIRE(strncmp(error, setting, strlen(setting)) == 0 && fuzz_is_line(error));
+		REQUIRE(s.nodes == NULL && s.sentinels == NULL && s.label == NULL && s.master == NULL);
+	} else {
+		REQUIRE(s.node_count >= 1 && s.node_count <= SERVERS_MAX && s.node_count == t.node_count);
+		REQUIRE(s.sentinel_count <= SERVERS_MAX && s.sentinel_count == t.sentinel_count);
+		for (int i = 0; i < s.node_count; i++)
+			check_accepted(&s.nodes[i].valkey);
+		for (int i = 0; i < s.sentinel_count; i++) {
+			REQUIRE(s.sentinels[i].valkey.path == NULL);
+			check_accepted(&s.sentinels[i].valkey);
+		}
+	}
+	servers_free(&s);
+	servers_free(&s);
+	servers_free(&t);
+}
+
+/* A text in both places. */
+static void
+check_lists(const char *text)
+{
+	char *copy = strdup(text);
+
+	check_servers(copy, (char[]){ "" }, "VALKEY_URL");
+	free(copy);
+	copy = strdup(text);
+	check_servers((char[]){ "valkey://h" }, copy, "VALKEY_SENTINELS");
+	free(copy);
+}
+
 static void
 check_address(const char *text)
 {
@@ -142,6 +199,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	check_password_unseen(url);
 	check_address(url);
+	check_lists(url);
 	if (length < size)
 		check_password_file(url, data + length + 1, size - length - 1);
 	free(url);

@@ -1,0 +1,159 @@
+"""A highly available Valkey on loopback: a primary, a replica, and real sentinels; and a stand-in for one that is stale."""
+
+import os
+import shutil
+import socket
+import tempfile
+import threading
+
+from servers import Process, Valkey, ValkeyClient, free_port, listening_socket
+from timing import eventually, scaled
+
+DOWN_MS = 500  # silence after which a sentinel takes the primary for dead
+
+
+class Sentinel:
+    """A real one, that watches one primary."""
+
+    def __init__(self, directory, primary, master="mymaster", quorum=2, password=None, server_password=None):
+        self.directory = tempfile.mkdtemp(prefix="sentinel-", dir=directory)
+        self.port = free_port()
+        self.address = ("127.0.0.1", self.port)
+        self.name = "%s:%d" % self.address
+        self.master = master
+        self.password = password
+        self.file = os.path.join(self.directory, "sentinel.conf")
+        down = int(scaled(DOWN_MS))
+        lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.directory}",
+                 f"sentinel monitor {master} 127.0.0.1 {primary.port} {quorum}",
+                 f"sentinel down-after-milliseconds {master} {down}", f"sentinel failover-timeout {master} {10 * down}"]
+        if password:
+            lines += [f"requirepass {password}", f"sentinel sentinel-pass {password}"]
+        if server_password:
+            lines.append(f"sentinel auth-pass {master} {server_password}")
+        with open(self.file, "w", encoding="utf-8") as file:
+            file.write("\n".join([*lines, ""]))
+        self.process = None
+
+    def start(self):
+        server = shutil.which("valkey-server") or shutil.which("redis-server")
+        self.process = Process("sentinel", [server, self.file, "--sentinel"])
+        self.process.wait_for_log(r"\+monitor master", stream="stdout")
+        return self
+
+    def __call__(self, *words):
+        client = ValkeyClient(self.address)
+        try:
+            if self.password:
+                client("AUTH", self.password)
+            return client("SENTINEL", *words)
+        finally:
+            client.close()
+
+    def primary(self):
+        return int(self("GET-MASTER-ADDR-BY-NAME", self.master)[1])
+
+    def facts(self):
+        words = self("MASTER", self.master)
+        return dict(zip(words[::2], words[1::2]))
+
+    def kill(self):
+        if self.process:
+            self.process.kill()
+
+
+class Stale:
+    """What a sentinel says that was cut off from the others: an old primary, with an old epoch."""
+
+    def __init__(self, port, epoch=0):
+        self.port, self.epoch, self.asked = port, epoch, 0
+        self.listener = listening_socket(("127.0.0.1", 0))
+        self.name = "127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        while True:
+            try:
+                peer = self.listener.accept()[0]
+            except OSError:
+                return
+            self.asked += 1
+            threading.Thread(target=self._answer, args=(peer,), daemon=True).start()
+
+    def _answer(self, peer):
+        with peer:
+            while data := peer.recv(4096):
+                words = ([b"127.0.0.1", b"%d" % self.port] if b"GET-MASTER" in data
+                         else [b"config-epoch", b"%d" % self.epoch])
+                peer.sendall(b"*2\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
+
+    def stop(self):
+        self.listener.shutdown(socket.SHUT_RDWR)
+        self.listener.close()
+
+
+class Nobody:
+    """Takes connections and never says a word."""
+
+    def __init__(self):
+        self.listener = listening_socket(("127.0.0.1", 0))
+        self.name = "127.0.0.1:%d" % self.listener.getsockname()[1]
+
+    def stop(self):
+        self.listener.close()
+
+
+class Group:
+    """A primary with a replica, and sentinels that know all of each other."""
+
+    def __init__(self, directory, sentinels=3, password=None, sentinel_password=None, **named):
+        auth = ["--masterauth", password] if password else []
+        self.primary = Valkey(directory, tcp=True, password=password, config=auth).start()
+        self.replica = Valkey(directory, tcp=True, password=password,
+                              config=[*auth, "--replicaof", f"127.0.0.1 {self.primary.port}"]).start()
+        eventually(lambda: self.replica("ROLE")[3] == b"connected", 20, "the replica follows")
+        self.sentinels = []
+        for _ in range(sentinels):
+            self.sentinels.append(Sentinel(directory, self.primary, quorum=sentinels // 2 + 1, server_password=password,
+                                           password=sentinel_password, **named).start())
+        for sentinel in self.sentinels:
+            eventually(lambda s=sentinel: self._complete(s), 30, "the sentinels know each other and the replica")
+
+    def _complete(self, sentinel):
+        facts = sentinel.facts()
+        replicas = sentinel("REPLICAS", sentinel.master)
+        return (int(facts[b"num-other-sentinels"]) == len(self.sentinels) - 1 and len(replicas) == 1
+                and dict(zip(replicas[0][::2], replicas[0][1::2]))[b"master-link-status"] == b"ok")
+
+    @property
+    def names(self):
+        return ",".join(sentinel.name for sentinel in self.sentinels)
+
+    def wait_failover(self, timeout=30):
+        """Until all sentinels name the former replica, and it says that it is the primary."""
+        for sentinel in self.sentinels:
+            if sentinel.process.alive:
+                eventually(lambda s=sentinel: s.primary() == self.replica.port, timeout, "the failover")
+        self.wait_role(self.replica, b"master", timeout)
+
+    @staticmethod
+    def wait_role(server, role, timeout=30):
+        """On a connection of its own: sentinels close those of a server that they give another role."""
+        def says():
+            client = ValkeyClient(server.address)
+            try:
+                if server.password:
+                    client("AUTH", server.password)
+                return client("ROLE")[0] == role
+            except OSError:
+                return False
+            finally:
+                client.close()
+        server.forget_client()
+        eventually(says, timeout, f"port {server.port} is {role.decode()}")
+
+    def kill(self):
+        for sentinel in self.sentinels:
+            sentinel.kill()
+        for server in self.primary, self.replica:
+            server.kill()

@@ -1,0 +1,272 @@
+"""Section 5 of the contract: the primary is whom the sentinels name, for tpi-streamd and for tpi-publish."""
+
+import os
+import signal
+import time
+
+import pytest
+
+import test_publish
+from answers import SYNC, after_first, check_later, frame, notification
+from sentinels import Group, Nobody, Stale
+from servers import run_streamd, user_channel
+from test_valkey import ABOUT_VALKEY, check_works
+from timing import scaled
+
+CHECK = 10 + 2  # seconds after which a replaced primary is left at the latest
+BACK = 15       # seconds, likewise, after a failover that followed a loss
+
+
+@pytest.fixture
+def group(rundir):
+    """group(...) starts a primary, a replica and sentinels."""
+    made = []
+
+    def make(**named):
+        made.append(Group(rundir, **named))
+        return made[-1]
+    yield make
+    for one in made:
+        one.kill()
+
+
+@pytest.fixture
+def others():
+    """What is appended is stopped."""
+    made = []
+    yield made
+    for one in made:
+        one.stop()
+
+
+def settings(names, **more):
+    return {"VALKEY_URL": None, "VALKEY_SENTINELS": names, "SSE_SYNC_SPREAD_MS": 0, "TPI_PROJECT_ACCESS": "allow", **more}
+
+
+def publish(number, names, *args, **env):
+    return test_publish.run("notification", "--user", "ann", "--id", str(number), *args, VALKEY_SENTINELS=names, **env)
+
+
+def wait_sync(peer, already, timeout=BACK):
+    peer.wait(lambda p: after_first(p).startswith(already + SYNC), timeout, "the sync from the new primary")
+
+
+def wait_subscribed(server, user="ann"):
+    server.wait_subscribers(user_channel(user), 1, 30)
+
+
+def epoch(g):
+    return int(g.sentinels[0].facts()[b"config-epoch"])
+
+
+def connected_to(server):
+    return rf'^\[valkey\] connected {{"server":"127.0.0.1:{server.port}"'
+
+
+def test_primary_is_found(streamd, group):
+    """The primary is asked for; the host of VALKEY_URL is not used."""
+    g = group()
+    for url in None, "valkey://nowhere.invalid:1":
+        daemon = streamd(**settings(g.names, VALKEY_URL=url))
+        check_works(daemon, g.primary)
+        daemon.wait_for_log(connected_to(g.primary))
+        done = test_publish.run("notification", "--user", "works", "--verbose", VALKEY_SENTINELS=g.names,
+                                **({"VALKEY_URL": url} if url else {}))
+        assert (done.status, done.err) == (0, "")
+        daemon.stop()
+
+
+@pytest.mark.slow
+def test_primary_dies(streamd, group):
+    """Streams stay open, get their sync from the new primary, and each wake-up behind it once; tpi-publish follows."""
+    g = group()
+    daemon = streamd(**settings(g.names))
+    peers = [daemon.stream("ann"), daemon.stream("ann")]
+    assert publish(1, g.names).status == 0
+    for peer in peers:
+        peer.wait_body(frame(notification(1)))
+    mark = daemon.mark()
+    g.primary.kill()
+    daemon.wait_for_log(r"^\[valkey\] away .*\"lost\":", start=mark)
+    check_later(daemon.ask("new"))
+    g.wait_failover()
+    for peer in peers:
+        wait_sync(peer, frame(notification(1)), BACK + scaled(5))
+    wait_subscribed(g.replica)
+    assert publish(2, g.names).status == 0
+    assert publish(3, g.names, "--url", g.replica.url).status == 0
+    for peer in peers:
+        peer.wait_body(frame(notification(3)))
+        assert after_first(peer) == frame(notification(1)) + SYNC + frame(notification(2)) + frame(notification(3))
+    # A line for each change, and no more: lost; the sentinels name the replica; connected.
+    daemon.wait_for_log(connected_to(g.replica), start=mark)
+    assert len(daemon.matching(ABOUT_VALKEY, start=mark)) <= 3
+
+
+@pytest.mark.slow
+def test_primary_is_cut_off(streamd, group):
+    """A primary that is stopped is left when another has its place, and not gone back to when it goes on."""
+    g = group()
+    daemon = streamd(**settings(g.names))
+    peer = daemon.stream("ann")
+    mark = daemon.mark()
+    g.primary.pause()
+    started = time.monotonic()
+    g.wait_failover()
+    wait_sync(peer, b"", CHECK + scaled(5))
+    assert time.monotonic() - started < CHECK + scaled(10)
+    wait_subscribed(g.replica)
+    # A dead server costs tpi-publish nothing: the sentinels do not name it any more.
+    assert publish(1, g.names).status == 0
+    peer.wait_body(frame(notification(1)))
+    g.primary.resume()
+    g.wait_role(g.primary, b"slave")
+    assert publish(2, g.names).status == 0
+    peer.wait_body(frame(notification(2)))
+    assert g.primary.subscribers(user_channel("ann")) == 0
+    assert after_first(peer) == SYNC + frame(notification(1)) + frame(notification(2))
+    assert len(daemon.matching(connected_to(g.replica), start=mark)) == 1
+    assert not daemon.matching(connected_to(g.primary), start=mark)
+
+
+@pytest.mark.slow
+def test_replaced_primary_still_answers(streamd, group, others):
+    """A primary that answers and was replaced is left at the next check: sentinels name another with a newer epoch."""
+    g = group(sentinels=1)
+    other = Stale(g.primary.port, epoch=epoch(g) + 1)
+    others.append(other)
+    daemon = streamd(**settings(other.name))
+    peer = daemon.stream("ann")
+    mark = daemon.mark()
+    g.replica("REPLICAOF", "NO", "ONE")
+    other.port, other.epoch = g.replica.port, other.epoch + 1
+    line = daemon.wait_for_log(connected_to(g.replica), CHECK + scaled(5), start=mark)
+    assert '"lost":"the sentinels name another primary"' in line
+    wait_sync(peer, b"")
+    wait_subscribed(g.replica)
+    assert g.primary.subscribers(user_channel("ann")) == 0
+
+
+def test_silent_sentinel_first(streamd, group, others):
+    """Sentinels that are dead, or do not answer, cost a share of the time: the primary is found."""
+    g = group(sentinels=1)
+    others.append(Nobody())
+    names = ",".join([others[0].name, "127.0.0.1:1", g.names])
+    daemon = streamd(**settings(names))
+    check_works(daemon, g.primary)
+    done = publish(1, names)
+    done.silent()
+    assert done.seconds < 2 + scaled(1)
+    silent = others[0].name
+    done = publish(1, f"{silent},127.0.0.1:1", "--timeout", "400")
+    assert done.status == 69 and done.seconds < 0.4 + scaled(1)
+
+
+@pytest.mark.slow
+def test_stale_sentinel(streamd, group, others):
+    """A sentinel that was cut off, and names the old primary, does not lead back to it: not beside others, and not
+    when it alone answers."""
+    g = group()
+    stale = Stale(g.primary.port)
+    others.append(stale)
+    g.primary.pause()
+    g.wait_failover()
+    assert epoch(g) > 0
+    # An old primary that goes on, and that no sentinel tells of its successor.
+    for sentinel in g.sentinels:
+        sentinel.process.signal(signal.SIGSTOP)
+    g.primary.resume()
+    assert g.primary("ROLE")[0] == b"master"
+    g.sentinels[0].process.signal(signal.SIGCONT)
+    names = f"{stale.name},{g.sentinels[0].name},127.0.0.1:1"
+    daemon = streamd(**settings(names, TPI_LOG_LEVEL="debug"))
+    peer = daemon.stream("ann")
+    wait_subscribed(g.replica)
+    done = publish(1, names, "--verbose")
+    assert done.out == b"notifications:tenant:default:user:ann: 1 subscribers\n"
+    peer.wait_body(frame(notification(1)))
+    g.sentinels[0].kill()
+    mark, asked = daemon.mark(), stale.asked
+    daemon.wait_for_log(r"the check of the server failed .*most sentinels do not answer", CHECK + scaled(5), start=mark)
+    assert stale.asked > asked
+    g.replica.publish(user_channel("ann"), notification(2))
+    peer.wait_body(frame(notification(2)))
+    g.replica("CLIENT", "KILL", "TYPE", "pubsub")
+    daemon.wait_for_log(r"^\[valkey\] away .*most sentinels do not answer", start=mark)
+    time.sleep(1)  # several attempts
+    assert g.primary.subscribers(user_channel("ann")) == 0 and not daemon.matching("connected", start=mark)
+
+
+def test_wrong_master(streamd, group):
+    """A name that the sentinels do not know is told, once."""
+    g = group(sentinels=2)
+    daemon = streamd(**settings(g.names, VALKEY_SENTINEL_MASTER="other"))
+    wanted = "; ".join(f"{s.name}: knows no primary named other: see VALKEY_SENTINEL_MASTER" for s in g.sentinels)
+    line = daemon.wait_for_log(ABOUT_VALKEY)
+    assert wanted in line
+    check_later(daemon.ask())
+    done = publish(1, g.names, VALKEY_SENTINEL_MASTER="other")
+    assert done.status == 69 and done.line() == f"no sentinel says who the primary is: {wanted}"
+    time.sleep(1)  # several attempts
+    assert len(daemon.matching(ABOUT_VALKEY)) == 1
+
+
+def test_name_of_the_master(streamd, group):
+    """The name may be another one."""
+    g = group(sentinels=1, master="tpi-1")
+    check_works(streamd(**settings(g.names, VALKEY_SENTINEL_MASTER="tpi-1")), g.primary)
+
+
+def test_passwords(streamd, group, rundir):
+    """The sentinels have one password, Valkey another; what is wrong is told, and no password is."""
+    g = group(sentinels=1, password="s3rver", sentinel_password="s3ntinel")
+    path = os.path.join(rundir, "password")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write("s3rver\n")
+    good = {"VALKEY_SENTINEL_PASSWORD": "s3ntinel", "VALKEY_PASSWORD_FILE": path}
+    check_works(streamd(**settings(g.names, **good)), g.primary)
+    publish(1, g.names, **good).silent()
+    publish(1, g.names, VALKEY_SENTINEL_PASSWORD="s3ntinel", VALKEY_URL="valkey://:s3rver@x").silent()
+    sentinel, server = g.sentinels[0].name, f"127.0.0.1:{g.primary.port}"
+    for env, error in [({}, f"{sentinel}: wants a password: VALKEY_SENTINEL_PASSWORD"),
+                       ({"VALKEY_SENTINEL_PASSWORD": "s3rver"}, f"{sentinel}: user or password refused: WRONGPASS"),
+                       ({"VALKEY_SENTINEL_PASSWORD": "s3ntinel", "VALKEY_PASSWORD_FILE": None},
+                        f"{server}: wants a password: VALKEY_PASSWORD_FILE"),
+                       ({"VALKEY_SENTINEL_PASSWORD": "s3ntinel", "VALKEY_PASSWORD_FILE": None,
+                         "VALKEY_URL": "valkey://:s3ntinel@x"}, f"{server}: user or password refused: WRONGPASS")]:
+        env = {"VALKEY_PASSWORD_FILE": path, **env}
+        done = publish(1, g.names, **env)
+        assert done.status == 69 and done.line().startswith(error) and "s3ntinel" not in done.err
+        daemon = streamd(**settings(g.names, **env))
+        assert f'"error":"{error}' in daemon.wait_for_log(ABOUT_VALKEY)
+        assert "s3ntinel" not in daemon.stderr and "s3rver" not in daemon.stderr
+
+
+@pytest.mark.parametrize("env, error", [
+    ({"VALKEY_SENTINELS": "a:x"}, "VALKEY_SENTINELS=a:x: a port is a number from 1 to 65535; allowed is host"),
+    ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "unix:///s"}, "VALKEY_SENTINELS=a: VALKEY_URL is a list or a Unix socket"),
+    ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "valkey://b,valkey://c"}, "VALKEY_SENTINELS=a: VALKEY_URL is a list"),
+    ({"VALKEY_SENTINEL_MASTER": "a b"}, "VALKEY_SENTINEL_MASTER=a b: must be 1 to 255 of A-Z a-z 0-9 . - _"),
+    ({"VALKEY_URL": "valkey://u:s3cret@b,valkey://:s3cret@c:0"}, "VALKEY_URL=valkey://:***@c:0: a port is a number"),
+])
+def test_configuration(env, error):
+    """What cannot be right is exit status 78, for both programs, in the same words."""
+    daemon = run_streamd("--check-config", **env)
+    done = test_publish.run("notification", "--user", "u", **env)
+    assert daemon.returncode == done.status == 78
+    assert daemon.stderr.startswith(f"tpi-streamd: {error}") and done.line().startswith(error)
+    assert "s3cret" not in daemon.stderr + done.err
+
+
+def test_check_config():
+    """The passwords of a list, and that of the sentinels, are masked."""
+    lines = run_streamd("--check-config", VALKEY_URL="valkey://u:s3cret@a:1,valkey://:s3cret@b,unix:///c@d",
+                        VALKEY_SENTINEL_PASSWORD="s3cret").stdout.splitlines()
+    assert "VALKEY_URL=valkey://u:***@a:1,valkey://:***@b,unix:///c@d" in lines
+    assert "VALKEY_SENTINEL_PASSWORD=***" in lines
+
+
+def test_url_goes_before_sentinels(valkey):
+    """tpi-publish --url is the server, whatever VALKEY_SENTINELS says."""
+    for names in "127.0.0.1:1", "a:x":
+        publish(1, names, "--url", valkey.url).silent()
