@@ -188,9 +188,9 @@ class ValkeyClient:
 class Valkey:
     """A server of its own on a Unix socket, or on TCP; start and stop it as often as you like."""
 
-    def __init__(self, directory, tcp=False, password=None, config=()):
+    def __init__(self, directory, tcp=False, password=None, config=(), port=None):
         self.directory = tempfile.mkdtemp(prefix="valkey-", dir=directory)
-        self.port = free_port() if tcp else 0
+        self.port = (port or free_port()) if tcp else 0
         self.path = os.path.join(self.directory, "s")
         self.address = ("127.0.0.1", self.port) if tcp else self.path
         self.url = f"valkey://127.0.0.1:{self.port}" if tcp else f"unix://{self.path}"

@@ -1,0 +1,233 @@
+"""Section 5 of the contract: several nodes of one Cluster, tried in turn, and what passes for a node of one."""
+
+import shutil
+import socket
+import subprocess
+import time
+
+import pytest
+
+import test_publish
+from answers import SYNC, after_first, check_later, frame, issue, notification
+from sentinels import Nobody
+from servers import Valkey, free_port, project_channel, user_channel
+from test_valkey import ABOUT_VALKEY, check_works
+from timing import eventually, scaled
+
+COUNT = 3
+CHECK = 10 + 2  # seconds after which the daemon has asked its server again
+
+
+def node_port():
+    """With room for the bus, 10000 higher."""
+    while True:
+        port = free_port()
+        if port > 55535:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port + 10000))
+                return port
+            except OSError:
+                continue
+
+
+class Cluster:
+    """Primaries made into a Cluster by redis-cli, the first with a replica on demand."""
+
+    def __init__(self, directory, replica=False):
+        self.directory = directory
+        self.nodes = [self._node() for _ in range(COUNT)]
+        self._tool("create", *self.addresses(), "--cluster-yes")
+        if replica:
+            self.nodes.append(self._node())
+            self._tool("add-node", self.addresses()[-1], self.addresses()[0], "--cluster-slave")
+            eventually(lambda: self.nodes[-1]("ROLE")[0] == b"slave", 30, "the replica")
+        for node in self.nodes:
+            eventually(lambda n=node: self._complete(n), 30, "all nodes know each other")
+
+    def _node(self):
+        node = Valkey(self.directory, tcp=True, port=node_port(), config=[
+            "--cluster-enabled", "yes", "--cluster-node-timeout", str(int(scaled(2000)))])
+        return node.start()
+
+    def _tool(self, *words):
+        tool = shutil.which("valkey-cli") or shutil.which("redis-cli")
+        done = subprocess.run([tool, "--cluster", *words], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                              timeout=scaled(60), check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def _complete(self, node):
+        info = node("CLUSTER", "INFO").decode()
+        links = node("CLUSTER", "NODES").decode().splitlines()
+        return ("cluster_state:ok" in info and f"cluster_known_nodes:{len(self.nodes)}" in info
+                and all(" connected" in line for line in links))
+
+    def addresses(self):
+        return ["%s:%d" % node.address for node in self.nodes]
+
+    @property
+    def url(self):
+        return ",".join(node.url for node in self.nodes)
+
+    def in_use(self, daemon, start=0):
+        """The node to which the daemon has connected."""
+        line = daemon.wait_for_log(r"^\[valkey\] connected", start=start)
+        found, = (node for node in self.nodes if f'"127.0.0.1:{node.port}"' in line)
+        return found
+
+    def kill(self):
+        for node in self.nodes:
+            node.kill()
+
+
+@pytest.fixture(scope="module")
+def cluster(module_rundir):
+    """One that no test harms: three primaries and a replica."""
+    made = Cluster(module_rundir, replica=True)
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def own_cluster(rundir):
+    made = Cluster(rundir)
+    yield made
+    made.kill()
+
+
+def publish(number, url, *args):
+    return test_publish.run("notification", "--user", "ann", "--id", str(number), *args, VALKEY_URL=url)
+
+
+def wait_heard(cluster, channel, count=1):
+    """Of all nodes together: NUMSUB of a node counts its own subscribers."""
+    eventually(lambda: sum(node.subscribers(channel) for node in cluster.nodes) == count, 20, "the subscription")
+
+
+def test_any_node(streamd, cluster):
+    """Any node, the replica too, serves streams and takes what is published, for all the others."""
+    daemons = [streamd(VALKEY_URL=node.url, TPI_PROJECT_ACCESS="allow") for node in cluster.nodes]
+    peers = [daemon.stream("ann") for daemon in daemons]
+    issues = [daemon.stream("ann", projects="7") for daemon in daemons]
+    for number, node in enumerate(cluster.nodes):
+        publish(number, node.url).silent()
+        test_publish.run("issue", "--project", "7", "--issue", str(number + 1), VALKEY_URL=node.url).silent()
+        for peer in peers:
+            peer.wait_body(frame(notification(number)))
+        for peer in issues:
+            peer.wait_body(frame(issue(number + 1)))
+    for peer in peers:
+        assert after_first(peer) == b"".join(frame(notification(n)) for n in range(len(cluster.nodes)))
+    assert all(node.subscribers(project_channel(7)) == 1 for node in cluster.nodes)
+
+
+def test_acl(streamd, cluster):
+    """A user needs +cluster|info to use a replica in a Cluster, and nothing for a primary."""
+    primary, replica = cluster.nodes[0], cluster.nodes[-1]
+    for node in primary, replica:
+        node("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "&notifications:*", "+role", "+subscribe",
+             "+unsubscribe", "+ping", "+publish")
+    urls = [node.url.replace("://", "://limited:pw@") for node in (primary, replica)]
+    publish(1, urls[0]).silent()
+    done = publish(1, urls[1])
+    assert done.status == 69 and "(for a replica in a Cluster the user needs +cluster|info)" in done.line()
+    replica("ACL", "SETUSER", "limited", "+cluster|info")
+    publish(1, urls[1]).silent()
+    daemon = streamd(VALKEY_URL=urls[1])
+    with daemon.stream("ann") as peer:
+        publish(2, urls[0]).silent()
+        peer.wait_body(frame(notification(2)))
+
+
+@pytest.mark.slow
+def test_node_dies(streamd, own_cluster):
+    """The node in use dies: streams stay open, and get their sync and each later wake-up once, on another node;
+    tpi-publish passes it over."""
+    cluster = own_cluster
+    daemon = streamd(VALKEY_URL=cluster.url, SSE_SYNC_SPREAD_MS=0)
+    peer = daemon.stream("ann")
+    publish(1, cluster.url).silent()
+    peer.wait_body(frame(notification(1)))
+    first, mark = cluster.in_use(daemon), daemon.mark()
+    first.kill()
+    peer.wait(lambda p: SYNC in after_first(p), 10, "the sync from another node")
+    second = cluster.in_use(daemon, mark)
+    assert second is not first
+    cluster.nodes.remove(first)
+    wait_heard(cluster, user_channel("ann"))
+    for number, node in enumerate(cluster.nodes, 2):
+        publish(number, ",".join([first.url, first.url, node.url])).silent()
+        peer.wait_body(frame(notification(number)))
+    assert after_first(peer) == frame(notification(1)) + SYNC + frame(notification(2)) + frame(notification(3))
+    line, = daemon.matching(ABOUT_VALKEY, start=mark)
+    assert '"lost":"' in line and "connected" in line
+
+
+@pytest.mark.slow
+def test_node_is_silent(streamd, own_cluster):
+    """The node in use is stopped: it is left after 12 s, and a node that is silent costs a share of the time."""
+    cluster = own_cluster
+    daemon = streamd(VALKEY_URL=cluster.url, SSE_SYNC_SPREAD_MS=0)
+    peer = daemon.stream("ann")
+    first, mark = cluster.in_use(daemon), daemon.mark()
+    first.pause()
+    done = publish(1, f"{first.url},{next(n for n in cluster.nodes if n is not first).url}", "--timeout", "1000")
+    done.silent()
+    assert done.seconds < 1 + scaled(1)
+    peer.wait(lambda p: SYNC in after_first(p), 15 + scaled(5), "the sync from another node")
+    assert cluster.in_use(daemon, mark) is not first
+    first.kill()
+    cluster.nodes.remove(first)
+    publish(2, cluster.url).silent()
+    peer.wait_body(frame(notification(2)))
+
+
+@pytest.mark.slow
+def test_failover_inside(streamd, cluster):
+    """A primary that becomes a replica inside of its Cluster is good as before."""
+    node, replica = cluster.nodes[0], cluster.nodes[-1]
+    daemon = streamd(VALKEY_URL=node.url, TPI_LOG_LEVEL="debug")
+    with daemon.stream("ann") as peer:
+        mark = daemon.mark()
+        eventually(lambda: replica("CLUSTER", "FAILOVER") == "OK", 10, "the failover begins")
+        eventually(lambda: node("ROLE")[0] == b"slave", 20, "the failover")
+        peer.quiet(CHECK)
+        publish(1, replica.url).silent()
+        peer.wait_body(frame(notification(1)))
+        assert not daemon.matching(ABOUT_VALKEY, start=mark) and after_first(peer) == frame(notification(1))
+
+
+# What is no node of a Cluster
+
+def test_replica_in_a_list(streamd, new_valkey):
+    """A replica outside of a Cluster is refused in a list, too, and a primary beside it is used."""
+    primary = new_valkey(tcp=True).start()
+    replica = new_valkey(tcp=True, config=["--replicaof", f"127.0.0.1 {primary.port}"]).start()
+    other = f"valkey://127.0.0.1:{free_port()}"
+    error = (f"no node can be used: 127.0.0.1:{replica.port}: no primary but a replica: what is published there "
+             f"reaches nobody else; {other.removeprefix('valkey://')}: Connection refused")
+    daemon = streamd(VALKEY_URL=f"{replica.url},{other}")
+    assert f'"error":"{error}"' in daemon.wait_for_log(ABOUT_VALKEY)
+    check_later(daemon.ask())
+    done = publish(1, f"{replica.url},{other}")
+    assert done.status == 69 and done.line() == error
+    time.sleep(1.5)  # several attempts, beginning with either
+    assert len(daemon.matching(ABOUT_VALKEY)) == 1
+    for _ in range(5):
+        publish(1, f"{replica.url},{primary.url}").silent()
+    check_works(streamd(VALKEY_URL=f"{replica.url},{other},{primary.url}"), primary)
+
+
+def test_dead_nodes_first(streamd, new_valkey):
+    """Of five nodes four are dead, two of them silent: the fifth is used within the time limit of one."""
+    valkey = new_valkey(tcp=True).start()
+    silent = [Nobody(), Nobody()]
+    dead = [f"valkey://{entry.name}" for entry in silent] + ["valkey://127.0.0.1:1", "unix:///nonexistent"]
+    for _ in range(4):
+        done = publish(1, ",".join([*dead, valkey.url]))
+        done.silent()
+        assert done.seconds < 2 + scaled(1)
+    check_works(streamd(VALKEY_URL=",".join([*dead, valkey.url])), valkey)
+    for entry in silent:
+        entry.stop()
