@@ -40,8 +40,6 @@ REQUIRED = {
 }
 CLASSES = {"ingress-nginx": "nginx", "traefik": "traefik", "alb": "alb"}
 controllers = pytest.mark.parametrize("controller", REQUIRED)
-# Of the contract; tpi-streamd --check-config lists them where it has Sentinel.
-SENTINEL = {"VALKEY_SENTINELS", "VALKEY_SENTINEL_MASTER", "VALKEY_SENTINEL_PASSWORD"}
 PASSWORD = {"valkey": {"passwordSecret": {"name": "tpi-stream-valkey"}}}
 USERS = {"streamd": "10001", "nginx": "10002"}
 GROUP = "10001"
@@ -103,7 +101,7 @@ def check_settings(env, password):
     done = run_streamd("--check-config", **env)
     assert done.returncode == 0, done.stderr
     effective = dict(line.split("=", 1) for line in done.stdout.splitlines())
-    assert set(env) <= set(effective) | SENTINEL
+    assert set(env) <= set(effective)
     for name, value in env.items():
         if name in effective and value is not None:
             assert effective[name] == value
@@ -308,15 +306,21 @@ def test_chart_values(render, password):
 
 
 def test_chart_sentinels(render, password):
-    """Sentinels stand in for the URL, with the name of the primary and a password from a Secret."""
-    deployment = render({"valkey": {"sentinels": ["s1:26379", "s2:26379"], "sentinelMaster": "main",
+    """Sentinels, with the name of the primary and a password from a Secret; of the URL the user counts."""
+    deployment = render({"valkey": {"sentinels": ["s1:26379", "s2"], "sentinelMaster": "main", "url": "valkey://x",
                                     "sentinelPasswordSecret": {"name": "s", "key": "k"}}})["Deployment"]
     env = environment(deployment)
     check_settings(env, password)
-    assert env["VALKEY_SENTINELS"] == "s1:26379,s2:26379" and env["VALKEY_SENTINEL_MASTER"] == "main"
-    assert "VALKEY_URL" not in env
+    assert env["VALKEY_SENTINELS"] == "s1:26379,s2" and env["VALKEY_SENTINEL_MASTER"] == "main"
+    assert env["VALKEY_URL"] == "valkey://x"
     reference, = (entry["valueFrom"] for entry in container(deployment, "streamd")["env"] if "valueFrom" in entry)
     assert env["VALKEY_SENTINEL_PASSWORD"] is None and reference == {"secretKeyRef": {"name": "s", "key": "k"}}
+    env = environment(render({"valkey": {"sentinels": ["s1"], "url": ""}})["Deployment"])
+    check_settings(env, password)
+    assert "VALKEY_URL" not in env and "VALKEY_SENTINEL_PASSWORD" not in env
+    env = environment(render({"valkey": {"url": "valkey://a:1,valkey://b"}})["Deployment"])
+    check_settings(env, password)
+    assert env["VALKEY_URL"] == "valkey://a:1,valkey://b" and "VALKEY_SENTINELS" not in env
 
 
 @controllers
@@ -356,6 +360,8 @@ REFUSED = {
     "drain": ({"settings": {"TPI_DRAIN_SECONDS": 50}}, "60 is too short for TPI_DRAIN_SECONDS=50: 70 or more"),
     "controller": ({"ingress": {"controller": "haproxy"}}, "must be ingress-nginx, traefik or alb"),
     "no Valkey": ({"valkey": {"url": ""}}, "valkey.url or valkey.sentinels must be set"),
+    "sentinels and a Cluster": ({"valkey": {"url": "valkey://a,valkey://b", "sentinels": ["s1"]}},
+                                "valkey.url must be one URL where valkey.sentinels is set"),
     "no application": ({"applicationUrl": ""}, "applicationUrl must be set"),
     "set twice": ({"settings": {"TPI_APP_URL": "http://x"}}, "settings.TPI_APP_URL: the chart sets it itself"),
 }
@@ -374,12 +380,14 @@ BAD = [{"terminationGracePeriodSeconds": 29}, {"terminationGracePeriodSeconds": 
        {"sse": {"perProjectCap": 1}}, {"tenant": "a:b"}, {"tenant": ""}, {"tenant": "a b"}, {"tenant": "a*"},
        {"applicationUrl": "ftp://x"}, {"applicationUrl": "http://user@x"}, {"applicationUrl": "testplanit:3000"},
        {"valkey": {"url": "valkey://user:secret@valkey"}}, {"valkey": {"url": "valkey:6379"}},
-       {"valkey": {"sentinels": ["s1"]}}, {"valkey": {"sentinels": "s1:26379"}}, {"ingress": {"controller": "x"}},
+       {"valkey": {"sentinels": ["s1:"]}}, {"valkey": {"sentinels": ["u:pw@s1:1"]}}, {"valkey": {"sentinels": ["::1"]}},
+       {"valkey": {"sentinels": "s1:26379"}}, {"valkey": {"sentinelMaster": "a b"}}, {"ingress": {"controller": "x"}},
        {"ingress": {"annotations": {"a": 1}}}, {"settings": {"lower": "x"}}, {"settings": {"TPI_X": True}},
        {"replica": 3}, {"nginx": {"tag": "x"}}]
 GOOD = [{}, PASSWORD, {"terminationGracePeriodSeconds": 30}, {"sse": {"perTenantCap": 1000000, "perUserCap": 10000}},
         {"tenant": "!#$%&'()+,-./09;<=>@AZ^_`az{|}~"}, {"applicationUrl": "https://app.example:8443/tpi"},
-        {"valkey": {"url": "valkey://someone@[::1]:6379/0"}}, {"valkey": {"url": "rediss://a:1,rediss://b:2"}}]
+        {"valkey": {"url": "valkey://someone@[::1]:6379/0"}}, {"valkey": {"url": "rediss://a:1,rediss://b:2"}},
+        {"valkey": {"sentinels": ["s1", "s2.example:26379", "[::1]:26379"], "sentinelMaster": "my-1.x_y"}}]
 
 
 def test_schema():

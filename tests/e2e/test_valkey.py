@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+import test_publish
 from answers import (SYNC, after_first, check_first, check_later, frame, issue, notification)
 from fcgi import live
-from servers import broadcast_channel, listening_socket, processor_time, project_channel, user_channel
+from servers import ROOT, broadcast_channel, listening_socket, processor_time, project_channel, user_channel
 from timing import eventually, scaled
 
 ABOUT_VALKEY = r"^\[valkey\]"
@@ -257,6 +258,63 @@ def test_refused_channel(streamd, new_valkey):
         check_works(daemon, valkey)
         valkey("ACL", "SETUSER", "limited", "&issues:*")
         wait_stream(daemon, "bob", projects="7").close()
+
+
+def users_of_the_manual(tenant):
+    """The lines of tpi-stream(7), for this tenant: {name: (password, the words of its rules)}."""
+    with open(os.path.join(ROOT, "man", "tpi-stream.7"), encoding="utf-8") as file:
+        text = re.sub(r"\\e\n *", "", file.read())
+    lines = re.findall(r"^user (\S+) on >(\S+) (.*)$", text, re.M)
+    return {name: (password, rules.replace("tenant:default:", f"tenant:{tenant}:").split())
+            for name, password, rules in lines}
+
+
+def test_users_of_the_manual(streamd, new_valkey):
+    """Users with the rights that the manual names, and no others, for one tenant: all of it works for this tenant,
+    and what the other user or another tenant may do is refused."""
+    valkey = new_valkey(tcp=True).start()
+    users = users_of_the_manual("t1")
+    urls = {}
+    for name, (password, rules) in users.items():
+        valkey("ACL", "SETUSER", name, "on", f">{password}", *rules)
+        urls[name] = f"valkey://{name}:{password}@127.0.0.1:{valkey.port}"
+    daemon, publisher = urls["tpi-streamd"], urls["tpi-publish"]
+    served = streamd(VALKEY_URL=daemon, INSTANCE_TENANT_ID="t1", TPI_PROJECT_ACCESS="allow")
+    with served.stream("ann") as peer, served.stream("ann", projects="7,8") as issues:
+        for words, waiting, payload in [(("notification", "--user", "ann", "--id", "1"), peer, notification(1)),
+                                        (("issue", "--project", "8", "--issue", "2"), issues, issue(2, 8))]:
+            test_publish.run(*words, INSTANCE_TENANT_ID="t1", VALKEY_URL=publisher).silent()
+            waiting.wait_body(frame(payload))
+            assert test_publish.run(*words, INSTANCE_TENANT_ID="t2", VALKEY_URL=publisher).status == 69
+            assert test_publish.run(*words, INSTANCE_TENANT_ID="t1", VALKEY_URL=daemon).status == 69
+        assert len(served.matching(ABOUT_VALKEY)) == 1
+    other = streamd(VALKEY_URL=daemon, INSTANCE_TENANT_ID="t2")
+    check_later(other.ask())
+    other.wait_for_log("channel refused")
+
+
+def test_refused_prefix(streamd, new_valkey):
+    """Issues under a prefix that the user has no right to are later, at once; notifications go on over the same
+    connection, and the log has one warning for it, and one for each stream."""
+    valkey = new_valkey(tcp=True).start()
+    password, rules = users_of_the_manual("t1")["tpi-streamd"]
+    valkey("ACL", "SETUSER", "limited", "on", f">{password}", *rules)
+    daemon = streamd(VALKEY_URL=f"valkey://limited:{password}@127.0.0.1:{valkey.port}", INSTANCE_TENANT_ID="t1",
+                     TPI_PROJECT_ACCESS="allow", TPI_ISSUES_CHANNEL_PREFIX="issue-updates")
+    with daemon.stream("ann") as peer:
+        connection = valkey("CLIENT", "LIST", "TYPE", "pubsub").split()[0]
+        for number in range(3):
+            started = time.monotonic()
+            check_later(daemon.ask("bob", projects="7,8"))
+            assert time.monotonic() - started < scaled(2), "a refusal that is waited for"
+            valkey.publish(user_channel("ann", "t1"), notification(number))
+            peer.wait_body(frame(notification(number)))
+        with daemon.stream("carol"):
+            assert valkey("CLIENT", "LIST", "TYPE", "pubsub").split()[0] == connection
+        assert after_first(peer) == b"".join(frame(notification(number)) for number in range(3))
+        assert len(daemon.matching(r"^\[valkey\] channel refused")) == 1
+        assert len(daemon.matching(r"subscribe failed .*Valkey refused the channel")) == 3
+        assert len(daemon.matching(r"^\[valkey\] (connected|away)")) == 1
 
 
 @pytest.mark.slow

@@ -36,6 +36,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- if and (not .Values.valkey.sentinels) (not .Values.valkey.url) -}}
 {{- fail "valkey.url or valkey.sentinels must be set" -}}
 {{- end -}}
+{{- if and .Values.valkey.sentinels (contains "," .Values.valkey.url) -}}
+{{- fail "valkey.url must be one URL where valkey.sentinels is set: only its user is used" -}}
+{{- end -}}
 {{- $own := list "INSTANCE_TENANT_ID" "TPI_LISTEN" "TPI_IDENTITY" "TPI_PROJECT_ACCESS" "TPI_APP_URL" "VALKEY_URL" "VALKEY_PASSWORD_FILE" "VALKEY_SENTINELS" "VALKEY_SENTINEL_MASTER" "VALKEY_SENTINEL_PASSWORD" "SSE_PER_TENANT_CAP" "SSE_PER_USER_CAP" "SSE_ISSUES_PER_TENANT_CAP" "SSE_ISSUES_PER_USER_CAP" -}}
 {{- range $name, $value := .Values.settings -}}
 {{- if has $name $own -}}
