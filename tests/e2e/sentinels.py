@@ -63,10 +63,10 @@ class Sentinel:
 
 
 class Stale:
-    """What a sentinel says that was cut off from the others: an old primary, with an old epoch."""
+    """What a sentinel says that was cut off from the others, say: an old primary, with an old epoch."""
 
-    def __init__(self, port, epoch=0):
-        self.port, self.epoch, self.asked = port, epoch, 0
+    def __init__(self, port, epoch=0, host=b"127.0.0.1"):
+        self.host, self.port, self.epoch, self.asked = host, port, epoch, 0
         self.listener = listening_socket(("127.0.0.1", 0))
         self.name = "127.0.0.1:%d" % self.listener.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
@@ -83,7 +83,7 @@ class Stale:
     def _answer(self, peer):
         with peer:
             while data := peer.recv(4096):
-                words = ([b"127.0.0.1", b"%d" % self.port] if b"GET-MASTER" in data
+                words = ([self.host, b"%d" % self.port] if b"GET-MASTER" in data
                          else [b"config-epoch", b"%d" % self.epoch])
                 peer.sendall(b"*2\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
 

@@ -1,7 +1,9 @@
 """Section 5 of the contract: the primary is whom the sentinels name, for tpi-streamd and for tpi-publish."""
 
 import os
+import re
 import signal
+import socket
 import time
 
 import pytest
@@ -145,6 +147,24 @@ def test_replaced_primary_still_answers(streamd, group, others):
     wait_sync(peer, b"")
     wait_subscribed(g.replica)
     assert g.primary.subscribers(user_channel("ann")) == 0
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1"])
+def test_announced_host(streamd, new_valkey, others, host):
+    """Sentinels may announce names and addresses of IPv6."""
+    if host == "::1":
+        with socket.socket(socket.AF_INET6) as probe:
+            try:
+                probe.bind(("::1", 0))
+            except OSError:
+                pytest.skip("no IPv6 here")
+    valkey = new_valkey(tcp=True, config=["--bind", "127.0.0.1", "-::1"]).start()
+    others.append(Stale(valkey.port, host=host.encode()))
+    daemon = streamd(**settings(others[0].name))
+    check_works(daemon, valkey)
+    shown = f"[{host}]" if ":" in host else host
+    daemon.wait_for_log(re.escape(f'connected {{"server":"{shown}:{valkey.port}"'))
+    publish(1, others[0].name).silent()
 
 
 def test_silent_sentinel_first(streamd, group, others):
