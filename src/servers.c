@@ -48,84 +48,94 @@ too_many(const char *setting, int count, char *error, size_t size)
 	return true;
 }
 
-static int
+/* Always false. */
+static bool
 out_of_memory(const char *setting, char *error, size_t size)
 {
 	text_line(error, size, "%s: out of memory", setting);
-	return -1;
+	return false;
 }
 
-/* The password of the file is for all; the file is read once: it may be a pipe. */
-static int
+/* The password of the file is for all, and is read once: it may be a pipe. */
+static bool
+parse_node(struct servers *s, const char *url, const char *password_file, char *error, size_t size)
+{
+	const struct valkey *first = s->node_count > 0 ? &s->nodes[0].valkey : NULL;
+	struct valkey *v = &s->nodes[s->node_count].valkey;
+
+	if (valkey_parse(v, url, first == NULL ? password_file : "", error, size) != 0)
+		return false;
+	s->node_count++;
+	if (first == NULL || password_file[0] == '\0' || valkey_set_password(v, first->password))
+		return true;
+	out_of_memory("VALKEY_PASSWORD_FILE", error, size);
+	return false;
+}
+
+static bool
 parse_nodes(struct servers *s, const char *urls, const char *password_file, char *error,
     size_t size)
 {
-	int count = count_parts(urls, settings_url_length), result;
+	int count = count_parts(urls, settings_url_length);
 
 	if (too_many("VALKEY_URL", count, error, size))
-		return -1;
+		return false;
 	s->nodes = calloc((size_t)count, sizeof(*s->nodes));
 	if (s->nodes == NULL)
 		return out_of_memory("VALKEY_URL", error, size);
-	for (; s->node_count < count; s->node_count++) {
-		struct valkey *v = &s->nodes[s->node_count].valkey;
+	while (s->node_count < count) {
 		size_t length = settings_url_length(urls);
 		char *url = strndup(urls, length);
+		bool good = url != NULL ? parse_node(s, url, password_file, error, size)
+					: out_of_memory("VALKEY_URL", error, size);
 
-		if (url == NULL)
-			return out_of_memory("VALKEY_URL", error, size);
-		result = valkey_parse(v, url, s->node_count == 0 ? password_file : "", error, size);
 		free(url);
-		if (result != 0)
-			return -1;
-		if (password_file[0] != '\0' && s->node_count > 0 &&
-		    !valkey_set_password(v, s->nodes[0].valkey.password)) {
-			s->node_count++;
-			return out_of_memory("VALKEY_PASSWORD_FILE", error, size);
-		}
+		if (!good)
+			return false;
 		urls += length + 1;
 	}
-	return 0;
+	return true;
 }
 
-/* Always -1. Who takes it for a list of URLs does not see his password. */
-static int
-wrong_sentinels(const char *list, const char *wrong, char *error, size_t size)
+/* Always false. Who takes it for a list of URLs does not see his password. */
+static bool
+refuse(const char *setting, const char *list, const char *wrong, char *error, size_t size)
 {
 	char masked[SHOWN_MAX];
 
 	settings_mask_url(list, masked, sizeof(masked));
-	text_line(error, size, "VALKEY_SENTINELS=%s: %s; allowed is " SETTINGS_SENTINELS_ALLOWED, masked,
-	    wrong);
-	return -1;
+	text_line(error, size, "%s=%s: %s", setting, masked, wrong);
+	return false;
 }
 
-static int
-parse_sentinels(struct servers *s, const char *list, const char *password, char *error, size_t size)
+static bool
+parse_sentinels(struct servers *s, const struct settings *settings, char *error, size_t size)
 {
-	int count = count_parts(list, part_length);
-	const char *rest = list, *wrong;
+	const char *rest = settings->valkey_sentinels, *password = settings->valkey_sentinel_password;
+	int count = count_parts(rest, part_length);
+	char text[VALKEY_ERROR_SIZE];
 
+	if (s->node_count > 1 || s->nodes[0].valkey.path != NULL)
+		return refuse("VALKEY_URL", settings->valkey_url, "must be one URL with a host beside "
+		    "VALKEY_SENTINELS, of which the user and the password are used", error, size);
 	if (too_many("VALKEY_SENTINELS", count, error, size))
-		return -1;
+		return false;
 	s->sentinels = calloc((size_t)count, sizeof(*s->sentinels));
 	if (s->sentinels == NULL)
 		return out_of_memory("VALKEY_SENTINELS", error, size);
 	while (s->sentinel_count < count) {
 		struct valkey *v = &s->sentinels[s->sentinel_count++].valkey;
+		const char *wrong = valkey_parse_address(v, rest, part_length(rest), SENTINEL_PORT);
 
-		wrong = valkey_parse_address(v, rest, part_length(rest), SENTINEL_PORT);
-		if (wrong != NULL)
-			return wrong_sentinels(list, wrong, error, size);
-
+		if (wrong != NULL) {
+			snprintf(text, sizeof(text), "%s; allowed is " SETTINGS_SENTINELS_ALLOWED, wrong);
+			return refuse("VALKEY_SENTINELS", settings->valkey_sentinels, text, error, size);
+		}
 		if (password[0] != '\0' && !valkey_set_password(v, password))
 			return out_of_memory("VALKEY_SENTINEL_PASSWORD", error, size);
 		rest += part_length(rest) + 1;
 	}
-	if (s->node_count == 1 && s->nodes[0].valkey.path == NULL)
-		return 0;
-	return wrong_sentinels(list, "VALKEY_URL is a list or a Unix socket: beside sentinels it is one "
-	    "URL with a host, of which the user and the password are used", error, size);
+	return true;
 }
 
 /* "a:1,b:2", or "mymaster@a:26379,b:26379". */
@@ -150,20 +160,19 @@ make_label(const struct servers *s)
 	return NULL;
 }
 
-static int
+static bool
 parse(struct servers *s, const struct settings *settings, const char *url, char *error, size_t size)
 {
 	const char *urls = url != NULL ? url : settings->valkey_url;
 
-	if (parse_nodes(s, urls, settings->valkey_password_file, error, size) != 0)
-		return -1;
+	if (!parse_nodes(s, urls, settings->valkey_password_file, error, size))
+		return false;
 	if (url == NULL && settings->valkey_sentinels[0] != '\0' &&
-	    parse_sentinels(s, settings->valkey_sentinels, settings->valkey_sentinel_password,
-		error, size) != 0)
-		return -1;
+	    !parse_sentinels(s, settings, error, size))
+		return false;
 	s->master = strdup(settings->valkey_sentinel_master);
 	s->label = s->master != NULL ? make_label(s) : NULL;
-	return s->label != NULL ? 0 : out_of_memory("VALKEY_URL", error, size);
+	return s->label != NULL || out_of_memory("VALKEY_URL", error, size);
 }
 
 int
@@ -172,7 +181,7 @@ servers_parse(struct servers *s, const struct settings *settings, const char *ur
 {
 	memset(s, 0, sizeof(*s));
 	s->used_node = -1;
-	if (parse(s, settings, url, error, error_size) == 0)
+	if (parse(s, settings, url, error, error_size))
 		return 0;
 	servers_free(s);
 	return -1;

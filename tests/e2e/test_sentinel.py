@@ -264,8 +264,8 @@ def test_passwords(streamd, group, rundir):
 
 @pytest.mark.parametrize("env, error", [
     ({"VALKEY_SENTINELS": "a:x"}, "VALKEY_SENTINELS=a:x: a port is a number from 1 to 65535; allowed is host"),
-    ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "unix:///s"}, "VALKEY_SENTINELS=a: VALKEY_URL is a list or a Unix socket"),
-    ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "valkey://b,valkey://c"}, "VALKEY_SENTINELS=a: VALKEY_URL is a list"),
+    ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "unix:///s"}, "VALKEY_URL=unix:///s: must be one URL with a host"),
+    ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "valkey://b,valkey://c"}, "VALKEY_URL=valkey://b,valkey://c: must be one URL"),
     ({"VALKEY_SENTINEL_MASTER": "a b"}, "VALKEY_SENTINEL_MASTER=a b: must be 1 to 255 of A-Z a-z 0-9 . - _"),
     ({"VALKEY_URL": "valkey://u:s3cret@b,valkey://:s3cret@c:0"}, "VALKEY_URL=valkey://:***@c:0: a port is a number"),
 ])

@@ -88,8 +88,8 @@ END_TEST
 
 #define L8(text) text "," text "," text "," text "," text "," text "," text "," text
 #define SENTINELS_ALLOWED "; allowed is host[:port] or [v6][:port], several separated by commas"
-#define BESIDE ": VALKEY_URL is a list or a Unix socket: beside sentinels it is one URL with a host, " \
-	"of which the user and the password are used" SENTINELS_ALLOWED
+#define BESIDE ": must be one URL with a host beside VALKEY_SENTINELS, of which the user and the " \
+	"password are used"
 
 static const struct {
 	const char *url, *sentinels, *error;
@@ -109,8 +109,8 @@ static const struct {
 	{ "valkey://a", "[::1", "VALKEY_SENTINELS=[::1: [ has no ]" },
 	{ "valkey://a", "a,valkey://u:pw@b", "VALKEY_SENTINELS=a,valkey://u:***@b: " },
 	{ "valkey://a", "u:pw@b", "VALKEY_SENTINELS=***@b: " },
-	{ "valkey://a,valkey://b", "c", "VALKEY_SENTINELS=c" BESIDE },
-	{ "unix:///s", "c", "VALKEY_SENTINELS=c" BESIDE },
+	{ "valkey://u:pw@a,valkey://b", "c", "VALKEY_URL=valkey://u:***@a,valkey://b" BESIDE },
+	{ "unix:///s", "c", "VALKEY_URL=unix:///s" BESIDE },
 };
 
 /* Errors name the setting, show the value without its password, and say what is allowed. */
