@@ -1,7 +1,7 @@
 /*
  * dialer: a thread that gets the hub a connection to Valkey, and another after each loss: at once,
- * then after 100 ms doubling to 5 s, with jitter. While the connection stands it asks every 10 s, on
- * short connections of its own, whether the server still is the one to use: a primary that was
+ * then after 100 ms doubling to 5 s, with jitter. While the connection stands it asks every 10 s,
+ * on short connections of its own, whether the server still is the one to use: a primary that was
  * demoted, or cut off and replaced, keeps its subscribers and says nothing. Whatever can block
  * (names, connecting, asking) blocks here, so that the hub's thread never does.
  *
@@ -24,8 +24,9 @@ enum dialer_state {
 };
 
 /*
- * Starts the thread. It writes to wake_fd (an eventfd) whenever there is news. servers must outlive the
- * process's threads, and is the dialer's alone from here on. NULL where memory or threads are out.
+ * Starts the thread. It writes to wake_fd (an eventfd) whenever there is news. servers must outlive
+ * the process's threads, and is the dialer's alone from here on. NULL where memory or threads are
+ * out.
  */
 struct dialer *dialer_start(struct servers *servers, int wake_fd);
 

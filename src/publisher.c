@@ -85,7 +85,8 @@ answered(void *arg, const struct batch_item *item, uint64_t line, long long subs
 	}
 	r->refused++;
 	if (r->single != NULL)
-		snprintf(text, sizeof(text), "%s: PUBLISH: %s", pipeline_server(r->pipeline), error);
+		snprintf(text, sizeof(text), "%s: PUBLISH: %s", pipeline_server(r->pipeline),
+		    error);
 	else
 		snprintf(text, sizeof(text), "line %ju: PUBLISH: %s", (uintmax_t)line, error);
 	report_failure(r->options, item, text);

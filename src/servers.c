@@ -111,13 +111,15 @@ refuse(const char *setting, const char *list, const char *wrong, char *error, si
 static bool
 parse_sentinels(struct servers *s, const struct settings *settings, char *error, size_t size)
 {
-	const char *rest = settings->valkey_sentinels, *password = settings->valkey_sentinel_password;
+	const char *rest = settings->valkey_sentinels;
+	const char *password = settings->valkey_sentinel_password;
 	int count = count_parts(rest, part_length);
 	char text[VALKEY_ERROR_SIZE];
 
 	if (s->node_count > 1 || s->nodes[0].valkey.path != NULL)
-		return refuse("VALKEY_URL", settings->valkey_url, "must be one URL with a host beside "
-		    "VALKEY_SENTINELS, of which the user and the password are used", error, size);
+		return refuse("VALKEY_URL", settings->valkey_url, "must be one URL with a host "
+		    "beside VALKEY_SENTINELS, of which the user and the password are used", error,
+		    size);
 	if (too_many("VALKEY_SENTINELS", count, error, size))
 		return false;
 	s->sentinels = calloc((size_t)count, sizeof(*s->sentinels));
@@ -128,8 +130,10 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 		const char *wrong = valkey_parse_address(v, rest, part_length(rest), SENTINEL_PORT);
 
 		if (wrong != NULL) {
-			snprintf(text, sizeof(text), "%s; allowed is " SETTINGS_SENTINELS_ALLOWED, wrong);
-			return refuse("VALKEY_SENTINELS", settings->valkey_sentinels, text, error, size);
+			snprintf(text, sizeof(text), "%s; allowed is " SETTINGS_SENTINELS_ALLOWED,
+			    wrong);
+			return refuse("VALKEY_SENTINELS", settings->valkey_sentinels, text, error,
+			    size);
 		}
 		if (password[0] != '\0' && !valkey_set_password(v, password))
 			return out_of_memory("VALKEY_SENTINEL_PASSWORD", error, size);
@@ -252,8 +256,8 @@ ask_sentinels(struct servers *s, int64_t deadline, struct sentinel_answer *newes
 		explain_all(s->sentinels, s->sentinel_count, "no sentinel says who the primary is",
 		    error, size);
 	else if (newest->epoch < s->primary.epoch && answers * 2 <= s->sentinel_count) {
-		snprintf(error, size, "%s: most sentinels do not answer, and the others do not know of the "
-		    "last failover", s->label);
+		snprintf(error, size, "%s: most sentinels do not answer, and the others do not "
+		    "know of the last failover", s->label);
 		return false;
 	}
 	return answers > 0;

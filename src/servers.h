@@ -21,7 +21,8 @@ struct servers_entry {
 };
 
 struct servers {
-	struct servers_entry *nodes; /* of VALKEY_URL; with sentinels one, for its user and password */
+	/* Of VALKEY_URL; with sentinels one, for its user and password. */
+	struct servers_entry *nodes;
 	int node_count;
 	struct servers_entry *sentinels; /* NULL: none */
 	int sentinel_count;
@@ -29,8 +30,8 @@ struct servers {
 	char *label;  /* all of them, for logs; holds no secret */
 
 	/* Of the last servers_connect() that succeeded: */
-	char used[VALKEY_LABEL_SIZE];  /* its label, for logs */
-	int used_node;                 /* -1: none yet */
+	char used[VALKEY_LABEL_SIZE];   /* its label, for logs */
+	int used_node;                  /* -1: none yet */
 	struct sentinel_answer primary; /* with sentinels */
 };
 

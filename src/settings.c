@@ -489,7 +489,8 @@ static size_t
 mask(const char *url, size_t length, char *out, size_t size, size_t used)
 {
 	const char *at = memrchr(url, '@', length), *start = url, *colon;
-	bool is_path = strncmp(url, "unix:///", 8) == 0 && memmem(url + 8, length - 8, "://", 3) == NULL;
+	bool is_path = strncmp(url, "unix:///", 8) == 0 &&
+	    memmem(url + 8, length - 8, "://", 3) == NULL;
 	size_t scheme = scheme_length(url);
 
 	if (scheme > 0)

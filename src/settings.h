@@ -114,16 +114,16 @@ bool settings_ask_app(const struct settings *s);
 void settings_print(const struct settings *s, enum settings_user user, FILE *out);
 
 /*
- * The length of the first URL of a list: up to a comma behind which another begins, with letters and
- * "://", or to the end. A comma in a password that is not percent-encoded divides nothing.
+ * The length of the first URL of a list: up to a comma behind which another begins, with letters
+ * and "://", or to the end. Any other comma in a password divides nothing.
  */
 size_t settings_url_length(const char *list);
 
 /*
- * Copies a URL, or each of a list, with the password replaced by "***". The password reaches up to the last '@' of the
- * URL: one that is not percent-encoded may hold '/', '?' and '@' itself. A text that is no URL but
- * holds an '@', and a user name without a password (redis-cli reads it as one), are masked before
- * the '@', too. Truncates to size.
+ * Copies a URL, or each of a list, with the password replaced by "***". The password reaches up to
+ * the last '@' of the URL: one that is not percent-encoded may hold '/', '?' and '@' itself. A text
+ * that is no URL but holds an '@', and a user name without a password (redis-cli reads it as one),
+ * are masked before the '@', too. Truncates to size.
  */
 void settings_mask_url(const char *url, char *out, size_t size);
 

@@ -532,8 +532,8 @@ role_of(const redisReply *reply)
 }
 
 /*
- * Of a replica: whether it says that it is a node of a Cluster, which passes what is published on to
- * all nodes.
+ * Of a replica: whether it says that it is a node of a Cluster, which passes what is published on
+ * to all nodes.
  */
 static bool
 in_cluster(struct attempt *a)

@@ -37,8 +37,8 @@ int valkey_parse(struct valkey *v, const char *url, const char *password_file, c
 void valkey_free(struct valkey *v);
 
 /*
- * Reads host[:port] or [v6][:port]; port is that where none is given. Returns NULL, or what is wrong;
- * valkey_free() is due in either case.
+ * Reads host[:port] or [v6][:port]; port is that where none is given. Returns NULL, or what is
+ * wrong; valkey_free() is due in either case.
  */
 const char *valkey_parse_address(struct valkey *v, const char *text, size_t length, int port);
 
@@ -77,7 +77,7 @@ redisContext *valkey_open(const struct valkey *v, int64_t deadline, char *error,
 redisReply *valkey_ask(redisContext *context, const struct valkey *v, int64_t deadline, int count,
     const char **words, char *error, size_t error_size);
 
-/* One line for a reply that was not expected: the server's own words, up to anything that it quotes. */
+/* One line for a reply that was not expected: the server's words, up to anything that it quotes. */
 void valkey_explain(const struct valkey *v, const char *what, const redisReply *reply, char *error,
     size_t error_size);
 

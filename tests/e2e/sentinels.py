@@ -1,4 +1,4 @@
-"""A highly available Valkey on loopback: a primary, a replica, and real sentinels; and a stand-in for one that is stale."""
+"""A highly available Valkey on loopback: a primary, a replica, and real sentinels; and stand-ins for bad ones."""
 
 import os
 import shutil

@@ -67,7 +67,7 @@ fuzz_next_letter(char c)
 	return found != NULL ? to[found - from] : c;
 }
 
-/* The rest of a list behind its first URL and the comma, which is replaced by NUL; NULL at the end. */
+/* The rest of a list behind its first URL and the comma, which becomes a NUL; NULL: it is the last. */
 static inline char *
 fuzz_split(char *list)
 {

@@ -1,9 +1,9 @@
 /*
- * fuzz_url: the addresses of Valkey (valkey.h), of several (servers.h), of sentinels, and of our own
- * socket (listener.h). What is
- * accepted is in range and says again what was given. An error is one printable line; neither it
- * nor the label that logs show depends on the letters of a password. What stands behind a NUL of
- * the input is the password file: its first line is the password, and no error shows it.
+ * fuzz_url: the addresses of Valkey (valkey.h), of several and of sentinels (servers.h), and of our
+ * own socket (listener.h). What is accepted is in range and says again what was given. An error is
+ * one printable line; neither it nor the label that logs show depends on the letters of a password.
+ * What stands behind a NUL of the input is the password file: its first line is the password, and
+ * no error shows it.
  */
 #include "fuzz.h"
 

@@ -186,7 +186,7 @@ START_TEST(begins_anywhere)
 }
 END_TEST
 
-/* One that is silent, one that is not there and one that is a replica outside are passed over, in time. */
+/* A silent one, nobody, and a replica outside of a Cluster are passed over, in time. */
 START_TEST(passes_over)
 {
 	struct fake fakes[3] = { SILENT, LONELY, PRIMARY };
