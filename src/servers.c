@@ -281,13 +281,14 @@ connect_primary(struct servers *s, int64_t deadline, char *error, size_t size)
 {
 	struct sentinel_answer answer;
 	char label[VALKEY_LABEL_SIZE];
+	struct valkey_word word;
 	struct valkey v;
 	redisContext *c;
 
 	if (!ask_sentinels(s, deadline, &answer, error, size))
 		return NULL;
 	v = primary_of(s, &answer, label);
-	c = valkey_try(&v, deadline, NULL, error, size);
+	c = valkey_try(&v, deadline, false, &word, error, size);
 	if (c == NULL)
 		return NULL;
 	s->primary = answer;
@@ -304,19 +305,40 @@ use_node(struct servers *s, int node, redisContext *c)
 }
 
 static redisContext *
+try_node(struct servers *s, int node, int64_t deadline, struct valkey_word *word)
+{
+	struct servers_entry *e = &s->nodes[node];
+
+	return valkey_try(&e->valkey, deadline, s->node_count > 1, word, e->error, sizeof(e->error));
+}
+
+/* One whose Cluster is not whole will do where there is no better. */
+static redisContext *
 connect_node(struct servers *s, int64_t deadline, char *error, size_t size)
 {
-	int count = s->node_count;
+	int count = s->node_count, spare_node = 0;
 	int first = s->used_node >= 0 ? s->used_node : (int)clock_jitter(0, (uint32_t)count - 1);
+	redisContext *spare = NULL;
 
 	for (int i = 0; i < count; i++) {
-		struct servers_entry *e = &s->nodes[(first + i) % count];
-		redisContext *c = valkey_try(&e->valkey, share_until(deadline, count - 1 - i), NULL,
-		    e->error, sizeof(e->error));
+		int node = (first + i) % count;
+		struct valkey_word word;
+		redisContext *c = try_node(s, node, share_until(deadline, count - 1 - i), &word);
 
-		if (c != NULL)
-			return use_node(s, (first + i) % count, c);
+		if (c == NULL)
+			continue;
+		if (!word.apart || spare == NULL) {
+			if (spare != NULL)
+				redisFree(spare);
+			spare = c;
+			spare_node = node;
+		} else
+			redisFree(c);
+		if (!word.apart)
+			break;
 	}
+	if (spare != NULL)
+		return use_node(s, spare_node, spare);
 	explain_all(s->nodes, count, "no node can be used", error, size);
 	return NULL;
 }
@@ -335,29 +357,69 @@ servers_connect(struct servers *s, int timeout_ms, char *error, size_t error_siz
 	return c != NULL ? use_node(s, 0, c) : NULL;
 }
 
+/* Whether a node that is not in use is of a Cluster that is whole. */
+static bool
+better_node(struct servers *s, int64_t deadline)
+{
+	bool found = false;
+
+	for (int i = 0; i < s->node_count && !found; i++) {
+		struct valkey_word word;
+		redisContext *c;
+
+		if (i == s->used_node)
+			continue;
+		c = try_node(s, i, share_until(deadline, s->node_count - 1 - i), &word);
+		found = c != NULL && !word.apart;
+		if (c != NULL)
+			redisFree(c);
+	}
+	return found;
+}
+
+static const char *
+check_node(struct servers *s, int64_t deadline, char *error, size_t size)
+{
+	struct valkey_word word;
+	redisContext *c = try_node(s, s->used_node, share_until(deadline, s->node_count - 1), &word);
+
+	if (c != NULL)
+		redisFree(c);
+	else
+		snprintf(error, size, "%s", s->nodes[s->used_node].error);
+	if (word.demoted)
+		return "the server is no longer a primary";
+	return word.apart && better_node(s, deadline) ? "the node was cut off from its Cluster" : NULL;
+}
+
+static const char *
+check_primary(struct servers *s, int64_t deadline, char *error, size_t size)
+{
+	struct sentinel_answer answer;
+	char label[VALKEY_LABEL_SIZE];
+	struct valkey_word word;
+	struct valkey v;
+	redisContext *c;
+
+	if (ask_sentinels(s, deadline, &answer, error, size)) {
+		if (answer.port != s->primary.port || strcmp(answer.host, s->primary.host) != 0)
+			return "the sentinels name another primary";
+		s->primary = answer;
+	}
+	v = primary_of(s, &s->primary, label);
+	c = valkey_try(&v, deadline, false, &word, error, size);
+	if (c != NULL)
+		redisFree(c);
+	return word.demoted ? "the server is no longer a primary" : NULL;
+}
+
 const char *
 servers_check(struct servers *s, int timeout_ms, char *error, size_t error_size)
 {
 	int64_t deadline = clock_ms() + timeout_ms;
-	struct sentinel_answer answer;
-	char label[VALKEY_LABEL_SIZE];
-	struct valkey v;
-	redisContext *c;
-	bool demoted;
 
 	error[0] = '\0';
-	if (s->sentinel_count > 0) {
-		if (ask_sentinels(s, deadline, &answer, error, error_size)) {
-			if (answer.port != s->primary.port ||
-			    strcmp(answer.host, s->primary.host) != 0)
-				return "the sentinels name another primary";
-			s->primary = answer;
-		}
-		v = primary_of(s, &s->primary, label);
-	} else
-		v = s->nodes[s->used_node].valkey;
-	c = valkey_try(&v, deadline, &demoted, error, error_size);
-	if (c != NULL)
-		redisFree(c);
-	return demoted ? "the server is no longer a primary" : NULL;
+	if (s->sentinel_count > 0)
+		return check_primary(s, deadline, error, error_size);
+	return check_node(s, deadline, error, error_size);
 }

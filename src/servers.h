@@ -46,7 +46,8 @@ void servers_free(struct servers *s);
 
 /*
  * Connects to the server to use, by valkey_connect(): the primary that the sentinels name, or the
- * first node that will do, beginning with that of the last time, or anywhere at first. All of it
+ * first node that will do, beginning with that of the last time, or anywhere at first; of several
+ * nodes one whose Cluster is whole goes before one that was cut off. All of it
  * takes at most about timeout_ms (name resolution apart), and none can use up the time of those
  * behind it. NULL with one line in error. By one thread at a time.
  */

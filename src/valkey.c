@@ -321,7 +321,8 @@ struct attempt {
 	int timeout_ms;
 	int64_t deadline; /* clock_ms() */
 	bool shared;      /* the time limit is what others have left of one */
-	bool demoted;     /* the server has said that it is no primary, and of no Cluster */
+	bool of_cluster;  /* a primary is asked about its Cluster, too */
+	struct valkey_word word;
 	char *error;
 	size_t error_size;
 };
@@ -532,29 +533,28 @@ role_of(const redisReply *reply)
 }
 
 /*
- * Of a replica: whether it says that it is a node of a Cluster, which passes what is published on
- * to all nodes.
+ * Asks about the Cluster. A replica has to be in one, which passes what is published on to all
+ * nodes.
  */
 static bool
-in_cluster(struct attempt *a)
+judge_cluster(struct attempt *a, bool primary)
 {
-	const char *words[] = { "CLUSTER", "INFO" }, *remedy = "";
+	const char *words[] = { "CLUSTER", "INFO" };
 	redisReply *reply = ask(a, 2, words);
-	bool good;
+	bool node;
 
 	if (reply == NULL)
 		return false;
-	good = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_state:") != NULL;
-	if (reply_begins(reply, "NOPERM"))
-		remedy = " (for a replica in a Cluster the user needs +cluster|info)";
-	if (!good) {
-		a->demoted = true;
+	node = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_state:") != NULL;
+	a->word.apart = node && strstr(reply->str, "cluster_state:ok") == NULL;
+	a->word.demoted = !node && !primary;
+	if (a->word.demoted)
 		text_line(a->error, a->error_size,
 		    "%s: no primary but a replica: what is published there reaches nobody else%s",
-		    a->valkey->label, remedy);
-	}
+		    a->valkey->label, reply_begins(reply, "NOPERM")
+			? " (for a replica in a Cluster the user needs +cluster|info)" : "");
 	freeReplyObject(reply);
-	return good;
+	return !a->word.demoted;
 }
 
 static bool
@@ -563,10 +563,10 @@ judge_role(struct attempt *a, const redisReply *reply)
 	const char *label = a->valkey->label, *role = role_of(reply);
 
 	if (role != NULL && strcmp(role, "master") == 0)
-		return true;
+		return !a->of_cluster || judge_cluster(a, true);
 	if (role != NULL && strcmp(role, "slave") == 0)
-		return in_cluster(a);
-	a->demoted = role != NULL;
+		return judge_cluster(a, false);
+	a->word.demoted = role != NULL;
 	if (role != NULL)
 		text_line(a->error, a->error_size,
 		    "%s: no primary but a %.*s: what is published there reaches nobody else", label,
@@ -606,14 +606,10 @@ finish(struct attempt *a, bool good)
 }
 
 static redisContext *
-connect_usable(struct attempt *a, bool *demoted)
+connect_usable(struct attempt *a)
 {
-	bool good = open_connection(a) && authenticate(a) && require_role(a) &&
-	    (set_timeout(a->context, a->timeout_ms) || explain_context(a));
-
-	if (demoted != NULL)
-		*demoted = a->demoted;
-	return finish(a, good);
+	return finish(a, open_connection(a) && authenticate(a) && require_role(a) &&
+	    (set_timeout(a->context, a->timeout_ms) || explain_context(a)));
 }
 
 redisContext *
@@ -624,8 +620,11 @@ valkey_connect(const struct valkey *v, int timeout_ms, bool *demoted, char *erro
 		.valkey = v, .timeout_ms = timeout_ms, .deadline = clock_ms() + timeout_ms,
 		.error = error, .error_size = error_size,
 	};
+	redisContext *c = connect_usable(&a);
 
-	return connect_usable(&a, demoted);
+	if (demoted != NULL)
+		*demoted = a.word.demoted;
+	return c;
 }
 
 /* An attempt that has what is left until the deadline, but a millisecond at least. */
@@ -643,11 +642,16 @@ share(const struct valkey *v, int64_t deadline, char *error, size_t error_size)
 }
 
 redisContext *
-valkey_try(const struct valkey *v, int64_t deadline, bool *demoted, char *error, size_t error_size)
+valkey_try(const struct valkey *v, int64_t deadline, bool of_cluster, struct valkey_word *word,
+    char *error, size_t error_size)
 {
 	struct attempt a = share(v, deadline, error, error_size);
+	redisContext *c;
 
-	return connect_usable(&a, demoted);
+	a.of_cluster = of_cluster;
+	c = connect_usable(&a);
+	*word = a.word;
+	return c;
 }
 
 redisContext *

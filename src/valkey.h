@@ -60,12 +60,19 @@ void valkey_label(char label[VALKEY_LABEL_SIZE], const char *host, int port);
 redisContext *valkey_connect(const struct valkey *v, int timeout_ms, bool *demoted, char *error,
     size_t error_size);
 
+/* What a server says about itself. */
+struct valkey_word {
+	bool demoted; /* no primary, and no node of a Cluster */
+	bool apart;   /* its Cluster is not whole: it was cut off, say, or removed */
+};
+
 /*
  * The same as one attempt of several that share a time limit. How much of it was left is not in the
- * error, so that the same trouble is told in the same words.
+ * error, so that the same trouble is told in the same words. of_cluster: a primary is asked for
+ * CLUSTER INFO, too; it need not be in one, or allow the question.
  */
-redisContext *valkey_try(const struct valkey *v, int64_t deadline, bool *demoted, char *error,
-    size_t error_size);
+redisContext *valkey_try(const struct valkey *v, int64_t deadline, bool of_cluster,
+    struct valkey_word *word, char *error, size_t error_size);
 
 /* Connects and sends AUTH like that, and asks nothing. */
 redisContext *valkey_open(const struct valkey *v, int64_t deadline, char *error, size_t error_size);

@@ -90,10 +90,16 @@ def cluster(module_rundir):
 
 
 @pytest.fixture
-def own_cluster(rundir):
-    made = Cluster(rundir)
-    yield made
-    made.kill()
+def new_cluster(rundir):
+    """new_cluster(replica=) makes one of the test's own."""
+    made = []
+
+    def make(**named):
+        made.append(Cluster(rundir, **named))
+        return made[-1]
+    yield make
+    for one in made:
+        one.kill()
 
 
 def publish(number, url, *args):
@@ -141,10 +147,10 @@ def test_acl(streamd, cluster):
 
 
 @pytest.mark.slow
-def test_node_dies(streamd, own_cluster):
+def test_node_dies(streamd, new_cluster):
     """The node in use dies: streams stay open, and get their sync and each later wake-up once, on another node;
     tpi-publish passes it over."""
-    cluster = own_cluster
+    cluster = new_cluster()
     daemon = streamd(VALKEY_URL=cluster.url, SSE_SYNC_SPREAD_MS=0)
     peer = daemon.stream("ann")
     publish(1, cluster.url).silent()
@@ -165,9 +171,9 @@ def test_node_dies(streamd, own_cluster):
 
 
 @pytest.mark.slow
-def test_node_is_silent(streamd, own_cluster):
+def test_node_is_silent(streamd, new_cluster):
     """The node in use is stopped: it is left after 12 s, and a node that is silent costs a share of the time."""
-    cluster = own_cluster
+    cluster = new_cluster()
     daemon = streamd(VALKEY_URL=cluster.url, SSE_SYNC_SPREAD_MS=0)
     peer = daemon.stream("ann")
     first, mark = cluster.in_use(daemon), daemon.mark()
@@ -196,6 +202,43 @@ def test_failover_inside(streamd, cluster):
         publish(1, replica.url).silent()
         peer.wait_body(frame(notification(1)))
         assert not daemon.matching(ABOUT_VALKEY, start=mark) and after_first(peer) == frame(notification(1))
+
+
+def on_node(streamd, cluster, wanted, url):
+    """A daemon that has begun with this node: it begins with any."""
+    for _ in range(50):
+        daemon = streamd(VALKEY_URL=url, SSE_SYNC_SPREAD_MS=0)
+        if cluster.in_use(daemon) is wanted:
+            return daemon
+        daemon.stop()
+    raise AssertionError("one of two nodes is never begun with")
+
+
+@pytest.mark.slow
+def test_node_leaves(streamd, new_cluster):
+    """A node that has left the Cluster answers as before, and hears nothing: it is left at the next check, and not begun
+    with while there is another."""
+    cluster = new_cluster(replica=True)
+    *others, leaver = cluster.nodes
+    url = f"{leaver.url},{others[0].url}"
+    daemon = on_node(streamd, cluster, leaver, url)
+    peer = daemon.stream("ann")
+    mark = daemon.mark()
+    name = leaver("CLUSTER", "MYID").decode()
+    leaver("CLUSTER", "RESET", "HARD")
+    for node in others:
+        node("CLUSTER", "FORGET", name)
+    assert leaver("ROLE")[0] == b"master"
+    line = daemon.wait_for_log(r"^\[valkey\] connected", CHECK + scaled(5), start=mark)
+    assert cluster.in_use(daemon, mark) is others[0] and '"lost":"the node was cut off from its Cluster"' in line
+    peer.wait(lambda p: after_first(p) == SYNC, 10, "the sync")
+    for number in range(5):
+        publish(number, url).silent()
+    peer.wait_body(frame(notification(4)))
+    assert after_first(peer) == SYNC + b"".join(frame(notification(number)) for number in range(5))
+    # Alone it is better than nothing.
+    publish(5, leaver.url).silent()
+    publish(6, f"{leaver.url},valkey://127.0.0.1:1").silent()
 
 
 # What is no node of a Cluster

@@ -129,8 +129,9 @@ END_TEST
 
 /* Nodes */
 
-#define PRIMARY { .rules = { { "ROLE", FAKE_MASTER } } }
+#define PRIMARY { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_ALONE } } }
 #define LONELY { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER", FAKE_ALONE } } }
+#define APART { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_APART } } }
 #define NODE { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER", FAKE_CLUSTER } } }
 #define SILENT { .rules = { { "ROLE", NULL } } }
 #define NOBODY "valkey://127.0.0.1:1"
@@ -228,6 +229,36 @@ START_TEST(none)
 		ck_assert(!try_connect(&s));
 		ck_assert_str_eq(error, expected);
 		ck_assert_int_eq(s.used_node, i);
+	}
+	fake_stop(&fakes[0]);
+	fake_stop(&fakes[1]);
+	servers_free(&s);
+}
+END_TEST
+
+/* A node whose Cluster is not whole is used where no other will do, and left when one will. */
+START_TEST(apart)
+{
+	struct fake fakes[3] = { APART, APART, NODE };
+	struct servers s;
+
+	parse_fakes(&s, fakes, 3, NULL);
+	for (int i = 0; i < 3; i++) {
+		s.used_node = i;
+		ck_assert_msg(try_connect(&s), "%s", error);
+		ck_assert_int_eq(s.used_node, 2);
+	}
+	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	s.used_node = 1;
+	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	    "the node was cut off from its Cluster");
+	fake_stop(&fakes[2]);
+	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_str_eq(error, "");
+	for (int i = 0; i < 3; i++) {
+		s.used_node = i;
+		ck_assert_msg(try_connect(&s), "%s", error);
+		ck_assert_int_eq(s.used_node, i % 2);
 	}
 	fake_stop(&fakes[0]);
 	fake_stop(&fakes[1]);
@@ -426,6 +457,7 @@ main(void)
 	tcase_add_test(nodes, begins_anywhere);
 	tcase_add_test(nodes, passes_over);
 	tcase_add_test(nodes, none);
+	tcase_add_test(nodes, apart);
 	tcase_add_test(nodes, check_nodes);
 	tcase_add_loop_test(asking, newest, 0, 3);
 	tcase_add_test(asking, stale);

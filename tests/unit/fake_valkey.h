@@ -16,6 +16,7 @@
 #define FAKE_MASTER "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"
 #define FAKE_REPLICA "*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:0\r\n"
 #define FAKE_ALONE "-ERR This instance has cluster support disabled\r\n"
+#define FAKE_APART "$20\r\ncluster_state:fail\r\n\r\n"
 #define FAKE_CLUSTER "$18\r\ncluster_state:ok\r\n\r\n"
 
 struct fake {
