@@ -357,19 +357,17 @@ servers_connect(struct servers *s, int timeout_ms, char *error, size_t error_siz
 	return c != NULL ? use_node(s, 0, c) : NULL;
 }
 
-/* Whether a node that is not in use is of a Cluster that is whole. */
+/* Whether any node is of a Cluster that is whole. */
 static bool
 better_node(struct servers *s, int64_t deadline)
 {
 	bool found = false;
 
 	for (int i = 0; i < s->node_count && !found; i++) {
+		int64_t until = share_until(deadline, s->node_count - 1 - i);
 		struct valkey_word word;
-		redisContext *c;
+		redisContext *c = try_node(s, i, until, &word);
 
-		if (i == s->used_node)
-			continue;
-		c = try_node(s, i, share_until(deadline, s->node_count - 1 - i), &word);
 		found = c != NULL && !word.apart;
 		if (c != NULL)
 			redisFree(c);
