@@ -28,6 +28,7 @@
 
 #include "clock.h"
 #include "connection.h"
+#include "counters.h"
 #include "rlimits.h"
 #include "listener.h"
 #include "log.h"
@@ -38,7 +39,6 @@
 
 #define ACCEPT_MAX      256   /* connections accepted before signals and timers are looked at again */
 #define ACCEPT_PAUSE_MS 100   /* after descriptors ran out */
-#define HUB_SILENCE_MS  10000 /* of the hub's thread, after which the watchdog is not fed */
 #define STOP_MS         100   /* for the hub's last words to Valkey */
 
 struct options {
@@ -303,6 +303,7 @@ serve(int fd)
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	error = connection_start(&gateway, fd);
 	if (error != 0) {
+		counter_add(COUNTER_CONNECTIONS_REFUSED, 1);
 		log_refusal("connection refused", error);
 		close(fd);
 	}
@@ -369,7 +370,7 @@ run(int signal_fd)
 			metrics_at = now + settings.metrics_ms;
 		}
 		if (now >= watchdog_at) {
-			if (now - hub_alive_at(gateway.hub) < HUB_SILENCE_MS)
+			if (hub_working(gateway.hub))
 				notify_send("WATCHDOG=1");
 			watchdog_at = now + watchdog_ms;
 		}

@@ -27,6 +27,7 @@ struct caps {
 	pthread_mutex_t lock; /* everything below, and what hangs on it */
 	int reserved;
 	int live;
+	uint64_t opened;
 	struct caps_user *users;
 };
 
@@ -167,7 +168,8 @@ caps_live(struct stream *stream, const char *text)
 		e->user->live_count++;
 		c->live++;
 		/* Under the lock: who is evicted has begun. */
-		stream_start(stream, text);
+		if (stream_start(stream, text))
+			c->opened++;
 		evict_to(c, e->user, 2 * c->user_cap);
 		if (e->user->live_count > c->user_cap)
 			stream_mark(stream, STREAM_OVER);
@@ -245,10 +247,18 @@ caps_release(struct caps *c, struct caps_entry *e)
 int
 caps_count(struct caps *c)
 {
-	int live;
+	struct caps_counts counts;
 
+	caps_counts(c, &counts);
+	return counts.live;
+}
+
+void
+caps_counts(struct caps *c, struct caps_counts *counts)
+{
 	pthread_mutex_lock(&c->lock);
-	live = c->live;
+	counts->live = c->live;
+	counts->reserved = c->reserved;
+	counts->opened = c->opened;
 	pthread_mutex_unlock(&c->lock);
-	return live;
 }

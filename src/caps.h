@@ -88,4 +88,11 @@ void caps_release(struct caps *c, struct caps_entry *e);
 /* How many streams are live. Thread-safe. */
 int caps_count(struct caps *c);
 
+struct caps_counts {
+	int live, reserved; /* places */
+	uint64_t opened;    /* streams that have ever begun */
+};
+/* All at the same moment. Thread-safe. */
+void caps_counts(struct caps *c, struct caps_counts *counts);
+
 #endif

@@ -327,6 +327,12 @@ channels_away(struct channels *c)
 				stream_mark(ch->members[i].stream, STREAM_REFUSED);
 }
 
+uint32_t
+channels_total(const struct channels *c)
+{
+	return HASH_COUNT(c->table);
+}
+
 struct channel *
 channels_find(struct channels *c, const char *name, size_t length)
 {

@@ -85,6 +85,9 @@ void channels_down(struct channels *c);
 /* There is no prospect of one: marks the streams REFUSED that were never confirmed. */
 void channels_away(struct channels *c);
 
+/* Those that are subscribed, about to be, or being given up. */
+uint32_t channels_total(const struct channels *c);
+
 /* NULL: nobody listens to it. */
 struct channel *channels_find(struct channels *c, const char *name, size_t length);
 /* The members of a channel; valid until the next join or leave. */

@@ -29,6 +29,12 @@ clock_ms(void)
 	return clock_source != NULL ? clock_source() : (int64_t)(monotonic_ns() / 1000000);
 }
 
+int64_t
+clock_us(void)
+{
+	return (int64_t)(monotonic_ns() / 1000);
+}
+
 void
 clock_set_source(int64_t (*source)(void))
 {

@@ -15,8 +15,10 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "counters.h"
 #include "identity.h"
 #include "log.h"
+#include "status.h"
 #include "thread.h"
 
 #define JOIN_MS 5000 /* for Valkey to confirm a subscription */
@@ -32,10 +34,11 @@ grace_ms(const struct connection *c)
 
 /* Every stream's 200, the wish to come back later, and the end (section 2 of the contract). */
 static bool
-later(struct connection *c)
+later(struct connection *c, enum counter_later reason)
 {
 	char text[256];
 
+	counter_add_label(COUNTER_LATER, reason);
 	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n", clock_jitter(10000, 30000));
 	stream_finish(c->stream, text);
 	return false;
@@ -43,22 +46,28 @@ later(struct connection *c)
 
 /* later(), and a line that says why. */
 static bool
-subscribe_failed(struct connection *c, const char *error)
+subscribe_failed(struct connection *c, enum counter_later reason)
 {
+	static const char *const errors[] = {
+		[LATER_APPLICATION] = "the application cannot be asked",
+		[LATER_VALKEY_AWAY] = "Valkey is away",
+		[LATER_VALKEY_REFUSED] = "Valkey refused the channel",
+		[LATER_VALKEY_SILENT] = "no confirmation from Valkey within 5 s",
+		[LATER_RESOURCES] = "out of memory",
+	};
 	struct log_field fields[5] = { LOG_STR("tenantId", c->gateway->settings->tenant),
-		LOG_STR("userId", c->user), LOG_STR("error", error), LOG_END };
+		LOG_STR("userId", c->user), LOG_STR("error", errors[reason]), LOG_END };
 
 	if (c->route->has_projects)
 		fields[3] = (struct log_field)LOG_LIST("projectIds", c->request.projects,
 		    (size_t)c->request.project_count);
 	log_write(LOG_LEVEL_WARN, c->route->tag, "subscribe failed", fields);
-	return later(c);
+	return later(c, reason);
 }
 
 static bool
-answer(struct connection *c, int status, const char *reason, const char *headers, const char *error)
+answer(struct connection *c, const struct answer *a)
 {
-	const struct answer a = { status, reason, headers, error };
 	/* libfcgi's writes block: a peer that reads nothing is left after a second. */
 	const struct timeval limit = { .tv_sec = 1 };
 	struct stream_view view;
@@ -68,8 +77,41 @@ answer(struct connection *c, int status, const char *reason, const char *headers
 	if (view.pending)
 		return false;
 	setsockopt(c->peer.fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	request_answer(&c->request, c->peer.fd, &a);
+	request_answer(&c->request, c->peer.fd, a);
 	return false;
+}
+
+#define JSON         "application/json"
+#define ERROR(text)  "{\"error\":\"" text "\"}"
+
+static bool
+refuse(struct connection *c, enum counter_refused reason)
+{
+	static const struct answer answers[] = {
+		[REFUSED_PATH] = { 404, "Not Found", "", JSON, ERROR("no such stream") },
+		[REFUSED_METHOD] = { 405, "Method Not Allowed", "Allow: GET\r\n", JSON,
+		    ERROR("only GET is allowed") },
+		[REFUSED_EVICTED] = { 204, "No Content", "", NULL, NULL },
+		[REFUSED_NOBODY] = { 401, "Unauthorized", "", JSON, ERROR("not signed in") },
+		[REFUSED_PROJECTS] = { 404, "Not Found", "", JSON, ERROR("no such project") },
+		[REFUSED_CAP] = { 503, "Service Unavailable", "Retry-After: 30\r\n", JSON,
+		    ERROR("too many streams") },
+	};
+
+	counter_add_label(COUNTER_REFUSED, reason);
+	return answer(c, &answers[reason]);
+}
+
+/* 400: the request itself will not do. error is a text that needs no escaping. */
+static bool
+bad_request(struct connection *c, enum counter_refused reason, const char *error)
+{
+	char body[256];
+	const struct answer a = { 400, "Bad Request", "", JSON, body };
+
+	counter_add_label(COUNTER_REFUSED, reason);
+	snprintf(body, sizeof(body), ERROR("%s"), error);
+	return answer(c, &a);
 }
 
 static bool
@@ -94,7 +136,23 @@ decode(struct connection *c)
 	if (log_allowed(&limit, 1000, NULL))
 		LOG(LOG_LEVEL_ERROR, "streamd", "cannot take a request",
 		    LOG_STR("error", strerror(error)));
-	return later(c);
+	return later(c, LATER_RESOURCES);
+}
+
+/* A page for monitoring. */
+static bool
+show(struct connection *c, const struct status_page *page)
+{
+	static const struct answer no_memory = { 503, "Service Unavailable", "", JSON,
+		ERROR("out of memory") };
+	struct answer a;
+	char *body;
+
+	if (strcmp(c->request.method, "GET") != 0)
+		return refuse(c, REFUSED_METHOD);
+	answer(c, status_answer(page, c->gateway, &a, &body) ? &a : &no_memory);
+	free(body);
+	return false;
 }
 
 /* What the request alone decides: the rows of section 2 down to the project parameter. */
@@ -102,30 +160,28 @@ static bool
 route(struct connection *c)
 {
 	struct request *r = &c->request;
+	const struct status_page *page;
 	const char *error;
 
+	page = status_find(c->gateway->settings, r->path);
+	if (page != NULL)
+		return show(c, page);
 	c->route = route_find(r->path);
 	if (c->route == NULL)
-		return answer(c, 404, "Not Found", "", "no such stream");
+		return refuse(c, REFUSED_PATH);
 	c->caps = c->gateway->caps[c->route - routes];
 	if (strcmp(r->method, "GET") != 0)
-		return answer(c, 405, "Method Not Allowed", "Allow: GET\r\n", "only GET is allowed");
+		return refuse(c, REFUSED_METHOD);
 	if (strcmp(r->last_event_id, "evicted") == 0)
-		return answer(c, 204, "No Content", "", NULL);
+		return refuse(c, REFUSED_EVICTED);
 	if (c->gateway->draining)
-		return later(c);
+		return later(c, LATER_DRAINING);
 	error = c->route->parse != NULL ? c->route->parse(r) : NULL;
 	if (error == route_no_memory)
-		return later(c);
+		return later(c, LATER_RESOURCES);
 	if (error != NULL)
-		return answer(c, 400, "Bad Request", "", error);
+		return bad_request(c, REFUSED_PARAMETERS, error);
 	return true;
-}
-
-static bool
-nobody(struct connection *c)
-{
-	return answer(c, 401, "Unauthorized", "", "not signed in");
 }
 
 /* The web server's word; the log says where it is not to be trusted. */
@@ -138,9 +194,9 @@ identify_web_server(struct connection *c)
 	switch (identity_web_server(request_params(&c->request), &c->request.user)) {
 	case IDENTITY_KNOWN:
 		c->user = strdup(c->request.user);
-		return c->user != NULL || later(c);
+		return c->user != NULL || later(c, LATER_RESOURCES);
 	case IDENTITY_BAD:
-		return answer(c, 400, "Bad Request", "",
+		return bad_request(c, REFUSED_USER,
 		    "not a valid user id, or a parameter is there twice with different values");
 	case IDENTITY_FORGEABLE:
 		if (log_allowed(&limit, 1000, &suppressed))
@@ -151,7 +207,7 @@ identify_web_server(struct connection *c)
 	case IDENTITY_NOBODY:
 		break;
 	}
-	return nobody(c);
+	return refuse(c, REFUSED_NOBODY);
 }
 
 static bool
@@ -170,25 +226,19 @@ identify(struct connection *c)
 	if (!by_app && !identify_web_server(c))
 		return false;
 	if (by_app && !identity_consistent(params))
-		return answer(c, 400, "Bad Request", "",
+		return bad_request(c, REFUSED_USER,
 		    "a parameter is there twice with different values");
 	if (!by_app && !asks_for_projects(c))
 		return true;
 	switch (credentials_read(params, &c->credentials)) {
 	case CREDENTIALS_NO_MEMORY:
-		return later(c);
+		return later(c, LATER_RESOURCES);
 	case CREDENTIALS_NONE:
-		return !by_app || nobody(c);
+		return !by_app || refuse(c, REFUSED_NOBODY);
 	case CREDENTIALS_FOUND:
 		break;
 	}
 	return true;
-}
-
-static bool
-no_project(struct connection *c)
-{
-	return answer(c, 404, "Not Found", "", "no such project");
 }
 
 /*
@@ -203,14 +253,14 @@ allow(struct connection *c)
 	if (!c->route->has_projects)
 		return true;
 	if (c->gateway->settings->access == ACCESS_DENY)
-		return no_project(c);
+		return refuse(c, REFUSED_PROJECTS);
 	if (r->user == NULL)
 		return true;
 	if (asks_for_projects(c))
-		return c->credentials != NULL || no_project(c);
+		return c->credentials != NULL || refuse(c, REFUSED_PROJECTS);
 	r->project_count =
 	    access_filter(c->gateway->access, r->user, r->projects, r->project_count);
-	return r->project_count > 0 || no_project(c);
+	return r->project_count > 0 || refuse(c, REFUSED_PROJECTS);
 }
 
 static bool
@@ -225,8 +275,7 @@ reserve(struct connection *c)
 			    LOG_STR("tenantId", c->gateway->settings->tenant),
 			    LOG_INT("cap", route_tenant_cap(c->route, c->gateway->settings)),
 			    LOG_INT("suppressed", suppressed));
-		return answer(c, 503, "Service Unavailable", "Retry-After: 30\r\n",
-		    "too many streams");
+		return refuse(c, REFUSED_CAP);
 	}
 	return true;
 }
@@ -249,7 +298,7 @@ consult(struct connection *c, const int32_t *projects, int count, int64_t deadli
 		if (c->peer.gone || view.broken)
 			goto out;
 		if (view.marks & STREAM_CANCELLED || c->gateway->draining) {
-			later(c);
+			later(c, view.marks & STREAM_CANCELLED ? LATER_CANCELLED : LATER_DRAINING);
 			goto out;
 		}
 		answer = gate_answer(q);
@@ -259,7 +308,7 @@ consult(struct connection *c, const int32_t *projects, int count, int64_t deadli
 	}
 	if (answer == GATE_YES || answer == GATE_NO)
 		return q;
-	subscribe_failed(c, "the application cannot be asked");
+	subscribe_failed(c, LATER_APPLICATION);
 out:
 	gate_forget(q);
 	return NULL;
@@ -281,9 +330,9 @@ ask_user(struct connection *c, int64_t deadline)
 	known = !nobody_there && (c->user = strdup(gate_user(q))) != NULL;
 	gate_forget(q);
 	if (nobody_there)
-		return nobody(c);
+		return refuse(c, REFUSED_NOBODY);
 	c->request.user = c->user;
-	return known ? allow(c) : later(c);
+	return known ? allow(c) : later(c, LATER_RESOURCES);
 }
 
 /* May he read them? */
@@ -300,7 +349,7 @@ ask_projects(struct connection *c, int64_t deadline)
 		return false;
 	r->project_count = gate_filter(q, r->projects);
 	gate_forget(q);
-	return r->project_count > 0 || no_project(c);
+	return r->project_count > 0 || refuse(c, REFUSED_PROJECTS);
 }
 
 /* A place of the tenant first: nothing is asked without one. */
@@ -312,7 +361,7 @@ admit(struct connection *c)
 	if (!reserve(c) || !ask_user(c, deadline))
 		return false;
 	if (!caps_claim(c->caps, &c->place, c->user, c->stream))
-		return later(c);
+		return later(c, LATER_RESOURCES);
 	return ask_projects(c, deadline);
 }
 
@@ -336,25 +385,29 @@ join(struct connection *c)
 	char *names;
 
 	if (hub_away(c->gateway->hub))
-		return subscribe_failed(c, "Valkey is away");
+		return subscribe_failed(c, LATER_VALKEY_AWAY);
 	names = route_channels(c->route, &c->request, c->gateway->settings);
 	request_strip(&c->request);
 	if (names != NULL)
 		c->subscription = hub_join(c->gateway->hub, c->stream, names, count, begin);
 	if (c->subscription != NULL)
 		return true;
-	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, "out of memory") : later(c);
+	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, LATER_RESOURCES) :
+						 later(c, LATER_RESOURCES);
 }
 
-/* Why the stream is not to begin: for the log, "" where that needs no line. NULL: it may yet. */
-static const char *
+/* Why the stream is not to begin; NO_OBSTACLE where it may yet. */
+#define NO_OBSTACLE (-1)
+static int
 obstacle(const struct connection *c, const struct stream_view *view, int64_t deadline)
 {
-	if (view->marks & STREAM_CANCELLED || c->gateway->draining)
-		return "";
+	if (view->marks & STREAM_CANCELLED)
+		return LATER_CANCELLED;
+	if (c->gateway->draining)
+		return LATER_DRAINING;
 	if (view->marks & STREAM_REFUSED)
-		return hub_away(c->gateway->hub) ? "Valkey is away" : "Valkey refused the channel";
-	return clock_ms() >= deadline ? "no confirmation from Valkey within 5 s" : NULL;
+		return hub_away(c->gateway->hub) ? LATER_VALKEY_AWAY : LATER_VALKEY_REFUSED;
+	return clock_ms() >= deadline ? LATER_VALKEY_SILENT : NO_OBSTACLE;
 }
 
 /* The soonest that a stream which has begun could have something to do. */
@@ -377,7 +430,7 @@ await_begin(struct connection *c, unsigned *marks)
 {
 	int64_t deadline = clock_ms() + JOIN_MS, look_at;
 	struct stream_view view;
-	const char *error;
+	int reason;
 
 	for (;;) {
 		stream_look(c->stream, &view);
@@ -386,10 +439,12 @@ await_begin(struct connection *c, unsigned *marks)
 			return true;
 		if (c->peer.gone || view.broken)
 			return false;
-		error = obstacle(c, &view, deadline);
+		reason = obstacle(c, &view, deadline);
 		/* It may have begun since it was looked at. */
-		if (error != NULL && caps_withdraw(c->caps, &c->place))
-			return error[0] != '\0' ? subscribe_failed(c, error) : later(c);
+		if (reason != NO_OBSTACLE && caps_withdraw(c->caps, &c->place))
+			return reason == LATER_CANCELLED || reason == LATER_DRAINING ?
+			    later(c, (enum counter_later)reason) :
+			    subscribe_failed(c, (enum counter_later)reason);
 		look_at = clock_ms() + first_look_ms(c->gateway->settings);
 		peer_wait(&c->peer, look_at < deadline ? look_at : deadline);
 	}

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "counters.h"
 #include "frame.h"
 #include "wakeup.h"
 
@@ -54,6 +55,7 @@ struct fanout {
 
 	uint8_t *records; /* what the stream at hand gets: records, one behind the other */
 	size_t records_length;
+	uint32_t records_count, records_events; /* how many, and the events in them */
 };
 
 struct fanout *
@@ -154,32 +156,39 @@ format(struct fanout *f, const struct fanout_delivery *d)
 	const struct event *e;
 	size_t content = 0;
 
+	f->records_count = 1;
+	f->records_events = 0;
 	for (; d != NULL; d = d->next) {
 		e = &f->events[d->event];
 		if (content > 0 && content + e->length > f->record_max) {
 			frame_record(header, FCGI_STDOUT, 1, content);
 			header = at;
+			f->records_count++;
 			at += FCGI_HEADER_LEN;
 			content = 0;
 		}
 		memcpy(at, f->frames + e->offset, e->length);
 		at += e->length;
 		content += e->length;
+		f->records_events++;
 	}
 	frame_record(header, FCGI_STDOUT, 1, content);
 	f->records_length = (size_t)(at - f->records);
 }
 
-static void
+/* Whether the stream took them. */
+static bool
 send_records(struct fanout *f, struct stream *s, int64_t now)
 {
 	uint8_t *at = f->records, *end = at + f->records_length;
 	size_t length;
+	bool taken = true;
 
 	for (; at != end; at += length) {
 		length = FCGI_HEADER_LEN + ((size_t)at[4] << 8 | at[5]);
-		stream_send(s, at, length, now);
+		taken &= stream_send(s, at, length, now);
 	}
+	return taken;
 }
 
 void
@@ -187,9 +196,12 @@ fanout_flush(struct fanout *f)
 {
 	const struct fanout_delivery *formatted = NULL;
 	struct stream *s;
-	int64_t now = clock_ms();
+	int64_t now = clock_ms(), started = clock_us();
+	uint64_t sent = 0, merged = 0;
 	size_t i;
 
+	if (f->event_count == 0)
+		return;
 	for (i = 0; i < f->stream_count; i++) {
 		s = f->streams[i];
 		if (i + AHEAD < f->stream_count)
@@ -198,7 +210,10 @@ fanout_flush(struct fanout *f)
 			format(f, s->first);
 			formatted = s->first;
 		}
-		send_records(f, s, now);
+		if (send_records(f, s, now)) {
+			sent += f->records_events;
+			merged += f->records_events - f->records_count;
+		}
 		s->first = s->last = NULL;
 		if (i % YIELD_EVERY == YIELD_EVERY - 1) {
 			f->yield(f->arg);
@@ -207,4 +222,7 @@ fanout_flush(struct fanout *f)
 	}
 	f->stream_count = f->delivery_count = f->event_count = 0;
 	f->frames_length = 0;
+	counter_add(COUNTER_SENT, sent);
+	counter_add(COUNTER_MERGED, merged);
+	counter_observe(COUNTER_FANOUT, (uint64_t)(clock_us() - started));
 }

@@ -23,6 +23,7 @@
 
 #include "app.h"
 #include "clock.h"
+#include "counters.h"
 #include "fetch.h"
 #include "log.h"
 #include "thread.h"
@@ -233,10 +234,18 @@ fact_new(struct gate *g, const uint8_t key[SHA256_DIGEST_LENGTH], struct credent
 }
 
 static void
-log_debug(const char *from, int count)
+note(enum counter_source from, int count)
 {
+	static const char *const names[] = {
+		[SOURCE_APPLICATION] = "application",
+		[SOURCE_UNDER_WAY] = "a request under way",
+		[SOURCE_CACHE] = "cache",
+		[SOURCE_NOBODY] = "nobody",
+	};
+
+	counter_add_label(COUNTER_GATE_QUESTIONS, from);
 	LOG(LOG_LEVEL_DEBUG, "gate", count > 0 ? "projects asked" : "user asked",
-	    LOG_STR("from", from), LOG_INT("projects", count));
+	    LOG_STR("from", names[from]), LOG_INT("projects", count));
 }
 
 /* Makes a waiter wait for a fact, or tells it at once. The lock is held. */
@@ -255,17 +264,17 @@ await(struct gate *g, struct waiter *w, const uint8_t key[SHA256_DIGEST_LENGTH],
 		fact = NULL;
 	}
 	if (fact != NULL && fact->state == FACT_KNOWN && !fresh) {
-		log_debug("cache", count);
+		note(SOURCE_CACHE, count);
 		tell(w, fact);
 		return;
 	}
 	if (fact != NULL && fact->state != FACT_KNOWN)
-		log_debug("a request under way", count);
+		note(SOURCE_UNDER_WAY, count);
 	else if (!paused) {
-		log_debug("application", count);
+		note(SOURCE_APPLICATION, count);
 		fact = fact_new(g, key, c, projects, count);
 	} else {
-		log_debug("nobody", count);
+		note(SOURCE_NOBODY, count);
 		fact = NULL;
 	}
 	if (fact == NULL) {
@@ -461,6 +470,8 @@ on_done(void *arg, void *request, const struct fetch_result *result)
 	if (result->status != 0)
 		g->answered_at = now;
 	wrong = read_answer(fact, result);
+	counter_add_label(COUNTER_GATE_REQUESTS, result->status == 0 ? RESULT_FAILED :
+	    wrong != NULL ? RESULT_WRONG : fact->answer == APP_YES ? RESULT_YES : RESULT_NO);
 	if (wrong != NULL)
 		log_failure(g, fact, wrong, result->status);
 	else
@@ -476,6 +487,8 @@ on_done(void *arg, void *request, const struct fetch_result *result)
 		fact_keep(g, fact, now);
 	}
 	if (dead) {
+		if (now >= g->paused_until)
+			counter_add(COUNTER_GATE_PAUSES, 1);
 		g->paused_until = now + PAUSE_MS;
 		while ((fact = TAILQ_FIRST(&g->queue)) != NULL)
 			fact_fail(g, fact);
@@ -558,6 +571,17 @@ gate_start(const struct settings *s)
 	if (g->fetch == NULL || thread_start_joinable(&g->thread, THREAD_LARGE, gate_run, g) != 0)
 		return NULL;
 	return g;
+}
+
+bool
+gate_paused(struct gate *g)
+{
+	bool paused;
+
+	pthread_mutex_lock(&g->lock);
+	paused = clock_ms() < g->paused_until;
+	pthread_mutex_unlock(&g->lock);
+	return paused;
 }
 
 bool

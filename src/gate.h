@@ -26,6 +26,9 @@ struct question;
 /* Starts the thread. s must outlive the process's threads. NULL: memory or threads are out. */
 struct gate *gate_start(const struct settings *s);
 
+/* Whether questions fail at once because the application was found dead. Any thread. */
+bool gate_paused(struct gate *g);
+
 /*
  * Ends the thread; waits for that up to timeout_ms. False where it goes on: then the process must not
  * run its exit handlers, because those of the TLS library would pull the ground from under it.

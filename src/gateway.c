@@ -10,6 +10,7 @@ void
 gateway_init(struct gateway *g, const struct settings *settings)
 {
 	g->settings = settings;
+	g->started_at = time(NULL);
 	pthread_mutex_init(&g->lock, NULL);
 	thread_cond_init(&g->emptied);
 	LIST_INIT(&g->connections);
@@ -41,6 +42,17 @@ gateway_remove(struct gateway *g, struct gateway_entry *e)
 	if (--g->connection_count == 0)
 		pthread_cond_signal(&g->emptied);
 	pthread_mutex_unlock(&g->lock);
+}
+
+int
+gateway_count(struct gateway *g)
+{
+	int count;
+
+	pthread_mutex_lock(&g->lock);
+	count = g->connection_count;
+	pthread_mutex_unlock(&g->lock);
+	return count;
 }
 
 void

@@ -8,6 +8,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <sys/queue.h>
+#include <time.h>
 
 #include "access.h"
 #include "caps.h"
@@ -31,6 +32,8 @@ struct gateway {
 	struct gate *gate;              /* NULL where nothing is asked of the application */
 	struct caps *caps[ROUTE_COUNT]; /* in the order of routes[] */
 
+	time_t started_at;              /* of the wall clock */
+
 	_Atomic bool draining;
 
 	pthread_mutex_t lock; /* the rest */
@@ -49,6 +52,9 @@ void gateway_init(struct gateway *g, const struct settings *settings);
 void gateway_add(struct gateway *g, struct gateway_entry *e);
 void gateway_run(struct gateway *g, struct gateway_entry *e);
 void gateway_remove(struct gateway *g, struct gateway_entry *e);
+
+/* How many there are. Thread-safe. */
+int gateway_count(struct gateway *g);
 
 /* From now on streams end and requests are told to come back later; wakes every connection. */
 void gateway_drain(struct gateway *g);

@@ -21,6 +21,7 @@
 
 #include "channels.h"
 #include "clock.h"
+#include "counters.h"
 #include "dialer.h"
 #include "fanout.h"
 #include "frame.h"
@@ -31,6 +32,7 @@
 #define TURN_MS    1000  /* longest sleep */
 #define PING_MS    5000  /* silence after which PING is sent */
 #define SILENCE_MS 12000 /* silence after which the connection is given up */
+#define STUCK_MS   10000 /* without a turn: something is wrong */
 #define READ_SIZE  (64 * 1024)
 
 /*
@@ -65,8 +67,9 @@ struct hub {
 	struct channels *channels;
 	struct fanout *fanout;
 	int wake_fd;
-	_Atomic bool away;
-	_Atomic int64_t alive_at;
+	_Atomic bool away, connected;
+	_Atomic int64_t alive_at, message_at;
+	_Atomic uint32_t channel_count;
 
 	pthread_mutex_t lock; /* these: */
 	struct subscription_queue joining, leaving;
@@ -79,6 +82,7 @@ struct hub {
 	bool pinged;        /* PING is unanswered */
 	size_t before_pong; /* answers that are due before PING's */
 	int64_t heard_at;   /* clock_ms() of the last bytes from Valkey */
+	uint32_t messages;  /* of one read */
 	char *input;        /* READ_SIZE bytes */
 	struct subscription_queue newcomers; /* who has not joined yet */
 	struct log_limit dropped;
@@ -106,7 +110,8 @@ link_down(struct hub *hub, const char *error)
 	dialer_lost(hub->dialer, error);
 	redisFree(hub->link);
 	hub->link = NULL;
-	hub->unsent = false;
+	hub->connected = hub->unsent = false;
+	counter_add(COUNTER_VALKEY_LOSSES, 1);
 	channels_down(hub->channels);
 }
 
@@ -114,6 +119,8 @@ static void
 link_up(struct hub *hub, redisContext *link)
 {
 	hub->link = link;
+	hub->connected = true;
+	counter_add(COUNTER_VALKEY_CONNECTS, 1);
 	hub->pinged = hub->refused = false;
 	hub->heard_at = clock_ms();
 	/* From here on its socket does not block: this thread does its own waiting. */
@@ -209,6 +216,7 @@ drop(struct hub *hub, const redisReply *channel, const char *reason)
 {
 	uint32_t suppressed;
 
+	counter_add(COUNTER_DROPPED, 1);
 	if (!log_allowed(&hub->dropped, 1000, &suppressed))
 		return;
 	LOG(LOG_LEVEL_WARN, "valkey", "payload dropped", LOG_STR("channel", channel->str),
@@ -220,11 +228,11 @@ message(struct hub *hub, const redisReply *name, const redisReply *payload)
 {
 	struct channel *channel;
 	const char *wrong;
-
 	/* Also what was on its way when the last member left. */
 	channel = channels_find(hub->channels, name->str, (size_t)name->len);
 	if (channel == NULL)
 		return;
+	hub->messages++;
 	wrong = wakeup_check(payload->str, (size_t)payload->len);
 	if (wrong != NULL)
 		drop(hub, name, wrong);
@@ -303,6 +311,16 @@ reply(struct hub *hub, const redisReply *r)
 	return NULL;
 }
 
+static void
+count_messages(struct hub *hub)
+{
+	if (hub->messages == 0)
+		return;
+	counter_add(COUNTER_MESSAGES, hub->messages);
+	hub->message_at = hub->heard_at;
+	hub->messages = 0;
+}
+
 /* Reads once, and fans out all that came in whole. NULL, or why the link is of no more use. */
 static const char *
 link_read(struct hub *hub)
@@ -330,6 +348,7 @@ link_read(struct hub *hub)
 		freeReplyObject(r);
 	}
 	fanout_flush(hub->fanout);
+	count_messages(hub);
 	if (error == NULL && hub->link->reader->len - hub->link->reader->pos > PENDING_MAX)
 		error = "a message of more than 16 MiB";
 	return error;
@@ -382,6 +401,7 @@ turn(struct hub *hub)
 	if (hub->link != NULL && (p[1].revents & ~POLLOUT) != 0)
 		error = link_read(hub);
 	take_leaves(hub);
+	hub->channel_count = channels_total(hub->channels);
 	if (hub->link != NULL && error == NULL)
 		error = link_ping(hub);
 	if (hub->link != NULL && error == NULL && hub->unsent)
@@ -432,7 +452,7 @@ hub_init(struct hub *hub, const struct settings *s)
 	STAILQ_INIT(&hub->leaving);
 	STAILQ_INIT(&hub->newcomers);
 	STAILQ_INIT(&hub->narrowing);
-	hub->alive_at = clock_ms();
+	hub->alive_at = hub->message_at = clock_ms();
 	hub->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	hub->input = malloc(READ_SIZE);
 	hub->channels = channels_new(command, hub);
@@ -465,10 +485,18 @@ hub_away(struct hub *hub)
 	return hub->away;
 }
 
-int64_t
-hub_alive_at(struct hub *hub)
+bool
+hub_working(struct hub *hub)
 {
-	return hub->alive_at;
+	return clock_ms() - hub->alive_at < STUCK_MS;
+}
+
+void
+hub_look(struct hub *hub, struct hub_view *view)
+{
+	view->state = hub->connected ? HUB_CONNECTED : hub->away ? HUB_AWAY : HUB_CONNECTING;
+	view->channels = hub->channel_count;
+	view->message_at = hub->message_at;
 }
 
 struct subscription *

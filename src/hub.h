@@ -29,8 +29,22 @@ struct hub *hub_start(const struct settings *s, struct servers *servers);
 /* Whether Valkey is known to be away, so that joining has no prospect. Any thread. */
 bool hub_away(struct hub *hub);
 
-/* clock_ms() of the hub's last turn, at most a second ago while it is well. Any thread. */
-int64_t hub_alive_at(struct hub *hub);
+/* Whether the hub's thread has turned within the last 10 s; it does each second. Any thread. */
+bool hub_working(struct hub *hub);
+
+enum hub_state {
+	HUB_CONNECTING, /* the first attempt after the start or after a loss is under way */
+	HUB_CONNECTED,
+	HUB_AWAY /* an attempt has failed; further ones follow */
+};
+
+/* How it is, for monitoring. Any thread. */
+struct hub_view {
+	enum hub_state state;
+	uint32_t channels;  /* subscribed, or about to be */
+	int64_t message_at; /* clock_ms() of the last message, or of the start */
+};
+void hub_look(struct hub *hub, struct hub_view *view);
 
 /*
  * Asks for the channels of a stream: names is count texts, each terminated, one behind the other;

@@ -9,6 +9,7 @@
 
 #include "clock.h"
 #include "connection.h"
+#include "counters.h"
 #include "log.h"
 
 #define NEVER INT64_MAX
@@ -16,6 +17,7 @@
 struct live {
 	struct connection *c;
 	const struct settings *settings;
+	int ended; /* enum counter_ended; -1: not known yet */
 	/* Deadlines, of clock_ms(). */
 	int64_t end_at;      /* the stream is too old */
 	int64_t sync_at;     /* Valkey was lost and is back */
@@ -44,6 +46,14 @@ log_slow(const struct live *l, const char *message)
 }
 
 static void
+finish(struct live *l, enum counter_ended reason, const char *words)
+{
+	if (l->ended == -1)
+		l->ended = reason;
+	stream_finish(l->c->stream, words);
+}
+
+static void
 handle_marks(struct live *l, unsigned marks, int64_t now)
 {
 	if (marks & STREAM_OVER) {
@@ -51,8 +61,10 @@ handle_marks(struct live *l, unsigned marks, int64_t now)
 		l->cap_ping_at = now + CAPS_PING_MS;
 		l->cap_evict_at = now + CAPS_SETTLE_MS;
 	}
-	if (marks & STREAM_EVICTED)
+	if (marks & STREAM_EVICTED) {
+		l->ended = ENDED_EVICTED;
 		log_stream(l, LOG_LEVEL_INFO, "evicted");
+	}
 	if (marks & STREAM_SLOW)
 		log_slow(l, "slow reader, events dropped");
 	if (marks & STREAM_CONFIRMED)
@@ -60,7 +72,7 @@ handle_marks(struct live *l, unsigned marks, int64_t now)
 	if (marks & STREAM_REFUSED) {
 		/* It comes back by itself, and is then told later or served. */
 		log_stream(l, LOG_LEVEL_WARN, "subscription lost");
-		stream_finish(l->c->stream, "");
+		finish(l, ENDED_REFUSED, "");
 	}
 }
 
@@ -70,7 +82,7 @@ handle_time(struct live *l, int64_t now)
 	struct connection *c = l->c;
 
 	if (now >= l->end_at)
-		stream_finish(c->stream, "");
+		finish(l, ENDED_AGE, "");
 	if (now >= l->sync_at) {
 		l->sync_at = NEVER;
 		stream_send_text(c->stream, STREAM_SYNC);
@@ -108,10 +120,14 @@ turn(struct live *l, int64_t *wait_until)
 
 	stream_look(c->stream, &view);
 	handle_marks(l, view.marks, now);
-	if (c->peer.gone || view.broken || view.finished)
+	if (c->peer.gone || view.broken || view.finished) {
+		/* Who finishes it without a word here is the re-check. */
+		if (l->ended == -1)
+			l->ended = c->peer.gone || view.broken ? ENDED_CLOSED : ENDED_REVOKED;
 		return false;
+	}
 	if (c->gateway->draining) {
-		stream_finish(c->stream, "event: shutdown\ndata: {}\n\n");
+		finish(l, ENDED_DRAINED, "event: shutdown\ndata: {}\n\n");
 		return false;
 	}
 	/*
@@ -121,6 +137,7 @@ turn(struct live *l, int64_t *wait_until)
 	look_at = since != 0 ? since + l->settings->stall_ms : now + l->settings->stall_ms / 2;
 	if (now >= look_at) {
 		log_slow(l, "stalled reader closed");
+		l->ended = ENDED_STALLED;
 		return false;
 	}
 	handle_time(l, now);
@@ -140,7 +157,7 @@ live_run(struct connection *c, unsigned marks)
 {
 	const struct settings *s = c->gateway->settings;
 	int64_t now = clock_ms(), wait_until;
-	struct live l = { .c = c, .settings = s, .end_at = NEVER, .sync_at = NEVER,
+	struct live l = { .c = c, .settings = s, .ended = -1, .end_at = NEVER, .sync_at = NEVER,
 		.cap_ping_at = NEVER, .cap_evict_at = NEVER };
 
 	if (s->max_age_seconds > 0)
@@ -149,4 +166,5 @@ live_run(struct connection *c, unsigned marks)
 	handle_marks(&l, marks, now);
 	while (turn(&l, &wait_until))
 		peer_wait(&c->peer, wait_until);
+	counter_add_kind(COUNTER_ENDED, (int)(c->route - routes), l.ended);
 }

@@ -163,11 +163,11 @@ request_answer(struct request *r, int fd, const struct answer *answer)
 	f->ipcFd = fd;
 	FCGX_FPrintF(f->out, "Status: %d %s\r\nCache-Control: no-store\r\n%s", answer->status,
 	    answer->reason, answer->headers);
-	if (answer->error != NULL)
-		FCGX_FPrintF(f->out, "Content-Type: application/json\r\n\r\n{\"error\":\"%s\"}",
-		    answer->error);
-	else
-		FCGX_PutS("\r\n", f->out);
+	if (answer->type != NULL)
+		FCGX_FPrintF(f->out, "Content-Type: %s\r\n", answer->type);
+	FCGX_PutS("\r\n", f->out);
+	if (answer->type != NULL)
+		FCGX_PutS(answer->body, f->out);
 	/*
 	 * Not FCGX_Finish_r(): after a failed write it would close fd, which is not ours to close.
 	 */

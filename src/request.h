@@ -52,7 +52,8 @@ struct answer {
 	int status;
 	const char *reason;
 	const char *headers; /* further ones, each ended by CR LF; "" for none */
-	const char *error;   /* the text of the JSON body; NULL for no body */
+	const char *type;    /* the body's Content-Type; NULL for no body */
+	const char *body;
 };
 
 /* Writes a whole answer to fd and ends the request (END_REQUEST). Does not close fd. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "counters.h"
 #include "text.h"
 
 const char route_no_memory[] = "out of memory";
@@ -151,6 +152,8 @@ issues_channel(const struct request *r, const struct settings *s, int i,
 {
 	return channel_project(name, s->issues_channel_prefix, s->tenant, r->projects[i]);
 }
+
+_Static_assert(ROUTE_COUNT == COUNTER_KINDS, "each kind of stream has its name in counters.c");
 
 const struct route routes[ROUTE_COUNT] = {
 	{

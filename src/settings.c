@@ -50,6 +50,12 @@ static const char *const app_proxy_choices[] = {
 	NULL,
 };
 
+static const char *const status_choices[] = {
+	[STATUS_OFF] = "off",
+	[STATUS_ON] = "on",
+	NULL,
+};
+
 static const char *const log_level_choices[] = {
 	[LOG_LEVEL_ERROR] = "error",
 	[LOG_LEVEL_WARN] = "warn",
@@ -138,6 +144,8 @@ static const struct setting table[] = {
 	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues", CHANNEL_ID_ALLOWED,
 	    .check = check_id, .users = BOTH,
 	    .help = "what the names of issue channels begin with") },
+	{ CHOICE("TPI_STATUS", status, "off", status_choices,
+	    .help = "whether monitoring may ask for health and metrics") },
 	{ CHOICE("TPI_LOG_LEVEL", log_level, "info", log_level_choices,
 	    .help = "the least important lines that are logged") },
 };

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "clock.h"
+#include "counters.h"
 #include "frame.h"
 
 /* The longest text that the programs send themselves: the head, a sync and a retry. */
@@ -270,13 +271,15 @@ overflow(struct stream *s)
 	length = text_record(record, s->id, STREAM_SYNC);
 	backlog_append(s, record, length);
 	mark(s, STREAM_SLOW);
+	counter_add(COUNTER_OVERFLOWS, 1);
 }
 
-void
+bool
 stream_start(struct stream *s, const char *text)
 {
 	uint8_t record[FCGI_HEADER_LEN + TEXT_MAX];
 	size_t length = text_record(record, s->id, text);
+	bool started;
 
 	pthread_mutex_lock(&s->lock);
 	if (!s->finished) {
@@ -284,7 +287,9 @@ stream_start(struct stream *s, const char *text)
 		put(s, record, length, clock_ms());
 		s->rest = s->backlog_length;
 	}
+	started = s->started;
 	pthread_mutex_unlock(&s->lock);
+	return started;
 }
 
 bool

@@ -89,9 +89,9 @@ void stream_set_id(struct stream *s, uint16_t id);
 
 /*
  * The head of the 200 and the first event, which no overflow drops. From now on events are sent.
- * The hub's thread.
+ * False where it was finished before. The hub's thread.
  */
-void stream_start(struct stream *s, const char *text);
+bool stream_start(struct stream *s, const char *text);
 
 /*
  * Sends a whole record of STDOUT (its header is for any request id: it is rewritten where it has to

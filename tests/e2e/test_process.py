@@ -39,6 +39,7 @@ TEXTS = {  # setting: default, good values, bad values
     "TPI_ISSUES_CHANNEL_PREFIX": ("issues", ["issue-updates"], ["a b", "a:b", "a*", "a" * 256]),
     "TPI_IDENTITY": ("web-server", [], ["Web-Server", "nobody", "web-server "]),
     "TPI_PROJECT_ACCESS": ("deny", ["allow"], ["Deny", "file", "file:", "all", "deny,allow"]),
+    "TPI_STATUS": ("off", ["on"], ["On", "1", "true", "yes"]),
     "TPI_LOG_LEVEL": ("info", ["error", "warn", "debug"], ["INFO", "2", "trace"]),
     "TPI_LISTEN": (None, ["/tmp/x", "unix:/tmp/x", "127.0.0.1:9000", "[::1]:9000", "localhost:9000"],
                    ["x", "127.0.0.1", "127.0.0.1:0x", "127.0.0.1:65536", "127.0.0.1:-1", "[::1]", ":", "unix:",

@@ -400,6 +400,37 @@ START_TEST(newcomer_is_over)
 }
 END_TEST
 
+/* All at the same moment: live ones, places, and all that have ever begun. */
+START_TEST(all_counts)
+{
+	struct caps_counts counts;
+
+	new_caps(100, 2);
+	open_stream(0, "u1");
+	open_stream(1, "u2");
+	claim(2, "u1");
+	caps_leave(caps, &places[0].entry);
+	caps_counts(caps, &counts);
+	ck_assert_int_eq(counts.live, 1);
+	ck_assert_int_eq(counts.reserved, 3);
+	ck_assert_uint_eq(counts.opened, 2);
+	caps_release(caps, &places[0].entry);
+	/* One that is withdrawn never begins. */
+	ck_assert(caps_withdraw(caps, &places[2].entry));
+	caps_live(places[2].stream, "head");
+	caps_counts(caps, &counts);
+	ck_assert_int_eq(counts.live, 1);
+	ck_assert_int_eq(counts.reserved, 2);
+	ck_assert_uint_eq(counts.opened, 2);
+	/* Nor one that was finished before. */
+	claim(3, "u3");
+	stream_finish(places[3].stream, "");
+	caps_live(places[3].stream, "head");
+	caps_counts(caps, &counts);
+	ck_assert_uint_eq(counts.opened, 2);
+}
+END_TEST
+
 /* caps_evict() evicts the oldest until the cap holds, the same user's alone. */
 START_TEST(evict_the_oldest)
 {
@@ -638,6 +669,7 @@ main(void)
 	tcase_add_test(tc, oldest_request_is_cancelled);
 	tcase_add_test(tc, live_streams_are_not_cancelled);
 	tcase_add_test(tc, newcomer_is_over);
+	tcase_add_test(tc, all_counts);
 	tcase_add_test(tc, evict_the_oldest);
 	tcase_add_test(tc, evict_a_former_newcomer);
 	tcase_add_test(tc, evict_when_settled);

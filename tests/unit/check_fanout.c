@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "counters.h"
 #include "fanout.h"
 #include "frame.h"
 #include "wakeup.h"
@@ -192,6 +193,53 @@ expect(int i, const char *const *texts)
 
 #define EXPECT(i, ...) expect(i, (const char *const[]){ __VA_ARGS__, NULL })
 #define EXPECT_NOTHING(i) expect(i, (const char *const[]){ NULL })
+
+/* The sum of a counter, a histogram's buckets included. */
+static uint64_t
+counted(enum counter counter)
+{
+	static struct counters c;
+	uint64_t sum = 0;
+
+	counters_read(&c);
+	/* The last two of a histogram are its sum, and nothing. */
+	for (int i = 0; i < COUNTER_LABELS - 2 + (counter != COUNTER_FANOUT); i++)
+		sum += c.cells[counter][0][i];
+	return sum;
+}
+
+/*
+ * Sent is counted for each stream, merged for each event that shares a record with the one before,
+ * time for each flush; nothing for who has gone, and for a flush of nothing.
+ */
+START_TEST(counts)
+{
+	add_peer("a b");
+	add_peer("a");
+	add_peer("a");
+	fanout_flush(fanout);
+	ck_assert_uint_eq(counted(COUNTER_FANOUT), 0);
+	stream_finish(peers[2].stream, "");
+	for (int i = 0; i < 3; i++)
+		add("a", "{}");
+	add("b", "{}");
+	fanout_flush(fanout);
+	ck_assert_uint_eq(counted(COUNTER_SENT), 3 + 1 + 3);
+	ck_assert_uint_eq(counted(COUNTER_MERGED), 3 + 2);
+	ck_assert_uint_eq(counted(COUNTER_FANOUT), 1);
+	/* Records of 4096 bytes: two of these fit into one. */
+	for (int i = 0; i < 5; i++) {
+		char payload[1600];
+
+		snprintf(payload, sizeof(payload), "%1599d", i);
+		add("b", payload);
+	}
+	fanout_flush(fanout);
+	ck_assert_uint_eq(counted(COUNTER_SENT), 7 + 5);
+	ck_assert_uint_eq(counted(COUNTER_MERGED), 5 + 2);
+	ck_assert_uint_eq(counted(COUNTER_FANOUT), 2);
+}
+END_TEST
 
 /* One event goes to every member of its channel, when it is flushed, and to nobody else. */
 START_TEST(one_to_many)
@@ -683,6 +731,7 @@ main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, one_to_many);
+	tcase_add_test(tc, counts);
 	tcase_add_test(tc, several_channels);
 	tcase_add_test(tc, different_lists);
 	tcase_add_test(tc, similar_lists);

@@ -316,7 +316,8 @@ static const uint16_t ids[] = { 1, 515, 65535 };
 /* An error has its status, no-store, a type and a JSON body, in this order and each once. */
 START_TEST(answer_with_body)
 {
-	static const struct answer a = { 404, "Not Found", "", "no such stream" };
+	static const struct answer a = { 404, "Not Found", "", "application/json",
+	"{\"error\":\"no such stream\"}" };
 
 	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
 		expect_answer(ids[i], &a,
@@ -328,7 +329,7 @@ END_TEST
 /* 204 has neither body nor type. */
 START_TEST(answer_without_body)
 {
-	static const struct answer a = { 204, "No Content", "", NULL };
+	static const struct answer a = { 204, "No Content", "", NULL, NULL };
 
 	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
 		expect_answer(ids[i], &a,
@@ -340,9 +341,9 @@ END_TEST
 START_TEST(answer_with_headers)
 {
 	static const struct answer method = { 405, "Method Not Allowed", "Allow: GET\r\n",
-		"only GET is allowed" };
+		"application/json", "{\"error\":\"only GET is allowed\"}" };
 	static const struct answer full = { 503, "Service Unavailable", "Retry-After: 30\r\n",
-		"too many streams" };
+		"application/json", "{\"error\":\"too many streams\"}" };
 
 	expect_answer(1, &method,
 	    "Status: 405 Method Not Allowed\r\nCache-Control: no-store\r\nAllow: GET\r\n"
@@ -359,18 +360,61 @@ START_TEST(answer_lengths)
 	char text[18] = "", expected[256];
 
 	for (int i = 0; i < 17; i++) {
-		const struct answer a = { 400, "Bad Request", "", text };
+		const struct answer a = { 400, "Bad Request", "", "text/plain", text };
 
 		snprintf(expected, sizeof(expected),
 		    "Status: 400 Bad Request\r\nCache-Control: no-store\r\n"
-		    "Content-Type: application/json\r\n\r\n{\"error\":\"%s\"}", text);
+		    "Content-Type: text/plain\r\n\r\n%s", text);
 		expect_answer(1, &a, expected);
 		text[i] = 'x';
 	}
 }
 END_TEST
 
-static const struct answer not_found = { 404, "Not Found", "", "no such stream" };
+/* A body of several records comes whole, and is no format. */
+START_TEST(answer_of_any_length)
+{
+	static char body[100000];
+	struct answer a = { 200, "OK", "", "text/plain; version=0.0.4", body };
+	struct head head;
+	struct request r;
+	uint8_t header[FCGI_HEADER_LEN];
+	size_t length, used = 0;
+	char *text;
+	int pair[2], size = 1 << 20;
+
+	memset(body, '%', sizeof(body) - 1);
+	text = malloc(2 * sizeof(body));
+	ck_assert_ptr_nonnull(text);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
+	ck_assert_int_eq(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
+	head_init(&head, 1);
+	parse(&r, &head);
+	request_answer(&r, pair[0], &a);
+	request_free(&r);
+	close(pair[0]);
+	for (;;) {
+		ck_assert_int_eq(recv(pair[1], header, sizeof(header), MSG_WAITALL), sizeof(header));
+		length = (size_t)header[4] << 8 | header[5];
+		if (header[1] == FCGI_END_REQUEST)
+			break;
+		ck_assert_uint_eq(header[1], FCGI_STDOUT);
+		ck_assert_uint_lt(used + length, 2 * sizeof(body));
+		if (length + header[6] > 0)
+			ck_assert_int_eq(recv(pair[1], text + used, length + header[6], MSG_WAITALL),
+			    length + header[6]);
+		used += length;
+	}
+	close(pair[1]);
+	text[used] = '\0';
+	ck_assert_ptr_nonnull(strstr(text, "\r\n\r\n"));
+	ck_assert_str_eq(strstr(text, "\r\n\r\n") + 4, body);
+	free(text);
+}
+END_TEST
+
+static const struct answer not_found = { 404, "Not Found", "", "application/json",
+	"{\"error\":\"no such stream\"}" };
 
 /* One request, answered or not, on a socket whose peer is there or has gone. */
 static void
@@ -513,6 +557,7 @@ main(void)
 	tcase_add_test(tc, answer_without_body);
 	tcase_add_test(tc, answer_with_headers);
 	tcase_add_test(tc, answer_lengths);
+	tcase_add_test(tc, answer_of_any_length);
 	tcase_add_test(tc, no_descriptor_is_lost);
 	tcase_add_test(tc, peer_has_closed);
 	tcase_add_test(tc, reads_nothing);

@@ -128,6 +128,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.recheck_seconds, 300);
 	ck_assert_int_eq(s.identity, IDENTITY_WEB_SERVER);
 	ck_assert_int_eq(s.app_proxy, APP_PROXY_NONE);
+	ck_assert_int_eq(s.status, STATUS_OFF);
 	ck_assert_int_eq(s.log_level, LOG_LEVEL_INFO);
 	ck_assert_int_eq(s.access, ACCESS_DENY);
 	ck_assert_ptr_null(s.access_file);
@@ -143,7 +144,7 @@ START_TEST(table_is_sound)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 30);
+	ck_assert_uint_eq(count, 31);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].standard);
@@ -213,6 +214,7 @@ START_TEST(ranges_of_the_contract)
 		{ "TPI_APP_CACHE_SECONDS", "0 to 300" },
 		{ "TPI_APP_CONCURRENCY", "1 to 1000" },
 		{ "TPI_RECHECK_SECONDS", "0 (off) or 5 to 86400" },
+		{ "TPI_STATUS", "off | on" },
 		{ "TPI_LOG_LEVEL", "error | warn | info | debug" },
 	};
 	const struct setting *table;
@@ -467,6 +469,22 @@ START_TEST(application_ca)
 	expect_accepted("TPI_APP_CA", "/proc/self/status", true);
 	expect_error("TPI_APP_CA", "/nonexistent/ca.pem",
 	    "TPI_APP_CA=/nonexistent/ca.pem: must be the path of a file of PEM certificates");
+}
+END_TEST
+
+/* Off is off. */
+START_TEST(status_pages)
+{
+	char error[SETTINGS_ERROR_SIZE];
+	struct settings s;
+
+	ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, "TPI_STATUS", "on", error), 0);
+	ck_assert_int_eq(s.status, STATUS_ON);
+	settings_free(&s);
+	ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, "TPI_STATUS", "off", error), 0);
+	ck_assert_int_eq(s.status, STATUS_OFF);
+	settings_free(&s);
+	expect_error("TPI_STATUS", "true", "TPI_STATUS=true: must be off | on");
 }
 END_TEST
 
@@ -780,6 +798,7 @@ main(void)
 	tcase_add_test(tc, application_url);
 	tcase_add_test(tc, application_ca);
 	tcase_add_test(tc, application_proxy);
+	tcase_add_test(tc, status_pages);
 	tcase_add_test(tc, identifiers);
 	tcase_add_test(tc, log_levels);
 	tcase_add_test(tc, print);

@@ -1,0 +1,87 @@
+/*
+ * check_status: which path is a page, and when a newcomer would be told to come back later. The
+ * pages themselves, with real servers, are shown by tests/e2e/test_status.py.
+ */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "status.h"
+
+static const char *const paths[] = { "/api/streams/health", "/api/streams/health/live",
+	"/api/streams/metrics" };
+
+/* The three paths, to the byte, and only where they are switched on. */
+START_TEST(pages)
+{
+	static const char *const others[] = { "", "/", "/api/streams", "/api/streams/", "/api/streams/health/",
+		"/api/streams/healthy", "/api/streams/health/live/", "/api/streams/Metrics", "/api/streams/metrics?",
+		"/api/notifications/stream", "/api/streams/metric" };
+	struct settings on = { .status = STATUS_ON }, off = { .status = STATUS_OFF };
+	size_t i, k;
+
+	for (i = 0; i < sizeof(paths) / sizeof(paths[0]); i++) {
+		ck_assert_ptr_nonnull(status_find(&on, paths[i]));
+		ck_assert_ptr_null(status_find(&off, paths[i]));
+		for (k = 0; k < i; k++)
+			ck_assert_ptr_ne(status_find(&on, paths[i]), status_find(&on, paths[k]));
+	}
+	for (i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		ck_assert_msg(status_find(&on, others[i]) == NULL, "%s", others[i]);
+}
+END_TEST
+
+/* Of all states together, only one is without an obstacle; the gate does not matter where it is off. */
+START_TEST(obstacles)
+{
+	struct status s;
+	int fine = 0;
+
+	for (int i = 0; i < 2 * 3 * 3 * 2; i++) {
+		s = (struct status){ .working = i % 2, .valkey = (enum hub_state)(i / 2 % 3),
+			.draining = i / 18 };
+		s.gate = i / 6 % 3;
+		if (status_obstacle(&s) != NULL)
+			continue;
+		ck_assert(s.working && !s.draining);
+		ck_assert_int_eq(s.valkey, HUB_CONNECTED);
+		ck_assert_int_ne(s.gate, STATUS_GATE_PAUSED);
+		fine++;
+	}
+	ck_assert_int_eq(fine, 2);
+}
+END_TEST
+
+/* Each obstacle has words of its own. */
+START_TEST(reasons)
+{
+	static const struct { struct status status; const char *word; } rows[] = {
+		{ { true, HUB_CONNECTED, STATUS_GATE_OK, true }, "draining" },
+		{ { false, HUB_CONNECTED, STATUS_GATE_OK, false }, "stuck" },
+		{ { true, HUB_AWAY, STATUS_GATE_OK, false }, "Valkey is away" },
+		{ { true, HUB_CONNECTING, STATUS_GATE_OFF, false }, "not connected" },
+		{ { true, HUB_CONNECTED, STATUS_GATE_PAUSED, false }, "application" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		ck_assert_ptr_nonnull(strstr(status_obstacle(&rows[i].status), rows[i].word));
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("status");
+	TCase *tc = tcase_create("status");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_test(tc, pages);
+	tcase_add_test(tc, obstacles);
+	tcase_add_test(tc, reasons);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
