@@ -201,6 +201,8 @@ class Nginx(Front):
                     "include tpi-stream/tpi-stream-fastcgi"},
             "tpi-stream-fastcgi.conf": {
                 "unix:/run/tpi-stream/streamd.sock": f"unix:{place}" if kind == "unix" else place},
+            "tpi-stream-status.conf": {
+                "unix:/run/tpi-stream/streamd.sock": f"unix:{place}" if kind == "unix" else place},
             "tpi-stream-auth-basic.conf": {
                 "/etc/nginx/tpi-stream/users;": f'"{self.directory}/users";'},
             "tpi-stream-check.conf": {"127.0.0.1:3000": "%s:%d" % (check or ("127.0.0.1", 1))}})
