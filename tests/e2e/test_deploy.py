@@ -58,6 +58,9 @@ def render():
     return chart.objects
 
 
+HEALTH, LIVE, METRICS = "/api/streams/health", "/api/streams/health/live", "/api/streams/metrics"
+
+
 # What holds for every object, wherever it comes from
 
 API = {"Deployment": "apps/v1", "Service": "v1", "Ingress": "networking.k8s.io/v1",
@@ -145,16 +148,24 @@ def check_pod(deployment):
 
 
 def check_probes(deployment):
-    """Each asks a path and a port that nginx.conf has."""
+    """Each asks a path of the port that no Service leads to; of the daemon only whether it is alive, so that no pod
+    is taken out of service while Valkey is away."""
     servers = read(f"{CONTRIB}/container/nginx.conf").split("\tserver {")[1:]
-    paths = {re.search(r"listen (\d+)", text)[1]: re.findall(r"location = (\S+)", text) for text in servers}
+    paths = {re.search(r"listen (\d+)", text)[1]: re.findall(r"location (=|~) (\S+)", text) for text in servers}
     ports = {port["name"]: port["containerPort"] for port in container(deployment, "nginx")["ports"]}
     assert ports == {"http": 8080, "probe": 8081} and set(paths) == {"8080", "8081"}
-    probes = [container(deployment, "streamd")["livenessProbe"], container(deployment, "nginx")["livenessProbe"],
-              container(deployment, "nginx")["readinessProbe"]]
-    for probe in probes:
-        port = probe["httpGet"]["port"]
-        assert probe["httpGet"]["path"] in paths[str(ports.get(port, port))]
+    assert environment(deployment)["TPI_STATUS"] == "on"
+    found = {}
+    for name in USERS:
+        for kind, probe in container(deployment, name).items():
+            if kind.endswith("Probe"):
+                found[name, kind] = probe["httpGet"]["path"]
+                assert probe["httpGet"]["port"] in (8081, "probe")
+    assert found == {("streamd", "startupProbe"): LIVE, ("streamd", "livenessProbe"): LIVE,
+                     ("nginx", "readinessProbe"): LIVE, ("nginx", "livenessProbe"): "/nginx"}
+    for path in found.values():
+        assert any(path == pattern if how == "=" else re.match(pattern, path) for how, pattern in paths["8081"])
+        assert not any(path == pattern if how == "=" else re.match(pattern, path) for how, pattern in paths["8080"])
 
 
 def check_objects(found):
@@ -194,11 +205,13 @@ def check_ingress(ingress, service):
 
 
 def check_policy(policy):
-    """In: the streams' port for some peers; out: Valkey, the application, name servers, and nothing else."""
+    """In: the streams' port for some peers, that of monitoring for others; out: Valkey, the application, name servers,
+    and nothing else."""
     spec = policy["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
-    incoming, = spec["ingress"]
+    incoming, monitoring = spec["ingress"]
     assert incoming["from"] and {"port": 8080} in incoming["ports"]
+    assert monitoring["from"] and monitoring["ports"] == [{"port": 8081}]
     ports = [[port["port"] for port in rule["ports"]] for rule in spec["egress"]]
     assert all(ports) and 6379 in ports[0] and ports[1] == [3000] and ports[2] == [53, 53]
     assert {port["protocol"] for port in spec["egress"][2]["ports"]} == {"UDP", "TCP"}
@@ -350,9 +363,10 @@ def test_chart_without(render):
     found = render({"ingress": {"enabled": False}, "networkPolicy": {"enabled": False}})
     assert set(found) == set(API) - {"Ingress", "NetworkPolicy"}
     check_objects(found)
-    peers = [[{"podSelector": {"matchLabels": {"app": name}}}] for name in ("front", "valkey", "tpi")]
-    spec = render({"networkPolicy": dict(zip(("from", "valkeyTo", "applicationTo"), peers))})["NetworkPolicy"]["spec"]
-    assert [spec["ingress"][0]["from"], spec["egress"][0]["to"], spec["egress"][1]["to"]] == peers
+    peers = [[{"podSelector": {"matchLabels": {"app": name}}}] for name in ("front", "prometheus", "valkey", "tpi")]
+    named = dict(zip(("from", "monitoringFrom", "valkeyTo", "applicationTo"), peers))
+    spec = render({"networkPolicy": named})["NetworkPolicy"]["spec"]
+    assert [*(rule["from"] for rule in spec["ingress"]), *(rule["to"] for rule in spec["egress"][:2])] == peers
 
 
 REFUSED = {
@@ -364,6 +378,7 @@ REFUSED = {
                                 "valkey.url must be one URL where valkey.sentinels is set"),
     "no application": ({"applicationUrl": ""}, "applicationUrl must be set"),
     "set twice": ({"settings": {"TPI_APP_URL": "http://x"}}, "settings.TPI_APP_URL: the chart sets it itself"),
+    "no probes": ({"settings": {"TPI_STATUS": "off"}}, "settings.TPI_STATUS: the chart sets it itself"),
 }
 
 
@@ -532,30 +547,32 @@ def test_sidecar(gated, valkey, rundir, fronts):
     assert question.header("X-Forwarded-Proto") == "https"
     assert question.header("X-Forwarded-For") == "192.0.2.7, 127.0.0.1"
     assert question.header("X-Forwarded-Host") == "%s:%d" % front.address
-    for path in "/", "/streamd", "/nginx", NOTIFICATIONS + "/", "/x" + NOTIFICATIONS:
+    for path in "/", HEALTH, LIVE, METRICS, "/nginx", NOTIFICATIONS + "/", "/x" + NOTIFICATIONS:
         with http(front.address, path, Cookie=cookie(ANN)) as peer:
             assert peer.wait(lambda p: p.ended, what="a whole answer").status == 404
 
 
 def test_sidecar_probes(gated, valkey, rundir, fronts):
-    """The probe of the daemon is 200 while it answers, also where Valkey is away and all places are taken, and asks
-    nothing of the application; it is 503 while there is no daemon, and then browsers are told to come back."""
-    app, daemon = gated(OPEN, SSE_PER_TENANT_CAP=1)
+    """The probe of the daemon is 200 while it is alive, also where Valkey is away and all places are taken, and asks
+    nothing of the application; health is 503 then. The probe fails while there is no daemon, and then browsers are
+    told to come back."""
+    app, daemon = gated(OPEN, SSE_PER_TENANT_CAP=1, TPI_STATUS="on")
     front = Sidecar(rundir, daemon.address)
     fronts.append(front)
-    assert (front.probe("/streamd"), front.probe("/nginx")) == (200, 200)
+    assert [front.probe(path) for path in (LIVE, HEALTH, METRICS, "/nginx")] == [200] * 4
     with http(front.address, NOTIFICATIONS, Cookie=cookie(ANN)) as peer:
         peer.wait_live(20)
         asked = len(app.requests)
-        assert front.probe("/streamd") == 200
+        assert (front.probe(LIVE), front.probe(HEALTH)) == (200, 200)
         assert len(app.requests) == asked
-    assert front.probe("/") == 404
-    _, away = gated(OPEN, VALKEY_URL=f"unix://{rundir}/no-valkey")
+    for path in "/", "/streamd", LIVE + "/", NOTIFICATIONS:
+        assert front.probe(path) == 404
+    _, away = gated(OPEN, VALKEY_URL=f"unix://{rundir}/no-valkey", TPI_STATUS="on")
     other = Sidecar(rundir, away.address)
     fronts.append(other)
-    assert other.probe("/streamd") == 200
+    assert (other.probe(LIVE), other.probe(HEALTH), other.probe(METRICS)) == (200, 503, 200)
     daemon.stop()
-    assert (front.probe("/streamd"), front.probe("/nginx")) == (503, 200)
+    assert (front.probe(LIVE), front.probe("/nginx")) == (502, 200)
     with http(front.address, NOTIFICATIONS, Cookie=cookie(ANN)) as peer:
         peer.wait(lambda p: p.ended, what="a whole answer")
         assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")

@@ -39,7 +39,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- if and .Values.valkey.sentinels (contains "," .Values.valkey.url) -}}
 {{- fail "valkey.url must be one URL where valkey.sentinels is set: only its user is used" -}}
 {{- end -}}
-{{- $own := list "INSTANCE_TENANT_ID" "TPI_LISTEN" "TPI_IDENTITY" "TPI_PROJECT_ACCESS" "TPI_APP_URL" "VALKEY_URL" "VALKEY_PASSWORD_FILE" "VALKEY_SENTINELS" "VALKEY_SENTINEL_MASTER" "VALKEY_SENTINEL_PASSWORD" "SSE_PER_TENANT_CAP" "SSE_PER_USER_CAP" "SSE_ISSUES_PER_TENANT_CAP" "SSE_ISSUES_PER_USER_CAP" -}}
+{{- $own := list "INSTANCE_TENANT_ID" "TPI_LISTEN" "TPI_IDENTITY" "TPI_PROJECT_ACCESS" "TPI_APP_URL" "VALKEY_URL" "VALKEY_PASSWORD_FILE" "VALKEY_SENTINELS" "VALKEY_SENTINEL_MASTER" "VALKEY_SENTINEL_PASSWORD" "SSE_PER_TENANT_CAP" "SSE_PER_USER_CAP" "SSE_ISSUES_PER_TENANT_CAP" "SSE_ISSUES_PER_USER_CAP" "TPI_STATUS" -}}
 {{- range $name, $value := .Values.settings -}}
 {{- if has $name $own -}}
 {{- fail (printf "settings.%s: the chart sets it itself, from a value of its own" $name) -}}
@@ -63,7 +63,7 @@ alb.ingress.kubernetes.io/load-balancer-attributes: idle_timeout.timeout_seconds
 alb.ingress.kubernetes.io/listen-ports: '[{"HTTPS": 443}]'
 alb.ingress.kubernetes.io/target-type: ip
 alb.ingress.kubernetes.io/healthcheck-port: '8081'
-alb.ingress.kubernetes.io/healthcheck-path: /streamd
+alb.ingress.kubernetes.io/healthcheck-path: /api/streams/health/live
 alb.ingress.kubernetes.io/healthcheck-interval-seconds: '10'
 alb.ingress.kubernetes.io/target-group-attributes: deregistration_delay.timeout_seconds=30
 {{- end }}
