@@ -100,6 +100,8 @@ testing()
 	need python3-yaml module yaml
 	need python3-jsonschema module jsonschema
 	need perl program perl
+	# promtool; its service is neither started nor enabled.
+	need prometheus program promtool
 	need nodejs program node
 	need npm program npm
 	# Ubuntu has it as a snap alone, which sees no temporary directories: the tests skip there.
@@ -207,7 +209,7 @@ apt_get install -y --no-install-recommends $packages || die 69 "apt-get could no
 program systemctl || exit 0
 for package in $packages; do
 	case $package in
-	valkey-server | redis-server | nginx*)
+	valkey-server | redis-server | nginx* | prometheus)
 		as_root systemctl --quiet disable "${package%-light}" >/dev/null 2>&1
 		;;
 	esac

@@ -1,0 +1,833 @@
+"""The pages for monitoring (TPI_STATUS): health, liveness and metrics. Counters go up by exactly what was done."""
+
+import contextlib
+import ctypes
+import http.client
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import threading
+import time
+
+import pytest
+import yaml
+
+import fcgi
+from answers import check_answer, check_ended, check_evicted, check_later, issue, notification, plain_headers
+from application import ANN, BEN, SESSION, by, listen, says
+from fcgi import ISSUES, NOTIFICATIONS, wait_all
+from faults import Faults
+from fronts import CONTRIB, PATH, Apache, Nginx
+from servers import broadcast_channel, project_channel, user_channel
+from timing import eventually, scaled
+
+HEALTH, LIVE, METRICS = "/api/streams/health", "/api/streams/health/live", "/api/streams/metrics"
+PAGES = [HEALTH, LIVE, METRICS]
+SAMPLE = re.compile(r'(?P<name>[a-z_]+)(\{(?P<labels>[^}]*)\})? (?P<value>[0-9.]+)')
+
+
+def ask(daemon, path, **named):
+    """A page, as monitoring asks for it: without a user."""
+    return daemon.ask(SCRIPT_NAME=path, TPI_USER=None, **named)
+
+
+def check_page(peer, status, kind):
+    check_ended(peer)
+    assert peer.status == status, peer
+    assert plain_headers(peer) == {"cache-control": "no-store", "content-type": kind}
+    return bytes(peer.body).decode()
+
+
+def health(daemon, path=HEALTH):
+    """The status and the JSON object of a page of health."""
+    peer = ask(daemon, path)
+    assert peer.status in (200, 503)
+    return peer.status, json.loads(check_page(peer, peer.status, "application/json"))
+
+
+def fine(gate="off"):
+    return 200, {"valkey": {"state": "connected"}, "gate": {"state": gate}, "draining": False, "status": "ok"}
+
+
+ALIVE = 200, {"status": "ok"}
+
+
+def metrics_text(daemon):
+    return check_page(ask(daemon, METRICS), 200, "text/plain; version=0.0.4; charset=utf-8")
+
+
+def metrics(daemon):
+    """Every sample by its name without the prefix, and labels: 'ended_total{kind="issues",reason="age"}'."""
+    return parse(metrics_text(daemon))
+
+
+def parse(text):
+    found = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        assert SAMPLE.fullmatch(line), line
+        series, value = line.rsplit(" ", 1)
+        assert series not in found
+        found[series.removeprefix("tpi_stream_")] = float(value)
+    return found
+
+
+def counters(daemon):
+    """Those that only go up."""
+    return {series: value for series, value in metrics(daemon).items() if "_total" in series}
+
+
+class Counted:
+    """What has been counted since it was made, or asked last."""
+
+    def __init__(self, daemon):
+        self.daemon = daemon
+        self.before = counters(daemon)
+
+    def __call__(self):
+        after = counters(self.daemon)
+        assert set(after) == set(self.before)
+        assert all(after[series] >= value for series, value in self.before.items())
+        difference = {series: value - self.before[series] for series, value in after.items()
+                      if value != self.before[series]}
+        self.before = after
+        return difference
+
+    def expect(self, **expected):
+        """Waits until just this has been counted. The names are short: see series()."""
+        wanted = {series(name): count for name, count in expected.items() if count}
+        before = self.before
+        got = {}
+
+        def same():
+            nonlocal got
+            self.before = before
+            got = self()
+            return got == wanted
+        try:
+            eventually(same, 5)
+        except AssertionError:
+            raise AssertionError(f"{got} instead of {wanted}") from None
+
+
+def series(name):
+    """refused_cap -> refused_total{reason="cap"}; ended_issues_age, opened_issues, requests_yes, from_cache, ..."""
+    word, _, rest = name.partition("_")
+    if word in ("refused", "later"):
+        return f'{word}_total{{reason="{rest}"}}'
+    if word == "ended":
+        kind, reason = rest.split("_", 1)
+        return f'ended_total{{kind="{kind}",reason="{reason}"}}'
+    if word == "opened":
+        return f'opened_total{{kind="{rest}"}}'
+    if word == "requests":
+        return f'gate_requests_total{{result="{rest}"}}'
+    if word == "from":
+        return f'gate_questions_total{{from="{rest}"}}'
+    return f"{name}_total"
+
+
+@pytest.fixture
+def watched(streamd):
+    """watched(NAME=value): a daemon with the pages, and what it counts."""
+    def start(*args, **env):
+        daemon = streamd(*args, TPI_STATUS="on", **env)
+        eventually(lambda: health(daemon)[0] == 200 or env.get("VALKEY_URL"), what="health")
+        return daemon, Counted(daemon)
+    return start
+
+
+# Who may ask, and how
+
+def test_off(streamd):
+    """Unless it is switched on, the pages are 404 like any unknown path, to the byte."""
+    daemon = streamd()
+    unknown = ask(daemon, "/api/streams/other")
+    for path in PAGES:
+        peer = ask(daemon, path)
+        check_answer(peer, 404)
+        assert (peer.head, peer.body) == (unknown.head, unknown.body)
+    check_answer(ask(streamd(TPI_STATUS="off"), HEALTH), 404)
+
+
+def test_requests(watched):
+    """GET alone; the query, the user and Last-Event-ID do not matter, nor where the path is cut; paths are exact."""
+    daemon, _ = watched()
+    for path in PAGES:
+        for method in "HEAD", "POST", "PUT", "OPTIONS", "get":
+            check_answer(ask(daemon, path, REQUEST_METHOD=method), 405)
+        for named in ({"QUERY_STRING": "projectId=x&verbose"}, {"HTTP_LAST_EVENT_ID": "evicted"},
+                      {"TPI_USER": ["a", "b"]}, {"SCRIPT_NAME": path[:8], "PATH_INFO": path[8:]}):
+            assert daemon.ask(**{"SCRIPT_NAME": path, **named}).status == 200
+        for other in path + "/", path.upper(), path + "x", "/" + path, path + "?":
+            check_answer(ask(daemon, other), 404)
+
+
+def test_takes_no_place(watched):
+    """A page is answered where all places are taken, and takes none."""
+    daemon, counted = watched(SSE_PER_TENANT_CAP=1, SSE_PER_USER_CAP=1)
+    with daemon.stream():
+        for path in PAGES * 3:
+            assert ask(daemon, path).status == 200
+        found = metrics(daemon)
+        assert found['open_streams{kind="notifications"}'] == found['places{kind="notifications"}'] == 1
+        assert found['places_limit{kind="notifications"}'] == 1 and found['places_limit{kind="issues"}'] == 1000
+        assert found["connections"] == 2, "the stream's, and this one's"
+        check_answer(daemon.ask("other"), 503)
+        counted.expect(opened_notifications=1, refused_cap=1)
+
+
+# Health
+
+def test_health_and_valkey(watched, new_valkey):
+    """503 while Valkey is away, exactly where a newcomer is told to come back later, and alive all the same."""
+    valkey = new_valkey()
+    daemon, counted = watched(VALKEY_URL=valkey.url)
+    eventually(lambda: health(daemon)[1]["valkey"]["state"] == "away", what="away")
+    status, body = health(daemon)
+    assert (status, body) == (503, {"valkey": {"state": "away"}, "gate": {"state": "off"}, "draining": False,
+                                    "status": "unavailable", "reason": "Valkey is away"})
+    check_later(daemon.ask())
+    assert health(daemon, LIVE) == ALIVE and metrics(daemon)["valkey_connected"] == 0
+    counted.expect(later_valkey_away=1)
+    valkey.start()
+    eventually(lambda: health(daemon) == fine(), what="health")
+    counted.expect(valkey_connects=1)
+    with daemon.stream():
+        assert metrics(daemon)["valkey_connected"] == 1 and metrics(daemon)["valkey_channels"] == 2
+        valkey.kill()
+        eventually(lambda: health(daemon)[0] == 503, what="503")
+        assert health(daemon)[1]["valkey"]["state"] in ("connecting", "away")
+        eventually(lambda: health(daemon)[1]["reason"] == "Valkey is away", what="away")
+        check_later(daemon.ask())
+        assert health(daemon, LIVE) == ALIVE
+        counted.expect(opened_notifications=1, valkey_losses=1, later_valkey_away=1)
+        valkey.start()
+        eventually(lambda: health(daemon) == fine(), what="health again")
+        counted.expect(valkey_connects=1)
+    counted.expect(ended_notifications_closed=1)
+    eventually(lambda: metrics(daemon)["valkey_channels"] == 0, what="no channels")
+
+
+def test_health_and_gate(gated):
+    """The gate is ok, paused while the application was found dead, and then newcomers are told to come back later."""
+    app, daemon = gated(TPI_STATUS="on", TPI_APP_TIMEOUT_MS=300)
+    eventually(lambda: health(daemon) == fine("ok"), what="health")
+    counted = Counted(daemon)
+    app.hold(SESSION)
+    check_later(daemon.ask(**by(ANN)))
+    app.release()
+
+    def paused():
+        status, body = health(daemon)
+        assert metrics(daemon)["gate_paused"] in (0, 1) and health(daemon, LIVE) == ALIVE
+        return status == 503 and body["gate"]["state"] == "paused" and body
+    body = eventually(paused, 2, "a pause")
+    assert body["reason"] == "the application cannot be asked" and body["valkey"]["state"] == "connected"
+    eventually(lambda: health(daemon) == fine("ok"), 5, "the end of the pause")
+    counted.expect(later_application=1, requests_failed=1, from_application=1, gate_pauses=1)
+
+
+def test_draining(watched):
+    """Requests that arrive while it drains are answered: draining, alive, and all that was counted to the end."""
+    daemon, counted = watched(TPI_PROJECT_ACCESS="allow", TPI_DRAIN_SECONDS=10)
+    streams = [daemon.stream(), daemon.stream(projects="7"), daemon.stream(projects="8")]
+    # All but the last bytes of each request.
+    cut = -16
+    peers = {}
+    for path in [*PAGES, NOTIFICATIONS]:
+        request = fcgi.request(fcgi.params(SCRIPT_NAME=path))
+        peers[path] = fcgi.Peer(daemon.address, request[:cut]), request[cut:]
+    eventually(lambda: metrics(daemon)["connections"] == 3 + len(peers) + 1, what="connections")
+    before = counted.before
+    daemon.signal(15)
+    wait_all(streams, lambda p: p.closed, what="the end")
+    for path in NOTIFICATIONS, HEALTH, LIVE, METRICS:
+        peer, rest = peers[path]
+        peer.send(rest)
+        peer.wait_end()
+    check_later(peers[NOTIFICATIONS][0])
+    peer = peers[HEALTH][0]
+    body = json.loads(check_page(peer, 503, "application/json"))
+    assert body["draining"] is True and (body["status"], body["reason"]) == ("unavailable", "draining")
+    assert json.loads(check_page(peers[LIVE][0], 200, "application/json")) == ALIVE[1]
+    after = parse(check_page(peers[METRICS][0], 200, "text/plain; version=0.0.4; charset=utf-8"))
+    for name, count in {"ended_notifications_drained": 1, "ended_issues_drained": 2, "later_draining": 1}.items():
+        assert after[series(name)] - before[series(name)] == count, name
+    assert daemon.wait() == 0
+
+
+PTRACE_ATTACH, PTRACE_DETACH = 16, 17
+
+
+@contextlib.contextmanager
+def stopped_thread(tid):
+    """One thread of another process stands still."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
+    if libc.ptrace(PTRACE_ATTACH, tid, None, None) == -1:
+        pytest.skip(f"ptrace: {os.strerror(ctypes.get_errno())}")
+    os.waitpid(tid, 0x40000000)  # __WALL
+    try:
+        yield
+    finally:
+        libc.ptrace(PTRACE_DETACH, tid, None, None)
+
+
+def hub_thread(daemon):
+    """The thread that waits in poll() and is not the first."""
+    for tid in map(int, os.listdir(f"/proc/{daemon.pid}/task")):
+        with open(f"/proc/{daemon.pid}/task/{tid}/syscall", encoding="ascii") as file:
+            words = file.read().split()
+        if tid != daemon.pid and words[0] == "7" and int(words[2], 16) == 2:
+            return tid
+    return None
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of poll()")
+def test_not_alive(watched):
+    """Where the thread that reads from Valkey does not turn for 10 s, the process is not alive, nor healthy; then it
+    is again."""
+    daemon, _ = watched()
+    with stopped_thread(eventually(lambda: hub_thread(daemon), what="the hub's thread")):
+        assert health(daemon, LIVE) == ALIVE
+        eventually(lambda: health(daemon, LIVE)[0] == 503, 20, "not alive")
+        assert health(daemon, LIVE)[1] == {"status": "unavailable",
+                                           "reason": "the thread that reads from Valkey is stuck"}
+        status, body = health(daemon)
+        assert status == 503 and "stuck" in body["reason"]
+    eventually(lambda: health(daemon, LIVE) == ALIVE and health(daemon) == fine(), what="alive again")
+
+
+# Metrics
+
+def test_format(watched, rundir):
+    """promtool has nothing to say about the metrics, at the start and after some work."""
+    daemon, _ = watched()
+    texts = [metrics_text(daemon)]
+    daemon.stream().close()
+    daemon.ask(TPI_USER=None)
+    texts.append(metrics_text(daemon))
+    for text in texts:
+        done = subprocess.run([promtool(), "check", "metrics"], input=text, capture_output=True, text=True,
+                              timeout=scaled(60), check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert 'build_info{version="' in texts[0] and 'tenant="default"' in texts[0]
+
+
+def test_time(watched, valkey):
+    """Start and age of the last message in seconds."""
+    daemon, _ = watched()
+    assert abs(metrics(daemon)["start_time_seconds"] - time.time()) < scaled(30)
+    with daemon.stream("clock") as peer:
+        eventually(lambda: metrics(daemon)["last_message_age_seconds"] > 0.5, what="age")
+        before = time.monotonic()
+        valkey.publish(user_channel("clock"), notification(1))
+        peer.wait_data(notification(1))
+        age = metrics(daemon)["last_message_age_seconds"]
+        assert age <= time.monotonic() - before + 0.002
+        eventually(lambda: metrics(daemon)["last_message_age_seconds"] > age + 0.3, what="age")
+
+
+def test_streams_and_events(watched, valkey):
+    """n streams opened, m wake-ups to each, k dropped: just that."""
+    daemon, counted = watched(TPI_PROJECT_ACCESS="allow", SSE_ISSUES_PER_USER_CAP=10000)
+    watchers = daemon.streams(5, projects="7,8") + daemon.streams(2, projects="8")
+    ann = daemon.stream("ann")
+    counted.expect(opened_issues=7, opened_notifications=1)
+    found = metrics(daemon)
+    assert found['open_streams{kind="issues"}'] == found['places{kind="issues"}'] == 7
+    assert found["valkey_channels"] == 4
+    for number in range(3):
+        valkey.publish(project_channel(8), issue(number, 8))
+    valkey.publish(project_channel(7), issue(9, 7))
+    valkey.publish(user_channel("ann"), notification(1))
+    valkey.publish(broadcast_channel(), notification(2))
+    valkey.publish(user_channel("nobody"), notification(3))
+    for payload in "{", '{"event":"sync"}', "[]":
+        valkey.publish(project_channel(8), payload)
+    last = issue(10, 8)
+    valkey.publish(project_channel(8), last)
+    wait_all(watchers, lambda p: last in p.events.data, what="the last one")
+    ann.wait_data(notification(2))
+    # What arrives in one read is one batch: how much of it is, is not known here.
+    sent = 4 * 7 + 5 + 2
+    eventually(lambda: counters(daemon)["events_sent_total"] == sent, what="all sent")
+    merged = counters(daemon)["events_merged_total"]
+    assert merged < sent
+    counted.expect(messages=10, messages_dropped=3, events_sent=sent, events_merged=merged)
+    found = metrics(daemon)
+    assert 1 <= found["fanout_seconds_count"] <= 7
+    assert found["fanout_seconds_count"] == found['fanout_seconds_bucket{le="+Inf"}']
+    assert 0 < found["fanout_seconds_sum"] < scaled(7)
+    for peer in watchers:
+        peer.close()
+    counted.expect(ended_issues_closed=7)
+    found = metrics(daemon)
+    assert found['open_streams{kind="issues"}'] == 0 and found['open_streams{kind="notifications"}'] == 1
+    eventually(lambda: metrics(daemon)['places{kind="issues"}'] == 0, what="places")
+
+
+def test_merged(watched, valkey):
+    """What Valkey delivers in one go goes to a stream in one write."""
+    daemon, counted = watched(TPI_PROJECT_ACCESS="allow")
+    peers = daemon.streams(3, projects="7")
+    counted()
+    script = "for i = 1, ARGV[1] do redis.call('PUBLISH', KEYS[1], '{\"n\":' .. i .. '}') end"
+    valkey("EVAL", script, "1", project_channel(7), "10")
+    wait_all(peers, lambda p: '{"n":10}' in p.events.data, what="all")
+    counted.expect(messages=10, events_sent=30, events_merged=27)
+    assert metrics(daemon)["fanout_seconds_count"] == 1
+
+
+def test_refused(watched, rundir):
+    """Each refusal under its reason, once."""
+    rules = os.path.join(rundir, "rules")
+    with open(rules, "w", encoding="ascii") as file:
+        file.write("7 ann\n")
+    daemon, counted = watched(TPI_PROJECT_ACCESS=f"file:{rules}", SSE_ISSUES_PER_TENANT_CAP=1)
+    for reason, status, named in [
+            ("path", 404, {"SCRIPT_NAME": "/x"}), ("method", 405, {"REQUEST_METHOD": "POST"}),
+            ("evicted", 204, {"HTTP_LAST_EVENT_ID": "evicted"}), ("parameters", 400, {"projects": "x"}),
+            ("parameters", 400, {"SCRIPT_NAME": ISSUES}), ("user", 400, {"TPI_USER": "a b"}),
+            ("user", 400, {"TPI_USER": ["a", "b"]}), ("nobody", 401, {"TPI_USER": None}),
+            ("nobody", 401, {"TPI_USER": None, "REMOTE_USER": "ann"}),
+            ("projects", 404, {"user": "ben", "projects": "7"}),
+            ("method", 405, {"SCRIPT_NAME": METRICS, "REQUEST_METHOD": "HEAD"})]:
+        check_answer(daemon.ask(**named), status)
+        counted.expect(**{f"refused_{reason}": 1})
+    with daemon.stream("ann", projects="7"):
+        for _ in range(3):
+            check_answer(daemon.ask("ann", projects="7"), 503)
+        counted.expect(opened_issues=1, refused_cap=3)
+    counted.expect(ended_issues_closed=1)
+
+
+def test_ended(watched, valkey, rundir):
+    """Streams that end by a cap, by age, by a re-check, under their reason."""
+    daemon, counted = watched(SSE_PER_USER_CAP=2)
+    peers = [daemon.stream() for _ in range(4)]
+    for peer in peers[:2]:
+        check_evicted(peer.wait_end())
+    counted.expect(opened_notifications=4, ended_notifications_evicted=2)
+    assert metrics(daemon)['open_streams{kind="notifications"}'] == 2
+    peers[2].send(fcgi.record(fcgi.ABORT))
+    peers[3].close()
+    counted.expect(ended_notifications_closed=2)
+
+
+def test_ended_by_age(watched):
+    """Age."""
+    daemon, counted = watched(SSE_MAX_AGE_SECONDS=10)
+    daemon.stream().wait_end(20)
+    counted.expect(opened_notifications=1, ended_notifications_age=1)
+
+
+def test_ended_by_valkey(watched, new_valkey):
+    """A channel that Valkey refuses after a reconnect. (It cuts off whoever loses a channel itself.)"""
+    valkey = new_valkey().start()
+    daemon, counted = watched(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow")
+    eventually(lambda: health(daemon) == fine(), what="health")
+    with daemon.stream(projects="7") as peer:
+        counted()
+        valkey("ACL", "SETUSER", "default", "resetchannels", "&notifications:*")
+        peer.wait_end()
+    counted.expect(valkey_losses=1, valkey_connects=1, ended_issues_valkey_refused=1)
+
+
+def test_revoked(watched, rundir):
+    """A re-check that takes all projects."""
+    rules = os.path.join(rundir, "rules")
+
+    def write(text):
+        with open(rules + ".new", "w", encoding="ascii") as file:
+            file.write(text)
+        os.rename(rules + ".new", rules)
+    write("7 ann\n")
+    daemon, counted = watched(TPI_PROJECT_ACCESS=f"file:{rules}", TPI_RECHECK_SECONDS=5)
+    peer = daemon.stream("ann", projects="7")
+    write("8 ann\n")
+    peer.wait_end(15)
+    counted.expect(opened_issues=1, ended_issues_revoked=1)
+
+
+def big(number, size=1000):
+    return f'{{"id":"{number}","event":"notification","x":"{"x" * size}"}}'
+
+
+def test_overflow_and_stall(watched, valkey):
+    """Each backlog that overflowed, and the reader that took nothing."""
+    daemon, counted = watched(SSE_STALL_MS=1500, SSE_BACKLOG_BYTES=16384)
+    slow = daemon.stream("ann", rcvbuf=4096)
+    with daemon.stream("pacer") as pacer:
+        counted()
+        for number in range(100):
+            valkey.publish_all(user_channel("ann"), [big(number) for _ in range(20)])
+            valkey.publish(user_channel("pacer"), notification(number))
+            pacer.wait_data(notification(number))
+        # A backlog of 16384 bytes takes 15 of these, and then a sync and 15 more, 16 at most.
+        overflows = counters(daemon)["backlog_overflows_total"]
+        kept = len(daemon.matching("slow reader"))
+        assert kept >= 1 and 60 < overflows < 2000 / 15
+    eventually(lambda: counters(daemon)[series("ended_notifications_stalled")] == 1, 10, "the stalled reader's end")
+    slow.close()
+
+
+def test_later(watched, new_valkey):
+    """A channel that Valkey refuses, one that it does not confirm, and one request too many."""
+    valkey = new_valkey(config=["--user default on nopass +@all ~* resetchannels &notifications:*"])
+    valkey.start()
+    daemon, counted = watched(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow", SSE_PER_USER_CAP=1)
+    eventually(lambda: health(daemon) == fine(), what="health")
+    counted()
+    check_later(daemon.ask(projects="7"))
+    counted.expect(later_valkey_refused=1)
+    valkey.pause()
+    try:
+        peers = [daemon.open() for _ in range(3)]
+        wait_all(peers, lambda p: p.closed, 15, "the end")
+        for peer in peers:
+            check_later(peer)
+        counted.expect(later_cancelled=1, later_valkey_silent=2)
+    finally:
+        valkey.resume()
+
+
+def test_gate(gated):
+    """Questions by where the answer comes from, requests by what came of them."""
+    app, daemon = gated(TPI_STATUS="on", TPI_APP_CACHE_SECONDS=300)
+    eventually(lambda: health(daemon) == fine("ok"), what="health")
+    counted = Counted(daemon)
+    listen(daemon, **by(ANN)).close()
+    counted.expect(opened_notifications=1, ended_notifications_closed=1, from_application=1, requests_yes=1)
+    listen(daemon, **by(ANN, projects="7")).close()
+    counted.expect(opened_issues=1, ended_issues_closed=1, from_cache=1, from_application=1, requests_yes=1)
+    check_answer(daemon.ask(**by("SECRET-nobody")), 401)
+    counted.expect(refused_nobody=1, from_application=1, requests_no=1)
+    app.faults[SESSION] = says(b"<html>")
+    check_later(daemon.ask(**by(BEN)))
+    counted.expect(later_application=1, from_application=1, requests_wrong=1)
+    app.faults.clear()
+    app.hold(SESSION)
+    cat = app.sign_in("SECRET-cat", "cat")
+    peers = [daemon.open(**by(cat)) for _ in range(3)]
+    counted.expect(from_application=1, from_under_way=2)
+    app.release()
+    wait_all(peers, fcgi.live, what="sync")
+    counted.expect(requests_yes=1, opened_notifications=3)
+
+
+unsanitized = pytest.mark.skipif("TPI_SANITIZED" in os.environ, reason="the sanitizers replace the functions themselves")
+
+
+@unsanitized
+def test_out_of_resources(watched, rundir):
+    """A request that cannot be taken, and a connection without a thread."""
+    faults = Faults(rundir)
+    daemon, counted = watched(**faults.environment)
+    faults.arm("memfd_create")
+    check_later(daemon.ask())
+    counted.expect(later_resources=1)
+    faults.arm("pthread_create")
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        assert daemon.ask().status is None
+    counted.expect(connections_refused=1)
+
+
+@unsanitized
+@pytest.mark.parametrize("path", PAGES)
+@pytest.mark.parametrize("function", ["malloc", "calloc", "realloc"])
+def test_out_of_memory(watched, rundir, function, path):
+    """Whichever allocation fails, a page is whole, or 503, or told to come later; the next one is whole."""
+    faults = Faults(rundir)
+    daemon, _ = watched(**faults.environment)
+    for countdown in range(1, 80):
+        faults.arm(function, countdown)
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # no memory for the connection
+            peer = ask(daemon, path)
+            if peer.status == 503:
+                check_ended(peer)
+                assert json.loads(peer.body) == {"error": "out of memory"}
+            elif peer.status == 200 and peer.header("Content-Type") != "text/event-stream":
+                check_whole(peer, path)
+        reached = faults.failed
+        faults.disarm()
+        check_whole(ask(daemon, path), path)
+        if reached < countdown:  # fewer calls than that
+            break
+    assert reached < countdown
+
+
+def check_whole(peer, path):
+    check_ended(peer)
+    assert peer.status == 200
+    if path == METRICS:
+        assert parse(bytes(peer.body).decode())[series("requests_failed")] == 0 and peer.body.endswith(b"\n")
+    else:
+        assert json.loads(peer.body)["status"] == "ok"
+
+
+# While others work
+
+def test_scrapes_at_once(watched):
+    """Pages that are asked for by several at once, while streams come and go, are whole and never go back."""
+    daemon, _ = watched(SSE_PER_USER_CAP=10000)
+    errors, done = [], threading.Event()
+    scrapes = [0]
+
+    def scrape():
+        try:
+            last = {}
+            while not done.is_set():
+                now = counters(daemon)
+                assert all(now[name] >= value for name, value in last.items()), "a counter went back"
+                assert set(now) >= set(last)
+                last = now
+                assert health(daemon) == fine() and health(daemon, LIVE) == ALIVE
+                scrapes[0] += 1
+        except BaseException as error:  # pylint: disable=broad-except
+            errors.append(error)
+    threads = [threading.Thread(target=scrape) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for _ in range(10):
+        for peer in daemon.streams(20):
+            peer.close()
+    eventually(lambda: scrapes[0] >= 20 or errors, 60, "scrapes")
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert not errors, errors[0]
+    found = counters(daemon)
+    assert found['opened_total{kind="notifications"}'] == 200
+    eventually(lambda: counters(daemon)[series("ended_notifications_closed")] == 200, what="ends")
+
+
+@pytest.mark.slow
+def test_many_streams(watched, valkey):
+    """With 1000 streams open, pages do not delay a wake-up, nor change what arrives."""
+    daemon, counted = watched(SSE_PER_USER_CAP=10000)
+    peers = daemon.streams(1000)
+    counted.expect(opened_notifications=1000)
+    done = threading.Event()
+    times = {False: [], True: []}
+
+    def publish(scraping):
+        for number in range(20):
+            payload = notification(f"{scraping}-{number}")
+            started = time.monotonic()
+            valkey.publish(user_channel("u1"), payload)
+            wait_all(peers, lambda p, wanted=payload: p.events.data[-1] == wanted, 30, payload)
+            times[scraping].append(time.monotonic() - started)
+    publish(False)
+
+    def scrape():
+        while not done.is_set():
+            metrics(daemon)
+            time.sleep(0.02)
+    thread = threading.Thread(target=scrape)
+    thread.start()
+    publish(True)
+    done.set()
+    thread.join()
+    quiet, scraped = (statistics.median(times[how]) for how in (False, True))
+    assert scraped < 3 * quiet + scaled(0.2), (quiet, scraped)
+    counted.expect(messages=40, events_sent=40000)
+    assert all(len(peer.events.data) == 41 and not peer.closed for peer in peers)
+    for peer in peers:
+        peer.close()
+    counted.expect(ended_notifications_closed=1000)
+
+
+# The web servers
+
+FRONTS = {"Apache": (Apache, f'Include "{CONTRIB}/apache/tpi-stream-status.conf"'),
+          "nginx": (Nginx, "include tpi-stream/tpi-stream-status.conf;")}
+both = pytest.mark.parametrize("server, snippet", FRONTS.values(), ids=FRONTS)
+OPEN = ["--mode", "0666"]
+
+
+@pytest.fixture
+def fronts():
+    """Each that is appended is ended."""
+    started = []
+    yield started
+    for process in started:
+        process.kill()
+
+
+def through(front, path, source="127.0.0.1", method="GET", **headers):
+    connection = http.client.HTTPConnection(*front.address, timeout=scaled(20), source_address=(source, 0))
+    try:
+        connection.request(method, path, headers=headers)
+        answer = connection.getresponse()
+        return answer.status, answer.read(), dict(answer.headers)
+    finally:
+        connection.close()
+
+
+@both
+@pytest.mark.parametrize("auth", ["basic", "app"])
+def test_front_does_not_pass_them_on(watched, rundir, fronts, server, snippet, auth):
+    """The files for the streams do not expose the pages."""
+    daemon, counted = watched(OPEN)
+    fronts.append(server(rundir, daemon.address, auth=auth))
+    for path in PAGES:
+        for given in path, path + "?x", path.replace("/api", "//api"), path.replace("streams", "%73treams"):
+            assert through(fronts[0], given)[0] == 404
+    counted.expect()
+
+
+@both
+def test_front_restricts_them(watched, rundir, fronts, server, snippet):
+    """With tpi-stream-status.conf: this machine may ask, another address and what a proxy passes on may not."""
+    daemon, _ = watched(OPEN)
+    front = server(rundir, daemon.address, site=snippet)
+    fronts.append(front)
+    for path in PAGES:
+        status, body, headers = through(front, path)
+        assert status == 200 and headers["Cache-Control"] == "no-store"
+        assert body.startswith(b"{" if path != METRICS else b"# HELP tpi_stream_")
+        assert through(front, path, source="127.0.0.2")[0] == 403
+        assert through(front, path, **{"X-Forwarded-For": "127.0.0.1"})[0] == 403
+        assert through(front, path, method="POST")[0] == 405
+        assert through(front, path + "/")[0] == 404
+    assert through(front, METRICS)[2]["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
+    assert through(front, NOTIFICATIONS)[0] == 401
+    daemon.stop()
+    assert through(front, LIVE)[0] in (502, 503)
+
+
+@both
+def test_front_passes_503(watched, rundir, fronts, server, snippet):
+    """The daemon's own 503 arrives with its reason."""
+    daemon, _ = watched(OPEN, VALKEY_URL=f"unix://{rundir}/none")
+    front = server(rundir, daemon.address, site=snippet)
+    fronts.append(front)
+    eventually(lambda: b"Valkey is away" in through(front, HEALTH)[1], what="the reason")
+    assert through(front, HEALTH)[0] == 503 and through(front, LIVE)[0] == 200
+
+
+# contrib/prometheus
+
+PROMETHEUS = f"{CONTRIB}/prometheus"
+
+
+def promtool():
+    found = shutil.which("promtool", path=PATH)
+    assert found, "promtool is not installed: contrib/install-deps.sh test"
+    return found
+
+
+@pytest.mark.parametrize("arguments", [("check", "config", "scrape.yml"), ("check", "rules", "alerts.yml"),
+                                       ("test", "rules", "alerts_test.yml")], ids=" ".join)
+def test_promtool(arguments):
+    """What promtool says of the files, and of the alerts' own tests."""
+    done = subprocess.run([promtool(), *arguments], cwd=PROMETHEUS, capture_output=True, text=True,
+                          timeout=scaled(60), check=False)
+    assert done.returncode == 0 and "SUCCESS" in done.stdout, done.stdout + done.stderr
+
+
+def load(name):
+    with open(os.path.join(PROMETHEUS, name), encoding="utf-8") as file:
+        return json.load(file) if name.endswith(".json") else yaml.safe_load(file)
+
+
+def expressions(value):
+    """All of a dashboard."""
+    if isinstance(value, dict):
+        for name, entry in value.items():
+            if name in ("expr", "query") and isinstance(entry, str):
+                yield entry
+            else:
+                yield from expressions(entry)
+    elif isinstance(value, list):
+        for entry in value:
+            yield from expressions(entry)
+
+
+def exported(daemon):
+    """Names and labels: {name: {label: values}}."""
+    found = {}
+    for line in metrics_text(daemon).splitlines():
+        if not line.startswith("#"):
+            match = SAMPLE.fullmatch(line)
+            labels = found.setdefault(match["name"], {})
+            for label, value in re.findall(r'(\w+)="([^"]*)"', match["labels"] or ""):
+                labels.setdefault(label, set()).add(value)
+    return found
+
+
+def rules():
+    group, = load("alerts.yml")["groups"]
+    return group["rules"]
+
+
+def test_names(watched):
+    """Each metric, label and value that alerts, their tests and the dashboard name is exported, and the dashboard shows
+    every metric."""
+    known = exported(watched()[0])
+    alerts = [rule["expr"] for rule in rules()]
+    tests = [entry["series"] for test in load("alerts_test.yml")["tests"] for entry in test["input_series"]]
+    board = list(expressions(load("dashboard.json")))
+    for text in alerts + tests + board:
+        for name, labels in re.findall(r"\b(tpi_stream_\w+)(?:\{([^}]*)\})?", text):
+            assert name in known, f"{name} in {text}"
+            for label, how, value in re.findall(r'(\w+)(=~|!~|!=|=)"([^"]*)"', labels):
+                if label in ("job", "instance"):
+                    continue
+                values = known[name][label]
+                assert all(word in values for word in value.split("|")), f"{label}{how}{value} in {text}"
+        for label in re.findall(r"by \(([^)]*)\)", text):
+            wanted = set(label.split(", ")) - {"job", "instance", "alertname"}
+            assert all(wanted <= set(known[name]) for name in re.findall(r"\btpi_stream_\w+", text)), text
+    shown = set(re.findall(r"\btpi_stream_\w+", " ".join(board)))
+    assert shown == set(known)
+
+
+def test_alerts():
+    """Each alert says what it means and what to do, and is on in one test."""
+    tested = re.findall(r"alertname=\"(\w+)\"", json.dumps(load("alerts_test.yml")).replace("\\", ""))
+    assert sorted(tested) == sorted(rule["alert"] for rule in rules())
+    for rule in rules():
+        assert set(rule["annotations"]) == {"summary", "description", "action"}
+        assert rule["labels"]["severity"] in ("critical", "warning")
+
+
+def test_dashboard():
+    """It can be imported anywhere: no id, a variable for the data source that all panels have; panels do not overlap."""
+    board = load("dashboard.json")
+    assert "id" not in board and board["uid"] and board["schemaVersion"]
+    variables = {entry["name"]: entry for entry in board["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource" and variables["datasource"]["query"] == "prometheus"
+    cells, ids = set(), set()
+    for panel in board["panels"]:
+        ids.add(panel["id"])
+        assert panel["title"] and panel["targets"]
+        for entry in [panel, *panel["targets"]]:
+            assert entry["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+        place = panel["gridPos"]
+        mine = {(x, y) for x in range(place["x"], place["x"] + place["w"])
+                for y in range(place["y"], place["y"] + place["h"])}
+        assert not mine & cells and max(x for x, _ in mine) < 24
+        cells |= mine
+    assert len(ids) == len(board["panels"])
+    for text in expressions(board["panels"]):
+        assert set(re.findall(r"\$(\w+)", text)) <= set(variables) | {"__rate_interval"}
+
+
+def test_kubernetes():
+    """Prometheus finds the pods by the label and the port that the manifests have."""
+    job, = load("scrape-kubernetes.yml")["scrape_configs"]
+    keep = job["relabel_configs"][0]
+    with open(f"{CONTRIB}/kubernetes/deployment.yaml", encoding="utf-8") as file:
+        template = yaml.safe_load(file)["spec"]["template"]
+    ports = [port["name"] for container in template["spec"]["containers"] for port in container.get("ports", ())]
+    label, port = keep["regex"].split(";")
+    assert template["metadata"]["labels"]["app.kubernetes.io/name"] == label and port in ports
+    assert keep["action"] == "keep" and job["metrics_path"] == METRICS
