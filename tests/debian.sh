@@ -458,7 +458,9 @@ check "the manual pages, the documents and the module for browsers are there" in
 	ls man/man8/tpi-streamd.8.gz man/man7/tpi-stream.7.gz man/man1/tpi-publish.1.gz
 	ls tpi-stream/browser/package.json tpi-stream/browser/tpi-stream.js tpi-stream/browser/react.js
 	cd doc/tpi-stream
-	ls README.md* NEWS* README.Debian copyright changelog.Debian.gz'
+	ls README.md* NEWS* README.Debian copyright changelog.Debian.gz
+	ls examples/prometheus/alerts.yml* examples/prometheus/dashboard.json*
+	ls /etc/apache2/tpi-stream/tpi-stream-status.conf /etc/nginx/tpi-stream/tpi-stream-status.conf'
 check "/etc/default/tpi-stream names every setting, with its default" defaults_are_defaults
 check "it can be read by a shell as it is" installed '
 	(set -a; . /etc/default/tpi-stream; tpi-streamd --check-config) | grep TPI_PROJECT_ACCESS=deny'
