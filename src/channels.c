@@ -15,6 +15,7 @@ struct channel {
 	uint32_t count, size; /* of members */
 	uint32_t unanswered;  /* commands */
 	bool asked;           /* the last command was SUBSCRIBE, and it was not refused */
+	bool kept;            /* also without members */
 	char name[];
 };
 
@@ -75,11 +76,11 @@ ring_push(struct channels *c, struct channel *ch, bool subscribe)
 	return true;
 }
 
-/* Sends the command that brings the channel to what its members want. */
+/* Sends the command that brings the channel to what is wanted of it. */
 static bool
 ask(struct channels *c, struct channel *ch)
 {
-	bool wanted = ch->count > 0;
+	bool wanted = ch->count > 0 || ch->kept;
 
 	if (!c->up || wanted == ch->asked)
 		return true;
@@ -97,7 +98,7 @@ ask(struct channels *c, struct channel *ch)
 static void
 free_unused(struct channels *c, struct channel *ch)
 {
-	if (ch->count > 0 || ch->unanswered > 0 || ch->asked)
+	if (ch->count > 0 || ch->kept || ch->unanswered > 0 || ch->asked)
 		return;
 	HASH_DEL(c->table, ch);
 	free(ch->members);
@@ -121,6 +122,17 @@ find_or_add(struct channels *c, const char *name, size_t length)
 		return NULL;
 	}
 	return ch;
+}
+
+struct channel *
+channels_keep(struct channels *c, const char *name, size_t length)
+{
+	struct channel *ch = find_or_add(c, name, length);
+
+	if (ch == NULL)
+		return NULL;
+	ch->kept = true;
+	return ask(c, ch) ? ch : NULL;
 }
 
 static bool

@@ -2,7 +2,8 @@
  * channels: which channels are asked for, what Valkey has said about each, and who listens. Belongs
  * to the hub's thread alone; no input or output: commands leave through a function of the hub's.
  *
- * A channel is asked for when its first member joins and given up when its last one has left.
+ * A channel is asked for when its first member joins and given up when its last one has left; one
+ * that is kept is asked for as long as there is a connection.
  * Valkey answers commands in order, one answer each, so a queue of the commands under way tells
  * what an answer is about, an error included. A channel is confirmed when SUBSCRIBE was the last
  * command sent for it and none of its commands is unanswered.
@@ -55,6 +56,9 @@ typedef bool channels_command(void *arg, bool subscribe, const char *name, size_
 
 /* NULL: no memory. */
 struct channels *channels_new(channels_command *command, void *arg);
+
+/* A channel that is kept, whoever is in it; valid for ever. NULL: no memory. */
+struct channel *channels_keep(struct channels *c, const char *name, size_t length);
 
 /* Begins the stream where all its channels are confirmed; marks it REFUSED where memory is out. */
 void channels_join(struct channels *c, struct subscription *subscription);

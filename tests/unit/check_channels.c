@@ -808,6 +808,89 @@ START_TEST(many_under_way)
 }
 END_TEST
 
+/* A kept channel is asked for at each connection, and again by nobody. */
+START_TEST(kept)
+{
+	struct channel *k = channels_keep(channels, "k", 1);
+	size_t count;
+
+	ck_assert_ptr_nonnull(k);
+	expect_commands("");
+	join(0, "a");
+	expect_commands("");
+	ck_assert(channels_up(channels));
+	expect_commands("+k +a ");
+	ck_assert_str_eq(channels_awaited(channels), "k");
+	ck_assert_uint_eq(channels_unanswered(channels), 2);
+	ck_assert(answer("k"));
+	expect_marks(".");
+	ck_assert(answer("a"));
+	expect_marks("C");
+	ck_assert_ptr_eq(channels_find(channels, "k", 1), k);
+	channel_members(k, &count);
+	ck_assert_uint_eq(count, 0);
+	channels_away(channels);
+	channels_down(channels);
+	ck_assert_ptr_eq(channels_find(channels, "k", 1), k);
+	ck_assert(channels_up(channels));
+	expect_commands("+k +a ");
+	/* Down before the answer. */
+	channels_down(channels);
+	ck_assert(channels_up(channels));
+	expect_commands("+k +a ");
+	ck_assert(answer("k"));
+	ck_assert(answer("a"));
+	expect_marks("C");
+}
+END_TEST
+
+/* A refusal of it concerns nobody, and the next connection asks again. */
+START_TEST(kept_refused)
+{
+	struct channel *k = channels_keep(channels, "k", 1);
+
+	join(0, "a");
+	ck_assert(channels_up(channels));
+	expect_commands("+k +a ");
+	ck_assert(refuse());
+	ck_assert(answer("a"));
+	expect_marks("C");
+	join(1, "a");
+	leave(1);
+	leave(0);
+	join(2, "a");
+	expect_commands("-a +a ");
+	ck_assert(answer("a"));
+	ck_assert(answer("a"));
+	ck_assert_ptr_eq(channels_find(channels, "k", 1), k);
+	channels_down(channels);
+	ck_assert(channels_up(channels));
+	expect_commands("+k +a ");
+	ck_assert(answer("k"));
+}
+END_TEST
+
+/* What is kept may have members, and outlives them; also when there is a connection already. */
+START_TEST(kept_with_members)
+{
+	struct channel *k;
+	size_t count;
+
+	ck_assert(channels_up(channels));
+	k = channels_keep(channels, "k", 1);
+	expect_commands("+k ");
+	join(0, "k");
+	expect_commands("");
+	ck_assert(answer("k"));
+	expect_marks("C");
+	channel_members(k, &count);
+	ck_assert_uint_eq(count, 1);
+	leave(0);
+	expect_commands("");
+	ck_assert_ptr_eq(channels_find(channels, "k", 1), k);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -849,6 +932,9 @@ main(void)
 	tcase_set_timeout(down, 60);
 	tcase_add_checked_fixture(down, setup, teardown);
 	tcase_add_test(down, joins_while_down);
+	tcase_add_test(down, kept);
+	tcase_add_test(down, kept_refused);
+	tcase_add_test(down, kept_with_members);
 	suite_add_tcase(s, down);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);
