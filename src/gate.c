@@ -3,8 +3,8 @@
  *
  * A fact is one thing that the application is asked: by whom, and who he is or which of up to 100
  * projects he may read. It is in the table from the first question until its answer is no longer
- * kept: FACT_QUEUED, then FACT_ASKED, then FACT_KNOWN. A question waits for one fact, or, with many
- * projects, for a few.
+ * kept: FACT_QUEUED, then FACT_ASKED, then FACT_KNOWN. A revocation takes out what has been asked. A
+ * question waits for one fact, or, with many projects, for a few.
  *
  * The lock guards the table, the lists and every question's answer; it is held across nothing that
  * waits, and a stream's lock is taken under it. While a fact is FACT_ASKED its answer belongs to the
@@ -65,6 +65,7 @@ struct fact {
 	TAILQ_ENTRY(fact) link; /* of the queue, or of those known, the oldest first */
 	struct waiter_list waiters;
 	struct credentials *credentials; /* until it is known */
+	bool stale; /* no longer in the table: its answer is for those who wait already */
 	/* clock_ms(): the latest deadline of a waiter; once known, when the answer is no longer kept. */
 	int64_t until;
 	int64_t asked_at;
@@ -106,7 +107,8 @@ fact_free(struct fact *fact)
 static void
 fact_drop(struct gate *g, struct fact *fact)
 {
-	HASH_DEL(g->table, fact);
+	if (!fact->stale)
+		HASH_DEL(g->table, fact);
 	if (fact->state == FACT_QUEUED)
 		TAILQ_REMOVE(&g->queue, fact, link);
 	if (fact->state == FACT_KNOWN) {
@@ -183,6 +185,10 @@ fact_keep(struct gate *g, struct fact *fact, int64_t now)
 	int64_t kept_ms = g->settings->app_cache_seconds * 1000;
 	struct fact *oldest;
 
+	if (fact->stale) {
+		fact_drop(g, fact);
+		return;
+	}
 	if (fact->answer == APP_NO && kept_ms > NO_KEPT_MS)
 		kept_ms = NO_KEPT_MS;
 	fact->state = FACT_KNOWN;
@@ -399,6 +405,23 @@ gate_forget(struct question *q)
 	pthread_mutex_unlock(&q->gate->lock);
 	free(q->projects);
 	free(q);
+}
+
+void
+gate_revoke(struct gate *g)
+{
+	struct fact *fact, *next;
+
+	pthread_mutex_lock(&g->lock);
+	HASH_ITER(hh, g->table, fact, next) {
+		if (fact->state == FACT_KNOWN)
+			fact_drop(g, fact);
+		else if (fact->state == FACT_ASKED) {
+			HASH_DEL(g->table, fact);
+			fact->stale = true;
+		}
+	}
+	pthread_mutex_unlock(&g->lock);
 }
 
 /* A warning at most once a minute, however it fails. status: of HTTP, 0 where none came. */

@@ -64,6 +64,12 @@ const char *gate_user(const struct question *q);
  */
 int gate_filter(const struct question *q, int32_t *projects);
 
+/*
+ * Somebody has lost a right: what the application has said so far, or is being asked at this moment,
+ * is no answer for those who ask from now on. Waits for nothing. Any thread.
+ */
+void gate_revoke(struct gate *g);
+
 /* Frees a question, answered or not. Safe for NULL. Any thread, one at a time. */
 void gate_forget(struct question *q);
 

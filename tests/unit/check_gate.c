@@ -1330,6 +1330,121 @@ START_TEST(threads_with_cache)
 }
 END_TEST
 
+/* ---- A revocation */
+
+/* No kept answer, yes or no, is good after it; new ones are kept as ever. */
+START_TEST(revoked_while_kept)
+{
+	start(32, 300);
+	learn(1, 200, SESSION("u1"));
+	learn(2, 200, "{}");
+	expect_kept(1, "u1");
+	expect_kept(2, NULL);
+	gate_revoke(gate);
+	expect_not_kept(1);
+	expect_not_kept(2);
+	reply(2, 200, "{}");
+	reply(3, 200, SESSION("u2"));
+	expect_kept(1, NULL);
+	expect_kept(2, "u2");
+}
+END_TEST
+
+/* What is under way is answered to those who wait for it; nobody joins it, and it is not kept. */
+START_TEST(revoked_while_asked)
+{
+	static const int32_t some[] = { 7, 8 };
+
+	start(32, 300);
+	ask_user(0, 1);
+	ask_user(1, 1);
+	ask_projects(2, 1, some, 2);
+	gate_revoke(gate);
+	gate_revoke(gate);
+	for (int i = 0; i < 3; i++)
+		expect_pending(i);
+	ask_user(3, 1);
+	ask_until(4, who(1), NULL, 0, true, now + TIMEOUT_MS);
+	ask_projects(5, 1, some, 2);
+	ck_assert_int_eq(requests(), 4);
+	reply(0, 200, SESSION("u1"));
+	reply(1, 200, "{\"data\":[{\"id\":7},{\"id\":8}]}");
+	expect_user(0, "u1");
+	expect_user(1, "u1");
+	expect_projects(2, "7 8");
+	for (int i = 3; i < 6; i++)
+		expect_pending(i);
+	reply(2, 200, "{}");
+	reply(3, 200, "{\"data\":[{\"id\":8}]}");
+	expect_answer(3, GATE_NO);
+	expect_answer(4, GATE_NO);
+	expect_projects(5, "8");
+	forget(0);
+	expect_kept(1, NULL);
+}
+END_TEST
+
+/* The same where the older one is answered last, or fails, or is forgotten. */
+START_TEST(revoked_and_overtaken)
+{
+	start(32, 300);
+	for (int number = 1; number <= 3; number++)
+		ask_user(number, number);
+	gate_revoke(gate);
+	for (int number = 1; number <= 3; number++) {
+		ask_user(0, number);
+		forget(0);
+	}
+	ck_assert_int_eq(requests(), 6);
+	for (int number = 1; number <= 3; number++)
+		reply(number + 2, 200, SESSION("new"));
+	forget(3);
+	reply(0, 200, SESSION("old"));
+	break_off(1, false);
+	reply(2, 200, SESSION("old"));
+	expect_user(1, "old");
+	expect_answer(2, GATE_LATER);
+	for (int number = 1; number <= 3; number++)
+		expect_kept(number, "new");
+}
+END_TEST
+
+/* An answer that is for nobody takes no room from those that are kept. */
+START_TEST(revoked_takes_no_room)
+{
+	start(32, 300);
+	ask_user(1, 0);
+	gate_revoke(gate);
+	for (int i = 1; i <= KNOWN_MAX; i++)
+		learn(i, 200, SESSION("u"));
+	reply(0, 200, SESSION("u"));
+	expect_user(1, "u");
+	expect_kept(1, "u");
+}
+END_TEST
+
+/* What waits in the queue has not been asked yet: it stays, and all count as before. */
+START_TEST(revoked_while_queued)
+{
+	start(1, 300);
+	ask_user(0, 1);
+	ask_user(1, 2);
+	gate_revoke(gate);
+	ask_user(2, 2);
+	ask_user(3, 1);
+	ck_assert_int_eq(requests(), 1);
+	reply(0, 200, SESSION("u1"));
+	expect_user(0, "u1");
+	ck_assert_int_eq(requests(), 2);
+	reply(1, 200, SESSION("u2"));
+	expect_user(1, "u2");
+	expect_user(2, "u2");
+	ck_assert_int_eq(requests(), 3);
+	reply(2, 200, "{}");
+	expect_answer(3, GATE_NO);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -1372,6 +1487,11 @@ main(void)
 	tcase_add_test(tc, forgotten_lots);
 	tcase_add_test(tc, warnings);
 	tcase_add_test(tc, cache_is_seen);
+	tcase_add_test(tc, revoked_while_kept);
+	tcase_add_test(tc, revoked_while_asked);
+	tcase_add_test(tc, revoked_and_overtaken);
+	tcase_add_test(tc, revoked_takes_no_room);
+	tcase_add_test(tc, revoked_while_queued);
 	tcase_add_test(tc, stop);
 	tcase_add_test(tc, threads);
 	tcase_add_test(tc, threads_with_cache);
