@@ -29,15 +29,30 @@
 #define TIMEOUT_MAX 3600000
 #define TAG_MAX 64
 
-enum command { COMMAND_NOTIFICATION, COMMAND_ISSUE, COMMAND_BATCH, COMMAND_COUNT };
+enum command {
+	COMMAND_NOTIFICATION,
+	COMMAND_ISSUE,
+	COMMAND_REVOKE,
+	COMMAND_BATCH,
+	COMMAND_COUNT
+};
 
-static const char *const command_names[COMMAND_COUNT] = { "notification", "issue", "batch" };
+static const char *const command_names[COMMAND_COUNT] = {
+	"notification", "issue", "revoke", "batch" };
+
+/* What a single one is for; those of a batch say it themselves. */
+static const enum batch_stream command_streams[] = {
+	[COMMAND_NOTIFICATION] = BATCH_NOTIFICATION,
+	[COMMAND_ISSUE] = BATCH_ISSUE,
+	[COMMAND_REVOKE] = BATCH_REVOCATION,
+};
 
 enum {
 	FOR_NOTIFICATION = 1 << COMMAND_NOTIFICATION,
 	FOR_ISSUE = 1 << COMMAND_ISSUE,
+	FOR_REVOKE = 1 << COMMAND_REVOKE,
 	FOR_BATCH = 1 << COMMAND_BATCH,
-	FOR_ALL = FOR_NOTIFICATION | FOR_ISSUE | FOR_BATCH
+	FOR_ALL = FOR_NOTIFICATION | FOR_ISSUE | FOR_REVOKE | FOR_BATCH
 };
 
 /* What the command line says, and what it does not say from the environment. */
@@ -63,11 +78,11 @@ static const struct choice {
 } choices[] = {
 #define ROW(name, type, commands, field)                                                          \
 	{ name, type, commands, offsetof(struct options, field), INT32_MAX }
-	ROW("user", CHOICE_TEXT, FOR_NOTIFICATION, wish.user),
+	ROW("user", CHOICE_TEXT, FOR_NOTIFICATION | FOR_REVOKE, wish.user),
 	ROW("broadcast", CHOICE_FLAG, FOR_NOTIFICATION, wish.broadcast),
 	ROW("id", CHOICE_TEXT, FOR_NOTIFICATION, wish.id),
 	ROW("event", CHOICE_TEXT, FOR_NOTIFICATION | FOR_ISSUE, wish.event),
-	ROW("project", CHOICE_NUMBER, FOR_ISSUE, wish.project),
+	ROW("project", CHOICE_NUMBER, FOR_ISSUE | FOR_REVOKE, wish.project),
 	ROW("issue", CHOICE_NUMBER, FOR_ISSUE, wish.issue),
 	ROW("tenant", CHOICE_TEXT, FOR_ALL, wish.tenant),
 	ROW("url", CHOICE_TEXT, FOR_ALL, url),
@@ -89,8 +104,10 @@ static const char help[] =
     "Usage: tpi-publish notification (--user ID | --broadcast) [--id ID]\n"
     "                                [--event NAME]\n"
     "       tpi-publish issue --project ID --issue ID [--event NAME]\n"
+    "       tpi-publish revoke (--user ID | --project ID)\n"
     "       tpi-publish batch [FILE]\n"
-    "Tells browsers that something has changed. A batch is lines of JSON:\n"
+    "Tells browsers that something has changed. revoke has tpi-streamd ask again\n"
+    "for open streams of a user or a project. A batch is lines of JSON:\n"
     "  {\"stream\":\"notification\",\"user\":\"u1\",\"id\":\"n1\"} (or \"broadcast\":true)\n"
     "  {\"stream\":\"issue\",\"project\":7,\"issue\":42}     (each: \"tenant\", \"event\")\n"
     "  --id ID        of the notification (default: a random UUID)\n"
@@ -174,7 +191,7 @@ take_operand(const char *word)
 			return;
 		}
 	}
-	usage_error("%.40s: must be notification, issue or batch", word);
+	usage_error("%.40s: must be notification, issue, revoke or batch", word);
 }
 
 static bool
@@ -192,7 +209,7 @@ static void
 check_options(unsigned seen)
 {
 	if (options.command == COMMAND_COUNT)
-		usage_error("a command is needed: notification, issue or batch");
+		usage_error("a command is needed: notification, issue, revoke or batch");
 	for (size_t i = 0; i < CHOICE_COUNT; i++) {
 		if (seen & 1u << i && !(choices[i].commands & 1u << options.command))
 			usage_error("%s takes no --%s", command_names[options.command],
@@ -315,7 +332,7 @@ run_single(int64_t start)
 	uuid_random(uuid);
 	if (options.wish.id == NULL)
 		options.wish.id = uuid;
-	options.wish.stream = options.command == COMMAND_ISSUE ? BATCH_ISSUE : BATCH_NOTIFICATION;
+	options.wish.stream = command_streams[options.command];
 	options.wish.dashes = "--";
 	if (!batch_make(&options.wish, &item, error, sizeof(error))) {
 		if (errno == ENOMEM)

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "revocation.h"
 #include "wakeup.h"
 
 #define NUMBER_ALLOWED "a whole number from 1 to 2147483647"
@@ -111,6 +112,15 @@ check_issue(const struct batch_wish *w, const struct reason *reason)
 	return true;
 }
 
+static bool
+check_revocation(const struct batch_wish *w, const struct reason *reason)
+{
+	if ((w->user != NULL) == (w->project != 0))
+		return refuse(reason, "either %suser or %sproject is needed, and not both",
+		    w->dashes, w->dashes);
+	return w->user == NULL || check_id(w, "user", w->user, reason);
+}
+
 static void
 build_notification(const struct batch_wish *w, struct batch_item *item)
 {
@@ -131,6 +141,17 @@ build_issue(const struct batch_wish *w, struct batch_item *item)
 	    w->project);
 }
 
+static void
+build_revocation(const struct batch_wish *w, struct batch_item *item)
+{
+	struct revocation r = { .project = w->project };
+
+	if (w->user != NULL)
+		strcpy(r.user, w->user);
+	channel_revoke(item->channel, w->tenant);
+	item->payload = revocation_payload(&r);
+}
+
 /* The rows of the streams, in the order of enum batch_stream. */
 static const struct {
 	bool (*check)(const struct batch_wish *, const struct reason *);
@@ -138,6 +159,7 @@ static const struct {
 } streams[] = {
 	[BATCH_NOTIFICATION] = { check_notification, build_notification },
 	[BATCH_ISSUE] = { check_issue, build_issue },
+	[BATCH_REVOCATION] = { check_revocation, build_revocation },
 };
 
 bool

@@ -14,17 +14,18 @@
 
 #define BATCH_ERROR_SIZE 256
 
-enum batch_stream { BATCH_NOTIFICATION, BATCH_ISSUE };
+/* BATCH_REVOCATION is for tpi-streamd itself, and never a line of a batch. */
+enum batch_stream { BATCH_NOTIFICATION, BATCH_ISSUE, BATCH_REVOCATION };
 
 /* Strings are the caller's and not checked yet; NULL and 0 stand for what was not given. */
 struct batch_wish {
 	enum batch_stream stream;
 	const char *tenant;  /* always given */
 	const char *event;   /* standard: that of the stream */
-	const char *user;    /* BATCH_NOTIFICATION: this one, or */
+	const char *user;    /* BATCH_NOTIFICATION: this one, or; BATCH_REVOCATION: his, or */
 	bool broadcast;      /* everybody */
 	const char *id;      /* BATCH_NOTIFICATION: always given */
-	int32_t project;     /* BATCH_ISSUE */
+	int32_t project;     /* BATCH_ISSUE; BATCH_REVOCATION: its */
 	int32_t issue;       /* BATCH_ISSUE */
 	const char *prefix;  /* of issue channels; a valid id */
 	const char *dashes;  /* "--" where errors are to name options, else "" */

@@ -73,6 +73,12 @@ channel_broadcast(char name[CHANNEL_NAME_SIZE], const char *tenant)
 }
 
 size_t
+channel_revoke(char name[CHANNEL_NAME_SIZE], const char *tenant)
+{
+	return name_write(name, "notifications:tenant:%s:revoke", tenant);
+}
+
+size_t
 channel_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *tenant,
     int32_t project)
 {

@@ -27,6 +27,7 @@ bool channel_number_parse(const char *text, size_t length, int32_t *number);
  */
 size_t channel_user(char name[CHANNEL_NAME_SIZE], const char *tenant, const char *user);
 size_t channel_broadcast(char name[CHANNEL_NAME_SIZE], const char *tenant);
+size_t channel_revoke(char name[CHANNEL_NAME_SIZE], const char *tenant);
 size_t channel_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *tenant,
     int32_t project);
 

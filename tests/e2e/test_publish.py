@@ -198,9 +198,9 @@ def test_url(publish, valkey, new_valkey):
 # Usage and configuration
 
 @pytest.mark.parametrize("args, error", [
-    ((), "a command is needed: notification, issue or batch"),
-    (("frobnicate",), "frobnicate: must be notification, issue or batch"),
-    (("",), ": must be notification, issue or batch"),
+    ((), "a command is needed: notification, issue, revoke or batch"),
+    (("frobnicate",), "frobnicate: must be notification, issue, revoke or batch"),
+    (("",), ": must be notification, issue, revoke or batch"),
     ((*USER, "more"), "more: one argument too many"),
     (("batch", "a", "b"), "b: one argument too many"),
     (("--frobnicate", *USER), "unknown or ambiguous option --frobnicate"),
@@ -212,6 +212,14 @@ def test_url(publish, valkey, new_valkey):
     (("notification", "--user", "u", "--project", "7"), "notification takes no --project"),
     (("batch", "--event", "e"), "batch takes no --event"),
     (("notification",), "either --user or --broadcast is needed, and not both"),
+    (("revoke",), "either --user or --project is needed, and not both"),
+    (("revoke", "--user", "u", "--project", "7"), "either --user or --project is needed, and not both"),
+    (("revoke", "--user", ""), "--user : must be 1 to 255 printable ASCII"),
+    (("revoke", "--user", "u:1"), "--user u:1: must be 1 to 255 printable ASCII"),
+    (("revoke", "--project", "0"), "--project 0: must be a whole number from 1 to 2147483647"),
+    *((("revoke", "--user", "u", option, "1"), f"revoke takes no {option}")
+      for option in ("--id", "--event", "--issue")),
+    (("revoke", "--user", "u", "--broadcast"), "revoke takes no --broadcast"),
     ((*USER, "--broadcast"), "either --user or --broadcast is needed, and not both"),
     (("issue", "--issue", "1"), "--project is needed"),
     (("issue", "--project", "1"), "--issue is needed"),

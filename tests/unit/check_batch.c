@@ -267,6 +267,36 @@ START_TEST(make)
 }
 END_TEST
 
+/* A revocation is about one user or one project, and goes to a channel of the tenant's own. */
+START_TEST(revocation)
+{
+	struct batch_wish wish = {
+		.stream = BATCH_REVOCATION, .tenant = "t", .prefix = "issues", .dashes = "--",
+		.id = "i", .user = "u1",
+	};
+	struct batch_item item;
+
+	ck_assert(batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert_str_eq(item.channel, "notifications:tenant:t:revoke");
+	ck_assert_str_eq(item.payload, "{\"event\":\"revoke\",\"user\":\"u1\"}");
+	free(item.payload);
+	wish.project = 7;
+	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert_str_eq(error, "either --user or --project is needed, and not both");
+	wish.user = NULL;
+	ck_assert(batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert_str_eq(item.channel, "notifications:tenant:t:revoke");
+	ck_assert_str_eq(item.payload, "{\"event\":\"revoke\",\"projectId\":7}");
+	free(item.payload);
+	wish.project = 0;
+	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert_str_eq(error, "either --user or --project is needed, and not both");
+	wish.user = "a b";
+	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert_str_eq(error, "--user a b: must be " CHANNEL_ID_ALLOWED);
+}
+END_TEST
+
 #define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
 
 int
@@ -285,6 +315,7 @@ main(void)
 	tcase_add_test(tc, long_ids);
 	tcase_add_test(tc, small_error);
 	tcase_add_test(tc, make);
+	tcase_add_test(tc, revocation);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

@@ -122,6 +122,9 @@ START_TEST(names)
 	n = channel_broadcast(name, "acme");
 	ck_assert_str_eq(name, "notifications:tenant:acme:broadcast");
 	ck_assert_uint_eq(n, strlen(name));
+	n = channel_revoke(name, "acme");
+	ck_assert_str_eq(name, "notifications:tenant:acme:revoke");
+	ck_assert_uint_eq(n, strlen(name));
 	n = channel_project(name, "issues", "default", 42);
 	ck_assert_str_eq(name, "issues:tenant:default:project:42");
 	ck_assert_uint_eq(n, strlen(name));
