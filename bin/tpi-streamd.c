@@ -263,7 +263,7 @@ start_gateway(void)
 		if (gateway.gate == NULL)
 			die(EX_OSERR, "cannot start the gate: %s", strerror(errno));
 	}
-	gateway.hub = hub_start(&settings, &servers);
+	gateway.hub = hub_start(&settings, &servers, gateway_revoke, &gateway);
 	if (gateway.hub == NULL)
 		die(EX_OSERR, "cannot start the hub: %s", strerror(errno));
 }

@@ -29,6 +29,7 @@ struct channels {
 	void *arg;
 	bool up;
 	struct channel *table;
+	uint32_t kept_count;
 	/* The commands under way: a ring, the oldest at head. */
 	struct command *ring;
 	size_t ring_size, ring_head, ring_count;
@@ -132,6 +133,7 @@ channels_keep(struct channels *c, const char *name, size_t length)
 	if (ch == NULL)
 		return NULL;
 	ch->kept = true;
+	c->kept_count++;
 	return ask(c, ch) ? ch : NULL;
 }
 
@@ -342,7 +344,7 @@ channels_away(struct channels *c)
 uint32_t
 channels_total(const struct channels *c)
 {
-	return HASH_COUNT(c->table);
+	return HASH_COUNT(c->table) - c->kept_count;
 }
 
 struct channel *

@@ -89,7 +89,7 @@ void channels_down(struct channels *c);
 /* There is no prospect of one: marks the streams REFUSED that were never confirmed. */
 void channels_away(struct channels *c);
 
-/* Those that are subscribed, about to be, or being given up. */
+/* Those that are subscribed, about to be, or being given up; but for those that are kept. */
 uint32_t channels_total(const struct channels *c);
 
 /* NULL: nobody listens to it. */

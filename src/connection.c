@@ -21,7 +21,8 @@
 #include "status.h"
 #include "thread.h"
 
-#define JOIN_MS 5000 /* for Valkey to confirm a subscription */
+#define JOIN_MS         5000 /* for Valkey to confirm a subscription */
+#define REVOKED_LOOK_MS 50   /* between two looks for whether a revoked stream has begun */
 
 /* How long a reader may take for what was queued when its stream ended. */
 static int
@@ -405,6 +406,8 @@ obstacle(const struct connection *c, const struct stream_view *view, int64_t dea
 		return LATER_CANCELLED;
 	if (c->gateway->draining)
 		return LATER_DRAINING;
+	if (view->marks & STREAM_REVOKED && !recheck_tells(c))
+		return LATER_REVOKED;
 	if (view->marks & STREAM_REFUSED)
 		return hub_away(c->gateway->hub) ? LATER_VALKEY_AWAY : LATER_VALKEY_REFUSED;
 	return clock_ms() >= deadline ? LATER_VALKEY_SILENT : NO_OBSTACLE;
@@ -423,7 +426,8 @@ first_look_ms(const struct settings *s)
 
 /*
  * Waits until the stream has begun. Nobody wakes it for that: it sleeps on until it could have
- * something to do for a stream that has begun.
+ * something to do for a stream that has begun. *marks: what is known of it before, and then by the
+ * last look, too.
  */
 static bool
 await_begin(struct connection *c, unsigned *marks)
@@ -434,6 +438,8 @@ await_begin(struct connection *c, unsigned *marks)
 
 	for (;;) {
 		stream_look(c->stream, &view);
+		/* A revocation counts also where the stream begins behind it. */
+		view.marks |= *marks & STREAM_REVOKED;
 		*marks = view.marks;
 		if (view.started)
 			return true;
@@ -442,21 +448,39 @@ await_begin(struct connection *c, unsigned *marks)
 		reason = obstacle(c, &view, deadline);
 		/* It may have begun since it was looked at. */
 		if (reason != NO_OBSTACLE && caps_withdraw(c->caps, &c->place))
-			return reason == LATER_CANCELLED || reason == LATER_DRAINING ?
+			return reason == LATER_CANCELLED || reason == LATER_DRAINING ||
+			    reason == LATER_REVOKED ?
 			    later(c, (enum counter_later)reason) :
 			    subscribe_failed(c, (enum counter_later)reason);
 		look_at = clock_ms() + first_look_ms(c->gateway->settings);
+		if (*marks & STREAM_REVOKED)
+			look_at = clock_ms() + REVOKED_LOOK_MS;
 		peer_wait(&c->peer, look_at < deadline ? look_at : deadline);
 	}
+}
+
+/* The mark of a revocation that has come since the connection was there. */
+static unsigned
+revoked_since(const struct connection *c)
+{
+	return gateway_revoked(c->gateway, &c->entry, c->user, c->request.projects,
+		   c->request.project_count) ? STREAM_REVOKED : 0;
 }
 
 static void
 open_stream(struct connection *c)
 {
-	unsigned marks;
+	/* On its way it was not to be found by all who mark, or did not look at it. */
+	unsigned marks = revoked_since(c);
 
-	if (!await_begin(c, &marks))
+	if (marks != 0 && !recheck_tells(c)) {
+		later(c, LATER_REVOKED);
 		return;
+	}
+	if (!join(c) || !await_begin(c, &marks))
+		return;
+	/* Nor did the hub know of it before it had taken it in. */
+	marks |= revoked_since(c);
 	recheck_start(c);
 	request_free(&c->request);
 	live_run(c, marks);
@@ -487,8 +511,7 @@ static void
 serve(struct connection *c)
 {
 	stream_adopt(c->stream);
-	if (read_head(c) && decode(c) && route(c) && identify(c) && allow(c) &&
-	    admit(c) && join(c))
+	if (read_head(c) && decode(c) && route(c) && identify(c) && allow(c) && admit(c))
 		open_stream(c);
 	leave(c);
 }

@@ -18,6 +18,7 @@ struct recheck {
 	struct question *question; /* under way, up to deadline */
 	int64_t deadline;
 	bool user_known;           /* by this re-check; what is asked now are the projects */
+	bool owed;                 /* since a revocation: until there is an answer */
 	int32_t *projects;         /* of an issues stream, those that are left; owned */
 	int project_count;
 };
@@ -52,8 +53,14 @@ int connection_start(struct gateway *g, int fd);
  * (TPI_RECHECK_SECONDS). recheck_start() comes before the request is freed. recheck_turn() does what
  * is due now (clock_ms()), without waiting, and returns when to call it again, INT64_MAX for never;
  * it is also to be called after STREAM_ANSWERED. It finishes the stream of a user who has lost it.
+ *
+ * recheck_revoked() comes after STREAM_REVOKED, before recheck_turn(): the next re-check is due at
+ * once, or soon where many are concerned. Where recheck_tells() is false, a re-check would not ask
+ * for all that let the stream in, and it ends: whoever lets it in again has judged anew.
  */
 void recheck_start(struct connection *c);
+bool recheck_tells(const struct connection *c);
+void recheck_revoked(struct connection *c, bool many, int64_t now);
 int64_t recheck_turn(struct connection *c, int64_t now);
 void recheck_end(struct connection *c);
 

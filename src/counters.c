@@ -60,6 +60,7 @@ static const char *const later[] = {
 	[LATER_VALKEY_REFUSED] = "valkey_refused",
 	[LATER_VALKEY_SILENT] = "valkey_silent",
 	[LATER_RESOURCES] = "resources",
+	[LATER_REVOKED] = "revoked",
 	NULL,
 };
 

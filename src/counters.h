@@ -52,7 +52,7 @@ enum counter_ended {
 	ENDED_STALLED,
 	ENDED_AGE,
 	ENDED_DRAINED,
-	ENDED_REVOKED, /* by a re-check */
+	ENDED_REVOKED, /* by a re-check or a revocation */
 	ENDED_REFUSED  /* Valkey refused a channel after a reconnect */
 };
 
@@ -76,7 +76,8 @@ enum counter_later {
 	LATER_VALKEY_AWAY,
 	LATER_VALKEY_REFUSED,
 	LATER_VALKEY_SILENT,
-	LATER_RESOURCES
+	LATER_RESOURCES,
+	LATER_REVOKED /* meanwhile */
 };
 
 /* Where the answer to a question to the gate comes from. */

@@ -22,6 +22,7 @@ gateway_add(struct gateway *g, struct gateway_entry *e)
 	pthread_mutex_lock(&g->lock);
 	LIST_INSERT_HEAD(&g->connections, e, link);
 	g->connection_count++;
+	e->revocation_count = g->revocation_count;
 	pthread_mutex_unlock(&g->lock);
 }
 
@@ -53,6 +54,43 @@ gateway_count(struct gateway *g)
 	count = g->connection_count;
 	pthread_mutex_unlock(&g->lock);
 	return count;
+}
+
+size_t
+gateway_revoke(void *gateway, const struct revocation *revocation)
+{
+	struct gateway *g = gateway;
+	size_t count = 0;
+
+	/*
+	 * In this order: whoever comes behind the second step finds only answers from behind the
+	 * first, and who came before it finds the revocation or is marked.
+	 */
+	if (g->gate != NULL)
+		gate_revoke(g->gate);
+	pthread_mutex_lock(&g->lock);
+	g->revocations[g->revocation_count++ % GATEWAY_REVOCATIONS] = *revocation;
+	pthread_mutex_unlock(&g->lock);
+	for (int i = 0; revocation->project == 0 && i < ROUTE_COUNT; i++)
+		count += (size_t)caps_revoke(g->caps[i], revocation->user);
+	return count;
+}
+
+bool
+gateway_revoked(struct gateway *g, const struct gateway_entry *e, const char *user,
+    const int32_t *projects, int count)
+{
+	uint64_t i = e->revocation_count;
+	bool revoked;
+
+	pthread_mutex_lock(&g->lock);
+	/* Who does not know is careful. */
+	revoked = g->revocation_count - i > GATEWAY_REVOCATIONS;
+	for (; !revoked && i < g->revocation_count; i++)
+		revoked = revocation_concerns(&g->revocations[i % GATEWAY_REVOCATIONS], user,
+		    projects, count);
+	pthread_mutex_unlock(&g->lock);
+	return revoked;
 }
 
 void

@@ -14,14 +14,19 @@
 #include "caps.h"
 #include "gate.h"
 #include "hub.h"
+#include "revocation.h"
 #include "route.h"
 #include "settings.h"
+
+/* So many of the last revocations are kept, for those who were on their way in. */
+#define GATEWAY_REVOCATIONS 64
 
 /* One connection in the list; belongs to it. A zeroed struct is ready for gateway_add(). */
 struct gateway_entry {
 	LIST_ENTRY(gateway_entry) link; /* the gateway's lock */
 	pthread_t thread;               /* the same */
 	bool running;                   /* the same: thread is set */
+	uint64_t revocation_count;      /* that the gateway had at the beginning; does not change */
 };
 
 struct gateway {
@@ -40,6 +45,8 @@ struct gateway {
 	LIST_HEAD(, gateway_entry) connections;
 	int connection_count;
 	pthread_cond_t emptied;
+	struct revocation revocations[GATEWAY_REVOCATIONS]; /* the n-th at n % GATEWAY_REVOCATIONS */
+	uint64_t revocation_count;
 };
 
 /* Prepares the list; the caller sets the rest. */
@@ -55,6 +62,19 @@ void gateway_remove(struct gateway *g, struct gateway_entry *e);
 
 /* How many there are. Thread-safe. */
 int gateway_count(struct gateway *g);
+
+/*
+ * Takes a revocation (a hub_revoked): no answer from before it counts for those who come, and the
+ * streams of its user are marked.
+ */
+size_t gateway_revoke(void *gateway, const struct revocation *revocation);
+
+/*
+ * Whether a revocation that came after the connection concerns a stream of this user and these
+ * projects. Thread-safe.
+ */
+bool gateway_revoked(struct gateway *g, const struct gateway_entry *e, const char *user,
+    const int32_t *projects, int count);
 
 /* From now on streams end and requests are told to come back later; wakes every connection. */
 void gateway_drain(struct gateway *g);

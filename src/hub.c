@@ -19,6 +19,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "channel.h"
 #include "channels.h"
 #include "clock.h"
 #include "counters.h"
@@ -45,6 +46,9 @@
 #define JOINS_MAX 256
 #endif
 
+/* From so many streams of one project on their owners do not ask again all at once. */
+#define REVOKED_MANY 100
+
 /*
  * Of a reply that has not come whole: a payload may have 16 KiB, but hiredis keeps what Valkey lets
  * pass.
@@ -63,8 +67,12 @@ struct narrowing {
 STAILQ_HEAD(narrowing_queue, narrowing);
 
 struct hub {
+	const struct settings *settings;
+	hub_revoked *revoked;
+	void *revoked_arg;
 	struct dialer *dialer;
 	struct channels *channels;
+	struct channel *revocations; /* that revocations come through; kept */
 	struct fanout *fanout;
 	int wake_fd;
 	_Atomic bool away, connected;
@@ -223,6 +231,47 @@ drop(struct hub *hub, const redisReply *channel, const char *reason)
 	    LOG_STR("reason", reason), LOG_INT("suppressed", suppressed));
 }
 
+static size_t
+mark_project(struct hub *hub, int32_t project)
+{
+	const struct channel_member *members = NULL;
+	char name[CHANNEL_NAME_SIZE];
+	struct channel *channel;
+	size_t length, count = 0, i;
+	unsigned marks;
+
+	length = channel_project(name, hub->settings->issues_channel_prefix, hub->settings->tenant,
+	    project);
+	channel = channels_find(hub->channels, name, length);
+	if (channel != NULL)
+		members = channel_members(channel, &count);
+	marks = count < REVOKED_MANY ? STREAM_REVOKED : STREAM_REVOKED | STREAM_MANY;
+	for (i = 0; i < count; i++)
+		stream_mark(members[i].stream, marks);
+	return count;
+}
+
+static void
+take_revocation(struct hub *hub, const redisReply *name, const redisReply *payload)
+{
+	struct revocation r;
+	size_t count;
+
+	if (!revocation_read(&r, payload->str, (size_t)payload->len)) {
+		drop(hub, name, "is no revocation");
+		return;
+	}
+	count = hub->revoked(hub->revoked_arg, &r);
+	if (r.project == 0) {
+		LOG(LOG_LEVEL_INFO, "revoke", "user", LOG_STR("tenantId", hub->settings->tenant),
+		    LOG_STR("userId", r.user), LOG_INT("streams", count));
+		return;
+	}
+	count += mark_project(hub, r.project);
+	LOG(LOG_LEVEL_INFO, "revoke", "project", LOG_STR("tenantId", hub->settings->tenant),
+	    LOG_INT("projectId", r.project), LOG_INT("streams", count));
+}
+
 static void
 message(struct hub *hub, const redisReply *name, const redisReply *payload)
 {
@@ -232,6 +281,10 @@ message(struct hub *hub, const redisReply *name, const redisReply *payload)
 	channel = channels_find(hub->channels, name->str, (size_t)name->len);
 	if (channel == NULL)
 		return;
+	if (channel == hub->revocations) {
+		take_revocation(hub, name, payload);
+		return;
+	}
 	hub->messages++;
 	wrong = wakeup_check(payload->str, (size_t)payload->len);
 	if (wrong != NULL)
@@ -270,10 +323,17 @@ refusal(struct hub *hub, const char *error)
 	}
 	if (channel == NULL)
 		return "an error that answers nothing";
-	/* Once for a connection; each stream that it concerns has a line of its own. */
-	LOG(hub->refused ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey", "channel refused",
-	    LOG_STR("channel", channel), LOG_STR("error", error));
-	hub->refused = true;
+	if (channels_find(hub->channels, channel, strlen(channel)) == hub->revocations)
+		/* Asked for once a connection. */
+		LOG(LOG_LEVEL_WARN, "valkey", "channel refused, tpi-publish revoke does not work",
+		    LOG_STR("channel", channel), LOG_STR("error", error),
+		    LOG_STR("remedy", "let the user of Valkey subscribe to it, see tpi-stream(7)"));
+	else {
+		/* Once for a connection; each stream that it concerns has a line of its own. */
+		LOG(hub->refused ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey", "channel refused",
+		    LOG_STR("channel", channel), LOG_STR("error", error));
+		hub->refused = true;
+	}
 	answered(hub, NULL, 0, true);
 	return NULL;
 }
@@ -444,8 +504,19 @@ hub_run(void *arg)
 }
 
 static bool
+keep_revocations(struct hub *hub)
+{
+	char name[CHANNEL_NAME_SIZE];
+	size_t length = channel_revoke(name, hub->settings->tenant);
+
+	hub->revocations = channels_keep(hub->channels, name, length);
+	return hub->revocations != NULL;
+}
+
+static bool
 hub_init(struct hub *hub, const struct settings *s)
 {
+	hub->settings = s;
 	pthread_mutex_init(&hub->lock, NULL);
 	thread_cond_init(&hub->stop_done);
 	STAILQ_INIT(&hub->joining);
@@ -459,17 +530,19 @@ hub_init(struct hub *hub, const struct settings *s)
 	/* A record that is partly sent must fit into a backlog. */
 	hub->fanout = fanout_new((size_t)s->backlog_bytes - FCGI_HEADER_LEN, take_joins, hub);
 	return hub->wake_fd != -1 && hub->input != NULL && hub->channels != NULL &&
-	    hub->fanout != NULL;
+	    hub->fanout != NULL && keep_revocations(hub);
 }
 
 struct hub *
-hub_start(const struct settings *s, struct servers *servers)
+hub_start(const struct settings *s, struct servers *servers, hub_revoked *revoked, void *arg)
 {
 	struct hub *hub;
 
 	hub = calloc(1, sizeof(*hub));
 	if (hub == NULL)
 		return NULL;
+	hub->revoked = revoked;
+	hub->revoked_arg = arg;
 	/* The process ends when this fails: nothing is undone. */
 	if (!hub_init(hub, s))
 		return NULL;

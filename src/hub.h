@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "revocation.h"
 #include "servers.h"
 #include "settings.h"
 #include "stream.h"
@@ -21,10 +22,18 @@ struct hub;
 struct subscription;
 
 /*
+ * Called in the hub's thread for each revocation, before those who have joined the channel of its
+ * project are marked STREAM_REVOKED. Does what is left to do, and returns how many streams it has
+ * marked itself; must wait for nothing.
+ */
+typedef size_t hub_revoked(void *arg, const struct revocation *revocation);
+
+/*
  * Starts the hub's threads; s and servers must outlive the process's threads, and servers is the
  * hub's alone from here on. NULL: the system refuses.
  */
-struct hub *hub_start(const struct settings *s, struct servers *servers);
+struct hub *hub_start(const struct settings *s, struct servers *servers, hub_revoked *revoked,
+    void *arg);
 
 /* Whether Valkey is known to be away, so that joining has no prospect. Any thread. */
 bool hub_away(struct hub *hub);

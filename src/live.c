@@ -69,6 +69,8 @@ handle_marks(struct live *l, unsigned marks, int64_t now)
 		log_slow(l, "slow reader, events dropped");
 	if (marks & STREAM_CONFIRMED)
 		l->sync_at = now + clock_jitter(0, (uint32_t)l->settings->sync_spread_ms);
+	if (marks & STREAM_REVOKED)
+		recheck_revoked(l->c, marks & STREAM_MANY, now);
 	if (marks & STREAM_REFUSED) {
 		/* It comes back by itself, and is then told later or served. */
 		log_stream(l, LOG_LEVEL_WARN, "subscription lost");
@@ -121,7 +123,7 @@ turn(struct live *l, int64_t *wait_until)
 	stream_look(c->stream, &view);
 	handle_marks(l, view.marks, now);
 	if (c->peer.gone || view.broken || view.finished) {
-		/* Who finishes it without a word here is the re-check. */
+		/* Who finishes it without a word here is the re-check, or a revocation. */
 		if (l->ended == -1)
 			l->ended = c->peer.gone || view.broken ? ENDED_CLOSED : ENDED_REVOKED;
 		return false;

@@ -2,7 +2,8 @@
  * recheck: asks again for an open stream what was asked before it began. See connection.h.
  *
  * A re-check asks for the user where the application says who he is, then for the projects. Who
- * cannot be asked changes nothing: the next re-check will tell.
+ * cannot be asked changes nothing: the next re-check will tell. After a revocation that one comes
+ * within seconds, as often as it takes.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,17 @@
 #include "log.h"
 
 #define NEVER INT64_MAX
+
+#define SPREAD_MS      2000 /* over which many who are to be asked for again are */
+#define RETRY_LEAST_MS 3000 /* after a revocation: from a question without an answer to the next */
+#define RETRY_MOST_MS  7000
+
+/* What has come of a step. */
+enum progress {
+	WAITING,  /* for the gate */
+	ANSWERED, /* and done what follows from it */
+	UNANSWERED
+};
 
 static bool
 by_app(const struct connection *c)
@@ -55,15 +67,26 @@ recheck_end(struct connection *c)
 	free(c->recheck.projects);
 }
 
+static void
+drop_question(struct recheck *r)
+{
+	gate_forget(r->question);
+	r->question = NULL;
+}
+
 /* The next one is due an interval after this one was. */
 static void
-done(struct connection *c, int64_t now)
+done(struct connection *c, bool answered, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
-	gate_forget(r->question);
-	r->question = NULL;
-	r->user_known = false;
+	drop_question(r);
+	if (r->owed && !answered) {
+		/* Who he is need not be asked twice for it: where all have to wait, all get on. */
+		r->at = now + clock_jitter(RETRY_LEAST_MS, RETRY_MOST_MS);
+		return;
+	}
+	r->owed = r->user_known = false;
 	r->at += c->gateway->settings->recheck_seconds * 1000;
 	if (r->at < now)
 		r->at = now;
@@ -78,18 +101,19 @@ log_lost(const struct connection *c, const char *message, const int32_t *project
 	log_write(LOG_LEVEL_INFO, c->route->tag, message, fields);
 }
 
-/* Leaves the channels of what is not among those kept. No memory: another time. */
-static void
+/* Leaves the channels of what is not among those kept. */
+static enum progress
 narrow(struct connection *c, const int32_t *kept, int kept_count)
 {
 	struct recheck *r = &c->recheck;
 	struct request lost = { .user = c->user };
+	enum progress progress = UNANSWERED;
 	char *names;
 	int i, k = 0;
 
 	lost.projects = malloc((size_t)r->project_count * sizeof(*kept));
 	if (lost.projects == NULL)
-		return;
+		return UNANSWERED;
 	for (i = 0; i < r->project_count; i++) {
 		if (k < kept_count && r->projects[i] == kept[k])
 			k++;
@@ -101,21 +125,24 @@ narrow(struct connection *c, const int32_t *kept, int kept_count)
 		memcpy(r->projects, kept, (size_t)kept_count * sizeof(*kept));
 		r->project_count = kept_count;
 		log_lost(c, "projects lost", lost.projects, lost.project_count);
+		progress = ANSWERED;
 	}
 	free(lost.projects);
+	return progress;
 }
 
-/* What he may still read, by the file or by the gate's answer. */
-static void
+/* What he may still read, by the file or by the gate's answer. No memory: another time. */
+static enum progress
 check_projects(struct connection *c)
 {
 	struct recheck *r = &c->recheck;
+	enum progress progress = ANSWERED;
 	int32_t *kept;
 	int count;
 
 	kept = malloc((size_t)r->project_count * sizeof(*kept));
 	if (kept == NULL)
-		return;
+		return UNANSWERED;
 	memcpy(kept, r->projects, (size_t)r->project_count * sizeof(*kept));
 	if (r->question != NULL)
 		count = gate_filter(r->question, kept);
@@ -125,8 +152,9 @@ check_projects(struct connection *c)
 		log_lost(c, "all projects lost", r->projects, r->project_count);
 		stream_finish(c->stream, "");
 	} else if (count < r->project_count)
-		narrow(c, kept, count);
+		progress = narrow(c, kept, count);
 	free(kept);
+	return progress;
 }
 
 /* Whether he still is who he was, by the gate's answer. */
@@ -143,66 +171,98 @@ check_user(struct connection *c)
 	return false;
 }
 
-static void
+static enum progress
 ask(struct connection *c, const int32_t *projects, int count)
 {
 	struct recheck *r = &c->recheck;
 
 	r->question = gate_ask(c->gateway->gate, c->credentials, projects, count, true, c->stream,
 	    r->deadline);
+	return r->question != NULL ? WAITING : UNANSWERED;
 }
 
-/* Begins one. True where there is nothing to wait for. */
-static bool
+/* Who he is is known, or the web server has said it: now the projects, if any. */
+static enum progress
+go_on_with_projects(struct connection *c)
+{
+	struct recheck *r = &c->recheck;
+
+	if (r->projects == NULL)
+		return ANSWERED;
+	if (c->gateway->settings->access == ACCESS_APP)
+		return ask(c, r->projects, r->project_count);
+	return check_projects(c);
+}
+
+static enum progress
 begin(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
 	r->deadline = now + c->gateway->settings->app_timeout_ms;
-	if (by_app(c))
-		ask(c, NULL, 0);
-	else if (c->gateway->settings->access == ACCESS_APP)
-		ask(c, r->projects, r->project_count);
-	else
-		check_projects(c);
-	return r->question == NULL;
+	if (by_app(c) && !r->user_known)
+		return ask(c, NULL, 0);
+	return go_on_with_projects(c);
 }
 
-/* Goes on with the gate's answer. True where there is nothing more to wait for. */
-static bool
+/* Goes on with the gate's answer. */
+static enum progress
 go_on(struct connection *c)
 {
 	struct recheck *r = &c->recheck;
 
-	if (!by_app(c) || r->user_known) {
-		check_projects(c);
-		return true;
-	}
-	if (!check_user(c) || r->projects == NULL)
-		return true;
-	gate_forget(r->question);
-	r->question = NULL;
+	if (!by_app(c) || r->user_known)
+		return check_projects(c);
+	if (!check_user(c))
+		return ANSWERED;
+	drop_question(r);
 	r->user_known = true;
-	if (c->gateway->settings->access == ACCESS_APP)
-		ask(c, r->projects, r->project_count);
-	else
-		check_projects(c);
-	return r->question == NULL;
+	return go_on_with_projects(c);
+}
+
+bool
+recheck_tells(const struct connection *c)
+{
+	return c->gateway->settings->recheck_seconds > 0 && by_app(c) &&
+	    (!c->route->has_projects || has_projects(c));
+}
+
+void
+recheck_revoked(struct connection *c, bool many, int64_t now)
+{
+	struct recheck *r = &c->recheck;
+	bool again = recheck_tells(c);
+
+	LOG(LOG_LEVEL_DEBUG, c->route->tag, again ? "revoked, asked again" : "revoked, ended",
+	    LOG_STR("tenantId", c->gateway->settings->tenant), LOG_STR("userId", c->user));
+	if (!again) {
+		stream_finish(c->stream, "");
+		return;
+	}
+	/* What is under way may be older than the revocation. */
+	drop_question(r);
+	r->user_known = false;
+	r->owed = true;
+	r->at = many ? now + clock_jitter(0, SPREAD_MS) : now;
 }
 
 int64_t
 recheck_turn(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
-	enum gate_answer answer = GATE_PENDING;
+	enum progress progress = WAITING;
+	enum gate_answer answer;
 
-	if (r->question == NULL && now >= r->at && begin(c, now))
-		done(c, now);
-	if (r->question != NULL)
+	if (r->question == NULL && now >= r->at)
+		progress = begin(c, now);
+	if (r->question != NULL) {
 		answer = gate_answer(r->question);
-	if (answer == GATE_LATER || (answer == GATE_PENDING && r->question != NULL && now >= r->deadline))
-		done(c, now);
-	else if (answer != GATE_PENDING && go_on(c))
-		done(c, now);
+		if (answer == GATE_LATER || (answer == GATE_PENDING && now >= r->deadline))
+			progress = UNANSWERED;
+		else if (answer != GATE_PENDING)
+			progress = go_on(c);
+	}
+	if (progress != WAITING)
+		done(c, progress == ANSWERED, now);
 	return r->question != NULL ? r->deadline : r->at;
 }

@@ -28,7 +28,9 @@ enum stream_mark {
 	STREAM_SLOW = 1 << 4,      /* the backlog has overflowed since the last look */
 	STREAM_FLUSH = 1 << 5,     /* the backlog is no longer empty */
 	STREAM_ANSWERED = 1 << 6,  /* the gate has answered */
-	STREAM_OVER = 1 << 7       /* it has begun, and its user is over his cap */
+	STREAM_OVER = 1 << 7,      /* it has begun, and its user is over his cap */
+	STREAM_REVOKED = 1 << 8,   /* ask again whether its user may have it, or end it */
+	STREAM_MANY = 1 << 9       /* beside it: so do many others, and not all at once, please */
 };
 
 /* The signal that ends an owner's wait; blocked in every thread but while an owner waits. */

@@ -409,10 +409,12 @@ def test_garbage(streamd, words, close):
     impostor.stop()
 
 
-@pytest.mark.parametrize("late", [b"-ERR what\r\n", b"*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n", b"+OK\r\n", b"?"],
+@pytest.mark.parametrize("late", [b"-ERR what\r\n" * 2, b"*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n", b"+OK\r\n",
+                                  b"?"],
                          ids=["error", "subscribe", "OK", "garbage"])
 def test_answer_to_nothing(streamd, late):
-    """A primary that answers what was not asked is left, with a line that says so."""
+    """A primary that answers what was not asked is left, with a line that says so. (A first error would be the answer
+    to the channel of revocations.)"""
     impostor = Impostor(b"+OK\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n", False, late)
     daemon = streamd(VALKEY_URL=impostor.url)
     daemon.wait_for_log(r'^\[valkey\] .*"lost":"', timeout=4)

@@ -829,6 +829,7 @@ START_TEST(kept)
 	ck_assert_ptr_eq(channels_find(channels, "k", 1), k);
 	channel_members(k, &count);
 	ck_assert_uint_eq(count, 0);
+	ck_assert_uint_eq(channels_total(channels), 1);
 	channels_away(channels);
 	channels_down(channels);
 	ck_assert_ptr_eq(channels_find(channels, "k", 1), k);

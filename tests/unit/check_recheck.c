@@ -582,6 +582,222 @@ START_TEST(user_alone)
 }
 END_TEST
 
+/* ---- After a revocation */
+
+static void
+revoked(bool many)
+{
+	recheck_revoked(&c, many, now);
+}
+
+/* What let the stream in is asked for again at once, and the next time an interval later. */
+START_TEST(revoked_and_good)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_APP);
+	ck_assert(recheck_tells(&c));
+	turn_after(1000);
+	revoked(false);
+	expect_calls("");
+	ck_assert_int_eq(turn_after(0), TIMEOUT_MS);
+	expect_calls("ask user +2000;");
+	answer_user(GATE_YES, "u1");
+	expect_calls("forget;ask projects +1990 3 7 9;");
+	ck_assert_int_eq(answer_projects(GATE_YES, all), INTERVAL_MS - 20);
+	expect_calls("forget;");
+	expect_finished(false);
+	/* The revocation is over. */
+	begin();
+	ck_assert_int_eq(answer_user(GATE_LATER, NULL), INTERVAL_MS - 10);
+	expect_calls("ask user +2000;forget;");
+}
+END_TEST
+
+/* What is lost is lost as ever. */
+START_TEST(revoked_and_lost)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_APP);
+	revoked(false);
+	turn_after(0);
+	answer_user(GATE_YES, "u1");
+	answer_projects(GATE_YES, outer);
+	expect_calls("ask user +2000;forget;"
+	    "ask projects +1990 3 7 9;leave i:tenant:t:project:7;forget;");
+	revoked(false);
+	turn_after(0);
+	answer_user(GATE_NO, NULL);
+	expect_calls("ask user +2000;forget;");
+	expect_finished(true);
+}
+END_TEST
+
+/* A question that is under way does not count: its answer may be older than the revocation. */
+START_TEST(revoked_during_a_recheck)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_APP);
+	begin();
+	question.answer = GATE_YES;
+	question.user = "u1";
+	revoked(false);
+	expect_calls("ask user +2000;forget;");
+	turn_after(0);
+	expect_calls("ask user +2000;");
+	answer_user(GATE_YES, "u1");
+	expect_calls("forget;ask projects +1990 3 7 9;");
+	/* Nor does it where the user had been found good before. */
+	revoked(false);
+	turn_after(0);
+	expect_calls("forget;ask user +2000;");
+	answer_user(GATE_NO, NULL);
+	expect_calls("forget;");
+	expect_finished(true);
+}
+END_TEST
+
+/* Who cannot be asked is asked again every few seconds, until there is an answer. */
+START_TEST(revoked_and_later)
+{
+	int wait, least = INT32_MAX, most = 0;
+
+	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
+	revoked(false);
+	turn_after(0);
+	for (int i = 0; i < 1000; i++) {
+		expect_calls("ask user +2000;");
+		if (i % 2 == 0)
+			wait = answer_user(GATE_LATER, NULL);
+		else
+			wait = turn_after(TIMEOUT_MS);
+		expect_calls("forget;");
+		least = wait < least ? wait : least;
+		most = wait > most ? wait : most;
+		ck_assert_int_gt(turn_after(wait - 1), 0);
+		expect_calls("");
+		turn_after(1);
+	}
+	ck_assert_int_ge(least, 3000);
+	ck_assert_int_lt(least, 3200);
+	ck_assert_int_le(most, 7000);
+	ck_assert_int_gt(most, 6800);
+	expect_calls("ask user +2000;");
+	answer_user(GATE_NO, NULL);
+	expect_finished(true);
+}
+END_TEST
+
+/* No memory is no answer either, wherever it is missing. */
+START_TEST(revoked_without_memory)
+{
+	int wait;
+
+	start(ISSUES, IDENTITY_APP, ACCESS_APP);
+	no_memory = true;
+	revoked(false);
+	wait = turn_after(0);
+	ck_assert_int_ge(wait, 3000);
+	ck_assert_int_le(wait, 7000);
+	no_memory = false;
+	hub_full = true;
+	turn_after(wait);
+	answer_user(GATE_YES, "u1");
+	wait = answer_projects(GATE_YES, outer);
+	ck_assert_int_ge(wait, 3000);
+	ck_assert_int_le(wait, 7000);
+	hub_full = false;
+	calls[0] = '\0';
+	turn_after(wait);
+	answer_projects(GATE_YES, outer);
+	expect_calls("ask projects +2000 3 7 9;leave i:tenant:t:project:7;forget;");
+	ck_assert_int_eq(c.recheck.project_count, 2);
+}
+END_TEST
+
+/* What has been answered since the revocation is not asked again; a further one begins anew. */
+START_TEST(revoked_and_half_answered)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_APP);
+	revoked(false);
+	turn_after(0);
+	answer_user(GATE_YES, "u1");
+	turn_after(answer_projects(GATE_LATER, NULL));
+	expect_calls("ask user +2000;forget;"
+	    "ask projects +1990 3 7 9;forget;ask projects +2000 3 7 9;");
+	turn_after(TIMEOUT_MS);
+	revoked(false);
+	turn_after(0);
+	expect_calls("forget;ask user +2000;");
+	answer_user(GATE_YES, "u1");
+	answer_projects(GATE_YES, all);
+	expect_calls("forget;ask projects +1990 3 7 9;forget;");
+	/* Nor is it known for the next re-check. */
+	begin();
+	expect_calls("ask user +2000;");
+}
+END_TEST
+
+/* Many do not ask all at once. */
+START_TEST(revoked_with_many)
+{
+	int wait, least = INT32_MAX, most = 0;
+
+	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
+	for (int i = 0; i < 1000; i++) {
+		revoked(true);
+		wait = (int)(c.recheck.at - now);
+		least = wait < least ? wait : least;
+		most = wait > most ? wait : most;
+	}
+	ck_assert_int_ge(least, 0);
+	ck_assert_int_lt(least, 100);
+	ck_assert_int_le(most, 2000);
+	ck_assert_int_gt(most, 1900);
+	turn_after(wait);
+	expect_calls("ask user +2000;");
+}
+END_TEST
+
+/* By the file, which is read again. */
+START_TEST(revoked_by_file)
+{
+	start(ISSUES, IDENTITY_APP, ACCESS_FILE);
+	in_file = none;
+	revoked(false);
+	turn_after(0);
+	answer_user(GATE_YES, "u1");
+	expect_calls("ask user +2000;forget;file 3 7 9;");
+	expect_finished(true);
+}
+END_TEST
+
+/* Where a re-check does not ask for all that let the stream in, it ends. */
+START_TEST(revoked_and_ended)
+{
+	static const struct {
+		const char *path;
+		enum identity_source identity;
+		enum access_policy access;
+		int seconds;
+	} rows[] = {
+		{ NOTIFICATIONS, IDENTITY_WEB_SERVER, ACCESS_APP, INTERVAL },
+		{ ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP, INTERVAL },
+		{ ISSUES, IDENTITY_WEB_SERVER, ACCESS_FILE, INTERVAL },
+		{ ISSUES, IDENTITY_WEB_SERVER, ACCESS_ALLOW, INTERVAL },
+		{ ISSUES, IDENTITY_APP, ACCESS_ALLOW, INTERVAL },
+		{ NOTIFICATIONS, IDENTITY_APP, ACCESS_APP, 0 },
+		{ ISSUES, IDENTITY_APP, ACCESS_APP, 0 },
+		{ ISSUES, IDENTITY_APP, ACCESS_FILE, 0 },
+	};
+
+	settings.recheck_seconds = rows[_i].seconds;
+	start(rows[_i].path, rows[_i].identity, rows[_i].access);
+	ck_assert(!recheck_tells(&c));
+	expect_finished(false);
+	revoked(_i % 2 == 0);
+	expect_finished(true);
+	turn_after(0);
+	expect_calls("");
+}
+END_TEST
+
 /* The end of the stream forgets what is under way. */
 START_TEST(end)
 {
@@ -617,6 +833,15 @@ main(void)
 	tcase_add_test(tc, file);
 	tcase_add_test(tc, user_then_file);
 	tcase_add_test(tc, user_alone);
+	tcase_add_test(tc, revoked_and_good);
+	tcase_add_test(tc, revoked_and_lost);
+	tcase_add_test(tc, revoked_during_a_recheck);
+	tcase_add_test(tc, revoked_and_later);
+	tcase_add_test(tc, revoked_without_memory);
+	tcase_add_test(tc, revoked_and_half_answered);
+	tcase_add_test(tc, revoked_with_many);
+	tcase_add_test(tc, revoked_by_file);
+	tcase_add_loop_test(tc, revoked_and_ended, 0, 8);
 	tcase_add_test(tc, end);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
