@@ -6,4 +6,4 @@ if ! command -v mandoc >/dev/null; then
 	exit 77
 fi
 cd "${srcdir:-.}" || exit 99
-exec mandoc -T lint -W warning man/tpi-streamd.8 man/tpi-publish.1 man/tpi-stream.7
+exec mandoc -T lint -W warning man/tpi-streamd.8 man/tpi-publish.1 man/tpi-stream-doctor.1 man/tpi-stream.7

@@ -1,0 +1,1089 @@
+"""tpi-stream-doctor: all is well through real servers, and each thing that it knows, broken in turn."""
+
+import ast
+import contextlib
+import importlib.machinery
+import importlib.util
+import json
+import os
+import re
+import resource
+import shutil
+import signal
+import socket
+import socketserver
+import subprocess
+import sys
+import threading
+import time
+import zlib
+from email.utils import formatdate
+from types import SimpleNamespace
+
+import pytest
+
+import fronts
+from application import ANN, Authority, cookie
+from fcgi import ISSUES, NOTIFICATIONS
+from fronts import Apache, Nginx
+from servers import basic, clean_environment, free_port, http, program, user_channel
+from timing import scaled
+
+FRONTS = {"Apache": Apache, "nginx": Nginx}
+both = pytest.mark.parametrize("server", FRONTS.values(), ids=FRONTS)
+DOCTOR = program("tpi-stream-doctor")
+OPEN = ["--mode", "0666"]
+KINDS = ("notifications", "issues")
+
+
+class Diagnosis:
+    """What a run has said."""
+
+    def __init__(self, done):
+        self.status, self.stdout, self.stderr = done.returncode, done.stdout, done.stderr
+        assert "Warning" not in done.stderr and "Traceback" not in done.stderr, done.stderr
+        self.findings = {}
+        for finding in json.loads(done.stdout)["findings"] if done.stdout.startswith("{") else []:
+            assert finding["stage"] not in self.findings, finding
+            self.findings[finding["stage"]] = SimpleNamespace(**finding)
+            assert (finding["state"] in ("ok", "skipped")) != bool(finding["remedy"]), finding
+
+    @property
+    def wrong(self):
+        return {stage for stage, finding in self.findings.items() if finding.state in ("warning", "FAILED")}
+
+    def only(self, *stages, state="FAILED"):
+        """Nothing else is wrong; returns the first of them, text and remedy as one."""
+        assert self.wrong == set(stages), self.stdout
+        assert self.status == 1
+        assert all(self.findings[stage].state == state for stage in stages), self.stdout
+        return self.says(stages[0])
+
+    def says(self, stage):
+        finding = self.findings[stage]
+        return f"{finding.text} | {finding.remedy}"
+
+
+@pytest.fixture
+def doctor(rundir, valkey):
+    """doctor(url, option, ..., NAME=value) runs it as ann, unless who= says otherwise."""
+    password = os.path.join(rundir, "password")
+    with open(password, "w", encoding="ascii") as file:
+        file.write("ann\n")
+
+    def run(url, *options, who=("--user", f"ann:{password}"), local=("--no-local",), as_json=True, stdin="",
+            **env):
+        env.setdefault("VALKEY_URL", valkey.url)
+        words = ["/usr/bin/python3", "-B", "-W", "error", DOCTOR, url, *who, *local, "--late", scaled(1),
+                 *(["--json"] if as_json else []), *options]
+        return Diagnosis(subprocess.run([*map(str, words)], env=clean_environment(**env), input=stdin,
+                                        capture_output=True, text=True, timeout=scaled(60), check=False))
+    return run
+
+
+@pytest.fixture
+def front(rundir):
+    """front(Apache or Nginx, daemon, ...) starts one."""
+    started = []
+
+    def start(server, daemon, **named):
+        started.append(server(rundir, daemon if isinstance(daemon, str) else daemon.address, **named))
+        return started[-1]
+    yield start
+    for process in started:
+        process.kill()
+
+
+@both
+def test_all_is_well(streamd, front, doctor, server):
+    """Both streams, wake-ups, a heartbeat: all ok, and exit status 0."""
+    daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow", SSE_HEARTBEAT_MS=int(scaled(1000)),
+                     SSE_PER_TENANT_CAP=100, SSE_ISSUES_PER_TENANT_CAP=100)
+    fore = front(server, daemon)
+    conf = "--nginx-conf" if server is Nginx else "--apache-conf"
+    main = "nginx.conf" if server is Nginx else "site.conf"
+    told = doctor(fore.url, "--project", 7, "--seconds", scaled(3.5), conf, os.path.join(fore.directory, main),
+                  local=("--local", "--pid", daemon.pid))
+    print(told.stdout)
+    assert told.status == 0 and not told.wrong
+    assert {stage for stage, finding in told.findings.items() if finding.state == "ok"} == {
+        "address", "connection", "clock", "daemon", "limits", "socket", f"{server.__name__}: workers".replace(
+            "Nginx", "nginx"), f"{server.__name__}: streams".replace("Nginx", "nginx"),
+        *(f"{kind}: {stage}" for kind in KINDS for stage in
+          ("tpi-streamd", "answer", "sync", "tpi-publish", "wake-ups", "heartbeat", "open"))}
+    assert "5 of 5" in told.says("issues: wake-ups")
+
+
+# What breaks things
+
+@pytest.fixture
+def change(rundir, monkeypatch):
+    """change(file, old, new): contrib/ with this difference, for what starts from now on; old=None: all of it."""
+    copy = os.path.join(rundir, "contrib")
+
+    def apply(name, old, new):
+        if not os.path.exists(copy):
+            for part in "apache", "nginx", "demo":
+                shutil.copytree(os.path.join(fronts.CONTRIB, part), os.path.join(copy, part))
+            monkeypatch.setattr(fronts, "CONTRIB", copy)
+        path = os.path.join(copy, name)
+        text = fronts.read(path)
+        fronts.write(path, new if old is None else fronts.substitute(text, {old: new}))
+    return apply
+
+
+class StandIn:
+    """A web server that does what real ones here cannot be made to do: tpi-streamd's 204, and stream(handler)."""
+
+    def __init__(self, stream, other=None, server="stand-in", probe=b"HTTP/1.1 204 No Content\r\n{}\r\n"):
+        class Handler(socketserver.StreamRequestHandler):
+            def handle(self):
+                head = b""
+                while b"\r\n\r\n" not in head:
+                    data = self.connection.recv(65536)
+                    if not data:
+                        return
+                    head += data
+                self.target = head.split()[1].decode()
+                if b"Last-Event-ID" in head:
+                    date = formatdate(time.time() + self.server.ahead, usegmt=True)
+                    self.send(probe.replace(b"{}", f"Server: {server}\r\nDate: {date}\r\n".encode()))
+                elif self.target.startswith((NOTIFICATIONS, ISSUES)):
+                    stream(self)
+                elif other:
+                    other(self)
+                else:
+                    self.send(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+
+            def send(self, data):
+                with contextlib.suppress(OSError):
+                    self.wfile.write(data)
+
+            def wait_gone(self):
+                with contextlib.suppress(OSError):
+                    self.connection.recv(1)
+
+        class Server(socketserver.ThreadingTCPServer):
+            allow_reuse_address, daemon_threads, block_on_close, ahead = True, True, False, 0
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.url = "http://127.0.0.1:%d" % self.server.server_address[1]
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def stand_in():
+    started = []
+
+    def start(stream, **named):
+        started.append(StandIn(stream, **named))
+        return started[-1]
+    yield start
+    for server in started:
+        server.stop()
+
+
+HEAD = (b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache, no-transform\r\n"
+        b"X-Accel-Buffering: no\r\n\r\n")
+FIRST = HEAD + b'data: {"event":"sync"}\n\nretry: 1000\n\n'
+
+
+def opens(tail=b"", head=FIRST):
+    """A stream for StandIn, with these bytes behind its sync, and the end if there are some."""
+    def stream(handler):
+        handler.send(head)
+        if tail is None or tail:
+            handler.send(tail or b"")
+        else:
+            handler.wait_gone()
+    return stream
+
+
+class Held:
+    """A proxy that hands bytes on to the browser every so many seconds only, or each so much later."""
+
+    def __init__(self, address, every=0, delay=0):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
+        self.address, self.every, self.delay, self.ended = address, every, delay, False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self.listener.accept()
+                threading.Thread(target=self._serve, args=(near,), daemon=True).start()
+
+    def _serve(self, near):
+        with near, socket.create_connection(self.address) as far, contextlib.suppress(OSError):
+            far.sendall(near.recv(65536))
+            far.settimeout(0.01)
+            held, since = [], time.monotonic()
+            while not self.ended:
+                with contextlib.suppress(TimeoutError):
+                    data = far.recv(65536)
+                    if not data:
+                        break
+                    held.append((time.monotonic(), data))
+                now = time.monotonic()
+                if now - since > self.every:
+                    since = now
+                    while held and now - held[0][0] >= self.delay:
+                        near.sendall(held.pop(0)[1])
+            near.sendall(b"".join(data for _, data in held))
+
+    def stop(self):
+        self.ended = True
+        self.listener.close()
+
+
+def streams(fore, count, user="ann"):
+    """Streams of others, open."""
+    peers = [http(fore.address, NOTIFICATIONS, Authorization=basic(user, user)) for _ in range(count)]
+    for peer in peers:
+        peer.wait_live(20)
+    return peers
+
+
+# The way there
+
+def test_names_and_ports(doctor):
+    """A name that is not in the DNS, and a port where nobody listens."""
+    assert "not in the DNS" in doctor("http://nothing.invalid").only("address")
+    told = doctor(f"http://127.0.0.1:{free_port()}").only("connection")
+    assert "refused" in told and "systemctl status apache2" in told
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(str(tmp_path_factory.mktemp("tls")))
+
+
+APACHE_TLS = """
+LoadModule ssl_module ${{MODULES}}/mod_ssl.so
+LoadModule http2_module ${{MODULES}}/mod_http2.so
+Listen 127.0.0.1:{port} https
+<VirtualHost 127.0.0.1:{port}>
+	SSLEngine on
+	SSLCertificateFile "{pem}"
+	SSLCertificateKeyFile "{key}"
+	Protocols {protocols}
+</VirtualHost>
+"""
+NGINX_TLS = """
+listen 127.0.0.1:{port} ssl http2;
+ssl_certificate "{pem}";
+ssl_certificate_key "{key}";
+"""
+
+
+@pytest.fixture
+def tls(front, streamd, authority):
+    """tls(server, protocols=, ...) is a front with TLS; the last words are those of Authority.certificate()."""
+    def start(server, protocols="http/1.1", days=90, **named):
+        pem, key = authority.certificate(days=days, **named)
+        port = free_port()
+        template = APACHE_TLS if server is Apache else NGINX_TLS
+        fore = front(server, streamd(OPEN), site=template.format(port=port, pem=pem, key=key,
+                                                                 protocols=protocols))
+        fore.tls = f"https://127.0.0.1:{port}"
+        return fore
+    return start
+
+
+def test_tls(tls, doctor, authority):
+    """nginx with HTTP/2, and Apache without: nothing is wrong."""
+    for server, http2 in (Nginx, "offered"), (Apache, "not offered"):
+        told = doctor(tls(server).tls, "--ca", authority.pem, "--quick")
+        assert told.status == 0, told.stdout
+        assert told.says("HTTP/2").startswith(http2) and "valid for" in told.says("TLS")
+
+
+def test_http2_on_apache(tls, doctor, authority):
+    told = doctor(tls(Apache, protocols="h2 http/1.1").tls, "--ca", authority.pem, "--quick")
+    assert "Protocols http/1.1" in told.only("HTTP/2", state="warning")
+
+
+def test_certificates(tls, doctor, authority):
+    """From an authority that is not known, expired, for another name, soon to expire; and no TLS at all."""
+    fore = tls(Nginx, days=3)
+    assert "--ca FILE" in doctor(fore.tls).only("TLS")
+    assert "certbot renew" in doctor(fore.tls, "--ca", authority.pem, "--quick").only("TLS", state="warning")
+    expired = tls(Nginx, days=-1).tls
+    assert "has expired" in doctor(expired, "--ca", authority.pem).only("TLS")
+    other = tls(Nginx, names="DNS:other.example").tls
+    assert "another name" in doctor(other, "--ca", authority.pem).only("TLS")
+    assert "port of https" in doctor(fore.url.replace("http:", "https:")).only("TLS")
+
+
+@pytest.mark.parametrize("ahead, state", [(-30, "warning"), (300, "FAILED")])
+def test_clock(stand_in, doctor, ahead, state):
+    server = stand_in(opens())
+    server.server.ahead = ahead
+    told = doctor(server.url, "--quick", who=())
+    assert "timedatectl" in told.only("clock", state=state)
+    assert ("ahead of" if ahead > 0 else "behind") in told.says("clock")
+
+
+# Answers that are no stream
+
+def test_wrong_password(front, streamd, doctor, rundir):
+    """The web server's 401, by both."""
+    path = fronts.write(os.path.join(rundir, "wrong"), "nonsense\n")
+    daemon = streamd(OPEN)
+    for server in FRONTS.values():
+        told = doctor(front(server, daemon).url, who=("--user", f"ann:{path}"))
+        assert "right password" in told.only("notifications: tpi-streamd")
+        assert "nonsense" not in told.stdout + told.stderr
+
+
+@both
+def test_nobody(front, streamd, doctor, server, rundir):
+    """tpi-streamd's 401: the remedy is by what was shown."""
+    fore = front(server, streamd(OPEN), auth="none")
+    told = doctor(fore.url, who=())
+    assert "nothing was shown" in told.only("notifications: answer") and "TPI_USER" in told.says(
+        "notifications: answer")
+    assert "CGIPassAuth" in doctor(fore.url).only("notifications: answer")
+    told = doctor(fore.url, who=("--cookie", "-"), stdin="Cookie: a=b; session=SECRET-x\n")
+    assert "NEXTAUTH_URL" in told.only("notifications: answer")
+
+
+def test_forbidden(front, streamd, doctor):
+    told = doctor(front(Nginx, streamd(OPEN), site="deny all;").url)
+    assert "allow-list" in told.only("notifications: tpi-streamd")
+
+
+@both
+def test_no_project(front, streamd, doctor, server, rundir):
+    """tpi-streamd's 404: nobody, or not this user, has access."""
+    rules = fronts.write(os.path.join(rundir, "access"), "8 ann\n")
+    for access, project in ("deny", 7), (f"file:{rules}", 7):
+        told = doctor(front(server, streamd(OPEN, TPI_PROJECT_ACCESS=access)).url, "--project", project,
+                      "--quick")
+        assert "TPI_PROJECT_ACCESS is deny, the default" in told.only("issues: answer")
+        assert told.findings["notifications: wake-ups"].state == "ok"
+
+
+@both
+def test_not_mapped(front, streamd, doctor, server):
+    """The web server's 404 is another thing."""
+    told = doctor(front(server, streamd(OPEN)).url + "/prefix")
+    assert "does not pass this path" in told.only("notifications: tpi-streamd")
+
+
+@pytest.mark.parametrize("old, new, remedy", [
+    ("SCRIPT_NAME       $fastcgi_script_name", "SCRIPT_NAME /x$fastcgi_script_name", "SCRIPT_NAME $fastcgi"),
+    ("REQUEST_METHOD    $request_method", "REQUEST_METHOD    POST", "REQUEST_METHOD $request"),
+], ids=["404", "405"])
+def test_parameters_of_nginx(change, front, streamd, doctor, old, new, remedy):
+    change("nginx/tpi-stream-fastcgi.conf", old, new)
+    assert remedy in doctor(front(Nginx, streamd(OPEN)).url).only("notifications: tpi-streamd")
+
+
+def test_bad_request(front, streamd, doctor, rundir):
+    """A user name that is no id."""
+    path = fronts.write(os.path.join(rundir, "password"), "ann\n")
+    fore = front(Apache, streamd(OPEN), users={"a*b": "ann"})
+    assert "not a valid user id" in doctor(fore.url, who=("--user", f"a*b:{path}")).only("notifications: answer", "tpi-publish")
+
+
+def test_internal_error(front, streamd, doctor):
+    """Apache may not read its file of users."""
+    fore = front(Apache, streamd(OPEN))
+    os.chmod(os.path.join(fore.directory, "users"), 0)
+    assert "chown root:www-data" in doctor(fore.url).only("notifications: tpi-streamd")
+
+
+def test_redirects(front, streamd, doctor):
+    """To a sign-in page, to https, to somewhere else; the query, which may hold a token, is not shown."""
+    for target, remedy in (("/sign-in?next=SECRET", "wants a session first"),
+                           ("https://127.0.0.1/x?SECRET", "Give the https URL"), ("/other/", "ends at")):
+        fore = front(Nginx, streamd(OPEN), site=f"return 302 {target};")
+        told = doctor(fore.url)
+        assert remedy in told.only("notifications: tpi-streamd") and "SECRET" not in told.stdout
+
+
+def test_page_in_place_of_a_stream(front, streamd, doctor):
+    fore = front(Nginx, streamd(OPEN), site='default_type text/html; return 200 "<p>Hello";')
+    told = doctor(fore.url).only("notifications: tpi-streamd")
+    assert "not a stream (text/html)" in told and "does not pass this path" in told
+
+
+@both
+def test_no_daemon(front, streamd, doctor, server):
+    """The web server says: later."""
+    daemon = streamd(OPEN)
+    fore = front(server, daemon)
+    daemon.stop()
+    told = doctor(fore.url).only("notifications: tpi-streamd")
+    assert "in its place" in told and "systemctl status tpi-stream.socket" in told
+
+
+def test_no_daemon_and_no_answer_for_it(change, front, streamd, doctor):
+    """502 by nginx and 503 by Apache, where they have nothing to say in its place."""
+    change("nginx/tpi-stream-fastcgi.conf", "error_page 502 504 = @tpi_later;", "")
+    change("apache/tpi-stream.conf", "ErrorDocument 503 /api/.tpi-stream-later", "")
+    daemon = streamd(OPEN)
+    pair = [(front(Nginx, daemon), "error_page 502 504"), (front(Apache, daemon), "retry=0")]
+    daemon.stop()
+    for fore, remedy in pair:
+        assert remedy in doctor(fore.url).only("notifications: tpi-streamd")
+
+
+@both
+def test_socket_is_closed_to_the_web_server(front, streamd, doctor, server):
+    """What the kernel would say is said, too."""
+    if os.geteuid() != 0:
+        pytest.skip("the workers are the user of the tests: no mode keeps them out")
+    daemon = streamd(["--mode", "0600"], SSE_PER_TENANT_CAP=100, SSE_ISSUES_PER_TENANT_CAP=100)
+    fore = front(server, daemon)
+    told = doctor(fore.url, local=("--local", "--pid", daemon.pid), **{})
+    assert {"notifications: tpi-streamd", "socket"} <= told.wrong
+    assert "SocketGroup=" in told.says("socket") and "mode 0660" in told.says("notifications: tpi-streamd")
+
+
+def test_tenant_cap(front, streamd, doctor):
+    """tpi-streamd's 503."""
+    fore = front(Nginx, streamd(OPEN, SSE_PER_TENANT_CAP=1))
+    with streams(fore, 1, "ben")[0]:
+        assert "SSE_PER_TENANT_CAP" in doctor(fore.url).only("notifications: answer")
+
+
+def test_apache_without_workers(change, front, streamd, doctor):
+    """All threads hold streams: not even a static file comes."""
+    change("apache/tpi-stream-workers.conf", None, "StartServers 1\nServerLimit 1\nThreadsPerChild 4\n"
+           "ThreadLimit 4\nMinSpareThreads 1\nMaxSpareThreads 4\nMaxRequestWorkers 4\n")
+    fore = front(Apache, streamd(OPEN))
+    peers = streams(fore, 4)
+    told = doctor(fore.url, "--timeout", scaled(1)).only("notifications: tpi-streamd")
+    assert "MaxRequestWorkers" in told and "nothing at all" in told
+    for peer in peers:
+        peer.close()
+
+
+def test_nginx_without_connections(change, front, streamd, doctor):
+    """All connections of its worker are used."""
+    change("demo/nginx.conf", "worker_processes 2", "worker_processes 1")
+    change("nginx/tpi-stream-workers.conf", "worker_connections 8192", "worker_connections 8")
+    fore = front(Nginx, streamd(OPEN))
+    peers = streams(fore, 3)
+    told = doctor(fore.url).only("notifications: tpi-streamd")
+    assert "closed without an answer" in told and "worker_connections" in told
+    for peer in peers:
+        peer.close()
+
+
+def test_daemon_hangs(front, streamd, doctor):
+    """The web server answers, tpi-streamd does not."""
+    daemon = streamd(OPEN)
+    fore = front(Nginx, daemon)
+    daemon.signal(signal.SIGSTOP)
+    told = doctor(fore.url, "--timeout", scaled(1)).only("notifications: tpi-streamd")
+    daemon.signal(signal.SIGCONT)
+    assert "tpi-streamd hangs" in told
+
+
+def test_last_event_id(change, front, streamd, doctor):
+    """It gets lost on the way."""
+    change("nginx/tpi-stream-fastcgi.conf", "fastcgi_keep_conn off;",
+           'fastcgi_keep_conn off; fastcgi_param HTTP_LAST_EVENT_ID "";')
+    told = doctor(front(Nginx, streamd(OPEN)).url, "--quick")
+    assert "this request header" in told.only("notifications: tpi-streamd", state="warning")
+    assert told.findings["notifications: wake-ups"].state == "ok"
+
+
+# No sync
+
+def test_valkey_away(front, streamd, new_valkey, doctor):
+    """tpi-streamd says: later, and tpi-publish says why."""
+    server = new_valkey().start()
+    daemon = streamd(OPEN, VALKEY_URL=server.url)
+    fore = front(Nginx, daemon)
+    server.kill()
+    daemon.wait_for_log("away")
+    told = doctor(fore.url, VALKEY_URL=server.url)
+    assert "Valkey is away, or VALKEY_URL is wrong" in told.only("notifications: sync", "tpi-publish")
+
+
+def test_daemon_without_valkey(front, streamd, doctor, rundir):
+    """The daemon's is another one, that is not there."""
+    fore = front(Nginx, streamd(OPEN, VALKEY_URL=f"unix://{rundir}/none"))
+    told = doctor(fore.url).only("notifications: sync")
+    assert "'Valkey is away': VALKEY_URL and the password of the daemon" in told
+
+
+@pytest.mark.slow
+def test_valkey_hangs(front, streamd, new_valkey, doctor):
+    """No confirmation within 5 seconds."""
+    server = new_valkey().start()
+    daemon = streamd(OPEN, VALKEY_URL=server.url)
+    fore = front(Nginx, daemon)
+    daemon.wait_for_log("connected")
+    server.pause()
+    told = doctor(fore.url, VALKEY_URL=server.url)
+    server.resume()
+    assert "no answer within" in told.only("notifications: sync", "tpi-publish")
+
+
+def test_no_right_to_a_channel(front, streamd, new_valkey, doctor):
+    """A user of Valkey who may read notifications but not issues."""
+    server = new_valkey().start()
+    server("ACL", "SETUSER", "default", "resetchannels", "&notifications:*")
+    fore = front(Nginx, streamd(OPEN, VALKEY_URL=server.url, TPI_PROJECT_ACCESS="allow"))
+    # The publisher is allowed to.
+    server("ACL", "SETUSER", "other", "on", "nopass", "allchannels", "allcommands")
+    told = doctor(fore.url, "--project", 7, "--quick", VALKEY_URL=server.url)
+    assert "The other stream works" in told.only("issues: sync") and "ACL SETUSER" in told.says("issues: sync")
+
+
+def test_application_away(front, gated, doctor, application):
+    """The gate cannot be asked."""
+    app = application()
+    _, daemon = gated(OPEN, app=app)
+    fore = front(Nginx, daemon, auth="app")
+    app.stop()
+    told = doctor(fore.url, who=("--cookie-file", "-"), stdin=cookie(ANN) + "\n")
+    assert "TPI_APP_URL" in told.only("notifications: sync") and "SECRET" not in told.stdout
+
+
+# Publishing
+
+def test_publisher_without_valkey(front, streamd, doctor, rundir):
+    fore = front(Nginx, streamd(OPEN))
+    told = doctor(fore.url, "--quick", VALKEY_URL=f"unix://{rundir}/none").only("notifications: tpi-publish")
+    assert "exit status 69" in told and "--env-file" in told
+
+
+def test_publisher_without_a_right(front, streamd, new_valkey, doctor):
+    server = new_valkey(tcp=True).start()
+    server("ACL", "SETUSER", "poor", "on", ">SECRET-word", "resetchannels", "+@all")
+    fore = front(Nginx, streamd(OPEN, VALKEY_URL=server.url))
+    url = server.url.replace("//", "//poor:SECRET-word@")
+    told = doctor(fore.url, "--quick", VALKEY_URL=url)
+    assert "no right to the channel" in told.only("notifications: tpi-publish")
+    told = doctor(fore.url, "--quick", VALKEY_URL=url.replace("word", "other"))
+    assert "VALKEY_PASSWORD_FILE" in told.only("notifications: tpi-publish")
+    assert "SECRET" not in told.stdout
+
+
+def test_publisher_at_a_replica(front, streamd, valkey, new_valkey, doctor):
+    replica = new_valkey(tcp=True, config=["--replicaof", "127.0.0.1", str(free_port())]).start()
+    fore = front(Nginx, streamd(OPEN))
+    told = doctor(fore.url, "--quick", VALKEY_URL=replica.url)
+    assert "name the new primary" in told.only("notifications: tpi-publish")
+
+
+def test_publisher_with_a_wrong_setting(front, streamd, doctor, rundir):
+    """Exit status 78, by --env-file."""
+    path = fronts.write(os.path.join(rundir, "settings"), "# a file\nexport VALKEY_URL='nonsense'\n")
+    told = doctor(front(Nginx, streamd(OPEN)).url, "--quick", "--env-file", path)
+    assert "exit status 78" in told.only("notifications: tpi-publish")
+
+
+@both
+def test_other_tenant(front, streamd, doctor, server):
+    """The publisher's tenant is another one: both are named."""
+    fore = front(server, streamd(OPEN, TPI_PROJECT_ACCESS="allow"))
+    told = doctor(fore.url, "--project", 7, "--quick", INSTANCE_TENANT_ID="t1")
+    told.only("notifications: wake-ups", "issues: wake-ups")
+    for kind in KINDS:
+        assert "The daemon has INSTANCE_TENANT_ID=default, the publisher t1" in told.says(f"{kind}: wake-ups")
+
+
+def test_other_tenant_of_the_daemon(front, streamd, doctor):
+    """The daemon's is not the default one: known where its process can be read, else not told from two Valkeys."""
+    daemon = streamd(OPEN, INSTANCE_TENANT_ID="t2", SSE_PER_TENANT_CAP=100, SSE_ISSUES_PER_TENANT_CAP=100)
+    fore = front(Nginx, daemon)
+    told = doctor(fore.url, "--quick").only("notifications: wake-ups")
+    assert "differ in INSTANCE_TENANT_ID, or in VALKEY_URL" in told
+    told = doctor(fore.url, "--quick", local=("--local", "--pid", daemon.pid))
+    assert {"daemon", "notifications: wake-ups"} <= told.wrong
+    assert "INSTANCE_TENANT_ID is t2 for the daemon and default" in told.says("daemon")
+    assert "INSTANCE_TENANT_ID=t2" in told.says("notifications: wake-ups")
+
+
+@pytest.mark.parametrize("theirs, ours", [("issue-updates", None), (None, "issue-updates")])
+def test_other_prefix(front, streamd, doctor, theirs, ours):
+    """One of them has issue-updates, the other has not."""
+    fore = front(Nginx, streamd(OPEN, TPI_PROJECT_ACCESS="allow", TPI_ISSUES_CHANNEL_PREFIX=theirs))
+    told = doctor(fore.url, "--project", 7, "--quick", TPI_ISSUES_CHANNEL_PREFIX=ours)
+    assert (f"The daemon has TPI_ISSUES_CHANNEL_PREFIX={theirs or 'issues'}, the publisher {ours or 'issues'}"
+            in told.only("issues: wake-ups"))
+
+
+def test_unknown_prefix(front, streamd, doctor):
+    fore = front(Nginx, streamd(OPEN, TPI_PROJECT_ACCESS="allow", TPI_ISSUES_CHANNEL_PREFIX="own"))
+    told = doctor(fore.url, "--project", 7, "--quick").only("issues: wake-ups")
+    assert "Notifications arrive, so tenant and Valkey are the same" in told
+
+
+def test_other_valkey(front, streamd, new_valkey, doctor):
+    fore = front(Nginx, streamd(OPEN, TPI_PROJECT_ACCESS="allow"))
+    told = doctor(fore.url, "--project", 7, "--quick", VALKEY_URL=new_valkey().start().url)
+    assert "two Valkeys" in told.only("notifications: wake-ups", "issues: wake-ups")
+
+
+def test_other_user(front, streamd, doctor):
+    """--as-user is not who the stream belongs to."""
+    fore = front(Nginx, streamd(OPEN, TPI_PROJECT_ACCESS="allow"))
+    told = doctor(fore.url, "--project", 7, "--quick", "--as-user", "ben").only("notifications: wake-ups")
+    assert "another user than --as-user" in told and "Issues arrive" in told
+
+
+def test_subscribers_elsewhere(front, streamd, new_valkey, doctor):
+    """Valkey counts another daemon's stream of the same user; heartbeats pass, so it is no buffer."""
+    server = new_valkey().start()
+    fore = front(Nginx, streamd(OPEN, SSE_HEARTBEAT_MS=500))
+    other = front(Nginx, streamd(OPEN, VALKEY_URL=server.url))
+    with streams(other, 1)[0]:
+        told = doctor(fore.url, "--seconds", 3, VALKEY_URL=server.url, SSE_HEARTBEAT_MS=500)
+    assert "none of them this stream's daemon" in told.only("notifications: wake-ups")
+
+
+def test_user_by_the_application(front, gated, doctor):
+    """The cookie says who it is: the site is asked, as a page would ask it."""
+    app, daemon = gated(OPEN)
+    where = "http://%s" % app.url.removeprefix("http://")
+    fore = front(Nginx, daemon, auth="app", site=f"location = /api/auth/session {{ proxy_pass {where}; "
+                 "proxy_set_header User-Agent x; proxy_set_header Cache-Control ''; "
+                 "proxy_set_header Accept-Encoding ''; proxy_set_header Connection ''; }")
+    told = doctor(fore.url, "--quick", who=("--cookie-file", "-"), stdin=cookie(ANN) + "\n")
+    assert told.status == 0 and told.says("user").startswith("ann, says the application"), told.stdout
+    assert told.findings["notifications: wake-ups"].state == "ok"
+
+
+# Buffers
+
+def test_apache_without_flushpackets(change, front, streamd, doctor):
+    """Not even the headers arrive, and short answers do."""
+    change("apache/tpi-stream.conf", "flushpackets=on enablereuse", "enablereuse")
+    told = doctor(front(Apache, streamd(OPEN)).url, "--timeout", scaled(1)).only("notifications: answer")
+    assert "flushpackets=on" in told and "short answers of tpi-streamd pass" in told
+
+
+def test_nginx_buffers(change, front, streamd, doctor):
+    change("nginx/tpi-stream-fastcgi.conf", "fastcgi_buffering off;",
+           "fastcgi_buffering on; fastcgi_ignore_headers X-Accel-Buffering;")
+    told = doctor(front(Nginx, streamd(OPEN)).url, "--timeout", scaled(1)).only("notifications: answer")
+    assert "fastcgi_buffering off" in told and "flushpackets" not in told
+
+
+def test_nginx_in_front_buffers(change, front, streamd, doctor):
+    """nginx in front of Apache, and X-Accel-Buffering is ignored."""
+    behind = front(Apache, streamd(OPEN))
+    change("nginx/tpi-stream.conf", None, """
+# include /etc/nginx/tpi-stream/tpi-stream-auth-basic.conf; include /etc/nginx/tpi-stream/tpi-stream-fastcgi
+location /api/ { proxy_pass http://%s:%d; proxy_ignore_headers X-Accel-Buffering; }
+""" % behind.address)
+    told = doctor(front(Nginx, "/none").url, "--timeout", scaled(1))
+    assert told.wrong <= {"notifications: answer", "notifications: sync"}
+    assert "proxy_buffering off" in told.stdout
+
+
+def test_lumps(front, streamd, doctor):
+    """A proxy that collects for a while."""
+    proxy = Held(front(Apache, streamd(OPEN)).address, every=0.7)
+    told = doctor(proxy.url, "--quick", "--late", 2).only("notifications: wake-ups")
+    proxy.stop()
+    assert "together" in told and "flushpackets=on" in told
+
+
+def test_late(front, streamd, doctor):
+    """Each comes alone, and late."""
+    proxy = Held(front(Nginx, streamd(OPEN)).address, delay=0.6)
+    told = doctor(proxy.url, "--seconds", 3, "--late", 0.3)
+    proxy.stop()
+    assert told.wrong == {"notifications: wake-ups", "notifications: sync"}, told.stdout
+    assert "5 of 5 arrived, up to 0.6 s late" in told.says("notifications: wake-ups")
+    assert "proxy_buffering off" in told.says("notifications: wake-ups")
+
+
+def test_compressed_by_nginx(change, front, streamd, doctor):
+    change("nginx/tpi-stream-fastcgi.conf", "gzip off;",
+           "gzip on; gzip_types text/event-stream; gzip_min_length 0; gzip_proxied any;")
+    told = doctor(front(Nginx, streamd(OPEN)).url, "--quick").only("notifications: answer", state="warning")
+    assert "compressed (gzip)" in told and "gzip off" in told
+
+
+def test_compressed_by_apache(change, front, streamd, doctor):
+    change("apache/tpi-stream.conf", "SetEnv no-gzip 1", "SetOutputFilter DEFLATE")
+    site = "LoadModule filter_module ${MODULES}/mod_filter.so\nLoadModule deflate_module ${MODULES}/mod_deflate.so"
+    told = doctor(front(Apache, streamd(OPEN), site=site).url, "--quick", "--timeout", scaled(2))
+    assert "SetEnv no-gzip 1" in told.stdout and "compressed (gzip)" in told.stdout
+
+
+def test_headers_changed(change, front, streamd, doctor):
+    change("nginx/tpi-stream-fastcgi.conf", "fastcgi_keep_conn off;",
+           "fastcgi_keep_conn off; fastcgi_hide_header Cache-Control;")
+    told = doctor(front(Nginx, streamd(OPEN)).url, "--quick")
+    assert "proxy_hide_header" in told.only("notifications: answer", state="warning")
+
+
+def test_collected_whole(stand_in, doctor):
+    body = b'data: {"event":"sync"}\n\n'
+    head = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Length: 999\r\n\r\n")
+    told = doctor(stand_in(opens(head=head + body)).url, "--quick", who=())
+    assert "has collected it whole" in told.only("notifications: answer")
+
+
+# Cuts and heartbeats
+
+@pytest.mark.parametrize("server, name, old, new, text, remedy", [
+    (Apache, "apache/tpi-stream.conf", "Define TPI_TIMEOUT 60", "KeepAlive Off\nDefine TPI_TIMEOUT 2",
+     "2.0 s of them silent", "timeout= of the ProxyPass"),
+    (Nginx, "nginx/tpi-stream-fastcgi.conf", "fastcgi_read_timeout 120s", "fastcgi_read_timeout 2s",
+     "a time limit of 2 s", "nginx: fastcgi_read_timeout"),
+], ids=FRONTS)
+def test_cut(change, front, streamd, doctor, server, name, old, new, text, remedy):
+    """The web server's time limit is below the heartbeat."""
+    change(name, old, new)
+    told = doctor(front(server, streamd(OPEN)).url, "--seconds", scaled(8)).only("notifications: open")
+    assert text in told and remedy in told
+
+
+def test_no_heartbeat(front, streamd, doctor):
+    """The daemon's is longer than is thought."""
+    fore = front(Nginx, streamd(OPEN))
+    told = doctor(fore.url, "--seconds", 3, SSE_HEARTBEAT_MS=200)
+    assert "SSE_HEARTBEAT_MS" in told.only("notifications: heartbeat")
+
+
+def test_heartbeat_too_seldom(front, streamd, doctor):
+    fore = front(Nginx, streamd(OPEN, SSE_HEARTBEAT_MS=1500))
+    told = doctor(fore.url, "--seconds", 3.5, SSE_HEARTBEAT_MS=200)
+    assert "not 0.2 s" in told.only("notifications: heartbeat", state="warning")
+
+
+def test_evicted(front, streamd, doctor, valkey):
+    """The user opens another stream while the doctor's is open."""
+    fore = front(Nginx, streamd(OPEN, SSE_PER_USER_CAP=1, INSTANCE_TENANT_ID="evicted"))
+    others = []
+
+    def open_another():
+        valkey.wait_subscribers(user_channel("ann", "evicted"), 1)
+        others.extend(streams(fore, 1))
+    thread = threading.Thread(target=open_another)
+    thread.start()
+    told = doctor(fore.url, "--seconds", scaled(8), INSTANCE_TENANT_ID="evicted")
+    thread.join()
+    others[0].close()
+    assert told.wrong <= {"notifications: open", "notifications: wake-ups"}
+    assert "evicted" in told.says("notifications: open") and "SSE_PER_USER_CAP" in told.says("notifications: open")
+
+
+def test_daemon_ends(front, streamd, doctor, valkey):
+    daemon = streamd(OPEN, INSTANCE_TENANT_ID="ends")
+    fore = front(Nginx, daemon)
+
+    def end():
+        valkey.wait_subscribers(user_channel("ann", "ends"), 1)
+        daemon.stop()
+    thread = threading.Thread(target=end)
+    thread.start()
+    told = doctor(fore.url, "--seconds", scaled(8), INSTANCE_TENANT_ID="ends")
+    thread.join()
+    assert "A restart?" in told.says("notifications: open")
+
+
+# Limits
+
+def test_caps_and_descriptors(front, streamd, doctor):
+    """The daemon may not have as many descriptors as its caps need."""
+    daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow")
+    fore = front(Nginx, daemon)
+    resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (500, 500))
+    conf = os.path.join(fore.directory, "nginx.conf")
+    told = doctor(fore.url, "--quick", "--nginx-conf", conf, local=("--local", "--pid", daemon.pid))
+    assert "need 2064 descriptors (RLIMIT_NOFILE), and there are 500" in told.only("limits", state="warning")
+    assert "LimitNOFILE=" in told.says("limits")
+
+
+def test_nginx_with_defaults(front, streamd, doctor, change):
+    """Debian's worker_connections do not carry the caps; and descriptors that do not do for the connections."""
+    daemon = streamd(OPEN)
+    change("nginx/tpi-stream-workers.conf", "worker_connections 8192", "worker_connections 768")
+    fore = front(Nginx, daemon)
+    options = ["--quick", "--nginx-conf", os.path.join(fore.directory, "nginx.conf")]
+    told = doctor(fore.url, *options).only("nginx: workers", state="warning")
+    assert "worker_connections 768 x 2 carry 768 streams, and the caps are 2000" in told
+    path = os.path.join(fore.directory, "tpi-stream", "tpi-stream-workers.conf")
+    fronts.write(path, "worker_rlimit_nofile 1024;\nevents { worker_connections 8192; }\n")
+    told = doctor(fore.url, *options).only("nginx: workers", state="warning")
+    assert "a worker has 1024 descriptors for 8192 worker_connections" in told
+
+
+def test_nginx_time_limit(change, front, streamd, doctor):
+    """It is seen without waiting for it."""
+    change("nginx/tpi-stream-fastcgi.conf", "fastcgi_read_timeout 120s", "fastcgi_read_timeout 30s")
+    fore = front(Nginx, streamd(OPEN))
+    told = doctor(fore.url, "--quick", "--nginx-conf", os.path.join(fore.directory, "nginx.conf"))
+    assert "fastcgi_read_timeout is 30 s" in told.only("nginx: streams", state="warning")
+
+
+DEBIAN = "StartServers 2\nMinSpareThreads 25\nMaxSpareThreads 75\nThreadLimit 64\nThreadsPerChild 25\n" \
+         "MaxRequestWorkers 150\nMaxConnectionsPerChild 0\n"
+
+
+def test_apache_with_defaults(change, front, streamd, doctor):
+    """Debian's workers do not carry the caps; and no room for a reload."""
+    change("apache/tpi-stream-workers.conf", None, DEBIAN)
+    fore = front(Apache, streamd(OPEN))
+    options = ["--quick", "--apache-conf", os.path.join(fore.directory, "site.conf")]
+    told = doctor(fore.url, *options).only("Apache: workers", state="warning")
+    assert "MaxRequestWorkers 150, and the caps are 2000" in told
+    change("apache/tpi-stream-workers.conf", None, "ServerLimit 20\nThreadsPerChild 128\nThreadLimit 128\n"
+           "MaxRequestWorkers 2560\n")
+    told = doctor(fore.url, *options).only("Apache: workers", state="warning")
+    assert "no room for a graceful reload" in told
+
+
+@pytest.mark.parametrize("old, new, text", [
+    ("flushpackets=on ", "", "without flushpackets=on"), ("enablereuse=off", "enablereuse=on", "enablereuse=off"),
+    ("retry=0 ", "", "without retry=0"), ("timeout=${TPI_TIMEOUT}", "timeout=30", "time limit of 30 s")])
+def test_apache_proxy_pass(change, front, streamd, doctor, old, new, text):
+    """Each of its parameters is looked at."""
+    fore = front(Apache, streamd(OPEN))
+    change("apache/tpi-stream.conf", "ProxyPass \"${TPI_BACKEND}\" flushpackets=on enablereuse=off retry=0 "
+           "timeout=${TPI_TIMEOUT}", ("ProxyPass \"${TPI_BACKEND}\" flushpackets=on enablereuse=off retry=0 "
+                                     "timeout=${TPI_TIMEOUT}").replace(old, new))
+    source = fronts.read(os.path.join(fore.directory, "site.conf"))
+    path = fronts.write(os.path.join(fore.directory, "changed.conf"), re.sub(
+        r'Include ".*/apache/', f'Include "{fronts.CONTRIB}/apache/', source))
+    assert text in doctor(fore.url, "--quick", "--apache-conf", path).only("Apache: streams", state="warning")
+
+
+# Health
+
+@pytest.mark.parametrize("status, state", [(200, "ok"), (503, "FAILED")])
+def test_health(stand_in, doctor, status, state):
+    """Where there is such an endpoint, it is believed."""
+    def health(handler):
+        body = b'{"valkey":"away"}' if handler.target == "/api/streams/health" else b"{}"
+        handler.send(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
+    told = doctor(stand_in(opens(), other=health).url, "--quick", who=())
+    assert told.findings["health"].state == state and '"valkey": "away"' in told.says("health")
+
+
+# The command line
+
+@pytest.mark.parametrize("arguments, text", [
+    ([], "required: URL"), (["ftp://x"], "http(s)://host"), (["http://"], "http(s)://host"),
+    (["http://ann:SECRET@host"], "no user and password in the URL"), (["http://x:99999"], "http(s)://host"),
+    (["http://x", "--cookie", "session=SECRET"], "the file cannot be read"),
+    (["http://x", "--user", "ann:SECRET"], "the file cannot be read"),
+    (["http://x", "--user", "ann"], "NAME:FILE"), (["http://x", "--project", "07"], "whole number"),
+    (["http://x", "--cookie", "/dev/null"], "is empty"), (["http://x", "--env-file", "/none"], "--env-file"),
+    (["http://x", "--publish", "/none"], "no program"), (["http://x", "--nonsense"], "unrecognized"),
+    (["http://x", "--cookie", "-", "--user", "a:-"], "one of them")])
+def test_usage(arguments, text):
+    """One clear line, exit status 64, and no secret in it."""
+    done = subprocess.run(["/usr/bin/python3", "-B", "-W", "error", DOCTOR, *arguments], capture_output=True,
+                          text=True, input="", check=False, env=clean_environment())
+    assert done.returncode == 64 and text in done.stderr and "SECRET" not in done.stderr + done.stdout
+    assert done.stderr.startswith("tpi-stream-doctor: ") and done.stderr.count("\n") == 1
+
+
+def test_lines(front, streamd, doctor):
+    """What a person reads: a line for each stage, then what is wrong and the remedy; no secret, no colour."""
+    fore = front(Nginx, streamd(OPEN))
+    told = doctor(fore.url + NOTIFICATIONS, "--quick", as_json=False)
+    assert told.status == 0 and told.stdout.endswith("\nAll is well.\n")
+    lines = told.stdout.splitlines()[:-2]
+    assert len(lines) > 10 and all(re.match(r"\S.{25,26} (ok|skipped|warning|FAILED) +\S", line) for line in lines)
+    told = doctor(fore.url + "/elsewhere", as_json=False)
+    assert told.status == 1 and "\n\nnotifications: tpi-streamd: FAILED: 404" in told.stdout
+    assert "\n    The web server does not pass this path" in told.stdout and "\033" not in told.stdout
+
+
+def test_secrets_are_struck_out(stand_in, doctor):
+    """A server that echoes the cookie."""
+    def echo(handler):
+        handler.send(b"HTTP/1.1 302 X\r\nLocation: /x/SECRET-cookie\r\nServer: SECRET-cookie\033[31m\r\n"
+                     b"Content-Length: 0\r\n\r\n")
+    told = doctor(stand_in(echo).url, who=("--cookie-file", "-"), stdin="a=b; session=SECRET-cookie\n")
+    told.only("notifications: answer")
+    assert "SECRET" not in told.stdout and "/x/***" in told.stdout and "\\u001b" not in told.stdout
+
+
+# The parts that do no input or output
+
+@pytest.fixture(scope="module")
+def parts():
+    loader = importlib.machinery.SourceFileLoader("tpi_stream_doctor", DOCTOR)
+    module = importlib.util.module_from_spec(importlib.util.spec_from_loader(loader.name, loader))
+    sys.modules[loader.name] = module
+    loader.exec_module(module)
+    return module
+
+
+def response(parts, *pieces, closed=None, opened=0.0):
+    """An answer of (time, bytes); closed: when the connection ended."""
+    answer = parts.Response(opened)
+    for at, data in pieces:
+        answer.feed(data, at)
+    if closed is not None:
+        answer.close(closed)
+    return answer
+
+
+def chunk(data):
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+CHUNKED = HEAD.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
+SYNC, PING = b'data: {"event":"sync"}\n\n', b": ping\n\n"
+
+
+def test_python_3_9():
+    """It compiles for the oldest Python that it is for."""
+    with open(DOCTOR, encoding="utf-8") as file:
+        ast.parse(file.read(), feature_version=(3, 9))
+
+
+def test_response_in_any_pieces(parts):
+    """Chunks, an interim answer, CRLF, comments and retry times, cut anywhere."""
+    whole = b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\n" + CHUNKED + chunk(SYNC + b"retry: 1234\n\n") + \
+        chunk(b"data: a\r\ndata:b\r\n\r\n: pi") + chunk(b"ng\n\nevent: evicted\ndata: \xc3\xa4\n\n") + b"0\r\n\r\n"
+    for size in (1, 2, 3, 7, len(whole)):
+        got = response(parts, *((float(at), whole[at:at + size]) for at in range(0, len(whole), size)))
+        assert got.status == 200 and got.whole and got.ended_at is not None
+        assert [(event.data, event.event, event.retry, event.comment) for event in got.events] == [
+            ('{"event":"sync"}', "", None, False), (None, "", 1234, False), ("a\nb", "", None, False),
+            (None, "", None, True), ("\u00e4", "evicted", None, False)]
+        assert not got.is_later and got.synced_at is not None
+
+
+def test_response_compressed(parts):
+    packer = zlib.compressobj(wbits=31)
+    data = [packer.compress(SYNC) + packer.flush(zlib.Z_SYNC_FLUSH), packer.compress(PING) + packer.flush()]
+    head = HEAD.replace(b"\r\n\r\n", b"\r\nContent-Encoding: gzip\r\n\r\n")
+    got = response(parts, (0.0, head), (1.0, data[0]), (2.0, data[1]), closed=3.0)
+    assert got.synced_at == 1.0 and got.events[1].comment and got.whole
+
+
+@pytest.mark.parametrize("data", [b"\x15\x03\x01", b"SSH-2.0-x\r\n\r\n", b"HTTP/1.1 abc\r\n\r\n",
+                                  CHUNKED + b"zz\r\n"])
+def test_response_that_is_none(parts, data):
+    with pytest.raises(parts.BadResponse):
+        response(parts, (0.0, data))
+
+
+def test_response_that_is_cut(parts):
+    """Whole or not, by what its headers said."""
+    assert response(parts, (0.0, HEAD), closed=1.0).whole
+    assert not response(parts, (0.0, CHUNKED + b"5\r\nab"), closed=1.0).whole
+    assert not response(parts, (0.0, b"HTTP/1.1 200 X\r\nContent-Length: 9\r\n\r\nabc"), closed=1.0).whole
+    later = response(parts, (0.0, HEAD + b"retry: 10000\n\n"), closed=1.0)
+    assert later.is_later and not response(parts, (0.0, FIRST), closed=1.0).is_later
+
+
+@pytest.mark.parametrize("server, silent, text", [
+    (b"nginx", 60, "the default of nginx (fastcgi_read_timeout"), (b"Apache", 65.1, "timeout=60 at the ProxyPass"),
+    (b"cloudflare", 100.4, "Cloudflare's"), (b"Apache", 305, "Apache's Timeout on Debian"), (b"x", 350, "an AWS NLB's"),
+    (b"nginx", 44, "a time limit of 44 s: nginx: fastcgi_read_timeout, or proxy_read"),
+    (b"x", 44, "Apache: timeout= of the ProxyPass"), (b"x", 50, "HAProxy"), (b"x", 240, "Azure")])
+def test_time_limits(parts, server, silent, text):
+    """How long it was silent tells whose limit it was."""
+    head = CHUNKED.replace(b"\r\n\r\n", b"\r\nServer: " + server + b"\r\n\r\n")
+    got = response(parts, (0.0, head + chunk(SYNC)), closed=float(silent))
+    finding = parts.judge_end("open", got, 999.0, {})
+    assert finding.state == "FAILED" and text in finding.remedy and "two heartbeats" in finding.remedy
+    assert finding.text.startswith("cut off after")
+
+
+def test_age_limits(parts):
+    """It was not silent: the limit counts from the start."""
+    got = response(parts, (0.0, CHUNKED + chunk(SYNC)), (25.0, chunk(PING)), closed=30.2)
+    assert "Google's load balancer" in parts.judge_end("open", got, 99.0, {}).remedy
+    got = response(parts, (0.0, CHUNKED + chunk(SYNC)), (25.0, chunk(PING)), (28.0, b"0\r\n\r\n"))
+    finding = parts.judge_end("open", got, 99.0, {"SSE_MAX_AGE_SECONDS": "30"})
+    assert "as configured" in finding.remedy and finding.text.startswith("ended after")
+
+
+def delivery(parts, *arrivals, sent=(1.0, 2.0, 3.0), subscribers=1, tail=(), **named):
+    """Wake-ups that were published at these times and came at those; None: not."""
+    pieces = [(0.5, CHUNKED + chunk(SYNC))]
+    for count, at in enumerate(arrivals):
+        if at is not None:
+            pieces.append((at, chunk(b'data: {"id":"m%d","event":"doctor"}\n\n' % count)))
+    pieces = sorted([*pieces, *tail], key=lambda piece: piece[0])
+    runs = [parts.Published(f"m{count}", at, 0, "channel", subscribers) for count, at in enumerate(sent)]
+    return parts.Delivery("notifications", runs, response(parts, *pieces), **named)
+
+
+@pytest.mark.parametrize("arrivals, state, text", [
+    ((1.1, 2.1, 3.1), "ok", "3 of 3"), ((3.5, 3.5, 3.5), "FAILED", "together"), ((2.5, 3.5, 4.5), "FAILED", "late"),
+    ((1.6, 2.1, 3.0), "ok", "3 of 3"), ((1.1, None, 3.1), "FAILED", "2 of 3"), ((1.9, 1.5, 3.1), "FAILED", "order")])
+def test_wakeups(parts, arrivals, state, text):
+    finding = parts.judge_wakeups("x", delivery(parts, *arrivals), 1.0)
+    assert finding.state == state and text in finding.text
+
+
+def test_sync_in_place_of_wakeups(parts):
+    finding = parts.judge_wakeups("x", delivery(parts, 1.1, None, None, tail=[(2.0, chunk(SYNC))]), 1.0)
+    assert finding.state == "warning" and "a sync in place" in finding.text
+
+
+def test_subscribers_and_no_heartbeat(parts):
+    """No heartbeat has been seen: it may be a buffer, or another daemon."""
+    remedy = parts.judge_wakeups("x", delivery(parts, None, None, None), 1.0).remedy
+    assert "flushpackets" in remedy and "other daemons" in remedy
+
+
+@pytest.mark.parametrize("pings, watched, state", [
+    ([26.0], 30.0, "ok"), ([], 20.0, "skipped"), ([], 40.0, "FAILED"), ([45.0], 50.0, "warning"), ([1.5], 20.0, "skipped")])
+def test_heartbeats(parts, pings, watched, state):
+    got = response(parts, (1.0, CHUNKED + chunk(SYNC)), *((at, chunk(PING)) for at in pings))
+    assert parts.judge_heartbeat("x", got, watched, 25.0).state == state
+
+
+@pytest.mark.parametrize("headers, text", [
+    (b"Content-Encoding: br\r\nServer: cloudflare\r\n", "compressed (br)"),
+    (b"Server: Caddy\r\n", "X-Accel-Buffering has been stripped"), (b"Server: nginx\r\n", "proxy_buffering off"),
+    (b"Server: Apache/2.4\r\n", "flushpackets=on"), (b"X-Accel-Buffering: no\r\n", "Switch buffering off")])
+def test_headers_alone(parts, headers, text):
+    """The headers, and then nothing: whose buffer, as far as they tell."""
+    got = response(parts, (0.0, b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n" + headers + b"\r\n"))
+    finding = parts.judge_sync("x", got, 1.0)
+    assert finding.state == "FAILED" and text in finding.remedy
+
+
+def test_answers_of_others(parts):
+    """Each row of the table can be reached, by its status and by who says it."""
+    site = parts.Site("https://example.org", [], None, 1)
+    for status, whose, words, _, remedy in parts.ANSWERS:
+        body = json.dumps({"error": words or "something"}) if whose == "daemon" else "<html>"
+        got = response(parts, (0.0, b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n%s" % (
+            status, len(body), body.encode())))
+        finding = parts.judge_answer("x", got, site, "cookie")
+        assert finding.state == "FAILED" and finding.remedy == remedy, (status, whose)
+
+
+def test_publish_errors(parts):
+    """Each row of the table can be reached."""
+    found = [parts.judge_publish("x", [parts.Published("m", 0.0, status or -1, error=words)]).remedy
+             for status, words, _ in parts.PUBLISH_ERRORS]
+    assert found == [remedy for _, _, remedy in parts.PUBLISH_ERRORS]
+
+
+def test_env_file(parts, tmp_path):
+    """As systemd and a shell read it."""
+    path = tmp_path / "settings"
+    path.write_text("# VALKEY_URL=no\n\nVALKEY_URL=unix:///a\nexport INSTANCE_TENANT_ID='t 1'\nTPI_X=\"q\"  \n"
+                    "SSE_HEARTBEAT_MS=\n", encoding="ascii")
+    got = parts.publisher_environment(str(path))
+    assert [got[name] for name in ("VALKEY_URL", "INSTANCE_TENANT_ID", "TPI_X", "SSE_HEARTBEAT_MS")] == [
+        "unix:///a", "t 1", "q", ""]
+
+
+def test_settings_of_both(parts):
+    """Passwords and users are no difference, and are not shown."""
+    same = parts.judge_settings("x", {"VALKEY_URL": "redis://a:SECRET@h"}, {"VALKEY_URL": "valkey://b@h"})
+    other = parts.judge_settings("x", {"VALKEY_URL": "redis://a:SECRET@h"}, {})
+    assert same.state == "ok" and other.state == "FAILED" and "SECRET" not in other.text + other.remedy
+    assert "TPI_ISSUES_CHANNEL_PREFIX is a for" in parts.judge_settings(
+        "x", {"TPI_ISSUES_CHANNEL_PREFIX": "a"}, {"TPI_ISSUES_CHANNEL_PREFIX": "b"}).text
