@@ -450,12 +450,15 @@ check "each file in /etc is a conffile" installed '
 	    diff /tmp/etc -
 	rm /tmp/etc'
 check "the files in /etc are where they look for each other" names_what_is_there
-check "both programs have the version of the package" installed "
+check "all programs have the version of the package" installed "
 	tpi-streamd --version | grep -x 'tpi-streamd $version'
-	tpi-publish --version | grep -x 'tpi-publish $version'"
+	tpi-publish --version | grep -x 'tpi-publish $version'
+	test -x /usr/bin/tpi-stream-doctor
+	grep -x 'VERSION = \"$version\"' /usr/bin/tpi-stream-doctor"
 check "the manual pages, the documents and the module for browsers are there" installed '
 	cd /usr/share
 	ls man/man8/tpi-streamd.8.gz man/man7/tpi-stream.7.gz man/man1/tpi-publish.1.gz
+	ls man/man1/tpi-stream-doctor.1.gz
 	ls tpi-stream/browser/package.json tpi-stream/browser/tpi-stream.js tpi-stream/browser/react.js
 	cd doc/tpi-stream
 	ls README.md* NEWS* README.Debian copyright changelog.Debian.gz
