@@ -257,6 +257,18 @@ def test_names_and_ports(doctor):
     assert "refused" in told and "systemctl status apache2" in told
 
 
+def test_one_address_of_two(parts, stand_in):
+    """Nobody listens at the other one, which browsers try, too."""
+    server = stand_in(opens())
+    site = parts.Site(server.url, [], None, scaled(5))
+    site.addresses = [("127.0.0.2", site.port), ("127.0.0.1", site.port)]
+    options = SimpleNamespace(as_user=None, project=None)
+    examination = parts.Examination(options, site, parts.Publisher(None, {}), "nothing")
+    finding, = parts.check_connection(examination)
+    assert finding.state == "warning" and "127.0.0.2: " in finding.text and "DNS" in finding.remedy
+    assert site.addresses == [("127.0.0.1", site.port)]
+
+
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory):
     return Authority(str(tmp_path_factory.mktemp("tls")))
@@ -875,8 +887,9 @@ def test_lines(front, streamd, doctor):
     assert told.status == 0 and told.stdout.endswith("\nAll is well.\n")
     lines = told.stdout.splitlines()[:-2]
     assert len(lines) > 10 and all(re.match(r"\S.{25,26} (ok|skipped|warning|FAILED) +\S", line) for line in lines)
-    told = doctor(fore.url + "/elsewhere", as_json=False)
-    assert told.status == 1 and "\n\nnotifications: tpi-streamd: FAILED: 404" in told.stdout
+    told = doctor(fore.url + "/elsewhere", "--project", 7, as_json=False)
+    assert told.status == 1
+    assert "\n\nnotifications: tpi-streamd, issues: tpi-streamd: FAILED: 404" in told.stdout  # said once
     assert "\n    The web server does not pass this path" in told.stdout and "\033" not in told.stdout
 
 
@@ -1132,4 +1145,5 @@ def test_access_to_a_socket(parts, rundir):
         finding = parts.check_access("x", path, "nginx", (99, {98}), "")
         os.chmod(rundir, 0o755)
     assert finding.state == "FAILED" and rundir in finding.text
+    assert "AppArmor" in parts.check_access("x", path, "nginx", (0, {0}), "nginx (enforce)").text
     assert "is not there" in parts.check_access("x", path + "x", "nginx", (99, {98}), "").text
