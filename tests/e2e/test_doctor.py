@@ -986,6 +986,8 @@ def test_time_limits(parts, server, silent, text):
     got = response(parts, (0.0, head + chunk(SYNC)), closed=float(silent))
     finding = parts.judge_end("open", got, 999.0, {})
     assert finding.state == "FAILED" and text in finding.remedy and "two heartbeats" in finding.remedy
+    assert "None came in this time" in finding.remedy
+    assert "None came" not in parts.judge_end("open", got, 999.0, {"SSE_HEARTBEAT_MS": "400000"}).remedy
     assert finding.text.startswith("cut off after")
 
 
@@ -995,7 +997,8 @@ def test_age_limits(parts):
     assert "Google's load balancer" in parts.judge_end("open", got, 99.0, {}).remedy
     got = response(parts, (0.0, CHUNKED + chunk(SYNC)), (25.0, chunk(PING)), (28.0, b"0\r\n\r\n"))
     finding = parts.judge_end("open", got, 99.0, {"SSE_MAX_AGE_SECONDS": "30"})
-    assert "as configured" in finding.remedy and finding.text.startswith("ended after")
+    assert finding.state == "ok" and finding.text == "ended after 28 s, as SSE_MAX_AGE_SECONDS=30 says"
+    assert parts.judge_end("open", got, 99.0, {"SSE_MAX_AGE_SECONDS": "60"}).state == "FAILED"
 
 
 def delivery(parts, *arrivals, sent=(1.0, 2.0, 3.0), subscribers=1, tail=(), **named):
