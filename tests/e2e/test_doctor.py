@@ -869,6 +869,7 @@ def test_health(stand_in, doctor, status, body, state):
     (["http://x", "--cookie", "session=SECRET"], "the file cannot be read"),
     (["http://x", "--user", "ann:SECRET"], "the file cannot be read"),
     (["http://x", "--user", "ann"], "NAME:FILE"), (["http://x", "--project", "07"], "whole number"),
+    (["http://x", "--project", "2147483648"], "whole number"), (["http://x", "--seconds", "nan"], "from 0 to 86400"),
     (["http://x", "--cookie", "/dev/null"], "is empty"), (["http://x", "--env-file", "/none"], "--env-file"),
     (["http://x", "--publish", "/none"], "no program"), (["http://x", "--nonsense"], "unrecognized"),
     (["http://x", "--cookie", "-", "--user", "a:-"], "one of them")])
