@@ -861,6 +861,19 @@ def test_health(stand_in, doctor, status, body, state):
         assert told.only("health").startswith("unavailable: Valkey is away")
 
 
+def test_health_of_the_daemon(front, streamd, new_valkey, doctor):
+    """Its own word, through the file of contrib/: ok, and Valkey is away."""
+    server = new_valkey().start()
+    daemon = streamd(OPEN, VALKEY_URL=server.url, TPI_STATUS="on")
+    fore = front(Nginx, daemon, site="include tpi-stream/tpi-stream-status.conf;")
+    told = doctor(fore.url, "--quick", VALKEY_URL=server.url)
+    assert told.status == 0 and told.says("health") == "ok | ", told.stdout
+    server.kill()
+    daemon.wait_for_log("away")
+    told = doctor(fore.url, "--quick", VALKEY_URL=server.url)
+    assert told.only("health", "notifications: sync", "tpi-publish").startswith("unavailable: Valkey")
+
+
 # The command line
 
 @pytest.mark.parametrize("arguments, text", [
@@ -1083,6 +1096,10 @@ def test_settings_of_both(parts):
     same = parts.judge_settings("x", {"VALKEY_URL": "redis://a:SECRET@h"}, {"VALKEY_URL": "valkey://b@h"})
     other = parts.judge_settings("x", {"VALKEY_URL": "redis://a:SECRET@h"}, {})
     assert same.state == "ok" and other.state == "FAILED" and "SECRET" not in other.text + other.remedy
+    sentinels = {"VALKEY_SENTINELS": "s1,s2"}
+    assert "VALKEY_SENTINELS is s1,s2 for the daemon and not set for" in parts.judge_settings(
+        "x", sentinels, {}).text
+    assert parts.judge_settings("x", {**sentinels, "VALKEY_URL": "valkey://a@h"}, sentinels).state == "ok"
     assert "TPI_ISSUES_CHANNEL_PREFIX is a for" in parts.judge_settings(
         "x", {"TPI_ISSUES_CHANNEL_PREFIX": "a"}, {"TPI_ISSUES_CHANNEL_PREFIX": "b"}).text
 
@@ -1099,7 +1116,7 @@ def contrib(name, old="", new=""):
     ("", "", "")])
 def test_apache_proxy_pass(parts, old, new, text):
     """Each of its parameters is looked at."""
-    php = '<Location "/php">\nProxyPass "unix:/run/php.sock|fcgi://localhost"\n</Location>\n'
+    php = contrib("apache/tpi-stream-status.conf") + '<Location "/php">\nProxyPass "unix:/run/php.sock|fcgi://localhost"\n</Location>\n'
     directives = parts.read_apache(php + contrib("apache/tpi-stream.conf", old, new) + php, "/none")
     finding = parts.judge_apache_streams("x", directives, 25.0)
     assert text in finding.text and finding.state == ("warning" if text else "ok")
@@ -1112,7 +1129,8 @@ def test_apache_proxy_pass(parts, old, new, text):
 def test_nginx_locations(parts, old, new, text):
     """Time limits and buffers, through includes and from outer levels."""
     files = {"tpi-stream-fastcgi.conf": contrib("nginx/tpi-stream-fastcgi.conf", old, new)}
-    tree = parts.read_nginx("http { server {" + contrib("nginx/tpi-stream.conf") + "} }",
+    tree = parts.read_nginx("http { server {" + contrib("nginx/tpi-stream.conf") +
+                            contrib("nginx/tpi-stream-status.conf") + "} }",
                             lambda name: [files.get(os.path.basename(name), "")])
     finding = parts.judge_nginx_streams("x", tree, 25.0)
     assert text in finding.text and finding.state == ("warning" if text else "ok")
