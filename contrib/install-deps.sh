@@ -68,6 +68,8 @@ build()
 	need pkg-config program pkg-config
 	need libfcgi-dev header fcgiapp.h
 	need libhiredis-dev library hiredis
+	# For TLS to Valkey; where hiredis is older it changes nothing.
+	need libssl-dev library openssl
 	need libjson-c-dev library json-c
 	need uthash-dev header uthash.h
 	need libcurl4-openssl-dev library libcurl

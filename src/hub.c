@@ -87,6 +87,7 @@ struct hub {
 
 	redisContext *link; /* NULL while Valkey is away */
 	bool unsent;        /* the link's output buffer may hold something */
+	bool unread;        /* there may be more to read than poll() shows */
 	bool pinged;        /* PING is unanswered */
 	size_t before_pong; /* answers that are due before PING's */
 	int64_t heard_at;   /* clock_ms() of the last bytes from Valkey */
@@ -118,7 +119,7 @@ link_down(struct hub *hub, const char *error)
 	dialer_lost(hub->dialer, error);
 	redisFree(hub->link);
 	hub->link = NULL;
-	hub->connected = hub->unsent = false;
+	hub->connected = hub->unsent = hub->unread = false;
 	counter_add(COUNTER_VALKEY_LOSSES, 1);
 	channels_down(hub->channels);
 }
@@ -130,6 +131,7 @@ link_up(struct hub *hub, redisContext *link)
 	hub->connected = true;
 	counter_add(COUNTER_VALKEY_CONNECTS, 1);
 	hub->pinged = hub->refused = false;
+	hub->unread = true; /* behind what the dialer has read */
 	hub->heard_at = clock_ms();
 	/* From here on its socket does not block: this thread does its own waiting. */
 	link->flags &= ~REDIS_BLOCK;
@@ -389,11 +391,10 @@ link_read(struct hub *hub)
 	void *r;
 	ssize_t n;
 
-	n = recv(hub->link->fd, hub->input, READ_SIZE, MSG_DONTWAIT);
-	if (n == 0)
-		return "closed by the server";
-	if (n == -1)
-		return errno == EAGAIN || errno == EINTR ? NULL : strerror(errno);
+	n = valkey_read(hub->link, hub->input, READ_SIZE);
+	hub->unread = n == READ_SIZE;
+	if (n <= 0)
+		return n == 0 ? NULL : hub->link->errstr;
 	hub->heard_at = clock_ms();
 	if (redisReaderFeed(hub->link->reader, hub->input, (size_t)n) != REDIS_OK)
 		return hub->link->reader->errstr;
@@ -453,12 +454,12 @@ turn(struct hub *hub)
 
 	if (hub->unsent)
 		p[1].events |= POLLOUT;
-	poll(p, 2, STAILQ_EMPTY(&hub->newcomers) ? TURN_MS : 0);
+	poll(p, 2, STAILQ_EMPTY(&hub->newcomers) && !hub->unread ? TURN_MS : 0);
 	hub->alive_at = clock_ms();
 	if (p[0].revents != 0 && read(hub->wake_fd, &ignored, sizeof(ignored)) == -1 &&
 	    errno != EAGAIN)
 		LOG(LOG_LEVEL_ERROR, "valkey", "eventfd", LOG_STR("error", strerror(errno)));
-	if (hub->link != NULL && (p[1].revents & ~POLLOUT) != 0)
+	if (hub->link != NULL && (hub->unread || (p[1].revents & ~POLLOUT) != 0))
 		error = link_read(hub);
 	take_leaves(hub);
 	hub->channel_count = channels_total(hub->channels);

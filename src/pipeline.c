@@ -34,6 +34,7 @@ struct attempt {
 
 struct pipeline {
 	redisContext *context;
+	char input[16 * 1024];
 	const char *label;
 	int timeout_ms;
 	int64_t waited_ms; /* in pipeline_wait(), with commands under way, since the last answer */
@@ -223,15 +224,13 @@ take_answer(struct pipeline *p, const redisReply *reply)
 	p->waited_ms = 0;
 }
 
-/* Takes the answers that have arrived. */
+/* Takes the answers that have arrived whole. */
 static bool
 take_answers(struct pipeline *p)
 {
 	redisContext *c = p->context;
 	void *reply;
 
-	if (redisBufferRead(c) != REDIS_OK)
-		return fail(p->error, "%s: connection lost: %s", p->label, c->errstr);
 	while (redisGetReplyFromReader(c, &reply) == REDIS_OK) {
 		bool expected = p->in_flight > 0;
 
@@ -244,6 +243,25 @@ take_answers(struct pipeline *p)
 			return fail(p->error, "%s: an answer to no question", p->label);
 	}
 	return fail(p->error, "%s: %s", p->label, c->errstr);
+}
+
+/* Reads all that poll() may not show again. */
+static bool
+read_answers(struct pipeline *p)
+{
+	redisContext *c = p->context;
+	ssize_t n;
+
+	do {
+		n = valkey_read(c, p->input, sizeof(p->input));
+		if (n < 0)
+			return fail(p->error, "%s: connection lost: %s", p->label, c->errstr);
+		if (n > 0 && redisReaderFeed(c->reader, p->input, (size_t)n) != REDIS_OK)
+			return fail(p->error, "%s: %s", p->label, c->reader->errstr);
+		if (!take_answers(p))
+			return false;
+	} while (n == sizeof(p->input));
+	return true;
 }
 
 bool
@@ -261,7 +279,7 @@ pipeline_wait(struct pipeline *p, int fd, bool *readable)
 	    errno != EINTR)
 		return fail(p->error, "%s: poll: %s", p->label, strerror(errno));
 	p->waited_ms += clock_ms() - began;
-	if (fds[0].revents & ~POLLOUT && !take_answers(p))
+	if (fds[0].revents & ~POLLOUT && !read_answers(p))
 		return false;
 	if (p->in_flight > 0 && time_left(p->timeout_ms, p->waited_ms) == 0)
 		return fail_silent(p->error, p->label, p->timeout_ms);

@@ -13,6 +13,7 @@
 
 #include "clock.h"
 #include "text.h"
+#include "tls.h"
 
 #define SENTINEL_PORT 26379
 #define SHOWN_MAX 160 /* bytes of a setting in an error */
@@ -135,6 +136,7 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 			return refuse("VALKEY_SENTINELS", settings->valkey_sentinels, text, error,
 			    size);
 		}
+		v->tls = s->nodes[0].valkey.tls;
 		if (password[0] != '\0' && !valkey_set_password(v, password))
 			return out_of_memory("VALKEY_SENTINEL_PASSWORD", error, size);
 		rest += part_length(rest) + 1;
@@ -164,6 +166,18 @@ make_label(const struct servers *s)
 	return NULL;
 }
 
+/* What is set for a server of the environment's need not suit that of url. */
+static bool
+configure_tls(const struct servers *s, const struct settings *settings, const char *url,
+    char *error, size_t size)
+{
+	bool used = false;
+
+	for (int i = 0; i < s->node_count; i++)
+		used |= s->nodes[i].valkey.tls;
+	return (url != NULL && !used) || tls_configure(settings, used, error, size) == 0;
+}
+
 static bool
 parse(struct servers *s, const struct settings *settings, const char *url, char *error, size_t size)
 {
@@ -173,6 +187,8 @@ parse(struct servers *s, const struct settings *settings, const char *url, char 
 		return false;
 	if (url == NULL && settings->valkey_sentinels[0] != '\0' &&
 	    !parse_sentinels(s, settings, error, size))
+		return false;
+	if (!configure_tls(s, settings, url, error, size))
 		return false;
 	s->master = strdup(settings->valkey_sentinel_master);
 	s->label = s->master != NULL ? make_label(s) : NULL;

@@ -1,6 +1,6 @@
 /*
  * servers: which server to use. What the settings say (VALKEY_URL with one or several nodes of a
- * Cluster, VALKEY_PASSWORD_FILE, VALKEY_SENTINELS), and the way from there to a connection. Both
+ * Cluster, VALKEY_PASSWORD_FILE, VALKEY_SENTINELS, VALKEY_TLS_...), and the way from there to a connection. Both
  * programs use it.
  */
 #ifndef TPI_SERVERS_H
@@ -37,7 +37,7 @@ struct servers {
 
 /*
  * Reads the settings. url: in place of VALKEY_URL, and then VALKEY_SENTINELS does not count; NULL
- * for none. Returns 0, or -1 with one line in error that names the setting, shows its value with
+ * for none. Before any thread (see tls.h). Returns 0, or -1 with one line in error that names the setting, shows its value with
  * passwords masked, and says what is allowed; then *s holds nothing to free.
  */
 int servers_parse(struct servers *s, const struct settings *settings, const char *url, char *error,

@@ -33,6 +33,9 @@ struct settings {
 	char *valkey_sentinels;      /* VALKEY_SENTINELS */
 	char *valkey_sentinel_master;   /* VALKEY_SENTINEL_MASTER */
 	char *valkey_sentinel_password; /* VALKEY_SENTINEL_PASSWORD */
+	char *valkey_tls_ca;         /* VALKEY_TLS_CA */
+	char *valkey_tls_cert;       /* VALKEY_TLS_CERT */
+	char *valkey_tls_key;        /* VALKEY_TLS_KEY */
 	char *project_access;        /* TPI_PROJECT_ACCESS as written */
 	char *app_url;               /* TPI_APP_URL */
 	char *app_ca;                /* TPI_APP_CA */

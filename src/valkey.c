@@ -5,6 +5,8 @@
  * AUTH only the part before any quotation is shown, because some servers quote the command. Works
  * with hiredis 0.14 as with 1.x, so it uses only what both have.
  */
+#include "config.h"
+
 #include "valkey.h"
 
 #include <arpa/inet.h>
@@ -25,8 +27,15 @@
 #include "clock.h"
 #include "settings.h"
 #include "text.h"
+#include "tls.h"
 
-#define URL_ALLOWED "valkey:// or redis:// [user[:password]@]host[:port][/db], or unix:///path"
+#ifdef HAVE_TLS
+#define TLS_ALLOWED ", with TLS valkeys:// or rediss://"
+#else
+#define TLS_ALLOWED ""
+#endif
+#define URL_ALLOWED                                                                               \
+	"valkey:// or redis:// [user[:password]@]host[:port][/db]" TLS_ALLOWED ", or unix:///path"
 #define STANDARD_PORT 6379
 #define PASSWORD_MAX 4096
 #define SHOWN_MAX 160    /* bytes of a URL, or of an answer of the server's, in an error */
@@ -191,11 +200,16 @@ parse_unix(struct valkey *v, const char *path)
 }
 
 static const char *
-refuse_tls(struct valkey *v, const char *text)
+parse_tls(struct valkey *v, const char *text)
 {
+#ifdef HAVE_TLS
+	v->tls = true;
+	return parse_network(v, text);
+#else
 	(void)v;
 	(void)text;
 	return "this build has no TLS";
+#endif
 }
 
 static const char *
@@ -207,7 +221,7 @@ parse_url(struct valkey *v, const char *url)
 	} schemes[] = {
 		{ "valkey://", parse_network }, { "redis://", parse_network },
 		{ "unix://", parse_unix },
-		{ "valkeys://", refuse_tls }, { "rediss://", refuse_tls },
+		{ "valkeys://", parse_tls }, { "rediss://", parse_tls },
 	};
 
 	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
@@ -312,6 +326,25 @@ valkey_write(redisContext *context, int *done)
 	}
 	*done = sdslen(context->obuf) == 0;
 	return REDIS_OK;
+}
+
+ssize_t
+valkey_read(redisContext *context, char *buffer, size_t size)
+{
+#if HIREDIS_MAJOR >= 1
+	return context->funcs->read(context, buffer, size);
+#else
+	ssize_t n = recv(context->fd, buffer, size, MSG_DONTWAIT);
+
+	if (n > 0)
+		return n;
+	if (n == -1 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	context->err = n == 0 ? REDIS_ERR_EOF : REDIS_ERR_IO;
+	snprintf(context->errstr, sizeof(context->errstr), "%s",
+	    n == 0 ? "Server closed the connection" : strerror(errno));
+	return -1;
+#endif
 }
 
 /* What one valkey_connect() carries from step to step. */
@@ -468,6 +501,17 @@ bound_arrays(redisReader *reader)
 }
 
 static bool
+start_tls(const struct attempt *a)
+{
+	char reason[VALKEY_ERROR_SIZE];
+
+	if (tls_start(a->context, a->valkey->host, a->deadline, reason, sizeof(reason)))
+		return true;
+	text_line(a->error, a->error_size, "%s: %s", a->valkey->label, reason);
+	return false;
+}
+
+static bool
 open_connection(struct attempt *a)
 {
 	static const struct {
@@ -491,7 +535,7 @@ open_connection(struct attempt *a)
 	for (size_t i = 0; v->path == NULL && i < sizeof(options) / sizeof(options[0]); i++)
 		(void)setsockopt(a->context->fd, options[i].level, options[i].name,
 		    &options[i].value, sizeof(options[i].value));
-	return true;
+	return !v->tls || start_tls(a);
 }
 
 /* A user without a password may be one that Valkey lets in with any. */

@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #define VALKEY_ERROR_SIZE 512
 #define VALKEY_HOST_SIZE  254 /* of a DNS name */
@@ -17,6 +18,7 @@
 struct valkey {
 	char *host;     /* NULL where path is set; an IPv6 address stands without brackets */
 	int port;       /* 1..65535 */
+	bool tls;       /* see tls.h */
 	char *path;     /* of a Unix socket */
 	char *user;     /* NULL: the default user */
 	char *password; /* NULL: none */
@@ -26,9 +28,9 @@ struct valkey {
 /*
  * Reads a URL of the contract: valkey:// or redis:// [user[:password]@]host[:port][/db], or
  * unix:///path; user and password percent-decoded, [v6] hosts, port 6379 where none is given. db is
- * checked and otherwise unused: pub/sub knows no databases. valkeys:// and rediss:// are refused
- * with a text that says this build has no TLS. password_file ("" for none) overrides the password:
- * its first line without the line break. Returns 0, or -1 with one line in error that names the
+ * checked and otherwise unused: pub/sub knows no databases. valkeys:// and rediss:// are for TLS, and
+ * refused with a text that says so in a build without it. password_file ("" for none) overrides the
+ * password: its first line without the line break. Returns 0, or -1 with one line in error that names the
  * setting (VALKEY_URL or VALKEY_PASSWORD_FILE), shows the value with the password masked, and says
  * what is allowed; then *v holds nothing to free.
  */
@@ -49,9 +51,10 @@ bool valkey_set_password(struct valkey *v, const char *password);
 void valkey_label(char label[VALKEY_LABEL_SIZE], const char *host, int port);
 
 /*
- * Connects, sends AUTH where there is a user or a password, and asks ROLE: a server that is no
- * primary is refused, because what is published there reaches nobody else, unless by CLUSTER INFO
- * it is a node of a Cluster, which passes it on to all nodes. Waits at most about
+ * Connects, by TLS where the URL says so (see tls.h), sends AUTH where there is a user or a
+ * password, and asks ROLE: a server that is no primary is refused, because what is published there
+ * reaches nobody else, unless by CLUSTER INFO it is a node of a Cluster, which passes it on to all
+ * nodes. Waits at most about
  * timeout_ms for all of its steps together (name resolution apart). The reads and writes of the
  * result time out after timeout_ms; TCP has keep-alive and no delay. Returns NULL with one line in
  * error; *demoted (may be NULL) then says whether the reason is that the server is no primary.
@@ -94,5 +97,13 @@ void valkey_explain(const struct valkey *v, const char *what, const redisReply *
  * Returns REDIS_OK or REDIS_ERR; *done says whether all was written.
  */
 int valkey_write(redisContext *context, int *done);
+
+/*
+ * Reads what has come, without waiting, from a context whose socket does not block; for all who wait
+ * with poll(). After a full buffer there may be more that poll() does not show, because TLS has it
+ * already: read again before waiting. Returns the number of bytes, 0 where none has come, or -1 with
+ * an error in the context.
+ */
+ssize_t valkey_read(redisContext *context, char *buffer, size_t size);
 
 #endif

@@ -121,6 +121,8 @@ parse_servers(struct servers *s, char *urls, char *sentinels, char *error)
 		.valkey_url = urls, .valkey_password_file = (char[]){ "" },
 		.valkey_sentinels = sentinels, .valkey_sentinel_master = (char[]){ "m" },
 		.valkey_sentinel_password = (char[]){ "pw" },
+		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
+		.valkey_tls_key = (char[]){ "" },
 	};
 
 	return servers_parse(s, &settings, NULL, error, VALKEY_ERROR_SIZE);

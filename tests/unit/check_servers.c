@@ -20,6 +20,8 @@ parse(struct servers *s, const char *url, const char *sentinels, const char *opt
 		.valkey_sentinels = (char *)(uintptr_t)sentinels,
 		.valkey_sentinel_master = (char[]){ "m" },
 		.valkey_sentinel_password = (char[]){ "sesame" },
+		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
+		.valkey_tls_key = (char[]){ "" },
 	};
 
 	return servers_parse(s, &settings, option, error, sizeof(error));
@@ -63,6 +65,8 @@ START_TEST(passwords)
 		.valkey_password_file = (char[]){ "" }, .valkey_sentinels = (char[]){ "" },
 		.valkey_sentinel_master = (char[]){ "m" },
 		.valkey_sentinel_password = (char[]){ "" },
+		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
+		.valkey_tls_key = (char[]){ "" },
 	};
 	struct servers s;
 	int fd;

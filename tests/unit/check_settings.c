@@ -144,7 +144,7 @@ START_TEST(table_is_sound)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 31);
+	ck_assert_uint_eq(count, 34);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].standard);
@@ -348,7 +348,8 @@ START_TEST(publish_reads_its_own)
 {
 	static const char *const both[] = { "INSTANCE_TENANT_ID", "VALKEY_URL",
 		"VALKEY_PASSWORD_FILE", "VALKEY_SENTINELS", "VALKEY_SENTINEL_MASTER",
-		"VALKEY_SENTINEL_PASSWORD", "TPI_ISSUES_CHANNEL_PREFIX" };
+		"VALKEY_SENTINEL_PASSWORD", "VALKEY_TLS_CA", "VALKEY_TLS_CERT", "VALKEY_TLS_KEY",
+		"TPI_ISSUES_CHANNEL_PREFIX" };
 	const struct setting *table;
 	char error[SETTINGS_ERROR_SIZE], *text;
 	struct settings s;
@@ -370,7 +371,8 @@ START_TEST(publish_reads_its_own)
 	text = printed(SETTINGS_PUBLISH, "INSTANCE_TENANT_ID", "acme");
 	ck_assert_str_eq(text, "INSTANCE_TENANT_ID=acme\nVALKEY_URL=valkey://127.0.0.1:6379\n"
 	    "VALKEY_PASSWORD_FILE=\nVALKEY_SENTINELS=\nVALKEY_SENTINEL_MASTER=mymaster\n"
-	    "VALKEY_SENTINEL_PASSWORD=\nTPI_ISSUES_CHANNEL_PREFIX=issues\n");
+	    "VALKEY_SENTINEL_PASSWORD=\nVALKEY_TLS_CA=\nVALKEY_TLS_CERT=\nVALKEY_TLS_KEY=\n"
+	    "TPI_ISSUES_CHANNEL_PREFIX=issues\n");
 	free(text);
 }
 END_TEST

@@ -2,6 +2,8 @@
  * check_valkey: VALKEY_URL and VALKEY_PASSWORD_FILE, and what valkey_connect() makes of the answers
  * of a server. The server is a thread that answers each command with the next line of a script.
  */
+#include "config.h"
+
 #include <arpa/inet.h>
 #include <check.h>
 #include <errno.h>
@@ -21,8 +23,13 @@
 
 #define A16 "aaaaaaaaaaaaaaaa"
 #define A64 A16 A16 A16 A16
-#define ALLOWED "; allowed is valkey:// or redis:// [user[:password]@]host[:port][/db], " \
-	"or unix:///path"
+#ifdef HAVE_TLS
+#define TLS_ALLOWED ", with TLS valkeys:// or rediss://"
+#else
+#define TLS_ALLOWED ""
+#endif
+#define ALLOWED "; allowed is valkey:// or redis:// [user[:password]@]host[:port][/db]" TLS_ALLOWED \
+	", or unix:///path"
 #define NO_HOST ": the host is no name, IPv4 address or [IPv6 address]"
 
 static char error[VALKEY_ERROR_SIZE];
@@ -34,6 +41,10 @@ static const struct {
 	int port;
 	const char *path, *user, *password, *label;
 } good_urls[] = {
+#ifdef HAVE_TLS
+	{ "valkeys://h", "h", 6379, NULL, NULL, NULL, "h:6379" },
+	{ "REDISS://u:p@[::1]:7000/0", "::1", 7000, NULL, "u", "p", "[::1]:7000" },
+#endif
 	{ "valkey://127.0.0.1:6379", "127.0.0.1", 6379, NULL, NULL, NULL, "127.0.0.1:6379" },
 	{ "redis://valkey", "valkey", 6379, NULL, NULL, NULL, "valkey:6379" },
 	{ "REDIS://valkey", "valkey", 6379, NULL, NULL, NULL, "valkey:6379" },
@@ -77,6 +88,8 @@ START_TEST(good)
 	same("password", v.password, good_urls[_i].password);
 	same("label", v.label, good_urls[_i].label);
 	ck_assert_int_eq(v.port, good_urls[_i].port);
+	ck_assert_int_eq(v.tls, strncmp(good_urls[_i].url, "valkeys", 7) == 0 ||
+	    strncmp(good_urls[_i].url, "REDISS", 6) == 0);
 	valkey_free(&v);
 	ck_assert_ptr_null(v.password);
 }
@@ -92,8 +105,13 @@ static const struct {
 	{ "valkey:/h", "VALKEY_URL=valkey:/h: the scheme is unknown" },
 	{ " valkey://h", "VALKEY_URL= valkey://h: the scheme is unknown" },
 	{ "u:secret@h", "VALKEY_URL=***@h: the scheme is unknown" },
+#ifdef HAVE_TLS
+	{ "valkeys://u:secret@:1", "VALKEY_URL=valkeys://u:***@:1: the host is missing" },
+	{ "rediss:///run/s", "VALKEY_URL=rediss:///run/s: the host is missing" },
+#else
 	{ "valkeys://u:secret@h", "VALKEY_URL=valkeys://u:***@h: this build has no TLS" },
 	{ "rediss://h", "VALKEY_URL=rediss://h: this build has no TLS" },
+#endif
 	{ "valkey://", "VALKEY_URL=valkey://: the host is missing" },
 	{ "valkey://:6379", "VALKEY_URL=valkey://:6379: the host is missing" },
 	{ "valkey:///0", "VALKEY_URL=valkey:///0: the host is missing" },

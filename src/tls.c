@@ -1,0 +1,383 @@
+/*
+ * tls: see tls.h.
+ *
+ * The read and write functions here keep the promises of hiredis's own: 0 is "not now", below that
+ * is the end, with its reason in the context. OpenSSL looks at its queue of errors, one for each
+ * thread, to tell what has happened to a connection: it is emptied before each call, because that
+ * of another connection may be in it.
+ */
+#include "config.h"
+
+#include "tls.h"
+
+#include "text.h"
+
+/* NULL where no setting is about TLS. */
+static const char *
+first_set(const struct settings *s)
+{
+	if (s->valkey_tls_ca[0] != '\0')
+		return "VALKEY_TLS_CA";
+	if (s->valkey_tls_cert[0] != '\0')
+		return "VALKEY_TLS_CERT";
+	return s->valkey_tls_key[0] != '\0' ? "VALKEY_TLS_KEY" : NULL;
+}
+
+#ifdef HAVE_TLS
+
+#include <errno.h>
+#include <fcntl.h>
+#include <hiredis/sds.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "clock.h"
+
+static const struct settings *settings; /* set by tls_configure() */
+
+struct tls {
+	redisContextFuncs funcs; /* hiredis's own, but for what is below */
+	SSL *ssl;
+	size_t unsent; /* what has to be offered again, 0: nothing */
+};
+
+/* What can be said better than by OpenSSL. */
+static const struct {
+	int code;
+	const char *text;
+} refusals[] = {
+	{ X509_V_ERR_CERT_HAS_EXPIRED, "the server's certificate has expired" },
+	{ X509_V_ERR_CERT_NOT_YET_VALID, "the server's certificate is not valid yet" },
+	{ X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
+	    "the server's certificate is self-signed: VALKEY_TLS_CA may name it" },
+	{ X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
+	    "the server's certificate is from an unknown authority: VALKEY_TLS_CA" },
+	{ X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
+	    "the server's certificate is from an unknown authority: VALKEY_TLS_CA" },
+	{ X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
+	    "the server's certificate is from an unknown authority: VALKEY_TLS_CA" },
+	{ X509_V_ERR_HOSTNAME_MISMATCH, "the server's certificate is for another name" },
+	{ X509_V_ERR_IP_ADDRESS_MISMATCH, "the server's certificate is not for this address" },
+}, failures[] = {
+	{ SSL_R_WRONG_VERSION_NUMBER, "the server speaks no TLS on this port" },
+	{ SSL_R_UNSUPPORTED_PROTOCOL, "the server has no TLS 1.2 or newer" },
+	{ SSL_R_TLSV1_ALERT_PROTOCOL_VERSION, "the server has no TLS 1.2 or newer" },
+	{ SSL_R_UNEXPECTED_EOF_WHILE_READING, "the server closed the connection" },
+	{ SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED,
+	    "the server wants a client certificate: VALKEY_TLS_CERT" },
+	{ SSL_R_TLSV1_ALERT_UNKNOWN_CA, "the server does not trust VALKEY_TLS_CERT" },
+	{ SSL_R_SSLV3_ALERT_BAD_CERTIFICATE, "the server does not take VALKEY_TLS_CERT" },
+	{ SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED, "VALKEY_TLS_CERT has expired" },
+};
+
+/* Why a call on ssl has failed, for good; error is what SSL_get_error() said. */
+static const char *
+reason_of(const SSL *ssl, int error)
+{
+	int system = errno;
+	long verified = SSL_get_verify_result(ssl);
+	unsigned long code = ERR_peek_error();
+	const char *text = ERR_reason_error_string(code);
+
+	for (size_t i = 0; i < sizeof(refusals) / sizeof(refusals[0]); i++)
+		if (verified == refusals[i].code)
+			return refusals[i].text;
+	if (verified != X509_V_OK)
+		return X509_verify_cert_error_string(verified);
+	for (size_t i = 0; i < sizeof(failures) / sizeof(failures[0]); i++)
+		if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == failures[i].code)
+			return failures[i].text;
+	if (error == SSL_ERROR_ZERO_RETURN)
+		return "the server closed the connection";
+	return text != NULL ? text : strerror(system);
+}
+
+/* result is what SSL_read() or SSL_write() returned. */
+static ssize_t
+failed(redisContext *c, int result)
+{
+	struct tls *t = c->privctx;
+	int error = SSL_get_error(t->ssl, result);
+	bool later = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
+
+	if (later && !(c->flags & REDIS_BLOCK))
+		return 0;
+	c->err = error == SSL_ERROR_ZERO_RETURN ? REDIS_ERR_EOF : REDIS_ERR_IO;
+	snprintf(c->errstr, sizeof(c->errstr), "%s%s", error == SSL_ERROR_SSL ? "TLS: " : "",
+	    later ? strerror(EAGAIN) : reason_of(t->ssl, error));
+	return -1;
+}
+
+/*
+ * One record where it waits, as whoever waits for an answer wants it. Else all that fits: what stays
+ * in OpenSSL's buffer poll() would not show.
+ */
+static ssize_t
+tls_read(redisContext *c, char *buffer, size_t size)
+{
+	struct tls *t = c->privctx;
+	size_t used = 0, n;
+	int result;
+
+	do {
+		ERR_clear_error();
+		result = SSL_read_ex(t->ssl, buffer + used, size - used, &n);
+		if (result > 0)
+			used += n;
+	} while (result > 0 && used < size && !(c->flags & REDIS_BLOCK));
+	/* An error comes again, when there is nothing before it. */
+	return used > 0 ? (ssize_t)used : failed(c, result);
+}
+
+static ssize_t
+tls_write(redisContext *c)
+{
+	struct tls *t = c->privctx;
+	size_t n, length = t->unsent > 0 ? t->unsent : sdslen(c->obuf);
+	int result;
+
+	ERR_clear_error();
+	result = SSL_write_ex(t->ssl, c->obuf, length, &n);
+	t->unsent = result > 0 ? 0 : length;
+	if (result > 0)
+		return (ssize_t)n;
+	/* A server that refuses us and has gone has said why: that is what is told. */
+	if (SSL_get_error(t->ssl, result) == SSL_ERROR_SYSCALL) {
+		char byte;
+
+		ERR_clear_error();
+		result = SSL_read_ex(t->ssl, &byte, 1, &n);
+	}
+	return failed(c, result);
+}
+
+static void
+tls_free(void *arg)
+{
+	struct tls *t = arg;
+
+	SSL_free(t->ssl);
+	free(t);
+}
+
+/* Instead of a question on the terminal. */
+static int
+no_passphrase(char *buffer, int size, int writing, void *arg)
+{
+	(void)buffer, (void)size, (void)writing, (void)arg;
+	return -1;
+}
+
+/* Always NULL; why is in errno, or else in OpenSSL's queue. */
+static SSL_CTX *
+refuse_file(SSL_CTX *ctx, const char *setting, const char *path, int wrong, char *error,
+    size_t error_size)
+{
+	const char *why = ERR_reason_error_string(ERR_peek_error());
+
+	if (wrong != 0 || why == NULL)
+		why = strerror(wrong != 0 ? wrong : ENOMEM);
+	text_line(error, error_size, "%s=%s: %s; allowed is the path of a file in PEM format%s",
+	    setting, path, why,
+	    strcmp(setting, "VALKEY_TLS_KEY") == 0 ? ", without a passphrase" : "");
+	SSL_CTX_free(ctx);
+	return NULL;
+}
+
+/* 0, or an errno. */
+static int
+cannot_read(const char *path)
+{
+	struct stat file;
+
+	if (stat(path, &file) != 0 || access(path, R_OK) != 0)
+		return errno;
+	return S_ISREG(file.st_mode) ? 0 : S_ISDIR(file.st_mode) ? EISDIR : EINVAL;
+}
+
+/* NULL with an error. */
+static SSL_CTX *
+read_files(char *error, size_t error_size)
+{
+	const char *ca = settings->valkey_tls_ca, *cert = settings->valkey_tls_cert;
+	const char *key = settings->valkey_tls_key;
+	SSL_CTX *ctx;
+	int wrong;
+
+	ERR_clear_error();
+	ctx = SSL_CTX_new(TLS_client_method());
+	if (ctx == NULL) {
+		text_line(error, error_size, "TLS: %s", strerror(ENOMEM));
+		return NULL;
+	}
+	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
+	wrong = ca[0] != '\0' ? cannot_read(ca) : 0;
+	if (wrong != 0 || (ca[0] != '\0' ? SSL_CTX_load_verify_file(ctx, ca)
+					 : SSL_CTX_set_default_verify_paths(ctx)) != 1)
+		return refuse_file(ctx, "VALKEY_TLS_CA", ca, wrong, error, error_size);
+	if (cert[0] == '\0')
+		return ctx;
+	/* The key first: a certificate that it does not belong to would be an error of its own. */
+	wrong = cannot_read(key);
+	if (wrong != 0 || SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1)
+		return refuse_file(ctx, "VALKEY_TLS_KEY", key, wrong, error, error_size);
+	wrong = cannot_read(cert);
+	if (wrong != 0 || SSL_CTX_use_certificate_chain_file(ctx, cert) != 1)
+		return refuse_file(ctx, "VALKEY_TLS_CERT", cert, wrong, error, error_size);
+	if (SSL_CTX_check_private_key(ctx) == 1)
+		return ctx;
+	text_line(error, error_size, "VALKEY_TLS_KEY=%s: is not the key of VALKEY_TLS_CERT=%s", key,
+	    cert);
+	SSL_CTX_free(ctx);
+	return NULL;
+}
+
+/* As the system's configuration of OpenSSL says, and not less than this. */
+static void
+set_options(SSL_CTX *ctx)
+{
+	if (SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION)
+		SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
+	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+	/* Without renegotiation a write never has to wait for a read. RESP tells its ends itself. */
+	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
+	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
+	SSL_CTX_set_read_ahead(ctx, 1); /* one system call for several small records */
+}
+
+/* Whose certificate it has to be. A name is told to the server, too, as RFC 6066 wants it. */
+static bool
+set_host(SSL *ssl, const char *host)
+{
+	if (X509_VERIFY_PARAM_set1_ip_asc(SSL_get0_param(ssl), host) == 1)
+		return true;
+	return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
+}
+
+/* The socket does not block. NULL, or what is wrong. */
+static const char *
+shake_hands(SSL *ssl, int fd, int64_t deadline)
+{
+	for (;;) {
+		struct pollfd p = { .fd = fd };
+		int64_t left = deadline - clock_ms();
+		int result, error;
+
+		ERR_clear_error();
+		result = SSL_connect(ssl);
+		if (result == 1)
+			return NULL;
+		error = SSL_get_error(ssl, result);
+		if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE)
+			return reason_of(ssl, error);
+		p.events = error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT;
+		if (left <= 0 || poll(&p, 1, (int)left) == 0)
+			return "no handshake in time: does the server speak TLS on this port?";
+	}
+}
+
+/* The context gets what it needs to read and write; NULL: no memory. */
+static struct tls *
+attach(redisContext *c, SSL_CTX *ctx, const char *host)
+{
+	struct tls *t = calloc(1, sizeof(*t));
+
+	if (t == NULL)
+		return NULL;
+	t->ssl = SSL_new(ctx);
+	if (t->ssl == NULL || !set_host(t->ssl, host) || SSL_set_fd(t->ssl, c->fd) != 1) {
+		tls_free(t);
+		return NULL;
+	}
+	t->funcs = *c->funcs;
+	t->funcs.read = tls_read;
+	t->funcs.write = tls_write;
+	t->funcs.free_privctx = tls_free;
+	c->funcs = &t->funcs;
+	c->privctx = t;
+	return t;
+}
+
+bool
+tls_start(redisContext *c, const char *host, int64_t deadline, char *error, size_t error_size)
+{
+	SSL_CTX *ctx = read_files(error, error_size);
+	const char *wrong = NULL;
+	struct tls *t;
+	int flags;
+
+	if (ctx == NULL)
+		return false;
+	set_options(ctx);
+	t = attach(c, ctx, host);
+	SSL_CTX_free(ctx); /* lives on in the SSL */
+	flags = fcntl(c->fd, F_GETFL);
+	if (t == NULL)
+		wrong = strerror(ENOMEM);
+	else if (flags == -1 || fcntl(c->fd, F_SETFL, flags | O_NONBLOCK) == -1)
+		wrong = strerror(errno);
+	else
+		wrong = shake_hands(t->ssl, c->fd, deadline);
+	if (wrong == NULL && fcntl(c->fd, F_SETFL, flags) == -1)
+		wrong = strerror(errno);
+	if (wrong != NULL)
+		text_line(error, error_size, "TLS: %s", wrong);
+	return wrong == NULL;
+}
+
+int
+tls_configure(const struct settings *s, bool used, char *error, size_t error_size)
+{
+	const char *set = first_set(s);
+	SSL_CTX *ctx;
+
+	if ((s->valkey_tls_cert[0] == '\0') != (s->valkey_tls_key[0] == '\0')) {
+		text_line(error, error_size, "VALKEY_TLS_CERT, VALKEY_TLS_KEY: one without the other");
+		return -1;
+	}
+	if (!used && set != NULL) {
+		text_line(error, error_size,
+		    "%s: is set, but VALKEY_URL is no valkeys:// or rediss:// URL", set);
+		return -1;
+	}
+	settings = s;
+	if (!used)
+		return 0;
+	/* Not at the end of the process, when a thread may still be connecting. */
+	OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
+	ctx = read_files(error, error_size);
+	SSL_CTX_free(ctx);
+	return ctx != NULL ? 0 : -1;
+}
+
+#else
+
+static const char no_tls[] = "this build has no TLS";
+
+int
+tls_configure(const struct settings *s, bool used, char *error, size_t error_size)
+{
+	const char *set = first_set(s);
+
+	(void)used;
+	if (set != NULL)
+		text_line(error, error_size, "%s: %s", set, no_tls);
+	return set == NULL ? 0 : -1;
+}
+
+bool
+tls_start(redisContext *c, const char *host, int64_t deadline, char *error, size_t error_size)
+{
+	(void)c, (void)host, (void)deadline;
+	text_line(error, error_size, "%s", no_tls);
+	return false;
+}
+
+#endif
