@@ -12,6 +12,7 @@
 # tested here: it needs root, debootstrap, and for systemd a mounted cgroup2.
 #
 # shellcheck disable=SC2016,SC2317 # scripts for the roots; functions that check() calls
+# shellcheck source=tests/root.sh
 
 set -u -o pipefail
 export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
@@ -26,14 +27,7 @@ first=$(sed -n '1s/.*(\(.*\)).*/\1/p' "$source/debian/changelog")
 version=${first%-*}
 second=$version-$((${first##*-} + 1))
 
-skip()
-{
-	echo "tests/debian.sh: $1: skipped"
-	exit 77
-}
-
-[ "$(id -u)" -eq 0 ] || skip "not root"
-command -v debootstrap >/dev/null || skip "debootstrap not found"
+. "$source/tests/root.sh"
 
 work=$(mktemp -d) && chmod 755 "$work" || exit 1
 cgroup=$(findmnt -n -t cgroup2 -o TARGET | head -n 1)
@@ -52,70 +46,13 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-passed=0 failed=0
-
-heading()
-{
-	printf '\n==> %s\n' "$1"
-}
-
-# check WHAT COMMAND...: one test. Its output is shown where it fails.
-check()
-{
-	local what=$1
-	shift
-	if "$@" >"$work/out" 2>&1; then
-		echo "ok      $what"
-		passed=$((passed + 1))
-	else
-		echo "FAILED  $what"
-		tail -n 30 "$work/out" | sed 's/^/        /'
-		failed=$((failed + 1))
-	fi
-}
-
-# need WHAT COMMAND...: what everything behind it needs.
-need()
-{
-	local before=$failed
-	check "$@"
-	[ "$failed" -eq "$before" ] || finish
-}
-
-finish()
-{
-	printf '\n%d passed, %d failed\n' $passed $failed
-	[ $failed -eq 0 ]
-	exit
-}
-
 # For the scripts that run in a root: "! command" would not end them.
 prelude='fails() { ! "$@" || { echo "should have failed: $*"; exit 1; }; }; '
-
-# within ROOT [OPTION...] -- COMMAND...: with a /proc, and without what is left running at the end.
-# Options are those of unshare.
-within()
-{
-	local root=$1 options=()
-	shift
-	while [ "$1" != -- ]; do
-		options+=("$1")
-		shift
-	done
-	shift
-	unshare --mount --pid --fork --kill-child "${options[@]}" sh -c '
-		mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" "$@" </dev/null
-}
 
 # within_shell ROOT SCRIPT: without a network.
 within_shell()
 {
 	within "$1" --net -- sh -euc "$prelude$2"
-}
-
-apt()
-{
-	within "$1" -- apt-get -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends "${@:2}"
 }
 
 # ---- Building
@@ -124,18 +61,6 @@ as_builder()
 {
 	within "$work/build" -- setpriv --reuid builder --regid builder --clear-groups \
 	    env HOME=/build sh -euc "$prelude$1"
-}
-
-# The files of a clean copy; of a distribution everything.
-copy_sources()
-{
-	mkdir -p "$1"
-	if git -C "$source" rev-parse -q --git-dir >/dev/null 2>&1; then
-		git -C "$source" ls-files -z --cached --others --exclude-standard |
-		    (cd "$source" && xargs -0 sh -c 'for f; do [ ! -e "$f" ] || printf "%s\0" "$f"; done' sh)
-	else
-		(cd "$source" && find . -path './_build*' -prune -o ! -type d -print0)
-	fi | tar -C "$source" --null -T - -cf - | tar -C "$1" -xf -
 }
 
 make_build_root()

@@ -130,6 +130,8 @@ $calmly make -s -j2 check VERBOSE=1 || failed=1
 if [ -z "$marks" ] && [ -z "$sanitizers" ]; then
 	heading "Debian package"
 	"$source/tests/debian.sh" || [ $? -eq 77 ] || failed=1
+	heading "Debian 13"
+	"$source/tests/trixie.sh" || [ $? -eq 77 ] || failed=1
 fi
 
 heading "pytest ${marks:+-m \"$marks\"} $*"

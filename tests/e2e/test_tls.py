@@ -22,7 +22,7 @@ from timing import eventually, scaled
 
 with open(os.path.join(BUILD, "config.h"), encoding="ascii") as config:
     HAS_TLS = "#define HAVE_TLS 1" in config.read()
-needs_tls = pytest.mark.skipif(not HAS_TLS, reason="this build has no TLS: hiredis is older than 1.0.1, or "
+needs_tls = pytest.mark.skipif(not HAS_TLS, reason="this build has no TLS: hiredis is older than 1.0, or "
                                                    "--without-tls")
 
 
@@ -195,26 +195,54 @@ def pings(valkey):
     return int(found.group(1)) if found else 0
 
 
-@needs_tls
-@pytest.mark.parametrize("size, count", [(16384, 3), (16384, 5), (16384, 30), (9000, 40), (100, 700), (100, 5000)])
-def test_burst(streamd, tls_valkey, pki, size, count):
-    """All that came in one go is whole and in order, and nothing stays behind in OpenSSL: no answer to a PING
-    is needed to shake it out."""
+class Bursts:
+    """Sends bursts to a stream, each while the daemon is stopped, so that it finds all of it at once."""
+
+    def __init__(self, valkey, daemon, peer):
+        self.valkey, self.daemon, self.peer = valkey, daemon, peer
+        self.expected = [SYNC_DATA]
+
+    def send(self, first, payloads):
+        """All arrives, and no PING was needed to shake the end of it out of OpenSSL."""
+        channel = user_channel("ann")
+        self.expected += [first, *payloads]
+        before = pings(self.valkey)
+        self.daemon.signal(signal.SIGSTOP)
+        self.valkey.publish(channel, first)  # goes out by itself
+        self.valkey.publish_all(channel, payloads)
+        self.daemon.signal(signal.SIGCONT)
+        self.peer.wait(lambda p: len(p.events.data) >= len(self.expected), 20, "the whole burst")
+        assert pings(self.valkey) - before == 1  # publish_all() sends one itself
+
+    def check(self):
+        assert self.peer.events.data == self.expected
+
+
+@pytest.fixture
+def bursts(streamd, tls_valkey, pki):
     valkey = tls_valkey()
     daemon = streamd(**settings(pki, valkey.tls_port), SSE_BACKLOG_BYTES=16777216)
-    expected = [SYNC_DATA]
     with daemon.stream("ann") as peer:
-        for turn in range(8):
-            payloads = [of_frame(size - turn).replace("x", str(number % 10)) for number in range(count + turn)]
-            expected += payloads
-            before = pings(valkey)
-            daemon.signal(signal.SIGSTOP)
-            valkey.publish_all(user_channel("ann"), payloads)
-            daemon.signal(signal.SIGCONT)
-            peer.wait(lambda p: len(p.events.data) >= len(expected), 20, "the whole burst")
-            # publish_all() sends one itself.
-            assert pings(valkey) - before == 1
-        assert peer.events.data == expected
+        yield Bursts(valkey, daemon, peer)
+
+
+@needs_tls
+def test_burst_around_a_full_buffer(bursts):
+    """The daemon reads 64 KiB at a time: a burst that is a little longer, in records cut anywhere, is read to
+    its end at once."""
+    for step in range(60):
+        size = 13000 + 55 * step
+        bursts.send(of_frame(3000 + 100 * step), [of_frame(size - n).replace("x", str(n)) for n in range(4)])
+    bursts.check()
+
+
+@needs_tls
+@pytest.mark.parametrize("size, count", [(16384, 30), (9000, 40), (100, 700), (100, 5000)])
+def test_burst(bursts, size, count):
+    """A burst is whole and in order."""
+    for turn in range(8):
+        bursts.send("{}", [of_frame(size - turn).replace("x", str(n % 10)) for n in range(count + turn)])
+    bursts.check()
 
 
 @needs_tls
@@ -325,6 +353,33 @@ def test_batch(tls_valkey, pki, size, count):
     assert result.status == 0, result.err
     assert result.out + result.err.encode() != b"" and f"published {count}" in result.err + result.out.decode()
     for line in lines:
+        assert f'"id":"{line["id"]}"'.encode() in ear.next()[1]
+    ear.client.close()
+
+
+@needs_tls
+def test_batch_into_a_full_socket(tls_valkey, pki):
+    """While Valkey reads nothing more is added behind what could not be sent: all of it arrives, in order."""
+    valkey = tls_valkey(None, "no", "--client-output-buffer-limit", "pubsub 0 0 0")
+    lines = [{"stream": "notification", "user": "u", "id": f"{number:08}" + "x" * 15992} for number in range(950)]
+    ear = Ear(valkey)
+    publish = subprocess.Popen([servers.program("tpi-publish"), "batch", "--timeout", "60000"],
+                               env=servers.clean_environment(**settings(pki, valkey.tls_port)),
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        publish.stdin.write(lines_of(lines[0]))
+        publish.stdin.flush()
+        assert lines[0]["id"].encode() in ear.next()[1]
+        valkey.pause()
+        publish.stdin.write(lines_of(*lines[1:]))
+        publish.stdin.flush()
+        valkey.resume()
+        _, error = publish.communicate(timeout=scaled(30))
+        assert publish.returncode == 0, error
+    finally:
+        publish.kill()
+        publish.wait()
+    for line in lines[1:]:
         assert f'"id":"{line["id"]}"'.encode() in ear.next()[1]
     ear.client.close()
 

@@ -1,0 +1,85 @@
+#!/bin/bash
+# Builds the programs in a fresh root of Debian 13 made with debootstrap, and tests there what
+# concerns Valkey: its hiredis has TLS, and its server is Valkey itself. What concerns TLS is tested
+# under sanitizers as well.
+#
+#   tests/trixie.sh [MIRROR]
+#
+# MIRROR is http://deb.debian.org/debian unless given. Takes some minutes and a gigabyte and a half
+# in TMPDIR. Nothing of the machine's own is installed, started or changed. The last line is "N
+# passed, M failed". Exit status: 0 all passed, 1 not all, 77 cannot be tested here: it needs root
+# and debootstrap.
+#
+# shellcheck disable=SC2317 # functions that check() calls
+# shellcheck source=tests/root.sh
+
+set -u -o pipefail
+export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive PYTHONDONTWRITEBYTECODE=1
+unset MAKEFLAGS MAKELEVEL
+
+source=$(cd "$(dirname "$0")/.." && pwd -P)
+mirror=${1:-http://deb.debian.org/debian}
+
+. "$source/tests/root.sh"
+
+work=$(mktemp -d) && chmod 755 "$work" || exit 1
+trap 'rm -rf --one-file-system "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# What install-deps.sh and the tests below need; mandoc is for make check.
+packages="automake check gcc libc6-dev libcurl4-openssl-dev libfcgi-dev libhiredis-dev libjson-c-dev
+    libmd-dev libssl-dev make mandoc openssl pkg-config python3-pytest uthash-dev valkey-server"
+
+make_root()
+{
+	printf '#!/bin/sh\nexit 101\n' >"$work/root/usr/sbin/policy-rc.d" &&
+	    chmod 755 "$work/root/usr/sbin/policy-rc.d" &&
+	    copy_sources "$work/root/src" || return
+	# shellcheck disable=SC2086 # a list
+	apt "$work/root" install $packages
+}
+
+# build NAME [OPTION...]: in /NAME, without a warning.
+build()
+{
+	# shellcheck disable=SC2016
+	within "$work/root" -- sh -euc '
+		cd /src && autoreconf -i
+		mkdir "/$1" && cd "/$1" && shift
+		/src/configure -q --enable-werror --with-tls "$@"
+		make -s -j2' sh "$@"
+}
+
+# end_to_end NAME TEST...: with what is built there.
+end_to_end()
+{
+	# shellcheck disable=SC2016
+	within "$work/root" -- sh -euc '
+		mount -t devpts -o newinstance,ptmxmode=666 devpts /dev/pts
+		mount -t tmpfs tmpfs /dev/shm
+		cd /src/tests/e2e && export TPI_BUILD="/$1" && shift
+		python3 -m pytest -q -m "not long" "$@"' sh "$@"
+}
+
+# passes WHAT COMMAND...: check(), and the summary of pytest.
+passes()
+{
+	check "$@"
+	tail -n 1 "$work/out" | sed 's/^/        /'
+}
+
+heading "building in a fresh root: trixie from $mirror"
+need "the root" debootstrap --variant=minbase trixie "$work/root" "$mirror"
+need "compiler, libraries and Valkey" make_root
+need "a build without warnings, with TLS" build plain
+check "make check" within "$work/root" -- make -s -C /plain -j2 check VERBOSE=1
+
+heading "end-to-end tests"
+passes "plain" end_to_end plain test_tls.py test_valkey.py test_publish.py test_stream.py
+
+heading "end-to-end tests under address,undefined"
+need "a build" build sanitized --enable-sanitizers=address,undefined
+export TPI_SANITIZED=1 TPI_TIME_SCALE=${TPI_TIME_SCALE-3} UBSAN_OPTIONS=print_stacktrace=1
+passes "sanitized" end_to_end sanitized test_tls.py test_valkey.py
+finish
