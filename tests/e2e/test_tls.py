@@ -237,6 +237,15 @@ def test_burst_around_a_full_buffer(bursts):
 
 
 @needs_tls
+def test_burst_is_one_record(bursts):
+    """What has come in one go goes to a stream in one go, in however many records of TLS it came."""
+    before = len(bursts.peer.arrivals)
+    bursts.send("{}", ['{"n":%d}' % n for n in range(200)])
+    assert len(bursts.peer.arrivals) - before == 1
+    bursts.check()
+
+
+@needs_tls
 @pytest.mark.parametrize("size, count", [(16384, 30), (9000, 40), (100, 700), (100, 5000)])
 def test_burst(bursts, size, count):
     """A burst is whole and in order."""
