@@ -48,6 +48,8 @@ struct tls {
 	size_t unsent; /* what has to be offered again, 0: nothing */
 };
 
+static const char closed[] = "the server closed the connection";
+
 /* What can be said better than by OpenSSL. */
 static const struct {
 	int code;
@@ -69,7 +71,7 @@ static const struct {
 	{ SSL_R_WRONG_VERSION_NUMBER, "the server speaks no TLS on this port" },
 	{ SSL_R_UNSUPPORTED_PROTOCOL, "the server has no TLS 1.2 or newer" },
 	{ SSL_R_TLSV1_ALERT_PROTOCOL_VERSION, "the server has no TLS 1.2 or newer" },
-	{ SSL_R_UNEXPECTED_EOF_WHILE_READING, "the server closed the connection" },
+	{ SSL_R_UNEXPECTED_EOF_WHILE_READING, closed },
 	{ SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED,
 	    "the server wants a client certificate: VALKEY_TLS_CERT" },
 	{ SSL_R_TLSV1_ALERT_UNKNOWN_CA, "the server does not trust VALKEY_TLS_CERT" },
@@ -94,9 +96,12 @@ reason_of(const SSL *ssl, int error)
 	for (size_t i = 0; i < sizeof(failures) / sizeof(failures[0]); i++)
 		if (ERR_GET_LIB(code) == ERR_LIB_SSL && ERR_GET_REASON(code) == failures[i].code)
 			return failures[i].text;
-	if (error == SSL_ERROR_ZERO_RETURN)
-		return "the server closed the connection";
-	return text != NULL ? text : strerror(system);
+	if (text != NULL)
+		return text;
+	/* Where the server has not read all that was sent, its end is seen as a reset. */
+	if (error == SSL_ERROR_ZERO_RETURN || system == ECONNRESET || system == EPIPE)
+		return closed;
+	return strerror(system);
 }
 
 /* result is what SSL_read() or SSL_write() returned. */
@@ -106,12 +111,14 @@ failed(redisContext *c, int result)
 	struct tls *t = c->privctx;
 	int error = SSL_get_error(t->ssl, result);
 	bool later = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
+	const char *reason;
 
 	if (later && !(c->flags & REDIS_BLOCK))
 		return 0;
-	c->err = error == SSL_ERROR_ZERO_RETURN ? REDIS_ERR_EOF : REDIS_ERR_IO;
-	snprintf(c->errstr, sizeof(c->errstr), "%s%s", error == SSL_ERROR_SSL ? "TLS: " : "",
-	    later ? strerror(EAGAIN) : reason_of(t->ssl, error));
+	reason = later ? strerror(EAGAIN) : reason_of(t->ssl, error);
+	/* Not REDIS_ERR_IO, for which others look at errno. */
+	c->err = reason == closed ? REDIS_ERR_EOF : REDIS_ERR_OTHER;
+	snprintf(c->errstr, sizeof(c->errstr), "%s%s", error == SSL_ERROR_SSL ? "TLS: " : "", reason);
 	return -1;
 }
 

@@ -208,11 +208,21 @@ class Bursts:
         self.expected += [first, *payloads]
         before = pings(self.valkey)
         self.daemon.signal(signal.SIGSTOP)
+        eventually(self._stopped, what="all threads have stopped")
         self.valkey.publish(channel, first)  # goes out by itself
         self.valkey.publish_all(channel, payloads)
+        self.valkey("ECHO", "all is sent")  # the answers may come before that
         self.daemon.signal(signal.SIGCONT)
         self.peer.wait(lambda p: len(p.events.data) >= len(self.expected), 20, "the whole burst")
         assert pings(self.valkey) - before == 1  # publish_all() sends one itself
+
+    def _stopped(self):
+        tasks = f"/proc/{self.daemon.pid}/task"
+        for task in os.listdir(tasks):
+            with open(f"{tasks}/{task}/stat", encoding="ascii", errors="replace") as file:
+                if file.read().rpartition(")")[2].split()[0] != "T":
+                    return False
+        return True
 
     def check(self):
         assert self.peer.events.data == self.expected
@@ -414,7 +424,7 @@ def check_refused(streamd, env, regex):
     time.sleep(0.5)
     lines = daemon.matching(ABOUT_VALKEY)
     assert lines and all(re.search(regex, line) for line in lines), lines
-    assert len(lines) == len(set(lines)) <= 2, lines
+    assert len(lines) == 1, lines
     result = run(*USER, **env)
     assert result.status == 69 and re.search(regex, result.line()), result.err
 
@@ -478,7 +488,7 @@ def test_plain_server(streamd, new_valkey, pki):
 def test_plain_url(streamd, tls_valkey):
     """A URL without TLS before a server with it: it closes the connection."""
     env = {"VALKEY_URL": f"valkey://localhost:{tls_valkey().tls_port}"}
-    check_refused(streamd, env, "closed the connection|reset by peer")
+    check_refused(streamd, env, "the server closed the connection")
 
 
 class Mute:
@@ -539,7 +549,7 @@ def test_handshake_stalls(streamd, pki, words):
 
 @needs_tls
 @pytest.mark.parametrize("words, regex", [
-    (b"", "TLS: (the server closed the connection|Connection reset by peer)"),
+    (b"", "TLS: the server closed the connection"),
     (b"-ERR unknown command\r\n", "TLS: the server speaks no TLS on this port"),
     (b"HTTP/1.1 400 Bad Request\r\n\r\n", "TLS: .+"),
     (b"\x15\x03\x03\x00\x02\x02\x28", "TLS: .*handshake failure"),
