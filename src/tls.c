@@ -118,13 +118,14 @@ failed(redisContext *c, int result)
 	reason = later ? strerror(EAGAIN) : reason_of(t->ssl, error);
 	/* Not REDIS_ERR_IO, for which others look at errno. */
 	c->err = reason == closed ? REDIS_ERR_EOF : REDIS_ERR_OTHER;
-	snprintf(c->errstr, sizeof(c->errstr), "%s%s", error == SSL_ERROR_SSL ? "TLS: " : "", reason);
+	snprintf(c->errstr, sizeof(c->errstr), "%s%s", error == SSL_ERROR_SSL ? "TLS: " : "",
+	    reason);
 	return -1;
 }
 
 /*
- * One record where it waits, as whoever waits for an answer wants it. Else all that fits: what stays
- * in OpenSSL's buffer poll() would not show.
+ * One record where the socket blocks, so that nobody who has an answer waits for more. Else all that
+ * fits: poll() does not show what stays in OpenSSL's buffer.
  */
 static ssize_t
 tls_read(redisContext *c, char *buffer, size_t size)
@@ -182,22 +183,6 @@ no_passphrase(char *buffer, int size, int writing, void *arg)
 	return -1;
 }
 
-/* Always NULL; why is in errno, or else in OpenSSL's queue. */
-static SSL_CTX *
-refuse_file(SSL_CTX *ctx, const char *setting, const char *path, int wrong, char *error,
-    size_t error_size)
-{
-	const char *why = ERR_reason_error_string(ERR_peek_error());
-
-	if (wrong != 0 || why == NULL)
-		why = strerror(wrong != 0 ? wrong : ENOMEM);
-	text_line(error, error_size, "%s=%s: %s; allowed is the path of a file in PEM format%s",
-	    setting, path, why,
-	    strcmp(setting, "VALKEY_TLS_KEY") == 0 ? ", without a passphrase" : "");
-	SSL_CTX_free(ctx);
-	return NULL;
-}
-
 /* 0, or an errno. */
 static int
 cannot_read(const char *path)
@@ -209,54 +194,87 @@ cannot_read(const char *path)
 	return S_ISREG(file.st_mode) ? 0 : S_ISDIR(file.st_mode) ? EISDIR : EINVAL;
 }
 
-/* NULL with an error. */
-static SSL_CTX *
-read_files(char *error, size_t error_size)
+/* Of OpenSSL's queue. */
+static const char *
+first_error(void)
 {
-	const char *ca = settings->valkey_tls_ca, *cert = settings->valkey_tls_cert;
-	const char *key = settings->valkey_tls_key;
-	SSL_CTX *ctx;
+	const char *text = ERR_reason_error_string(ERR_peek_error());
+
+	return text != NULL ? text : "out of memory";
+}
+
+static int
+use_key(SSL_CTX *ctx, const char *path)
+{
+	return SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM);
+}
+
+/* Loads what a setting names, if it is set. False with an error. */
+static bool
+load(SSL_CTX *ctx, const char *setting, const char *path, int (*use)(SSL_CTX *, const char *),
+    const char *allowed, char *error, size_t error_size)
+{
 	int wrong;
+
+	if (path[0] == '\0')
+		return true;
+	ERR_clear_error();
+	wrong = cannot_read(path);
+	if (wrong == 0 && use(ctx, path) == 1)
+		return true;
+	text_line(error, error_size, "%s=%s: %s; allowed is the path of a file %s", setting, path,
+	    wrong != 0 ? strerror(wrong) : first_error(), allowed);
+	return false;
+}
+
+static bool
+load_files(SSL_CTX *ctx, char *error, size_t error_size)
+{
+	static const char certificates[] = "of PEM certificates";
+	const char *cert = settings->valkey_tls_cert, *key = settings->valkey_tls_key;
+
+	/* The key first: a certificate that it does not belong to would be an error of its own. */
+	if (!load(ctx, "VALKEY_TLS_CA", settings->valkey_tls_ca, SSL_CTX_load_verify_file,
+		certificates, error, error_size) ||
+	    !load(ctx, "VALKEY_TLS_KEY", key, use_key, "with a PEM key, without a passphrase",
+		error, error_size) ||
+	    !load(ctx, "VALKEY_TLS_CERT", cert, SSL_CTX_use_certificate_chain_file, certificates,
+		error, error_size))
+		return false;
+	if (key[0] == '\0' || SSL_CTX_check_private_key(ctx) == 1)
+		return true;
+	text_line(error, error_size, "VALKEY_TLS_KEY=%s: is not the key of VALKEY_TLS_CERT=%s", key,
+	    cert);
+	return false;
+}
+
+/* All that is set, and what every connection wants. NULL with an error. */
+static SSL_CTX *
+new_context(char *error, size_t error_size)
+{
+	SSL_CTX *ctx;
 
 	ERR_clear_error();
 	ctx = SSL_CTX_new(TLS_client_method());
-	if (ctx == NULL) {
-		text_line(error, error_size, "TLS: %s", strerror(ENOMEM));
+	if (ctx == NULL ||
+	    (settings->valkey_tls_ca[0] == '\0' && SSL_CTX_set_default_verify_paths(ctx) != 1)) {
+		text_line(error, error_size, "TLS: %s", first_error());
+		SSL_CTX_free(ctx);
 		return NULL;
 	}
-	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
-	wrong = ca[0] != '\0' ? cannot_read(ca) : 0;
-	if (wrong != 0 || (ca[0] != '\0' ? SSL_CTX_load_verify_file(ctx, ca)
-					 : SSL_CTX_set_default_verify_paths(ctx)) != 1)
-		return refuse_file(ctx, "VALKEY_TLS_CA", ca, wrong, error, error_size);
-	if (cert[0] == '\0')
-		return ctx;
-	/* The key first: a certificate that it does not belong to would be an error of its own. */
-	wrong = cannot_read(key);
-	if (wrong != 0 || SSL_CTX_use_PrivateKey_file(ctx, key, SSL_FILETYPE_PEM) != 1)
-		return refuse_file(ctx, "VALKEY_TLS_KEY", key, wrong, error, error_size);
-	wrong = cannot_read(cert);
-	if (wrong != 0 || SSL_CTX_use_certificate_chain_file(ctx, cert) != 1)
-		return refuse_file(ctx, "VALKEY_TLS_CERT", cert, wrong, error, error_size);
-	if (SSL_CTX_check_private_key(ctx) == 1)
-		return ctx;
-	text_line(error, error_size, "VALKEY_TLS_KEY=%s: is not the key of VALKEY_TLS_CERT=%s", key,
-	    cert);
-	SSL_CTX_free(ctx);
-	return NULL;
-}
-
-/* As the system's configuration of OpenSSL says, and not less than this. */
-static void
-set_options(SSL_CTX *ctx)
-{
+	/* The system's configuration of OpenSSL counts, but for less than this. */
 	if (SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION)
 		SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
+	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
 	/* Without renegotiation a write never has to wait for a read. RESP tells its ends itself. */
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_read_ahead(ctx, 1); /* one system call for several small records */
+	if (load_files(ctx, error, error_size))
+		return ctx;
+	SSL_CTX_free(ctx);
+	return NULL;
 }
 
 /* Whose certificate it has to be. A name is told to the server, too, as RFC 6066 wants it. */
@@ -315,14 +333,13 @@ attach(redisContext *c, SSL_CTX *ctx, const char *host)
 bool
 tls_start(redisContext *c, const char *host, int64_t deadline, char *error, size_t error_size)
 {
-	SSL_CTX *ctx = read_files(error, error_size);
+	SSL_CTX *ctx = new_context(error, error_size);
 	const char *wrong = NULL;
 	struct tls *t;
 	int flags;
 
 	if (ctx == NULL)
 		return false;
-	set_options(ctx);
 	t = attach(c, ctx, host);
 	SSL_CTX_free(ctx); /* lives on in the SSL */
 	flags = fcntl(c->fd, F_GETFL);
@@ -346,7 +363,8 @@ tls_configure(const struct settings *s, bool used, char *error, size_t error_siz
 	SSL_CTX *ctx;
 
 	if ((s->valkey_tls_cert[0] == '\0') != (s->valkey_tls_key[0] == '\0')) {
-		text_line(error, error_size, "VALKEY_TLS_CERT, VALKEY_TLS_KEY: one without the other");
+		text_line(error, error_size,
+		    "VALKEY_TLS_CERT, VALKEY_TLS_KEY: one without the other");
 		return -1;
 	}
 	if (!used && set != NULL) {
@@ -359,7 +377,7 @@ tls_configure(const struct settings *s, bool used, char *error, size_t error_siz
 		return 0;
 	/* Not at the end of the process, when a thread may still be connecting. */
 	OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
-	ctx = read_files(error, error_size);
+	ctx = new_context(error, error_size);
 	SSL_CTX_free(ctx);
 	return ctx != NULL ? 0 : -1;
 }

@@ -50,11 +50,11 @@ static const struct {
 	{ "", "", "/a", true, "VALKEY_TLS_CERT, VALKEY_TLS_KEY: one without the other" },
 	{ "", "", "/a", false, "VALKEY_TLS_CERT, VALKEY_TLS_KEY: one without the other" },
 	{ "/nonexistent", "", "", true, "VALKEY_TLS_CA=/nonexistent: No such file or directory; "
-	    "allowed is the path of a file in PEM format" },
+	    "allowed is the path of a file of PEM certificates" },
 	{ "/", "", "", true, "VALKEY_TLS_CA=/: Is a directory; "
-	    "allowed is the path of a file in PEM format" },
+	    "allowed is the path of a file of PEM certificates" },
 	{ "", "/a", "/non\n", true, "VALKEY_TLS_KEY=/non?: No such file or directory; "
-	    "allowed is the path of a file in PEM format, without a passphrase" },
+	    "allowed is the path of a file with a PEM key, without a passphrase" },
 };
 
 /* Each is one line that names the setting. */
