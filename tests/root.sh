@@ -61,6 +61,7 @@ within()
 	done
 	shift
 	unshare --mount --pid --fork --kill-child "${options[@]}" sh -c '
+		unset TMPDIR # may not be there
 		mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" "$@" </dev/null
 }
 
