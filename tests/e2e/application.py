@@ -16,8 +16,6 @@ import os
 import re
 import socket
 import socketserver
-import ssl
-import subprocess
 import sys
 import threading
 import time
@@ -27,7 +25,7 @@ from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qsl, urlsplit
 
 from answers import check_first
-from timing import eventually, scaled
+from timing import eventually
 
 SESSION, PROJECTS = "/api/auth/session", "/api/model/projects/findMany"
 COOKIE = "next-auth.session-token"
@@ -422,36 +420,3 @@ class Application:
         if request.kind == PROJECTS and person:
             return message({"data": [{"id": id} for id in request.ids if id in person.projects]})
         return message({"error": "not signed in"}, 401 if request.kind == PROJECTS else 404)
-
-
-# Certificates
-
-class Authority:
-    """A certificate authority of a test."""
-
-    def __init__(self, directory, name="ca"):
-        self.directory = directory
-        self.key, self.pem = (os.path.join(directory, f"{name}.{end}") for end in ("key", "pem"))
-        self._openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                      "-keyout", self.key, "-out", self.pem, "-days", "2", "-subj", f"/CN=test {name}")
-
-    @staticmethod
-    def _openssl(*args):
-        subprocess.run(["openssl", *args], check=True, capture_output=True, timeout=scaled(20))
-
-    def certificate(self, names="DNS:localhost,IP:127.0.0.1", days=1):
-        """The files of a certificate and of its key; one with days=-1 has expired."""
-        base = os.path.join(self.directory, f"server{len(os.listdir(self.directory))}")
-        with open(f"{base}.ext", "w", encoding="ascii") as file:
-            file.write(f"subjectAltName={names}\n")
-        self._openssl("req", "-new", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
-                      "-keyout", f"{base}.key", "-out", f"{base}.csr", "-subj", "/CN=server")
-        self._openssl("x509", "-req", "-in", f"{base}.csr", "-CA", self.pem, "-CAkey", self.key,
-                      "-CAcreateserial", "-days", str(days), "-extfile", f"{base}.ext", "-out", f"{base}.pem")
-        return f"{base}.pem", f"{base}.key"
-
-    def issue(self, *args, **named):
-        """The same, for the tls= of an Application."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self.certificate(*args, **named))
-        return context

@@ -9,8 +9,9 @@ import time
 import pytest
 
 from answers import check_answer, check_later
-from application import (ANN, BEN, PROJECTS, SESSION, Authority, by, close_behind, close_reused, cut, dribble,
+from application import (ANN, BEN, PROJECTS, SESSION, by, close_behind, close_reused, cut, dribble,
                          endless, half_close, hold, listen, message, raw, reset, says, synced)
+from certificates import Authority
 from fcgi import wait_all
 from ledger import descriptors_and_threads, wait_released
 from timing import eventually, scaled
@@ -417,7 +418,7 @@ UNTRUSTED = {
     "an unknown CA": lambda authority, rundir: authority.issue(),
     "another CA": lambda authority, rundir: Authority(rundir, "other").issue(),
     "another name": lambda authority, rundir: authority.issue("DNS:other.example,IP:127.0.0.2"),
-    "expired": lambda authority, rundir: authority.issue(days=-1),
+    "expired": lambda authority, rundir: authority.issue(begin=-2, end=-1),
 }
 
 

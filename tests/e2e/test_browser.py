@@ -12,7 +12,8 @@ import subprocess
 import pytest
 
 from answers import issue, notification
-from application import ANN, BEN, COOKIE, Authority, by, listen
+from application import ANN, BEN, COOKIE, by, listen
+from certificates import Authority
 from chromium import FIRST, LATER, Chromium
 from fcgi import ISSUES, NOTIFICATIONS
 from fronts import Apache, Nginx

@@ -11,7 +11,8 @@ from urllib.request import HTTPCookieProcessor, HTTPSHandler, ProxyHandler, Requ
 import pytest
 
 from answers import FIRST, frame, issue, notification
-from application import ANN, COOKIE, Authority, synced
+from application import ANN, COOKIE, synced
+from certificates import Authority
 from fcgi import ISSUES, NOTIFICATIONS, wait_all
 from fronts import Apache, Nginx
 from node import npm_ci

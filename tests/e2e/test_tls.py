@@ -15,6 +15,7 @@ import pytest
 
 import servers
 from answers import SYNC, after_first, check_later, notification
+from certificates import Authority
 from servers import BUILD, free_port, listening_socket, processor_time, run_streamd, user_channel
 from test_publish import USER, USER_PAYLOAD, Ear, lines_of, run
 from test_valkey import ABOUT_VALKEY, check_works, of_frame
@@ -53,70 +54,19 @@ def test_url_refused_without():
 
 # Certificates
 
-CA_CONFIG = """
-[ca]
-default_ca = own
-[own]
-database = {directory}/index
-new_certs_dir = {directory}
-rand_serial = yes
-default_md = sha256
-policy = any
-copy_extensions = copy
-unique_subject = no
-[any]
-commonName = supplied
-"""
-
-
-class Authority:
-    """Signs certificates; file(name) is the path of what it has made."""
-
-    def __init__(self, directory, name):
-        self.directory = os.path.join(directory, name)
-        os.mkdir(self.directory)
-        with open(self.file("config"), "w", encoding="ascii") as file:
-            file.write(CA_CONFIG.format(directory=self.directory))
-        with open(self.file("index"), "w", encoding="ascii"):
-            pass
-        self.certificate, self.key = self.file("ca.crt"), self.file("ca.key")
-        self._openssl("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}", "-days", "2",
-                      "-keyout", self.key, "-out", self.certificate)
-
-    def file(self, name):
-        return os.path.join(self.directory, name)
-
-    @staticmethod
-    def _openssl(*args):
-        done = subprocess.run(["openssl", *args], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-
-    def sign(self, name, alternative, start=None, end=None):
-        """(certificate, key) for what alternative says, as openssl writes it; start and end as YYYYMMDD."""
-        certificate, key, request = (self.file(f"{name}.{kind}") for kind in ("crt", "key", "csr"))
-        self._openssl("req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}",
-                      "-addext", f"subjectAltName={alternative}", "-keyout", key, "-out", request)
-        times = ["-startdate", f"{start}000000Z", "-enddate", f"{end}000000Z"] if start else ["-days", "2"]
-        self._openssl("ca", "-batch", "-notext", "-config", self.file("config"), "-cert", self.certificate,
-                      "-keyfile", self.key, *times, "-in", request, "-out", certificate)
-        return certificate, key
-
-
 class Pki:
     def __init__(self, directory):
-        here = "DNS:localhost,IP:127.0.0.1"
         self.ours, self.other = Authority(directory, "ours"), Authority(directory, "other")
-        self.server = self.ours.sign("server", here)
+        self.server = self.ours.certificate()
         self.names = {
-            "good": self.server,
-            "expired": self.ours.sign("expired", here, "20200101", "20200201"),
-            "early": self.ours.sign("early", here, "20990101", "20990201"),
-            "other name": self.ours.sign("elsewhere", "DNS:elsewhere,IP:127.0.0.2"),
-            "name alone": self.ours.sign("name", "DNS:localhost"),
-            "other authority": self.other.sign("server", here),
-            "self-signed": (self.other.certificate, self.other.key),
+            "expired": self.ours.certificate(begin=-2, end=-1),
+            "early": self.ours.certificate(begin=1, end=2),
+            "other name": self.ours.certificate("DNS:elsewhere,IP:127.0.0.2"),
+            "name alone": self.ours.certificate("DNS:localhost"),
+            "other authority": self.other.certificate(),
+            "self-signed": (self.other.pem, self.other.key),
         }
-        self.client, self.stranger = self.ours.sign("client", "DNS:c"), self.other.sign("stranger", "DNS:c")
+        self.client, self.stranger = self.ours.certificate("DNS:c"), self.other.certificate("DNS:c")
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +77,7 @@ def pki():
 
 
 def settings(pki, port, host="localhost", client=None, ca=None):
-    env = {"VALKEY_URL": f"valkeys://{host}:{port}", "VALKEY_TLS_CA": ca or pki.ours.certificate}
+    env = {"VALKEY_URL": f"valkeys://{host}:{port}", "VALKEY_TLS_CA": ca or pki.ours.pem}
     if client:
         env |= {"VALKEY_TLS_CERT": client[0], "VALKEY_TLS_KEY": client[1]}
     return env
@@ -140,7 +90,7 @@ def tls_valkey(new_valkey, pki):
         certificate, key = certificate or pki.server
         port = free_port()
         valkey = new_valkey(config=["--tls-port", str(port), "--tls-cert-file", certificate, "--tls-key-file", key,
-                                    "--tls-ca-cert-file", pki.ours.certificate, "--tls-auth-clients", auth,
+                                    "--tls-ca-cert-file", pki.ours.pem, "--tls-auth-clients", auth,
                                     *extra], **named)
         valkey.tls_port = port
         return valkey.start()
@@ -344,17 +294,17 @@ def test_renewed(streamd, tls_valkey, pki, rundir):
             shutil.copy(source, name + ".new")
             os.replace(name + ".new", name)
 
-    install(pki.other.certificate, pki.stranger)
+    install(pki.other.pem, pki.stranger)
     valkey = tls_valkey(pki.server, "yes")
     daemon = streamd(**settings(pki, valkey.tls_port, client=(files["crt"], files["key"]), ca=files["ca"]))
     daemon.wait_for_log("unknown authority")
-    install(pki.ours.certificate, pki.client)
+    install(pki.ours.pem, pki.client)
     check_works(daemon, valkey)
     mark = daemon.mark()
     os.unlink(files["key"])
     valkey.restart()
     daemon.wait_for_log(r"VALKEY_TLS_KEY=\S+: No such file or directory", start=mark)
-    install(pki.ours.certificate, pki.client)
+    install(pki.ours.pem, pki.client)
     check_works(daemon, valkey)
 
 
@@ -632,7 +582,7 @@ def test_wrong_configuration(pki, rundir):
 @pytest.mark.parametrize("name", ["VALKEY_TLS_CA", "VALKEY_TLS_CERT"])
 def test_settings_without_a_url(pki, name):
     """Settings that do nothing would make believe that the connection is safe."""
-    env = {"VALKEY_URL": "valkey://h", name: pki.ours.certificate}
+    env = {"VALKEY_URL": "valkey://h", name: pki.ours.pem}
     if name == "VALKEY_TLS_CERT":
         env["VALKEY_TLS_KEY"] = pki.ours.key
     words = f"{name}: is set, but VALKEY_URL is no valkeys:// or rediss:// URL"
