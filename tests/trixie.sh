@@ -76,10 +76,11 @@ need "a build without warnings, with TLS" build plain
 check "make check" within "$work/root" -- make -s -C /plain -j2 check VERBOSE=1
 
 heading "end-to-end tests"
-passes "plain" end_to_end plain test_tls.py test_valkey.py test_publish.py test_stream.py
+passes "plain" end_to_end plain test_tls.py test_valkey.py test_sentinel.py \
+    test_cluster.py test_publish.py test_stream.py
 
 heading "end-to-end tests under address,undefined"
 need "a build" build sanitized --enable-sanitizers=address,undefined
 export TPI_SANITIZED=1 TPI_TIME_SCALE=${TPI_TIME_SCALE-3} UBSAN_OPTIONS=print_stacktrace=1
-passes "sanitized" end_to_end sanitized test_tls.py test_valkey.py
+passes "sanitized" end_to_end sanitized test_tls.py test_valkey.py test_sentinel.py
 finish

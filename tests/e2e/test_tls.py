@@ -16,6 +16,7 @@ import pytest
 import servers
 from answers import SYNC, after_first, check_later, notification
 from certificates import Authority
+from sentinels import Sentinel
 from servers import BUILD, free_port, listening_socket, processor_time, run_streamd, user_channel
 from test_publish import USER, USER_PAYLOAD, Ear, lines_of, run
 from test_valkey import ABOUT_VALKEY, check_works, of_frame
@@ -138,6 +139,43 @@ def test_url_of_another_server(tls_valkey, pki, valkey):
     env = settings(pki, other.tls_port)
     published(valkey, "--url", valkey.url, **env)
     published(other, "--url", env["VALKEY_URL"], **{**env, "VALKEY_URL": valkey.url})
+
+
+@pytest.fixture
+def tls_sentinel(rundir, tls_valkey, pki):
+    """A primary and a sentinel, both by TLS alone."""
+    valkey = tls_valkey()
+    valkey.port = valkey.tls_port
+    sentinel = Sentinel(rundir, valkey, quorum=1)
+    with open(sentinel.file, "a", encoding="ascii") as file:
+        file.write(f"port 0\ntls-port {sentinel.port}\ntls-cert-file {pki.server[0]}\ntls-key-file {pki.server[1]}\n"
+                   f"tls-ca-cert-file {pki.ours.pem}\ntls-auth-clients no\ntls-replication yes\n")
+    sentinel.start()
+    yield valkey, sentinel
+    sentinel.kill()
+
+
+@needs_tls
+def test_sentinel(streamd, tls_sentinel, pki):
+    """A URL for TLS is one for the sentinels and the primary that they name."""
+    valkey, sentinel = tls_sentinel
+    env = {**settings(pki, 1), "VALKEY_SENTINELS": sentinel.name}
+    check_works(streamd(**env), valkey)
+    published(valkey, **env)
+    result = run(*USER, **env | {"VALKEY_TLS_CA": pki.other.pem})
+    assert result.status == 69 and f"{sentinel.name}: TLS: " in result.line()
+    result = run(*USER, VALKEY_URL="valkey://h", VALKEY_SENTINELS=sentinel.name)
+    assert result.status == 69 and f"{sentinel.name}: the server closed the connection" in result.line()
+
+
+@needs_tls
+def test_several_nodes(streamd, tls_valkey, pki):
+    """Each URL of a list says for itself whether it is for TLS, and one that is bad costs nobody the others."""
+    valkey, bad = tls_valkey(), tls_valkey(pki.names["expired"])
+    env = settings(pki, valkey.tls_port)
+    env["VALKEY_URL"] = f"valkeys://localhost:{bad.tls_port},{env['VALKEY_URL']}"
+    check_works(streamd(**env), valkey)
+    published(valkey, **env)
 
 
 def pings(valkey):
