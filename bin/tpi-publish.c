@@ -113,7 +113,7 @@ static const char help[] =
     "  --id ID        of the notification (default: a random UUID)\n"
     "  --event NAME   (notification, for all SYSTEM_ANNOUNCEMENT; issue-updated)\n"
     "  --tenant ID    (INSTANCE_TENANT_ID, then default)\n"
-    "  --url URL      valkey[s]://, redis[s]:// or unix:// (VALKEY_SENTINELS, VALKEY_URL)\n"
+    "  --url URL      valkey://, redis:// or unix:// (VALKEY_SENTINELS, VALKEY_URL)\n"
     "  --timeout MS   for the whole command; for batch the longest silence (2000)\n"
     "  --best-effort  a publish that fails is a warning, and exits 0 in place of 69\n"
     "  --tag NAME     of that warning (tpi-publish)\n"

@@ -10,7 +10,7 @@
 # passed, M failed". Exit status: 0 all passed, 1 not all, 77 cannot be tested here: it needs root
 # and debootstrap.
 #
-# shellcheck disable=SC2317 # functions that check() calls
+# shellcheck disable=SC1091,SC2317 # root.sh; functions that check() calls
 # shellcheck source=tests/root.sh
 
 set -u -o pipefail
