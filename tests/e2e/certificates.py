@@ -49,13 +49,15 @@ class Authority:
     def _openssl(*args):
         subprocess.run(["openssl", *args], check=True, capture_output=True, timeout=scaled(20))
 
-    def certificate(self, names="DNS:localhost,IP:127.0.0.1", begin=-1, end=1):
-        """The files of a certificate and of its key; begin and end are in days from now."""
+    def certificate(self, names="DNS:localhost,IP:127.0.0.1", days=1, begin=None):
+        """The files of a certificate and of its key. It ends in days, and begins in begin; with days=-1 it has
+        expired."""
         base = os.path.join(self.directory, f"server{len(os.listdir(self.directory))}")
         self._openssl("req", "-new", *KEY, "-keyout", f"{base}.key", "-out", f"{base}.csr", "-subj", "/CN=server",
                       "-addext", f"subjectAltName={names}")
+        begin = min(days, 0) - 1 if begin is None else begin
         self._openssl("ca", "-batch", "-notext", "-config", f"{self._base}.conf", "-cert", self.pem,
-                      "-keyfile", self.key, "-startdate", in_days(begin), "-enddate", in_days(end),
+                      "-keyfile", self.key, "-startdate", in_days(begin), "-enddate", in_days(days),
                       "-in", f"{base}.csr", "-out", f"{base}.pem")
         return f"{base}.pem", f"{base}.key"
 

@@ -418,7 +418,7 @@ UNTRUSTED = {
     "an unknown CA": lambda authority, rundir: authority.issue(),
     "another CA": lambda authority, rundir: Authority(rundir, "other").issue(),
     "another name": lambda authority, rundir: authority.issue("DNS:other.example,IP:127.0.0.2"),
-    "expired": lambda authority, rundir: authority.issue(begin=-2, end=-1),
+    "expired": lambda authority, rundir: authority.issue(days=-1),
 }
 
 

@@ -23,7 +23,8 @@ from types import SimpleNamespace
 import pytest
 
 import fronts
-from application import ANN, Authority, cookie
+from application import ANN, cookie
+from certificates import Authority
 from fcgi import ISSUES, NOTIFICATIONS
 from fronts import Apache, Nginx
 from servers import basic, clean_environment, free_port, http, program, user_channel

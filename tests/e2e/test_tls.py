@@ -60,8 +60,8 @@ class Pki:
         self.ours, self.other = Authority(directory, "ours"), Authority(directory, "other")
         self.server = self.ours.certificate()
         self.names = {
-            "expired": self.ours.certificate(begin=-2, end=-1),
-            "early": self.ours.certificate(begin=1, end=2),
+            "expired": self.ours.certificate(days=-1),
+            "early": self.ours.certificate(begin=1, days=2),
             "other name": self.ours.certificate("DNS:elsewhere,IP:127.0.0.2"),
             "name alone": self.ours.certificate("DNS:localhost"),
             "other authority": self.other.certificate(),
