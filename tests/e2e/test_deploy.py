@@ -336,6 +336,24 @@ def test_chart_sentinels(render, password):
     assert env["VALKEY_URL"] == "valkey://a:1,valkey://b" and "VALKEY_SENTINELS" not in env
 
 
+def test_chart_tls(render):
+    """The Secret is mounted where the settings name its files, the client's certificate where it is said to be there."""
+    for client in False, True:
+        deployment = render({"valkey": {"url": "valkeys://cache", "tlsSecret": {
+            "name": "certificates", "clientCertificate": client}}})["Deployment"]
+        env = environment(deployment)
+        names = {"VALKEY_TLS_CA": "ca.crt"}
+        if client:
+            names.update(VALKEY_TLS_CERT="tls.crt", VALKEY_TLS_KEY="tls.key")
+        directory, = (mount["mountPath"] for mount in container(deployment, "streamd")["volumeMounts"]
+                      if mount["name"] == "valkey-tls")
+        assert {name: value for name, value in env.items() if name.startswith("VALKEY_TLS_")} == {
+            name: f"{directory}/{file}" for name, file in names.items()}
+        secret, = (volume["secret"] for volume in deployment["spec"]["template"]["spec"]["volumes"]
+                   if volume["name"] == "valkey-tls")
+        assert secret == {"secretName": "certificates", "defaultMode": 0o440}
+
+
 @controllers
 def test_chart_ingress(render, controller):
     """The controller's annotations by choice, as in the files for it; those of one's own go before them."""
@@ -376,6 +394,7 @@ REFUSED = {
     "no Valkey": ({"valkey": {"url": ""}}, "valkey.url or valkey.sentinels must be set"),
     "sentinels and a Cluster": ({"valkey": {"url": "valkey://a,valkey://b", "sentinels": ["s1"]}},
                                 "valkey.url must be one URL where valkey.sentinels is set"),
+    "TLS without TLS": ({"valkey": {"tlsSecret": {"name": "s"}}}, "valkey.url must be a valkeys:// or rediss:// URL"),
     "no application": ({"applicationUrl": ""}, "applicationUrl must be set"),
     "set twice": ({"settings": {"TPI_APP_URL": "http://x"}}, "settings.TPI_APP_URL: the chart sets it itself"),
     "no probes": ({"settings": {"TPI_STATUS": "off"}}, "settings.TPI_STATUS: the chart sets it itself"),

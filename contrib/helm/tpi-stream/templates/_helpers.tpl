@@ -39,6 +39,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- if and .Values.valkey.sentinels (contains "," .Values.valkey.url) -}}
 {{- fail "valkey.url must be one URL where valkey.sentinels is set: only its user is used" -}}
 {{- end -}}
+{{- if and .Values.valkey.tlsSecret.name (not (regexMatch "^(valkey|redis)s://" .Values.valkey.url)) -}}
+{{- fail "valkey.tlsSecret: valkey.url must be a valkeys:// or rediss:// URL" -}}
+{{- end -}}
 {{- $own := list "INSTANCE_TENANT_ID" "TPI_LISTEN" "TPI_IDENTITY" "TPI_PROJECT_ACCESS" "TPI_APP_URL" "VALKEY_URL" "VALKEY_PASSWORD_FILE" "VALKEY_SENTINELS" "VALKEY_SENTINEL_MASTER" "VALKEY_SENTINEL_PASSWORD" "SSE_PER_TENANT_CAP" "SSE_PER_USER_CAP" "SSE_ISSUES_PER_TENANT_CAP" "SSE_ISSUES_PER_USER_CAP" "TPI_STATUS" -}}
 {{- range $name, $value := .Values.settings -}}
 {{- if has $name $own -}}
