@@ -10,7 +10,6 @@
 #include "hub.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -133,11 +132,7 @@ link_up(struct hub *hub, redisContext *link)
 	hub->pinged = hub->refused = false;
 	hub->unread = true; /* behind what the dialer has read */
 	hub->heard_at = clock_ms();
-	/* From here on its socket does not block: this thread does its own waiting. */
-	link->flags &= ~REDIS_BLOCK;
-	if (fcntl(link->fd, F_SETFL, fcntl(link->fd, F_GETFL) | O_NONBLOCK) == -1)
-		link_down(hub, strerror(errno));
-	else if (!channels_up(hub->channels))
+	if (!channels_up(hub->channels))
 		link_down(hub, "out of memory");
 }
 

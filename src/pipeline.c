@@ -9,7 +9,6 @@
 #include "pipeline.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -20,6 +19,8 @@
 #include <unistd.h>
 
 #include "clock.h"
+
+#define ANSWER_MAX (1024 * 1024) /* bytes of one that has not come whole */
 
 /*
  * No lock: the attempt's fields are its thread's until that is joined, and only then the owner's.
@@ -156,9 +157,7 @@ pipeline_open(struct servers *servers, int timeout_ms, int64_t since, pipeline_a
 	if (context == NULL)
 		return NULL;
 	p = calloc(1, sizeof(*p));
-	/* hiredis waits by itself only where its flag is set. */
-	context->flags &= ~REDIS_BLOCK;
-	if (p == NULL || fcntl(context->fd, F_SETFL, O_NONBLOCK) != 0) {
+	if (p == NULL) {
 		fail(error, "%s: %s", servers->label, strerror(errno));
 		redisFree(context);
 		free(p);
@@ -260,6 +259,8 @@ read_answers(struct pipeline *p)
 			return fail(p->error, "%s: %s", p->label, c->reader->errstr);
 		if (!take_answers(p))
 			return false;
+		if (c->reader->len - c->reader->pos > ANSWER_MAX)
+			return fail(p->error, "%s: an answer of more than 1 MiB", p->label);
 	} while (n == sizeof(p->input));
 	return true;
 }

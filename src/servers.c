@@ -227,7 +227,7 @@ servers_free(struct servers *s)
 static int64_t
 share_until(int64_t deadline, int behind)
 {
-	int64_t now = clock_ms();
+	int64_t now = valkey_clock();
 
 	return deadline > now ? now + (deadline - now) / (behind + 1) : now;
 }
@@ -362,7 +362,7 @@ connect_node(struct servers *s, int64_t deadline, char *error, size_t size)
 redisContext *
 servers_connect(struct servers *s, int timeout_ms, char *error, size_t error_size)
 {
-	int64_t deadline = clock_ms() + timeout_ms;
+	int64_t deadline = valkey_clock() + timeout_ms;
 	redisContext *c;
 
 	if (s->sentinel_count > 0)
@@ -430,7 +430,7 @@ check_primary(struct servers *s, int64_t deadline, char *error, size_t size)
 const char *
 servers_check(struct servers *s, int timeout_ms, char *error, size_t error_size)
 {
-	int64_t deadline = clock_ms() + timeout_ms;
+	int64_t deadline = valkey_clock() + timeout_ms;
 
 	error[0] = '\0';
 	if (s->sentinel_count > 0)

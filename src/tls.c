@@ -26,7 +26,6 @@ first_set(const struct settings *s)
 #ifdef HAVE_TLS
 
 #include <errno.h>
-#include <fcntl.h>
 #include <hiredis/sds.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -35,6 +34,7 @@ first_set(const struct settings *s)
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -71,7 +71,6 @@ static const struct {
 	{ SSL_R_WRONG_VERSION_NUMBER, "the server speaks no TLS on this port" },
 	{ SSL_R_UNSUPPORTED_PROTOCOL, "the server has no TLS 1.2 or newer" },
 	{ SSL_R_TLSV1_ALERT_PROTOCOL_VERSION, "the server has no TLS 1.2 or newer" },
-	{ SSL_R_UNEXPECTED_EOF_WHILE_READING, closed },
 	{ SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED,
 	    "the server wants a client certificate: VALKEY_TLS_CERT" },
 	{ SSL_R_TLSV1_ALERT_UNKNOWN_CA, "the server does not trust VALKEY_TLS_CERT" },
@@ -104,18 +103,23 @@ reason_of(const SSL *ssl, int error)
 	return strerror(system);
 }
 
+static bool
+is_later(int error)
+{
+	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
+}
+
 /* result is what SSL_read() or SSL_write() returned. */
 static ssize_t
 failed(redisContext *c, int result)
 {
 	struct tls *t = c->privctx;
 	int error = SSL_get_error(t->ssl, result);
-	bool later = error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
 	const char *reason;
 
-	if (later && !(c->flags & REDIS_BLOCK))
+	if (is_later(error))
 		return 0;
-	reason = later ? strerror(EAGAIN) : reason_of(t->ssl, error);
+	reason = reason_of(t->ssl, error);
 	/* Not REDIS_ERR_IO, for which others look at errno. */
 	c->err = reason == closed ? REDIS_ERR_EOF : REDIS_ERR_OTHER;
 	snprintf(c->errstr, sizeof(c->errstr), "%s%s", error == SSL_ERROR_SSL ? "TLS: " : "",
@@ -123,10 +127,7 @@ failed(redisContext *c, int result)
 	return -1;
 }
 
-/*
- * One record where the socket blocks, so that nobody who has an answer waits for more. Else all that
- * fits: poll() does not show what stays in OpenSSL's buffer.
- */
+/* All that fits: poll() does not show what stays in OpenSSL's buffer. */
 static ssize_t
 tls_read(redisContext *c, char *buffer, size_t size)
 {
@@ -139,9 +140,13 @@ tls_read(redisContext *c, char *buffer, size_t size)
 		result = SSL_read_ex(t->ssl, buffer + used, size - used, &n);
 		if (result > 0)
 			used += n;
-	} while (result > 0 && used < size && !(c->flags & REDIS_BLOCK));
-	/* An error comes again, when there is nothing before it. */
-	return used > 0 ? (ssize_t)used : failed(c, result);
+	} while (result > 0 && used < size);
+	if (used == 0)
+		return failed(c, result);
+	/* An error comes again, when there is nothing before it: poll() has to show something. */
+	if (result <= 0 && !is_later(SSL_get_error(t->ssl, result)))
+		shutdown(c->fd, SHUT_RD);
+	return (ssize_t)used;
 }
 
 static ssize_t
@@ -336,21 +341,12 @@ tls_start(redisContext *c, const char *host, int64_t deadline, char *error, size
 	SSL_CTX *ctx = new_context(error, error_size);
 	const char *wrong = NULL;
 	struct tls *t;
-	int flags;
 
 	if (ctx == NULL)
 		return false;
 	t = attach(c, ctx, host);
 	SSL_CTX_free(ctx); /* lives on in the SSL */
-	flags = fcntl(c->fd, F_GETFL);
-	if (t == NULL)
-		wrong = strerror(ENOMEM);
-	else if (flags == -1 || fcntl(c->fd, F_SETFL, flags | O_NONBLOCK) == -1)
-		wrong = strerror(errno);
-	else
-		wrong = shake_hands(t->ssl, c->fd, deadline);
-	if (wrong == NULL && fcntl(c->fd, F_SETFL, flags) == -1)
-		wrong = strerror(errno);
+	wrong = t != NULL ? shake_hands(t->ssl, c->fd, deadline) : strerror(ENOMEM);
 	if (wrong != NULL)
 		text_line(error, error_size, "TLS: %s", wrong);
 	return wrong == NULL;

@@ -11,9 +11,12 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <hiredis/sds.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -38,6 +41,7 @@
 	"valkey:// or redis:// [user[:password]@]host[:port][/db]" TLS_ALLOWED ", or unix:///path"
 #define STANDARD_PORT 6379
 #define PASSWORD_MAX 4096
+#define ANSWER_MAX (256 * 1024) /* bytes of an answer that is asked for */
 #define SHOWN_MAX 160    /* bytes of a URL, or of an answer of the server's, in an error */
 #define DIGITS "0123456789"
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -347,12 +351,20 @@ valkey_read(redisContext *context, char *buffer, size_t size)
 #endif
 }
 
+static _Thread_local int64_t looked_up_ms; /* spent in looking names up */
+
+int64_t
+valkey_clock(void)
+{
+	return clock_ms() - looked_up_ms;
+}
+
 /* What one valkey_connect() carries from step to step. */
 struct attempt {
 	const struct valkey *valkey;
 	redisContext *context;
 	int timeout_ms;
-	int64_t deadline; /* clock_ms() */
+	int64_t deadline; /* valkey_clock() */
 	bool shared;      /* the time limit is what others have left of one */
 	bool of_cluster;  /* a primary is asked about its Cluster, too */
 	struct valkey_word word;
@@ -369,16 +381,9 @@ timeval_of(int64_t ms)
 static int64_t
 time_left(const struct attempt *a)
 {
-	int64_t left = a->deadline - clock_ms();
+	int64_t left = a->deadline - valkey_clock();
 
 	return left > 0 ? left : 0;
-}
-
-/* Reads and writes of at most this long; none at all would mean without end. */
-static bool
-set_timeout(redisContext *context, int64_t ms)
-{
-	return redisSetTimeout(context, timeval_of(ms > 0 ? ms : 1)) == REDIS_OK;
 }
 
 /*
@@ -434,29 +439,62 @@ explain_reply(const struct attempt *a, const char *what, const redisReply *reply
 	return false;
 }
 
+/* Until the socket is ready; false where the time is up. */
+static bool
+wait_ready(const struct attempt *a, short events)
+{
+	struct pollfd p = { .fd = a->context->fd, .events = events };
+	int64_t left = time_left(a);
+
+	return left > 0 && (poll(&p, 1, (int)left) > 0 || time_left(a) > 0);
+}
+
 /*
- * Sends one command and waits for its reply, which is the caller's to free; NULL with an error.
- * Each read gets only the time that is left, so that a byte now and then does not prolong it.
+ * Reads what has come into hiredis's reader, after a wait where nothing has. *read is how much was
+ * read for the reply at hand. False with the reason in the context, or where the time is up.
+ */
+static bool
+read_some(const struct attempt *a, size_t *read)
+{
+	redisContext *c = a->context;
+	char buffer[4096];
+	ssize_t n = valkey_read(c, buffer, sizeof(buffer));
+
+	if (n == 0)
+		return wait_ready(a, POLLIN);
+	if (n < 0)
+		return false;
+	*read += (size_t)n;
+	if (*read <= ANSWER_MAX && redisReaderFeed(c->reader, buffer, (size_t)n) == REDIS_OK)
+		return time_left(a) > 0;
+	c->err = REDIS_ERR_OTHER;
+	snprintf(c->errstr, sizeof(c->errstr), "%s",
+	    *read > ANSWER_MAX ? "an answer of more than 256 KiB" : no_memory);
+	return false;
+}
+
+/*
+ * Sends one command and waits for its reply, which is the caller's to free; NULL with an error. All
+ * of it has the time that is left, so that a byte now and then does not prolong it.
  */
 static redisReply *
 ask(const struct attempt *a, int count, const char **words)
 {
 	redisContext *c = a->context;
 	void *reply = NULL;
+	size_t read = 0;
 	int done = 0;
 
 	if (redisAppendCommandArgv(c, count, words, NULL) != REDIS_OK)
 		goto bad;
 	while (!done) {
-		if (time_left(a) == 0 || !set_timeout(c, time_left(a)) ||
-		    valkey_write(c, &done) != REDIS_OK)
+		if (valkey_write(c, &done) != REDIS_OK || (!done && !wait_ready(a, POLLOUT)))
 			goto bad;
 	}
 	while (redisGetReplyFromReader(c, &reply) == REDIS_OK) {
 		if (reply != NULL)
 			return reply;
-		if (time_left(a) == 0 || !set_timeout(c, time_left(a)) ||
-		    redisBufferRead(c) != REDIS_OK)
+		if (!read_some(a, &read))
 			goto bad;
 	}
 bad:
@@ -466,7 +504,8 @@ bad:
 
 /*
  * hiredis makes room for an array of whatever length a server claims, and walks all of it when the
- * reply is freed. No reply that the programs ask for comes near this bound.
+ * reply is freed. No reply that the programs ask for comes near this bound. What is said on a
+ * connection in use has no arrays in arrays: in those, far more memory than bytes could be claimed.
  */
 #define ELEMENTS_MAX 65536
 
@@ -476,7 +515,8 @@ typedef size_t elements_type;
 typedef int elements_type;
 #endif
 
-static redisReplyObjectFunctions bounded; /* hiredis's own, but for arrays; set once */
+/* hiredis's own, but for arrays; set once. */
+static redisReplyObjectFunctions bounded, flat;
 static void *(*create_array)(const redisReadTask *task, elements_type elements);
 
 static void *
@@ -485,16 +525,24 @@ create_bounded_array(const redisReadTask *task, elements_type elements)
 	return elements <= ELEMENTS_MAX ? create_array(task, elements) : NULL;
 }
 
+static void *
+create_flat_array(const redisReadTask *task, elements_type elements)
+{
+	return task->parent == NULL ? create_bounded_array(task, elements) : NULL;
+}
+
 static void
 bound_arrays(redisReader *reader)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* bounded, create_array */
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the three above */
 
 	pthread_mutex_lock(&lock);
 	if (create_array == NULL) {
 		bounded = *reader->fn;
 		create_array = bounded.createArray;
+		flat = bounded;
 		bounded.createArray = create_bounded_array;
+		flat.createArray = create_flat_array;
 	}
 	pthread_mutex_unlock(&lock);
 	reader->fn = &bounded;
@@ -505,9 +553,69 @@ start_tls(const struct attempt *a)
 {
 	char reason[VALKEY_ERROR_SIZE];
 
-	if (tls_start(a->context, a->valkey->host, a->deadline, reason, sizeof(reason)))
+	if (tls_start(a->context, a->valkey->host, clock_ms() + time_left(a), reason,
+		sizeof(reason)))
 		return true;
 	text_line(a->error, a->error_size, "%s: %s", a->valkey->label, reason);
+	return false;
+}
+
+/* One address of possibly several. */
+static bool
+connect_address(struct attempt *a, const char *address, int64_t ms)
+{
+	if (a->context != NULL)
+		redisFree(a->context);
+	a->context = redisConnectWithTimeout(address, a->valkey->port, timeval_of(ms > 0 ? ms : 1));
+	return a->context != NULL && a->context->err == 0;
+}
+
+/*
+ * The addresses of a name in turn, each with its share of the time. Looking it up takes as long as
+ * name servers need, and counts for nothing: else one that is dead would make all others fail.
+ */
+static bool
+connect_host(struct attempt *a)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	char address[NI_MAXHOST];
+	struct addrinfo *all, *i;
+	int64_t began = clock_ms();
+	int wrong = getaddrinfo(a->valkey->host, NULL, &hints, &all), left = 0;
+	bool good = false;
+
+	looked_up_ms += clock_ms() - began;
+	if (wrong != 0) {
+		text_line(a->error, a->error_size, "%s: %s", a->valkey->label,
+		    wrong == EAI_SYSTEM ? strerror(errno) : gai_strerror(wrong));
+		return false;
+	}
+	for (i = all; i != NULL; i = i->ai_next)
+		left++;
+	for (i = all; i != NULL && !good; i = i->ai_next, left--)
+		good = getnameinfo(i->ai_addr, i->ai_addrlen, address, sizeof(address), NULL, 0,
+		    NI_NUMERICHOST) == 0 && connect_address(a, address, time_left(a) / left);
+	freeaddrinfo(all);
+	return good || explain_context(a);
+}
+
+static bool
+connect_path(struct attempt *a)
+{
+	a->context = redisConnectUnixWithTimeout(a->valkey->path, timeval_of(a->timeout_ms));
+	return (a->context != NULL && a->context->err == 0) || explain_context(a);
+}
+
+/* From here on the socket does not block: hiredis waits for nothing. */
+static bool
+unblock(const struct attempt *a)
+{
+	redisContext *c = a->context;
+
+	c->flags &= ~REDIS_BLOCK;
+	if (fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK) != -1)
+		return true;
+	text_line(a->error, a->error_size, "%s: %s", a->valkey->label, strerror(errno));
 	return false;
 }
 
@@ -525,12 +633,9 @@ open_connection(struct attempt *a)
 		{ IPPROTO_TCP, TCP_KEEPCNT, 3 },
 	};
 	const struct valkey *v = a->valkey;
-	struct timeval limit = timeval_of(a->timeout_ms);
 
-	a->context = v->path != NULL ? redisConnectUnixWithTimeout(v->path, limit)
-				     : redisConnectWithTimeout(v->host, v->port, limit);
-	if (a->context == NULL || a->context->err != 0)
-		return explain_context(a);
+	if (!(v->path != NULL ? connect_path(a) : connect_host(a)) || !unblock(a))
+		return false;
 	bound_arrays(a->context->reader);
 	for (size_t i = 0; v->path == NULL && i < sizeof(options) / sizeof(options[0]); i++)
 		(void)setsockopt(a->context->fd, options[i].level, options[i].name,
@@ -652,8 +757,11 @@ finish(struct attempt *a, bool good)
 static redisContext *
 connect_usable(struct attempt *a)
 {
-	return finish(a, open_connection(a) && authenticate(a) && require_role(a) &&
-	    (set_timeout(a->context, a->timeout_ms) || explain_context(a)));
+	bool good = open_connection(a) && authenticate(a) && require_role(a);
+
+	if (good)
+		a->context->reader->fn = &flat;
+	return finish(a, good);
 }
 
 redisContext *
@@ -661,7 +769,7 @@ valkey_connect(const struct valkey *v, int timeout_ms, bool *demoted, char *erro
     size_t error_size)
 {
 	struct attempt a = {
-		.valkey = v, .timeout_ms = timeout_ms, .deadline = clock_ms() + timeout_ms,
+		.valkey = v, .timeout_ms = timeout_ms, .deadline = valkey_clock() + timeout_ms,
 		.error = error, .error_size = error_size,
 	};
 	redisContext *c = connect_usable(&a);

@@ -54,14 +54,19 @@ void valkey_label(char label[VALKEY_LABEL_SIZE], const char *host, int port);
  * Connects, by TLS where the URL says so (see tls.h), sends AUTH where there is a user or a
  * password, and asks ROLE: a server that is no primary is refused, because what is published there
  * reaches nobody else, unless by CLUSTER INFO it is a node of a Cluster, which passes it on to all
- * nodes. Waits at most about
- * timeout_ms for all of its steps together (name resolution apart). The reads and writes of the
- * result time out after timeout_ms; TCP has keep-alive and no delay. Returns NULL with one line in
- * error; *demoted (may be NULL) then says whether the reason is that the server is no primary.
- * Thread-safe.
+ * nodes. Waits at most about timeout_ms for all of its steps together (name resolution apart). The
+ * result does not block; TCP has keep-alive and no delay; arrays in arrays, which pub/sub has not, are
+ * errors. Returns NULL with one line in error; *demoted (may be NULL) then says whether the reason is
+ * that the server is no primary. Thread-safe.
  */
 redisContext *valkey_connect(const struct valkey *v, int timeout_ms, bool *demoted, char *error,
     size_t error_size);
+
+/*
+ * The clock of the deadlines below: clock_ms() that stands still while the calling thread looks a
+ * name up.
+ */
+int64_t valkey_clock(void);
 
 /* What a server says about itself. */
 struct valkey_word {

@@ -595,13 +595,14 @@ START_TEST(print_reads_back)
 {
 	char *text = printed(SETTINGS_STREAMD, "SSE_MAX_AGE_SECONDS", "3600");
 	char *copy = strdup(text), *rest = copy, *again = NULL, *p;
-	const char *pairs[64] = { NULL };
+	const char *pairs[128] = { NULL };
 	char error[SETTINGS_ERROR_SIZE];
 	struct settings s;
 	size_t n = 0, size;
 	FILE *out;
 
 	while ((p = strsep(&rest, "\n")) != NULL && *p != '\0') {
+		ck_assert_uint_lt(n + 2, sizeof(pairs) / sizeof(pairs[0]));
 		pairs[n++] = strsep(&p, "=");
 		pairs[n++] = p;
 	}
