@@ -72,7 +72,7 @@ silence(int *other)
 	redisContext *c;
 	int ends[2];
 
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, ends), 0);
+	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends), 0);
 	*other = ends[1];
 	c = redisConnectFd(ends[0]);
 	ck_assert_ptr_nonnull(c);
