@@ -142,14 +142,14 @@ class Apache(Front):
     auth: "basic": AUTH_TYPE and REMOTE_USER by Basic authentication; "user": Basic too, but handed
     on as TPI_USER; "user-alone": TPI_USER without any authentication; "app": the application decides;
     "none": no identity at all.
-    site: more directives for the server, before the files of contrib/.
+    site: more directives for the server, before the files of contrib/; after: behind them.
     """
 
     reload_signal = signal.SIGUSR1
     AUTH = {"basic": ("auth-basic",), "user": ("auth-basic", "user"), "user-alone": ("user",),
             "app": ("app",), "none": ()}
 
-    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site=""):
+    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site="", after=""):
         self.directory = open_directory(rundir, "apache-")
         self._listen(users)
         kind, place = split_address(fcgi_address)
@@ -168,7 +168,7 @@ class Apache(Front):
             f'Define TPI_LATER "{later}"',
             f'Define TPI_USERS "{self.directory}/users"',
             site,
-            *(f'Include "{source}/{snippet}"' for snippet in snippets), ""]))
+            *(f'Include "{source}/{snippet}"' for snippet in snippets), after, ""]))
         super().__init__(self.directory, "apache2", [
             installed("apache2"), "-d", self.directory, "-f", f"{CONTRIB}/demo/apache.conf",
             "-D", "FOREGROUND"])

@@ -16,12 +16,13 @@ import pytest
 import yaml
 
 import fcgi
-from answers import check_answer, check_ended, check_evicted, check_later, issue, notification, plain_headers
+import servers
+from answers import PING, check_answer, check_ended, check_evicted, check_later, issue, notification, plain_headers
 from application import ANN, BEN, SESSION, by, listen, says
 from fcgi import ISSUES, NOTIFICATIONS, wait_all
 from faults import Faults
 from fronts import CONTRIB, PATH, Apache, Nginx
-from servers import broadcast_channel, project_channel, user_channel
+from servers import basic, broadcast_channel, listening_socket, project_channel, user_channel
 from timing import eventually, scaled
 
 HEALTH, LIVE, METRICS = "/api/streams/health", "/api/streams/health/live", "/api/streams/metrics"
@@ -701,6 +702,28 @@ def test_front_restricts_them(watched, rundir, fronts, server, snippet):
     assert through(front, NOTIFICATIONS)[0] == 401
     daemon.stop()
     assert through(front, LIVE)[0] in (502, 503)
+
+
+@pytest.mark.parametrize("first", ["streams", "status"])
+@pytest.mark.parametrize("over", ["unix", "tcp"])
+def test_apache_keeps_both_time_limits(streamd, rundir, fronts, over, first):
+    """In either order of the two files each has the parameters that it names: a stream lives on past the limit of
+    health, 3 s."""
+    include, define = FRONTS["Apache"][1], ""
+    if over == "tcp":
+        daemon = streamd(inherit=[listening_socket(("127.0.0.1", 0))], TPI_STATUS="on", SSE_HEARTBEAT_MS=4500)
+        define = f'Define TPI_STATUS_BACKEND "fcgi://localhost:{daemon.address[1]}"'
+    else:
+        daemon = streamd(OPEN, TPI_STATUS="on", SSE_HEARTBEAT_MS=4500)
+    front = Apache(rundir, daemon.address, **{
+        "site": f"{define}\n{include if first == 'status' else ''}", "after": include if first == "streams" else ""})
+    fronts.append(front)
+    with servers.http(front.address, NOTIFICATIONS, Authorization=basic("ann", "ann")) as peer:
+        peer.wait_live(20)
+        assert through(front, HEALTH)[0] == 200
+        peer.wait_body(PING)
+        assert not peer.closed
+    assert "AH01146" not in front.log() and "worker sharing" not in front.log()
 
 
 @both
