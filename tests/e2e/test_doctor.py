@@ -27,7 +27,7 @@ from application import ANN, cookie
 from certificates import Authority
 from fcgi import ISSUES, NOTIFICATIONS
 from fronts import Apache, Nginx
-from servers import basic, clean_environment, free_port, http, program, user_channel
+from servers import ROOT, basic, clean_environment, free_port, http, program, user_channel
 from timing import scaled
 
 FRONTS = {"Apache": Apache, "nginx": Nginx}
@@ -585,7 +585,7 @@ def test_publisher_at_a_replica(front, streamd, valkey, new_valkey, doctor):
     replica = new_valkey(tcp=True, config=["--replicaof", "127.0.0.1", str(free_port())]).start()
     fore = front(Nginx, streamd(OPEN))
     told = doctor(fore.url, "--quick", VALKEY_URL=replica.url)
-    assert "name the new primary" in told.only("notifications: tpi-publish")
+    assert "set VALKEY_SENTINELS" in told.only("notifications: tpi-publish")
 
 
 def test_publisher_with_a_wrong_setting(front, streamd, doctor, rundir):
@@ -862,6 +862,26 @@ def test_health(stand_in, doctor, status, body, state):
         assert told.only("health").startswith("unavailable: Valkey is away")
 
 
+def health_remedy(parts, reason):
+    body = json.dumps({"status": "unavailable", "reason": reason})
+    return parts.judge_health("x", SimpleNamespace(status=503, body=body)).remedy
+
+
+def test_health_remedies(parts):
+    """It advises what the reason is about, and nothing else."""
+    about = {"Valkey is away": "VALKEY_URL", "Valkey is not connected yet": "VALKEY_URL",
+             "the application cannot be asked": "TPI_APP_URL", "draining": "is ending",
+             "the thread that reads from Valkey is stuck": "journalctl", "another": "journalctl"}
+    for reason, text in about.items():
+        remedy = health_remedy(parts, reason)
+        assert text in remedy and "journalctl" in remedy
+        for other in "VALKEY_URL", "TPI_APP_URL", "is ending":
+            assert other == text or other not in remedy, reason
+    status = fronts.read(os.path.join(ROOT, "src", "status.c"))
+    obstacles = status.partition("\nstatus_obstacle(")[2].partition("\n}")[0]
+    assert set(re.findall(r'return "(.*)";', obstacles)) == set(about) - {"another"}
+
+
 def test_health_of_the_daemon(front, streamd, new_valkey, doctor):
     """Its own word, through the file of contrib/: ok, and Valkey is away."""
     server = new_valkey().start()
@@ -884,7 +904,11 @@ def test_health_of_the_daemon(front, streamd, new_valkey, doctor):
     (["http://x", "--user", "ann:SECRET"], "the file cannot be read"),
     (["http://x", "--user", "ann"], "NAME:FILE"), (["http://x", "--project", "07"], "whole number"),
     (["http://x", "--project", "2147483648"], "whole number"), (["http://x", "--seconds", "nan"], "from 0 to 86400"),
-    (["http://x", "--cookie", "/dev/null"], "is empty"), (["http://x", "--env-file", "/none"], "--env-file"),
+    (["http://x", "--cookie", "/dev/null"], "is empty"),
+    (["http://x", "--env-file", "/none"], "--env-file /none: cannot be read: No such file or directory (see"),
+    (["http://x", "--env-file", "/bin/true"], "--env-file /bin/true: cannot be read: not a text file"),
+    (["http://x", "--pid", str(os.getpid())], f"--pid {os.getpid()}: no tpi-streamd"),
+    (["http://x", "--pid", "0"], "--pid 0: no tpi-streamd"),
     (["http://x", "--publish", "/none"], "no program"), (["http://x", "--nonsense"], "unrecognized"),
     (["http://x", "--cookie", "-", "--user", "a:-"], "one of them")])
 def test_usage(arguments, text):
