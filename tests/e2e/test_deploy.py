@@ -38,6 +38,7 @@ REQUIRED = {
     "alb": {"alb.ingress.kubernetes.io/load-balancer-attributes": "idle_timeout.timeout_seconds=3600",
             "alb.ingress.kubernetes.io/scheme": "internet-facing"},
 }
+ALB_GROUP = {"alb.ingress.kubernetes.io/group.name": "testplanit"}
 CLASSES = {"ingress-nginx": "nginx", "traefik": "traefik", "alb": "alb"}
 controllers = pytest.mark.parametrize("controller", REQUIRED)
 PASSWORD = {"valkey": {"passwordSecret": {"name": "tpi-stream-valkey"}}}
@@ -357,20 +358,22 @@ def test_chart_tls(render):
 @controllers
 def test_chart_ingress(render, controller):
     """The controller's annotations by choice, as in the files for it; those of one's own go before them."""
-    found = render({"ingress": {"controller": controller}})
+    group = ALB_GROUP if controller == "alb" else {}
+    found = render({"ingress": {"controller": controller, "annotations": group}})
     check_objects(found)
     annotations = found["Ingress"]["metadata"]["annotations"]
     ours = {name: value for name, value in read_yaml(INGRESSES[controller])["metadata"]["annotations"].items()
-            if not re.search(r"/(group\..*|certificate-arn)$", name)}
+            if not name.endswith("/certificate-arn")}
     assert REQUIRED[controller].items() <= annotations.items() and annotations == ours
     assert found["Ingress"]["spec"]["ingressClassName"] == CLASSES[controller]
     # values.yaml tells them all.
     values = read(f"{chart.CHART}/values.yaml")
     for name, value in annotations.items():
         assert re.search(rf"#   {re.escape(name)}: '?{re.escape(value)}'?$", values, re.M), name
+    assert controller != "alb" or "#   alb.ingress.kubernetes.io/certificate-arn: arn:" in values
     first = next(iter(REQUIRED[controller]))
     own = render({"ingress": {"controller": controller, "className": "own", "host": "tpi.example", "tlsSecret": "tls",
-                              "annotations": {first: "other", "example.org/x": "1"}}})["Ingress"]
+                              "annotations": {**group, first: "other", "example.org/x": "1"}}})["Ingress"]
     assert own["metadata"]["annotations"] == {**annotations, first: "other", "example.org/x": "1"}
     assert own["spec"]["ingressClassName"] == "own"
     assert own["spec"]["tls"] == [{"hosts": ["tpi.example"], "secretName": "tls"}]
@@ -381,16 +384,19 @@ def test_chart_without(render):
     found = render({"ingress": {"enabled": False}, "networkPolicy": {"enabled": False}})
     assert set(found) == set(API) - {"Ingress", "NetworkPolicy"}
     check_objects(found)
-    peers = [[{"podSelector": {"matchLabels": {"app": name}}}] for name in ("front", "prometheus", "valkey", "tpi")]
-    named = dict(zip(("from", "monitoringFrom", "valkeyTo", "applicationTo"), peers))
+    peers = [[{"podSelector": {"matchLabels": {"app": name}}}]
+             for name in ("front", "prometheus", "valkey", "tpi", "dns")]
+    named = dict(zip(("from", "monitoringFrom", "valkeyTo", "applicationTo", "nameServersTo"), peers))
     spec = render({"networkPolicy": named})["NetworkPolicy"]["spec"]
-    assert [*(rule["from"] for rule in spec["ingress"]), *(rule["to"] for rule in spec["egress"][:2])] == peers
+    assert [*(rule["from"] for rule in spec["ingress"]), *(rule["to"] for rule in spec["egress"])] == peers
+    assert render({})["NetworkPolicy"]["spec"]["egress"][2] == manifests()["NetworkPolicy"]["spec"]["egress"][2]
 
 
 REFUSED = {
     "grace": ({"terminationGracePeriodSeconds": 29}, "terminationGracePeriodSeconds: 29 is too short: 30 or more"),
     "drain": ({"settings": {"TPI_DRAIN_SECONDS": 50}}, "60 is too short for TPI_DRAIN_SECONDS=50: 70 or more"),
     "controller": ({"ingress": {"controller": "haproxy"}}, "must be ingress-nginx, traefik or alb"),
+    "alb without a group": ({"ingress": {"controller": "alb"}}, "alb.ingress.kubernetes.io/group.name"),
     "no Valkey": ({"valkey": {"url": ""}}, "valkey.url or valkey.sentinels must be set"),
     "sentinels and a Cluster": ({"valkey": {"url": "valkey://a,valkey://b", "sentinels": ["s1"]}},
                                 "valkey.url must be one URL where valkey.sentinels is set"),

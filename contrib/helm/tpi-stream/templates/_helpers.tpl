@@ -63,6 +63,7 @@ traefik.ingress.kubernetes.io/router.tls: 'true'
 {{- define "tpi-stream.annotations.alb" -}}
 alb.ingress.kubernetes.io/scheme: internet-facing
 alb.ingress.kubernetes.io/load-balancer-attributes: idle_timeout.timeout_seconds=3600
+alb.ingress.kubernetes.io/group.order: '-10'
 alb.ingress.kubernetes.io/listen-ports: '[{"HTTPS": 443}]'
 alb.ingress.kubernetes.io/target-type: ip
 alb.ingress.kubernetes.io/healthcheck-port: '8081'
