@@ -682,28 +682,33 @@ role_of(const redisReply *reply)
 }
 
 /*
- * Asks about the Cluster. A replica has to be in one, which passes what is published on to all
- * nodes.
+ * Asks about the Cluster, which passes what is published on to all nodes. A replica has to be in
+ * one, and so has one of several servers: else publisher and daemon may use two that know nothing of
+ * each other.
  */
 static bool
 judge_cluster(struct attempt *a, bool primary)
 {
 	const char *words[] = { "CLUSTER", "INFO" };
 	redisReply *reply = ask(a, 2, words);
-	bool node;
+	bool node, good;
 
 	if (reply == NULL)
 		return false;
 	node = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_state:") != NULL;
 	a->word.apart = node && strstr(reply->str, "cluster_state:ok") == NULL;
 	a->word.demoted = !node && !primary;
+	good = node || (primary && reply_begins(reply, "NOPERM"));
 	if (a->word.demoted)
 		text_line(a->error, a->error_size,
 		    "%s: no primary but a replica: what is published there reaches nobody else%s",
 		    a->valkey->label, reply_begins(reply, "NOPERM")
 			? " (for a replica in a Cluster the user needs +cluster|info)" : "");
+	else if (!good)
+		text_line(a->error, a->error_size, "%s: is no node of a Cluster: VALKEY_URL names several",
+		    a->valkey->label);
 	freeReplyObject(reply);
-	return !a->word.demoted;
+	return good;
 }
 
 static bool

@@ -76,8 +76,8 @@ struct valkey_word {
 
 /*
  * The same as one attempt of several that share a time limit. How much of it was left is not in the
- * error, so that the same trouble is told in the same words. of_cluster: a primary is asked for
- * CLUSTER INFO, too; it need not be in one, or allow the question.
+ * error, so that the same trouble is told in the same words. of_cluster: a primary has to be in a
+ * Cluster, too; only who does not allow the question is believed.
  */
 redisContext *valkey_try(const struct valkey *v, int64_t deadline, bool of_cluster,
     struct valkey_word *word, char *error, size_t error_size);

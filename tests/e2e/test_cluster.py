@@ -244,7 +244,7 @@ def test_node_leaves(streamd, new_cluster):
 # What is no node of a Cluster
 
 def test_replica_in_a_list(streamd, new_valkey):
-    """A replica outside of a Cluster is refused in a list, too, and a primary beside it is used."""
+    """A replica outside of a Cluster is refused in a list, too."""
     primary = new_valkey(tcp=True).start()
     replica = new_valkey(tcp=True, config=["--replicaof", f"127.0.0.1 {primary.port}"]).start()
     other = f"valkey://127.0.0.1:{free_port()}"
@@ -257,14 +257,27 @@ def test_replica_in_a_list(streamd, new_valkey):
     assert done.status == 69 and done.line() == error
     time.sleep(1.5)  # several attempts, beginning with either
     assert len(daemon.matching(ABOUT_VALKEY)) == 1
-    for _ in range(5):
-        publish(1, f"{replica.url},{primary.url}").silent()
-    check_works(streamd(VALKEY_URL=f"{replica.url},{other},{primary.url}"), primary)
+
+
+def test_primaries_in_a_list(streamd, new_valkey):
+    """Primaries of no Cluster are refused in a list: what is published on one would not reach the other. A list of one,
+    and one whose user may not ask, are used."""
+    first, second = (new_valkey(tcp=True).start() for _ in range(2))
+    url = f"{first.url},{second.url}"
+    error = "no node can be used: " + "; ".join(
+        f"127.0.0.1:{valkey.port}: is no node of a Cluster: VALKEY_URL names several" for valkey in (first, second))
+    assert f'"error":"{error}"' in streamd(VALKEY_URL=url).wait_for_log(ABOUT_VALKEY)
+    done = publish(1, url)
+    assert done.status == 69 and done.line() == error
+    publish(1, first.url).silent()
+    second("ACL", "SETUSER", "default", "-cluster")
+    publish(1, url).silent()
+    check_works(streamd(VALKEY_URL=url), second)
 
 
 def test_dead_nodes_first(streamd, new_valkey):
     """Of five nodes four are dead, two of them silent: the fifth is used within the time limit of one."""
-    valkey = new_valkey(tcp=True).start()
+    valkey = new_valkey(tcp=True, port=node_port(), config=["--cluster-enabled", "yes"]).start()
     silent = [Nobody(), Nobody()]
     dead = [f"valkey://{entry.name}" for entry in silent] + ["valkey://127.0.0.1:1", "unix:///nonexistent"]
     for _ in range(4):

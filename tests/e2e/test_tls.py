@@ -172,6 +172,7 @@ def test_sentinel(streamd, tls_sentinel, pki):
 def test_several_nodes(streamd, tls_valkey, pki):
     """Each URL of a list says for itself whether it is for TLS, and one that is bad costs nobody the others."""
     valkey, bad = tls_valkey(), tls_valkey(pki.names["expired"])
+    valkey("ACL", "SETUSER", "default", "-cluster")  # it is in none
     env = settings(pki, valkey.tls_port)
     env["VALKEY_URL"] = f"valkeys://localhost:{bad.tls_port},{env['VALKEY_URL']}"
     check_works(streamd(**env), valkey)

@@ -133,7 +133,9 @@ END_TEST
 
 /* Nodes */
 
-#define PRIMARY { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_ALONE } } }
+#define PRIMARY { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_CLUSTER } } }
+#define STANDALONE { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_ALONE } } }
+#define CLOSED { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", "-NOPERM no\r\n" } } }
 #define LONELY { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER", FAKE_ALONE } } }
 #define APART { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_APART } } }
 #define NODE { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER", FAKE_CLUSTER } } }
@@ -237,6 +239,38 @@ START_TEST(none)
 	fake_stop(&fakes[0]);
 	fake_stop(&fakes[1]);
 	servers_free(&s);
+}
+END_TEST
+
+/* Of several, a primary in no Cluster is refused; who may not ask it does not know. */
+START_TEST(standalone)
+{
+	struct fake fakes[2] = { STANDALONE, STANDALONE }, other = CLOSED;
+	char expected[VALKEY_ERROR_SIZE], url[128];
+	struct servers s;
+
+	parse_fakes(&s, fakes, 2, NULL);
+	snprintf(expected, sizeof(expected), "no node can be used: %s: is no node of a Cluster: "
+	    "VALKEY_URL names several; %s: is no node of a Cluster: VALKEY_URL names several",
+	    fakes[0].label, fakes[1].label);
+	ck_assert(!try_connect(&s));
+	ck_assert_str_eq(error, expected);
+	servers_free(&s);
+	/* One alone need not be in any. */
+	snprintf(url, sizeof(url), "valkey://%s", fakes[0].label);
+	ck_assert_int_eq(parse(&s, url, "", NULL), 0);
+	ck_assert_msg(try_connect(&s), "%s", error);
+	servers_free(&s);
+	fake_start(&other);
+	snprintf(url, sizeof(url), "valkey://%s,valkey://%s", fakes[0].label, other.label);
+	ck_assert_int_eq(parse(&s, url, "", NULL), 0);
+	s.used_node = 0;
+	ck_assert_msg(try_connect(&s), "%s", error);
+	ck_assert_str_eq(s.used, other.label);
+	servers_free(&s);
+	for (int i = 0; i < 2; i++)
+		fake_stop(&fakes[i]);
+	fake_stop(&other);
 }
 END_TEST
 
@@ -461,6 +495,7 @@ main(void)
 	tcase_add_test(nodes, begins_anywhere);
 	tcase_add_test(nodes, passes_over);
 	tcase_add_test(nodes, none);
+	tcase_add_test(nodes, standalone);
 	tcase_add_test(nodes, apart);
 	tcase_add_test(nodes, check_nodes);
 	tcase_add_loop_test(asking, newest, 0, 3);
