@@ -113,7 +113,7 @@ static const char help[] =
     "  --id ID        of the notification (default: a random UUID)\n"
     "  --event NAME   (notification, for all SYSTEM_ANNOUNCEMENT; issue-updated)\n"
     "  --tenant ID    (INSTANCE_TENANT_ID, then default)\n"
-    "  --url URL      valkey://, redis:// or unix:// (VALKEY_SENTINELS, VALKEY_URL)\n"
+    "  --url URL,...  valkey[s]://, redis[s]://, unix:// (VALKEY_SENTINELS, _URL)\n"
     "  --timeout MS   for the whole command; for batch the longest silence (2000)\n"
     "  --best-effort  a publish that fails is a warning, and exits 0 in place of 69\n"
     "  --tag NAME     of that warning (tpi-publish)\n"
@@ -122,7 +122,8 @@ static const char help[] =
     "  --quiet        no warnings, no progress, no summary\n"
     "  --help, --version\n"
     "Exit status: 0 published, 64 usage, 65 some batch lines were bad, 66 no FILE,\n"
-    "69 Valkey is away, refused or is a replica, 78 bad configuration.\n";
+    "69 Valkey is away, refused or is a replica, 71 the system refuses something,\n"
+    "74 no standard output, 78 bad configuration.\n";
 
 static struct settings settings;
 static struct servers servers;

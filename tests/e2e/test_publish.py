@@ -284,6 +284,7 @@ def test_help_and_version():
                    "timeout", "best-effort", "tag", "dry-run", "verbose", "quiet", "help",
                    "version"):
         assert f"--{option}" in text
+    assert {"0", "64", "65", "66", "69", "71", "74", "78"} <= set(re.findall(r"\d+", text.partition("Exit status")[2]))
     assert run("batch", "--help").out == done.out
     done = run("--version")
     assert (done.status, done.err) == (0, "")
