@@ -19,6 +19,8 @@ struct recheck {
 	int64_t deadline;
 	bool user_known;           /* by this re-check; what is asked now are the projects */
 	bool owed;                 /* since a revocation: until there is an answer */
+	bool again;                /* revoked since the question was put: its answer may be older */
+	int retry_ms;              /* where owed: to the next one, should this have no answer */
 	int32_t *projects;         /* of an issues stream, those that are left; owned */
 	int project_count;
 };

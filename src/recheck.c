@@ -3,7 +3,7 @@
  *
  * A re-check asks for the user where the application says who he is, then for the projects. Who
  * cannot be asked changes nothing: the next re-check will tell. After a revocation that one comes
- * within seconds, as often as it takes.
+ * within seconds, then after twice as long each time, until there is an answer.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -14,9 +14,8 @@
 
 #define NEVER INT64_MAX
 
-#define SPREAD_MS      2000 /* over which many who are to be asked for again are */
-#define RETRY_LEAST_MS 3000 /* after a revocation: from a question without an answer to the next */
-#define RETRY_MOST_MS  7000
+#define SPREAD_MS 2000 /* over which many who are to be asked for again are */
+#define RETRY_MS  5000 /* after a revocation: from the first re-check without an answer to the next */
 
 /* What has come of a step. */
 enum progress {
@@ -74,22 +73,27 @@ drop_question(struct recheck *r)
 	r->question = NULL;
 }
 
-/* The next one is due an interval after this one was. */
+/* The next one is due an interval after this one was; sooner where an answer is owed. */
 static void
 done(struct connection *c, bool answered, int64_t now)
 {
+	int interval_ms = c->gateway->settings->recheck_seconds * 1000;
 	struct recheck *r = &c->recheck;
 
 	drop_question(r);
-	if (r->owed && !answered) {
-		/* Who he is need not be asked twice for it: where all have to wait, all get on. */
-		r->at = now + clock_jitter(RETRY_LEAST_MS, RETRY_MOST_MS);
-		return;
-	}
-	r->owed = r->user_known = false;
-	r->at += c->gateway->settings->recheck_seconds * 1000;
-	if (r->at < now)
+	r->user_known = false;
+	if (r->again) {
+		r->again = false;
 		r->at = now;
+	} else if (r->owed && !answered) {
+		r->at = now + clock_jitter((uint32_t)r->retry_ms / 5 * 3, (uint32_t)r->retry_ms / 5 * 7);
+		r->retry_ms = r->retry_ms < interval_ms / 2 ? r->retry_ms * 2 : interval_ms;
+	} else {
+		r->owed = false;
+		r->at += interval_ms;
+		if (r->at < now)
+			r->at = now;
+	}
 }
 
 static void
@@ -239,11 +243,16 @@ recheck_revoked(struct connection *c, bool many, int64_t now)
 		stream_finish(c->stream, "");
 		return;
 	}
-	/* What is under way may be older than the revocation. */
-	drop_question(r);
-	r->user_known = false;
+	if (!r->owed)
+		r->retry_ms = RETRY_MS;
 	r->owed = true;
-	r->at = many ? now + clock_jitter(0, SPREAD_MS) : now;
+	/* However many come, none puts off what is due for those before it. */
+	if (r->question != NULL)
+		r->again = true;
+	else if (many)
+		now += clock_jitter(0, SPREAD_MS);
+	if (now < r->at)
+		r->at = now;
 }
 
 int64_t

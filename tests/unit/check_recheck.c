@@ -630,57 +630,97 @@ START_TEST(revoked_and_lost)
 }
 END_TEST
 
-/* A question that is under way does not count: its answer may be older than the revocation. */
+/*
+ * The answer to a question that is under way may be older than the revocation: a good one is not the
+ * last word, and all is asked once more, however often it was revoked.
+ */
 START_TEST(revoked_during_a_recheck)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
 	begin();
-	question.answer = GATE_YES;
-	question.user = "u1";
 	revoked(false);
-	expect_calls("ask user +2000;forget;");
-	turn_after(0);
+	revoked(true);
+	ck_assert_int_eq(turn_after(0), TIMEOUT_MS);
 	expect_calls("ask user +2000;");
 	answer_user(GATE_YES, "u1");
-	expect_calls("forget;ask projects +1990 3 7 9;");
-	/* Nor does it where the user had been found good before. */
 	revoked(false);
+	ck_assert_int_eq(answer_projects(GATE_YES, all), 0);
+	expect_calls("forget;ask projects +1990 3 7 9;forget;");
 	turn_after(0);
-	expect_calls("forget;ask user +2000;");
+	answer_user(GATE_YES, "u1");
+	ck_assert_int_gt(answer_projects(GATE_YES, all), 10000);
+	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;forget;");
+	expect_finished(false);
+}
+END_TEST
+
+/* A bad one is, and where there is none it is asked at once. */
+START_TEST(revoked_during_a_bad_recheck)
+{
+	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
+	begin();
+	revoked(false);
+	ck_assert_int_eq(answer_user(GATE_LATER, NULL), 0);
+	turn_after(0);
+	revoked(false);
+	expect_calls("ask user +2000;forget;ask user +2000;");
 	answer_user(GATE_NO, NULL);
-	expect_calls("forget;");
 	expect_finished(true);
 }
 END_TEST
 
-/* Who cannot be asked is asked again every few seconds, until there is an answer. */
-START_TEST(revoked_and_later)
+/* A series of them does not put off the first. */
+START_TEST(revoked_in_a_row)
 {
-	int wait, least = INT32_MAX, most = 0;
+	int64_t at;
 
 	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
-	revoked(false);
-	turn_after(0);
-	for (int i = 0; i < 1000; i++) {
-		expect_calls("ask user +2000;");
-		if (i % 2 == 0)
-			wait = answer_user(GATE_LATER, NULL);
-		else
-			wait = turn_after(TIMEOUT_MS);
-		expect_calls("forget;");
-		least = wait < least ? wait : least;
-		most = wait > most ? wait : most;
-		ck_assert_int_gt(turn_after(wait - 1), 0);
-		expect_calls("");
-		turn_after(1);
+	revoked(true);
+	for (int i = 0; i < 100; i++) {
+		at = c.recheck.at;
+		revoked(true);
+		ck_assert_int_le((int)(c.recheck.at - at), 0);
 	}
-	ck_assert_int_ge(least, 3000);
-	ck_assert_int_lt(least, 3200);
-	ck_assert_int_le(most, 7000);
-	ck_assert_int_gt(most, 6800);
-	expect_calls("ask user +2000;");
-	answer_user(GATE_NO, NULL);
-	expect_finished(true);
+	/* Nor is the wait for an answer prolonged. */
+	turn_after((int)(c.recheck.at - now));
+	answer_user(GATE_LATER, NULL);
+	revoked(false);
+	ck_assert_int_eq((int)(c.recheck.at - now), 0);
+}
+END_TEST
+
+/*
+ * Who cannot be asked is asked again, after twice as long each time, up to the interval, until there
+ * is an answer; the next revocation begins anew.
+ */
+START_TEST(revoked_and_later)
+{
+	int wait, about;
+
+	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
+	for (int round = 0; round < 100; round++) {
+		revoked(false);
+		turn_after(0);
+		about = 5000;
+		for (int i = 0; i < 10; i++) {
+			expect_calls("ask user +2000;");
+			if (i % 2 == 0)
+				wait = answer_user(GATE_LATER, NULL);
+			else
+				wait = turn_after(TIMEOUT_MS);
+			expect_calls("forget;");
+			ck_assert_int_ge(wait, about / 5 * 3);
+			ck_assert_int_le(wait, about / 5 * 7);
+			ck_assert_int_gt(turn_after(wait - 1), 0);
+			expect_calls("");
+			turn_after(1);
+			about = about < INTERVAL_MS / 2 ? about * 2 : INTERVAL_MS;
+		}
+		expect_calls("ask user +2000;");
+		answer_user(GATE_YES, "u1");
+		expect_calls("forget;");
+	}
+	expect_finished(false);
 }
 END_TEST
 
@@ -700,18 +740,19 @@ START_TEST(revoked_without_memory)
 	turn_after(wait);
 	answer_user(GATE_YES, "u1");
 	wait = answer_projects(GATE_YES, outer);
-	ck_assert_int_ge(wait, 3000);
-	ck_assert_int_le(wait, 7000);
+	ck_assert_int_ge(wait, 6000);
+	ck_assert_int_le(wait, 14000);
 	hub_full = false;
-	calls[0] = '\0';
 	turn_after(wait);
+	calls[0] = '\0';
+	answer_user(GATE_YES, "u1");
 	answer_projects(GATE_YES, outer);
-	expect_calls("ask projects +2000 3 7 9;leave i:tenant:t:project:7;forget;");
+	expect_calls("forget;ask projects +1990 3 7 9;leave i:tenant:t:project:7;forget;");
 	ck_assert_int_eq(c.recheck.project_count, 2);
 }
 END_TEST
 
-/* What has been answered since the revocation is not asked again; a further one begins anew. */
+/* Who has no answer about his projects may have lost his session meanwhile: he is asked for, too. */
 START_TEST(revoked_and_half_answered)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
@@ -719,18 +760,9 @@ START_TEST(revoked_and_half_answered)
 	turn_after(0);
 	answer_user(GATE_YES, "u1");
 	turn_after(answer_projects(GATE_LATER, NULL));
-	expect_calls("ask user +2000;forget;"
-	    "ask projects +1990 3 7 9;forget;ask projects +2000 3 7 9;");
-	turn_after(TIMEOUT_MS);
-	revoked(false);
-	turn_after(0);
-	expect_calls("forget;ask user +2000;");
-	answer_user(GATE_YES, "u1");
-	answer_projects(GATE_YES, all);
-	expect_calls("forget;ask projects +1990 3 7 9;forget;");
-	/* Nor is it known for the next re-check. */
-	begin();
-	expect_calls("ask user +2000;");
+	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;forget;ask user +2000;");
+	answer_user(GATE_NO, NULL);
+	expect_finished(true);
 }
 END_TEST
 
@@ -741,6 +773,7 @@ START_TEST(revoked_with_many)
 
 	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
 	for (int i = 0; i < 1000; i++) {
+		c.recheck.at = INT64_MAX;
 		revoked(true);
 		wait = (int)(c.recheck.at - now);
 		least = wait < least ? wait : least;
@@ -836,6 +869,8 @@ main(void)
 	tcase_add_test(tc, revoked_and_good);
 	tcase_add_test(tc, revoked_and_lost);
 	tcase_add_test(tc, revoked_during_a_recheck);
+	tcase_add_test(tc, revoked_during_a_bad_recheck);
+	tcase_add_test(tc, revoked_in_a_row);
 	tcase_add_test(tc, revoked_and_later);
 	tcase_add_test(tc, revoked_without_memory);
 	tcase_add_test(tc, revoked_and_half_answered);
