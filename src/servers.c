@@ -373,7 +373,7 @@ servers_connect(struct servers *s, int timeout_ms, char *error, size_t error_siz
 	return c != NULL ? use_node(s, 0, c) : NULL;
 }
 
-/* Whether any node is of a Cluster that is whole. */
+/* Whether another node than the one in use is of a Cluster that is whole. */
 static bool
 better_node(struct servers *s, int64_t deadline)
 {
@@ -382,8 +382,11 @@ better_node(struct servers *s, int64_t deadline)
 	for (int i = 0; i < s->node_count && !found; i++) {
 		int64_t until = share_until(deadline, s->node_count - 1 - i);
 		struct valkey_word word;
-		redisContext *c = try_node(s, i, until, &word);
+		redisContext *c;
 
+		if (i == s->used_node)
+			continue;
+		c = try_node(s, i, until, &word);
 		found = c != NULL && !word.apart;
 		if (c != NULL)
 			redisFree(c);

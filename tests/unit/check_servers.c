@@ -279,6 +279,7 @@ START_TEST(apart)
 {
 	struct fake fakes[3] = { APART, APART, NODE };
 	struct servers s;
+	int asked;
 
 	parse_fakes(&s, fakes, 3, NULL);
 	for (int i = 0; i < 3; i++) {
@@ -288,8 +289,11 @@ START_TEST(apart)
 	}
 	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
 	s.used_node = 1;
+	asked = fakes[1].asked;
 	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
 	    "the node was cut off from its Cluster");
+	/* The one in use is not asked twice. */
+	ck_assert_int_eq(fakes[1].asked, asked + 1);
 	fake_stop(&fakes[2]);
 	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
 	ck_assert_str_eq(error, "");
