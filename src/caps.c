@@ -160,16 +160,15 @@ caps_live(struct stream *stream, const char *text)
 
 	pthread_mutex_lock(&c->lock);
 	e = stream->place;
-	if (e != NULL) {
+	/* Under the lock: who is evicted has begun. */
+	if (e != NULL && stream_start(stream, text)) {
 		unlist(c, e);
 		e->state = CAPS_LIVE;
 		e->live_at = clock_ms();
 		TAILQ_INSERT_TAIL(&e->user->live, e, link);
 		e->user->live_count++;
 		c->live++;
-		/* Under the lock: who is evicted has begun. */
-		if (stream_start(stream, text))
-			c->opened++;
+		c->opened++;
 		evict_to(c, e->user, 2 * c->user_cap);
 		if (e->user->live_count > c->user_cap)
 			stream_mark(stream, STREAM_OVER);
@@ -180,16 +179,17 @@ caps_live(struct stream *stream, const char *text)
 bool
 caps_withdraw(struct caps *c, struct caps_entry *e)
 {
-	bool withdrawn;
+	bool begun;
 
 	pthread_mutex_lock(&c->lock);
 	if (e->state == CAPS_UNDER_WAY) {
 		unlist(c, e);
 		free_unused(c, e->user);
 	}
-	withdrawn = e->state == CAPS_NONE;
+	/* It may have ended since, by an eviction. */
+	begun = e->live_at != 0;
 	pthread_mutex_unlock(&c->lock);
-	return withdrawn;
+	return !begun;
 }
 
 void

@@ -50,8 +50,8 @@ bool caps_reserve(struct caps *c, struct caps_entry *e);
 bool caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream *stream);
 
 /*
- * The claimed stream begins, with this text (stream_start()), unless its request was cancelled or
- * withdrawn before. The user's oldest streams over twice his cap are evicted at once. Where he is
+ * The claimed stream begins, with this text (stream_start()), unless its request was cancelled,
+ * withdrawn or finished before. The user's oldest streams over twice his cap are evicted at once. Where he is
  * over his cap now, STREAM_OVER tells the stream's owner to ping the others twice and to call
  * caps_evict() (section 4). Thread-safe.
  */

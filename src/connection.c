@@ -45,11 +45,14 @@ later(struct connection *c, enum counter_later reason)
 	return false;
 }
 
-/* later(), and a line that says why. */
+/* later(), and a line that says why, where that is trouble. */
 static bool
 subscribe_failed(struct connection *c, enum counter_later reason)
 {
 	static const char *const errors[] = {
+		[LATER_DRAINING] = NULL,
+		[LATER_CANCELLED] = NULL,
+		[LATER_REVOKED] = NULL,
 		[LATER_APPLICATION] = "the application cannot be asked",
 		[LATER_VALKEY_AWAY] = "Valkey is away",
 		[LATER_VALKEY_REFUSED] = "Valkey refused the channel",
@@ -62,7 +65,8 @@ subscribe_failed(struct connection *c, enum counter_later reason)
 	if (c->route->has_projects)
 		fields[3] = (struct log_field)LOG_LIST("projectIds", c->request.projects,
 		    (size_t)c->request.project_count);
-	log_write(LOG_LEVEL_WARN, c->route->tag, "subscribe failed", fields);
+	if (errors[reason] != NULL)
+		log_write(LOG_LEVEL_WARN, c->route->tag, "subscribe failed", fields);
 	return later(c, reason);
 }
 
@@ -434,6 +438,7 @@ await_begin(struct connection *c, unsigned *marks)
 {
 	int64_t deadline = clock_ms() + JOIN_MS, look_at;
 	struct stream_view view;
+	bool gone;
 	int reason;
 
 	for (;;) {
@@ -443,15 +448,14 @@ await_begin(struct connection *c, unsigned *marks)
 		*marks = view.marks;
 		if (view.started)
 			return true;
-		if (c->peer.gone || view.broken)
-			return false;
+		gone = c->peer.gone || view.broken;
 		reason = obstacle(c, &view, deadline);
-		/* It may have begun since it was looked at. */
-		if (reason != NO_OBSTACLE && caps_withdraw(c->caps, &c->place))
-			return reason == LATER_CANCELLED || reason == LATER_DRAINING ||
-			    reason == LATER_REVOKED ?
-			    later(c, (enum counter_later)reason) :
-			    subscribe_failed(c, (enum counter_later)reason);
+		if (gone || reason != NO_OBSTACLE) {
+			/* It may have begun since it was looked at. */
+			if (!caps_withdraw(c->caps, &c->place))
+				continue;
+			return gone ? false : subscribe_failed(c, (enum counter_later)reason);
+		}
 		look_at = clock_ms() + first_look_ms(c->gateway->settings);
 		if (*marks & STREAM_REVOKED)
 			look_at = clock_ms() + REVOKED_LOOK_MS;

@@ -274,15 +274,16 @@ message(struct hub *hub, const redisReply *name, const redisReply *payload)
 {
 	struct channel *channel;
 	const char *wrong;
+
 	/* Also what was on its way when the last member left. */
 	channel = channels_find(hub->channels, name->str, (size_t)name->len);
 	if (channel == NULL)
 		return;
+	hub->messages++;
 	if (channel == hub->revocations) {
 		take_revocation(hub, name, payload);
 		return;
 	}
-	hub->messages++;
 	wrong = wakeup_check(payload->str, (size_t)payload->len);
 	if (wrong != NULL)
 		drop(hub, name, wrong);

@@ -428,6 +428,7 @@ START_TEST(all_counts)
 	caps_live(places[3].stream, "head");
 	caps_counts(caps, &counts);
 	ck_assert_uint_eq(counts.opened, 2);
+	ck_assert(caps_withdraw(caps, &places[3].entry));
 }
 END_TEST
 
@@ -600,7 +601,8 @@ START_TEST(leave_from_every_state)
 		caps_leave(caps, &places[i].entry);
 		if (i >= 2)
 			caps_live(places[i].stream, "head");
-		ck_assert(caps_withdraw(caps, &places[i].entry));
+		/* One that has begun never counts as withdrawn. */
+		ck_assert_int_eq(caps_withdraw(caps, &places[i].entry), i < 4);
 		evict(i);
 		caps_ping(caps, &places[i].entry);
 		caps_release(caps, &places[i].entry);
@@ -630,6 +632,11 @@ START_TEST(withdrawing)
 	ck_assert_uint_eq(marks(0), 0);
 	ck_assert(!caps_withdraw(caps, &places[1].entry));
 	ck_assert_int_eq(caps_count(caps), 1);
+	/* Also one that has been evicted since. */
+	open_stream(3, "u1");
+	evict(3);
+	ck_assert_int_eq(caps_count(caps), 1);
+	ck_assert(!caps_withdraw(caps, &places[1].entry));
 }
 END_TEST
 
