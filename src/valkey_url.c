@@ -1,0 +1,303 @@
+/*
+ * valkey_url: see valkey_url.h.
+ *
+ * A password is in no text that leaves this file: a URL is masked.
+ */
+#include "config.h"
+
+#include "valkey_url.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/un.h>
+
+#include "settings.h"
+#include "text.h"
+
+#ifdef HAVE_TLS
+#define TLS_ALLOWED ", with TLS valkeys:// or rediss://"
+#else
+#define TLS_ALLOWED ""
+#endif
+#define URL_ALLOWED                                                                               \
+	"valkey:// or redis:// [user[:password]@]host[:port][/db]" TLS_ALLOWED ", or unix:///path"
+#define STANDARD_PORT 6379
+#define PASSWORD_MAX  4096
+#define SHOWN_MAX     160 /* bytes of a URL in an error */
+#define DIGITS        "0123456789"
+#define LETTERS       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+static const char no_memory[] = "out of memory";
+
+/* Undoes percent-encoding into memory of the caller's. Returns NULL, or what is wrong. */
+static const char *
+decode(const char *text, size_t length, char **out)
+{
+	char *p = calloc(1, length + 1); /* so that it is terminated at any time */
+
+	*out = p;
+	if (p == NULL)
+		return no_memory;
+	for (size_t i = 0; i < length; i++) {
+		int high, low;
+
+		if (text[i] != '%') {
+			*p++ = text[i];
+			continue;
+		}
+		high = i + 2 < length ? text_hex_digit(text[i + 1]) : -1;
+		low = high >= 0 ? text_hex_digit(text[i + 2]) : -1;
+		if (low < 0 || high + low == 0)
+			return "% stands before two hexadecimal digits, not 00";
+		*p++ = (char)(high * 16 + low);
+		i += 2;
+	}
+	return NULL;
+}
+
+/* user[:password]; an empty one is none. */
+static const char *
+parse_userinfo(struct valkey *v, const char *text, size_t length)
+{
+	const char *colon = memchr(text, ':', length);
+	size_t user_length = colon != NULL ? (size_t)(colon - text) : length;
+	const char *wrong = NULL;
+
+	if (user_length > 0)
+		wrong = decode(text, user_length, &v->user);
+	if (wrong == NULL && colon != NULL && user_length + 1 < length)
+		wrong = decode(colon + 1, length - user_length - 1, &v->password);
+	return wrong;
+}
+
+static const char *
+parse_port(struct valkey *v, const char *text, size_t length)
+{
+	if (length == 0 || length > 5 || strspn(text, DIGITS) < length)
+		v->port = 0;
+	else
+		v->port = (int)strtol(text, NULL, 10);
+	return v->port >= 1 && v->port <= 65535 ? NULL : "a port is a number from 1 to 65535";
+}
+
+/* Takes the brackets off [v6]; *length is of what has been read. */
+static const char *
+parse_v6(struct valkey *v, const char *text, size_t *length)
+{
+	const char *end = memchr(text, ']', *length);
+	struct in6_addr address;
+
+	if (end == NULL)
+		return "[ has no ]";
+	v->host = strndup(text + 1, (size_t)(end - text) - 1);
+	if (v->host == NULL)
+		return no_memory;
+	*length = (size_t)(end - text) + 1;
+	return inet_pton(AF_INET6, v->host, &address) == 1 ? NULL : "[...] holds no IPv6 address";
+}
+
+static const char *
+parse_name(struct valkey *v, const char *text, size_t *length)
+{
+	const char *colon = memchr(text, ':', *length);
+
+	if (colon != NULL)
+		*length = (size_t)(colon - text);
+	if (*length == 0)
+		return "the host is missing";
+	if (*length >= VALKEY_HOST_SIZE || strspn(text, LETTERS DIGITS "-._") < *length)
+		return "the host is no name, IPv4 address or [IPv6 address]";
+	v->host = strndup(text, *length);
+	return v->host != NULL ? NULL : no_memory;
+}
+
+/* host[:port]; without a port v->port stays. */
+static const char *
+parse_host(struct valkey *v, const char *text, size_t length)
+{
+	size_t used = length;
+	const char *wrong = length > 0 && text[0] == '[' ? parse_v6(v, text, &used)
+							 : parse_name(v, text, &used);
+
+	if (wrong != NULL)
+		return wrong;
+	if (used == length)
+		return NULL;
+	if (text[used] != ':')
+		return "something stands behind ]";
+	return parse_port(v, text + used + 1, length - used - 1);
+}
+
+void
+valkey_label(char label[VALKEY_LABEL_SIZE], const char *host, int port)
+{
+	snprintf(label, VALKEY_LABEL_SIZE, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
+}
+
+const char *
+valkey_parse_address(struct valkey *v, const char *text, size_t length, int port)
+{
+	char label[VALKEY_LABEL_SIZE];
+	const char *wrong;
+
+	v->port = port;
+	wrong = parse_host(v, text, length);
+	if (wrong != NULL)
+		return wrong;
+	valkey_label(label, v->host, v->port);
+	v->label = strdup(label);
+	return v->label != NULL ? NULL : no_memory;
+}
+
+/* [user[:password]@]host[:port][/db] */
+static const char *
+parse_network(struct valkey *v, const char *text)
+{
+	size_t length = strcspn(text, "/");
+	const char *db = text + length, *at = memrchr(text, '@', length), *wrong;
+
+	if (at != NULL) {
+		wrong = parse_userinfo(v, text, (size_t)(at - text));
+		if (wrong != NULL)
+			return wrong;
+		length -= (size_t)(at - text) + 1;
+		text = at + 1;
+	}
+	wrong = valkey_parse_address(v, text, length, STANDARD_PORT);
+	if (wrong == NULL && *db == '/' && strspn(db + 1, DIGITS) != strlen(db + 1))
+		wrong = "the db is a number";
+	return wrong;
+}
+
+static const char *
+parse_unix(struct valkey *v, const char *path)
+{
+	static const struct sockaddr_un address;
+
+	if (path[0] != '/' || path[1] == '\0')
+		return "the path of a socket begins with /";
+	if (strlen(path) >= sizeof(address.sun_path))
+		return "the path of a socket has at most 107 bytes";
+	v->path = strdup(path);
+	if (asprintf(&v->label, "unix:%s", path) < 0)
+		v->label = NULL;
+	return v->path != NULL && v->label != NULL ? NULL : no_memory;
+}
+
+static const char *
+parse_tls(struct valkey *v, const char *text)
+{
+#ifdef HAVE_TLS
+	v->tls = true;
+	return parse_network(v, text);
+#else
+	(void)v;
+	(void)text;
+	return "this build has no TLS";
+#endif
+}
+
+static const char *
+parse_url(struct valkey *v, const char *url)
+{
+	static const struct {
+		const char *prefix;
+		const char *(*parse)(struct valkey *, const char *);
+	} schemes[] = {
+		{ "valkey://", parse_network }, { "redis://", parse_network },
+		{ "unix://", parse_unix },
+		{ "valkeys://", parse_tls }, { "rediss://", parse_tls },
+	};
+
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++) {
+		size_t length = strlen(schemes[i].prefix);
+
+		if (strncasecmp(url, schemes[i].prefix, length) == 0)
+			return schemes[i].parse(v, url + length);
+	}
+	return "the scheme is unknown";
+}
+
+bool
+valkey_set_password(struct valkey *v, const char *password)
+{
+	if (v->password != NULL)
+		explicit_bzero(v->password, strlen(v->password));
+	free(v->password);
+	v->password = password != NULL ? strdup(password) : NULL;
+	return (v->password != NULL) == (password != NULL);
+}
+
+/* Reads the first line. Returns NULL, or what is wrong. */
+static const char *
+read_password(struct valkey *v, const char *path)
+{
+	char line[PASSWORD_MAX + 2]; /* room for the line break and for NUL */
+	const char *wrong = NULL;
+	FILE *file = fopen(path, "re");
+	size_t length, read;
+
+	if (file == NULL)
+		return strerror(errno);
+	setvbuf(file, NULL, _IONBF, 0); /* no second copy of the password */
+	read = fread(line, 1, sizeof(line) - 1, file);
+	line[read] = '\0';
+	length = strcspn(line, "\n");
+	if (ferror(file))
+		wrong = strerror(errno);
+	else if (length > PASSWORD_MAX)
+		wrong = "the first line is over 4096 bytes";
+	else if (length < read && line[length] == '\0')
+		wrong = "the first line holds a NUL";
+	fclose(file);
+	if (length > 0 && line[length] == '\n' && line[length - 1] == '\r')
+		length--;
+	if (wrong == NULL && length == 0)
+		wrong = "the first line is empty";
+	line[length] = '\0';
+	if (wrong == NULL && !valkey_set_password(v, line))
+		wrong = no_memory;
+	explicit_bzero(line, sizeof(line));
+	return wrong;
+}
+
+int
+valkey_parse(struct valkey *v, const char *url, const char *password_file, char *error,
+    size_t error_size)
+{
+	char masked[SHOWN_MAX];
+	const char *wrong;
+
+	memset(v, 0, sizeof(*v));
+	wrong = parse_url(v, url);
+	if (wrong != NULL) {
+		settings_mask_url(url, masked, sizeof(masked));
+		text_line(error, error_size, "VALKEY_URL=%s: %s; allowed is " URL_ALLOWED, masked,
+		    wrong);
+	} else if (password_file[0] != '\0') {
+		wrong = read_password(v, password_file);
+		if (wrong != NULL)
+			text_line(error, error_size, "VALKEY_PASSWORD_FILE=%s: %s; allowed is a file whose first line is "
+			    "the password", password_file,
+			    wrong);
+	}
+	if (wrong == NULL)
+		return 0;
+	valkey_free(v);
+	return -1;
+}
+
+void
+valkey_free(struct valkey *v)
+{
+	valkey_set_password(v, NULL);
+	free(v->user);
+	free(v->host);
+	free(v->path);
+	free(v->label);
+	memset(v, 0, sizeof(*v));
+}

@@ -1,0 +1,49 @@
+/*
+ * valkey_url: where a server is and who we are there, from VALKEY_URL and VALKEY_PASSWORD_FILE.
+ */
+#ifndef TPI_VALKEY_URL_H
+#define TPI_VALKEY_URL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#define VALKEY_ERROR_SIZE 512 /* of a line that says why a server cannot be used */
+#define VALKEY_HOST_SIZE  254 /* of a DNS name */
+#define VALKEY_LABEL_SIZE 280
+
+struct valkey {
+	char *host;     /* NULL where path is set; an IPv6 address stands without brackets */
+	int port;       /* 1..65535 */
+	bool tls;       /* see tls.h */
+	char *path;     /* of a Unix socket */
+	char *user;     /* NULL: the default user */
+	char *password; /* NULL: none */
+	char *label;    /* "host:port" or "unix:/path", for logs; holds no secret */
+};
+
+/*
+ * Reads a URL of the contract: valkey:// or redis:// [user[:password]@]host[:port][/db], or
+ * unix:///path; user and password percent-decoded, [v6] hosts, port 6379 where none is given. db is
+ * checked and otherwise unused: pub/sub knows no databases. valkeys:// and rediss:// are for TLS, and
+ * refused with a text that says so in a build without it. password_file ("" for none) overrides the
+ * password: its first line without the line break. Returns 0, or -1 with one line in error that names the
+ * setting (VALKEY_URL or VALKEY_PASSWORD_FILE), shows the value with the password masked, and says
+ * what is allowed; then *v holds nothing to free.
+ */
+int valkey_parse(struct valkey *v, const char *url, const char *password_file, char *error,
+    size_t error_size);
+void valkey_free(struct valkey *v);
+
+/*
+ * Reads host[:port] or [v6][:port]; port is that where none is given. Returns NULL, or what is
+ * wrong; valkey_free() is due in either case.
+ */
+const char *valkey_parse_address(struct valkey *v, const char *text, size_t length, int port);
+
+/* Sets (a copy) or, by NULL, removes the password. False: no memory. */
+bool valkey_set_password(struct valkey *v, const char *password);
+
+/* How logs write a host and its port. */
+void valkey_label(char label[VALKEY_LABEL_SIZE], const char *host, int port);
+
+#endif
