@@ -24,7 +24,8 @@
 #define TLS_ALLOWED ""
 #endif
 #define URL_ALLOWED                                                                               \
-	"valkey:// or redis:// [user[:password]@]host[:port][/db]" TLS_ALLOWED ", or unix:///path"
+	"valkey:// or redis:// [user[:password]@]host[:port][/db]" TLS_ALLOWED ", or unix:///path; " \
+	"of one Cluster several, separated by commas"
 #define STANDARD_PORT 6379
 #define PASSWORD_MAX  4096
 #define SHOWN_MAX     160 /* bytes of a URL in an error */

@@ -32,7 +32,7 @@
 #define TLS_ALLOWED ""
 #endif
 #define ALLOWED "; allowed is valkey:// or redis:// [user[:password]@]host[:port][/db]" TLS_ALLOWED \
-	", or unix:///path"
+	", or unix:///path; of one Cluster several, separated by commas"
 #define NO_HOST ": the host is no name, IPv4 address or [IPv6 address]"
 
 static char error[VALKEY_ERROR_SIZE];
