@@ -338,8 +338,10 @@ connect_node(struct servers *s, int64_t deadline, char *error, size_t size)
 
 	for (int i = 0; i < count; i++) {
 		int node = (first + i) % count;
+		/* A spare one is to be handed over in time. */
+		int behind = count - 1 - i + (spare != NULL);
 		struct valkey_word word;
-		redisContext *c = try_node(s, node, share_until(deadline, count - 1 - i), &word);
+		redisContext *c = try_node(s, node, share_until(deadline, behind), &word);
 
 		if (c == NULL)
 			continue;

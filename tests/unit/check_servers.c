@@ -308,6 +308,27 @@ START_TEST(apart)
 }
 END_TEST
 
+/* It is handed over before the time is up, also where the last one to be tried says nothing. */
+START_TEST(apart_and_silent)
+{
+	struct fake fakes[2] = { APART, SILENT };
+	struct servers s;
+	int64_t began = clock_ms();
+	redisContext *c;
+
+	parse_fakes(&s, fakes, 2, NULL);
+	s.used_node = 0;
+	c = servers_connect(&s, 3000, error, sizeof(error));
+	ck_assert_int_lt((int)(clock_ms() - began), 3000);
+	ck_assert_msg(c != NULL, "%s", error);
+	ck_assert_int_eq(s.used_node, 0);
+	redisFree(c);
+	fake_stop(&fakes[0]);
+	fake_stop(&fakes[1]);
+	servers_free(&s);
+}
+END_TEST
+
 /* The check is about the node in use alone; trouble with asking is no reason to leave. */
 START_TEST(check_nodes)
 {
@@ -501,6 +522,7 @@ main(void)
 	tcase_add_test(nodes, none);
 	tcase_add_test(nodes, standalone);
 	tcase_add_test(nodes, apart);
+	tcase_add_test(nodes, apart_and_silent);
 	tcase_add_test(nodes, check_nodes);
 	tcase_add_loop_test(asking, newest, 0, 3);
 	tcase_add_test(asking, stale);
