@@ -1,5 +1,6 @@
 """Section 5 of the contract: several nodes of one Cluster, tried in turn, and what passes for a node of one."""
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -45,6 +46,7 @@ class Cluster:
             eventually(lambda: self.nodes[-1]("ROLE")[0] == b"slave", 30, "the replica")
         for node in self.nodes:
             eventually(lambda n=node: self._complete(n), 30, "all nodes know each other")
+        self._wait_passing_on()
 
     def _node(self):
         node = Valkey(self.directory, tcp=True, port=node_port(), config=[
@@ -62,6 +64,24 @@ class Cluster:
         links = node("CLUSTER", "NODES").decode().splitlines()
         return ("cluster_state:ok" in info and f"cluster_known_nodes:{len(self.nodes)}" in info
                 and all(" connected" in line for line in links))
+
+    def _wait_passing_on(self):
+        """Nodes that know each other may not pass on yet what is published to each."""
+        listeners = [socket.create_connection(node.address, timeout=0.1) for node in self.nodes]
+        heard = [b""] * len(listeners)
+        for listener in listeners:
+            listener.sendall(b"SUBSCRIBE probe\r\n")
+
+        def all_hear(number):
+            self.nodes[number]("PUBLISH", "probe", f"node-{number}")
+            for i, listener in enumerate(listeners):
+                with contextlib.suppress(TimeoutError):
+                    heard[i] += listener.recv(4096)
+            return all(b"node-%d" % number in said for said in heard)
+        for number in range(len(self.nodes)):
+            eventually(lambda n=number: all_hear(n), 30, f"node {number} is heard by all")
+        for listener in listeners:
+            listener.close()
 
     def addresses(self):
         return ["%s:%d" % node.address for node in self.nodes]
