@@ -152,6 +152,21 @@ evict_to(struct caps *c, struct caps_user *u, int keep)
 	}
 }
 
+/* The stream has begun. The lock is held. */
+static void
+count_in(struct caps *c, struct caps_entry *e)
+{
+	unlist(c, e);
+	e->state = CAPS_LIVE;
+	TAILQ_INSERT_TAIL(&e->user->live, e, link);
+	e->user->live_count++;
+	c->live++;
+	c->opened++;
+	evict_to(c, e->user, 2 * c->user_cap);
+	if (e->user->live_count > c->user_cap)
+		stream_mark(e->stream, STREAM_OVER);
+}
+
 void
 caps_live(struct stream *stream, const char *text)
 {
@@ -160,18 +175,14 @@ caps_live(struct stream *stream, const char *text)
 
 	pthread_mutex_lock(&c->lock);
 	e = stream->place;
-	/* Under the lock: who is evicted has begun. */
-	if (e != NULL && stream_start(stream, text)) {
-		unlist(c, e);
-		e->state = CAPS_LIVE;
+	if (e != NULL) {
+		/* First: its owner sees without this lock that it has begun, and looks when. */
 		e->live_at = clock_ms();
-		TAILQ_INSERT_TAIL(&e->user->live, e, link);
-		e->user->live_count++;
-		c->live++;
-		c->opened++;
-		evict_to(c, e->user, 2 * c->user_cap);
-		if (e->user->live_count > c->user_cap)
-			stream_mark(stream, STREAM_OVER);
+		/* Under the lock: who is evicted has begun. */
+		if (stream_start(stream, text))
+			count_in(c, e);
+		else
+			e->live_at = 0;
 	}
 	pthread_mutex_unlock(&c->lock);
 }

@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,12 +24,14 @@
 #define ANSWER_MAX (1024 * 1024) /* bytes of one that has not come whole */
 
 /*
- * No lock: the attempt's fields are its thread's until that is joined, and only then the owner's.
+ * No lock: the attempt's fields are its thread's until that is joined, and only then the owner's. Who
+ * is the second to give it up, thread or owner, has it for himself.
  */
 struct attempt {
 	struct servers *servers;
 	int timeout_ms;
 	int done_fd;           /* an eventfd, written to by the thread at its end */
+	_Atomic bool given_up;
 	redisContext *context; /* NULL: failed, for the reason in error */
 	char error[VALKEY_ERROR_SIZE];
 };
@@ -79,6 +82,14 @@ time_left(int timeout_ms, int64_t waited_ms)
 
 /* Connecting */
 
+static void
+attempt_free(struct attempt *a)
+{
+	if (a->done_fd >= 0)
+		close(a->done_fd);
+	free(a);
+}
+
 static void *
 attempt_run(void *arg)
 {
@@ -86,15 +97,12 @@ attempt_run(void *arg)
 
 	a->context = servers_connect(a->servers, a->timeout_ms, a->error, sizeof(a->error));
 	eventfd_write(a->done_fd, 1);
+	if (atomic_exchange(&a->given_up, true)) {
+		if (a->context != NULL)
+			redisFree(a->context);
+		attempt_free(a);
+	}
 	return NULL;
-}
-
-static void
-attempt_free(struct attempt *a)
-{
-	if (a->done_fd >= 0)
-		close(a->done_fd);
-	free(a);
 }
 
 /* Starts the attempt; NULL with an error. */
@@ -134,7 +142,7 @@ connect_server(struct servers *servers, int timeout_ms, int64_t since, char *err
 	do
 		n = poll(&done, 1, time_left(timeout_ms, clock_ms() - since));
 	while (n < 0 && errno == EINTR);
-	if (n <= 0) {
+	if (n <= 0 && !atomic_exchange(&a->given_up, true)) {
 		pthread_detach(thread);
 		fail_silent(error, servers->label, timeout_ms);
 		return NULL;
