@@ -433,7 +433,7 @@ first_look_ms(const struct settings *s)
  * something to do for a stream that has begun. *marks: what is known of it before, and then by the
  * last look, too.
  */
-static bool
+static bool THREAD_STEP
 await_begin(struct connection *c, unsigned *marks)
 {
 	int64_t deadline = clock_ms() + JOIN_MS, look_at;
@@ -471,26 +471,30 @@ revoked_since(const struct connection *c)
 		   c->request.project_count) ? STREAM_REVOKED : 0;
 }
 
-static void
-open_stream(struct connection *c)
+/* All up to the subscription; *marks is what was found on the stream on the way. */
+static bool THREAD_STEP
+open_stream(struct connection *c, unsigned *marks)
 {
+	if (!read_head(c) || !decode(c) || !route(c) || !identify(c) || !allow(c) || !admit(c))
+		return false;
 	/* On its way it was not to be found by all who mark, or did not look at it. */
-	unsigned marks = revoked_since(c);
-
-	if (marks != 0 && !recheck_tells(c)) {
-		later(c, LATER_REVOKED);
-		return;
-	}
-	if (!join(c) || !await_begin(c, &marks))
-		return;
-	/* Nor did the hub know of it before it had taken it in. */
-	marks |= revoked_since(c);
-	recheck_start(c);
-	request_free(&c->request);
-	live_run(c, marks);
+	*marks = revoked_since(c);
+	if (*marks != 0 && !recheck_tells(c))
+		return later(c, LATER_REVOKED);
+	return join(c);
 }
 
-static void
+/* What live_run() is to know of the stream that has begun. */
+static void THREAD_STEP
+begun(struct connection *c, unsigned *marks)
+{
+	/* Nor did the hub know of it before it had taken it in. */
+	*marks |= revoked_since(c);
+	recheck_start(c);
+	request_free(&c->request);
+}
+
+static void THREAD_STEP
 leave(struct connection *c)
 {
 	recheck_end(c);
@@ -514,9 +518,13 @@ leave(struct connection *c)
 static void
 serve(struct connection *c)
 {
+	unsigned marks;
+
 	stream_adopt(c->stream);
-	if (read_head(c) && decode(c) && route(c) && identify(c) && allow(c) && admit(c))
-		open_stream(c);
+	if (open_stream(c, &marks) && await_begin(c, &marks)) {
+		begun(c, &marks);
+		live_run(c, marks);
+	}
 	leave(c);
 }
 

@@ -11,8 +11,12 @@
 #include "connection.h"
 #include "counters.h"
 #include "log.h"
+#include "thread.h"
 
 #define NEVER INT64_MAX
+
+/* A sleep so long that what the stack has grown to is given back before it. */
+#define TRIM_MS 1000
 
 struct live {
 	struct connection *c;
@@ -113,7 +117,7 @@ earliest(const struct live *l, int64_t heartbeat_at, int64_t look_at)
 }
 
 /* One look at everything; *wait_until gets the time of the next. False: the stream has ended. */
-static bool
+static bool THREAD_STEP
 turn(struct live *l, int64_t *wait_until)
 {
 	struct connection *c = l->c;
@@ -166,7 +170,10 @@ live_run(struct connection *c, unsigned marks)
 		l.end_at = c->place.live_at + clock_jitter((uint32_t)s->max_age_seconds * 800,
 		    (uint32_t)s->max_age_seconds * 1200);
 	handle_marks(&l, marks, now);
-	while (turn(&l, &wait_until))
+	while (turn(&l, &wait_until)) {
+		if (wait_until - clock_ms() >= TRIM_MS)
+			thread_trim_stack();
 		peer_wait(&c->peer, wait_until);
+	}
 	counter_add_kind(COUNTER_ENDED, (int)(c->route - routes), l.ended);
 }

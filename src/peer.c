@@ -11,6 +11,7 @@
 #include "clock.h"
 #include "frame.h"
 #include "log.h"
+#include "thread.h"
 
 #define INPUT_SIZE 4096
 
@@ -69,7 +70,7 @@ feed(struct peer *p, const uint8_t *input, size_t length)
 	}
 }
 
-static void
+static void THREAD_STEP
 read_input(struct peer *p)
 {
 	/* Not on the stack: each page that it grows to stays with its thread. */

@@ -22,6 +22,18 @@ int thread_start(enum thread_stack stack, void *(*run)(void *), void *arg);
 /* The same for a thread that is to be joined (pthread_join()). */
 int thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(void *), void *arg);
 
+/*
+ * For steps of a connection's thread that are over when it sleeps: inlined, they would make the frame
+ * larger that it sleeps in.
+ */
+#define THREAD_STEP __attribute__((noinline))
+
+/*
+ * Gives back the memory of the stack that earlier, deeper calls have used. Costs a few microseconds:
+ * for a thread of THREAD_SMALL that is about to sleep for seconds.
+ */
+void thread_trim_stack(void);
+
 /* A condition variable whose time limits are of clock_ms(). */
 void thread_cond_init(pthread_cond_t *cond);
 /* pthread_cond_timedwait() up to deadline (clock_ms()); false once that has passed. */
