@@ -91,9 +91,8 @@ def environment(deployment):
 
 
 def tunables():
-    """Those of the systemd unit."""
-    unit = read(f"{CONTRIB}/systemd/tpi-stream.service.in")
-    return re.search(r"^Environment=GLIBC_TUNABLES=(\S+)$", unit, re.M)[1]
+    """Those that the daemon starts itself with."""
+    return re.search(r'^#define TUNABLES\s.*\n\s*"(\S+)"$', read(f"{ROOT}/bin/tpi-streamd.c"), re.M)[1]
 
 
 def check_settings(env, password):
@@ -491,6 +490,7 @@ def test_containerfile():
         entry = json.loads(*of(stage, "ENTRYPOINT"))
         assert entry[0] == {"streamd": "tpi-streamd"}.get(name, name)
     assert of(stages["streamd"], "ENV") == [f"GLIBC_TUNABLES={tunables()}"]
+    assert f"Environment=GLIBC_TUNABLES={tunables()}\n" in read(f"{CONTRIB}/systemd/tpi-stream.service.in")
     assert of(stages["nginx"], "STOPSIGNAL") == ["SIGQUIT"]
 
 

@@ -413,6 +413,22 @@ def test_signal_at_start(rundir, valkey):
         assert not os.path.exists(daemon.address)
 
 
+def glibc_tunables(daemon):
+    """As far as glibc leaves them there: the first of them."""
+    with open(f"/proc/{daemon.pid}/environ", "rb") as environment:
+        return dict(entry.split(b"=", 1) for entry in environment.read().split(b"\0") if entry).get(b"GLIBC_TUNABLES")
+
+
+@pytest.mark.skipif("TPI_SANITIZED" in os.environ, reason="memory is the sanitizer's, not glibc's")
+def test_tunables(streamd):
+    """The daemon starts itself once more with less memory for each thread, but not over what somebody has set."""
+    daemon = streamd()
+    assert glibc_tunables(daemon).startswith(b"glibc.malloc.tcache_count=0")
+    with open(f"/proc/{daemon.pid}/comm", encoding="utf-8") as name:
+        assert name.read() == "tpi-streamd\n"
+    assert glibc_tunables(streamd(GLIBC_TUNABLES="glibc.malloc.arena_max=1")) == b"glibc.malloc.arena_max=1"
+
+
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGPIPE, signal.SIGWINCH, signal.SIGUSR1], ids=str)
 def test_survived(streamd, valkey, number):
     """Signals that are not for us change nothing."""
