@@ -73,10 +73,12 @@ struct stream {
 static struct {
 	const char *server, *valkey, *tenant;
 	bool http, post;
-	uint32_t streams, window, messages, warmup, rate, burst, targeted, projects, storm, idle;
+	uint32_t streams, window, messages, warmup, rate, burst, targeted, projects, storm, idle,
+	    settle;
 	pid_t server_pid, front_pid, valkey_pid;
 } options = {
 	.tenant = "bench", .streams = 100, .window = 128, .messages = 100, .warmup = 20, .burst = 1,
+	.settle = 100,
 };
 
 static int epoll_fd, publisher_fd;
@@ -829,6 +831,7 @@ usage(FILE *file)
 	      "--targeted N      per cent of the messages that are for one stream: 0\n"
 	      "--storm N         so many further streams are opened while the second half of the\n"
 	      "                  messages is published: 0; needs --rate and --targeted 100\n"
+	      "--settle MS       so long after the opening memory is looked at: 100\n"
 	      "--idle MS         looks at heartbeats for so long at the end: 0\n"
 	      "Exit status: 0 measured, 1 events were lost, doubled or out of order, 64 usage,\n"
 	      "69 and 71 could not be measured.\n",
@@ -864,6 +867,7 @@ static const struct {
 	{ "burst", &options.burst, 1, 1000000 },
 	{ "targeted", &options.targeted, 0, 100 },
 	{ "storm", &options.storm, 0, 1000000 },
+	{ "settle", &options.settle, 0, 600000 },
 	{ "idle", &options.idle, 0, 600000 },
 	{ "server-pid", (uint32_t *)&options.server_pid, 1, INT_MAX },
 	{ "front-pid", (uint32_t *)&options.front_pid, 1, INT_MAX },
@@ -987,7 +991,7 @@ measure_opening(void)
 	cpu = cpu_now();
 	time = open_all(options.streams);
 	cpu = cpu_since(cpu);
-	pause_ns(SETTLE_NS);
+	pause_ns(options.settle * (NS_PER_S / 1000));
 	memory = memory_since(memory);
 	print_number("open_per_s", options.streams * 1e9 / (double)time, true);
 	print_cpu("open", cpu, options.streams);

@@ -22,9 +22,6 @@ USER_HEADER = "X-User"
 NCHAN_MODULE = "/usr/lib/nginx/modules/ngx_nchan_module.so"
 NODE_DIRECTORY = os.path.join(servers.BUILD, "tests", "bench", "peer-node")
 
-# As in the systemd unit.
-TUNABLES = ("glibc.malloc.tcache_count=0:glibc.rtld.nns=1:"
-            "glibc.rtld.optional_static_tls=0")
 SETTINGS = {
     "INSTANCE_TENANT_ID": TENANT, "TPI_LOG_LEVEL": "warn", "TPI_PROJECT_ACCESS": "allow",
     "SSE_PER_TENANT_CAP": 100000, "SSE_ISSUES_PER_TENANT_CAP": 100000}
@@ -58,11 +55,6 @@ class Streamd:
 
     def stop(self):
         self.daemon.stop()
-
-
-class Tuned(Streamd):
-    about = "tpi-streamd with the allocator settings of its systemd unit"
-    settings = {"GLIBC_TUNABLES": TUNABLES}
 
 
 class Alone:
@@ -212,5 +204,5 @@ class Nchan:
         self.front.stop()
 
 
-PEERS = {"streamd": Streamd, "tuned": Tuned, "floor": Floor, "node": Node, "nginx": Nginx,
+PEERS = {"streamd": Streamd, "floor": Floor, "node": Node, "nginx": Nginx,
          "apache": Apache, "nchan": Nchan}

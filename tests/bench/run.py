@@ -38,28 +38,34 @@ VALKEY_SETTINGS = (
 # A heartbeat that can be waited for; what it costs is told for that of 25 s.
 IDLE_HEARTBEAT_MS = 2500
 
+# After 5 s each thread of tpi-streamd has looked at its stream, and gives back the stack that the
+# opening took.
+STREAMD_SETTLE_MS = 6500
 
-def scenario(about, names, streams, *, settings=None, quick=None, node=None, **options):
+
+def scenario(about, names, streams, *, settings=None, quick=None, streamd=None, node=None,
+             **options):
     """
     names: the peers; the first is compared with each of the others. options: of tests/bench/load.
-    quick: what --quick changes. node: what is different for it: it would take all the time.
-    settings: of tpi-streamd.
+    quick: what --quick changes. streamd, node: what is different for the one, and for the other,
+    which would take all the time. settings: of tpi-streamd.
     """
     return {"about": about, "peers": names.split(), "settings": settings or {},
-            "options": {"streams": streams, **options}, "quick": quick or {}, "node": node or {}}
+            "options": {"streams": streams, **options}, "quick": quick or {},
+            "of": {"streamd": streamd or {}, "node": node or {}}}
 
 
 def one_at_a_time(names, streams, messages, **more):
     return scenario(f"{streams} streams, one broadcast at a time", names, streams,
-                    messages=messages, quick={"messages": messages // 10, **more.pop("quick", {})},
-                    **more)
+                    messages=messages, streamd={"settle": STREAMD_SETTLE_MS},
+                    quick={"messages": messages // 10, **more.pop("quick", {})}, **more)
 
 
 BURST = {"rate": 8000, "burst": 8}
 SCENARIOS = {
     "one-100": one_at_a_time("streamd floor", 100, 1000),
     "one-1000": one_at_a_time("streamd floor node", 1000, 300, node={"messages": 40}),
-    "one-5000": one_at_a_time("streamd tuned floor node", 5000, 100,
+    "one-5000": one_at_a_time("streamd floor node", 5000, 100,
                               node={"messages": 12, "warmup": 3}, quick={"streams": 1000}),
     "one-10000": one_at_a_time("streamd floor", 10000, 50, quick={"streams": 2000}),
     "targeted": scenario("100 streams, 8000 messages/s, each for one stream", "streamd floor", 100,
@@ -164,7 +170,7 @@ def raise_descriptors():
 
 
 def load_options(plan, peer, quick):
-    return {"warmup": 20, **plan["options"], **(plan["node"] if peer == "node" else {}),
+    return {"warmup": 20, **plan["options"], **plan["of"].get(peer, {}),
             **(plan["quick"] if quick else {})}
 
 

@@ -68,7 +68,7 @@ TARGETS = (
     ("one-5000 streamd", "open_per_s", "one-5000 floor", ">0.30"),
     ("one-5000 streamd", "open_per_s", "one-5000 node", ">8"),
     ("one-5000 streamd", "pss_kib_per_stream", None, "9.5"),
-    ("one-5000 tuned", "pss_kib_per_stream", None, "5.5"),
+    ("one-5000 streamd", "pss_kib_per_stream", None, "5.5"),
     ("one-5000 streamd", "pss_kib_per_stream", "one-5000 node", "0.25"),
     ("one-5000 streamd", "system_kib_per_stream", None, "36"),
     ("one-5000 streamd", "system_kib_per_stream", "one-5000 node", "0.65"),
