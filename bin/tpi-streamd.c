@@ -209,15 +209,33 @@ tune_c_library(char *argv[])
 #endif
 }
 
+/* Of settings that may be misspelt. A value is not shown: it may be a password. */
+static void
+warn_unknown(void)
+{
+	for (char **variable = environ; *variable != NULL; variable++) {
+		size_t length = settings_unknown(*variable);
+		char message[128];
+
+		if (length == 0)
+			continue;
+		text_line(message, sizeof(message), "no such setting: %.*s", (int)length, *variable);
+		log_write(LOG_LEVEL_WARN, "streamd", message, NULL);
+	}
+}
+
 /* Everything that can be wrong with the configuration is found here, for --check-config, too. */
 static void
 read_configuration(const struct options *o)
 {
 	char error[1024];
+	int loaded = settings_load(&settings, SETTINGS_STREAMD, getenv, error, sizeof(error));
 
-	if (settings_load(&settings, SETTINGS_STREAMD, getenv, error, sizeof(error)) == -1)
+	if (loaded == 0)
+		log_set_level((enum log_level)settings.log_level);
+	warn_unknown(); /* it may be why something else is missing */
+	if (loaded == -1)
 		die(EX_CONFIG, "%s", error);
-	log_set_level((enum log_level)settings.log_level);
 	listen_text = o->listen != NULL ? o->listen : settings.listen;
 	if ((o->listen != NULL || listen_text[0] != '\0') &&
 	    address_parse(&address, listen_text) == -1)

@@ -9,6 +9,7 @@
 #include "settings.h"
 
 #include <errno.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
@@ -403,6 +404,37 @@ settings_load(struct settings *s, enum settings_user user, char *(*get)(const ch
 		return -1;
 	}
 	return 0;
+}
+
+static bool
+in_table(const char *name, size_t length)
+{
+	for (size_t i = 0; i < TABLE_COUNT; i++) {
+		if (strncmp(table[i].name, name, length) == 0 && table[i].name[length] == '\0')
+			return true;
+	}
+	return false;
+}
+
+size_t
+settings_unknown(const char *variable)
+{
+	static const char *const ours[] = { "TPI_*", "SSE_*", "VALKEY_*" };
+	/* What Kubernetes tells each pod about a service named tpi-stream, or valkey. */
+	static const char *const others[] = {
+		"*_SERVICE_HOST", "*_SERVICE_PORT", "*_SERVICE_PORT_*", "*_PORT", "*_PORT_[0-9]*_TCP*",
+		"*_PORT_[0-9]*_UDP*", "*_PORT_[0-9]*_SCTP*",
+	};
+	size_t length = strcspn(variable, "=");
+	char *name = strndup(variable, length);
+	bool unknown = false;
+
+	for (size_t i = 0; name != NULL && i < sizeof(ours) / sizeof(ours[0]); i++)
+		unknown |= fnmatch(ours[i], name, 0) == 0 && !in_table(name, length);
+	for (size_t i = 0; unknown && i < sizeof(others) / sizeof(others[0]); i++)
+		unknown = fnmatch(others[i], name, 0) != 0;
+	free(name);
+	return unknown ? length : 0;
 }
 
 bool

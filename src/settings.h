@@ -112,6 +112,12 @@ int settings_load(struct settings *s, enum settings_user user, char *(*get)(cons
     char *error, size_t error_size);
 void settings_free(struct settings *s);
 
+/*
+ * Whether a variable of the environment, "NAME=value", is named as settings are and is none of either
+ * program: the length of its name, else 0.
+ */
+size_t settings_unknown(const char *variable);
+
 /* Whether anything is asked of the application. */
 bool settings_ask_app(const struct settings *s);
 

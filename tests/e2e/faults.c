@@ -1,6 +1,6 @@
 /*
  * faults: a library for LD_PRELOAD that makes one call of the process fail, once. Which one, a test says
- * through a file in shared memory ($TPI_FAULTS): struct control. Calls are counted for each function; the
+ * through a file in shared memory ($FAULTS_CONTROL): struct control. Calls are counted for each function; the
  * countdown of the chosen one ends in a failure with the chosen errno.
  *
  * Calls made by libfcgi, and by the hi_ functions of hiredis 0.14, are left alone: they abort by design when
@@ -62,7 +62,7 @@ note_libfcgi(struct dl_phdr_info *info, size_t size, void *arg)
 static void __attribute__((constructor))
 attach(void)
 {
-	const char *path = getenv("TPI_FAULTS");
+	const char *path = getenv("FAULTS_CONTROL");
 	int fd;
 
 	dl_iterate_phdr(note_libfcgi, NULL);

@@ -29,7 +29,7 @@ class Faults:
             file.write(struct.pack("<6i", -1, 0, 0, 0, 0, 0) + bytes(4 * len(FUNCTIONS)))
         with open(self.path, "r+b") as file:
             self.memory = mmap.mmap(file.fileno(), 0)
-        self.environment = {"LD_PRELOAD": self.library, "TPI_FAULTS": self.path}
+        self.environment = {"LD_PRELOAD": self.library, "FAULTS_CONTROL": self.path}
 
     def _get(self, position):
         return struct.unpack_from("<i", self.memory, 4 * position)[0]

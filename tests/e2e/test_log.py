@@ -150,6 +150,24 @@ def test_cookies_and_payloads_are_not_logged(streamd, valkey):
     assert "s3cret" not in daemon.stderr + daemon.stdout
 
 
+KUBERNETES = {"VALKEY_SERVICE_HOST": "10.0.0.1", "VALKEY_SERVICE_PORT": 6379, "VALKEY_SERVICE_PORT_REDIS": 6379,
+              "VALKEY_PORT": "tcp://10.0.0.1:6379", "VALKEY_PORT_6379_TCP": "tcp://10.0.0.1:6379",
+              "VALKEY_PORT_6379_TCP_ADDR": "10.0.0.1", "TPI_STREAM_SERVICE_HOST": "10.0.0.2"}
+
+
+def test_unknown_settings(streamd):
+    """A name like ours that nothing reads is told, without its value; what Kubernetes sets is not."""
+    wrong = {"VALKEY_SENTINEL": "s3cret", "SSE_PER_USERCAP": 1, "TPI_\x1b": 1}
+    lines = ["[streamd] no such setting: " + name.replace("\x1b", "?") for name in wrong]
+    daemon = streamd(**wrong, **KUBERNETES)
+    assert sorted(daemon.matching("no such setting")) == sorted(lines) and "s3cret" not in daemon.stderr
+    result = run_streamd("--check-config", **wrong, **KUBERNETES)
+    assert result.returncode == 0 and sorted(result.stderr.splitlines()) == sorted(lines)
+    result = run_streamd("--check-config", TPI_IDENTITY="app", TPI_APPURL="http://app")
+    assert result.returncode == 78 and result.stderr.startswith("[streamd] no such setting: TPI_APPURL\ntpi-streamd: TPI_APP_URL")
+    assert run_streamd("--check-config", TPI_LOG_LEVEL="error", **wrong).stderr == ""
+
+
 def test_levels(streamd):
     """error says less than info."""
     daemon = streamd(TPI_LOG_LEVEL="error", SSE_PER_USER_CAP=1)

@@ -667,6 +667,39 @@ START_TEST(mask_url)
 }
 END_TEST
 
+/* Names like ours that no program reads; Kubernetes' own, and those of others, are none. */
+START_TEST(unknown)
+{
+	static const char *const names[] = {
+		"VALKEY_SENTINEL", "SSE_PER_USERCAP", "TPI_", "TPI_LISTENER", "TPI_LIST", "VALKEY_PASSWORD",
+		"SSE_PORTS", "VALKEY_PORT_A_TCP", "VALKEY_PORT_1_UNIX",
+	};
+	static const char *const others[] = {
+		"PATH", "INSTANCE_TENANT", "tpi_listen", "XTPI_LISTENER", "VALKEY", "VALKEY_SERVICE_HOST",
+		"VALKEY_SERVICE_PORT", "VALKEY_SERVICE_PORT_REDIS", "VALKEY_PORT", "VALKEY_PORT_6379_TCP",
+		"VALKEY_PORT_6379_TCP_ADDR", "TPI_STREAM_PORT_53_UDP_PROTO", "SSE_PORT_9_SCTP_PORT",
+		"VALKEY_SENTINEL_SERVICE_HOST",
+	};
+	const struct setting *settings;
+	size_t count;
+	char text[64];
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+		snprintf(text, sizeof(text), "%s=TPI_x=", names[i]);
+		ck_assert_uint_eq(settings_unknown(text), strlen(names[i]));
+	}
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		snprintf(text, sizeof(text), "%s=", others[i]);
+		ck_assert_msg(settings_unknown(text) == 0, "%s", text);
+	}
+	settings = settings_table(&count);
+	for (size_t i = 0; i < count; i++) {
+		snprintf(text, sizeof(text), "%s=x", settings[i].name);
+		ck_assert_msg(settings_unknown(text) == 0, "%s", text);
+	}
+}
+END_TEST
+
 /* A masked URL that does not fit is cut, and no password shows at any size. */
 START_TEST(mask_url_sizes)
 {
@@ -810,6 +843,7 @@ main(void)
 	tcase_add_test(tc, print_is_escaped);
 	tcase_add_test(tc, print_reads_back);
 	tcase_add_test(tc, mask_url);
+	tcase_add_test(tc, unknown);
 	tcase_add_test(tc, mask_url_sizes);
 	tcase_add_test(tc, manual_says_the_same);
 	suite_add_tcase(s, tc);
