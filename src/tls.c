@@ -380,8 +380,6 @@ tls_configure(const struct settings *s, bool used, char *error, size_t error_siz
 
 #else
 
-static const char no_tls[] = "this build has no TLS";
-
 int
 tls_configure(const struct settings *s, bool used, char *error, size_t error_size)
 {
@@ -389,7 +387,7 @@ tls_configure(const struct settings *s, bool used, char *error, size_t error_siz
 
 	(void)used;
 	if (set != NULL)
-		text_line(error, error_size, "%s: %s", set, no_tls);
+		text_line(error, error_size, "%s: %s", set, NO_TLS);
 	return set == NULL ? 0 : -1;
 }
 
@@ -397,7 +395,7 @@ bool
 tls_start(redisContext *c, const char *host, int64_t deadline, char *error, size_t error_size)
 {
 	(void)c, (void)host, (void)deadline;
-	text_line(error, error_size, "%s", no_tls);
+	text_line(error, error_size, NO_TLS);
 	return false;
 }
 

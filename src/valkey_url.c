@@ -198,7 +198,7 @@ parse_tls(struct valkey *v, const char *text)
 #else
 	(void)v;
 	(void)text;
-	return "this build has no TLS";
+	return NO_TLS;
 #endif
 }
 

@@ -42,7 +42,7 @@ def test_refused_without(env):
     daemon, publish = run_streamd("--check-config", **env), run(*USER, **env)
     assert daemon.returncode == publish.status == 78
     for line in daemon.stderr, publish.err:
-        assert line.count("\n") == 1 and "".join(env) in line and "this build has no TLS" in line
+        assert line.count("\n") == 1 and "".join(env) in line and "this build has no TLS: it " in line
         assert "s3cret" not in line
 
 
@@ -50,7 +50,7 @@ def test_refused_without(env):
 def test_url_refused_without():
     """The same of tpi-publish's option."""
     result = run(*USER, "--url", "rediss://h")
-    assert result.status == 64 and "this build has no TLS" in result.line()
+    assert result.status == 64 and "this build has no TLS: it " in result.line()
 
 
 # Certificates

@@ -99,7 +99,7 @@ done
 flags="-std=gnu11 -D_GNU_SOURCE -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all $warnings"
 flags="$flags -I$source/src -I$work $(pkg-config --cflags hiredis json-c libcurl libmd)"
 libraries="$(pkg-config --libs hiredis json-c libcurl libmd) -lfcgi -lpthread"
-printf '#define PACKAGE_VERSION "fuzz"\n' >"$work/config.h"
+printf '#define %s "fuzz"\n' PACKAGE_VERSION NO_TLS >"$work/config.h"
 
 # shellcheck disable=SC2086 # lists
 printf '%s\0' $modules | (cd "$work" && xargs -0 -P 2 -I '{}' "$clang" $flags \

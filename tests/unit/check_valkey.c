@@ -112,8 +112,8 @@ static const struct {
 	{ "valkeys://u:secret@:1", "VALKEY_URL=valkeys://u:***@:1: the host is missing" },
 	{ "rediss:///run/s", "VALKEY_URL=rediss:///run/s: the host is missing" },
 #else
-	{ "valkeys://u:secret@h", "VALKEY_URL=valkeys://u:***@h: this build has no TLS" },
-	{ "rediss://h", "VALKEY_URL=rediss://h: this build has no TLS" },
+	{ "valkeys://u:secret@h", "VALKEY_URL=valkeys://u:***@h: " NO_TLS },
+	{ "rediss://h", "VALKEY_URL=rediss://h: " NO_TLS },
 #endif
 	{ "valkey://", "VALKEY_URL=valkey://: the host is missing" },
 	{ "valkey://:6379", "VALKEY_URL=valkey://:6379: the host is missing" },
