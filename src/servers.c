@@ -109,6 +109,15 @@ refuse(const char *setting, const char *list, const char *wrong, char *error, si
 	return false;
 }
 
+/* What would else be called a wrong port. */
+static const char *
+no_list(const char *sentinels)
+{
+	if (strstr(sentinels, "://") != NULL)
+		return "sentinels are no URLs";
+	return strpbrk(sentinels, "; ") != NULL ? "only commas separate sentinels" : NULL;
+}
+
 static bool
 parse_sentinels(struct servers *s, const struct settings *settings, char *error, size_t size)
 {
@@ -128,8 +137,10 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 		return out_of_memory("VALKEY_SENTINELS", error, size);
 	while (s->sentinel_count < count) {
 		struct valkey *v = &s->sentinels[s->sentinel_count++].valkey;
-		const char *wrong = valkey_parse_address(v, rest, part_length(rest), SENTINEL_PORT);
+		const char *wrong = no_list(rest);
 
+		if (wrong == NULL)
+			wrong = valkey_parse_address(v, rest, part_length(rest), SENTINEL_PORT);
 		if (wrong != NULL) {
 			snprintf(text, sizeof(text), "%s; allowed is " SETTINGS_SENTINELS_ALLOWED,
 			    wrong);
@@ -142,6 +153,21 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 		rest += part_length(rest) + 1;
 	}
 	return true;
+}
+
+/* Who sets what only sentinels use, wants them to be asked. */
+static bool
+check_no_sentinels(const struct settings *settings, char *error, size_t size)
+{
+	const char *set = NULL;
+
+	if (strcmp(settings->valkey_sentinel_master, SETTINGS_MASTER_STANDARD) != 0)
+		set = "VALKEY_SENTINEL_MASTER";
+	else if (settings->valkey_sentinel_password[0] != '\0')
+		set = "VALKEY_SENTINEL_PASSWORD";
+	if (set != NULL)
+		text_line(error, size, "%s: is set, but VALKEY_SENTINELS is not", set);
+	return set == NULL;
 }
 
 /* "a:1,b:2", or "mymaster@a:26379,b:26379". */
@@ -185,8 +211,9 @@ parse(struct servers *s, const struct settings *settings, const char *url, char 
 
 	if (!parse_nodes(s, urls, settings->valkey_password_file, error, size))
 		return false;
-	if (url == NULL && settings->valkey_sentinels[0] != '\0' &&
-	    !parse_sentinels(s, settings, error, size))
+	if (url == NULL && !(settings->valkey_sentinels[0] != '\0'
+		? parse_sentinels(s, settings, error, size)
+		: check_no_sentinels(settings, error, size)))
 		return false;
 	if (!configure_tls(s, settings, url, error, size))
 		return false;
@@ -237,10 +264,8 @@ static void
 explain_all(const struct servers_entry *entries, int count, const char *what, char *error,
     size_t size)
 {
-	size_t used = 0;
+	size_t used = (size_t)snprintf(error, size, "%s: ", what);
 
-	if (count > 1)
-		used = (size_t)snprintf(error, size, "%s: ", what);
 	for (int i = 0; i < count && used < size; i++)
 		used += (size_t)snprintf(error + used, size - used, "%s%s", i > 0 ? "; " : "",
 		    entries[i].error);
@@ -269,8 +294,8 @@ ask_sentinels(struct servers *s, int64_t deadline, struct sentinel_answer *newes
 			*newest = answer;
 	}
 	if (answers == 0)
-		explain_all(s->sentinels, s->sentinel_count, "no sentinel says who the primary is",
-		    error, size);
+		explain_all(s->sentinels, s->sentinel_count,
+		    "no sentinel of VALKEY_SENTINELS says who the primary is", error, size);
 	else if (newest->epoch < s->primary.epoch && answers * 2 <= s->sentinel_count) {
 		snprintf(error, size, "%s: most sentinels do not answer, and the others do not "
 		    "know of the last failover", s->label);

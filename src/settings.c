@@ -92,7 +92,7 @@ static const struct setting table[] = {
 	{ STRING("VALKEY_SENTINELS", valkey_sentinels, "", SETTINGS_SENTINELS_ALLOWED,
 	    .users = BOTH, .is_url = 1,
 	    .help = "the sentinels that are asked for the primary") },
-	{ STRING("VALKEY_SENTINEL_MASTER", valkey_sentinel_master, "mymaster",
+	{ STRING("VALKEY_SENTINEL_MASTER", valkey_sentinel_master, SETTINGS_MASTER_STANDARD,
 	    "1 to 255 of A-Z a-z 0-9 . - _", .check = check_master, .users = BOTH,
 	    .help = "the name under which they know it") },
 	{ STRING("VALKEY_SENTINEL_PASSWORD", valkey_sentinel_password, "", "any text",

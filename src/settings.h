@@ -18,6 +18,7 @@
 
 #define SETTINGS_ERROR_SIZE 512
 #define SETTINGS_SENTINELS_ALLOWED "host[:port] or [v6][:port], several separated by commas"
+#define SETTINGS_MASTER_STANDARD "mymaster"
 
 enum identity_source { IDENTITY_WEB_SERVER, IDENTITY_APP };
 enum access_policy { ACCESS_DENY, ACCESS_FILE, ACCESS_APP, ACCESS_ALLOW };

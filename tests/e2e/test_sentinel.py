@@ -15,6 +15,7 @@ from servers import run_streamd, user_channel
 from test_valkey import ABOUT_VALKEY, check_works
 from timing import scaled
 
+NO_SENTINEL = "no sentinel of VALKEY_SENTINELS says who the primary is"
 CHECK = 10 + 2  # seconds after which a replaced primary is left at the latest
 BACK = 15       # seconds, likewise, after a failover that followed a loss
 
@@ -226,7 +227,7 @@ def test_wrong_master(streamd, group):
     assert wanted in line
     check_later(daemon.ask())
     done = publish(1, g.names, VALKEY_SENTINEL_MASTER="other")
-    assert done.status == 69 and done.line() == f"no sentinel says who the primary is: {wanted}"
+    assert done.status == 69 and done.line() == f"{NO_SENTINEL}: {wanted}"
     time.sleep(1)  # several attempts
     assert len(daemon.matching(ABOUT_VALKEY)) == 1
 
@@ -248,8 +249,8 @@ def test_passwords(streamd, group, rundir):
     publish(1, g.names, **good).silent()
     publish(1, g.names, VALKEY_SENTINEL_PASSWORD="s3ntinel", VALKEY_URL="valkey://:s3rver@x").silent()
     sentinel, server = g.sentinels[0].name, f"127.0.0.1:{g.primary.port}"
-    for env, error in [({}, f"{sentinel}: wants a password: VALKEY_SENTINEL_PASSWORD"),
-                       ({"VALKEY_SENTINEL_PASSWORD": "s3rver"}, f"{sentinel}: user or password refused: WRONGPASS"),
+    for env, error in [({}, f"{NO_SENTINEL}: {sentinel}: wants a password: VALKEY_SENTINEL_PASSWORD"),
+                       ({"VALKEY_SENTINEL_PASSWORD": "s3rver"}, f"{NO_SENTINEL}: {sentinel}: user or password refused: WRONGPASS"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3ntinel", "VALKEY_PASSWORD_FILE": None},
                         f"{server}: wants a password: VALKEY_PASSWORD_FILE"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3ntinel", "VALKEY_PASSWORD_FILE": None,
@@ -266,6 +267,10 @@ def test_passwords(streamd, group, rundir):
     ({"VALKEY_SENTINELS": "a:x"}, "VALKEY_SENTINELS=a:x: a port is a number from 1 to 65535; allowed is host"),
     ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "unix:///s"}, "VALKEY_URL=unix:///s: must be one URL with a host"),
     ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "valkey://b,valkey://c"}, "VALKEY_URL=valkey://b,valkey://c: must be one"),
+    ({"VALKEY_SENTINELS": "redis://h:26379"}, "VALKEY_SENTINELS=redis://h:26379: sentinels are no URLs; allowed is host[:"),
+    ({"VALKEY_SENTINELS": "a:1;b:2"}, "VALKEY_SENTINELS=a:1;b:2: only commas separate sentinels; allowed is host[:port]"),
+    ({"VALKEY_SENTINEL_MASTER": "main"}, "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not"),
+    ({"VALKEY_SENTINEL_PASSWORD": "s3cret"}, "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not"),
     ({"VALKEY_SENTINEL_MASTER": "a b"}, "VALKEY_SENTINEL_MASTER=a b: must be 1 to 255 of A-Z a-z 0-9 . - _"),
     ({"VALKEY_URL": "valkey://u:s3cret@b,valkey://:s3cret@c:0"}, "VALKEY_URL=valkey://:***@c:0: a port is a number"),
 ])
@@ -281,8 +286,9 @@ def test_configuration(env, error):
 def test_check_config():
     """The passwords of a list, and that of the sentinels, are masked."""
     lines = run_streamd("--check-config", VALKEY_URL="valkey://u:s3cret@a:1,valkey://:s3cret@b,unix:///c@d",
-                        VALKEY_SENTINEL_PASSWORD="s3cret").stdout.splitlines()
+                        VALKEY_SENTINEL_MASTER="mymaster").stdout.splitlines()
     assert "VALKEY_URL=valkey://u:***@a:1,valkey://:***@b,unix:///c@d" in lines
+    lines = run_streamd("--check-config", VALKEY_SENTINELS="a", VALKEY_SENTINEL_PASSWORD="s3cret").stdout.splitlines()
     assert "VALKEY_SENTINEL_PASSWORD=***" in lines
 
 

@@ -119,8 +119,9 @@ parse_servers(struct servers *s, char *urls, char *sentinels, char *error)
 {
 	struct settings settings = {
 		.valkey_url = urls, .valkey_password_file = (char[]){ "" },
-		.valkey_sentinels = sentinels, .valkey_sentinel_master = (char[]){ "m" },
-		.valkey_sentinel_password = (char[]){ "pw" },
+		.valkey_sentinels = sentinels,
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_password = sentinels[0] != '\0' ? (char[]){ "pw" } : (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};

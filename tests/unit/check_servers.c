@@ -18,8 +18,9 @@ parse(struct servers *s, const char *url, const char *sentinels, const char *opt
 	struct settings settings = {
 		.valkey_url = (char *)(uintptr_t)url, .valkey_password_file = (char[]){ "" },
 		.valkey_sentinels = (char *)(uintptr_t)sentinels,
-		.valkey_sentinel_master = (char[]){ "m" },
-		.valkey_sentinel_password = (char[]){ "sesame" },
+		.valkey_sentinel_master = sentinels[0] != '\0' ? (char[]){ "m" }
+		    : (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_password = sentinels[0] != '\0' ? (char[]){ "sesame" } : (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
@@ -63,7 +64,7 @@ START_TEST(passwords)
 	struct settings settings = {
 		.valkey_url = (char[]){ "valkey://u:p@a,valkey://v:q@b,valkey://c" },
 		.valkey_password_file = (char[]){ "" }, .valkey_sentinels = (char[]){ "" },
-		.valkey_sentinel_master = (char[]){ "m" },
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
 		.valkey_sentinel_password = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
@@ -90,6 +91,36 @@ START_TEST(passwords)
 }
 END_TEST
 
+/* What only sentinels use is refused without them, unless an option stands in for all of it. */
+START_TEST(sentinels_not_set)
+{
+	static const struct {
+		const char *master, *password, *error;
+	} rows[] = {
+		{ "m", "", "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not" },
+		{ SETTINGS_MASTER_STANDARD, "sesame",
+		    "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct settings settings = {
+			.valkey_url = (char[]){ "valkey://a" }, .valkey_password_file = (char[]){ "" },
+			.valkey_sentinels = (char[]){ "" },
+			.valkey_sentinel_master = (char *)(uintptr_t)rows[i].master,
+			.valkey_sentinel_password = (char *)(uintptr_t)rows[i].password,
+			.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
+			.valkey_tls_key = (char[]){ "" },
+		};
+		struct servers s;
+
+		ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), -1);
+		ck_assert_str_eq(error, rows[i].error);
+		ck_assert_int_eq(servers_parse(&s, &settings, "valkey://b", error, sizeof(error)), 0);
+		servers_free(&s);
+	}
+}
+END_TEST
+
 #define L8(text) text "," text "," text "," text "," text "," text "," text "," text
 #define SENTINELS_ALLOWED "; allowed is host[:port] or [v6][:port], several separated by commas"
 #define BESIDE ": must be one URL with a host beside VALKEY_SENTINELS, of which the user and the " \
@@ -109,7 +140,13 @@ static const struct {
 	{ "valkey://a", ",a", "VALKEY_SENTINELS=,a: the host is missing" SENTINELS_ALLOWED },
 	{ "valkey://a", "a:x,b", "VALKEY_SENTINELS=a:x,b: a port is a number from 1 to 65535"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "a b", "VALKEY_SENTINELS=a b: the host is no name" },
+	{ "valkey://a", "a?b", "VALKEY_SENTINELS=a?b: the host is no name" },
+	{ "valkey://a", "a:1 b:1", "VALKEY_SENTINELS=a:1 b:1: only commas separate sentinels"
+	    SENTINELS_ALLOWED },
+	{ "valkey://a", "a:1;b:1", "VALKEY_SENTINELS=a:1;b:1: only commas separate sentinels"
+	    SENTINELS_ALLOWED },
+	{ "valkey://a", "a,redis://b:1", "VALKEY_SENTINELS=a,redis://b:1: sentinels are no URLs"
+	    SENTINELS_ALLOWED },
 	{ "valkey://a", "[::1", "VALKEY_SENTINELS=[::1: [ has no ]" },
 	{ "valkey://a", "a,valkey://u:pw@b", "VALKEY_SENTINELS=a,valkey://u:***@b: " },
 	{ "valkey://a", "u:pw@b", "VALKEY_SENTINELS=***@b: " },
@@ -492,8 +529,8 @@ START_TEST(no_sentinel)
 	struct servers s;
 
 	parse_sentinels(&s, sentinels, 2);
-	snprintf(expected, sizeof(expected), "no sentinel says who the primary is: %s: user or password "
-	    "refused: WRONGPASS no; %s: knows no primary named m: see VALKEY_SENTINEL_MASTER",
+	snprintf(expected, sizeof(expected), "no sentinel of VALKEY_SENTINELS says who the primary "
+	    "is: %s: user or password refused: WRONGPASS no; %s: knows no primary named m: see VALKEY_SENTINEL_MASTER",
 	    sentinels[0].label, sentinels[1].label);
 	for (int i = 0; i < 2; i++) {
 		ck_assert(!try_connect(&s));
@@ -516,6 +553,7 @@ main(void)
 
 	tcase_add_test(parsing, lists);
 	tcase_add_test(parsing, passwords);
+	tcase_add_test(parsing, sentinels_not_set);
 	tcase_add_loop_test(parsing, bad_lists, 0, sizeof(bad) / sizeof(bad[0]));
 	tcase_add_test(nodes, begins_anywhere);
 	tcase_add_test(nodes, passes_over);
