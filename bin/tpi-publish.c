@@ -176,6 +176,25 @@ take_choice(const struct choice *choice, const char *text)
 	}
 }
 
+/* The beginning of a word for an error: it may be a URL in the wrong place. */
+static const char *
+shown(const char *word)
+{
+	static char text[41];
+
+	settings_mask_text(word, text, sizeof(text));
+	return text;
+}
+
+/* Of its name, without a value. */
+static int
+option_length(const char *word)
+{
+	size_t length = strcspn(word, "=");
+
+	return length < 40 ? (int)length : 40;
+}
+
 /* A word that is no option: the command, then the file of a batch. */
 static void
 take_operand(const char *word)
@@ -185,14 +204,14 @@ take_operand(const char *word)
 		return;
 	}
 	if (options.command != COMMAND_COUNT)
-		usage_error("%.40s: one argument too many", word);
+		usage_error("%s: one argument too many", shown(word));
 	for (int i = 0; i < COMMAND_COUNT; i++) {
 		if (strcmp(word, command_names[i]) == 0) {
 			options.command = (enum command)i;
 			return;
 		}
 	}
-	usage_error("%.40s: must be notification, issue, revoke or batch", word);
+	usage_error("%s: must be notification, issue, revoke or batch", shown(word));
 }
 
 static bool
@@ -251,7 +270,8 @@ parse_options(int argc, char **argv)
 		else if (c == '?' && optopt >= CHOICE_FIRST)
 			usage_error("--%s takes no value", choices[optopt - CHOICE_FIRST].name);
 		else if (c == '?')
-			usage_error("unknown or ambiguous option %.40s", argv[optind - 1]);
+			usage_error("unknown or ambiguous option %.*s", option_length(argv[optind - 1]),
+			    argv[optind - 1]);
 		else {
 			take_choice(&choices[c - CHOICE_FIRST], optarg);
 			seen |= 1u << (c - CHOICE_FIRST);

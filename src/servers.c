@@ -59,12 +59,13 @@ out_of_memory(const char *setting, char *error, size_t size)
 
 /* The password of the file is for all, and is read once: it may be a pipe. */
 static bool
-parse_node(struct servers *s, const char *url, const char *password_file, char *error, size_t size)
+parse_node(struct servers *s, const char *url, const char *list, const char *password_file,
+    char *error, size_t size)
 {
 	const struct valkey *first = s->node_count > 0 ? &s->nodes[0].valkey : NULL;
 	struct valkey *v = &s->nodes[s->node_count].valkey;
 
-	if (valkey_parse(v, url, first == NULL ? password_file : "", error, size) != 0)
+	if (valkey_parse(v, url, list, first == NULL ? password_file : "", error, size) != 0)
 		return false;
 	s->node_count++;
 	if (first == NULL || password_file[0] == '\0' || valkey_set_password(v, first->password))
@@ -77,6 +78,7 @@ static bool
 parse_nodes(struct servers *s, const char *urls, const char *password_file, char *error,
     size_t size)
 {
+	const char *list = urls;
 	int count = count_parts(urls, settings_url_length);
 
 	if (too_many("VALKEY_URL", count, error, size))
@@ -87,7 +89,7 @@ parse_nodes(struct servers *s, const char *urls, const char *password_file, char
 	while (s->node_count < count) {
 		size_t length = settings_url_length(urls);
 		char *url = strndup(urls, length);
-		bool good = url != NULL ? parse_node(s, url, password_file, error, size)
+		bool good = url != NULL ? parse_node(s, url, list, password_file, error, size)
 					: out_of_memory("VALKEY_URL", error, size);
 
 		free(url);
@@ -104,7 +106,7 @@ refuse(const char *setting, const char *list, const char *wrong, char *error, si
 {
 	char masked[SHOWN_MAX];
 
-	settings_mask_url(list, masked, sizeof(masked));
+	settings_mask_text(list, masked, sizeof(masked));
 	text_line(error, size, "%s=%s: %s", setting, masked, wrong);
 	return false;
 }

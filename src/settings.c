@@ -363,7 +363,7 @@ explain(const struct setting *setting, const char *value, char *error, size_t er
 	const char *kind = "";
 
 	if (setting->is_url) {
-		settings_mask_url(value, masked, sizeof(masked));
+		settings_mask_text(value, masked, sizeof(masked));
 		value = masked;
 	}
 	show_value(value, shown);
@@ -535,22 +535,44 @@ append(char *out, size_t size, size_t used, const char *text, size_t length)
 	return used + length;
 }
 
+/*
+ * How much of host[:port][/...] is shown. What cannot be a port may be a password, where the '@' is
+ * missing or percent-encoded.
+ */
+static size_t
+mask_port(const char *start, size_t length)
+{
+	size_t host = strcspn(start, ":/,@"), digits;
+
+	if (start[0] == '[' || host >= length || start[host] != ':')
+		return length;
+	host++;
+	digits = strspn(start + host, DIGITS);
+	return host + digits >= length || start[host + digits] == '/' ? length : host;
+}
+
 static size_t
 mask(const char *url, size_t length, char *out, size_t size, size_t used)
 {
-	const char *at = memrchr(url, '@', length), *start = url, *colon;
+	const char *at = memrchr(url, '@', length), *start = url;
 	bool is_path = strncmp(url, "unix:///", 8) == 0 &&
 	    memmem(url + 8, length - 8, "://", 3) == NULL;
-	size_t scheme = scheme_length(url);
+	size_t scheme = scheme_length(url), shown, user;
 
 	if (scheme > 0)
 		start += scheme + 3;
-	if (at == NULL || is_path)
+	if (is_path)
 		return append(out, size, used, url, length);
-	colon = memchr(start, ':', (size_t)(at - start));
+	if (at == NULL) {
+		shown = (size_t)(start - url);
+		shown += start != url ? mask_port(start, length - shown) : length;
+		used = append(out, size, used, url, shown);
+		return append(out, size, used, "***", shown < length ? 3 : 0);
+	}
 	/* Only behind a scheme is what precedes the colon surely a user name. */
-	if (colon != NULL && start != url)
-		start = colon + 1;
+	user = strcspn(start, ":/,@");
+	if (start != url && start[user] == ':')
+		start += user + 1;
 	used = append(out, size, used, url, (size_t)(start - url));
 	used = append(out, size, used, "***", 3);
 	return append(out, size, used, at, length - (size_t)(at - url));
@@ -569,4 +591,20 @@ settings_mask_url(const char *url, char *out, size_t size)
 			return;
 		used = append(out, size, used, ",", 1);
 	}
+}
+
+void
+settings_mask_text(const char *text, char *out, size_t size)
+{
+	char *masked;
+
+	out[0] = '\0';
+	if (strchr(text, '@') != NULL) {
+		mask(text, strlen(text), out, size, 0);
+		return;
+	}
+	settings_mask_url(text, out, size);
+	masked = strstr(out, "***");
+	if (masked != NULL)
+		masked[3] = '\0';
 }

@@ -135,8 +135,15 @@ size_t settings_url_length(const char *list);
  * Copies a URL, or each of a list, with the password replaced by "***". The password reaches up to
  * the last '@' of the URL: one that is not percent-encoded may hold '/', '?' and '@' itself. A text
  * that is no URL but holds an '@', and a user name without a password (redis-cli reads it as one),
- * are masked before the '@', too. Truncates to size.
+ * are masked before the '@', too, and so is what stands in the place of a port and is no number.
+ * Truncates to size.
  */
 void settings_mask_url(const char *url, char *out, size_t size);
+
+/*
+ * The same for what was not accepted as a list: its commas may be those of a password, whatever
+ * follows them, so all up to the last '@' is one; without any, all behind what is masked.
+ */
+void settings_mask_text(const char *text, char *out, size_t size);
 
 #endif

@@ -267,8 +267,8 @@ read_password(struct valkey *v, const char *path)
 }
 
 int
-valkey_parse(struct valkey *v, const char *url, const char *password_file, char *error,
-    size_t error_size)
+valkey_parse(struct valkey *v, const char *url, const char *list, const char *password_file,
+    char *error, size_t error_size)
 {
 	char masked[SHOWN_MAX];
 	const char *wrong;
@@ -276,7 +276,7 @@ valkey_parse(struct valkey *v, const char *url, const char *password_file, char 
 	memset(v, 0, sizeof(*v));
 	wrong = parse_url(v, url);
 	if (wrong != NULL) {
-		settings_mask_url(url, masked, sizeof(masked));
+		settings_mask_text(strchr(list, '@') != NULL ? list : url, masked, sizeof(masked));
 		text_line(error, error_size, "VALKEY_URL=%s: %s; allowed is " URL_ALLOWED, masked,
 		    wrong);
 	} else if (password_file[0] != '\0') {

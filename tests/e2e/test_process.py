@@ -2,6 +2,7 @@
 
 import grp
 import os
+import re
 import resource
 import signal
 import socket
@@ -15,6 +16,7 @@ import fcgi
 from answers import LATER, SHUTDOWN, after_first, check_ended, check_first, check_later, notification
 from fcgi import wait_all
 from servers import NotifySocket, Streamd, free_port, listening_socket, run_streamd, user_channel
+from test_publish import run as publish
 from timing import eventually, scaled
 
 USAGE, SYSTEM, CONFIG = 64, 71, 78
@@ -45,8 +47,8 @@ TEXTS = {  # setting: default, good values, bad values
                    ["x", "127.0.0.1", "127.0.0.1:0x", "127.0.0.1:65536", "127.0.0.1:-1", "[::1]", ":", "unix:",
                     "unix:x", "/" + "x" * 200]),
     "VALKEY_URL": (None, ["valkey://h", "redis://h:1/0", "unix:///s", "valkey://u:p@h:6379/15", "redis://:p@[::1]:1"],
-                   ["h", "http://h", "valkey://", "valkey://h:0", "valkey://h:65536", "valkey://h:x",
-                    "valkey://h/x", "unix://", "valkey://h:1:2", "valkey://[::1", "valkey://u:%zz@h"]),
+                   ["h", "http://h", "valkey://", "valkey://h:0", "valkey://h:65536",
+                    "valkey://h/x", "unix://", "valkey://[::1", "valkey://u:%zz@h"]),
 }
 
 
@@ -117,8 +119,29 @@ def test_password_is_masked():
     result = run_streamd("--check-config", VALKEY_URL="valkey://user:s3cret@h:1")
     assert result.returncode == 0 and "s3cret" not in result.stdout + result.stderr
     assert "user" not in result.stdout or "***" in result.stdout
-    for url in "valkey://user:s3cret@h:x", "http://:s3cret@h", "valkey://:s3cret@h:1/x", "user:s3cret@h":
+    # What is no port may be a password whose '@' is missing.
+    for url in "valkey://h:s3cret", "valkey://h:1:s3cret", "valkey://user:s3cret@h:x", "http://:s3cret@h",\
+            "valkey://:s3cret@h:1/x", "user:s3cret@h":
         assert "s3cret" not in check_config_error(run_streamd("--check-config", VALKEY_URL=url), "VALKEY_URL")
+
+
+SECRETS = ["SECRET", "SEC,RET", "SEC@RET", "SEC/RET", "SEC%RET", "SEC%40RET", "SEC:RET", "redis://SECRET",
+           "SEC,redis://RET", "SEC, redis://RET", "SEC@RET/,redis://SEC@RET", "SEC,RET@redis://SEC%RET/"]
+
+
+@pytest.mark.parametrize("url", [url.format(secret) for secret in SECRETS for url in [
+    "redis://:{}@h:x", "redis://u:{}@h/x", "redis://a,redis://:{}@h:0,redis://b", "h:{}@h"]] + [
+        f"redis://u:{secret}%40h" for secret in SECRETS if "@" not in secret])
+def test_no_part_of_a_password_shows(url):
+    """Whatever a password holds, nothing of it is said when the URL is wrong, wherever the URL stands."""
+    for name in "VALKEY_URL", "VALKEY_SENTINELS", "TPI_APP_URL":
+        more = {"TPI_IDENTITY": "app"} if name == "TPI_APP_URL" else {}
+        line = check_config_error(run_streamd("--check-config", **{name: url}, **more), name)
+        assert not re.search("SEC|RET", line), line
+    user = ["notification", "--user", "u"]
+    for arguments in user + ["--url", url], user + [url], user + ["--ulr=" + url]:
+        result = publish(*arguments)
+        assert result.status == 64 and not re.search("SEC|RET", result.line()), result.line()
 
 
 def test_password_file_that_is_missing(rundir):

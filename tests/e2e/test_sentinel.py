@@ -272,7 +272,7 @@ def test_passwords(streamd, group, rundir):
     ({"VALKEY_SENTINEL_MASTER": "main"}, "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not"),
     ({"VALKEY_SENTINEL_PASSWORD": "s3cret"}, "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not"),
     ({"VALKEY_SENTINEL_MASTER": "a b"}, "VALKEY_SENTINEL_MASTER=a b: must be 1 to 255 of A-Z a-z 0-9 . - _"),
-    ({"VALKEY_URL": "valkey://u:s3cret@b,valkey://:s3cret@c:0"}, "VALKEY_URL=valkey://:***@c:0: a port is a number"),
+    ({"VALKEY_URL": "valkey://u:s3cret@b,valkey://:s3cret@c:0"}, "VALKEY_URL=valkey://u:***@c:0: a port is a number"),
 ])
 def test_configuration(env, error):
     """What cannot be right is exit status 78, for both programs, in the same words."""

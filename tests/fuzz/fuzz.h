@@ -88,7 +88,8 @@ static inline void
 fuzz_change_one(char *url)
 {
 	char *start = url + strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
-	char *end, *colon;
+	char *end;
+	size_t user;
 
 	if (strncmp(url, "unix:///", 8) == 0 && strstr(url + 8, "://") == NULL)
 		return;
@@ -96,9 +97,9 @@ fuzz_change_one(char *url)
 	end = strrchr(start, '@');
 	if (end == NULL)
 		return;
-	colon = memchr(start, ':', (size_t)(end - start));
-	if (start != url && colon != NULL)
-		start = colon + 1;
+	user = strcspn(start, ":/,@");
+	if (start != url && start[user] == ':')
+		start += user + 1;
 	for (; start < end; start++)
 		*start = fuzz_next_letter(*start);
 }

@@ -170,6 +170,10 @@ check_mask(const char *url)
 	settings_mask_url(url, masked, size);
 	settings_mask_url(other, other_masked, size);
 	REQUIRE(strcmp(masked, other_masked) == 0);
+	settings_mask_text(url, masked, size);
+	settings_mask_text(other, other_masked, size);
+	REQUIRE(strcmp(masked, other_masked) == 0);
+	settings_mask_url(url, masked, size);
 	check_cut(url, masked, 1 + strlen(url) % 32);
 	free(other);
 	free(masked);

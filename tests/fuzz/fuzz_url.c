@@ -68,8 +68,8 @@ check_password_unseen(const char *url)
 	int result;
 
 	fuzz_change_password(other);
-	result = valkey_parse(&v, url, "", error, sizeof(error));
-	REQUIRE(valkey_parse(&w, other, "", other_error, sizeof(other_error)) == result);
+	result = valkey_parse(&v, url, url, "", error, sizeof(error));
+	REQUIRE(valkey_parse(&w, other, other, "", other_error, sizeof(other_error)) == result);
 	REQUIRE(strcmp(error, other_error) == 0);
 	if (result == 0) {
 		REQUIRE(v.path != NULL || strcmp(v.label, w.label) == 0);
@@ -96,8 +96,8 @@ check_password_file(const char *url, const uint8_t *data, size_t size)
 
 	if (end != NULL && length > 0 && data[length - 1] == '\r')
 		length--;
-	plain_result = valkey_parse(&plain, url, "", plain_error, sizeof(plain_error));
-	if (valkey_parse(&v, url, path, error, sizeof(error)) == 0) {
+	plain_result = valkey_parse(&plain, url, url, "", plain_error, sizeof(plain_error));
+	if (valkey_parse(&v, url, url, path, error, sizeof(error)) == 0) {
 		REQUIRE(plain_result == 0 && length > 0 && length <= 4096);
 		REQUIRE(v.password != NULL && strlen(v.password) == length &&
 		    memcmp(v.password, data, length) == 0);

@@ -129,11 +129,14 @@ END_TEST
 static const struct {
 	const char *url, *sentinels, *error;
 } bad[] = {
-	{ "valkey://u:pw@a,valkey://v:pw@b:0", "", "VALKEY_URL=valkey://v:***@b:0: a port is a number" },
+	{ "valkey://u:pw@a,valkey://v:pw@b:0", "", "VALKEY_URL=valkey://u:***@b:0: a port is a number" },
 	{ "valkey://a,", "", "VALKEY_URL=valkey://a,: the host is no name" },
 	{ "valkey://a,b", "", "VALKEY_URL=valkey://a,b: the host is no name" },
-	{ "valkey://a, valkey://u:pw@b", "", "VALKEY_URL=***@b: the scheme is unknown" },
-	{ "valkey://a,http://u:pw@b", "", "VALKEY_URL=http://u:***@b: the scheme is unknown" },
+	{ "valkey://a, valkey://u:pw@b", "", "VALKEY_URL=valkey://***@b: the scheme is unknown" },
+	{ "valkey://a,http://u:pw@b", "", "VALKEY_URL=valkey://***@b: the scheme is unknown" },
+	{ "valkey://:pw,redis://pw@b", "", "VALKEY_URL=valkey://:***@b: the host is missing" },
+	{ "valkey://u:pw@a/pw,redis://pw@b", "", "VALKEY_URL=valkey://u:***@b: the db is a number" },
+	{ "valkey://a,valkey://b:pw,valkey://c", "", "VALKEY_URL=valkey://b:***: a port is a number" },
 	{ L8(L8("valkey://a")), "", "VALKEY_URL: 64 are too many; allowed are up to 32" },
 	{ "valkey://a", L8(L8("a")), "VALKEY_SENTINELS: 64 are too many; allowed are up to 32" },
 	{ "valkey://a", "a,", "VALKEY_SENTINELS=a,: the host is missing" SENTINELS_ALLOWED },
@@ -145,10 +148,12 @@ static const struct {
 	    SENTINELS_ALLOWED },
 	{ "valkey://a", "a:1;b:1", "VALKEY_SENTINELS=a:1;b:1: only commas separate sentinels"
 	    SENTINELS_ALLOWED },
+	{ "valkey://a", "redis://a:1,b:1", "VALKEY_SENTINELS=redis://a:***: sentinels are no URLs"
+	    SENTINELS_ALLOWED },
 	{ "valkey://a", "a,redis://b:1", "VALKEY_SENTINELS=a,redis://b:1: sentinels are no URLs"
 	    SENTINELS_ALLOWED },
 	{ "valkey://a", "[::1", "VALKEY_SENTINELS=[::1: [ has no ]" },
-	{ "valkey://a", "a,valkey://u:pw@b", "VALKEY_SENTINELS=a,valkey://u:***@b: " },
+	{ "valkey://a", "a,valkey://u:pw@b", "VALKEY_SENTINELS=***@b: " },
 	{ "valkey://a", "u:pw@b", "VALKEY_SENTINELS=***@b: " },
 	{ "valkey://u:pw@a,valkey://b", "c", "VALKEY_URL=valkey://u:***@a,valkey://b" BESIDE },
 	{ "unix:///s", "c", "VALKEY_URL=unix:///s" BESIDE },

@@ -637,7 +637,7 @@ START_TEST(mask_url)
 		{ "redis://u:pw@[::1]:1", "redis://u:***@[::1]:1" },
 		{ "redis://[::1]:1", "redis://[::1]:1" },
 		{ "redis://pw@h", "redis://***@h" },
-		{ "redis:///:pw@h", "redis:///:***@h" },
+		{ "redis:///:pw@h", "redis://***@h" },
 		{ "REDISS://u:pw@h", "REDISS://u:***@h" },
 		{ "redis://:p://w@h", "redis://:***@h" },
 		{ "valkey://:pw@h1,valkey://:pw@h2", "valkey://:***@h1,valkey://:***@h2" },
@@ -654,6 +654,10 @@ START_TEST(mask_url)
 		{ "redis:/u:pw@h", "***@h" },
 		{ "pw://x@", "pw://***@" },
 		{ "://u:pw@h", "***@h" },
+		{ "redis://p@w:pw@h", "redis://***@h" },
+		{ "redis://h:x", "redis://h:***" },
+		{ "redis://:pw%40h:1", "redis://:***" },
+		{ "http://h:80/base:pw", "http://h:80/base:pw" },
 		{ "@", "***@" },
 		{ "", "" },
 		{ "nonsense", "nonsense" },
@@ -664,6 +668,34 @@ START_TEST(mask_url)
 		settings_mask_url(cases[i].url, out, sizeof(out));
 		ck_assert_str_eq(out, cases[i].masked);
 	}
+}
+END_TEST
+
+/* Whatever a password holds, nothing of it is in the text of an error. */
+START_TEST(mask_text)
+{
+	static const char *const passwords[] = {
+		"SECRET", "SEC,RET", "SEC@RET", "SEC/RET", "SEC%RET", "SEC:RET", "SEC?RET#SEC", "redis://SECRET",
+		"SEC,redis://RET", "SEC, redis://RET", "SEC,redis://RET:SEC", "SEC@RET,redis://SEC",
+		"SEC,RET/SEC@RET,redis://SEC@RET:SEC,redis://RET%",
+	};
+	static const char *const users[] = { "", "u:", ":" };
+	char text[256], out[256], expected[256];
+
+	for (size_t i = 0; i < sizeof(passwords) / sizeof(passwords[0]); i++) {
+		for (size_t u = 0; u < sizeof(users) / sizeof(users[0]); u++) {
+			snprintf(text, sizeof(text), "redis://%s%s@h:1,redis://g", users[u], passwords[i]);
+			snprintf(expected, sizeof(expected), "redis://%s***@h:1,redis://g", users[u]);
+			settings_mask_text(text, out, sizeof(out));
+			ck_assert_ptr_null(strstr(out, "RET"));
+			if (u > 0 || strchr(passwords[i], ':') == NULL)
+				ck_assert_str_eq(out, expected);
+		}
+	}
+	settings_mask_text("redis://h:1,redis://g:pw,unix:///s", out, sizeof(out));
+	ck_assert_str_eq(out, "redis://h:1,redis://g:***");
+	settings_mask_text("unix:///run/a@b", out, sizeof(out));
+	ck_assert_str_eq(out, "unix:///run/a@b");
 }
 END_TEST
 
@@ -843,6 +875,7 @@ main(void)
 	tcase_add_test(tc, print_is_escaped);
 	tcase_add_test(tc, print_reads_back);
 	tcase_add_test(tc, mask_url);
+	tcase_add_test(tc, mask_text);
 	tcase_add_test(tc, unknown);
 	tcase_add_test(tc, mask_url_sizes);
 	tcase_add_test(tc, manual_says_the_same);

@@ -37,6 +37,12 @@
 
 static char error[VALKEY_ERROR_SIZE];
 
+static int
+parse(struct valkey *v, const char *url, const char *password_file)
+{
+	return valkey_parse(v, url, url, password_file, error, sizeof(error));
+}
+
 /* URLs */
 
 static const struct {
@@ -83,7 +89,7 @@ START_TEST(good)
 {
 	struct valkey v;
 
-	ck_assert_msg(valkey_parse(&v, good_urls[_i].url, "", error, sizeof(error)) == 0, "%s",
+	ck_assert_msg(parse(&v, good_urls[_i].url, "") == 0, "%s",
 	    error);
 	same("host", v.host, good_urls[_i].host);
 	same("path", v.path, good_urls[_i].path);
@@ -122,9 +128,9 @@ static const struct {
 	{ "valkey://h:", "VALKEY_URL=valkey://h:: a port is a number from 1 to 65535" },
 	{ "valkey://h:0", "VALKEY_URL=valkey://h:0: a port is a number from 1 to 65535" },
 	{ "valkey://h:65536", "VALKEY_URL=valkey://h:65536: a port is a number from 1 to 65535" },
-	{ "valkey://h:+1", "VALKEY_URL=valkey://h:+1: a port is a number from 1 to 65535" },
-	{ "valkey://h:6379x", "VALKEY_URL=valkey://h:6379x: a port is a number from 1 to 65535" },
-	{ "valkey://h:1:2", "VALKEY_URL=valkey://h:1:2: a port is a number from 1 to 65535" },
+	{ "valkey://h:+1", "VALKEY_URL=valkey://h:***: a port is a number from 1 to 65535" },
+	{ "valkey://h:6379x", "VALKEY_URL=valkey://h:***: a port is a number from 1 to 65535" },
+	{ "valkey://h:1:2", "VALKEY_URL=valkey://h:***: a port is a number from 1 to 65535" },
 	{ "valkey://h:4294967297",
 	    "VALKEY_URL=valkey://h:4294967297: a port is a number from 1 to 65535" },
 	{ "valkey://h/x", "VALKEY_URL=valkey://h/x: the db is a number" },
@@ -134,7 +140,7 @@ static const struct {
 	{ "valkey://h?x", "VALKEY_URL=valkey://h?x" NO_HOST },
 	{ "valkey://a,valkey://b", "VALKEY_URL=valkey://a,valkey://b" NO_HOST },
 	{ "valkey://\303\251", "VALKEY_URL=valkey://?""?" NO_HOST },
-	{ "valkey://::1", "VALKEY_URL=valkey://::1: the host is missing" },
+	{ "valkey://::1", "VALKEY_URL=valkey://:***: the host is missing" },
 	{ "valkey://[::1", "VALKEY_URL=valkey://[::1: [ has no ]" },
 	{ "valkey://[]", "VALKEY_URL=valkey://[]: [...] holds no IPv6 address" },
 	{ "valkey://[h]", "VALKEY_URL=valkey://[h]: [...] holds no IPv6 address" },
@@ -150,6 +156,10 @@ static const struct {
 	    "VALKEY_URL=valkey://u%00:***@h: % stands before two hexadecimal digits, not 00" },
 	{ "valkey://u:secret/x@h:1",
 	    "VALKEY_URL=valkey://u:***@h:1: a port is a number from 1 to 65535" },
+	{ "valkey://u:secret%40h", "VALKEY_URL=valkey://u:***: a port is a number from 1 to 65535" },
+	{ "valkey://:secret", "VALKEY_URL=valkey://:***: the host is missing" },
+	{ "valkey://u:%20secret,@/redis://secret@h",
+	    "VALKEY_URL=valkey://u:***@h: the host is missing" },
 	{ "unix://", "VALKEY_URL=unix://: the path of a socket begins with /" },
 	{ "unix:///", "VALKEY_URL=unix:///: the path of a socket begins with /" },
 	{ "unix://s", "VALKEY_URL=unix://s: the path of a socket begins with /" },
@@ -165,7 +175,7 @@ START_TEST(bad)
 	struct valkey v;
 
 	snprintf(expected, sizeof(expected), "%s" ALLOWED, bad_urls[_i].error);
-	ck_assert_msg(valkey_parse(&v, bad_urls[_i].url, "", error, sizeof(error)) == -1, "%s",
+	ck_assert_msg(parse(&v, bad_urls[_i].url, "") == -1, "%s",
 	    bad_urls[_i].url);
 	ck_assert_str_eq(error, expected);
 	ck_assert(strstr(error, "secret") == NULL);
@@ -178,8 +188,7 @@ START_TEST(longest_path)
 {
 	struct valkey v;
 
-	ck_assert_int_eq(valkey_parse(&v, "unix:///" A64 A16 A16 "aaaaaaaaaa", "", error,
-	    sizeof(error)), 0);
+	ck_assert_int_eq(parse(&v, "unix:///" A64 A16 A16 "aaaaaaaaaa", ""), 0);
 	ck_assert_uint_eq(strlen(v.path), sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
 	valkey_free(&v);
 }
@@ -212,7 +221,7 @@ parse_with_file(struct valkey *v, const char *content, size_t length)
 	ck_assert_ptr_nonnull(f);
 	ck_assert_uint_eq(fwrite(content, 1, length, f), length);
 	ck_assert_int_eq(fclose(f), 0);
-	return valkey_parse(v, "valkey://u:old@h", file, error, sizeof(error));
+	return parse(v, "valkey://u:old@h", file);
 }
 
 /* The first line is the password, with or without a line break, and replaces that of the URL. */
@@ -270,11 +279,11 @@ START_TEST(bad_password_file)
 
 	ck_assert_int_eq(unlink(file), 0);
 	snprintf(expected, sizeof(expected), "VALKEY_PASSWORD_FILE=%s: %s" PASSWORD_ALLOWED, file, strerror(ENOENT));
-	ck_assert_int_eq(valkey_parse(&v, "valkey://h", file, error, sizeof(error)), -1);
+	ck_assert_int_eq(parse(&v, "valkey://h", file), -1);
 	ck_assert_str_eq(error, expected);
 	snprintf(expected, sizeof(expected), "VALKEY_PASSWORD_FILE=%s: %s" PASSWORD_ALLOWED, directory,
 	    strerror(EISDIR));
-	ck_assert_int_eq(valkey_parse(&v, "valkey://h", directory, error, sizeof(error)), -1);
+	ck_assert_int_eq(parse(&v, "valkey://h", directory), -1);
 	ck_assert_str_eq(error, expected);
 }
 END_TEST
@@ -422,7 +431,7 @@ START_TEST(refused)
 	int64_t began;
 
 	start(&s, refusals[_i].userinfo);
-	ck_assert_int_eq(valkey_parse(&v, s.url, "", error, sizeof(error)), 0);
+	ck_assert_int_eq(parse(&v, s.url, ""), 0);
 	snprintf(expected, sizeof(expected), "%s: %s", v.label, refusals[_i].error);
 	began = clock_ms();
 	ck_assert_ptr_null(valkey_connect(&v, 300, &demoted, error, sizeof(error)));
@@ -462,7 +471,7 @@ START_TEST(connected)
 	redisContext *c;
 	void *reply = NULL;
 	start(&s, rows[_i].userinfo);
-	ck_assert_int_eq(valkey_parse(&v, s.url, "", error, sizeof(error)), 0);
+	ck_assert_int_eq(parse(&v, s.url, ""), 0);
 	c = valkey_connect(&v, 2000, &demoted, error, sizeof(error));
 	ck_assert_msg(c != NULL, "%s", error);
 	ck_assert(!demoted);
@@ -491,7 +500,7 @@ START_TEST(cluster_replica)
 	redisContext *c;
 
 	start(&s, "");
-	ck_assert_int_eq(valkey_parse(&v, s.url, "", error, sizeof(error)), 0);
+	ck_assert_int_eq(parse(&v, s.url, ""), 0);
 	c = valkey_connect(&v, 2000, &demoted, error, sizeof(error));
 	ck_assert_msg(c != NULL, "%s", error);
 	ck_assert(!demoted);
@@ -524,7 +533,7 @@ START_TEST(slow_name)
 
 	start(&s, "");
 	ck_assert_int_ne(asprintf(&url, "valkey://localhost:%s", strrchr(s.url, ':') + 1), -1);
-	ck_assert_int_eq(valkey_parse(&v, url, "", error, sizeof(error)), 0);
+	ck_assert_int_eq(parse(&v, url, ""), 0);
 	c = valkey_connect(&v, 300, NULL, error, sizeof(error));
 	ck_assert_msg(c != NULL, "%s", error);
 	redisFree(c);
@@ -539,11 +548,11 @@ START_TEST(nobody)
 {
 	struct valkey v;
 
-	ck_assert_int_eq(valkey_parse(&v, "unix:///nonexistent/s", "", error, sizeof(error)), 0);
+	ck_assert_int_eq(parse(&v, "unix:///nonexistent/s", ""), 0);
 	ck_assert_ptr_null(valkey_connect(&v, 500, NULL, error, sizeof(error)));
 	ck_assert_str_eq(error, "unix:/nonexistent/s: No such file or directory");
 	valkey_free(&v);
-	ck_assert_int_eq(valkey_parse(&v, "valkey://127.0.0.1:1", "", error, sizeof(error)), 0);
+	ck_assert_int_eq(parse(&v, "valkey://127.0.0.1:1", ""), 0);
 	ck_assert_ptr_null(valkey_connect(&v, 500, NULL, error, sizeof(error)));
 	ck_assert_str_eq(error, "127.0.0.1:1: Connection refused");
 	valkey_free(&v);
