@@ -320,8 +320,9 @@ primary_of(const struct servers *s, struct sentinel_answer *answer, char label[V
 }
 
 static redisContext *
-connect_primary(struct servers *s, int64_t deadline, char *error, size_t size)
+connect_primary(struct servers *s, int timeout_ms, char *error, size_t size)
 {
+	int64_t deadline = valkey_clock() + timeout_ms;
 	struct sentinel_answer answer;
 	char label[VALKEY_LABEL_SIZE];
 	struct valkey_word word;
@@ -331,7 +332,7 @@ connect_primary(struct servers *s, int64_t deadline, char *error, size_t size)
 	if (!ask_sentinels(s, deadline, &answer, error, size))
 		return NULL;
 	v = primary_of(s, &answer, label);
-	c = valkey_try(&v, deadline, false, &word, error, size);
+	c = valkey_connect(&v, deadline, 0, false, &word, error, size);
 	if (c == NULL)
 		return NULL;
 	s->primary = answer;
@@ -340,26 +341,20 @@ connect_primary(struct servers *s, int64_t deadline, char *error, size_t size)
 }
 
 static redisContext *
-use_node(struct servers *s, int node, redisContext *c)
-{
-	s->used_node = node;
-	snprintf(s->used, sizeof(s->used), "%s", s->nodes[node].valkey.label);
-	return c;
-}
-
-static redisContext *
-try_node(struct servers *s, int node, int64_t deadline, struct valkey_word *word)
+try_node(struct servers *s, int node, int64_t deadline, int whole_ms, struct valkey_word *word)
 {
 	struct servers_entry *e = &s->nodes[node];
 
-	return valkey_try(&e->valkey, deadline, s->node_count > 1, word, e->error, sizeof(e->error));
+	return valkey_connect(&e->valkey, deadline, whole_ms, s->node_count > 1, word, e->error,
+	    sizeof(e->error));
 }
 
 /* One whose Cluster is not whole will do where there is no better. */
 static redisContext *
-connect_node(struct servers *s, int64_t deadline, char *error, size_t size)
+connect_node(struct servers *s, int timeout_ms, char *error, size_t size)
 {
-	int count = s->node_count, spare_node = 0;
+	int64_t deadline = valkey_clock() + timeout_ms;
+	int count = s->node_count, spare_node = 0, whole_ms = count == 1 ? timeout_ms : 0;
 	int first = s->used_node >= 0 ? s->used_node : (int)clock_jitter(0, (uint32_t)count - 1);
 	redisContext *spare = NULL;
 
@@ -368,7 +363,7 @@ connect_node(struct servers *s, int64_t deadline, char *error, size_t size)
 		/* A spare one is to be handed over in time. */
 		int behind = count - 1 - i + (spare != NULL);
 		struct valkey_word word;
-		redisContext *c = try_node(s, node, share_until(deadline, behind), &word);
+		redisContext *c = try_node(s, node, share_until(deadline, behind), whole_ms, &word);
 
 		if (c == NULL)
 			continue;
@@ -382,24 +377,21 @@ connect_node(struct servers *s, int64_t deadline, char *error, size_t size)
 		if (!word.apart)
 			break;
 	}
-	if (spare != NULL)
-		return use_node(s, spare_node, spare);
-	explain_all(s->nodes, count, "no node can be used", error, size);
-	return NULL;
+	if (spare == NULL) {
+		explain_all(s->nodes, count, "no node can be used", error, size);
+		return NULL;
+	}
+	s->used_node = spare_node;
+	snprintf(s->used, sizeof(s->used), "%s", s->nodes[spare_node].valkey.label);
+	return spare;
 }
 
 redisContext *
 servers_connect(struct servers *s, int timeout_ms, char *error, size_t error_size)
 {
-	int64_t deadline = valkey_clock() + timeout_ms;
-	redisContext *c;
-
 	if (s->sentinel_count > 0)
-		return connect_primary(s, deadline, error, error_size);
-	if (s->node_count > 1)
-		return connect_node(s, deadline, error, error_size);
-	c = valkey_connect(&s->nodes[0].valkey, timeout_ms, NULL, error, error_size);
-	return c != NULL ? use_node(s, 0, c) : NULL;
+		return connect_primary(s, timeout_ms, error, error_size);
+	return connect_node(s, timeout_ms, error, error_size);
 }
 
 /* Whether another node than the one in use is of a Cluster that is whole. */
@@ -415,7 +407,7 @@ better_node(struct servers *s, int64_t deadline)
 
 		if (i == s->used_node)
 			continue;
-		c = try_node(s, i, until, &word);
+		c = try_node(s, i, until, 0, &word);
 		found = c != NULL && !word.apart;
 		if (c != NULL)
 			redisFree(c);
@@ -426,8 +418,9 @@ better_node(struct servers *s, int64_t deadline)
 static const char *
 check_node(struct servers *s, int64_t deadline, char *error, size_t size)
 {
+	int64_t until = share_until(deadline, s->node_count - 1);
 	struct valkey_word word;
-	redisContext *c = try_node(s, s->used_node, share_until(deadline, s->node_count - 1), &word);
+	redisContext *c = try_node(s, s->used_node, until, 0, &word);
 
 	if (c != NULL)
 		redisFree(c);
@@ -453,7 +446,7 @@ check_primary(struct servers *s, int64_t deadline, char *error, size_t size)
 		s->primary = answer;
 	}
 	v = primary_of(s, &s->primary, label);
-	c = valkey_try(&v, deadline, false, &word, error, size);
+	c = valkey_connect(&v, deadline, 0, false, &word, error, size);
 	if (c != NULL)
 		redisFree(c);
 	return word.demoted ? "the server is no longer a primary" : NULL;

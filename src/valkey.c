@@ -70,22 +70,26 @@ valkey_clock(void)
 	return clock_ms() - looked_up_ms;
 }
 
-/* What one valkey_connect() carries from step to step. */
+/* What is carried from step to step. */
 struct attempt {
 	const struct valkey *valkey;
 	redisContext *context;
-	int timeout_ms;
 	int64_t deadline; /* valkey_clock() */
-	bool shared;      /* the time limit is what others have left of one */
-	bool of_cluster;  /* a primary is asked about its Cluster, too */
-	struct valkey_word word;
 	char *error;
 	size_t error_size;
+
+	/* Of valkey_connect(): */
+	int whole_ms;
+	bool of_cluster;
+	struct valkey_word word;
 };
 
+/* For hiredis, to which 0 is no limit. */
 static struct timeval
 timeval_of(int64_t ms)
 {
+	if (ms <= 0)
+		ms = 1;
 	return (struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
 }
 
@@ -120,11 +124,10 @@ explain_context(const struct attempt *a)
 		text_line(a->error, a->error_size, "%s: this is no Valkey: %s", label, c->errstr);
 	else if (c->err == REDIS_ERR_EOF || (c->err == REDIS_ERR_IO && is_reset(errno)))
 		text_line(a->error, a->error_size, "%s: the server closed the connection", label);
-	else if (time_left(a) == 0 && a->shared)
-		text_line(a->error, a->error_size, "%s: no answer in time", label);
+	else if (time_left(a) == 0 && a->whole_ms > 0)
+		text_line(a->error, a->error_size, "%s: no answer within %d ms", label, a->whole_ms);
 	else if (time_left(a) == 0)
-		text_line(a->error, a->error_size, "%s: no answer within %d ms", label,
-		    a->timeout_ms);
+		text_line(a->error, a->error_size, "%s: no answer in time", label);
 	else
 		text_line(a->error, a->error_size, "%s: %s", label, c->errstr);
 	return false;
@@ -277,7 +280,7 @@ connect_address(struct attempt *a, const char *address, int64_t ms)
 {
 	if (a->context != NULL)
 		redisFree(a->context);
-	a->context = redisConnectWithTimeout(address, a->valkey->port, timeval_of(ms > 0 ? ms : 1));
+	a->context = redisConnectWithTimeout(address, a->valkey->port, timeval_of(ms));
 	return a->context != NULL && a->context->err == 0;
 }
 
@@ -313,7 +316,7 @@ connect_host(struct attempt *a)
 static bool
 connect_path(struct attempt *a)
 {
-	a->context = redisConnectUnixWithTimeout(a->valkey->path, timeval_of(a->timeout_ms));
+	a->context = redisConnectUnixWithTimeout(a->valkey->path, timeval_of(time_left(a)));
 	return (a->context != NULL && a->context->err == 0) || explain_context(a);
 }
 
@@ -470,62 +473,28 @@ finish(struct attempt *a, bool good)
 	return NULL;
 }
 
-static redisContext *
-connect_usable(struct attempt *a)
-{
-	bool good = open_connection(a) && authenticate(a) && require_role(a);
-
-	if (good)
-		a->context->reader->fn = &flat;
-	return finish(a, good);
-}
-
 redisContext *
-valkey_connect(const struct valkey *v, int timeout_ms, bool *demoted, char *error,
-    size_t error_size)
+valkey_connect(const struct valkey *v, int64_t deadline, int whole_ms, bool of_cluster,
+    struct valkey_word *word, char *error, size_t error_size)
 {
 	struct attempt a = {
-		.valkey = v, .timeout_ms = timeout_ms, .deadline = valkey_clock() + timeout_ms,
+		.valkey = v, .deadline = deadline, .whole_ms = whole_ms, .of_cluster = of_cluster,
 		.error = error, .error_size = error_size,
 	};
-	redisContext *c = connect_usable(&a);
+	bool good = open_connection(&a) && authenticate(&a) && require_role(&a);
 
-	if (demoted != NULL)
-		*demoted = a.word.demoted;
-	return c;
-}
-
-/* An attempt that has what is left until the deadline, but a millisecond at least. */
-static struct attempt
-share(const struct valkey *v, int64_t deadline, char *error, size_t error_size)
-{
-	struct attempt a = {
-		.valkey = v, .deadline = deadline, .shared = true, .error = error,
-		.error_size = error_size,
-	};
-	int64_t left = time_left(&a);
-
-	a.timeout_ms = left > 0 ? (int)left : 1;
-	return a;
-}
-
-redisContext *
-valkey_try(const struct valkey *v, int64_t deadline, bool of_cluster, struct valkey_word *word,
-    char *error, size_t error_size)
-{
-	struct attempt a = share(v, deadline, error, error_size);
-	redisContext *c;
-
-	a.of_cluster = of_cluster;
-	c = connect_usable(&a);
+	if (good)
+		a.context->reader->fn = &flat;
 	*word = a.word;
-	return c;
+	return finish(&a, good);
 }
 
 redisContext *
 valkey_open(const struct valkey *v, int64_t deadline, char *error, size_t error_size)
 {
-	struct attempt a = share(v, deadline, error, error_size);
+	struct attempt a = {
+		.valkey = v, .deadline = deadline, .error = error, .error_size = error_size,
+	};
 
 	return finish(&a, open_connection(&a) && authenticate(&a));
 }
@@ -534,8 +503,10 @@ redisReply *
 valkey_ask(redisContext *context, const struct valkey *v, int64_t deadline, int count,
     const char **words, char *error, size_t error_size)
 {
-	struct attempt a = share(v, deadline, error, error_size);
+	const struct attempt a = {
+		.valkey = v, .context = context, .deadline = deadline, .error = error,
+		.error_size = error_size,
+	};
 
-	a.context = context;
 	return ask(&a, count, words);
 }

@@ -14,18 +14,6 @@
 #include "valkey_url.h"
 
 /*
- * Connects, by TLS where the URL says so (see tls.h), sends AUTH where there is a user or a
- * password, and asks ROLE: a server that is no primary is refused, because what is published there
- * reaches nobody else, unless by CLUSTER INFO it is a node of a Cluster, which passes it on to all
- * nodes. Waits at most about timeout_ms for all of its steps together (name resolution apart). The
- * result does not block; TCP has keep-alive and no delay; arrays in arrays, which pub/sub has not, are
- * errors. Returns NULL with one line in error; *demoted (may be NULL) then says whether the reason is
- * that the server is no primary. Thread-safe.
- */
-redisContext *valkey_connect(const struct valkey *v, int timeout_ms, bool *demoted, char *error,
-    size_t error_size);
-
-/*
  * The clock of the deadlines below: clock_ms() that stands still while the calling thread looks a
  * name up.
  */
@@ -38,11 +26,18 @@ struct valkey_word {
 };
 
 /*
- * The same as one attempt of several that share a time limit. How much of it was left is not in the
- * error, so that the same trouble is told in the same words. of_cluster: a primary has to be in a
- * Cluster, too; only who does not allow the question is believed.
+ * Connects, by TLS where the URL says so (see tls.h), sends AUTH where there is a user or a
+ * password, and asks ROLE: a server that is no primary is refused, because what is published there
+ * reaches nobody else, unless by CLUSTER INFO it is a node of a Cluster, which passes it on to all
+ * nodes. of_cluster: a primary has to be in one, too; only who does not allow the question is
+ * believed. Waits until about the deadline for all of its steps together. The result does not block;
+ * TCP has keep-alive and no delay; arrays in arrays, which pub/sub has not, are errors. Returns NULL
+ * with one line in error. Thread-safe.
+ *
+ * whole_ms: the time limit, for the error. 0 where others have a share in it: how much was left is
+ * not told, so that the same trouble is told in the same words.
  */
-redisContext *valkey_try(const struct valkey *v, int64_t deadline, bool of_cluster,
+redisContext *valkey_connect(const struct valkey *v, int64_t deadline, int whole_ms, bool of_cluster,
     struct valkey_word *word, char *error, size_t error_size);
 
 /* Connects and sends AUTH like that, and asks nothing. */

@@ -375,6 +375,13 @@ finish(struct script *s)
 	close(s->listener);
 }
 
+static redisContext *
+connect_to(const struct valkey *v, int timeout_ms, struct valkey_word *word)
+{
+	return valkey_connect(v, valkey_clock() + timeout_ms, timeout_ms, false, word, error,
+	    sizeof(error));
+}
+
 /* Each answer of a server has its text; the label stands before it. */
 static const struct {
 	const char *userinfo, *answers[3], *error;
@@ -426,19 +433,19 @@ START_TEST(refused)
 	const char *const *answers = refusals[_i].answers;
 	struct script s = { .answers = { answers[0], answers[1], answers[2] } };
 	char expected[VALKEY_ERROR_SIZE];
+	struct valkey_word word;
 	struct valkey v;
-	bool demoted = !refusals[_i].demoted;
 	int64_t began;
 
 	start(&s, refusals[_i].userinfo);
 	ck_assert_int_eq(parse(&v, s.url, ""), 0);
 	snprintf(expected, sizeof(expected), "%s: %s", v.label, refusals[_i].error);
 	began = clock_ms();
-	ck_assert_ptr_null(valkey_connect(&v, 300, &demoted, error, sizeof(error)));
+	ck_assert_ptr_null(connect_to(&v, 300, &word));
 	ck_assert_int_lt((int)(clock_ms() - began), 2000);
 	finish(&s);
 	ck_assert_str_eq(error, expected);
-	ck_assert_int_eq(demoted, refusals[_i].demoted);
+	ck_assert_int_eq(word.demoted, refusals[_i].demoted);
 	ck_assert(strstr(error, "secret") == NULL);
 	valkey_free(&v);
 }
@@ -466,15 +473,15 @@ START_TEST(connected)
 		{ "u@", "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$0\r\n\r\n*1\r\n$4\r\nROLE\r\n" },
 	};
 	struct script s = { .answers = { rows[_i].userinfo[0] ? "+OK\r\n" : MASTER, MASTER } };
-	bool demoted = true;
+	struct valkey_word word;
 	struct valkey v;
 	redisContext *c;
 	void *reply = NULL;
 	start(&s, rows[_i].userinfo);
 	ck_assert_int_eq(parse(&v, s.url, ""), 0);
-	c = valkey_connect(&v, 2000, &demoted, error, sizeof(error));
+	c = connect_to(&v, 2000, &word);
 	ck_assert_msg(c != NULL, "%s", error);
-	ck_assert(!demoted);
+	ck_assert(!word.demoted);
 	ck_assert_int_ne(option(c->fd, IPPROTO_TCP, TCP_NODELAY), 0);
 	ck_assert_int_ne(option(c->fd, SOL_SOCKET, SO_KEEPALIVE), 0);
 	ck_assert_int_le(option(c->fd, IPPROTO_TCP, TCP_KEEPIDLE) +
@@ -495,15 +502,15 @@ END_TEST
 START_TEST(cluster_replica)
 {
 	struct script s = { .answers = { REPLICA, CLUSTER_INFO } };
-	bool demoted = true;
+	struct valkey_word word;
 	struct valkey v;
 	redisContext *c;
 
 	start(&s, "");
 	ck_assert_int_eq(parse(&v, s.url, ""), 0);
-	c = valkey_connect(&v, 2000, &demoted, error, sizeof(error));
+	c = connect_to(&v, 2000, &word);
 	ck_assert_msg(c != NULL, "%s", error);
-	ck_assert(!demoted);
+	ck_assert(!word.demoted);
 	redisFree(c);
 	finish(&s);
 	ck_assert_str_eq(s.heard, "*1\r\n$4\r\nROLE\r\n*2\r\n$7\r\nCLUSTER\r\n$4\r\nINFO\r\n");
@@ -527,6 +534,7 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 START_TEST(slow_name)
 {
 	struct script s = { .answers = { MASTER } };
+	struct valkey_word word;
 	struct valkey v;
 	redisContext *c;
 	char *url;
@@ -534,7 +542,7 @@ START_TEST(slow_name)
 	start(&s, "");
 	ck_assert_int_ne(asprintf(&url, "valkey://localhost:%s", strrchr(s.url, ':') + 1), -1);
 	ck_assert_int_eq(parse(&v, url, ""), 0);
-	c = valkey_connect(&v, 300, NULL, error, sizeof(error));
+	c = connect_to(&v, 300, &word);
 	ck_assert_msg(c != NULL, "%s", error);
 	redisFree(c);
 	finish(&s);
@@ -546,14 +554,15 @@ END_TEST
 /* Nobody there: the text is the system's. */
 START_TEST(nobody)
 {
+	struct valkey_word word;
 	struct valkey v;
 
 	ck_assert_int_eq(parse(&v, "unix:///nonexistent/s", ""), 0);
-	ck_assert_ptr_null(valkey_connect(&v, 500, NULL, error, sizeof(error)));
+	ck_assert_ptr_null(connect_to(&v, 500, &word));
 	ck_assert_str_eq(error, "unix:/nonexistent/s: No such file or directory");
 	valkey_free(&v);
 	ck_assert_int_eq(parse(&v, "valkey://127.0.0.1:1", ""), 0);
-	ck_assert_ptr_null(valkey_connect(&v, 500, NULL, error, sizeof(error)));
+	ck_assert_ptr_null(connect_to(&v, 500, &word));
 	ck_assert_str_eq(error, "127.0.0.1:1: Connection refused");
 	valkey_free(&v);
 }
