@@ -15,6 +15,7 @@
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -101,6 +102,20 @@ time_left(const struct attempt *a)
 	return left > 0 ? left : 0;
 }
 
+/* The error is the label and this. Always false. */
+static bool __attribute__((format(printf, 2, 3)))
+fail(const struct attempt *a, const char *format, ...)
+{
+	char text[VALKEY_ERROR_SIZE];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	text_line(a->error, a->error_size, "%s: %s", a->valkey->label, text);
+	return false;
+}
+
 /*
  * A server that closes is seen as the end of what it sends or, where it has not read what was sent to
  * it, as a reset: which of them is chance, and the log has a line for each change.
@@ -116,21 +131,18 @@ static bool
 explain_context(const struct attempt *a)
 {
 	const redisContext *c = a->context;
-	const char *label = a->valkey->label;
 
 	if (c == NULL)
-		text_line(a->error, a->error_size, "%s: %s", label, no_memory);
-	else if (c->err == REDIS_ERR_PROTOCOL)
-		text_line(a->error, a->error_size, "%s: this is no Valkey: %s", label, c->errstr);
-	else if (c->err == REDIS_ERR_EOF || (c->err == REDIS_ERR_IO && is_reset(errno)))
-		text_line(a->error, a->error_size, "%s: the server closed the connection", label);
-	else if (time_left(a) == 0 && a->whole_ms > 0)
-		text_line(a->error, a->error_size, "%s: no answer within %d ms", label, a->whole_ms);
-	else if (time_left(a) == 0)
-		text_line(a->error, a->error_size, "%s: no answer in time", label);
-	else
-		text_line(a->error, a->error_size, "%s: %s", label, c->errstr);
-	return false;
+		return fail(a, "%s", no_memory);
+	if (c->err == REDIS_ERR_PROTOCOL)
+		return fail(a, "this is no Valkey: %s", c->errstr);
+	if (c->err == REDIS_ERR_EOF || (c->err == REDIS_ERR_IO && is_reset(errno)))
+		return fail(a, "the server closed the connection");
+	if (time_left(a) > 0)
+		return fail(a, "%s", c->errstr);
+	if (a->whole_ms > 0)
+		return fail(a, "no answer within %d ms", a->whole_ms);
+	return fail(a, "no answer in time");
 }
 
 void
@@ -267,11 +279,8 @@ start_tls(const struct attempt *a)
 {
 	char reason[VALKEY_ERROR_SIZE];
 
-	if (tls_start(a->context, a->valkey->host, clock_ms() + time_left(a), reason,
-		sizeof(reason)))
-		return true;
-	text_line(a->error, a->error_size, "%s: %s", a->valkey->label, reason);
-	return false;
+	return tls_start(a->context, a->valkey->host, clock_ms() + time_left(a), reason,
+	    sizeof(reason)) || fail(a, "%s", reason);
 }
 
 /* One address of possibly several. */
@@ -299,11 +308,8 @@ connect_host(struct attempt *a)
 	bool good = false;
 
 	looked_up_ms += clock_ms() - began;
-	if (wrong != 0) {
-		text_line(a->error, a->error_size, "%s: %s", a->valkey->label,
-		    wrong == EAI_SYSTEM ? strerror(errno) : gai_strerror(wrong));
-		return false;
-	}
+	if (wrong != 0)
+		return fail(a, "%s", wrong == EAI_SYSTEM ? strerror(errno) : gai_strerror(wrong));
 	for (i = all; i != NULL; i = i->ai_next)
 		left++;
 	for (i = all; i != NULL && !good; i = i->ai_next, left--)
@@ -327,10 +333,8 @@ unblock(const struct attempt *a)
 	redisContext *c = a->context;
 
 	c->flags &= ~REDIS_BLOCK;
-	if (fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK) != -1)
-		return true;
-	text_line(a->error, a->error_size, "%s: %s", a->valkey->label, strerror(errno));
-	return false;
+	return fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK) != -1 ||
+	    fail(a, "%s", strerror(errno));
 }
 
 static bool
@@ -414,13 +418,11 @@ judge_cluster(struct attempt *a, bool primary)
 	a->word.demoted = !node && !primary;
 	good = node || (primary && reply_begins(reply, "NOPERM"));
 	if (a->word.demoted)
-		text_line(a->error, a->error_size,
-		    "%s: no primary but a replica: what is published there reaches nobody else%s",
-		    a->valkey->label, reply_begins(reply, "NOPERM")
+		fail(a, "no primary but a replica: what is published there reaches nobody else%s",
+		    reply_begins(reply, "NOPERM")
 			? " (for a replica in a Cluster the user needs +cluster|info)" : "");
 	else if (!good)
-		text_line(a->error, a->error_size, "%s: is no node of a Cluster: VALKEY_URL names several",
-		    a->valkey->label);
+		fail(a, "is no node of a Cluster: VALKEY_URL names several");
 	freeReplyObject(reply);
 	return good;
 }
@@ -428,7 +430,7 @@ judge_cluster(struct attempt *a, bool primary)
 static bool
 judge_role(struct attempt *a, const redisReply *reply)
 {
-	const char *label = a->valkey->label, *role = role_of(reply);
+	const char *role = role_of(reply);
 
 	if (role != NULL && strcmp(role, "master") == 0)
 		return !a->of_cluster || judge_cluster(a, true);
@@ -436,19 +438,13 @@ judge_role(struct attempt *a, const redisReply *reply)
 		return judge_cluster(a, false);
 	a->word.demoted = role != NULL;
 	if (role != NULL)
-		text_line(a->error, a->error_size,
-		    "%s: no primary but a %.*s: what is published there reaches nobody else", label,
+		return fail(a, "no primary but a %.*s: what is published there reaches nobody else",
 		    SHOWN_MAX, role);
-	else if (reply_begins(reply, "NOAUTH"))
-		text_line(a->error, a->error_size,
-		    "%s: wants a password: VALKEY_PASSWORD_FILE, or user:password@ in the URL",
-		    label);
-	else if (reply_begins(reply, "NOPERM"))
-		text_line(a->error, a->error_size, "%s: may not ask ROLE: the user needs +role",
-		    label);
-	else
-		explain_reply(a, "ROLE", reply);
-	return false;
+	if (reply_begins(reply, "NOAUTH"))
+		return fail(a, "wants a password: VALKEY_PASSWORD_FILE, or user:password@ in the URL");
+	if (reply_begins(reply, "NOPERM"))
+		return fail(a, "may not ask ROLE: the user needs +role");
+	return explain_reply(a, "ROLE", reply);
 }
 
 static bool
