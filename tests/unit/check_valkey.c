@@ -1,25 +1,19 @@
 /*
  * check_valkey: VALKEY_URL and VALKEY_PASSWORD_FILE, and what valkey_connect() makes of the answers
- * of a server. The server is a thread that answers each command with the next line of a script.
+ * of a server.
  */
 #include "config.h"
 
-#include <arpa/inet.h>
-#include <check.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/tcp.h>
-#include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include "clock.h"
+#include "fake_valkey.h"
 #include "valkey.h"
 
 #define PASSWORD_ALLOWED "; allowed is a file whose first line is the password"
@@ -290,89 +284,15 @@ END_TEST
 
 /* Connecting */
 
-#define MASTER "*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n"
-#define REPLICA "*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:0\r\n"
-#define ALONE "-ERR This instance has cluster support disabled\r\n"
-#define CLUSTER_INFO "$37\r\ncluster_enabled:1\r\ncluster_state:fail\r\n\r\n"
-#define SENTINEL "*2\r\n$8\r\nsentinel\r\n*0\r\n"
-#define SLOWLY "slowly" /* a byte every 20 ms, without end */
-#define SILENT "silent"
-#define RESET  "reset"
-#define ENDLESS "endless" /* arrays in arrays, as many as are taken */
-
-struct script {
-	const char *answers[3]; /* to each command in turn; NULL: close */
-	int listener;
-	char heard[1024];       /* what was read, for after the join */
-	pthread_t thread;
+/* A server that is asked by way of a URL with this user and password. */
+static void
+start(struct fake *f, const char *userinfo, struct valkey *v)
+{
 	char url[64];
-};
 
-static void
-answer(int fd, const char *text)
-{
-	static const struct linger at_once = { .l_onoff = 1 };
-	char byte;
-
-	if (strcmp(text, ENDLESS) == 0) {
-		ck_assert_int_eq(send(fd, "*65536\r\n", 8, MSG_NOSIGNAL), 8);
-		while (send(fd, "*1\r\n:1\r\n", 8, MSG_NOSIGNAL) == 8)
-			continue;
-	} else if (strcmp(text, RESET) == 0) {
-		ck_assert_int_eq(setsockopt(fd, SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
-		shutdown(fd, SHUT_RD);
-	} else if (strcmp(text, SLOWLY) == 0) {
-		while (send(fd, "*9999\r\n", 1, MSG_NOSIGNAL) == 1)
-			usleep(20000);
-	} else if (strcmp(text, SILENT) == 0) {
-		while (read(fd, &byte, 1) == 1)
-			;
-	} else {
-		ck_assert_int_eq(send(fd, text, strlen(text), MSG_NOSIGNAL), (int)strlen(text));
-	}
-}
-
-static void *
-serve(void *argument)
-{
-	struct script *s = argument;
-	int fd = accept(s->listener, NULL, NULL);
-	size_t used = 0;
-
-	for (int i = 0; fd >= 0; i++) {
-		ssize_t n = read(fd, s->heard + used, sizeof(s->heard) - 1 - used);
-
-		if (n <= 0 || i == 3 || s->answers[i] == NULL)
-			break;
-		used += (size_t)n;
-		answer(fd, s->answers[i]);
-	}
-	close(fd);
-	return NULL;
-}
-
-static void
-start(struct script *s, const char *userinfo)
-{
-	struct sockaddr_in address = { .sin_family = AF_INET };
-	socklen_t length = sizeof(address);
-
-	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-	s->listener = socket(AF_INET, SOCK_STREAM, 0);
-	ck_assert_int_ge(s->listener, 0);
-	ck_assert_int_eq(bind(s->listener, (struct sockaddr *)&address, length), 0);
-	ck_assert_int_eq(listen(s->listener, 1), 0);
-	ck_assert_int_eq(getsockname(s->listener, (struct sockaddr *)&address, &length), 0);
-	snprintf(s->url, sizeof(s->url), "valkey://%s127.0.0.1:%d", userinfo,
-	    ntohs(address.sin_port));
-	ck_assert_int_eq(pthread_create(&s->thread, NULL, serve, s), 0);
-}
-
-static void
-finish(struct script *s)
-{
-	ck_assert_int_eq(pthread_join(s->thread, NULL), 0);
-	close(s->listener);
+	fake_start(f);
+	snprintf(url, sizeof(url), "valkey://%s%s", userinfo, f->label);
+	ck_assert_int_eq(parse(v, url, ""), 0);
 }
 
 static redisContext *
@@ -382,68 +302,78 @@ connect_to(const struct valkey *v, int timeout_ms, struct valkey_word *word)
 	    sizeof(error));
 }
 
+#define AUTH(reply) { "AUTH", reply }
+#define ROLE(reply) { "ROLE", reply }
+#define CLUSTER(reply) { "CLUSTER", reply }
+
 /* Each answer of a server has its text; the label stands before it. */
 static const struct {
-	const char *userinfo, *answers[3], *error;
+	const char *userinfo;
+	struct fake_rule rules[3];
+	const char *error;
 	bool demoted;
 } refusals[] = {
-	{ "", { REPLICA, ALONE },
+	{ "", { ROLE(FAKE_REPLICA), CLUSTER(FAKE_ALONE) },
 	    "no primary but a replica: what is published there reaches nobody else", true },
-	{ "", { REPLICA, "-NOPERM this user has no permissions to run 'cluster|info'\r\n" },
+	{ "", { ROLE(FAKE_REPLICA),
+	      CLUSTER("-NOPERM this user has no permissions to run 'cluster|info'\r\n") },
 	    "no primary but a replica: what is published there reaches nobody else "
 	    "(for a replica in a Cluster the user needs +cluster|info)", true },
-	{ "", { REPLICA, "$2\r\nOK\r\n" },
+	{ "", { ROLE(FAKE_REPLICA), CLUSTER("$2\r\nOK\r\n") },
 	    "no primary but a replica: what is published there reaches nobody else", true },
-	{ "", { REPLICA, SILENT }, "no answer within 300 ms", false },
-	{ "", { SENTINEL },
+	{ "", { ROLE(FAKE_REPLICA), CLUSTER(NULL) }, "no answer within 300 ms", false },
+	{ "", { ROLE(FAKE_SENTINEL) },
 	    "no primary but a sentinel: what is published there reaches nobody else", true },
-	{ "", { "-NOAUTH Authentication required.\r\n" },
+	{ "", { ROLE("-NOAUTH Authentication required.\r\n") },
 	    "wants a password: VALKEY_PASSWORD_FILE, or user:password@ in the URL", false },
-	{ "", { "-NOPERM this user has no permissions to run the 'role' command\r\n" },
+	{ "", { ROLE("-NOPERM this user has no permissions to run the 'role' command\r\n") },
 	    "may not ask ROLE: the user needs +role", false },
-	{ "", { "-ERR unknown command 'ROLE'\r\n" }, "ROLE: ERR unknown command ", false },
-	{ "", { "-LOADING the dataset is \033[1mloaded\r\n" },
+	{ "", { ROLE("-ERR unknown command 'ROLE'\r\n") }, "ROLE: ERR unknown command ", false },
+	{ "", { ROLE("-LOADING the dataset is \033[1mloaded\r\n") },
 	    "ROLE: LOADING the dataset is ?[1mloaded", false },
-	{ "", { "+OK\r\n" }, "ROLE: not the expected answer", false },
-	{ "", { "*0\r\n" }, "ROLE: not the expected answer", false },
-	{ "", { "*1\r\n:1\r\n" }, "ROLE: not the expected answer", false },
-	{ "", { "HTTP/1.1 400 Bad Request\r\n\r\n" },
+	{ "", { ROLE("+OK\r\n") }, "ROLE: not the expected answer", false },
+	{ "", { ROLE("*0\r\n") }, "ROLE: not the expected answer", false },
+	{ "", { ROLE("*1\r\n:1\r\n") }, "ROLE: not the expected answer", false },
+	{ "", { ROLE("HTTP/1.1 400 Bad Request\r\n\r\n") },
 	    "this is no Valkey: Protocol error, got \"H\" as reply type byte", false },
-	{ "", { NULL }, "the server closed the connection", false },
-	{ "", { RESET }, "the server closed the connection", false },
-	{ "", { SILENT }, "no answer within 300 ms", false },
-	{ "", { SLOWLY }, "no answer within 300 ms", false },
-	{ "", { ENDLESS }, "an answer of more than 256 KiB", false },
-	{ "u:secret@", { "-WRONGPASS invalid username-password pair or user is disabled.\r\n" },
+	{ "", { ROLE(FAKE_CLOSED) }, "the server closed the connection", false },
+	{ "", { ROLE(FAKE_RESET) }, "the server closed the connection", false },
+	{ "", { ROLE(NULL) }, "no answer within 300 ms", false },
+	{ "", { ROLE(FAKE_SLOWLY) }, "no answer within 300 ms", false },
+	{ "", { ROLE(FAKE_ENDLESS) }, "an answer of more than 256 KiB", false },
+	{ "u:secret@",
+	    { AUTH("-WRONGPASS invalid username-password pair or user is disabled.\r\n") },
 	    "user or password refused: WRONGPASS invalid username-password pair or user is "
 	    "disabled.", false },
-	{ ":secret@", { "-ERR unknown command 'AUTH', with args beginning with: 'secret'\r\n" },
+	{ ":secret@",
+	    { AUTH("-ERR unknown command 'AUTH', with args beginning with: 'secret'\r\n") },
 	    "user or password refused: ERR unknown command ", false },
-	{ ":secret@", { "-ERR unknown command `AUTH`, with args beginning with: `secret`\r\n" },
+	{ ":secret@",
+	    { AUTH("-ERR unknown command `AUTH`, with args beginning with: `secret`\r\n") },
 	    "user or password refused: ERR unknown command ", false },
-	{ ":secret@", { ":1\r\n" }, "user or password refused: not the expected answer", false },
-	{ ":secret@", { SILENT }, "no answer within 300 ms", false },
-	{ ":secret@", { "+OK\r\n", REPLICA, ALONE },
+	{ ":secret@",
+	    { AUTH(":1\r\n") }, "user or password refused: not the expected answer", false },
+	{ ":secret@", { AUTH(NULL) }, "no answer within 300 ms", false },
+	{ ":secret@", { AUTH("+OK\r\n"), ROLE(FAKE_REPLICA), CLUSTER(FAKE_ALONE) },
 	    "no primary but a replica: what is published there reaches nobody else", true },
-	{ ":secret@", { "+OK\r\n", SLOWLY }, "no answer within 300 ms", false },
+	{ ":secret@", { AUTH("+OK\r\n"), ROLE(FAKE_SLOWLY) }, "no answer within 300 ms", false },
 };
 
 START_TEST(refused)
 {
-	const char *const *answers = refusals[_i].answers;
-	struct script s = { .answers = { answers[0], answers[1], answers[2] } };
+	const struct fake_rule *rules = refusals[_i].rules;
+	struct fake f = { .rules = { rules[0], rules[1], rules[2] } };
 	char expected[VALKEY_ERROR_SIZE];
 	struct valkey_word word;
 	struct valkey v;
 	int64_t began;
 
-	start(&s, refusals[_i].userinfo);
-	ck_assert_int_eq(parse(&v, s.url, ""), 0);
+	start(&f, refusals[_i].userinfo, &v);
 	snprintf(expected, sizeof(expected), "%s: %s", v.label, refusals[_i].error);
 	began = clock_ms();
 	ck_assert_ptr_null(connect_to(&v, 300, &word));
 	ck_assert_int_lt((int)(clock_ms() - began), 2000);
-	finish(&s);
+	fake_stop(&f);
 	ck_assert_str_eq(error, expected);
 	ck_assert_int_eq(word.demoted, refusals[_i].demoted);
 	ck_assert(strstr(error, "secret") == NULL);
@@ -472,13 +402,13 @@ START_TEST(connected)
 		{ "u:p@", "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$1\r\np\r\n*1\r\n$4\r\nROLE\r\n" },
 		{ "u@", "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$0\r\n\r\n*1\r\n$4\r\nROLE\r\n" },
 	};
-	struct script s = { .answers = { rows[_i].userinfo[0] ? "+OK\r\n" : MASTER, MASTER } };
+	struct fake f = { .rules = { AUTH("+OK\r\n"), ROLE(FAKE_MASTER) } };
 	struct valkey_word word;
 	struct valkey v;
 	redisContext *c;
 	void *reply = NULL;
-	start(&s, rows[_i].userinfo);
-	ck_assert_int_eq(parse(&v, s.url, ""), 0);
+
+	start(&f, rows[_i].userinfo, &v);
 	c = connect_to(&v, 2000, &word);
 	ck_assert_msg(c != NULL, "%s", error);
 	ck_assert(!word.demoted);
@@ -492,8 +422,8 @@ START_TEST(connected)
 	ck_assert_int_eq(redisReaderFeed(c->reader, "*1\r\n*1\r\n:1\r\n", 12), REDIS_OK);
 	ck_assert_int_eq(redisReaderGetReply(c->reader, &reply), REDIS_ERR);
 	redisFree(c);
-	finish(&s);
-	ck_assert_str_eq(s.heard, rows[_i].heard);
+	fake_stop(&f);
+	ck_assert_str_eq(f.heard, rows[_i].heard);
 	valkey_free(&v);
 }
 END_TEST
@@ -501,19 +431,18 @@ END_TEST
 /* A replica that says that it is in a Cluster is good. */
 START_TEST(cluster_replica)
 {
-	struct script s = { .answers = { REPLICA, CLUSTER_INFO } };
+	struct fake f = { .rules = { ROLE(FAKE_REPLICA), CLUSTER(FAKE_APART) } };
 	struct valkey_word word;
 	struct valkey v;
 	redisContext *c;
 
-	start(&s, "");
-	ck_assert_int_eq(parse(&v, s.url, ""), 0);
+	start(&f, "", &v);
 	c = connect_to(&v, 2000, &word);
 	ck_assert_msg(c != NULL, "%s", error);
 	ck_assert(!word.demoted);
 	redisFree(c);
-	finish(&s);
-	ck_assert_str_eq(s.heard, "*1\r\n$4\r\nROLE\r\n*2\r\n$7\r\nCLUSTER\r\n$4\r\nINFO\r\n");
+	fake_stop(&f);
+	ck_assert_str_eq(f.heard, "*1\r\n$4\r\nROLE\r\n*2\r\n$7\r\nCLUSTER\r\n$4\r\nINFO\r\n");
 	valkey_free(&v);
 }
 END_TEST
@@ -533,21 +462,20 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 /* Looking the name up is not in the time limit, and each address of the name is tried. */
 START_TEST(slow_name)
 {
-	struct script s = { .answers = { MASTER } };
+	struct fake f = { .rules = { ROLE(FAKE_MASTER) } };
 	struct valkey_word word;
 	struct valkey v;
 	redisContext *c;
-	char *url;
+	char url[64];
 
-	start(&s, "");
-	ck_assert_int_ne(asprintf(&url, "valkey://localhost:%s", strrchr(s.url, ':') + 1), -1);
+	fake_start(&f);
+	snprintf(url, sizeof(url), "valkey://localhost:%d", f.port);
 	ck_assert_int_eq(parse(&v, url, ""), 0);
 	c = connect_to(&v, 300, &word);
 	ck_assert_msg(c != NULL, "%s", error);
 	redisFree(c);
-	finish(&s);
+	fake_stop(&f);
 	valkey_free(&v);
-	free(url);
 }
 END_TEST
 
