@@ -93,6 +93,7 @@ testing()
 	need check library check
 	need mandoc program mandoc
 	need python3-pytest module pytest
+	need python3-pytest-xdist module xdist
 	need openssl program openssl
 	# The Helm chart is rendered by a program of the tests.
 	need golang-go program go

@@ -10,8 +10,10 @@
 # --all               everything, long ones too: plain, under address,undefined, and under thread
 #
 # The build directory is _build beside the sources unless named; it is kept for the next run, and
-# is all that is left behind. Missing packages are installed (contrib/install-deps.sh), which needs
-# root or sudo. Exit status: 0 all passed, 1 not all, 64 wrong usage, 69 cannot be tested here.
+# is all that is left behind. Without sanitizers two files of end-to-end tests run beside each other,
+# and -n0 among pytest's arguments runs one after the other. Missing packages are installed
+# (contrib/install-deps.sh), which needs root or sudo. Exit status: 0 all passed, 1 not all, 64 wrong
+# usage, 69 cannot be tested here.
 # In the environment: TPI_CONFIGURE, further arguments of configure; TPI_TIME_SCALE, a factor for
 # the time limits of the end-to-end tests.
 
@@ -96,7 +98,10 @@ if [ -n "$sanitizers" ] && setarch -R true 2>/dev/null; then
 	calmly="setarch -R"
 fi
 
+# Tests mostly wait, so two files run beside each other; sanitizers leave no processor for that.
+beside="-n 2 --dist loadfile"
 if [ -n "$sanitizers" ]; then
+	beside=
 	export TPI_SANITIZED=1 TPI_TIME_SCALE=${TPI_TIME_SCALE-3}
 	export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
 	# At its exit a program with threads would sleep for a second.
@@ -136,6 +141,6 @@ fi
 
 heading "pytest ${marks:+-m \"$marks\"} $*"
 cd "$source/tests/e2e" || exit 69
-TPI_BUILD=$build $calmly $pytest -p no:cacheprovider ${marks:+-m "$marks"} "$@" </dev/null ||
+TPI_BUILD=$build $calmly $pytest -p no:cacheprovider $beside ${marks:+-m "$marks"} "$@" </dev/null ||
     failed=1
 exit $failed

@@ -1,4 +1,5 @@
-"""Pages in a real Chromium, with the client library and without it, through a real Apache and a real nginx.
+"""Pages in a real Chromium, with the client library and without it, through a real Apache and a real nginx; and the
+library's own tests.
 
 Who is signed in has the cookie of a session, which the daemon shows to the application. Where requests are counted
 they are counted at the daemon's door, by a relay in front of it.
@@ -586,3 +587,17 @@ def test_react(gated, valkey, counted, site, react_page, version):
     tab.wait("bell", wakeup(1))
     tab.wait("board", issue_wakeup(2, 8))
     assert relay.connections == 2
+
+
+# The library alone
+
+@pytest.mark.parametrize("file", ["core", "package", "react"])
+def test_client_library(file):
+    """contrib/browser/test, on Node.js: its rules; types, size and files; its hooks and the example, on React 18 and
+    19."""
+    # In this file, as its other tests use the same directory: files are run beside each other.
+    place = npm_ci(LIBRARY, "browser")
+    result = subprocess.run(["node", "--test", f"test/{file}.test.js"], cwd=place, env=clean_environment(),
+                            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=scaled(120), check=False)
+    print(result.stdout)
+    assert result.returncode == 0, result.stderr
