@@ -261,12 +261,12 @@ share_until(int64_t deadline, int behind)
 	return deadline > now ? now + (deadline - now) / (behind + 1) : now;
 }
 
-/* What all of them have said. */
+/* What all of them have said, behind a prefix. */
 static void
-explain_all(const struct servers_entry *entries, int count, const char *what, char *error,
+explain_all(const struct servers_entry *entries, int count, const char *prefix, char *error,
     size_t size)
 {
-	size_t used = (size_t)snprintf(error, size, "%s: ", what);
+	size_t used = (size_t)snprintf(error, size, "%s", prefix);
 
 	for (int i = 0; i < count && used < size; i++)
 		used += (size_t)snprintf(error + used, size - used, "%s%s", i > 0 ? "; " : "",
@@ -297,7 +297,7 @@ ask_sentinels(struct servers *s, int64_t deadline, struct sentinel_answer *newes
 	}
 	if (answers == 0)
 		explain_all(s->sentinels, s->sentinel_count,
-		    "no sentinel of VALKEY_SENTINELS says who the primary is", error, size);
+		    "no sentinel of VALKEY_SENTINELS says who the primary is: ", error, size);
 	else if (newest->epoch < s->primary.epoch && answers * 2 <= s->sentinel_count) {
 		snprintf(error, size, "%s: most sentinels do not answer, and the others do not "
 		    "know of the last failover", s->label);
@@ -378,7 +378,7 @@ connect_node(struct servers *s, int timeout_ms, char *error, size_t size)
 			break;
 	}
 	if (spare == NULL) {
-		explain_all(s->nodes, count, "no node can be used", error, size);
+		explain_all(s->nodes, count, count > 1 ? "no node can be used: " : "", error, size);
 		return NULL;
 	}
 	s->used_node = spare_node;

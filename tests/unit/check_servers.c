@@ -284,6 +284,18 @@ START_TEST(none)
 }
 END_TEST
 
+/* One alone: the error is its own. */
+START_TEST(none_alone)
+{
+	struct servers s;
+
+	ck_assert_int_eq(parse(&s, NOBODY, "", NULL), 0);
+	ck_assert(!try_connect(&s));
+	ck_assert_str_eq(error, "127.0.0.1:1: Connection refused");
+	servers_free(&s);
+}
+END_TEST
+
 /* Of several, a primary in no Cluster is refused; who may not ask it does not know. */
 START_TEST(standalone)
 {
@@ -563,6 +575,7 @@ main(void)
 	tcase_add_test(nodes, begins_anywhere);
 	tcase_add_test(nodes, passes_over);
 	tcase_add_test(nodes, none);
+	tcase_add_test(nodes, none_alone);
 	tcase_add_test(nodes, standalone);
 	tcase_add_test(nodes, apart);
 	tcase_add_test(nodes, apart_and_silent);
