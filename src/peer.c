@@ -73,7 +73,7 @@ feed(struct peer *p, const uint8_t *input, size_t length)
 static void THREAD_STEP
 read_input(struct peer *p)
 {
-	/* Not on the stack: each page that it grows to stays with its thread. */
+	/* Not on the stack: its pages would have to come and go. */
 	uint8_t *input = malloc(INPUT_SIZE);
 	ssize_t n;
 

@@ -53,7 +53,8 @@ thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(v
 	return start(thread, PTHREAD_CREATE_JOINABLE, stack, run, arg);
 }
 
-void
+/* Inlined, it would not know where its caller's frame ends. */
+void THREAD_STEP
 thread_trim_stack(void)
 {
 	/*
@@ -62,8 +63,9 @@ thread_trim_stack(void)
 	 */
 #ifndef TPI_SANITIZED
 	const uintptr_t used = (uintptr_t)__builtin_frame_address(0) - 256;
-	const uintptr_t end = used - used % (uintptr_t)sysconf(_SC_PAGESIZE);
-	const size_t length = sizes[THREAD_SMALL] / 2;
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	const uintptr_t end = used - used % page;
+	const size_t length = sizes[THREAD_SMALL] / 2 / page * page;
 
 	madvise((void *)(end - length), length, MADV_DONTNEED);
 #endif

@@ -39,19 +39,34 @@ deep(void)
 	return (uintptr_t)room;
 }
 
+/* Trims at each of so many depths; whether what the calls hold is still there. */
+static bool THREAD_STEP
+keeps(int depths)
+{
+	volatile unsigned char mine[40];
+	bool good = true;
+
+	for (size_t i = 0; i < sizeof(mine); i++)
+		mine[i] = (unsigned char)i;
+	if (depths > 1)
+		good = keeps(depths - 1);
+	deep();
+	thread_trim_stack();
+	for (size_t i = 0; i < sizeof(mine); i++)
+		good &= mine[i] == (unsigned char)i;
+	return good;
+}
+
 static void *
 run(void *arg)
 {
-	volatile int mine = 4711;
 	uintptr_t used = deep();
 
 	(void)arg;
 	grown = resident(used);
 	thread_trim_stack();
 	trimmed = !resident(used);
-	kept = mine == 4711;
-	deep();
-	thread_trim_stack();
+	kept = keeps(200);
 	return NULL;
 }
 
