@@ -195,8 +195,11 @@ tune_c_library(char *argv[])
 	char program[PATH_MAX];
 	ssize_t length;
 
-	/* AT_SECURE: glibc takes them away from a program with privileges of its own. */
-	if (getenv("GLIBC_TUNABLES") != NULL || getauxval(AT_SECURE) != 0)
+	/*
+	 * AT_SECURE: glibc takes them away from a program with privileges of its own. AT_BASE: the loader
+	 * was started with this program's name, and is what would be started.
+	 */
+	if (getenv("GLIBC_TUNABLES") != NULL || getauxval(AT_SECURE) != 0 || getauxval(AT_BASE) == 0)
 		return;
 	length = readlink("/proc/self/exe", program, sizeof(program) - 1);
 	if (length == -1)
