@@ -126,6 +126,7 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 	const char *rest = settings->valkey_sentinels;
 	const char *password = settings->valkey_sentinel_password;
 	int count = count_parts(rest, part_length);
+	const char *wrong = no_list(rest);
 	char text[VALKEY_ERROR_SIZE];
 
 	if (s->node_count > 1 || s->nodes[0].valkey.path != NULL)
@@ -139,7 +140,6 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 		return out_of_memory("VALKEY_SENTINELS", error, size);
 	while (s->sentinel_count < count) {
 		struct valkey *v = &s->sentinels[s->sentinel_count++].valkey;
-		const char *wrong = no_list(rest);
 
 		if (wrong == NULL)
 			wrong = valkey_parse_address(v, rest, part_length(rest), SENTINEL_PORT);

@@ -26,10 +26,10 @@ struct valkey {
  * unix:///path; user and password percent-decoded, [v6] hosts, port 6379 where none is given. db is
  * checked and otherwise unused: pub/sub knows no databases. valkeys:// and rediss:// are for TLS, and
  * refused with a text that says so in a build without it. password_file ("" for none) overrides the
- * password: its first line without the line break. list is what url is one of, or url itself: where one has a password, it is shown in
- * place of url, which may be a part of that password. Returns 0, or -1 with one line in error that
- * names the setting (VALKEY_URL or VALKEY_PASSWORD_FILE), shows the value with the password masked,
- * and says what is allowed; then *v holds nothing to free.
+ * password: its first line without the line break. list is what url is one of, or url itself: where
+ * it holds an '@', it is shown in place of url, which may be a part of a password. Returns 0, or -1
+ * with one line in error that names the setting (VALKEY_URL or VALKEY_PASSWORD_FILE), shows the value
+ * with the password masked, and says what is allowed; then *v holds nothing to free.
  */
 int valkey_parse(struct valkey *v, const char *url, const char *list, const char *password_file,
     char *error, size_t error_size);

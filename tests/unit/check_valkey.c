@@ -440,6 +440,7 @@ START_TEST(cluster_replica)
 	c = connect_to(&v, 2000, &word);
 	ck_assert_msg(c != NULL, "%s", error);
 	ck_assert(!word.demoted);
+	ck_assert(word.apart);
 	redisFree(c);
 	fake_stop(&f);
 	ck_assert_str_eq(f.heard, "*1\r\n$4\r\nROLE\r\n*2\r\n$7\r\nCLUSTER\r\n$4\r\nINFO\r\n");
