@@ -12,6 +12,7 @@ import re
 import shutil
 import signal
 import subprocess
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -191,7 +192,7 @@ def check_objects(found):
     if "Ingress" in found:
         check_ingress(found["Ingress"], name)
     if "NetworkPolicy" in found:
-        check_policy(found["NetworkPolicy"])
+        check_policy(found["NetworkPolicy"], environment(deployment))
 
 
 def check_ingress(ingress, service):
@@ -204,17 +205,36 @@ def check_ingress(ingress, service):
     assert all(isinstance(value, str) for value in ingress["metadata"]["annotations"].values())
 
 
-def check_policy(policy):
-    """In: the streams' port for some peers, that of monitoring for others; out: Valkey, the application, name servers,
-    and nothing else."""
+def needed_ports(env):
+    """Those of Valkey, and of the application, that the daemon connects to with these settings; the primary of
+    sentinels, which no setting names, is on 6379."""
+    def ports(urls, standard):
+        parts = map(urlsplit, urls)
+        return {part.port or standard[part.scheme] for part in parts if part.scheme != "unix"}
+    if "VALKEY_SENTINELS" in env:
+        valkey = {6379} | ports((f"//{address}" for address in env["VALKEY_SENTINELS"].split(",")), {"": 26379})
+    else:
+        valkey = ports(env["VALKEY_URL"].split(","), dict.fromkeys(("valkey", "redis", "valkeys", "rediss"), 6379))
+    return [valkey, ports([env["TPI_APP_URL"]], {"http": 80, "https": 443})]
+
+
+def outgoing_ports(policy):
+    """What a policy lets out, rule by rule."""
+    return [[port["port"] for port in rule["ports"]] for rule in policy["spec"]["egress"]]
+
+
+def check_policy(policy, env):
+    """In: the streams' port for some peers, that of monitoring for others; out: Valkey and the application where the
+    daemon's settings say that they are, name servers, and nothing else."""
     spec = policy["spec"]
     assert spec["policyTypes"] == ["Ingress", "Egress"]
     incoming, monitoring = spec["ingress"]
     assert incoming["from"] and {"port": 8080} in incoming["ports"]
     assert monitoring["from"] and monitoring["ports"] == [{"port": 8081}]
-    ports = [[port["port"] for port in rule["ports"]] for rule in spec["egress"]]
-    assert all(ports) and 6379 in ports[0] and ports[1] == [3000] and ports[2] == [53, 53]
-    assert {port["protocol"] for port in spec["egress"][2]["ports"]} == {"UDP", "TCP"}
+    *ports, names = outgoing_ports(policy)
+    assert all(ports) and names == [53, 53]
+    assert [sorted(entry) for entry in ports] == [sorted(entry) for entry in needed_ports(env) if entry]
+    assert {port["protocol"] for port in spec["egress"][-1]["ports"]} == {"UDP", "TCP"}
 
 
 # contrib/kubernetes, traefik, alb
@@ -320,8 +340,10 @@ def test_chart_values(render, password):
 
 def test_chart_sentinels(render, password):
     """Sentinels, with the name of the primary and a password from a Secret; of the URL the user counts."""
-    deployment = render({"valkey": {"sentinels": ["s1:26379", "s2"], "sentinelMaster": "main", "url": "valkey://x",
-                                    "sentinelPasswordSecret": {"name": "s", "key": "k"}}})["Deployment"]
+    found = render({"valkey": {"sentinels": ["s1:26379", "s2"], "sentinelMaster": "main", "url": "valkey://x",
+                               "sentinelPasswordSecret": {"name": "s", "key": "k"}}})
+    check_policy(found["NetworkPolicy"], environment(found["Deployment"]))
+    deployment = found["Deployment"]
     env = environment(deployment)
     check_settings(env, password)
     assert env["VALKEY_SENTINELS"] == "s1:26379,s2" and env["VALKEY_SENTINEL_MASTER"] == "main"
@@ -389,6 +411,41 @@ def test_chart_without(render):
     spec = render({"networkPolicy": named})["NetworkPolicy"]["spec"]
     assert [*(rule["from"] for rule in spec["ingress"]), *(rule["to"] for rule in spec["egress"])] == peers
     assert render({})["NetworkPolicy"]["spec"]["egress"][2] == manifests()["NetworkPolicy"]["spec"]["egress"][2]
+
+
+PORTS = {
+    "none named": ("valkey://a", [], "http://app", [[6379], [80]]),
+    "TLS": ("valkeys://a", [], "https://app.example/tpi:1", [[6379], [443]]),
+    "redis": ("redis://u@cache:6380/1", [], "https://app:8443/", [[6380], [8443]]),
+    "IPv6": ("rediss://[::1]", [], "http://[::1]:3000", [[6379], [3000]]),
+    "IPv6, ports": ("redis://u@[fd00::1]:07000/0", [], "http://[fd00::1]/x", [[7000], [80]]),
+    "Cluster": ("valkey://a:7000,valkey://b:7001/0,valkey://c,valkey://d:7000", [], "http://a",
+                [[7000, 7001, 6379], [80]]),
+    "sentinels": ("valkey://u@x:7000", ["s1", "s2:26380", "[::1]", "[::1]:26381"], "http://a",
+                  [[6379, 26379, 26380, 26381], [80]]),
+    "sentinels and no URL": ("", ["s1"], "http://a", [[6379, 26379], [80]]),
+    "Unix": ("unix:///run/valkey:1", [], "unix:/run/app:2", []),
+    "Unix and not": ("unix:///run/valkey", [], "http://app:3000", [[3000]]),
+}
+
+
+@pytest.mark.usefixtures("render")
+@pytest.mark.parametrize("url, sentinels, application, expected", PORTS.values(), ids=PORTS)
+def test_chart_ports(url, sentinels, application, expected):
+    """The policy lets out to the ports that the values name, and NOTES.txt says which. (It is the schema that refuses
+    Unix sockets.)"""
+    values = {"valkey": {"url": url, "sentinels": sentinels}, "applicationUrl": application}
+    texts = chart.render(values)
+    policy, deployment = (yaml.safe_load(texts[name]) for name in ("networkpolicy.yaml", "deployment.yaml"))
+    assert outgoing_ports(policy) == [*expected, [53, 53]]
+    check_policy(policy, environment(deployment))
+    told = re.findall(r"^  (?:Valkey|application): +(.*)$", texts["NOTES.txt"], re.M)
+    assert [line for line in told if line != "none"] == [", ".join(map(str, ports)) for ports in expected]
+    assert ("sentinels name" in texts["NOTES.txt"]) == bool(sentinels)
+    named = chart.render({**values, "networkPolicy": {"valkeyPorts": [1, 65535], "applicationPorts": [3001, 2]}})
+    assert outgoing_ports(yaml.safe_load(named["networkpolicy.yaml"])) == [[1, 65535], [3001, 2], [53, 53]]
+    assert "  Valkey:       1, 65535\n  application:  3001, 2\n" in named["NOTES.txt"]
+    assert "NetworkPolicy" not in chart.render({**values, "networkPolicy": {"enabled": False}})["NOTES.txt"]
 
 
 REFUSED = {

@@ -84,3 +84,35 @@ alb.ingress.kubernetes.io/target-group-attributes: deregistration_delay.timeout_
       kubernetes.io/metadata.name: {{ .Values.ingress.controller }}
 {{- end -}}
 {{- end }}
+
+{{/* The port of an address, [scheme://][user@]host[:port][/path]: of a list of it and the port of one that names none. A
+Unix socket has none. */}}
+{{- define "tpi-stream.port" -}}
+{{- $address := index . 0 -}}
+{{- if not (hasPrefix "unix:" $address) -}}
+{{- $authority := regexReplaceAll "^[a-z]+://([^/]*).*$" $address "${1}" -}}
+{{- regexFind ":[0-9]+$" $authority | trimPrefix ":" | default (index . 1 | toString) | atoi -}}
+{{- end -}}
+{{- end }}
+
+{{/* The ports to reach, with commas between: those of networkPolicy, or those that the daemon's settings name. */}}
+{{- define "tpi-stream.valkeyPorts" -}}
+{{- $ports := list -}}
+{{- if .Values.networkPolicy.valkeyPorts -}}
+{{- $ports = .Values.networkPolicy.valkeyPorts -}}
+{{- else if .Values.valkey.sentinels -}}
+{{- /* They alone know the primary's. */ -}}
+{{- $ports = list "6379" -}}
+{{- range .Values.valkey.sentinels }}{{ $ports = append $ports (include "tpi-stream.port" (list . 26379)) }}{{ end -}}
+{{- else -}}
+{{- range splitList "," .Values.valkey.url }}{{ $ports = append $ports (include "tpi-stream.port" (list . 6379)) }}{{ end -}}
+{{- end -}}
+{{- $ports | compact | uniq | join "," -}}
+{{- end }}
+{{- define "tpi-stream.applicationPorts" -}}
+{{- if .Values.networkPolicy.applicationPorts -}}
+{{- join "," .Values.networkPolicy.applicationPorts -}}
+{{- else -}}
+{{- include "tpi-stream.port" (list .Values.applicationUrl (hasPrefix "https:" .Values.applicationUrl | ternary 443 80)) -}}
+{{- end -}}
+{{- end }}
