@@ -158,11 +158,14 @@ take_number(const struct choice *choice, const char *text, int32_t *number)
 		    choice->maximum);
 }
 
+/* again: it was there before. Of what says how it is published the last one counts. */
 static void
-take_choice(const struct choice *choice, const char *text)
+take_choice(const struct choice *choice, const char *text, bool again)
 {
 	void *field = (char *)&options + choice->offset;
 
+	if (again && choice->commands != FOR_ALL)
+		usage_error("--%s: may be there once", choice->name);
 	switch (choice->type) {
 	case CHOICE_TEXT:
 		*(const char **)field = text;
@@ -251,7 +254,7 @@ static void
 parse_options(int argc, char **argv)
 {
 	struct option table[CHOICE_COUNT + 1] = { 0 };
-	unsigned seen = 0;
+	unsigned seen = 0, bit;
 	int c;
 
 	for (size_t i = 0; i < CHOICE_COUNT; i++) {
@@ -273,8 +276,9 @@ parse_options(int argc, char **argv)
 			usage_error("unknown or ambiguous option %.*s", option_length(argv[optind - 1]),
 			    argv[optind - 1]);
 		else {
-			take_choice(&choices[c - CHOICE_FIRST], optarg);
-			seen |= 1u << (c - CHOICE_FIRST);
+			bit = 1u << (c - CHOICE_FIRST);
+			take_choice(&choices[c - CHOICE_FIRST], optarg, seen & bit);
+			seen |= bit;
 		}
 	}
 	while (optind < argc)

@@ -24,11 +24,11 @@ TAG = "notificationWorker"
 
 def wake_user(user_id, notification_id):
     """Returns when the wake-up has been published, or cannot be."""
-    args = ["notification", "--user", user_id, "--id", notification_id, "--best-effort", "--tag", TAG]
+    args = ["notification", "--user", str(user_id), "--id", str(notification_id), "--best-effort", "--tag", TAG]
     try:
         # tpi-publish gives up by itself after 2 seconds; the limit here is for a machine that hangs.
         subprocess.run(["tpi-publish", *args], stdin=subprocess.DEVNULL, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:  # ValueError: an id with a NUL
         print(f"[{TAG}] SSE publish failed {error}", file=sys.stderr)
 
 

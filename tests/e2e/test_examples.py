@@ -209,3 +209,13 @@ def test_hook_without_tpi_publish(hook, rundir):
     assert (done.returncode, done.stdout) == (0, b"")
     warning, = done.stderr.decode().splitlines()
     assert warning.startswith("[notificationWorker] SSE publish failed ")
+
+
+def test_python_hook_raises_nothing(valkey, ear):
+    """Ids may be numbers, and what cannot be published at all is a line as well."""
+    code = "import worker_hook; worker_hook.wake_user(7, 42); worker_hook.wake_user('a\\0', 1)"
+    done = run(["/usr/bin/python3", "-B", "-c", code], environment(valkey.url, INSTANCE_TENANT_ID="t1", PYTHONPATH=EXAMPLES))
+    assert (done.returncode, done.stdout) == (0, b"")
+    assert ear.next() == (user_channel("7", "t1"), b'{"id":"42","event":"notification"}')
+    warning, = done.stderr.decode().splitlines()
+    assert warning.startswith("[notificationWorker] SSE publish failed ")

@@ -209,6 +209,8 @@ def test_url(publish, valkey, new_valkey):
     ((*USER, "--tenant"), "--tenant needs a value"),
     ((*USER, "--quiet=1"), "--quiet takes no value"),
     (("issue", "--user", "u", "--project", "7", "--issue", "1"), "issue takes no --user"),
+    (("notification", "--user", "u", "--user", "u"), "--user: may be there once"),
+    (("revoke", "--project", "7", "--project=8"), "--project: may be there once"),
     (("notification", "--user", "u", "--project", "7"), "notification takes no --project"),
     (("batch", "--event", "e"), "batch takes no --event"),
     (("notification",), "either --user or --broadcast is needed, and not both"),
