@@ -37,7 +37,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- fail "valkey.url or valkey.sentinels must be set" -}}
 {{- end -}}
 {{- if and .Values.valkey.sentinels (contains "," .Values.valkey.url) -}}
-{{- fail "valkey.url must be one URL where valkey.sentinels is set: only its user is used" -}}
+{{- fail "valkey.url must be one URL where valkey.sentinels is set: its user and its scheme are used" -}}
 {{- end -}}
 {{- if and .Values.valkey.tlsSecret.name (not (regexMatch "^(valkey|redis)s://" .Values.valkey.url)) -}}
 {{- fail "valkey.tlsSecret: valkey.url must be a valkeys:// or rediss:// URL" -}}
