@@ -1123,6 +1123,19 @@ def test_settings_of_both(parts):
     for password in "SECRET", "SEC@RET", "SEC/RET", "SEC,redis://RET", "SEC%RET":
         other = parts.judge_settings("x", {"VALKEY_URL": f"redis://a:{password}@h"}, {})
         assert other.state == "FAILED" and not re.search("SEC|RET", other.text + other.remedy)
+    for theirs, ours, text in (
+            ("redis://u:SECRET@a:1,valkey://u:p@c:1", "valkey://u:p@b:9,valkey://u:p@c:1", "VALKEY_URL differs"),
+            ("valkey://a:1,valkey://c", "valkey://b:9,valkey://c", "is valkey://a:1,valkey://c for the daemon and"),
+            ("unix:///run/a@1/s", "unix:///run/b@1/s", "VALKEY_URL differs"),
+            ("unix:///run/a,valkey://u:SECRET@c", "unix:///run/b,valkey://c", "is unix://c for the daemon and"),
+            ("valkey://a:SEC\nRET@h", "valkey://i", "is valkey://h for the daemon and"),
+            ("valkey://h", "valkeys://h", "is valkey://h for the daemon and")):
+        for one, other in (theirs, ours), (ours, theirs):
+            finding = parts.judge_settings("x", {"VALKEY_URL": one}, {"VALKEY_URL": other})
+            assert finding.state == "FAILED" and not re.search("SEC|RET", finding.text + finding.remedy), one
+            assert text in finding.text or one == ours, finding.text
+    assert parts.judge_settings("x", {"VALKEY_URL": "Redis://a:S,E@C/R@a, rediss://b,unix:///c@d"},
+                                {"VALKEY_URL": "valkey://a,valkeys://u:p@b,unix:///c@d"}).state == "ok"
     sentinels = {"VALKEY_SENTINELS": "s1,s2"}
     assert "VALKEY_SENTINELS is s1,s2 for the daemon and not set for" in parts.judge_settings(
         "x", sentinels, {}).text
