@@ -28,6 +28,7 @@ from certificates import Authority
 from fcgi import ISSUES, NOTIFICATIONS
 from fronts import Apache, Nginx
 from servers import ROOT, basic, clean_environment, free_port, http, program, user_channel
+from test_cluster import Cluster
 from timing import scaled
 
 FRONTS = {"Apache": Apache, "nginx": Nginx}
@@ -665,6 +666,43 @@ def test_user_by_the_application(front, gated, doctor):
     told = doctor(fore.url, "--quick", who=("--cookie-file", "-"), stdin=cookie(ANN) + "\n")
     assert told.status == 0 and told.says("user").startswith("ann, says the application"), told.stdout
     assert told.findings["notifications: wake-ups"].state == "ok"
+
+
+@pytest.fixture(scope="module")
+def cluster(module_rundir):
+    made = Cluster(module_rundir)
+    yield made
+    made.kill()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_cluster(front, streamd, doctor, cluster, several):
+    """The publisher's nodes are not the daemon's: they count 0, and pass on what is published."""
+    urls = [node.url for node in cluster.nodes]
+    theirs = ",".join(urls[1:] if several else urls[1:2])
+    fore = front(Nginx, streamd(OPEN, VALKEY_URL=urls[0], TPI_PROJECT_ACCESS="allow"))
+    told = doctor(fore.url, "--project", 7, "--seconds", 0, VALKEY_URL=theirs)
+    for kind in KINDS:
+        assert told.says(f"{kind}: tpi-publish").endswith("subscribers: 0 | "), told.stdout
+        assert told.says(f"{kind}: wake-ups").startswith("5 of 5, alone and in order"), told.stdout
+    told = doctor(fore.url, "--project", 7, "--quick", VALKEY_URL=theirs, TPI_ISSUES_CHANNEL_PREFIX="issue-updates")
+    assert "The daemon has TPI_ISSUES_CHANNEL_PREFIX=issues" in told.only("issues: wake-ups")
+    proxy = Held(fore.address, every=0.7)
+    told = doctor(proxy.url, "--seconds", 0, "--late", 2, VALKEY_URL=theirs).only("notifications: wake-ups")
+    proxy.stop()
+    assert "together" in told
+
+
+def test_cluster_and_nothing_arrives(parts):
+    """0 on one node: it may as well be a buffer."""
+    finding = parts.judge_wakeups("x", delivery(parts, None, None, None, subscribers=0, cluster=True), 1.0)
+    assert "nobody" not in finding.text and "0 on one node of the Cluster" in finding.text
+    assert "flushpackets" in finding.remedy and "each node counts and lists its own" in finding.remedy
+    finding = parts.judge_wakeups("x", delivery(parts, None, None, None, subscribers=0), 1.0)
+    assert "nobody" in finding.text and "each node counts and lists its own" in finding.remedy
+    assert [parts.is_cluster({"VALKEY_URL": url}) for url in ("", "valkey://a", "valkey://a,valkey://b")] == [
+        False, False, True]
+    assert not parts.is_cluster({"VALKEY_URL": "valkey://a,valkey://b", "VALKEY_SENTINELS": "s"})
 
 
 # Buffers
