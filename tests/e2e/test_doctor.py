@@ -552,6 +552,15 @@ def test_no_right_to_a_channel(front, streamd, new_valkey, doctor):
     assert "The other stream works" in told.only("issues: sync") and "ACL SETUSER" in told.says("issues: sync")
 
 
+def test_no_right_to_any_channel(front, streamd, new_valkey, doctor):
+    """A user of Valkey who may neither read nor publish: that is not a Valkey that is away."""
+    server = new_valkey().start()
+    server("ACL", "SETUSER", "default", "resetchannels")
+    fore = front(Nginx, streamd(OPEN, VALKEY_URL=server.url))
+    told = doctor(fore.url, "--quick", VALKEY_URL=server.url).says("notifications: sync")
+    assert "'Valkey refused the channel': rights of its user" in told and "VALKEY_URL is wrong" not in told
+
+
 def test_application_away(front, gated, doctor, application):
     """The gate cannot be asked."""
     app = application()
@@ -849,6 +858,19 @@ def test_caps_and_descriptors(front, streamd, doctor):
     told = doctor(fore.url, "--quick", "--nginx-conf", conf, local=("--local", "--pid", daemon.pid))
     assert "need 2064 descriptors (RLIMIT_NOFILE), and there are 500" in told.only("limits", state="warning")
     assert "LimitNOFILE=" in told.says("limits")
+
+
+def test_threads(parts, monkeypatch):
+    """A cgroup anywhere above the daemon allows fewer threads than its caps need."""
+    files = {"/proc/7/cgroup": "0::/system.slice/tpi-stream.service\n",
+             "/sys/fs/cgroup/system.slice/tpi-stream.service/pids.max": "max\n",
+             "/sys/fs/cgroup/system.slice/pids.max": "2000\n"}
+    monkeypatch.setattr(parts, "read", files.get)
+    finding = parts.judge_limits("x", {}, 10000, parts.pids_max(7))
+    assert finding.state == "warning" and "need 2064 threads (pids.max), and there are 2000" in finding.text
+    assert "TasksMax=" in finding.remedy
+    files["/sys/fs/cgroup/system.slice/pids.max"] = "2064\n"
+    assert parts.judge_limits("x", {}, 10000, parts.pids_max(7)).state == "ok"
 
 
 def test_nginx_with_defaults(front, streamd, doctor, change):
