@@ -16,6 +16,7 @@
 
 #define DEPTH 16384 /* bytes */
 
+static uintptr_t used;
 static bool grown, trimmed, kept;
 
 /* Whether the page at an address is in memory. */
@@ -29,14 +30,14 @@ resident(uintptr_t address)
 	return state & 1;
 }
 
-/* Uses much of the stack; returns an address in what it has used. */
-static uintptr_t THREAD_STEP
+/* Uses much of the stack; used is an address in that. */
+static void THREAD_STEP
 deep(void)
 {
 	volatile char room[DEPTH];
 
 	memset((char *)room, 1, sizeof(room));
-	return (uintptr_t)room;
+	used = (uintptr_t)room;
 }
 
 /* Trims at each of so many depths; whether what the calls hold is still there. */
@@ -60,9 +61,8 @@ keeps(int depths)
 static void *
 run(void *arg)
 {
-	uintptr_t used = deep();
-
 	(void)arg;
+	deep();
 	grown = resident(used);
 	thread_trim_stack();
 	trimmed = !resident(used);
