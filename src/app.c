@@ -144,7 +144,16 @@ is_null(const char *body, size_t length)
 	return length == 4 && memcmp(body, "null", 4) == 0;
 }
 
-/* user.id: NULL and true where there is none, false where it is something else than a text. */
+/* What JavaScript takes for false, as applications do that test user.id: null, "", 0 and false. */
+static bool
+is_falsy(struct json_object *value)
+{
+	/* json-c reports every object and array as false. */
+	return !json_object_is_type(value, json_type_object) &&
+	    !json_object_is_type(value, json_type_array) && !json_object_get_boolean(value);
+}
+
+/* user.id. True and NULL: the user is anonymous. False: it is not a string. */
 static bool
 session_user(struct json_object *session, struct json_object **id)
 {
@@ -155,9 +164,10 @@ session_user(struct json_object *session, struct json_object **id)
 		return true;
 	if (!json_object_is_type(user, json_type_object))
 		return false;
-	if (!json_object_object_get_ex(user, "id", id))
-		return true;
-	return json_object_is_type(*id, json_type_string);
+	if (json_object_object_get_ex(user, "id", id) && !is_falsy(*id))
+		return json_object_is_type(*id, json_type_string);
+	*id = NULL;
+	return true;
 }
 
 enum app_answer

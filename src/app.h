@@ -34,7 +34,8 @@ enum app_answer {
 
 /*
  * Reads the answer to APP_SESSION_TARGET: an HTTP status and a body. user gets the id where it is
- * APP_YES; an id that is not valid is nobody. *wrong gets a static text where it is APP_WRONG.
+ * APP_YES. Without an id, or with null, "", 0, false or a string that is not a valid id, the user is
+ * anonymous: APP_NO. *wrong gets a static text where it is APP_WRONG.
  */
 enum app_answer app_read_session(int status, const char *body, size_t length,
     char user[CHANNEL_ID_MAX + 1], const char **wrong);

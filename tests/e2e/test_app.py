@@ -284,13 +284,14 @@ def test_refused(gated, status):
     check_answer(daemon.ask(**by(ANN)), 401)
 
 
-NOBODY = [{}, None, {"user": None}, {"user": {}}, {"user": {"name": "ann"}}, {"error": "no session"},
-          *({"user": {"id": bad}} for bad in ("", "a:b", "a b", "a*", "a\nb", "\xe4", "a" * 256, "a" * 5000))]
+ANONYMOUS = [{}, None, {"user": None}, {"user": {}}, {"user": {"name": "ann"}}, {"error": "no session"},
+             *({"user": {"id": bad}} for bad in (None, False, 0, 0.0, "", "a:b", "a b", "a*", "a\nb", "\xe4", "a" * 256,
+                                                 "a" * 5000))]
 
 
-@pytest.mark.parametrize("answer", NOBODY, ids=range(len(NOBODY)))
-def test_nobody(shared, answer):
-    """No user, or one whose id is not a valid id, is nobody: 401."""
+@pytest.mark.parametrize("answer", ANONYMOUS, ids=range(len(ANONYMOUS)))
+def test_anonymous(shared, answer):
+    """No user, no id, an id that JavaScript takes for false, or a string that is not a valid id: 401."""
     app, daemon = shared
     app.faults[SESSION] = says(answer)
     try:

@@ -120,7 +120,7 @@ def test_understood(shared, kind, what):
 
 
 WRONG_USER = {
-    **{f"id {json.dumps(id)}": {"user": {"id": id}} for id in (7, None, ["ann"], {"id": "ann"}, True, 1.5)},
+    **{f"id {json.dumps(id)}": {"user": {"id": id}} for id in (7, -1, {}, [], ["ann"], {"id": "ann"}, True, 1.5)},
     "user a text": {"user": "ann"},
     "user a list": {"user": [{"id": "ann"}]},
     "user a number": {"user": 7},

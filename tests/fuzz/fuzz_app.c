@@ -32,6 +32,23 @@ expect_status(int status, enum app_answer at_200)
 	return status == 200 ? at_200 : status == 401 || status == 403 ? APP_NO : APP_WRONG;
 }
 
+/* null, "", 0 and false: no id. */
+static bool
+is_falsy(struct json_object *id)
+{
+	switch (json_object_get_type(id)) {
+	case json_type_boolean:
+		return !json_object_get_boolean(id);
+	case json_type_int:
+	case json_type_double:
+		return !(json_object_get_double(id) < 0 || json_object_get_double(id) > 0);
+	case json_type_string:
+		return json_object_get_string_len(id) == 0;
+	default:
+		return id == NULL;
+	}
+}
+
 static void
 check_session(const char *body, size_t length)
 {
@@ -49,12 +66,13 @@ check_session(const char *body, size_t length)
 		REQUIRE(strcmp(json_object_get_string(id), user) == 0);
 	} else if (answer == APP_NO) {
 		REQUIRE(session != NULL || (length == 4 && memcmp(body, "null", 4) == 0));
-		REQUIRE(id == NULL || !channel_id_valid(json_object_get_string(id),
+		REQUIRE(is_falsy(id) || json_object_is_type(id, json_type_string));
+		REQUIRE(is_falsy(id) || !channel_id_valid(json_object_get_string(id),
 		    (size_t)json_object_get_string_len(id)));
 	} else {
 		REQUIRE(fuzz_is_line(wrong));
-		REQUIRE(wakeup_json_check(body, length) != NULL ||
-		    !json_object_is_type(id, json_type_string));
+		REQUIRE(wakeup_json_check(body, length) != NULL || id == NULL ||
+		    (!is_falsy(id) && !json_object_is_type(id, json_type_string)));
 	}
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
 		REQUIRE(app_read_session(statuses[i], body, length, user, &wrong) ==

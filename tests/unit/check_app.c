@@ -213,8 +213,8 @@ START_TEST(session_yes)
 }
 END_TEST
 
-/* No user, no id, or an id that is not valid: nobody. */
-START_TEST(session_nobody)
+/* No user, no id, one that JavaScript takes for false, or a string that is not a valid id. */
+START_TEST(session_anonymous)
 {
 	EXPECT_SESSIONS(
 	    { "{}", APP_NO, NULL },
@@ -226,7 +226,16 @@ START_TEST(session_nobody)
 	    { "{\"User\":{\"id\":\"u\"}}", APP_NO, NULL },
 	    { "{\"user\":{\"ID\":\"u\"}}", APP_NO, NULL },
 	    { "{\"expires\":\"2026-12-24T08:00:00.000Z\"}", APP_NO, NULL },
+	    { "{\"user\":{\"id\":null}}", APP_NO, NULL },
 	    { "{\"user\":{\"id\":\"\"}}", APP_NO, NULL },
+	    { "{\"user\":{\"id\":false}}", APP_NO, NULL },
+	    { "{\"user\":{\"id\":0}}", APP_NO, NULL },
+	    { "{\"user\":{\"id\":-0}}", APP_NO, NULL },
+	    { "{\"user\":{\"id\":0.0}}", APP_NO, NULL },
+	    { "{\"user\":{\"id\":-0.0e7}}", APP_NO, NULL },
+	    { "{\"user\":{\"id\":null,\"name\":\"u\"},\"id\":\"u\"}", APP_NO, NULL },
+	    { "{\"user\":{\"id\":\"0\"}}", APP_YES, "0" },
+	    { "{\"user\":{\"id\":\"false\"}}", APP_YES, "false" },
 	    { "{\"user\":{\"id\":\"a:b\"}}", APP_NO, NULL },
 	    { "{\"user\":{\"id\":\"*\"}}", APP_NO, NULL },
 	    { "{\"user\":{\"id\":\"a b\"}}", APP_NO, NULL },
@@ -283,10 +292,13 @@ START_TEST(session_wrong_types)
 	    { "{\"user\":[]}", APP_WRONG, NOT_EXPECTED },
 	    { "{\"user\":[{\"id\":\"u\"}]}", APP_WRONG, NOT_EXPECTED },
 	    { "{\"user\":{\"id\":7}}", APP_WRONG, NOT_EXPECTED },
-	    { "{\"user\":{\"id\":0}}", APP_WRONG, NOT_EXPECTED },
+	    { "{\"user\":{\"id\":-1}}", APP_WRONG, NOT_EXPECTED },
+	    { "{\"user\":{\"id\":0.5}}", APP_WRONG, NOT_EXPECTED },
+	    { "{\"user\":{\"id\":99999999999999999999}}", APP_WRONG, NOT_EXPECTED },
 	    { "{\"user\":{\"id\":7.5}}", APP_WRONG, NOT_EXPECTED },
 	    { "{\"user\":{\"id\":true}}", APP_WRONG, NOT_EXPECTED },
-	    { "{\"user\":{\"id\":null}}", APP_WRONG, NOT_EXPECTED },
+	    { "{\"user\":{\"id\":[]}}", APP_WRONG, NOT_EXPECTED },
+	    { "{\"user\":{\"id\":{}}}", APP_WRONG, NOT_EXPECTED },
 	    { "{\"user\":{\"id\":[\"u\"]}}", APP_WRONG, NOT_EXPECTED },
 	    { "{\"user\":{\"id\":{\"id\":\"u\"}}}", APP_WRONG, NOT_EXPECTED });
 }
@@ -535,7 +547,7 @@ main(void)
 	tcase_add_test(tc, projects_target);
 	tcase_add_test(tc, projects_targets);
 	tcase_add_test(tc, session_yes);
-	tcase_add_test(tc, session_nobody);
+	tcase_add_test(tc, session_anonymous);
 	tcase_add_test(tc, session_not_json);
 	tcase_add_test(tc, session_wrong_types);
 	tcase_add_test(tc, deep);
