@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "origin.h"
 #include "request.h"
 
 /* What the lines have beyond the parameters that they are made of. */
@@ -86,6 +87,37 @@ add_forwarded(char *at, char *const *params)
 	    host[0] != '\0' ? host : header_param(params, "HTTP_HOST"));
 }
 
+/* The value of a parameter that all of its name agree on and that can stand in a header, or "". */
+static const char *
+unique_param(char *const *params, const char *name)
+{
+	bool conflict = false;
+	const char *value = params_get(params, name, &conflict);
+
+	return value != NULL && !conflict && is_header_value(value) ? value : "";
+}
+
+/*
+ * Where the request comes from. A browser that leaves out Sec-Fetch-Site, as it does over plain http,
+ * sends Origin or Referer, which never go on: the application would compare them with a Host that is
+ * not the browser's, and each page of the site would have answers of its own in the cache.
+ */
+static char *
+add_fetch_site(char *at, char *const *params)
+{
+	bool conflict = false;
+	const char *sent = params_get(params, "HTTP_SEC_FETCH_SITE", &conflict);
+	const char *site = unique_param(params, "HTTP_SEC_FETCH_SITE");
+	const char *host = unique_param(params, "HTTP_HOST");
+
+	/* Nothing takes the place of one that is malformed. */
+	if (!conflict && (sent == NULL || sent[0] == '\0') &&
+	    (origin_is_host(unique_param(params, "HTTP_ORIGIN"), host) ||
+	    origin_is_host(unique_param(params, "HTTP_REFERER"), host)))
+		site = "same-origin";
+	return add_line(at, "Sec-Fetch-Site", site);
+}
+
 /* Writes all lines and returns their end; where there is nothing to sign in with, their start. */
 static char *
 write_lines(char *lines, char *const *params)
@@ -100,7 +132,7 @@ write_lines(char *lines, char *const *params)
 		    ? add_line(at, "Authorization", authorization) : NULL;
 	if (at == NULL || at == lines)
 		return lines;
-	return add_forwarded(at, params);
+	return add_fetch_site(add_forwarded(at, params), params);
 }
 
 enum credentials_result

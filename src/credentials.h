@@ -1,7 +1,8 @@
 /*
- * credentials: what a request brings along that tells the application who it is: its Cookie and
- * Authorization, and which way it came. They are secrets of the user's: never logged, and
- * overwritten when the last holder lets go. What libraries copy is freed with the request.
+ * credentials: what a request carries that the application decides by: its Cookie and Authorization,
+ * how it reached the web server, and whether a page of the same site sent it. They are the user's
+ * secrets: never logged, and overwritten when the last holder lets go. What libraries copy is freed
+ * with the request.
  */
 #ifndef TPI_CREDENTIALS_H
 #define TPI_CREDENTIALS_H
@@ -16,7 +17,7 @@ struct credentials {
 	/* Of the lines (SHA-256): equal ones are the same credentials. */
 	uint8_t digest[CREDENTIALS_DIGEST_SIZE];
 	size_t size; /* of lines */
-	/* Header lines for the application: "Name: value" each, terminated, one behind the other. */
+	/* Header lines for the application: "Name: value" each, terminated, one after the other. */
 	char lines[];
 };
 
@@ -30,8 +31,9 @@ enum credentials_result {
 /*
  * Reads the parameters of a request, as from request_params(): HTTP_COOKIE (several are one, joined
  * with "; "), HTTP_AUTHORIZATION, and for X-Forwarded-For, -Proto and -Host what the front server
- * says, in HTTP_X_FORWARDED_* and of its own: REMOTE_ADDR, HTTPS, REQUEST_SCHEME, HTTP_HOST. *c gets
- * one reference. Thread-safe.
+ * says, in HTTP_X_FORWARDED_* and of its own: REMOTE_ADDR, HTTPS, REQUEST_SCHEME, HTTP_HOST.
+ * Sec-Fetch-Site is HTTP_SEC_FETCH_SITE or, where that is absent and the host of HTTP_ORIGIN or
+ * HTTP_REFERER is that of HTTP_HOST, "same-origin". *c gets one reference. Thread-safe.
  */
 enum credentials_result credentials_read(char *const *params, struct credentials **c);
 

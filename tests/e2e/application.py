@@ -30,7 +30,7 @@ from timing import eventually
 SESSION, PROJECTS = "/api/auth/session", "/api/model/projects/findMany"
 COOKIE = "next-auth.session-token"
 HEADERS = {"host", "user-agent", "accept", "cookie", "authorization", "x-forwarded-for", "x-forwarded-proto",
-           "x-forwarded-host"}
+           "x-forwarded-host", "sec-fetch-site"}
 TOKEN = re.compile(rf"(?:^|; )(?:__Secure-)?{re.escape(COOKIE)}=([^;]*)")
 LONGEST = 60  # seconds that anything here waits
 ANN, BEN = "SECRET-ann", "SECRET-ben"  # tokens

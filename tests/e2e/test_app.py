@@ -145,6 +145,19 @@ HEADERS = {  # parameters of the request: headers beside the three that are alwa
              {"Cookie": "a", "X-Forwarded-Host": "tpi.example:8443"}),
     "host as given": ({"HTTP_COOKIE": "a", "HTTP_HOST": "inner", "HTTP_X_FORWARDED_HOST": "tpi.example"},
                       {"Cookie": "a", "X-Forwarded-Host": "tpi.example"}),
+    "the browser's word": ({"HTTP_COOKIE": "a", "HTTP_SEC_FETCH_SITE": "cross-site"},
+                           {"Cookie": "a", "Sec-Fetch-Site": "cross-site"}),
+    "its word before all": (
+        {"HTTP_COOKIE": "a", "HTTP_SEC_FETCH_SITE": "none", "HTTP_HOST": "h", "HTTP_ORIGIN": "http://h",
+         "HTTP_REFERER": "http://h/"},
+        {"Cookie": "a", "X-Forwarded-Host": "h", "Sec-Fetch-Site": "none"}),
+    "Referer alone": ({"HTTP_COOKIE": "a", "HTTP_HOST": "h:81", "HTTP_REFERER": "http://h:81/en-US/projects"},
+                      {"Cookie": "a", "X-Forwarded-Host": "h:81", "Sec-Fetch-Site": "same-origin"}),
+    "Origin alone": ({"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_ORIGIN": "https://h"},
+                     {"Cookie": "a", "X-Forwarded-Host": "h", "Sec-Fetch-Site": "same-origin"}),
+    "another site's": (
+        {"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_ORIGIN": "http://evil", "HTTP_REFERER": "http://evil/"},
+        {"Cookie": "a", "X-Forwarded-Host": "h"}),
     "nothing else": (
         {"HTTP_COOKIE": "a", **{name: "SECRET" for name in (
             "HTTP_USER_AGENT", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE", "HTTP_REFERER",
@@ -169,7 +182,7 @@ def test_headers(shared, version, sent, expected):
 
 
 @pytest.mark.parametrize("name", ["HTTP_HOST", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "REMOTE_ADDR",
-                                  "HTTP_X_FORWARDED_PROTO", "REQUEST_SCHEME"])
+                                  "HTTP_X_FORWARDED_PROTO", "REQUEST_SCHEME", "HTTP_SEC_FETCH_SITE"])
 def test_no_header_can_be_smuggled(shared, name):
     """A line break in what is forwarded beside the credentials adds no header."""
     app, daemon = shared
@@ -349,6 +362,18 @@ def test_the_same_cookie_beside_another_token(gated):
         with listen(daemon, **by(ANN, HTTP_AUTHORIZATION=token)):
             pass
     assert len(app.requests) == 3
+
+
+def test_the_same_cookie_from_a_page_and_from_a_script(gated):
+    """Sec-Fetch-Site tells apart what has the same cookie; which page of the site asks makes no difference."""
+    app, daemon = gated(TPI_APP_CACHE_SECONDS=300, SSE_ISSUES_PER_USER_CAP=10)
+    page = {"HTTP_HOST": "tpi.example", "HTTP_SEC_FETCH_SITE": None}
+    for path in "projects/7", "dashboard":
+        listen(daemon, **by(ANN, projects="7", HTTP_REFERER=f"http://tpi.example/{path}", **page)).close()
+    assert [request.header("Sec-Fetch-Site") for request in app.requests] == ["same-origin"] * 2
+    with app.quiet(2):
+        listen(daemon, **by(ANN, projects="7", **page)).close()
+    assert [request.header("Sec-Fetch-Site") for request in app.requests[2:]] == [None] * 2
 
 
 def test_cache(gated):

@@ -2,10 +2,14 @@
  * fuzz_credentials: from parameters to header lines (credentials.h). The input is lines NAME=value;
  * a vertical tab in a value stands for a line break. The lines are the known ones, each at most
  * once, in their order, without control characters; Cookie and Authorization say just what the
- * parameters do. Parameters in another order have the same digest where they have the same lines,
- * and only there.
+ * parameters do, and Sec-Fetch-Site says what the browser sent or, where it sent none, what libcurl
+ * reads in Origin and Referer, too. Parameters in another order have the same digest where they have
+ * the same lines, and only there.
  */
 #include "fuzz.h"
+
+#include <curl/curl.h>
+#include <strings.h>
 
 #include "credentials.h"
 #include "request.h"
@@ -62,15 +66,75 @@ join_cookies(char *const *params, bool *bad)
 	return joined;
 }
 
+/* A part of a URL as libcurl reads it, NULL where it reads none; the caller frees it. */
+static char *
+part(const char *text, CURLUPart which)
+{
+	CURLU *url = curl_url();
+	char *value = NULL;
+
+	if (curl_url_set(url, CURLUPART_URL, text, CURLU_ALLOW_SPACE) == CURLUE_OK)
+		curl_url_get(url, which, &value, CURLU_DEFAULT_PORT);
+	curl_url_cleanup(url);
+	return value;
+}
+
+/* Whether libcurl reads the same part of both, or does not read one of them. */
+static bool
+same_part(const char *one, const char *other, CURLUPart which)
+{
+	char *a = part(one, which), *b = part(other, which);
+	bool same = a == NULL || b == NULL || strcasecmp(a, b) == 0;
+
+	free(a);
+	free(b);
+	return same;
+}
+
+/* Whether a parameter can be a URL of that host. */
+static bool
+has_host(char *const *params, const char *name, const char *host)
+{
+	bool conflict = false, same;
+	const char *url = params_get(params, name, &conflict);
+	char *root;
+
+	if (url == NULL || conflict || host == NULL || strncasecmp(url, "http", 4) != 0)
+		return false;
+	REQUIRE(asprintf(&root, "%.*s://%s/", (int)strcspn(url, ":"), url, host) > 0);
+	same = same_part(url, root, CURLUPART_HOST) && same_part(url, root, CURLUPART_PORT);
+	free(root);
+	return same;
+}
+
+/* What the lines say of the site: nothing is derived where libcurl reads another host or port. */
 static void
-check_lines(const struct credentials *c, const char *cookies, const char *authorization)
+check_site(const char *site, char *const *params)
+{
+	bool conflict = false, bad_host = false;
+	const char *sent = params_get(params, "HTTP_SEC_FETCH_SITE", &conflict);
+	const char *host = params_get(params, "HTTP_HOST", &bad_host);
+
+	if (sent != NULL && (sent[0] != '\0' || conflict)) {
+		REQUIRE(strcmp(site, conflict || has_control(sent) ? "" : sent) == 0);
+		return;
+	}
+	if (site[0] == '\0')
+		return;
+	REQUIRE(strcmp(site, "same-origin") == 0 && !bad_host);
+	REQUIRE(has_host(params, "HTTP_ORIGIN", host) || has_host(params, "HTTP_REFERER", host));
+}
+
+static void
+check_lines(const struct credentials *c, const char *cookies, const char *authorization,
+    char *const *params)
 {
 	static const char *const names[] = { "Cookie: ", "Authorization: ", "X-Forwarded-For: ",
-		"X-Forwarded-Proto: ", "X-Forwarded-Host: " };
-	const char *values[5] = { "", "", "", "", "" };
+		"X-Forwarded-Proto: ", "X-Forwarded-Host: ", "Sec-Fetch-Site: " };
+	const char *values[6] = { "", "", "", "", "", "" };
 	const char *at = c->lines, *end = c->lines + c->size;
 
-	for (int i = 0; i < 5 && at < end; i++) {
+	for (int i = 0; i < 6 && at < end; i++) {
 		if (strncmp(at, names[i], strlen(names[i])) != 0)
 			continue;
 		values[i] = at + strlen(names[i]);
@@ -80,6 +144,7 @@ check_lines(const struct credentials *c, const char *cookies, const char *author
 	REQUIRE(at == end);
 	REQUIRE(strcmp(values[0], cookies) == 0);
 	REQUIRE(strcmp(values[1], authorization) == 0);
+	check_site(values[5], params);
 	REQUIRE(c->references == 1);
 }
 
@@ -117,7 +182,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		REQUIRE(result == CREDENTIALS_NONE && c == NULL);
 	} else {
 		REQUIRE(result == CREDENTIALS_FOUND);
-		check_lines(c, cookies, authorization);
+		check_lines(c, cookies, authorization, params);
 		check_digest(c, params, count);
 	}
 	credentials_release(c);

@@ -241,6 +241,97 @@ START_TEST(forwarded_control_characters)
 }
 END_TEST
 
+/* Sec-Fetch-Site goes on as the browser sent it, whatever else the request says. */
+START_TEST(fetch_site)
+{
+	EXPECT(
+	    { { "HTTP_COOKIE=a", "HTTP_SEC_FETCH_SITE=same-origin" },
+		"Cookie: a|Sec-Fetch-Site: same-origin|" },
+	    { { "HTTP_COOKIE=a", "HTTP_SEC_FETCH_SITE=same-site" },
+		"Cookie: a|Sec-Fetch-Site: same-site|" },
+	    { { "HTTP_COOKIE=a", "HTTP_SEC_FETCH_SITE=none" }, "Cookie: a|Sec-Fetch-Site: none|" },
+	    { { "HTTP_AUTHORIZATION=x", "HTTP_SEC_FETCH_SITE=Other" },
+		"Authorization: x|Sec-Fetch-Site: Other|" },
+	    { { "HTTP_COOKIE=a", "HTTP_SEC_FETCH_SITE=cross-site", "HTTP_HOST=h",
+		  "HTTP_ORIGIN=http://h", "HTTP_REFERER=http://h/" },
+		"Cookie: a|X-Forwarded-Host: h|Sec-Fetch-Site: cross-site|" },
+	    { { "HTTP_COOKIE=a", "HTTP_SEC_FETCH_SITE=none", "HTTP_SEC_FETCH_SITE=none" },
+		"Cookie: a|Sec-Fetch-Site: none|" },
+	    { { "HTTP_SEC_FETCH_SITE=same-origin" }, NULL });
+}
+END_TEST
+
+/* Where there is none, an Origin or a Referer of the request's own Host says the same. */
+START_TEST(fetch_site_derived)
+{
+	EXPECT(
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h:8080", "HTTP_ORIGIN=http://h:8080" },
+		"Cookie: a|X-Forwarded-Host: h:8080|Sec-Fetch-Site: same-origin|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_REFERER=http://H:80/en-US/projects?x#y" },
+		"Cookie: a|X-Forwarded-Host: h|Sec-Fetch-Site: same-origin|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_ORIGIN=", "HTTP_REFERER=http://h/" },
+		"Cookie: a|X-Forwarded-Host: h|Sec-Fetch-Site: same-origin|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_ORIGIN=http://h", "HTTP_REFERER=" },
+		"Cookie: a|X-Forwarded-Host: h|Sec-Fetch-Site: same-origin|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_ORIGIN=null", "HTTP_REFERER=http://h/" },
+		"Cookie: a|X-Forwarded-Host: h|Sec-Fetch-Site: same-origin|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_SEC_FETCH_SITE=",
+		  "HTTP_REFERER=http://h/" },
+		"Cookie: a|X-Forwarded-Host: h|Sec-Fetch-Site: same-origin|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_REFERER=http://h/",
+		  "HTTP_REFERER=http://h/" },
+		"Cookie: a|X-Forwarded-Host: h|Sec-Fetch-Site: same-origin|" },
+	    /* The browser's Host, not what a proxy calls the site. */
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_X_FORWARDED_HOST=i",
+		  "HTTP_ORIGIN=http://h" },
+		"Cookie: a|X-Forwarded-Host: i|Sec-Fetch-Site: same-origin|" },
+	    { { "HTTP_AUTHORIZATION=x", "HTTP_HOST=h", "HTTP_ORIGIN=http://h" },
+		"Authorization: x|X-Forwarded-Host: h|Sec-Fetch-Site: same-origin|" });
+}
+END_TEST
+
+/* Nothing is invented for another site's page, for a script, or from what contradicts itself. */
+START_TEST(fetch_site_not_derived)
+{
+	EXPECT(
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h" }, "Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_ORIGIN=http://evil" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_REFERER=http://evil/http://h/" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_ORIGIN=null" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_X_FORWARDED_HOST=i",
+		  "HTTP_ORIGIN=http://i" },
+		"Cookie: a|X-Forwarded-Host: i|" },
+	    { { "HTTP_COOKIE=a", "SERVER_NAME=h", "HTTP_ORIGIN=http://h" }, "Cookie: a|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=", "HTTP_ORIGIN=http://" }, "Cookie: a|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_HOST=i", "HTTP_ORIGIN=http://h" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_REFERER=http://h/",
+		  "HTTP_REFERER=http://evil/" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_ORIGIN=http://evil",
+		  "HTTP_ORIGIN=http://h" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h\t", "HTTP_ORIGIN=http://h\t" }, "Cookie: a|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_ORIGIN=http://h\n" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_REFERER=http://h/\r\nx" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    /* One that is malformed, or two that differ, are not the same as none. */
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_SEC_FETCH_SITE=cross-site\nX: y",
+		  "HTTP_ORIGIN=http://h" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_SEC_FETCH_SITE=cross-site",
+		  "HTTP_SEC_FETCH_SITE=same-origin", "HTTP_ORIGIN=http://h" },
+		"Cookie: a|X-Forwarded-Host: h|" },
+	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_SEC_FETCH_SITE=",
+		  "HTTP_SEC_FETCH_SITE=cross-site", "HTTP_ORIGIN=http://h" },
+		"Cookie: a|X-Forwarded-Host: h|" });
+}
+END_TEST
+
 /* Requests have the same digest just where they have the same lines. */
 START_TEST(digests)
 {
@@ -261,6 +352,14 @@ START_TEST(digests)
 		{ "HTTP_COOKIE=a=1", "HTTP_X_FORWARDED_FOR=1.2.3.4" },
 		{ "HTTP_COOKIE=a=1", "HTTP_HOST=h" },
 		{ "HTTP_COOKIE=a=1", "HTTPS=on" },
+		{ "HTTP_COOKIE=a=1", "HTTP_SEC_FETCH_SITE=same-origin" },
+		{ "HTTP_COOKIE=a=1", "HTTP_SEC_FETCH_SITE=cross-site" },
+		{ "HTTP_COOKIE=a=1", "HTTP_HOST=h", "HTTP_SEC_FETCH_SITE=same-origin" },
+		/* The pages of the site do not differ. */
+		{ "HTTP_COOKIE=a=1", "HTTP_HOST=h", "HTTP_REFERER=http://h/x" },
+		{ "HTTP_COOKIE=a=1", "HTTP_HOST=h", "HTTP_REFERER=http://h/y" },
+		{ "HTTP_COOKIE=a=1", "HTTP_HOST=h", "HTTP_ORIGIN=http://h" },
+		{ "HTTP_COOKIE=a=1", "HTTP_HOST=h", "HTTP_REFERER=http://i/" },
 	};
 	struct credentials *c[COUNT(requests)];
 	int equal = 0;
@@ -276,7 +375,7 @@ START_TEST(digests)
 			    CREDENTIALS_DIGEST_SIZE) == 0) == same, "%zu and %zu", i, k);
 			equal += same;
 		}
-	ck_assert_int_eq(equal, 3);
+	ck_assert_int_eq(equal, 3 + 6 + 1);
 	for (size_t i = 0; i < COUNT(requests); i++)
 		credentials_release(c[i]);
 }
@@ -396,7 +495,7 @@ END_TEST
 START_TEST(worst_growth)
 {
 	static const char *const others[] = { "HTTP_AUTHORIZATION=x", "HTTP_X_FORWARDED_FOR=1",
-		"REMOTE_ADDR=1", "HTTPS=1", "HTTP_HOST=h" };
+		"REMOTE_ADDR=1", "HTTPS=1", "HTTP_HOST=h", "HTTP_ORIGIN=http://h" };
 	static const int counts[] = { 0, 1, 2, 16, 100, 3000 };
 
 	for (size_t n = 0; n < COUNT(counts); n++) {
@@ -416,7 +515,7 @@ START_TEST(worst_growth)
 		cookies = count > 0 ? strlen("Cookie: |") + 3 * (size_t)count - 2 : 0;
 		ck_assert_uint_ge(c->size, cookies);
 		ck_assert_str_eq(lines + cookies, "Authorization: x|X-Forwarded-For: 1, 1|"
-		    "X-Forwarded-Proto: https|X-Forwarded-Host: h|");
+		    "X-Forwarded-Proto: https|X-Forwarded-Host: h|Sec-Fetch-Site: same-origin|");
 		free(lines);
 		credentials_release(c);
 		for (char **p = params; *p != NULL; p++)
@@ -443,6 +542,9 @@ main(void)
 	tcase_add_test(tc, control_characters);
 	tcase_add_test(tc, forwarded);
 	tcase_add_test(tc, forwarded_control_characters);
+	tcase_add_test(tc, fetch_site);
+	tcase_add_test(tc, fetch_site_derived);
+	tcase_add_test(tc, fetch_site_not_derived);
 	tcase_add_test(tc, digests);
 	tcase_add_test(tc, references);
 	tcase_add_test(tc, threads);

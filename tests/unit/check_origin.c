@@ -1,0 +1,148 @@
+/*
+ * check_origin: which Origin and Referer are of the site that the Host header names.
+ */
+#include <check.h>
+#include <stdbool.h>
+#include <stdlib.h>
+
+#include "origin.h"
+
+#define COUNT(array) (sizeof(array) / sizeof((array)[0]))
+
+struct row {
+	const char *url, *host;
+};
+
+static void
+expect_rows(const struct row *rows, size_t count, bool same)
+{
+	for (size_t i = 0; i < count; i++)
+		ck_assert_msg(origin_is_host(rows[i].url, rows[i].host) == same, "%s %s %s",
+		    rows[i].url, same ? "is not" : "is", rows[i].host);
+}
+
+#define EXPECT(same, ...)                                                                         \
+	do {                                                                                      \
+		static const struct row rows[] = { __VA_ARGS__ };                                 \
+		expect_rows(rows, COUNT(rows), same);                                             \
+	} while (0)
+
+/* Host and port decide; neither the path, the query nor the scheme does. */
+START_TEST(same)
+{
+	EXPECT(true,
+	    { "http://tpi.example", "tpi.example" },
+	    { "https://tpi.example", "tpi.example" },
+	    { "http://tpi.example/", "tpi.example" },
+	    { "http://tpi.example/en-US/projects/7?x=http://y/#z", "tpi.example" },
+	    { "http://tpi.example?x", "tpi.example" },
+	    { "http://tpi.example#x", "tpi.example" },
+	    { "http://tpi.example/@evil.example/", "tpi.example" },
+	    { "http://tpi.example:8080/x", "tpi.example:8080" },
+	    { "http://127.0.0.1:3000/", "127.0.0.1:3000" },
+	    { "http://[::1]/x", "[::1]" },
+	    { "http://[2001:db8::1]:8443/x", "[2001:db8::1]:8443" },
+	    { "http://h", "h" });
+}
+END_TEST
+
+/* Names are the same in any case; so are schemes. */
+START_TEST(any_case)
+{
+	EXPECT(true,
+	    { "http://tpi.example/", "TPI.Example" },
+	    { "HTTP://TPI.EXAMPLE/", "tpi.example" },
+	    { "https://[2001:DB8::A]/", "[2001:db8::a]" });
+}
+END_TEST
+
+/* The port of the URL's scheme is the same as none, and an empty one; another one is not. */
+START_TEST(default_ports)
+{
+	EXPECT(true,
+	    { "http://h/", "h:80" },
+	    { "http://h:80/", "h" },
+	    { "http://h:80/", "h:80" },
+	    { "https://h/", "h:443" },
+	    { "https://h:443/", "h" },
+	    { "http://h:/", "h" },
+	    { "http://h/", "h:" },
+	    { "http://h:0080/", "h" },
+	    { "https://[::1]/", "[::1]:443" },
+	    { "http://h:443/", "h:443" });
+	EXPECT(false,
+	    { "http://h/", "h:443" },
+	    { "https://h/", "h:80" },
+	    { "http://h:443/", "h" },
+	    { "https://h:80/", "h" },
+	    { "http://h:8080/", "h" },
+	    { "http://h/", "h:8080" },
+	    { "http://h:8080/", "h:8081" },
+	    { "http://[::1]:8080/", "[::1]" });
+}
+END_TEST
+
+/* Another site's page, however much of our name is in its URL. */
+START_TEST(another_site)
+{
+	EXPECT(false,
+	    { "http://evil.example", "tpi.example" },
+	    { "http://tpi.example.evil.example/", "tpi.example" },
+	    { "http://tpi.example.", "tpi.example" },
+	    { "http://evil-tpi.example/", "tpi.example" },
+	    { "http://sub.tpi.example/", "tpi.example" },
+	    { "http://example/", "tpi.example" },
+	    { "http://evil.example/tpi.example", "tpi.example" },
+	    { "http://evil.example/http://tpi.example/", "tpi.example" },
+	    { "http://evil.example?tpi.example", "tpi.example" },
+	    { "http://evil.example#@tpi.example", "tpi.example" },
+	    { "http://evil.example/@tpi.example", "tpi.example" },
+	    { "http://evil.example\\@tpi.example", "tpi.example" },
+	    { "http://tpi.example@evil.example/", "tpi.example" },
+	    { "http://tpi.example:80@evil.example/", "tpi.example" },
+	    { "http://[::1]/", "::1" },
+	    { "http://[::1]/", "[::2]" });
+}
+END_TEST
+
+/* What browsers do not send matches nothing, not even itself. */
+START_TEST(not_understood)
+{
+	EXPECT(false,
+	    { "", "" }, { "", "h" }, { "null", "null" }, { "null", "h" }, { "h", "h" },
+	    { "//h", "h" }, { "http:", "http:" }, { "http:/h", "h" }, { "http:h", "h" },
+	    { "http://", "" }, { "http:///", "" }, { "http:///h", "h" }, { "http://:80", "" },
+	    { "http://:80", ":80" }, { "http://h", "" }, { "http:\\\\h", "h" }, { " http://h", "h" },
+	    { "http ://h", "h" }, { "ftp://h/", "h" }, { "file://h/", "h" }, { "ws://h/", "h" },
+	    { "about:blank", "h" }, { "data:text/html,http://h", "h" },
+	    { "chrome-extension://h/", "h" }, { "https//h", "h" }, { "httpss://h", "h" },
+	    { "http://u@h/", "h" }, { "http://u:p@h/", "h" }, { "http://u@h/", "u@h" },
+	    { "http://@h/", "h" }, { "http://h/", "u@h" }, { "http://h\\", "h" },
+	    { "http://h\\@i/", "h" }, { "http://h\\@i/", "i" },
+	    { "http://h:x/", "h:x" }, { "http://h:65536/", "h:65536" }, { "http://h:-1/", "h:-1" },
+	    { "http://h:99999999999999999999/", "h:99999999999999999999" },
+	    { "http://h:80:80/", "h:80:80" }, { "http://h: 80/", "h" }, { "http://h/", "h:x" },
+	    { "http://[::1/", "[::1" }, { "http://h/", "h/" }, { "http://h/", "http://h" },
+	    { "http://h, http://h", "h" }, { "http://h/", "h, h" });
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("origin");
+	TCase *tc = tcase_create("origin");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_test(tc, same);
+	tcase_add_test(tc, any_case);
+	tcase_add_test(tc, default_ports);
+	tcase_add_test(tc, another_site);
+	tcase_add_test(tc, not_understood);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
