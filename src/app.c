@@ -267,3 +267,22 @@ app_read_projects(int status, const char *body, size_t length, int32_t *projects
 	free(ids);
 	return answer;
 }
+
+void
+app_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE])
+{
+	struct json_object *object, *error, *text = NULL;
+	const char *wrong;
+
+	reason[0] = '\0';
+	object = read_object(body, length, &wrong);
+	if (!json_object_object_get_ex(object, "error", &error))
+		error = object;
+	if (json_object_is_type(error, json_type_string))
+		text = error;
+	else
+		json_object_object_get_ex(error, "message", &text);
+	if (json_object_is_type(text, json_type_string))
+		snprintf(reason, APP_REASON_SIZE, "%s", json_object_get_string(text));
+	json_object_put(object);
+}

@@ -47,4 +47,11 @@ enum app_answer app_read_session(int status, const char *body, size_t length,
 enum app_answer app_read_projects(int status, const char *body, size_t length, int32_t *projects,
     int count, const char **wrong);
 
+/*
+ * Why the application refused, by its own word: the text of "error", of "message" in "error", or of
+ * "message", cut to fit. "" where the body has none.
+ */
+#define APP_REASON_SIZE 256
+void app_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE]);
+
 #endif

@@ -75,6 +75,7 @@ static const char *const sources[] = {
 static const char *const results[] = {
 	[RESULT_YES] = "yes",
 	[RESULT_NO] = "no",
+	[RESULT_FORBIDDEN] = "forbidden",
 	[RESULT_WRONG] = "wrong",
 	[RESULT_FAILED] = "failed",
 	NULL,

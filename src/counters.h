@@ -84,7 +84,13 @@ enum counter_later {
 enum counter_source { SOURCE_APPLICATION, SOURCE_UNDER_WAY, SOURCE_CACHE, SOURCE_NOBODY };
 
 /* What came of a request to the application. */
-enum counter_result { RESULT_YES, RESULT_NO, RESULT_WRONG, RESULT_FAILED };
+enum counter_result {
+	RESULT_YES,
+	RESULT_NO,
+	RESULT_FORBIDDEN, /* 403 to a findMany */
+	RESULT_WRONG,
+	RESULT_FAILED
+};
 
 /* n more, and one more with a label's value, without and with a kind of stream. Any thread. */
 void counter_add(enum counter counter, uint64_t n);

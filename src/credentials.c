@@ -14,6 +14,8 @@
 /* What the lines have beyond the parameters that they are made of. */
 #define NAMES_SIZE 256
 
+#define FETCH_SITE "Sec-Fetch-Site"
+
 /* Whether it can stand in a header: no control character, so no line of the peer's making. */
 static bool
 is_header_value(const char *text)
@@ -115,7 +117,7 @@ add_fetch_site(char *at, char *const *params)
 	    (origin_is_host(unique_param(params, "HTTP_ORIGIN"), host) ||
 	    origin_is_host(unique_param(params, "HTTP_REFERER"), host)))
 		site = "same-origin";
-	return add_line(at, "Sec-Fetch-Site", site);
+	return add_line(at, FETCH_SITE, site);
 }
 
 /* Writes all lines and returns their end; where there is nothing to sign in with, their start. */
@@ -163,6 +165,18 @@ credentials_read(char *const *params, struct credentials **result)
 	SHA256Final(c->digest, &sha);
 	*result = c;
 	return CREDENTIALS_FOUND;
+}
+
+const char *
+credentials_site(const struct credentials *c)
+{
+	static const char name[] = FETCH_SITE ": ";
+	const char *at;
+
+	for (at = c->lines; at < c->lines + c->size; at += strlen(at) + 1)
+		if (strncmp(at, name, sizeof(name) - 1) == 0)
+			return at + sizeof(name) - 1;
+	return NULL;
 }
 
 struct credentials *

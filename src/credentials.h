@@ -37,6 +37,9 @@ enum credentials_result {
  */
 enum credentials_result credentials_read(char *const *params, struct credentials **c);
 
+/* The value of Sec-Fetch-Site in the lines; NULL where there is none. */
+const char *credentials_site(const struct credentials *c);
+
 struct credentials *credentials_hold(struct credentials *c);
 /* Safe for NULL. */
 void credentials_release(struct credentials *c);

@@ -90,7 +90,7 @@ struct gate {
 	pthread_cond_t stop_done;
 
 	/* Of the gate's thread. */
-	struct log_limit warned;
+	struct log_limit warned, forbidden;
 	bool failing;        /* a warning was written since the last answer */
 	int64_t answered_at; /* clock_ms() of the last whole answer, right or wrong */
 };
@@ -441,12 +441,35 @@ log_failure(struct gate *g, const struct fact *fact, const char *error, int stat
 	g->failing |= warn;
 }
 
+/* A 403 to a findMany is about who asks, and from where, not about the projects. */
+static bool
+is_forbidden(const struct fact *fact, const struct fetch_result *result)
+{
+	return fact->count > 0 && result->status == 403;
+}
+
+/* A warning at most once a minute; log_answer() has a line for each. */
 static void
-log_answer(struct gate *g, const struct fact *fact, int64_t now)
+log_forbidden(struct gate *g, const struct fact *fact, const struct fetch_result *result)
+{
+	char reason[APP_REASON_SIZE];
+	uint32_t suppressed;
+
+	if (!log_allowed(&g->forbidden, WARN_MS, &suppressed))
+		return;
+	app_read_reason(result->body, result->length, reason);
+	LOG(LOG_LEVEL_WARN, "gate", "query forbidden", LOG_STR("url", g->settings->app_url),
+	    LOG_INT("status", result->status),
+	    LOG_STR("reason", reason[0] != '\0' ? reason : NULL), LOG_INT("suppressed", suppressed),
+	    LOG_STR("secFetchSite", credentials_site(fact->credentials)));
+}
+
+static void
+log_answer(struct gate *g, const struct fact *fact, int status, int64_t now)
 {
 	LOG(LOG_LEVEL_DEBUG, "gate", fact->count > 0 ? "projects answered" : "user answered",
 	    LOG_STR("answer", fact->answer == APP_YES ? "yes" : "no"), LOG_STR("userId", fact->user),
-	    LOG_INT("ms", now - fact->asked_at));
+	    LOG_INT("status", status), LOG_INT("ms", now - fact->asked_at));
 	if (g->failing)
 		LOG(LOG_LEVEL_INFO, "gate", "the application answers again",
 		    LOG_STR("url", g->settings->app_url));
@@ -478,6 +501,19 @@ read_answer(struct fact *fact, const struct fetch_result *result)
 	return fact->answer == APP_WRONG ? wrong : NULL;
 }
 
+/* wrong: as from read_answer(). */
+static enum counter_result
+counted_as(const struct fact *fact, const struct fetch_result *result, const char *wrong)
+{
+	if (result->status == 0)
+		return RESULT_FAILED;
+	if (wrong != NULL)
+		return RESULT_WRONG;
+	if (is_forbidden(fact, result))
+		return RESULT_FORBIDDEN;
+	return fact->answer == APP_YES ? RESULT_YES : RESULT_NO;
+}
+
 /* Called by fetch_turn(). */
 static void
 on_done(void *arg, void *request, const struct fetch_result *result)
@@ -493,12 +529,13 @@ on_done(void *arg, void *request, const struct fetch_result *result)
 	if (result->status != 0)
 		g->answered_at = now;
 	wrong = read_answer(fact, result);
-	counter_add_label(COUNTER_GATE_REQUESTS, result->status == 0 ? RESULT_FAILED :
-	    wrong != NULL ? RESULT_WRONG : fact->answer == APP_YES ? RESULT_YES : RESULT_NO);
+	counter_add_label(COUNTER_GATE_REQUESTS, counted_as(fact, result, wrong));
 	if (wrong != NULL)
 		log_failure(g, fact, wrong, result->status);
 	else
-		log_answer(g, fact, now);
+		log_answer(g, fact, result->status, now);
+	if (is_forbidden(fact, result))
+		log_forbidden(g, fact, result);
 	pthread_mutex_lock(&g->lock);
 	g->asked--;
 	credentials_release(fact->credentials);

@@ -1,7 +1,8 @@
 /*
  * fuzz_app: the answers of the application and its URL (app.h). A user or a project is let in only
  * where json-c's strict parser finds him at his place in the same text; 401 and 403 are a no and
- * other statuses no answer, whatever stands there. A URL that is accepted is one for libcurl, too,
+ * other statuses no answer, whatever stands there. The reason of a refusal fits, and is the beginning
+ * of a text that json-c finds in its place. A URL that is accepted is one for libcurl, too,
  * with what is asked behind it, and names no user.
  */
 #include "fuzz.h"
@@ -187,6 +188,22 @@ check_url(const char *text)
 	free(full);
 }
 
+static void
+check_reason(const char *body, size_t length)
+{
+	char *reason = fuzz_memory(APP_REASON_SIZE);
+	struct json_object *object = fuzz_json_parse(body, length), *error = member(object, "error");
+	struct json_object *text = json_object_is_type(error, json_type_string) ? error :
+	    member(json_object_object_get_ex(object, "error", NULL) ? error : object, "message");
+
+	app_read_reason(body, length, reason);
+	REQUIRE(strlen(reason) < APP_REASON_SIZE);
+	REQUIRE(reason[0] == '\0' || (json_object_is_type(text, json_type_string) &&
+	    strncmp(json_object_get_string(text), reason, strlen(reason)) == 0));
+	json_object_put(object);
+	free(reason);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -194,6 +211,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	check_session((const char *)data, size);
 	check_projects((const char *)data, size);
+	check_reason((const char *)data, size);
 	check_url(text);
 	free(text);
 	return 0;

@@ -510,6 +510,56 @@ START_TEST(projects_status)
 }
 END_TEST
 
+/* Asks for the reason in a buffer of just its size, from a body of just its size. */
+static void
+expect_reason(const char *body, const char *expected)
+{
+	size_t length = strlen(body);
+	char *copy = malloc(length > 0 ? length : 1), *reason = malloc(APP_REASON_SIZE);
+
+	ck_assert_ptr_nonnull(copy);
+	ck_assert_ptr_nonnull(reason);
+	memcpy(copy, body, length);
+	memset(reason, 'x', APP_REASON_SIZE);
+	app_read_reason(copy, length, reason);
+	ck_assert_msg(strcmp(reason, expected) == 0, "%s: %s, not %s", body, reason, expected);
+	free(copy);
+	free(reason);
+}
+
+/* The application's own word on why it refuses; there is none in what has another form. */
+START_TEST(reasons)
+{
+	static const struct {
+		const char *body, *reason;
+	} rows[] = {
+		{ "{\"error\":\"External API access not enabled for this account\"}",
+		  "External API access not enabled for this account" },
+		{ "{\"error\":\"Forbidden\",\"message\":\"not you\"}", "Forbidden" },
+		{ "{\"error\":{\"status\":403,\"message\":\"denied by policy\"}}", "denied by policy" },
+		{ "{\"message\":\"not you\"}", "not you" },
+		{ " {\"error\" : \"a\\nb\\u001b \\u00e4\"} ", "a\nb\x1b \xc3\xa4" },
+		{ "{\"error\":\"\"}", "" },
+		{ "", "" }, { "{}", "" }, { "[]", "" }, { "null", "" }, { "\"error\"", "" },
+		{ "{\"error\":null}", "" }, { "{\"error\":403}", "" }, { "{\"error\":[\"x\"]}", "" },
+		{ "{\"error\":{}}", "" }, { "{\"error\":{\"message\":7}}", "" },
+		{ "{\"message\":{\"message\":\"x\"}}", "" }, { "{\"Error\":\"x\"}", "" },
+		{ "<html>{\"error\":\"x\"}</html>", "" }, { "{\"error\":\"x\"", "" },
+		{ "{\"error\":\"x\\u0000y\"}", "" },
+	};
+	char body[64 + 2 * APP_REASON_SIZE] = "{\"error\":\"", expected[APP_REASON_SIZE];
+
+	for (size_t i = 0; i < COUNT(rows); i++)
+		expect_reason(rows[i].body, rows[i].reason);
+	/* Cut to fit. */
+	memset(body + strlen(body), 'r', 2 * APP_REASON_SIZE);
+	strcat(body, "\"}");
+	memset(expected, 'r', sizeof(expected) - 1);
+	expected[sizeof(expected) - 1] = '\0';
+	expect_reason(body, expected);
+}
+END_TEST
+
 /* A whole lot, and an answer of more projects than were asked for, from the end to the start. */
 START_TEST(projects_many)
 {
@@ -557,6 +607,7 @@ main(void)
 	tcase_add_test(tc, projects_wrong);
 	tcase_add_test(tc, projects_not_json);
 	tcase_add_test(tc, projects_status);
+	tcase_add_test(tc, reasons);
 	tcase_add_test(tc, projects_many);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);

@@ -71,6 +71,7 @@ START_TEST(all_from_the_start)
 		"tpi_stream_fanout_seconds_sum 0.000000",
 		"tpi_stream_fanout_seconds_count 0",
 		"tpi_stream_last_message_age_seconds 0.000",
+		"tpi_stream_gate_requests_total{result=\"forbidden\"} 0",
 		"tpi_stream_gate_requests_total{result=\"failed\"} 0",
 		"tpi_stream_gate_questions_total{from=\"under_way\"} 0",
 	};

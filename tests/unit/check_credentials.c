@@ -261,6 +261,25 @@ START_TEST(fetch_site)
 }
 END_TEST
 
+/* The line itself, and no value that looks like it. */
+START_TEST(site)
+{
+	static const char *const rows[][PARAMS_MAX] = {
+		{ "HTTP_COOKIE=a", "HTTP_SEC_FETCH_SITE=none" },
+		{ "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_ORIGIN=http://h" },
+		{ "HTTP_COOKIE=Sec-Fetch-Site: none", "HTTP_AUTHORIZATION=Sec-Fetch-Site: none" },
+	};
+	static const char *const sites[] = { "none", "same-origin", NULL };
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		struct credentials *c = read_params(rows[i], CREDENTIALS_FOUND);
+
+		ck_assert_pstr_eq(credentials_site(c), sites[i]);
+		credentials_release(c);
+	}
+}
+END_TEST
+
 /* Where there is none, an Origin or a Referer of the request's own Host says the same. */
 START_TEST(fetch_site_derived)
 {
@@ -543,6 +562,7 @@ main(void)
 	tcase_add_test(tc, forwarded);
 	tcase_add_test(tc, forwarded_control_characters);
 	tcase_add_test(tc, fetch_site);
+	tcase_add_test(tc, site);
 	tcase_add_test(tc, fetch_site_derived);
 	tcase_add_test(tc, fetch_site_not_derived);
 	tcase_add_test(tc, digests);

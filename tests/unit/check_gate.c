@@ -18,6 +18,7 @@
 
 #include "app.h"
 #include "clock.h"
+#include "counters.h"
 #include "fetch.h"
 #include "gate.h"
 #include "log.h"
@@ -1205,6 +1206,94 @@ START_TEST(warnings)
 }
 END_TEST
 
+/* Gets this answer to which of two projects number may read. */
+static void
+learn_projects(int number, int status, const char *body)
+{
+	int32_t two[] = { 1, 2 };
+
+	ask_projects(0, number, two, 2);
+	reply(requests() - 1, status, body);
+	forget(0);
+	marks(0);
+}
+
+static uint64_t
+counted(enum counter_result result)
+{
+	static struct counters c;
+
+	counters_read(&c);
+	return c.cells[COUNTER_GATE_REQUESTS][0][result];
+}
+
+/*
+ * A 403 to which projects somebody may read is counted on its own, and one warning a minute says why.
+ * A 401, and a 403 to who somebody is, are a no as any other.
+ */
+START_TEST(forbidden)
+{
+	static const char body[] = "{\"error\":\"External API access not enabled\"}";
+
+	start(32, 0);
+	learn_projects(1, 403, body);
+	ck_assert_int_eq(logged("[gate] query forbidden {\"url\":\"http://app.example\","
+	    "\"status\":403,\"reason\":\"External API access not enabled\",\"suppressed\":0,"
+	    "\"secFetchSite\":null}"), 1);
+	ck_assert_int_eq(logged("projects answered {\"answer\":\"no\",\"userId\":null,"
+	    "\"status\":403,"), 1);
+	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 1);
+	ck_assert_uint_eq(counted(RESULT_NO), 0);
+
+	for (int i = 0; i < 10; i++)
+		learn_projects(1, 403, body);
+	advance(59999);
+	learn_projects(1, 403, body);
+	ck_assert_int_eq(logged("query forbidden"), 1);
+	ck_assert_int_eq(logged("\"status\":403,\"ms\""), 12);
+	advance(1);
+	learn_projects(1, 403, "<html>\n\x1b[31m");
+	ck_assert_int_eq(logged("\"reason\":null,\"suppressed\":11,"), 1);
+	ck_assert_int_eq(logged("query forbidden"), 2);
+	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 13);
+
+	advance(60000);
+	learn_projects(1, 401, body);
+	learn(1, 403, body);
+	learn(1, 401, body);
+	ck_assert_int_eq(logged("query forbidden"), 2);
+	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 13);
+	ck_assert_uint_eq(counted(RESULT_NO), 3);
+	/* It is no failure. */
+	ck_assert_int_eq(logged("cannot be asked"), 0);
+	ck_assert_int_eq(logged("answers again"), 0);
+}
+END_TEST
+
+/* What the application and the browser have said is escaped, and bounded. */
+START_TEST(forbidden_is_escaped)
+{
+	char cookie[] = "HTTP_COOKIE=s=secret-1", site[8192] = "HTTP_SEC_FETCH_SITE=";
+	char *params[] = { cookie, site, NULL };
+	struct credentials *c;
+	int32_t project = 7;
+
+	memset(site + strlen(site), '"', sizeof(site) - strlen(site) - 1);
+	start(32, 0);
+	ck_assert_int_eq(credentials_read(params, &c), CREDENTIALS_FOUND);
+	questions[0] = gate_ask(gate, c, &project, 1, false, streams[0], now + TIMEOUT_MS);
+	settle();
+	reply(0, 403, "{\"error\":\"a\\nb \\u001b[0m \\\"quoted\\\"\"}");
+	ck_assert_int_eq(logged("\"reason\":\"a\\u000ab \\u001b[0m \\\"quoted\\\"\",\"suppressed\":0,"
+	    "\"secFetchSite\":\"\\\"\\\"\\\""), 1);
+	/* Its own line, cut where it is too long, and still whole. */
+	ck_assert_int_eq(logged("\"}\n"), 1);
+	forget(0);
+	marks(0);
+	credentials_release(c);
+}
+END_TEST
+
 /* The effect of the cache shows at debug level. */
 START_TEST(cache_is_seen)
 {
@@ -1486,6 +1575,8 @@ main(void)
 	tcase_add_test(tc, forgotten_under_way);
 	tcase_add_test(tc, forgotten_lots);
 	tcase_add_test(tc, warnings);
+	tcase_add_test(tc, forbidden);
+	tcase_add_test(tc, forbidden_is_escaped);
 	tcase_add_test(tc, cache_is_seen);
 	tcase_add_test(tc, revoked_while_kept);
 	tcase_add_test(tc, revoked_while_asked);
