@@ -100,9 +100,9 @@ unique_param(char *const *params, const char *name)
 }
 
 /*
- * Where the request comes from. A browser that leaves out Sec-Fetch-Site, as it does over plain http,
- * sends Origin or Referer, which never go on: the application would compare them with a Host that is
- * not the browser's, and each page of the site would have answers of its own in the cache.
+ * Whether a page of the site asks. A browser that sends no Sec-Fetch-Site, as over plain http, sends
+ * Origin or Referer. These do not go on: the application would compare them with the Host of our own
+ * request, and each page of the site would have its own entry in the cache.
  */
 static char *
 add_fetch_site(char *at, char *const *params)

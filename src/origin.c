@@ -1,8 +1,8 @@
 /*
  * origin: compares the authority of a URL with a Host header. See origin.h.
  *
- * What is not exactly as browsers send it does not match. Taking another site's page for one of ours
- * would open to it what the application keeps for its own pages.
+ * What is not exactly as browsers send it does not match: a page of another site that is taken for
+ * one of ours gets what the application keeps for its own pages.
  */
 #include "origin.h"
 

@@ -1,8 +1,11 @@
-"""A stand-in for TestPlanIt: answers who a session belongs to and which projects he may read, honestly, or
-wrongly in the way that a test wants.
+"""A stand-in for TestPlanIt: answers who a session belongs to and which projects the user may read, honestly, or
+wrongly in the way that a test wants. It refuses what TestPlanIt refuses: projects to a user without API access, unless
+one of its own pages asks; a head that is too long for Node.js; and it gives a session to no API token.
 
     app = Application().start()           # on TCP; path= for a Unix socket; tls=Authority(...).issue(...)
     app.sign_in("SECRET-x", "eve", [7])   # the token of a cookie, or of Authorization: Bearer
+    app.sign_in("SECRET-y", "kim", [7], access="ADMIN")     # or is_api=True: a script may ask, too
+    app.sign_in("tpi_SECRET-z", "sam", [7], is_api=True)    # an API token
     app.faults[SESSION] = hold            # what it does in place of the honest answer
     app.requests                          # what it was asked
 
@@ -32,6 +35,7 @@ COOKIE = "next-auth.session-token"
 HEADERS = {"host", "user-agent", "accept", "cookie", "authorization", "x-forwarded-for", "x-forwarded-proto",
            "x-forwarded-host", "sec-fetch-site"}
 TOKEN = re.compile(rf"(?:^|; )(?:__Secure-)?{re.escape(COOKIE)}=([^;]*)")
+HEAD_MAX = 16384  # bytes of a request's head that Node.js reads
 LONGEST = 60  # seconds that anything here waits
 ANN, BEN = "SECRET-ann", "SECRET-ben"  # tokens
 
@@ -41,13 +45,18 @@ def cookie(token):
     return f"theme=dark; {COOKIE}={token}"
 
 
+def page(token):
+    """Headers, as servers.http() takes them, of a request by a page of the site in a browser that is signed in."""
+    return {"Cookie": cookie(token), "Sec_Fetch_Site": "same-origin"}
+
+
 def by(token, **named):
-    """Arguments of fcgi.params() for a request with a session's cookie, from a web server that verifies nobody."""
-    return {"TPI_USER": None, "HTTP_COOKIE": cookie(token), **named}
+    """Arguments of fcgi.params() for such a request, from a web server that verifies nobody."""
+    return {"TPI_USER": None, "HTTP_COOKIE": cookie(token), "HTTP_SEC_FETCH_SITE": "same-origin", **named}
 
 
 def bearer(token, **named):
-    """The same with an API token."""
+    """The same for a script with a token."""
     return {"TPI_USER": None, "HTTP_AUTHORIZATION": f"Bearer {token}", **named}
 
 
@@ -67,6 +76,8 @@ def listen(daemon, **named):
 class Person:
     id: str
     projects: set
+    access: str = "USER"   # or ADMIN, PROJECTADMIN, NONE
+    is_api: bool = False   # whether scripts may ask for anything
 
 
 @dataclass
@@ -323,8 +334,8 @@ class Application:
 
     # Sessions
 
-    def sign_in(self, token, user, projects=()):
-        self.people[token] = Person(user, set(projects))
+    def sign_in(self, token, user, projects=(), **named):
+        self.people[token] = Person(user, set(projects), **named)
         return token
 
     def sign_out(self, token):
@@ -389,8 +400,10 @@ class Application:
     @staticmethod
     def _token(request):
         found = TOKEN.search(request.header("Cookie") or "")
-        if found:
-            return found[1]
+        return found[1] if found else Application._bearer(request)
+
+    @staticmethod
+    def _bearer(request):
         kind, _, token = (request.header("Authorization") or "").partition(" ")
         return token if kind == "Bearer" else None
 
@@ -413,10 +426,37 @@ class Application:
 
     def answer(self, request):
         """The honest one."""
-        person = self.people.get(request.token)
+        if len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers) > HEAD_MAX:
+            return message(b"", 431)
         if request.kind == SESSION:
-            return message({"user": {"id": person.id, "name": "A", "email": "a@example.com", "access": "USER"},
-                            "expires": "2036-12-24T08:00:00.000Z"} if person else {})
-        if request.kind == PROJECTS and person:
-            return message({"data": [{"id": id} for id in request.ids if id in person.projects]})
-        return message({"error": "not signed in"}, 401 if request.kind == PROJECTS else 404)
+            return self._session(request)
+        return self._projects(request) if request.kind == PROJECTS else message({"error": "no such page"}, 404)
+
+    def _session(self, request):
+        """NextAuth.js knows cookies alone. Other applications may take a token of another kind for a session, too."""
+        person = self.people.get(request.token)
+        if not person or request.token.startswith("tpi_"):
+            return message({})
+        return message({"user": {
+            "name": "A", "email": "a@example.com", "id": person.id, "access": person.access, "image": None,
+            "emailVerified": "2026-01-01T08:00:00.000Z", "authMethod": "INTERNAL",
+            "preferences": {"id": "p", "userId": person.id, "theme": "Purple", "itemsPerPage": "P10"}},
+            "expires": "2036-12-24T08:00:00.000Z"})
+
+    def _projects(self, request):
+        """What the front door lets in, the policies filter: who is not signed in reads nothing."""
+        person = self.people.get(request.token)
+        if request.token and request.token == self._bearer(request):
+            if not person or (request.token.startswith("tpi_") and not person.is_api):
+                return message({"error": "Invalid API token", "code": "INVALID_TOKEN"}, 401)
+        elif person and not (person.access == "ADMIN" or person.is_api or self._from_own_page(request)):
+            return message({"error": "External API access not enabled for this account"}, 403)
+        readable = person.projects if person and person.access != "NONE" else ()
+        return message({"data": [{"id": id} for id in request.ids if id in readable]})
+
+    @staticmethod
+    def _from_own_page(request):
+        """As TestPlanIt tells a page from a script: a script sends none of these headers by itself."""
+        return (request.header("Sec-Fetch-Site") in ("same-origin", "same-site")
+                or request.header("Host") in [urlsplit(request.header(name) or "").netloc
+                                              for name in ("Origin", "Referer")])

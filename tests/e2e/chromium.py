@@ -14,11 +14,14 @@ import subprocess
 from servers import Process, clean_environment
 from timing import eventually
 
+NAME = "tpi.example"  # of a site that is not on a loopback address, as far as the browser can tell
+
 # It talks to nobody but the servers of the tests, and takes any certificate of theirs. Without a first window:
 # Playwright may hang where it connects while that one is made.
 FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
          "--disable-component-update --disable-sync --disable-dev-shm-usage --no-proxy-server "
-         "--ignore-certificate-errors --no-startup-window --remote-debugging-port=0").split()
+         "--ignore-certificate-errors --no-startup-window --remote-debugging-port=0").split() + [
+             f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
 FIRST = {"type": "sync", "first": True}
 LATER = {"type": "sync", "first": False}
 

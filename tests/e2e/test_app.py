@@ -83,6 +83,24 @@ def test_access_alone(gated, valkey):
     assert not app.asked(SESSION)
 
 
+def test_api_token(gated, valkey):
+    """TestPlanIt has no session for an API token: 401, unless the web server says who the user is. Their projects are
+    then read by the token, which needs no page of the site."""
+    app, daemon = gated()
+    token = app.sign_in("tpi_SECRET-sam", "sam", [8], is_api=True)
+    check_answer(daemon.ask(**bearer(token)), 401)
+    check_answer(daemon.ask(**bearer(token, projects="8")), 401)
+    _, daemon = gated(app=app, TPI_IDENTITY=None)
+    reads(daemon, valkey, [8], "7,8", **bearer(token, TPI_USER="sam"))
+
+
+def test_head_too_long(gated):
+    """Node.js answers 431 to a head of more than 16 KiB, which is no answer to the query."""
+    _, daemon = gated()
+    check_later(daemon.ask(**by(ANN, HTTP_COOKIE=f"{COOKIE}={ANN}; x=" + "x" * 17000)))
+    daemon.wait_for_log(r"\[gate\] the application cannot be asked .*\"status\":431")
+
+
 def test_both(shared, valkey):
     """Both: who it is, then what he reads; what he does not read is dropped in silence."""
     app, daemon = shared
@@ -372,7 +390,7 @@ def test_the_same_cookie_from_a_page_and_from_a_script(gated):
         listen(daemon, **by(ANN, projects="7", HTTP_REFERER=f"http://tpi.example/{path}", **page)).close()
     assert [request.header("Sec-Fetch-Site") for request in app.requests] == ["same-origin"] * 2
     with app.quiet(2):
-        listen(daemon, **by(ANN, projects="7", **page)).close()
+        check_answer(daemon.ask(**by(ANN, projects="7", **page)), 404)
     assert [request.header("Sec-Fetch-Site") for request in app.requests[2:]] == [None] * 2
 
 

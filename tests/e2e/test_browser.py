@@ -13,9 +13,9 @@ import subprocess
 import pytest
 
 from answers import issue, notification
-from application import ANN, BEN, COOKIE, by, listen
+from application import ANN, BEN, COOKIE, PROJECTS, by, listen
 from certificates import Authority
-from chromium import FIRST, LATER, Chromium
+from chromium import FIRST, LATER, NAME, Chromium
 from fcgi import ISSUES, NOTIFICATIONS
 from fronts import Apache, Nginx
 from node import npm_ci, require
@@ -111,15 +111,16 @@ def nginx_tls(port, certificate, key):
 
 
 class Site:
-    """A front server with the pages, and the browser, in which ann is signed in."""
+    """A front server with the pages, and the browser, in which ann is signed in. name is the site's, as the browser
+    knows it."""
 
-    def __init__(self, browser, server, rundir, address, http2=False):
+    def __init__(self, browser, server, rundir, address, http2=False, name="127.0.0.1"):
         self.browser = browser
         tls, port = "", free_port()
         if http2:
             tls = (apache_tls if server is Apache else nginx_tls)(port, *Authority(rundir).certificate())
         self.front = server(rundir, address, auth="app", site=tls)
-        self.url = f"https://127.0.0.1:{port}" if http2 else self.front.url
+        self.url = f"https://{name}:{port}" if http2 else f"http://{name}:{self.front.address[1]}"
         for name in "page.html", "page.js":
             self.add(os.path.join(PAGES, name))
         self.add(os.path.join(LIBRARY, "tpi-stream.js"))
@@ -156,6 +157,21 @@ def stays(condition, what, seconds):
 
 
 # Messages
+
+@both
+@pytest.mark.parametrize("name", ["127.0.0.1", NAME])
+def test_ordinary_user(gated, valkey, site, server, name):
+    """A user without API access gets the issues of their projects, also over plain http to a name that is not loopback,
+    where the browser sends Referer but not Sec-Fetch-Site."""
+    app, daemon = gated(OPEN)
+    tab = site(server, daemon, name=name).tab()
+    assert tab("isSecureContext") == (name != NAME)
+    tab.plain("a", f"{ISSUES}?projectId=7")
+    tab.until("seen.a.messages.length")
+    valkey.publish(project_channel(7), issue(1, 7))
+    tab.until("seen.a.messages.length === 2")
+    assert [query.header("Sec-Fetch-Site") for query in app.asked(PROJECTS)] == ["same-origin"]
+
 
 @both
 def test_sync_then_wakeups(gated, valkey, site, server):

@@ -19,7 +19,7 @@ import yaml
 
 import chart
 from answers import FIRST, SHUTDOWN, STREAM_HEADERS, after_first, frame, issue, notification
-from application import ANN, SESSION, cookie
+from application import ANN, SESSION, page
 from chart import Refused, read_yaml
 from fcgi import ISSUES, NOTIFICATIONS
 from fronts import CONTRIB, Apache, Front, Nginx, installed, open_directory, read, substitute, write
@@ -630,7 +630,7 @@ def test_sidecar(gated, valkey, rundir, fronts):
     fronts.append(front)
     for target, channel, payload in [(NOTIFICATIONS, user_channel("ann"), notification(1)),
                                      (ISSUES + "?projectId=7", project_channel(7), issue(1))]:
-        with http(front.address, target, Cookie=cookie(ANN), X_Forwarded_For="192.0.2.7", X_Forwarded_Proto="https",
+        with http(front.address, target, **page(ANN), X_Forwarded_For="192.0.2.7", X_Forwarded_Proto="https",
                   X_Forwarded_Host="evil.example") as peer:
             peer.wait_live(20)
             assert peer.header("X-Accel-Buffering") == STREAM_HEADERS["x-accel-buffering"]
@@ -642,7 +642,7 @@ def test_sidecar(gated, valkey, rundir, fronts):
     assert question.header("X-Forwarded-For") == "192.0.2.7, 127.0.0.1"
     assert question.header("X-Forwarded-Host") == "%s:%d" % front.address
     for path in "/", HEALTH, LIVE, METRICS, "/nginx", NOTIFICATIONS + "/", "/x" + NOTIFICATIONS:
-        with http(front.address, path, Cookie=cookie(ANN)) as peer:
+        with http(front.address, path, **page(ANN)) as peer:
             assert peer.wait(lambda p: p.ended, what="a whole answer").status == 404
 
 
@@ -654,7 +654,7 @@ def test_sidecar_probes(gated, valkey, rundir, fronts):
     front = Sidecar(rundir, daemon.address)
     fronts.append(front)
     assert [front.probe(path) for path in (LIVE, HEALTH, METRICS, "/nginx")] == [200] * 4
-    with http(front.address, NOTIFICATIONS, Cookie=cookie(ANN)) as peer:
+    with http(front.address, NOTIFICATIONS, **page(ANN)) as peer:
         peer.wait_live(20)
         asked = len(app.requests)
         assert (front.probe(LIVE), front.probe(HEALTH)) == (200, 200)
@@ -667,7 +667,7 @@ def test_sidecar_probes(gated, valkey, rundir, fronts):
     assert (other.probe(LIVE), other.probe(HEALTH), other.probe(METRICS)) == (200, 503, 200)
     daemon.stop()
     assert (front.probe(LIVE), front.probe("/nginx")) == (502, 200)
-    with http(front.address, NOTIFICATIONS, Cookie=cookie(ANN)) as peer:
+    with http(front.address, NOTIFICATIONS, **page(ANN)) as peer:
         peer.wait(lambda p: p.ended, what="a whole answer")
         assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")
         assert peer.header("Content-Type") == "text/event-stream"
@@ -678,7 +678,7 @@ def test_sidecar_ends_last(gated, rundir, fronts):
     _, daemon = gated(OPEN)
     front = Sidecar(rundir, daemon.address)
     fronts.append(front)
-    with http(front.address, NOTIFICATIONS, Cookie=cookie(ANN)) as peer:
+    with http(front.address, NOTIFICATIONS, **page(ANN)) as peer:
         peer.wait_live(20)
         front.signal(signal.SIGQUIT)
         eventually(lambda: not front._accepts(), what="nginx takes no new connections")

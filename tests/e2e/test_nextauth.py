@@ -157,7 +157,7 @@ class Browser:
         return sorted(cookie.name for cookie in self.jar if COOKIE in cookie.name)
 
     def open(self, target=NOTIFICATIONS, **headers):
-        headers.setdefault("Cookie", self.cookie)
+        headers = {"Cookie": self.cookie, "Sec_Fetch_Site": "same-origin", **headers}
         return http(self.site.address, target, tls=self.site.tls,
                     **{name: value for name, value in headers.items() if value})
 
@@ -212,6 +212,25 @@ def test_a_real_session(gated, nextauth, valkey, site, server, scheme, user, pro
     assert browser.refused(f"{ISSUES}?projectId=7") == 401
 
 
+@both
+@schemes
+@pytest.mark.parametrize("user, status", [("ada", 200), ("sam", 200), ("ann", 404)],
+                         ids=["administrator", "API user", "ordinary user"])
+def test_api_access(gated, nextauth, site, server, scheme, user, status):
+    """A page of the site opens the issue stream of any user, however the browser shows which page it is; a script with
+    the same cookie opens it only for a user with API access."""
+    app, daemon = gated(OPEN, app=nextauth())
+    place = site(server, daemon, app, scheme)
+    browser = Browser(place).sign_in(user)
+    issues = f"{ISSUES}?projectId=7"
+    for headers in {}, {"Referer": f"{place.url}/en-US/projects"}, {"Origin": place.url}:
+        with browser.open(issues, **{"Sec_Fetch_Site": None, **headers} if headers else {}) as peer:
+            assert peer.wait(lambda p: synced(p) or p.ended, what="sync").status == 200
+    with browser.open(issues, Sec_Fetch_Site=None) as peer:
+        assert peer.wait(lambda p: synced(p) or p.ended, what="an answer").status == status
+    assert len(daemon.matching("query forbidden")) == (status == 404)
+
+
 def test_another_scheme_is_another_cookie(gated, nextauth, site):
     """The secure cookie over plain HTTP is nobody's: the application is told how the browser came."""
     app, daemon = gated(OPEN, app=nextauth())
@@ -243,12 +262,13 @@ def test_sessions_that_end(gated, nextauth, site):
 @both
 @schemes
 def test_what_the_front_servers_forward(gated, application, site, server, scheme):
-    """Through a front server the application gets the browser's own Cookie and Authorization, and how it came by
-    the front server's word, not by the browser's."""
+    """Through a front server the application gets the browser's own Cookie and Authorization, that a page of the site
+    asks, and how the request came by the front server's word, not by the browser's."""
     app = application()
     _, daemon = gated(OPEN, app=app)
     place = site(server, daemon, app, scheme)
-    headers = {"Cookie": f"a=1; {COOKIE}={ANN}", "Authorization": "Bearer SECRET-other", "Accept_Language": "en"}
+    headers = {"Cookie": f"a=1; {COOKIE}={ANN}", "Authorization": "Bearer SECRET-other", "Accept_Language": "en",
+               "Referer": f"{place.url}/x"}
     peer = http(place.address, NOTIFICATIONS, tls=place.tls, X_Forwarded_For="203.0.113.9",
                 X_Forwarded_Proto="gopher", X_Forwarded_Host="evil.example", **headers)
     peer.wait(synced, what="sync").close()
@@ -258,4 +278,4 @@ def test_what_the_front_servers_forward(gated, application, site, server, scheme
     assert sent == {
         "Host": app.url.removeprefix("http://"), "Accept": "application/json", "Cookie": headers["Cookie"],
         "Authorization": "Bearer SECRET-other", "X-Forwarded-For": "127.0.0.1",
-        "X-Forwarded-Proto": scheme, "X-Forwarded-Host": "%s:%d" % place.address}
+        "X-Forwarded-Proto": scheme, "X-Forwarded-Host": "%s:%d" % place.address, "Sec-Fetch-Site": "same-origin"}

@@ -510,6 +510,8 @@ def test_gate(gated):
     counted.expect(opened_issues=1, ended_issues_closed=1, from_cache=1, from_application=1, requests_yes=1)
     check_answer(daemon.ask(**by("SECRET-nobody")), 401)
     counted.expect(refused_nobody=1, from_application=1, requests_no=1)
+    check_answer(daemon.ask(**by(ANN, projects="7", HTTP_SEC_FETCH_SITE="none")), 404)
+    counted.expect(refused_projects=1, from_application=2, requests_yes=1, requests_forbidden=1)
     app.faults[SESSION] = says(b"<html>")
     check_later(daemon.ask(**by(BEN)))
     counted.expect(later_application=1, from_application=1, requests_wrong=1)

@@ -1,0 +1,131 @@
+"""Users with and without API access, through a real Apache and a real nginx. Without it TestPlanIt gives projects
+only to its own pages, and browsers show in different ways that such a page asks."""
+
+import pytest
+
+from answers import frame, issue
+from application import PROJECTS, cookie
+from fcgi import ISSUES, NOTIFICATIONS
+from fronts import Apache, Nginx
+from servers import http, project_channel
+
+OPEN = ["--mode", "0666"]  # the front servers' workers are another user
+SERVERS = {"Apache": Apache, "nginx": Nginx}
+PROJECTS_7_8_9 = f"{ISSUES}?projectIds=7,8,9"
+REASON = "External API access not enabled for this account"
+USERS = {
+    "administrator": {"access": "ADMIN"},
+    "API user": {"is_api": True},
+    "ordinary user": {},
+    "no access": {"access": "NONE"},
+}
+
+
+def headers(way, host):
+    """The headers by which a browser shows which page asks; a script sends none."""
+    return {
+        "Sec-Fetch-Site": {"Sec_Fetch_Site": "same-origin"},
+        "Referer": {"Referer": f"http://{host}/en-US/projects/overview/7"},  # Chromium over plain http
+        "Origin": {"Origin": f"http://{host}"},
+        "nothing": {},
+        "another site": {"Sec_Fetch_Site": "cross-site", "Origin": "http://evil.example"},
+        "another site's Referer": {"Referer": f"http://evil.example/http://{host}/"},
+    }[way]
+
+
+OWN_PAGE = "Sec-Fetch-Site", "Referer", "Origin"
+NOT_OWN_PAGE = "nothing", "another site", "another site's Referer"
+
+
+class Place:
+    """A front server, the daemon and the application, in which each of USERS is signed in and works on 7 and 8."""
+
+    def __init__(self, app, daemon, front):
+        self.app, self.daemon, self.front = app, daemon, front
+        self.host = "%s:%d" % front.address
+        for user, rights in USERS.items():
+            app.sign_in(f"SECRET-{user}", user.replace(" ", "-"), [7, 8], **rights)
+
+    def get(self, user, way, target=PROJECTS_7_8_9):
+        sent = {"Cookie": cookie(f"SECRET-{user}"), **headers(way, self.host)}
+        return http(self.front.address, target, **sent)
+
+    def refused(self, user, way):
+        peer = self.get(user, way).wait(lambda p: p.ended, what="a whole answer")
+        assert peer.status == 404, peer
+
+
+@pytest.fixture(scope="module", params=SERVERS.values(), ids=SERVERS)
+def place(request, module_gated, module_rundir):
+    app, daemon = module_gated(OPEN, SSE_ISSUES_PER_USER_CAP=100)
+    front = request.param(module_rundir, daemon.address, auth="app")
+    yield Place(app, daemon, front)
+    front.kill()
+
+
+@pytest.mark.parametrize("way", [*OWN_PAGE, *NOT_OWN_PAGE])
+@pytest.mark.parametrize("user", USERS)
+def test_issues(place, valkey, user, way):
+    """Administrators and API users get their projects any way, an ordinary user only from a page of the site, and a
+    user without access never."""
+    place.app.forget()
+    if user == "no access" or (user == "ordinary user" and way in NOT_OWN_PAGE):
+        place.refused(user, way)
+    else:
+        with place.get(user, way) as peer:
+            peer.wait_live(20)
+            for project in 9, 8, 7:
+                valkey.publish(project_channel(project), issue(1, project))
+            peer.wait_body(frame(issue(1, 8)) + frame(issue(1, 7)))
+    [query] = place.app.asked(PROJECTS)
+    expected = "same-origin" if way in OWN_PAGE else "cross-site" if way == "another site" else None
+    assert query.header("Sec-Fetch-Site") == expected
+
+
+@pytest.mark.parametrize("way", ["Sec-Fetch-Site", "nothing"])
+@pytest.mark.parametrize("user", USERS)
+def test_notifications(place, user, way):
+    """The session query is open to scripts: every user gets their own notifications any way."""
+    place.get(user, way, NOTIFICATIONS).wait_live(20).close()
+
+
+@pytest.fixture
+def fresh(request, gated, rundir):
+    """A place whose log is still empty."""
+    app, daemon = gated(OPEN)
+    front = Nginx(rundir, daemon.address, auth="app")
+    yield Place(app, daemon, front)
+    front.kill()
+
+
+def test_warning(fresh):
+    """A script that is refused gets one warning a minute, with the application's reason and what the query carried;
+    each refusal is in the debug log."""
+    for _ in range(3):
+        fresh.refused("ordinary user", "nothing")
+        fresh.refused("ordinary user", "another site")
+    [line] = fresh.daemon.matching(r"^\[gate\] query forbidden")
+    assert f'"status":403,"reason":"{REASON}","suppressed":0,"secFetchSite":null' in line
+    fresh.daemon.wait_for_log(r'projects answered \{"answer":"no","userId":null,"status":403,', count=6)
+
+
+@pytest.mark.parametrize("way", OWN_PAGE)
+def test_no_warning(fresh, way):
+    """A user who can read none of the projects is refused without a warning."""
+    fresh.refused("no access", way)
+    assert not fresh.daemon.matching("forbidden")
+
+
+def test_a_page_is_no_key_for_a_script(gated, rundir):
+    """A script with the same cookie does not get the answer that is cached for a page, nor a page that of a script."""
+    app, daemon = gated(OPEN, TPI_APP_CACHE_SECONDS=300, SSE_ISSUES_PER_USER_CAP=100)
+    front = Nginx(rundir, daemon.address, auth="app")
+    try:
+        place = Place(app, daemon, front)
+        place.get("ordinary user", "Referer").wait_live(20).close()
+        place.refused("ordinary user", "nothing")
+        place.get("ordinary user", "Sec-Fetch-Site").wait_live(20).close()
+        # All pages of the site share one answer, whichever header shows it.
+        assert [query.header("Sec-Fetch-Site") for query in app.asked(PROJECTS)] == ["same-origin", None]
+    finally:
+        front.kill()
