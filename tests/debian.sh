@@ -279,7 +279,7 @@ started()
 }
 
 # The answer 401 in JSON is the daemon's: www-data reaches the socket, and the files find each
-# other. nginx is as README.md says.
+# other. Both web servers are set up as README.md says.
 answers()
 {
 	inside '
@@ -387,7 +387,7 @@ check "the manual pages, the documents and the module for browsers are there" in
 	ls man/man1/tpi-stream-doctor.1.gz
 	ls tpi-stream/browser/package.json tpi-stream/browser/tpi-stream.js tpi-stream/browser/react.js
 	cd doc/tpi-stream
-	ls README.md* NEWS* README.Debian copyright changelog.Debian.gz
+	ls README.md SECURITY.md doc/web-servers.md NEWS* README.Debian copyright changelog.Debian.gz
 	ls examples/prometheus/alerts.yml* examples/prometheus/dashboard.json*
 	ls /etc/apache2/tpi-stream/tpi-stream-status.conf /etc/nginx/tpi-stream/tpi-stream-status.conf'
 check "/etc/default/tpi-stream names every setting, with its default" defaults_are_defaults
