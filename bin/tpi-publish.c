@@ -32,27 +32,35 @@
 enum command {
 	COMMAND_NOTIFICATION,
 	COMMAND_ISSUE,
+	COMMAND_TEST_RUN,
+	COMMAND_MILESTONE,
 	COMMAND_REVOKE,
 	COMMAND_BATCH,
 	COMMAND_COUNT
 };
 
 static const char *const command_names[COMMAND_COUNT] = {
-	"notification", "issue", "revoke", "batch" };
+	"notification", "issue", "test-run", "milestone", "revoke", "batch" };
+#define COMMANDS_ALLOWED "notification, issue, test-run, milestone, revoke or batch"
 
 /* What a single one is for; those of a batch say it themselves. */
 static const enum batch_stream command_streams[] = {
 	[COMMAND_NOTIFICATION] = BATCH_NOTIFICATION,
 	[COMMAND_ISSUE] = BATCH_ISSUE,
+	[COMMAND_TEST_RUN] = BATCH_TEST_RUN,
+	[COMMAND_MILESTONE] = BATCH_MILESTONE,
 	[COMMAND_REVOKE] = BATCH_REVOCATION,
 };
 
 enum {
 	FOR_NOTIFICATION = 1 << COMMAND_NOTIFICATION,
 	FOR_ISSUE = 1 << COMMAND_ISSUE,
+	FOR_TEST_RUN = 1 << COMMAND_TEST_RUN,
+	FOR_MILESTONE = 1 << COMMAND_MILESTONE,
+	FOR_ITEM = FOR_ISSUE | FOR_TEST_RUN | FOR_MILESTONE,
 	FOR_REVOKE = 1 << COMMAND_REVOKE,
 	FOR_BATCH = 1 << COMMAND_BATCH,
-	FOR_ALL = FOR_NOTIFICATION | FOR_ISSUE | FOR_REVOKE | FOR_BATCH
+	FOR_ALL = FOR_NOTIFICATION | FOR_ITEM | FOR_REVOKE | FOR_BATCH
 };
 
 /* What the command line says, and what it does not say from the environment. */
@@ -81,9 +89,13 @@ static const struct choice {
 	ROW("user", CHOICE_TEXT, FOR_NOTIFICATION | FOR_REVOKE, wish.user),
 	ROW("broadcast", CHOICE_FLAG, FOR_NOTIFICATION, wish.broadcast),
 	ROW("id", CHOICE_TEXT, FOR_NOTIFICATION, wish.id),
-	ROW("event", CHOICE_TEXT, FOR_NOTIFICATION | FOR_ISSUE, wish.event),
-	ROW("project", CHOICE_NUMBER, FOR_ISSUE | FOR_REVOKE, wish.project),
-	ROW("issue", CHOICE_NUMBER, FOR_ISSUE, wish.issue),
+	ROW("event", CHOICE_TEXT, FOR_NOTIFICATION | FOR_ITEM, wish.event),
+	ROW("project", CHOICE_NUMBER, FOR_ITEM | FOR_REVOKE, wish.project),
+	ROW("issue", CHOICE_NUMBER, FOR_ISSUE, wish.item),
+	ROW("run", CHOICE_NUMBER, FOR_TEST_RUN, wish.item),
+	ROW("milestone", CHOICE_NUMBER, FOR_MILESTONE, wish.item),
+	ROW("target", CHOICE_NUMBER, FOR_TEST_RUN | FOR_MILESTONE, wish.target),
+	ROW("only-tenant", CHOICE_FLAG, FOR_BATCH, wish.only_tenant),
 	ROW("tenant", CHOICE_TEXT, FOR_ALL, wish.tenant),
 	ROW("url", CHOICE_TEXT, FOR_ALL, url),
 	ROW("tag", CHOICE_TEXT, FOR_ALL, run.tag),
@@ -104,26 +116,37 @@ static const char help[] =
     "Usage: tpi-publish notification (--user ID | --broadcast) [--id ID]\n"
     "                                [--event NAME]\n"
     "       tpi-publish issue --project ID --issue ID [--event NAME]\n"
+    "       tpi-publish test-run --project ID --run ID [--target ID]\n"
+    "                            [--event NAME]\n"
+    "       tpi-publish milestone --project ID --milestone ID [--target ID]\n"
+    "                             [--event NAME]\n"
     "       tpi-publish revoke (--user ID | --project ID)\n"
-    "       tpi-publish batch [FILE]\n"
-    "Tells browsers that something has changed. revoke has tpi-streamd ask again\n"
-    "for open streams of a user or a project. A batch is lines of JSON:\n"
-    "  {\"stream\":\"notification\",\"user\":\"u1\",\"id\":\"n1\"} (or \"broadcast\":true)\n"
-    "  {\"stream\":\"issue\",\"project\":7,\"issue\":42}     (each: \"tenant\", \"event\")\n"
-    "  --id ID        of the notification (default: a random UUID)\n"
-    "  --event NAME   (notification, for all SYSTEM_ANNOUNCEMENT; issue-updated)\n"
-    "  --tenant ID    (INSTANCE_TENANT_ID, then default)\n"
-    "  --url URL,...  valkey[s]://, redis[s]://, unix:// (VALKEY_SENTINELS, _URL)\n"
-    "  --timeout MS   for the whole command; for batch the longest silence (2000)\n"
-    "  --best-effort  a publish that fails is a warning, and exits 0 in place of 69\n"
-    "  --tag NAME     of that warning (tpi-publish)\n"
+    "       tpi-publish batch [--only-tenant] [FILE]\n"
+    "Publishes wake-ups: something has changed, and browsers should refetch. revoke\n"
+    "makes tpi-streamd re-authorize the open streams of a user or a project. A batch\n"
+    "is lines of JSON, with optional \"tenant\", \"event\" and \"target\":\n"
+    "  {\"stream\":\"notification\",\"user\":\"u1\",\"id\":\"n1\"}  (or \"broadcast\":true)\n"
+    "  {\"stream\":\"issue\",\"project\":7,\"issue\":42}\n"
+    "  {\"stream\":\"test-run\",\"project\":7,\"run\":42}\n"
+    "  {\"stream\":\"milestone\",\"project\":7,\"milestone\":9}\n"
+    "  --id ID        notification id (default: a random UUID)\n"
+    "  --target ID    what changed in the test run or milestone\n"
+    "  --event NAME   default: notification, with --broadcast SYSTEM_ANNOUNCEMENT;\n"
+    "                 issue-updated; test_run.state_changed; milestone.updated\n"
+    "  --tenant ID    default: INSTANCE_TENANT_ID, then default\n"
+    "  --only-tenant  a batch line for another tenant is a bad line\n"
+    "  --url URL,...  valkey[s]://, redis[s]:// or unix://; (VALKEY_SENTINELS,\n"
+    "                 then VALKEY_URL)\n"
+    "  --timeout MS   for the whole command, for batch the longest silence (2000)\n"
+    "  --best-effort  warn and exit 0 instead of 69 if a publish fails\n"
+    "  --tag NAME     tag of that warning (tpi-publish)\n"
     "  --dry-run      print channel and payload, publish nothing\n"
     "  --verbose      print how many subscribers Valkey counted\n"
     "  --quiet        no warnings, no progress, no summary\n"
     "  --help, --version\n"
     "Exit status: 0 published, 64 usage, 65 some batch lines were bad, 66 no FILE,\n"
-    "69 Valkey is away, refused or is a replica, 71 the system refuses something,\n"
-    "74 no standard output, 78 bad configuration.\n";
+    "69 Valkey is unreachable, refuses, or is a replica, 71 out of system resources,\n"
+    "74 cannot write to standard output, 78 bad configuration.\n";
 
 static struct settings settings;
 static struct servers servers;
@@ -214,7 +237,7 @@ take_operand(const char *word)
 			return;
 		}
 	}
-	usage_error("%s: must be notification, issue, revoke or batch", shown(word));
+	usage_error("%s: must be " COMMANDS_ALLOWED, shown(word));
 }
 
 static bool
@@ -232,7 +255,7 @@ static void
 check_options(unsigned seen)
 {
 	if (options.command == COMMAND_COUNT)
-		usage_error("a command is needed: notification, issue, revoke or batch");
+		usage_error("a command is needed: " COMMANDS_ALLOWED);
 	for (size_t i = 0; i < CHOICE_COUNT; i++) {
 		if (seen & 1u << i && !(choices[i].commands & 1u << options.command))
 			usage_error("%s takes no --%s", command_names[options.command],

@@ -21,7 +21,10 @@
 enum {
 	OF_NOTIFICATION = 1 << BATCH_NOTIFICATION,
 	OF_ISSUE = 1 << BATCH_ISSUE,
-	OF_BOTH = OF_NOTIFICATION | OF_ISSUE
+	OF_TEST_RUN = 1 << BATCH_TEST_RUN,
+	OF_MILESTONE = 1 << BATCH_MILESTONE,
+	OF_ITEM = OF_ISSUE | OF_TEST_RUN | OF_MILESTONE,
+	OF_ALL = OF_NOTIFICATION | OF_ITEM
 };
 
 enum value_type { VALUE_TEXT, VALUE_FLAG, VALUE_NUMBER };
@@ -42,20 +45,17 @@ static const struct member {
 	unsigned streams; /* where it may stand */
 	size_t offset;    /* in struct batch_wish */
 } members[] = {
-	{ "tenant", VALUE_TEXT, OF_BOTH, offsetof(struct batch_wish, tenant) },
-	{ "event", VALUE_TEXT, OF_BOTH, offsetof(struct batch_wish, event) },
+	{ "tenant", VALUE_TEXT, OF_ALL, offsetof(struct batch_wish, tenant) },
+	{ "event", VALUE_TEXT, OF_ALL, offsetof(struct batch_wish, event) },
 	{ "user", VALUE_TEXT, OF_NOTIFICATION, offsetof(struct batch_wish, user) },
 	{ "broadcast", VALUE_FLAG, OF_NOTIFICATION, offsetof(struct batch_wish, broadcast) },
 	{ "id", VALUE_TEXT, OF_NOTIFICATION, offsetof(struct batch_wish, id) },
-	{ "project", VALUE_NUMBER, OF_ISSUE, offsetof(struct batch_wish, project) },
-	{ "issue", VALUE_NUMBER, OF_ISSUE, offsetof(struct batch_wish, issue) },
+	{ "project", VALUE_NUMBER, OF_ITEM, offsetof(struct batch_wish, project) },
+	{ "issue", VALUE_NUMBER, OF_ISSUE, offsetof(struct batch_wish, item) },
+	{ "run", VALUE_NUMBER, OF_TEST_RUN, offsetof(struct batch_wish, item) },
+	{ "milestone", VALUE_NUMBER, OF_MILESTONE, offsetof(struct batch_wish, item) },
+	{ "target", VALUE_NUMBER, OF_TEST_RUN | OF_MILESTONE, offsetof(struct batch_wish, target) },
 };
-
-static const char *const stream_names[] = {
-	[BATCH_NOTIFICATION] = "notification",
-	[BATCH_ISSUE] = "issue",
-};
-#define STREAM_COUNT (sizeof(stream_names) / sizeof(stream_names[0]))
 
 struct reason {
 	char *text;
@@ -104,15 +104,6 @@ check_notification(const struct batch_wish *w, const struct reason *reason)
 }
 
 static bool
-check_issue(const struct batch_wish *w, const struct reason *reason)
-{
-	if (w->project == 0 || w->issue == 0)
-		return refuse(reason, "%s%s is needed", w->dashes,
-		    w->project == 0 ? "project" : "issue");
-	return true;
-}
-
-static bool
 check_revocation(const struct batch_wish *w, const struct reason *reason)
 {
 	if ((w->user != NULL) == (w->project != 0))
@@ -121,24 +112,59 @@ check_revocation(const struct batch_wish *w, const struct reason *reason)
 	return w->user == NULL || check_id(w, "user", w->user, reason);
 }
 
+/* The next channel of the item, to be written. */
+static char *
+add_channel(struct batch_item *item)
+{
+	return item->channels[item->channel_count++];
+}
+
 static void
 build_notification(const struct batch_wish *w, struct batch_item *item)
 {
 	const char *event = w->broadcast ? "SYSTEM_ANNOUNCEMENT" : "notification";
 
 	if (w->broadcast)
-		channel_broadcast(item->channel, w->tenant);
+		channel_broadcast(add_channel(item), w->tenant);
 	else
-		channel_user(item->channel, w->tenant, w->user);
+		channel_user(add_channel(item), w->tenant, w->user);
 	item->payload = wakeup_notification(w->id, w->event != NULL ? w->event : event);
 }
 
-static void
-build_issue(const struct batch_wish *w, struct batch_item *item)
+/* An issue, test run or milestone: the name of its id as an option and in the payload. */
+static const struct kind {
+	const char *option, *member, *event;
+} kinds[] = {
+	[BATCH_ISSUE] = { "issue", "issueId", "issue-updated" },
+	[BATCH_TEST_RUN] = { "run", "runId", "test_run.state_changed" },
+	[BATCH_MILESTONE] = { "milestone", "milestoneId", "milestone.updated" },
+};
+
+static bool
+check_item(const struct batch_wish *w, const struct reason *reason)
 {
-	channel_project(item->channel, w->prefix, w->tenant, w->project);
-	item->payload = wakeup_issue(w->event != NULL ? w->event : "issue-updated", w->issue,
-	    w->project);
+	if (w->project == 0 || w->item == 0)
+		return refuse(reason, "%s%s is needed", w->dashes,
+		    w->project == 0 ? "project" : kinds[w->stream].option);
+	return true;
+}
+
+static void
+build_item(const struct batch_wish *w, struct batch_item *item)
+{
+	const struct kind *k = &kinds[w->stream];
+
+	if (w->stream == BATCH_ISSUE)
+		channel_project(add_channel(item), w->prefix, w->tenant, w->project);
+	else if (w->stream == BATCH_TEST_RUN) {
+		channel_test_run(add_channel(item), w->tenant, w->item);
+		channel_project_test_runs(add_channel(item), w->tenant, w->project);
+	} else {
+		channel_milestone(add_channel(item), w->tenant, w->item);
+		channel_project_milestones(add_channel(item), w->tenant, w->project);
+	}
+	item->payload = wakeup_item(w->event != NULL ? w->event : k->event, k->member, w->item,
+	    w->project, w->target);
 }
 
 static void
@@ -148,19 +174,23 @@ build_revocation(const struct batch_wish *w, struct batch_item *item)
 
 	if (w->user != NULL)
 		strcpy(r.user, w->user);
-	channel_revoke(item->channel, w->tenant);
+	channel_revoke(add_channel(item), w->tenant);
 	item->payload = revocation_payload(&r);
 }
 
 /* The rows of the streams, in the order of enum batch_stream. */
 static const struct {
+	const char *name; /* in a line; NULL: never there */
 	bool (*check)(const struct batch_wish *, const struct reason *);
 	void (*build)(const struct batch_wish *, struct batch_item *);
 } streams[] = {
-	[BATCH_NOTIFICATION] = { check_notification, build_notification },
-	[BATCH_ISSUE] = { check_issue, build_issue },
-	[BATCH_REVOCATION] = { check_revocation, build_revocation },
+	[BATCH_NOTIFICATION] = { "notification", check_notification, build_notification },
+	[BATCH_ISSUE] = { "issue", check_item, build_item },
+	[BATCH_TEST_RUN] = { "test-run", check_item, build_item },
+	[BATCH_MILESTONE] = { "milestone", check_item, build_item },
+	[BATCH_REVOCATION] = { NULL, check_revocation, build_revocation },
 };
+#define STREAM_COUNT (sizeof(streams) / sizeof(streams[0]))
 
 bool
 batch_make(const struct batch_wish *w, struct batch_item *item, char *error, size_t error_size)
@@ -195,13 +225,14 @@ read_stream(struct batch_wish *w, struct json_object *object, const struct reaso
 	if (json_object_object_get_ex(object, "stream", &value) &&
 	    json_object_is_type(value, json_type_string)) {
 		for (unsigned i = 0; i < STREAM_COUNT; i++) {
-			if (strcmp(json_object_get_string(value), stream_names[i]) == 0) {
+			if (streams[i].name != NULL &&
+			    strcmp(json_object_get_string(value), streams[i].name) == 0) {
 				w->stream = (enum batch_stream)i;
 				return true;
 			}
 		}
 	}
-	return refuse(reason, "stream must be \"notification\" or \"issue\"");
+	return refuse(reason, "stream must be " BATCH_STREAMS_ALLOWED);
 }
 
 /* json-c gives the nearest int64_t for a number that is none. */
@@ -228,7 +259,7 @@ read_member(struct batch_wish *w, const char *name, struct json_object *value,
 	}
 	if (m == NULL)
 		return refuse(reason, "%.40s is no member of a line of the stream %s", name,
-		    stream_names[w->stream]);
+		    streams[w->stream].name);
 	good = json_object_is_type(value, value_types[m->type].json);
 	field = (char *)w + m->offset;
 	if (good) {
@@ -280,6 +311,8 @@ batch_parse(const char *line, size_t length, const struct batch_wish *standard,
 	object = json_tokener_parse_ex(tokener, line, (int)length);
 	good = object != NULL ? read_object(&w, object, &reason)
 			      : refuse(&reason, "the line is too much for json-c");
+	if (good && w.only_tenant && strcmp(w.tenant, standard->tenant) != 0)
+		good = refuse(&reason, "tenant %.40s: only %s is allowed", w.tenant, standard->tenant);
 	good = good && batch_make(&w, item, error, error_size);
 	json_object_put(object);
 	json_tokener_free(tokener);

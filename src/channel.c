@@ -84,3 +84,27 @@ channel_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *te
 {
 	return name_write(name, "%s:tenant:%s:project:%d", prefix, tenant, (int)project);
 }
+
+size_t
+channel_test_run(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t run)
+{
+	return name_write(name, "live:tenant:%s:testrun:%d", tenant, (int)run);
+}
+
+size_t
+channel_project_test_runs(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t project)
+{
+	return name_write(name, "live:tenant:%s:project:%d:testruns", tenant, (int)project);
+}
+
+size_t
+channel_milestone(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t milestone)
+{
+	return name_write(name, "live:tenant:%s:milestone:%d", tenant, (int)milestone);
+}
+
+size_t
+channel_project_milestones(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t project)
+{
+	return name_write(name, "live:tenant:%s:project:%d:milestones", tenant, (int)project);
+}

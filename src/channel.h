@@ -19,7 +19,7 @@
 /* A tenant id, user id or channel prefix: see CHANNEL_ID_ALLOWED. text need not be terminated. */
 bool channel_id_valid(const char *text, size_t length);
 
-/* A project or issue id: decimal, 1 to 2147483647, no sign, no leading zero, no space. */
+/* A numeric id, such as a project's: decimal, 1 to 2147483647, no sign, no leading zero, no space. */
 bool channel_number_parse(const char *text, size_t length, int32_t *number);
 
 /*
@@ -29,6 +29,11 @@ size_t channel_user(char name[CHANNEL_NAME_SIZE], const char *tenant, const char
 size_t channel_broadcast(char name[CHANNEL_NAME_SIZE], const char *tenant);
 size_t channel_revoke(char name[CHANNEL_NAME_SIZE], const char *tenant);
 size_t channel_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *tenant,
+    int32_t project);
+size_t channel_test_run(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t run);
+size_t channel_project_test_runs(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t project);
+size_t channel_milestone(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t milestone);
+size_t channel_project_milestones(char name[CHANNEL_NAME_SIZE], const char *tenant,
     int32_t project);
 
 #endif

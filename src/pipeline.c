@@ -47,12 +47,10 @@ struct pipeline {
 	pipeline_answer *answer;
 	void *arg;
 
-	/* A ring of the commands under way, in the order of their answers. */
+	/* A ring of the commands in flight, in the order of their replies. */
 	size_t first, in_flight;
-	struct {
-		struct batch_item item; /* without its payload */
-		uint64_t line;
-	} flights[PIPELINE_MAX];
+	size_t items; /* of which the last command is in flight */
+	struct pipeline_command commands[PIPELINE_MAX];
 };
 
 /* Always false, for the caller to return. */
@@ -198,22 +196,40 @@ pipeline_server(const struct pipeline *p)
 size_t
 pipeline_in_flight(const struct pipeline *p)
 {
-	return p->in_flight;
+	return p->items;
+}
+
+bool
+pipeline_has_room(const struct pipeline *p)
+{
+	return p->in_flight + BATCH_CHANNELS_MAX <= PIPELINE_MAX;
+}
+
+static bool
+add_command(struct pipeline *p, const struct batch_item *item, int channel, uint64_t line)
+{
+	const char *words[] = { "PUBLISH", item->channels[channel], item->payload };
+	struct pipeline_command *command = &p->commands[(p->first + p->in_flight) % PIPELINE_MAX];
+
+	if (redisAppendCommandArgv(p->context, 3, words, NULL) != REDIS_OK)
+		return fail(p->error, "%s: %s", p->label, p->context->errstr);
+	strcpy(command->tenant, item->tenant);
+	strcpy(command->channel, item->channels[channel]);
+	command->line = line;
+	command->last = channel == item->channel_count - 1;
+	p->in_flight++;
+	return true;
 }
 
 bool
 pipeline_add(struct pipeline *p, const struct batch_item *item, uint64_t line, int64_t waited_ms)
 {
-	const char *words[] = { "PUBLISH", item->channel, item->payload };
-	size_t slot = (p->first + p->in_flight) % PIPELINE_MAX;
-
-	if (redisAppendCommandArgv(p->context, 3, words, NULL) != REDIS_OK)
-		return fail(p->error, "%s: %s", p->label, p->context->errstr);
-	p->flights[slot].item = *item;
-	p->flights[slot].item.payload = NULL;
-	p->flights[slot].line = line;
-	if (p->in_flight++ == 0)
+	if (p->in_flight == 0)
 		p->waited_ms = waited_ms;
+	for (int i = 0; i < item->channel_count; i++)
+		if (!add_command(p, item, i, line))
+			return false;
+	p->items++;
 	return true;
 }
 
@@ -224,8 +240,9 @@ take_answer(struct pipeline *p, const redisReply *reply)
 
 	if (reply->type != REDIS_REPLY_INTEGER)
 		error = reply->type == REDIS_REPLY_ERROR ? reply->str : "not the expected answer";
-	p->answer(p->arg, &p->flights[p->first].item, p->flights[p->first].line, reply->integer,
-	    error);
+	p->answer(p->arg, &p->commands[p->first], reply->integer, error);
+	if (p->commands[p->first].last)
+		p->items--;
 	p->first = (p->first + 1) % PIPELINE_MAX;
 	p->in_flight--;
 	p->waited_ms = 0;

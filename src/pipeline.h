@@ -19,11 +19,19 @@
 
 struct pipeline;
 
+/* One PUBLISH. */
+struct pipeline_command {
+	char tenant[CHANNEL_ID_MAX + 1];
+	char channel[CHANNEL_NAME_SIZE];
+	uint64_t line; /* of a batch; 0 for a single wake-up */
+	bool last;     /* of its wake-up */
+};
+
 /*
- * The answer to one command, in the order of pipeline_add(): item without its payload, and its
- * line. subscribers is Valkey's count; where it refused, error says why, else it is NULL.
+ * The reply to one command, in the order in which they were added. subscribers is Valkey's count;
+ * error says why Valkey refused, or is NULL.
  */
-typedef void pipeline_answer(void *arg, const struct batch_item *item, uint64_t line,
+typedef void pipeline_answer(void *arg, const struct pipeline_command *command,
     long long subscribers, const char *error);
 
 /*
@@ -38,13 +46,16 @@ void pipeline_close(struct pipeline *p);
 /* The server that it has reached, for texts. */
 const char *pipeline_server(const struct pipeline *p);
 
-/* How many commands are not answered. */
+/* How many items have unanswered commands. */
 size_t pipeline_in_flight(const struct pipeline *p);
 
+/* Whether there is room for the commands of one more item. */
+bool pipeline_has_room(const struct pipeline *p);
+
 /*
- * Adds a command; fewer than PIPELINE_MAX are under way. The time limit is for each answer: it
- * counts what is spent in pipeline_wait() since the answer before, and begins at waited_ms where
- * this command is the only one under way. False: no memory.
+ * Adds a command for each channel of item; needs pipeline_has_room(). The time limit applies to each
+ * reply: it counts the time in pipeline_wait() since the previous reply, and begins at waited_ms if
+ * nothing is in flight. False: no memory.
  */
 bool pipeline_add(struct pipeline *p, const struct batch_item *item, uint64_t line,
     int64_t waited_ms);

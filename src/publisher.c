@@ -29,7 +29,8 @@ struct run {
 	struct lines *input;
 
 	struct pipeline *pipeline; /* NULL in a dry run, and while there is no connection */
-	uint64_t published, bad, refused;
+	uint64_t published, bad, refused; /* wake-ups, whatever the number of their channels */
+	bool one_refused;                 /* a channel of the wake-up whose replies are arriving */
 	int status; /* EX_OK, or what has gone wrong apart from lines and refusals */
 	char error[VALKEY_ERROR_SIZE];
 };
@@ -41,11 +42,12 @@ in_flight(const struct run *r)
 }
 
 /*
- * A publish that failed: a warning with --best-effort, else an error. item: NULL for no one
- * channel.
+ * A publish that failed: a warning with --best-effort, else an error. tenant and channel may be
+ * NULL.
  */
 static void
-report_failure(const struct publisher *o, const struct batch_item *item, const char *error)
+report_failure(const struct publisher *o, const char *tenant, const char *channel,
+    const char *error)
 {
 	if (!o->best_effort) {
 		report_line("%s", error);
@@ -55,41 +57,54 @@ report_failure(const struct publisher *o, const struct batch_item *item, const c
 		return;
 	report_clear();
 	LOG(LOG_LEVEL_WARN, o->tag, "SSE publish failed",
-	    LOG_STR("tenantId", item != NULL ? item->tenant : o->tenant),
-	    LOG_STR("channel", item != NULL ? item->channel : NULL), LOG_STR("error", error));
+	    LOG_STR("tenantId", tenant != NULL ? tenant : o->tenant), LOG_STR("channel", channel),
+	    LOG_STR("error", error));
 }
 
 /* Valkey is lost for this run. Always false. */
 static bool
 lose(struct run *r)
 {
-	report_failure(r->options, r->single, r->error);
+	report_failure(r->options, r->single != NULL ? r->single->tenant : NULL,
+	    r->single != NULL ? r->single->channels[0] : NULL, r->error);
 	if (r->status == EX_OK)
 		r->status = EX_UNAVAILABLE;
 	return false;
 }
 
-/* Called by the pipeline. */
 static void
-answered(void *arg, const struct batch_item *item, uint64_t line, long long subscribers,
-    const char *error)
+report_refusal(const struct run *r, const struct pipeline_command *command, const char *error)
 {
-	struct run *r = arg;
 	char text[VALKEY_ERROR_SIZE];
 
-	if (error == NULL) {
-		r->published++;
-		if (r->options->verbose)
-			printf("%s: %lld subscribers\n", item->channel, subscribers);
-		return;
-	}
-	r->refused++;
 	if (r->single != NULL)
 		snprintf(text, sizeof(text), "%s: PUBLISH: %s", pipeline_server(r->pipeline),
 		    error);
 	else
-		snprintf(text, sizeof(text), "line %ju: PUBLISH: %s", (uintmax_t)line, error);
-	report_failure(r->options, item, text);
+		snprintf(text, sizeof(text), "line %ju: PUBLISH: %s", (uintmax_t)command->line,
+		    error);
+	report_failure(r->options, command->tenant, command->channel, text);
+}
+
+/* Called by the pipeline. */
+static void
+answered(void *arg, const struct pipeline_command *command, long long subscribers,
+    const char *error)
+{
+	struct run *r = arg;
+
+	if (error != NULL)
+		report_refusal(r, command, error);
+	else if (r->options->verbose)
+		printf("%s: %lld subscribers\n", command->channel, subscribers);
+	r->one_refused |= error != NULL;
+	if (!command->last)
+		return;
+	if (r->one_refused)
+		r->refused++;
+	else
+		r->published++;
+	r->one_refused = false;
 }
 
 bool
@@ -104,7 +119,8 @@ publisher_flush(void)
 static bool
 show(struct run *r, const struct batch_item *item)
 {
-	printf("%s %s\n", item->channel, item->payload);
+	for (int i = 0; i < item->channel_count; i++)
+		printf("%s %s\n", item->channels[i], item->payload);
 	if (publisher_flush())
 		return true;
 	r->status = EX_IOERR;
@@ -180,7 +196,7 @@ put_lines(struct run *r, enum lines_next *next)
 	size_t length;
 
 	*next = LINES_LINE;
-	while (in_flight(r) < PIPELINE_MAX) {
+	while (r->pipeline == NULL || pipeline_has_room(r->pipeline)) {
 		*next = lines_next(r->input, &line, &length);
 		if (*next != LINES_LINE)
 			break;

@@ -374,12 +374,13 @@ wakeup_notification(const char *id, const char *event)
 }
 
 char *
-wakeup_issue(const char *event, int32_t issue, int32_t project)
+wakeup_item(const char *event, const char *member, int32_t item, int32_t project, int32_t target)
 {
 	struct json_object *object = json_object_new_object();
 
 	return write_out(object, object != NULL &&
 	    add(object, "event", json_object_new_string(event)) &&
-	    add(object, "issueId", json_object_new_int(issue)) &&
-	    add(object, "projectId", json_object_new_int(project)));
+	    add(object, member, json_object_new_int(item)) &&
+	    add(object, "projectId", json_object_new_int(project)) &&
+	    (target == 0 || add(object, "targetId", json_object_new_int(target))));
 }

@@ -25,10 +25,12 @@ const char *wakeup_check(const char *payload, size_t length);
 const char *wakeup_json_check(const char *text, size_t length);
 
 /*
- * {"id":"...","event":"..."} and {"event":"...","issueId":n,"projectId":n}. The caller frees the
- * result; NULL means no memory. Texts are UTF-8; the result is to be checked with wakeup_check().
+ * Payloads: {"id":"...","event":"..."}, and {"event":"...","<member>":item,"projectId":project}
+ * followed by "targetId":target unless target is 0. The caller frees the result; NULL means no
+ * memory. Texts are UTF-8. Check the result with wakeup_check().
  */
 char *wakeup_notification(const char *id, const char *event);
-char *wakeup_issue(const char *event, int32_t issue, int32_t project);
+char *wakeup_item(const char *event, const char *member, int32_t item, int32_t project,
+    int32_t target);
 
 #endif

@@ -147,6 +147,45 @@ def test_published(publish, ear, args, env, channel, payload):
     ear.nothing_more()
 
 
+@pytest.mark.parametrize("args, channels, payload", [
+    (("test-run", "--project", "7", "--run", "42"),
+     ("live:tenant:default:testrun:42", "live:tenant:default:project:7:testruns"),
+     b'{"event":"test_run.state_changed","runId":42,"projectId":7}'),
+    (("test-run", "--project", "7", "--run", "42", "--target", "3", "--event", "test_run.completed",
+      "--tenant", "t"),
+     ("live:tenant:t:testrun:42", "live:tenant:t:project:7:testruns"),
+     b'{"event":"test_run.completed","runId":42,"projectId":7,"targetId":3}'),
+    (("milestone", "--project", "7", "--milestone", "9"),
+     ("live:tenant:default:milestone:9", "live:tenant:default:project:7:milestones"),
+     b'{"event":"milestone.updated","milestoneId":9,"projectId":7}'),
+])
+def test_published_to_both_channels(publish, ear, args, channels, payload):
+    """A test run or milestone wakes its own channel and its project's, singly and in a batch."""
+    publish(*args).silent()
+    for channel in channels:
+        assert ear.next() == (channel, payload)
+    options = dict(zip([name[2:] for name in args[1::2]], args[2::2]))
+    line = {name: int(value) if value.isdigit() else value for name, value in options.items()}
+    done = publish("batch", stdin=lines_of({"stream": args[0], **line}))
+    assert (done.status, done.lines) == (0, ["tpi-publish: published 1, bad 0"])
+    for channel in channels:
+        assert ear.next() == (channel, payload)
+    ear.nothing_more()
+    done = publish(*args, "--verbose", "--dry-run")
+    assert done.out.decode().splitlines() == [f"{channel} {payload.decode()}" for channel in channels]
+
+
+def test_only_tenant(publish, ear):
+    """With --only-tenant a line for another tenant is bad, and the others are published."""
+    done = publish("batch", "--only-tenant", stdin=lines_of(
+        notification("u", id="1"), notification("u", id="2", tenant="t"), notification("u", id="3", tenant="default")))
+    assert done.status == 65
+    assert done.lines == ["tpi-publish: line 2: tenant t: only default is allowed",
+                          "tpi-publish: published 2, bad 1"]
+    assert [ear.next()[0] for _ in range(2)] == [user_channel("u")] * 2
+    ear.nothing_more()
+
+
 def test_random_id(publish, ear):
     """Without --id each publish has a random UUID of its own."""
     seen = set()
@@ -198,9 +237,9 @@ def test_url(publish, valkey, new_valkey):
 # Usage and configuration
 
 @pytest.mark.parametrize("args, error", [
-    ((), "a command is needed: notification, issue, revoke or batch"),
-    (("frobnicate",), "frobnicate: must be notification, issue, revoke or batch"),
-    (("",), ": must be notification, issue, revoke or batch"),
+    ((), "a command is needed: notification, issue, test-run, milestone, revoke or batch"),
+    (("frobnicate",), "frobnicate: must be notification, issue, test-run, milestone, revoke or batch"),
+    (("",), ": must be notification, issue, test-run, milestone, revoke or batch"),
     ((*USER, "more"), "more: one argument too many"),
     (("batch", "a", "b"), "b: one argument too many"),
     (("--frobnicate", *USER), "unknown or ambiguous option --frobnicate"),
@@ -225,6 +264,13 @@ def test_url(publish, valkey, new_valkey):
     ((*USER, "--broadcast"), "either --user or --broadcast is needed, and not both"),
     (("issue", "--issue", "1"), "--project is needed"),
     (("issue", "--project", "1"), "--issue is needed"),
+    (("test-run", "--project", "1"), "--run is needed"),
+    (("test-run", "--run", "1"), "--project is needed"),
+    (("test-run", "--project", "1", "--run", "1", "--target", "0"),
+     "--target 0: must be a whole number from 1 to 2147483647"),
+    (("milestone", "--project", "1"), "--milestone is needed"),
+    (("milestone", "--project", "1", "--run", "1"), "milestone takes no --run"),
+    ((*USER, "--only-tenant"), "notification takes no --only-tenant"),
     *((("issue", "--issue", "1", "--project", bad),
        f"--project {bad}: must be a whole number from 1 to 2147483647")
       for bad in ("", "0", "-1", "+1", "01", " 1", "1 ", "1.0", "2147483648", "x", "4294967297")),
@@ -280,10 +326,10 @@ def test_help_and_version():
     done = run("--help")
     assert (done.status, done.err) == (0, "")
     text = done.out.decode()
-    assert len(text.splitlines()) <= 24
+    assert len(text.splitlines()) <= 40
     assert max(map(len, text.splitlines())) <= 80
-    for option in ("user", "broadcast", "id", "event", "project", "issue", "tenant", "url",
-                   "timeout", "best-effort", "tag", "dry-run", "verbose", "quiet", "help",
+    for option in ("user", "broadcast", "id", "event", "project", "issue", "run", "milestone", "target", "tenant",
+                   "url", "timeout", "only-tenant", "best-effort", "tag", "dry-run", "verbose", "quiet", "help",
                    "version"):
         assert f"--{option}" in text
     assert {"0", "64", "65", "66", "69", "71", "74", "78"} <= set(re.findall(r"\d+", text.partition("Exit status")[2]))
@@ -720,6 +766,17 @@ def test_batch_answers_have_lines(acl_valkey):
     done = run("batch", "--best-effort", "--quiet", stdin=text + b"x\n", VALKEY_URL=url)
     assert (done.status, done.line()) == (65, "line 3001: the line is not one JSON object")
     ear.client.close()
+
+
+def test_batch_half_refused(acl_valkey):
+    """A wake-up is refused if Valkey refuses one of its two channels, and counts once."""
+    acl_valkey("ACL", "SETUSER", "half", "on", ">pw", "resetchannels", "&live:tenant:*:testrun:*",
+               "+publish", "+role")
+    text = lines_of(*({"stream": "test-run", "project": 7, "run": n} for n in (1, 2)))
+    done = run("batch", stdin=text, VALKEY_URL=as_user(acl_valkey, "half"))
+    assert done.status == 69
+    assert [line[:31] for line in done.lines[:-1]] == [f"tpi-publish: line {n}: PUBLISH: NOP" [:31] for n in (1, 2)]
+    assert done.lines[-1] == "tpi-publish: published 0, bad 0, refused 2"
 
 
 def test_batch_verbose(publish, ear):

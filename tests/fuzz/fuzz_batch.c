@@ -71,22 +71,54 @@ check_notification(struct json_object *line, struct json_object *payload, char *
 	    member(line, "event", broadcast ? "SYSTEM_ANNOUNCEMENT" : "notification"));
 }
 
-static void
-check_issue(struct json_object *line, struct json_object *payload, char *parts, const char *tenant,
-    char expected[CHANNEL_NAME_SIZE])
-{
-	int32_t project, issue;
-	const char *said = member(line, "issue", "");
+/* An issue, test run or milestone: what the line's stream makes of its ids. */
+static const struct kind {
+	const char *stream, *option, *member, *event;
+} kinds[] = {
+	{ "issue", "issue", "issueId", "issue-updated" },
+	{ "test-run", "run", "runId", "test_run.state_changed" },
+	{ "milestone", "milestone", "milestoneId", "milestone.updated" },
+};
 
-	REQUIRE(strcmp(strsep(&parts, ":"), "project") == 0 && parts != NULL);
-	REQUIRE(channel_number_parse(parts, strlen(parts), &project));
-	REQUIRE(channel_number_parse(said, strlen(said), &issue));
-	REQUIRE(strcmp(parts, member(line, "project", "")) == 0);
-	channel_project(expected, PREFIX, tenant, project);
-	REQUIRE(json_object_object_length(payload) == 3);
-	check_member(payload, "projectId", parts);
-	check_member(payload, "issueId", said);
-	check_member(payload, "event", member(line, "event", "issue-updated"));
+static int32_t
+number(const char *text)
+{
+	int32_t n;
+
+	REQUIRE(channel_number_parse(text, strlen(text), &n));
+	return n;
+}
+
+static void
+check_item(const struct batch_item *item, struct json_object *line, struct json_object *payload)
+{
+	const char *stream = member(line, "stream", ""), *target = member(line, "target", NULL);
+	const struct kind *k = kinds;
+	char expected[CHANNEL_NAME_SIZE] = "", second[CHANNEL_NAME_SIZE] = "";
+	int32_t project, id;
+
+	while (strcmp(stream, k->stream) != 0)
+		REQUIRE(++k < kinds + sizeof(kinds) / sizeof(kinds[0]));
+	project = number(member(line, "project", ""));
+	id = number(member(line, k->option, ""));
+	if (k == kinds)
+		channel_project(expected, PREFIX, item->tenant, project);
+	else if (k == kinds + 1) {
+		channel_test_run(expected, item->tenant, id);
+		channel_project_test_runs(second, item->tenant, project);
+	} else {
+		channel_milestone(expected, item->tenant, id);
+		channel_project_milestones(second, item->tenant, project);
+	}
+	REQUIRE(item->channel_count == (k == kinds ? 1 : 2));
+	REQUIRE(strcmp(item->channels[0], expected) == 0);
+	REQUIRE(k == kinds || strcmp(item->channels[1], second) == 0);
+	REQUIRE(json_object_object_length(payload) == (target != NULL ? 4 : 3));
+	check_member(payload, "projectId", member(line, "project", ""));
+	check_member(payload, k->member, member(line, k->option, ""));
+	check_member(payload, "event", member(line, "event", k->event));
+	if (target != NULL)
+		check_member(payload, "targetId", target);
 }
 
 static void
@@ -96,27 +128,22 @@ check_good(const struct batch_item *item, const char *text, size_t length)
 	struct json_object *line = json_tokener_parse_ex(tokener, text, (int)length);
 	struct json_object *payload = json_tokener_parse(item->payload);
 	char parts[CHANNEL_NAME_SIZE], expected[CHANNEL_NAME_SIZE] = "", *at = parts;
-	const char *kind, *tenant;
 
 	REQUIRE(wakeup_check(item->payload, strlen(item->payload)) == NULL);
 	REQUIRE(json_object_is_type(line, json_type_object));
 	REQUIRE(json_object_is_type(payload, json_type_object));
-	REQUIRE(strnlen(item->channel, CHANNEL_NAME_SIZE) < CHANNEL_NAME_SIZE);
-	strcpy(parts, item->channel);
-	kind = strsep(&at, ":");
-	REQUIRE(strcmp(strsep(&at, ":"), "tenant") == 0 && at != NULL);
-	tenant = strsep(&at, ":");
-	check_id(tenant, member(line, "tenant", standard.tenant));
-	REQUIRE(strcmp(tenant, item->tenant) == 0 && at != NULL);
-	if (strcmp(kind, "notifications") == 0) {
-		REQUIRE(strcmp(member(line, "stream", ""), "notification") == 0);
-		check_notification(line, payload, at, tenant, expected);
-	} else {
-		REQUIRE(strcmp(kind, PREFIX) == 0);
-		REQUIRE(strcmp(member(line, "stream", ""), "issue") == 0);
-		check_issue(line, payload, at, tenant, expected);
-	}
-	REQUIRE(strcmp(item->channel, expected) == 0);
+	for (int i = 0; i < item->channel_count; i++)
+		REQUIRE(strnlen(item->channels[i], CHANNEL_NAME_SIZE) < CHANNEL_NAME_SIZE);
+	check_id(item->tenant, member(line, "tenant", standard.tenant));
+	if (strcmp(member(line, "stream", ""), "notification") == 0) {
+		strcpy(parts, item->channels[0]);
+		REQUIRE(strcmp(strsep(&at, ":"), "notifications") == 0 && at != NULL);
+		REQUIRE(strcmp(strsep(&at, ":"), "tenant") == 0 && at != NULL);
+		REQUIRE(strcmp(strsep(&at, ":"), item->tenant) == 0 && at != NULL);
+		check_notification(line, payload, at, item->tenant, expected);
+		REQUIRE(strcmp(item->channels[0], expected) == 0 && item->channel_count == 1);
+	} else
+		check_item(item, line, payload);
 	json_object_put(payload);
 	json_object_put(line);
 	json_tokener_free(tokener);

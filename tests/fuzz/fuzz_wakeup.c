@@ -201,7 +201,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	text = fuzz_text(data, size);
 	check_built(wakeup_notification(text, "notification"), "id", text);
 	check_built(wakeup_notification("n1", text), "event", text);
-	check_built(wakeup_issue(text, INT32_MAX, 1), "event", text);
+	check_built(wakeup_item(text, "issueId", INT32_MAX, 1, 0), "event", text);
 	free(text);
 	return 0;
 }

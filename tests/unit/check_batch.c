@@ -11,6 +11,8 @@
 
 #define N "{\"stream\":\"notification\","
 #define I "{\"stream\":\"issue\","
+#define R "{\"stream\":\"test-run\","
+#define M "{\"stream\":\"milestone\","
 
 static const struct batch_wish standard = {
 	.tenant = "default", .id = "uuid", .prefix = "issues", .dashes = "",
@@ -68,9 +70,56 @@ START_TEST(good)
 
 	ck_assert_msg(parse(good_lines[_i].line, strlen(good_lines[_i].line), &item), "%s", error);
 	ck_assert_str_eq(item.tenant, good_lines[_i].tenant);
-	ck_assert_str_eq(item.channel, good_lines[_i].channel);
+	ck_assert_str_eq(item.channels[0], good_lines[_i].channel);
 	ck_assert_str_eq(item.payload, good_lines[_i].payload);
 	ck_assert_ptr_null(wakeup_check(item.payload, strlen(item.payload)));
+	free(item.payload);
+}
+END_TEST
+
+/* A test run and a milestone go to their own channel and to their project's. */
+static const struct {
+	const char *line, *channel, *project_channel, *payload;
+} two_channels[] = {
+	{ R "\"project\":7,\"run\":42}", "live:tenant:default:testrun:42",
+	    "live:tenant:default:project:7:testruns",
+	    "{\"event\":\"test_run.state_changed\",\"runId\":42,\"projectId\":7}" },
+	{ R "\"project\":7,\"run\":42,\"target\":3,\"event\":\"test_run.completed\",\"tenant\":\"t\"}",
+	    "live:tenant:t:testrun:42", "live:tenant:t:project:7:testruns",
+	    "{\"event\":\"test_run.completed\",\"runId\":42,\"projectId\":7,\"targetId\":3}" },
+	{ M "\"project\":7,\"milestone\":2147483647}", "live:tenant:default:milestone:2147483647",
+	    "live:tenant:default:project:7:milestones",
+	    "{\"event\":\"milestone.updated\",\"milestoneId\":2147483647,\"projectId\":7}" },
+	{ M "\"project\":7,\"milestone\":9,\"target\":1,\"event\":\"e\"}",
+	    "live:tenant:default:milestone:9", "live:tenant:default:project:7:milestones",
+	    "{\"event\":\"e\",\"milestoneId\":9,\"projectId\":7,\"targetId\":1}" },
+};
+
+START_TEST(both_channels)
+{
+	struct batch_item item;
+
+	ck_assert_msg(parse(two_channels[_i].line, strlen(two_channels[_i].line), &item), "%s", error);
+	ck_assert_int_eq(item.channel_count, 2);
+	ck_assert_str_eq(item.channels[0], two_channels[_i].channel);
+	ck_assert_str_eq(item.channels[1], two_channels[_i].project_channel);
+	ck_assert_str_eq(item.payload, two_channels[_i].payload);
+	free(item.payload);
+}
+END_TEST
+
+/* With only_tenant a line for another tenant is an error that names both. */
+START_TEST(only_tenant)
+{
+	static const char other[] = N "\"user\":\"u\",\"tenant\":\"t\"}";
+	static const char same[] = N "\"user\":\"u\",\"tenant\":\"default\"}";
+	struct batch_wish only = standard;
+	struct batch_item item;
+
+	only.only_tenant = true;
+	ck_assert(!batch_parse(other, strlen(other), &only, &item, error, sizeof(error)));
+	ck_assert_str_eq(error, "tenant t: only default is allowed");
+	ck_assert(batch_parse(same, strlen(same), &only, &item, error, sizeof(error)));
 	free(item.payload);
 }
 END_TEST
@@ -87,10 +136,10 @@ static const struct {
 	{ N "\"user\":'u'}", "the line is not JSON (RFC 8259)" },
 	{ N "\"user\":\"\xff\"}", "the line is not UTF-8" },
 	{ N "\"user\":\"a\\u0000\"}", "the line holds a NUL (\\u0000)" },
-	{ "{}", "stream must be \"notification\" or \"issue\"" },
-	{ "{\"stream\":\"x\"}", "stream must be \"notification\" or \"issue\"" },
-	{ "{\"stream\":1}", "stream must be \"notification\" or \"issue\"" },
-	{ "{\"stream\":null}", "stream must be \"notification\" or \"issue\"" },
+	{ "{}", "stream must be " BATCH_STREAMS_ALLOWED },
+	{ "{\"stream\":\"x\"}", "stream must be " BATCH_STREAMS_ALLOWED },
+	{ "{\"stream\":1}", "stream must be " BATCH_STREAMS_ALLOWED },
+	{ "{\"stream\":null}", "stream must be " BATCH_STREAMS_ALLOWED },
 	{ N "\"usr\":\"u\"}", "usr is no member of a line of the stream notification" },
 	{ N "\"user\":\"u\",\"project\":1}",
 	    "project is no member of a line of the stream notification" },
@@ -136,6 +185,18 @@ static const struct {
 	    "issue must be a whole number from 1 to 2147483647" },
 	{ I "\"project\":1,\"issue\":18446744073709551617}",
 	    "issue must be a whole number from 1 to 2147483647" },
+	{ R "\"run\":42}", "project is needed" },
+	{ R "\"project\":7}", "run is needed" },
+	{ R "\"project\":7,\"run\":0}", "run must be a whole number from 1 to 2147483647" },
+	{ R "\"project\":7,\"run\":1,\"target\":0}",
+	    "target must be a whole number from 1 to 2147483647" },
+	{ R "\"project\":7,\"milestone\":1}",
+	    "milestone is no member of a line of the stream test-run" },
+	{ M "\"project\":7}", "milestone is needed" },
+	{ M "\"project\":7,\"run\":1}", "run is no member of a line of the stream milestone" },
+	{ I "\"project\":7,\"issue\":1,\"target\":1}",
+	    "target is no member of a line of the stream issue" },
+	{ "{\"stream\":\"revocation\"}", "stream must be " BATCH_STREAMS_ALLOWED },
 	{ I "\"project\":01,\"issue\":1}", "the line is not JSON (RFC 8259)" },
 };
 
@@ -215,7 +276,7 @@ START_TEST(long_ids)
 	length = sprintf(line, N "\"user\":\"%s\",\"tenant\":\"%s\"}", id, id);
 	ck_assert(parse(line, (size_t)length, &item));
 	ck_assert_str_eq(item.tenant, id);
-	ck_assert_uint_eq(strlen(item.channel),
+	ck_assert_uint_eq(strlen(item.channels[0]),
 	    strlen("notifications:tenant::user:") + 2 * CHANNEL_ID_MAX);
 	free(item.payload);
 	id[CHANNEL_ID_MAX] = 'x';
@@ -243,15 +304,15 @@ START_TEST(make)
 {
 	struct batch_wish wish = {
 		.stream = BATCH_ISSUE, .tenant = "t", .prefix = "issue-updates", .dashes = "--",
-		.project = 7, .issue = 42,
+		.project = 7, .item = 42,
 	};
 	struct batch_item item;
 
 	ck_assert(batch_make(&wish, &item, error, sizeof(error)));
-	ck_assert_str_eq(item.channel, "issue-updates:tenant:t:project:7");
+	ck_assert_str_eq(item.channels[0], "issue-updates:tenant:t:project:7");
 	free(item.payload);
 
-	wish.issue = 0;
+	wish.item = 0;
 	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "--issue is needed");
 	wish = (struct batch_wish){ .tenant = "t", .id = "i", .dashes = "--" };
@@ -277,7 +338,7 @@ START_TEST(revocation)
 	struct batch_item item;
 
 	ck_assert(batch_make(&wish, &item, error, sizeof(error)));
-	ck_assert_str_eq(item.channel, "notifications:tenant:t:revoke");
+	ck_assert_str_eq(item.channels[0], "notifications:tenant:t:revoke");
 	ck_assert_str_eq(item.payload, "{\"event\":\"revoke\",\"user\":\"u1\"}");
 	free(item.payload);
 	wish.project = 7;
@@ -285,7 +346,7 @@ START_TEST(revocation)
 	ck_assert_str_eq(error, "either --user or --project is needed, and not both");
 	wish.user = NULL;
 	ck_assert(batch_make(&wish, &item, error, sizeof(error)));
-	ck_assert_str_eq(item.channel, "notifications:tenant:t:revoke");
+	ck_assert_str_eq(item.channels[0], "notifications:tenant:t:revoke");
 	ck_assert_str_eq(item.payload, "{\"event\":\"revoke\",\"projectId\":7}");
 	free(item.payload);
 	wish.project = 0;
@@ -308,6 +369,8 @@ main(void)
 	int failed;
 
 	tcase_add_loop_test(tc, good, 0, COUNT(good_lines));
+	tcase_add_loop_test(tc, both_channels, 0, COUNT(two_channels));
+	tcase_add_test(tc, only_tenant);
 	tcase_add_loop_test(tc, bad, 0, COUNT(bad_lines));
 	tcase_add_test(tc, cut_short);
 	tcase_add_test(tc, size);

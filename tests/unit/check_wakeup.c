@@ -346,10 +346,12 @@ START_TEST(build)
 	    "{\"id\":\"a\\\"b\\\\c/d\",\"event\":\"\\n\\t\\u0001\x7f\"}");
 	built(wakeup_notification("\303\251\342\202\254\360\237\230\200", ""),
 	    "{\"id\":\"\303\251\342\202\254\360\237\230\200\",\"event\":\"\"}");
-	built(wakeup_issue("issue-updated", 42, 7),
+	built(wakeup_item("issue-updated", "issueId", 42, 7, 0),
 	    "{\"event\":\"issue-updated\",\"issueId\":42,\"projectId\":7}");
-	built(wakeup_issue("x", INT32_MAX, 1),
+	built(wakeup_item("x", "issueId", INT32_MAX, 1, 0),
 	    "{\"event\":\"x\",\"issueId\":2147483647,\"projectId\":1}");
+	built(wakeup_item("test_run.completed", "runId", 42, 7, 3),
+	    "{\"event\":\"test_run.completed\",\"runId\":42,\"projectId\":7,\"targetId\":3}");
 }
 END_TEST
 
@@ -365,12 +367,12 @@ START_TEST(build_and_check)
 		ck_assert_ptr_nonnull(payload);
 		ck_assert_msg((verdict(payload) == NULL) == (c < 0x80), "byte %d", c);
 		free(payload);
-		payload = wakeup_issue(id, 1, 1);
+		payload = wakeup_item(id, "issueId", 1, 1, 0);
 		ck_assert_ptr_nonnull(payload);
 		ck_assert_msg((verdict(payload) == NULL) == (c < 0x80), "byte %d", c);
 		free(payload);
 	}
-	payload = wakeup_issue("sync", 1, 1);
+	payload = wakeup_item("sync", "issueId", 1, 1, 0);
 	ck_assert_ptr_nonnull(payload);
 	ck_assert_ptr_nonnull(verdict(payload));
 	free(payload);
