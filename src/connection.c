@@ -7,6 +7,7 @@
 #include "connection.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -189,29 +190,45 @@ route(struct connection *c)
 	return true;
 }
 
-/* The web server's word; the log says where it is not to be trusted. */
+/* Logs what to configure, once per process and cause: each anonymous request may repeat it. */
+static void
+explain_anonymous(enum identity_result cause)
+{
+	static atomic_flag logged[] = {
+		[IDENTITY_ANONYMOUS] = ATOMIC_FLAG_INIT,
+		[IDENTITY_REMOTE_USER] = ATOMIC_FLAG_INIT,
+	};
+	static const char *const texts[] = {
+		[IDENTITY_ANONYMOUS] = "TPI_USER is not set: configure the web server to set it to "
+				       "the verified user, see tpi-stream(7)",
+		[IDENTITY_REMOTE_USER] = "TPI_USER is not set: REMOTE_USER is not accepted in its "
+					 "place, configure the web server to set TPI_USER to the "
+					 "verified user, see tpi-stream(7)",
+	};
+
+	if (!atomic_flag_test_and_set(&logged[cause]))
+		log_write(LOG_LEVEL_WARN, "streamd", texts[cause], NULL);
+}
+
+/* The user that the web server has verified. */
 static bool
 identify_web_server(struct connection *c)
 {
-	static struct log_limit limit;
-	uint32_t suppressed;
+	enum identity_result result;
 
-	switch (identity_web_server(request_params(&c->request), &c->request.user)) {
+	result = identity_web_server(request_params(&c->request), &c->request.user);
+	switch (result) {
 	case IDENTITY_KNOWN:
 		c->user = strdup(c->request.user);
 		return c->user != NULL || later(c, LATER_RESOURCES);
 	case IDENTITY_BAD:
 		return bad_request(c, REFUSED_USER,
 		    "not a valid user id, or a parameter is there twice with different values");
-	case IDENTITY_FORGEABLE:
-		if (log_allowed(&limit, 1000, &suppressed))
-			LOG(LOG_LEVEL_WARN, c->route->tag, "REMOTE_USER without AUTH_TYPE not trusted",
-			    LOG_STR("remedy", "let the web server set TPI_USER, see tpi-stream(7)"),
-			    LOG_INT("suppressed", suppressed));
-		break;
-	case IDENTITY_NOBODY:
+	case IDENTITY_ANONYMOUS:
+	case IDENTITY_REMOTE_USER:
 		break;
 	}
+	explain_anonymous(result);
 	return refuse(c, REFUSED_NOBODY);
 }
 

@@ -24,7 +24,6 @@
 #include "counters.h"
 #include "dialer.h"
 #include "fanout.h"
-#include "frame.h"
 #include "log.h"
 #include "thread.h"
 #include "wakeup.h"
@@ -525,7 +524,7 @@ hub_init(struct hub *hub, const struct settings *s)
 	hub->input = malloc(READ_SIZE);
 	hub->channels = channels_new(command, hub);
 	/* A record that is partly sent must fit into a backlog. */
-	hub->fanout = fanout_new((size_t)s->backlog_bytes - FCGI_HEADER_LEN, take_joins, hub);
+	hub->fanout = fanout_new((size_t)s->backlog_bytes, take_joins, hub);
 	return hub->wake_fd != -1 && hub->input != NULL && hub->channels != NULL &&
 	    hub->fanout != NULL && keep_revocations(hub);
 }

@@ -1,5 +1,5 @@
 /*
- * identity: the web server's word on who is asking. See identity.h.
+ * identity: the user that the web server has verified. See identity.h.
  */
 #include "identity.h"
 
@@ -8,30 +8,11 @@
 #include "channel.h"
 #include "request.h"
 
-/*
- * REMOTE_USER, where a server that has authenticated it says so. A missing one comes before a bad
- * one.
- */
-static enum identity_result
-remote_user(char *const *params, const char **name)
-{
-	bool conflict = false;
-	const char *type;
-
-	*name = params_get(params, "REMOTE_USER", &conflict);
-	if (*name == NULL || ((*name)[0] == '\0' && !conflict))
-		return IDENTITY_NOBODY;
-	type = params_get(params, "AUTH_TYPE", &conflict);
-	if ((type == NULL || type[0] == '\0') && !conflict)
-		return IDENTITY_FORGEABLE;
-	return conflict ? IDENTITY_BAD : IDENTITY_KNOWN;
-}
-
 bool
 identity_consistent(char *const *params)
 {
-	static const char *const unique[] = { "TPI_USER", "REMOTE_USER", "AUTH_TYPE",
-		"REQUEST_METHOD", "QUERY_STRING", "SCRIPT_NAME", "PATH_INFO" };
+	static const char *const unique[] = { "TPI_USER", "REQUEST_METHOD", "QUERY_STRING",
+		"SCRIPT_NAME", "PATH_INFO" };
 	bool conflict = false;
 	size_t i;
 
@@ -40,21 +21,26 @@ identity_consistent(char *const *params)
 	return !conflict;
 }
 
+/* REMOTE_USER gives nobody an identity: it only makes the log line clearer. */
+static enum identity_result
+anonymous(char *const *params)
+{
+	const char *name = params_get(params, "REMOTE_USER", NULL);
+
+	return name == NULL || name[0] == '\0' ? IDENTITY_ANONYMOUS : IDENTITY_REMOTE_USER;
+}
+
 enum identity_result
 identity_web_server(char *const *params, const char **user)
 {
-	enum identity_result result;
 	bool conflict = false;
 	const char *name;
 
 	*user = NULL;
 	name = params_get(params, "TPI_USER", &conflict);
-	if (name == NULL) {
-		result = remote_user(params, &name);
-		if (result != IDENTITY_KNOWN)
-			return result;
-	} else if (name[0] == '\0' && !conflict)
-		return IDENTITY_NOBODY;
+	/* An empty one in front of another is a conflict, which is not anonymous. */
+	if (name == NULL || (name[0] == '\0' && !conflict))
+		return anonymous(params);
 	if (!identity_consistent(params) || !channel_id_valid(name, strlen(name)))
 		return IDENTITY_BAD;
 	*user = name;

@@ -10,12 +10,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define LISTEN_FDS_START 3 /* sd_listen_fds(3) */
+#define LOCK_SUFFIX      ".lock"
+#define LOCK_ATTEMPTS    500 /* every 10 ms: the holder needs less than one */
 
 static bool
 is_port(const char *text)
@@ -113,6 +117,41 @@ listener_inherit(struct listener *l, char *error, size_t error_size)
 	return 1;
 }
 
+/* Whether fd is still the file of that name: an earlier holder of the lock has removed its own. */
+static bool
+is_file(int fd, const char *name)
+{
+	struct stat opened, named;
+
+	return fstat(fd, &opened) == 0 && lstat(name, &named) == 0 &&
+	    opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+/*
+ * Locks the name of a socket: of several daemons that start at once and find a stale socket, one
+ * replaces it, and the others find the new one. The lock is a file next to the socket, not the
+ * directory, which any user who can read it could keep locked. Returns its descriptor, or -1 with
+ * errno.
+ */
+static int
+lock_name(const char *name)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	int attempts, fd;
+
+	for (attempts = 0; attempts < LOCK_ATTEMPTS; attempts++) {
+		fd = open(name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (fd == -1)
+			return -1;
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 && is_file(fd, name))
+			return fd;
+		close(fd);
+		nanosleep(&pause, NULL);
+	}
+	errno = EWOULDBLOCK;
+	return -1;
+}
+
 /* Whether somebody may be listening at this path: then it is not ours to replace. */
 static bool
 is_live(const struct sockaddr_un *address)
@@ -155,8 +194,7 @@ open_unix(struct listener *l, const struct address *a, const struct listener_opt
 	bound = bind(l->fd, (const struct sockaddr *)&address, sizeof(address));
 	umask(mask);
 	if (bound == -1)
-		return fail(error, error_size, "%s%s", strerror(errno),
-		    errno == ENOENT ? ": the directory must exist" : "");
+		return fail(error, error_size, "%s", strerror(errno));
 	l->path = strdup(a->path);
 	if (l->path == NULL || lstat(a->path, &st) == -1)
 		return fail(error, error_size, "%s", strerror(errno));
@@ -169,8 +207,32 @@ open_unix(struct listener *l, const struct address *a, const struct listener_opt
 	return 0;
 }
 
+/* Up to listen(): before that a socket looks stale to others. */
 static int
-open_tcp(struct listener *l, const struct address *a, char *error, size_t error_size)
+listen_unix(struct listener *l, const struct address *a, const struct listener_options *options,
+    char *error, size_t error_size)
+{
+	char name[sizeof(a->path) + sizeof(LOCK_SUFFIX)];
+	int lock, result;
+
+	snprintf(name, sizeof(name), "%s" LOCK_SUFFIX, a->path);
+	lock = lock_name(name);
+	if (lock == -1 && errno == EWOULDBLOCK)
+		return fail(error, error_size, "in use: another process has locked %s", name);
+	if (lock == -1)
+		return fail(error, error_size, "%s: %s%s", name, strerror(errno),
+		    errno == ENOENT ? ": the directory must exist" : "");
+	result = open_unix(l, a, options, error, error_size);
+	if (result == 0 && listen(l->fd, options->backlog) == -1)
+		result = fail(error, error_size, "%s", strerror(errno));
+	unlink(name);
+	close(lock);
+	return result;
+}
+
+static int
+listen_tcp(struct listener *l, const struct address *a, const struct listener_options *options,
+    char *error, size_t error_size)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
 		.ai_flags = AI_PASSIVE | AI_NUMERICSERV };
@@ -196,6 +258,8 @@ open_tcp(struct listener *l, const struct address *a, char *error, size_t error_
 	freeaddrinfo(found);
 	if (l->fd == -1)
 		return fail(error, error_size, "%s", strerror(saved));
+	if (listen(l->fd, options->backlog) == -1)
+		return fail(error, error_size, "%s", strerror(errno));
 	return 0;
 }
 
@@ -208,11 +272,9 @@ listener_open(struct listener *l, const struct address *a, const struct listener
 	memset(l, 0, sizeof(*l));
 	l->fd = -1;
 	if (a->path[0] != '\0')
-		result = open_unix(l, a, options, error, error_size);
+		result = listen_unix(l, a, options, error, error_size);
 	else
-		result = open_tcp(l, a, error, error_size);
-	if (result == 0 && listen(l->fd, options->backlog) == -1)
-		result = fail(error, error_size, "%s", strerror(errno));
+		result = listen_tcp(l, a, options, error, error_size);
 	if (result == -1)
 		listener_close(l);
 	return result;

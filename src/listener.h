@@ -41,8 +41,8 @@ struct listener_options {
 int listener_inherit(struct listener *l, char *error, size_t error_size);
 
 /*
- * Makes a socket at an address. A stale socket file is replaced, a live one is not. Returns 0, or
- * -1 with one line in error.
+ * Makes a socket at an address. A stale socket file is replaced, a live one is not, also when
+ * several processes do this at once. Returns 0, or -1 with one line in error.
  */
 int listener_open(struct listener *l, const struct address *a, const struct listener_options *options,
     char *error, size_t error_size);

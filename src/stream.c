@@ -51,7 +51,7 @@ stream_signal_init(void)
 }
 
 struct stream *
-stream_new(int fd, uint32_t backlog_max)
+stream_new(int fd, uint32_t backlog_bytes)
 {
 	struct stream *s;
 
@@ -61,7 +61,8 @@ stream_new(int fd, uint32_t backlog_max)
 	pthread_mutex_init(&s->lock, NULL);
 	s->references = 1;
 	s->owner = pthread_self();
-	s->backlog_max = backlog_max;
+	/* The largest event fills the smallest backlog (settings.c): its header needs room, too. */
+	s->backlog_max = backlog_bytes + FCGI_HEADER_LEN;
 	s->fd = fd;
 	return s;
 }

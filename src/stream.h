@@ -64,7 +64,7 @@ struct stream {
 	_Atomic int references;
 
 	/* Set before any other thread knows of the stream. */
-	uint32_t backlog_max;
+	uint32_t backlog_max; /* bytes, headers of records included */
 	pthread_t owner;
 	struct caps *caps; /* that its place is of */
 
@@ -78,9 +78,10 @@ struct stream {
 void stream_signal_init(void);
 
 /*
- * A stream on fd, which stays the caller's; so does one reference. NULL: no memory.
+ * A stream on fd, which stays the caller's; so does one reference. An empty backlog takes a record
+ * with backlog_bytes of content. NULL: no memory.
  */
-struct stream *stream_new(int fd, uint32_t backlog_max);
+struct stream *stream_new(int fd, uint32_t backlog_bytes);
 /* The calling thread becomes its owner. Before any other thread knows of the stream. */
 void stream_adopt(struct stream *s);
 struct stream *stream_hold(struct stream *s);

@@ -22,6 +22,15 @@ static const size_t sizes[] = {
 	[THREAD_LARGE] = SCALE * 1024 * 1024,
 };
 
+/* The system refuses a stack below its minimum: 128 KiB on 64-bit Arm. */
+static size_t
+stack_size(enum thread_stack stack)
+{
+	long minimum = sysconf(_SC_THREAD_STACK_MIN);
+
+	return minimum > (long)sizes[stack] ? (size_t)minimum : sizes[stack];
+}
+
 static int
 start(pthread_t *thread, int state, enum thread_stack stack, void *(*run)(void *), void *arg)
 {
@@ -32,8 +41,10 @@ start(pthread_t *thread, int state, enum thread_stack stack, void *(*run)(void *
 	if (error != 0)
 		return error;
 	pthread_attr_setdetachstate(&attributes, state);
-	pthread_attr_setstacksize(&attributes, sizes[stack]);
-	error = pthread_create(thread, &attributes, run, arg);
+	/* Without this size each thread would take 8 MiB of address space. */
+	error = pthread_attr_setstacksize(&attributes, stack_size(stack));
+	if (error == 0)
+		error = pthread_create(thread, &attributes, run, arg);
 	pthread_attr_destroy(&attributes);
 	errno = error;
 	return error;
@@ -65,7 +76,7 @@ thread_trim_stack(void)
 	const uintptr_t used = (uintptr_t)__builtin_frame_address(0) - 256;
 	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 	const uintptr_t end = used - used % page;
-	const size_t length = sizes[THREAD_SMALL] / 2 / page * page;
+	const size_t length = stack_size(THREAD_SMALL) / 2 / page * page;
 
 	madvise((void *)(end - length), length, MADV_DONTNEED);
 #endif

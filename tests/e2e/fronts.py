@@ -139,21 +139,20 @@ class Front(Process):
 
 class Apache(Front):
     """
-    auth: "basic": AUTH_TYPE and REMOTE_USER by Basic authentication; "user": Basic too, but handed
-    on as TPI_USER; "user-alone": TPI_USER without any authentication; "app": the application decides;
-    "none": no identity at all.
+    auth: "basic": Basic authentication; "user": TPI_USER from whatever authentication site or after
+    configure (without one nobody is verified); "app": the application decides; "none": no identity
+    at all.
     site: more directives for the server, before the files of contrib/; after: behind them.
     """
 
     reload_signal = signal.SIGUSR1
-    AUTH = {"basic": ("auth-basic",), "user": ("auth-basic", "user"), "user-alone": ("user",),
-            "app": ("app",), "none": ()}
+    AUTH = {"basic": ("auth-basic",), "user": ("user",), "app": ("app",), "none": ()}
 
     def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site="", after=""):
         self.directory = open_directory(rundir, "apache-")
         self._listen(users)
         kind, place = split_address(fcgi_address)
-        backend = f"unix:{place}|fcgi://localhost" if kind == "unix" else f"fcgi://{place}"
+        self.backend = f"unix:{place}|fcgi://localhost" if kind == "unix" else f"fcgi://{place}"
         source = os.path.join(CONTRIB, "apache")
         # The workers read this one, and the tree may be closed to them.
         later = shutil.copy(os.path.join(source, "later.asis"), self.directory)
@@ -164,7 +163,7 @@ class Apache(Front):
             "Listen %s:%d" % self.address,
             "LogLevel info",
             f'<Directory "{self.directory}/www">', "Require all granted", "</Directory>",
-            f'Define TPI_BACKEND "{backend}"',
+            f'Define TPI_BACKEND "{self.backend}"',
             f'Define TPI_LATER "{later}"',
             f'Define TPI_USERS "{self.directory}/users"',
             site,

@@ -136,13 +136,14 @@ FORGED = {
     "all": {"TPI_USER": "ann", "Tpi-User": "ann", "Remote-User": "ann", "Auth-Type": "Basic",
             "X-User": "ann", "Authorization": basic("ann", "whatever")},
 }
-SETUPS = {"Apache, none": (Apache, "none"), "Apache, TPI_USER alone": (Apache, "user-alone"),
-          "nginx, none": (Nginx, "none"), "nginx, stock parameters": (Nginx, "stock")}
+SETUPS = {"Apache, none": (Apache, "none"), "Apache, TPI_USER alone": (Apache, "user"),
+          "Apache, Basic": (Apache, "basic"), "nginx, none": (Nginx, "none"),
+          "nginx, stock parameters": (Nginx, "stock"), "nginx, Basic": (Nginx, "basic")}
 
 
 @pytest.fixture(scope="module")
 def unverified(module_streamd, module_rundir):
-    """A front server for each set-up that verifies nobody, started when it is asked for."""
+    """A front server for each set-up, started when a test needs it."""
     daemon = module_streamd(OPEN)
     started = {}
 
@@ -158,29 +159,110 @@ def unverified(module_streamd, module_rundir):
 @pytest.mark.parametrize("headers", FORGED.values(), ids=FORGED)
 @pytest.mark.parametrize("server, auth", SETUPS.values(), ids=SETUPS)
 def test_forged_identity(unverified, server, auth, headers):
-    """Where the web server verifies nobody, no header makes somebody: 401."""
+    """Where the web server has verified nobody, no header of a client gives it an identity: 401."""
     check_error(http(unverified(server, auth).address, NOTIFICATIONS, **headers), 401)
 
 
-@both
-def test_header_does_not_override(streamd, valkey, front, server):
-    """Who is signed in stays who he is, whatever his headers say."""
-    fore = front(server, streamd(OPEN))
-    forged = {"TPI_USER": "ben", "Tpi-User": "ben", "Remote-User": "ben", "X-User": "ben"}
+# Each verifies ann by Basic authentication, and leaves the rest to contrib/apache/tpi-stream-user.conf.
+BASIC = """<LocationMatch "^/api/(?:notifications|issues)/stream$">
+    AuthType Basic
+    AuthName "TestPlanIt"
+    AuthUserFile users
+    Require valid-user
+</LocationMatch>
+"""
+SET_HANDLER = """<LocationMatch "^/api/(?:notifications|issues)/stream$">
+    ProxyPass "!"
+    SetHandler "proxy:${TPI_BACKEND}"
+</LocationMatch>
+<Proxy "${TPI_BACKEND}">
+    ProxySet flushpackets=on
+</Proxy>
+"""
+# A site that takes the user from a header in every way that Apache has, before and after ours.
+CARELESS = """LoadModule rewrite_module ${MODULES}/mod_rewrite.so
+LoadModule setenvif_module ${MODULES}/mod_setenvif.so
+SetEnvIf Tpi-User (.+) TPI_USER=$1
+SetEnvIfExpr "req('Tpi-User') =~ /(.+)/" TPI_USER=$1
+RewriteEngine On
+RewriteRule ^ - [E=TPI_USER:%{HTTP:Tpi-User}]
+PassEnv TPI_USER
+SetEnv TPI_USER ben
+"""
+VERIFIED = {  # set-up of the front server: options, does it send AUTH_TYPE?
+    "Apache": (Apache, {"auth": "basic"}),
+    "Apache, SetHandler": (Apache, {"auth": "basic", "after": SET_HANDLER}),
+    "Apache, careless": (Apache, {"auth": "basic", "site": CARELESS}),
+    "Apache, user.conf": (Apache, {"auth": "user", "after": BASIC}),
+    "Apache, user.conf, SetHandler": (Apache, {"auth": "user", "after": BASIC + SET_HANDLER}),
+    "nginx": (Nginx, {"auth": "basic"}),
+}
+
+
+@pytest.mark.parametrize("server, setup", VERIFIED.values(), ids=VERIFIED)
+def test_verified_user(streamd, valkey, front, server, setup):
+    """The stream belongs to the user that the web server has verified, whatever the client's headers say."""
+    fore = front(server, streamd(OPEN), **setup)
+    forged = {"TPI_USER": "ben", "Tpi-User": "ben", "REMOTE_USER": "ben", "Remote-User": "ben", "X-User": "ben"}
     with stream(fore, **forged) as peer:
         valkey.publish(user_channel("ben"), notification("ben"))
         valkey.publish(user_channel("ann"), notification("ann"))
         peer.wait_data(notification("ann"))
         assert after_first(peer) == frame(notification("ann"))
+    check_error(get(fore, user=None, **forged), 401)
+    check_error(get(fore, Authorization=basic("ann", "wrong"), **forged), 401)
 
 
-def test_apache_hands_on_tpi_user(streamd, valkey, front):
-    """contrib/apache/tpi-stream-user.conf: the verified name as TPI_USER."""
-    fore = front(Apache, streamd(OPEN), auth="user")
-    with stream(fore, user="ben") as peer:
-        valkey.publish(user_channel("ben"), notification(1))
-        peer.wait_data(notification(1))
-    check_error(get(fore, user=None), 401)
+FORM = """LoadModule auth_form_module ${MODULES}/mod_auth_form.so
+LoadModule request_module ${MODULES}/mod_request.so
+LoadModule session_module ${MODULES}/mod_session.so
+LoadModule session_cookie_module ${MODULES}/mod_session_cookie.so
+<Location "/">
+    Session On
+    SessionCookieName session path=/
+    AuthFormProvider file
+    AuthUserFile users
+    AuthType form
+    AuthName "TestPlanIt"
+</Location>
+<Location "/login">
+    SetHandler form-login-handler
+    AuthFormLoginSuccessLocation "/"
+</Location>
+<LocationMatch "^/api/(?:notifications|issues)/stream$">
+    Require valid-user
+</LocationMatch>
+"""
+
+
+def test_apache_form_login(streamd, valkey, front):
+    """contrib/apache/tpi-stream-user.conf behind a login form: the user of the session."""
+    fore = front(Apache, streamd(OPEN), auth="user", after=FORM)
+    form = b"httpd_username=ben&httpd_password=ben"
+    with http(fore.address, "/login", "POST", Content_Length=len(form),
+              Content_Type="application/x-www-form-urlencoded") as login:
+        login.send(form)
+        login.wait(lambda p: p.ended, what="a complete response")
+        session = login.header("Set-Cookie").split(";")[0]
+    # mod_session adds a Cache-Control of its own.
+    with get(fore, user=None, Cookie=session, Tpi_User="ann").wait_live(20) as peer:
+        valkey.publish(user_channel("ann"), notification("ann"))
+        valkey.publish(user_channel("ben"), notification("ben"))
+        peer.wait_data(notification("ben"))
+        assert after_first(peer) == frame(notification("ben"))
+    check_error(get(fore, user=None, Cookie="session=forged", Tpi_User="ann"), 401)
+
+
+def test_upgrade_from_remote_user(streamd, front):
+    """An Apache that sends REMOTE_USER alone, as the files of earlier versions had it: 401, and the log says once
+    what to configure."""
+    daemon = streamd(OPEN)
+    fore = front(Apache, daemon, auth="none", after=BASIC)
+    for _ in range(3):
+        check_error(get(fore), 401)
+    assert "REMOTE_USER" in daemon.wait_for_log("^.streamd. TPI_USER is not set: ")
+    daemon.stop()
+    assert len(daemon.matching("TPI_USER")) == 1
 
 
 def test_nginx_auth_request(streamd, valkey, front, check_server):

@@ -25,15 +25,20 @@ def who(daemon, valkey, user, **changes):
 LONGEST = "a" * 255
 USERS = {  # TPI_USER, REMOTE_USER, AUTH_TYPE: the user, or the status
     "TPI_USER": ("ann", None, None, "ann"),
-    "TPI_USER before REMOTE_USER": ("ann", "bob", "Basic", "ann"),
-    "TPI_USER beside a forged REMOTE_USER": ("ann", "bob", None, "ann"),
-    "REMOTE_USER beside AUTH_TYPE": (None, "bob", "Basic", "bob"),
+    "TPI_USER and REMOTE_USER": ("ann", "bob", "Basic", "ann"),
+    "TPI_USER and a forged REMOTE_USER": ("ann", "bob", None, "ann"),
+    "REMOTE_USER and AUTH_TYPE": (None, "bob", "Basic", 401),
     "REMOTE_USER alone": (None, "bob", None, 401),
-    "REMOTE_USER beside an empty AUTH_TYPE": (None, "bob", "", 401),
+    "empty AUTH_TYPE": (None, "bob", "", 401),
     "empty REMOTE_USER": (None, "", "Basic", 401),
     "AUTH_TYPE alone": (None, None, "Basic", 401),
     "none": (None, None, None, 401),
-    "empty TPI_USER is nobody": ("", "bob", "Basic", 401),
+    "empty TPI_USER": ("", "bob", "Basic", 401),
+    "empty twice": (["", ""], "bob", "Basic", 401),
+    "empty and another": (["", "ann"], None, None, 400),
+    "another and empty": (["ann", ""], None, None, 400),
+    "two users": (["ann", "bob"], None, None, 400),
+    "twice the same": (["ann", "ann"], ["x", "y"], ["x", "y"], "ann"),
     "longest": (LONGEST, None, None, LONGEST),
     "too long": ("a" * 256, None, None, 400),
     "every good character": ("!#$%&'()+,-./09;<=>@AZ^_`az{|}~", None, None, "!#$%&'()+,-./09;<=>@AZ^_`az{|}~"),
@@ -42,7 +47,7 @@ USERS = {  # TPI_USER, REMOTE_USER, AUTH_TYPE: the user, or the status
     **{f"with {bad!r}": (f"a{bad}b", None, None, 400)
        for bad in (" ", ":", "*", "?", "[", "]", "\\", '"', "\0", "\n", "\r", "\t", "\x1b", "\x7f",
                    "\x80", "\xe4", "\xff")},
-    "invalid REMOTE_USER": (None, "a:b", "Basic", 400),
+    "invalid REMOTE_USER": (None, "a:b", "Basic", 401),
     "NUL behind": ("ann\0", None, None, 400),
     "glob alone": ("*", None, None, 400),
 }
@@ -50,7 +55,7 @@ USERS = {  # TPI_USER, REMOTE_USER, AUTH_TYPE: the user, or the status
 
 @pytest.mark.parametrize("tpi_user, remote_user, auth_type, expected", USERS.values(), ids=USERS)
 def test_identity(daemon, valkey, tpi_user, remote_user, auth_type, expected):
-    """TPI_USER, or REMOTE_USER beside AUTH_TYPE; anything else is refused."""
+    """TPI_USER alone names the user."""
     changes = {"TPI_USER": tpi_user, "REMOTE_USER": remote_user, "AUTH_TYPE": auth_type}
     if isinstance(expected, str):
         who(daemon, valkey, expected, **changes)
@@ -61,8 +66,8 @@ def test_identity(daemon, valkey, tpi_user, remote_user, auth_type, expected):
 @pytest.mark.parametrize("name", ["HTTP_TPI_USER", "HTTP_REMOTE_USER", "HTTP_X_TPI_USER", "HTTP_X_USER",
                                   "HTTP_AUTHORIZATION", "tpi_user", "TPI_USER ", "TPI-USER",
                                   "REDIRECT_TPI_USER", "REDIRECT_REMOTE_USER"])
-def test_no_other_parameter_stands_in(daemon, name):
-    """No other parameter makes somebody of nobody, even beside AUTH_TYPE."""
+def test_no_other_parameter_is_an_identity(daemon, name):
+    """No other parameter gives an anonymous request an identity, even with AUTH_TYPE."""
     check_answer(daemon.ask(TPI_USER=None, AUTH_TYPE="Basic", **{name: "ann"}), 401)
 
 
@@ -71,11 +76,34 @@ def test_header_does_not_override(daemon, valkey):
     who(daemon, valkey, "ann", TPI_USER="ann", HTTP_TPI_USER="bob", HTTP_AUTH_TYPE="Basic")
 
 
-def test_forgeable_remote_user_is_explained(daemon):
-    """REMOTE_USER without AUTH_TYPE: the log says what to configure."""
-    check_answer(daemon.ask(TPI_USER=None, REMOTE_USER="bob"), 401)
-    line = daemon.wait_for_log("AUTH_TYPE")
-    assert "TPI_USER" in line
+ANONYMOUS = {  # parameters: must the log mention REMOTE_USER?
+    "nothing": ({}, False), "empty": ({"TPI_USER": ""}, False),
+    "REMOTE_USER": ({"REMOTE_USER": "bob"}, True),
+    "REMOTE_USER and AUTH_TYPE": ({"REMOTE_USER": "bob", "AUTH_TYPE": "Basic"}, True),
+    "empty, REMOTE_USER": ({"TPI_USER": "", "REMOTE_USER": "bob"}, True),
+    "empty REMOTE_USER": ({"REMOTE_USER": "", "AUTH_TYPE": ""}, False),
+}
+
+
+@pytest.mark.parametrize("params, mentioned", ANONYMOUS.values(), ids=ANONYMOUS)
+def test_anonymous_is_explained_once(streamd, params, mentioned):
+    """The log says once per process what to configure, and whether a REMOTE_USER was not accepted."""
+    daemon = streamd()
+    for _ in range(3):
+        check_answer(daemon.ask(**{"TPI_USER": None, **params}), 401)
+    daemon.stop()
+    [line] = daemon.matching("TPI_USER is not set: ")
+    assert ("REMOTE_USER" in line) == mentioned
+
+
+def test_each_cause_is_explained(streamd):
+    """A monitor's bare request does not use up the line about REMOTE_USER."""
+    daemon = streamd()
+    for params in {}, {"REMOTE_USER": "bob"}, {}, {"REMOTE_USER": "bob"}:
+        check_answer(daemon.ask(TPI_USER=None, **params), 401)
+    daemon.stop()
+    first, second = daemon.matching("TPI_USER is not set: ")
+    assert "REMOTE_USER" not in first and "REMOTE_USER" in second
 
 
 # Project access

@@ -150,8 +150,6 @@ def test_no_query_string(daemon):
 
 TWICE = {
     "TPI_USER": ("u1", "u2"),
-    "REMOTE_USER": ("u1", "u2"),
-    "AUTH_TYPE": ("Basic", "Digest"),
     "REQUEST_METHOD": ("GET", "HEAD"),
     "QUERY_STRING": ("projectId=7", "projectId=8"),
     "SCRIPT_NAME": (ISSUES, NOTIFICATIONS),
@@ -185,7 +183,7 @@ WRONG = [  # in the order of the contract's table; the last two of one kind excl
     ("projects", 400, {"QUERY_STRING": "projectIds=x"}),
     ("nobody", 401, {"TPI_USER": None}),
     ("invalid user", 400, {"TPI_USER": "a b"}),
-    ("twice", 400, {"AUTH_TYPE": ["Basic", "Digest"]}),
+    ("twice", 400, {"PATH_INFO": ["", "/x"]}),
     ("access", 404, {"TPI_USER": "stranger"}),
 ]
 PAIRS = [pair for pair in itertools.combinations(WRONG, 2) if not set(pair[0][2]) & set(pair[1][2])]

@@ -46,6 +46,32 @@ fuzz_text(const uint8_t *data, size_t size)
 	return text;
 }
 
+#define FUZZ_PARAMS_MAX 64
+
+/*
+ * The parameters of a request, from lines NAME=value; a vertical tab in a value becomes a line
+ * break. Each is in memory of exactly its size, the caller frees them. Returns how many.
+ */
+static inline int
+fuzz_params(const uint8_t *data, size_t size, char *params[FUZZ_PARAMS_MAX + 1])
+{
+	const char *at = (const char *)data, *end = at + size, *line_end;
+	int count = 0;
+
+	for (; at < end && count < FUZZ_PARAMS_MAX; at = line_end + 1) {
+		line_end = memchr(at, '\n', (size_t)(end - at));
+		if (line_end == NULL)
+			line_end = end;
+		params[count] = fuzz_text((const uint8_t *)at, (size_t)(line_end - at));
+		for (char *c = params[count]; *c != '\0'; c++)
+			if (*c == '\v')
+				*c = '\n';
+		count++;
+	}
+	params[count] = NULL;
+	return count;
+}
+
 /* One line that is not empty, of printable ASCII. */
 static inline bool
 fuzz_is_line(const char *text)

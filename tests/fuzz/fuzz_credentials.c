@@ -1,6 +1,6 @@
 /*
- * fuzz_credentials: from parameters to header lines (credentials.h). The input is lines NAME=value;
- * a vertical tab in a value stands for a line break. The lines are the known ones, each at most
+ * fuzz_credentials: from parameters to header lines (credentials.h). The input is that of
+ * fuzz_params(). The lines are the known ones, each at most
  * once, in their order, without control characters; Cookie and Authorization say just what the
  * parameters do, and Sec-Fetch-Site says what the browser sent or, where it sent none, what libcurl
  * reads in Origin and Referer, too. Parameters in another order have the same digest where they have
@@ -13,29 +13,6 @@
 
 #include "credentials.h"
 #include "request.h"
-
-#define PARAMS_MAX 64
-
-/* Each parameter in a block of its own, of just its size. Returns how many. */
-static int
-make_params(const uint8_t *data, size_t size, char *params[PARAMS_MAX + 1])
-{
-	const char *at = (const char *)data, *end = at + size, *line_end;
-	int count = 0;
-
-	for (; at < end && count < PARAMS_MAX; at = line_end + 1) {
-		line_end = memchr(at, '\n', (size_t)(end - at));
-		if (line_end == NULL)
-			line_end = end;
-		params[count] = fuzz_text((const uint8_t *)at, (size_t)(line_end - at));
-		for (char *c = params[count]; *c != '\0'; c++)
-			if (*c == '\v')
-				*c = '\n';
-		count++;
-	}
-	params[count] = NULL;
-	return count;
-}
 
 static bool
 has_control(const char *text)
@@ -152,7 +129,7 @@ check_lines(const struct credentials *c, const char *cookies, const char *author
 static void
 check_digest(const struct credentials *c, char *const *params, int count)
 {
-	char *reversed[PARAMS_MAX + 1] = { NULL };
+	char *reversed[FUZZ_PARAMS_MAX + 1] = { NULL };
 	struct credentials *other;
 
 	for (int i = 0; i < count; i++)
@@ -167,8 +144,8 @@ check_digest(const struct credentials *c, char *const *params, int count)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char *params[PARAMS_MAX + 1], *cookies;
-	int count = make_params(data, size, params);
+	char *params[FUZZ_PARAMS_MAX + 1], *cookies;
+	int count = fuzz_params(data, size, params);
 	bool bad = false;
 	const char *authorization = params_get(params, "HTTP_AUTHORIZATION", &bad);
 	struct credentials *c;

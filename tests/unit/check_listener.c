@@ -9,8 +9,10 @@
 #include <netinet/in.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -21,8 +23,11 @@
 
 #define IN_USE "in use: another process listens there, or may"
 
+int __real_flock(int fd, int operation);
+int __wrap_flock(int fd, int operation);
+
 static char directory[] = "/tmp/check-listener-XXXXXX";
-static char path[128], other[128];
+static char path[128], other[128], lock_file[136];
 
 static const struct listener_options options = { .mode = 0660, .group = (gid_t)-1, .backlog = 16 };
 
@@ -32,6 +37,7 @@ setup(void)
 	ck_assert_ptr_nonnull(mkdtemp(directory));
 	snprintf(path, sizeof(path), "%s/socket", directory);
 	snprintf(other, sizeof(other), "%s/other", directory);
+	snprintf(lock_file, sizeof(lock_file), "%s.lock", path);
 }
 
 static void
@@ -39,6 +45,7 @@ teardown(void)
 {
 	unlink(path);
 	unlink(other);
+	unlink(lock_file);
 	rmdir(path);
 	rmdir(directory);
 }
@@ -334,6 +341,145 @@ START_TEST(live_but_silent)
 }
 END_TEST
 
+#define RACERS 8
+#define RACES  40
+
+/* One of those who race: waits for the start, and says on result whether it listens; then stays. */
+static void
+race(int start, int result)
+{
+	char error[LISTENER_ERROR_SIZE] = "", byte;
+	struct listener l;
+	struct address a;
+
+	address_parse(&a, path);
+	if (read(start, &byte, 1) != 0)
+		_exit(1);
+	byte = listener_open(&l, &a, &options, error, sizeof(error)) == 0 ? 'w' :
+	    strcmp(error, IN_USE) == 0				       ? 'l' :
+									 '?';
+	if (write(result, &byte, 1) == 1)
+		pause();
+	_exit(1);
+}
+
+/* Of several that start at once and find a stale socket, one listens there; the others give up. */
+START_TEST(one_of_many)
+{
+	for (int round = 0; round < RACES; round++) {
+		pid_t racers[RACERS];
+		int start[2], result[2], winners = 0, losers = 0;
+		char byte;
+
+		leave_stale(path);
+		ck_assert_int_eq(pipe(start), 0);
+		ck_assert_int_eq(pipe(result), 0);
+		for (int i = 0; i < RACERS; i++) {
+			racers[i] = fork();
+			ck_assert_int_ne(racers[i], -1);
+			if (racers[i] == 0) {
+				close(start[1]);
+				race(start[0], result[1]);
+			}
+		}
+		close(start[0]);
+		close(start[1]); /* go */
+		for (int i = 0; i < RACERS; i++) {
+			ck_assert_int_eq(read(result[0], &byte, 1), 1);
+			winners += byte == 'w';
+			losers += byte == 'l';
+		}
+		for (int i = 0; i < RACERS; i++) {
+			kill(racers[i], SIGKILL);
+			waitpid(racers[i], NULL, 0);
+		}
+		close(result[0]);
+		close(result[1]);
+		ck_assert_msg(winners == 1 && losers == RACERS - 1,
+		    "round %d: %d winners, %d losers", round, winners, losers);
+		ck_assert(!exists(lock_file));
+		ck_assert_int_eq(unlink(path), 0);
+	}
+}
+END_TEST
+
+/* A lock file that a crash has left does not matter; it goes. */
+START_TEST(lock_left_behind)
+{
+	struct listener l;
+
+	close(open(lock_file, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+	open_at(&l, path, "");
+	expect_served(&l, path);
+	ck_assert(!exists(lock_file));
+	listener_close(&l);
+}
+END_TEST
+
+/* A lock that another process keeps is an error after some time; nothing is replaced. */
+START_TEST(lock_held)
+{
+	struct listener l;
+	char expected[256];
+	int fd;
+
+	leave_stale(path);
+	fd = open(lock_file, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+	ck_assert_int_eq(flock(fd, LOCK_EX), 0);
+	snprintf(expected, sizeof(expected), "in use: another process has locked %s", lock_file);
+	open_at(&l, path, expected);
+	ck_assert(exists(path) && exists(lock_file));
+	close(fd);
+	open_at(&l, path, "");
+	listener_close(&l);
+}
+END_TEST
+
+/* One more than the number of attempts to lock; 0: they are not counted. */
+static int attempts;
+
+int
+__wrap_flock(int fd, int operation)
+{
+	static int successor;
+
+	if (attempts > 0 && attempts++ == 1) {
+		/* The holder removes its file, and a successor locks a new one, since ours was opened. */
+		unlink(lock_file);
+		successor = open(lock_file, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+		ck_assert_int_eq(__real_flock(successor, LOCK_EX), 0);
+	} else if (attempts == 4)
+		close(successor);
+	return __real_flock(fd, operation);
+}
+
+/* The lock of a file that its holder has removed is none: another process holds that of a new one. */
+START_TEST(lock_of_a_removed_file)
+{
+	struct listener l;
+
+	attempts = 1;
+	open_at(&l, path, "");
+	ck_assert_int_eq(attempts, 4);
+	attempts = 0;
+	ck_assert(!exists(lock_file));
+	listener_close(&l);
+}
+END_TEST
+
+/* A link in place of the lock file is not followed. */
+START_TEST(lock_is_a_link)
+{
+	struct listener l;
+	char expected[256];
+
+	ck_assert_int_eq(symlink(other, lock_file), 0);
+	snprintf(expected, sizeof(expected), "%s: Too many levels of symbolic links", lock_file);
+	open_at(&l, path, expected);
+	ck_assert(!exists(other) && !exists(path));
+}
+END_TEST
+
 /* Anything that is not a socket stays: a file, a directory, a link, also one to a socket. */
 START_TEST(in_the_way)
 {
@@ -357,18 +503,22 @@ END_TEST
 /* What the directory does not allow is said. */
 START_TEST(no_directory)
 {
-	char name[256];
+	char name[256], expected[512];
 	struct listener l;
 
 	snprintf(name, sizeof(name), "%s/missing/socket", directory);
-	open_at(&l, name, "No such file or directory: the directory must exist");
+	snprintf(expected, sizeof(expected),
+	    "%s.lock: No such file or directory: the directory must exist", name);
+	open_at(&l, name, expected);
 	close(open(other, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
 	snprintf(name, sizeof(name), "%s/socket", other);
-	open_at(&l, name, "Not a directory");
+	snprintf(expected, sizeof(expected), "%s.lock: Not a directory", name);
+	open_at(&l, name, expected);
 	if (geteuid() != 0)
 		return;
 	ck_assert_int_eq(seteuid(65534), 0);
-	open_at(&l, path, "Permission denied");
+	snprintf(expected, sizeof(expected), "%s: Permission denied", lock_file);
+	open_at(&l, path, expected);
 	ck_assert_int_eq(seteuid(0), 0);
 }
 END_TEST
@@ -646,6 +796,11 @@ main(void)
 	tcase_add_test(tc, stale);
 	tcase_add_test(tc, live);
 	tcase_add_test(tc, live_but_silent);
+	tcase_add_test(tc, one_of_many);
+	tcase_add_test(tc, lock_left_behind);
+	tcase_add_test(tc, lock_held);
+	tcase_add_test(tc, lock_of_a_removed_file);
+	tcase_add_test(tc, lock_is_a_link);
 	tcase_add_test(tc, in_the_way);
 	tcase_add_test(tc, no_directory);
 	tcase_add_test(tc, replaced_by_another);

@@ -22,10 +22,12 @@
 #include "clock.h"
 #include "frame.h"
 #include "stream.h"
+#include "wakeup.h"
 
-#define BACKLOG    16384
-#define EVENT_SIZE 512  /* of the numbered events */
-#define LONG_MS    5000 /* nothing in these tests takes as long */
+#define BACKLOG_BYTES 16384 /* the least that SSE_BACKLOG_BYTES allows */
+#define BACKLOG       (BACKLOG_BYTES + FCGI_HEADER_LEN)
+#define EVENT_SIZE    512  /* of the numbered events */
+#define LONG_MS       5000 /* nothing in these tests takes as long */
 
 /* What the system call that stream.c sends with lets pass, and how it fails. */
 static size_t send_limit = SIZE_MAX;
@@ -65,7 +67,7 @@ static size_t got_length, got_size;
 static size_t at; /* of the next record that next() looks at */
 
 static void
-start(uint32_t backlog_max, int send_buffer)
+start(uint32_t backlog_bytes, int send_buffer)
 {
 	int pair[2];
 
@@ -75,7 +77,7 @@ start(uint32_t backlog_max, int send_buffer)
 	if (send_buffer != 0)
 		ck_assert_int_eq(setsockopt(writer, SOL_SOCKET, SO_SNDBUF, &send_buffer,
 		    sizeof(send_buffer)), 0);
-	stream = stream_new(writer, backlog_max);
+	stream = stream_new(writer, backlog_bytes);
 	ck_assert_ptr_nonnull(stream);
 	stream_set_id(stream, 1);
 }
@@ -83,14 +85,14 @@ start(uint32_t backlog_max, int send_buffer)
 static void
 setup(void)
 {
-	start(BACKLOG, 0);
+	start(BACKLOG_BYTES, 0);
 }
 
 /* A socket that takes a few events only, and cuts them. */
 static void
 setup_small(void)
 {
-	start(BACKLOG, 1);
+	start(BACKLOG_BYTES, 1);
 }
 
 /* The same, and a backlog that never overflows. */
@@ -598,6 +600,27 @@ START_TEST(no_overtaking)
 	for (int i = 0; i < number; i++)
 		ck_assert_int_eq(next_number(&sender), i);
 	expect_nothing();
+}
+END_TEST
+
+/* The largest event of all, header included, fits an empty backlog of the smallest size. */
+START_TEST(largest_event_fits_smallest_backlog)
+{
+	uint8_t record[FCGI_HEADER_LEN + WAKEUP_FRAME_MAX];
+	struct stream_view view;
+
+	stream_start(stream, "head");
+	send_limit = 0;
+	frame_record(record, FCGI_STDOUT, 1, WAKEUP_FRAME_MAX);
+	memset(record + FCGI_HEADER_LEN, 'x', WAKEUP_FRAME_MAX);
+	ck_assert(stream_send_raw(stream, record, sizeof(record)));
+	look(&view);
+	ck_assert_uint_eq(view.marks & STREAM_SLOW, 0);
+	ck_assert_uint_le(stream->backlog_length, stream->backlog_max);
+	send_limit = SIZE_MAX;
+	drain();
+	ck_assert_uint_eq(got_length, FCGI_HEADER_LEN + 4 + sizeof(record));
+	ck_assert_mem_eq(got + FCGI_HEADER_LEN + 4, record, sizeof(record));
 }
 END_TEST
 
@@ -1256,6 +1279,7 @@ main(void)
 	tcase_add_test(slow, raw_records_are_bounded);
 	tcase_add_test(slow, partial_sends);
 	tcase_add_test(slow, no_overtaking);
+	tcase_add_test(slow, largest_event_fits_smallest_backlog);
 	tcase_add_test(slow, backlog_max_is_exact);
 	tcase_add_test(slow, overflow_once);
 	tcase_add_test(slow, overflow_often);

@@ -1,10 +1,13 @@
 /*
- * check_thread: the stack of a connection's thread grows with a deep call, and is given back, but where a
- * sanitizer watches it.
+ * check_thread: the stack of a connection's thread is as small as the system allows, grows with a deep
+ * call, and is given back, except under a sanitizer.
+ *
+ * The program is linked with --wrap: a test can raise the system's minimum for the size of a stack.
  */
 #include "config.h"
 
 #include <check.h>
+#include <errno.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,6 +19,13 @@
 
 #define DEPTH 16384 /* bytes */
 
+long __real_sysconf(int name);
+long __wrap_sysconf(int name);
+int __real_pthread_attr_setstacksize(pthread_attr_t *attributes, size_t size);
+int __wrap_pthread_attr_setstacksize(pthread_attr_t *attributes, size_t size);
+
+static long minimum; /* the system's own, where 0 */
+static int refusal;  /* of pthread_attr_setstacksize(), for whatever size */
 static uintptr_t used;
 static bool grown, trimmed, kept;
 
@@ -85,6 +95,70 @@ START_TEST(a_trimmed_stack_is_given_back)
 }
 END_TEST
 
+long
+__wrap_sysconf(int name)
+{
+	return name == _SC_THREAD_STACK_MIN && minimum != 0 ? minimum : __real_sysconf(name);
+}
+
+int
+__wrap_pthread_attr_setstacksize(pthread_attr_t *attributes, size_t size)
+{
+	if (refusal != 0)
+		return refusal;
+	return (long)size < minimum ? EINVAL : __real_pthread_attr_setstacksize(attributes, size);
+}
+
+static void *
+measure(void *size)
+{
+	pthread_attr_t attributes;
+	void *start;
+
+	ck_assert_int_eq(pthread_getattr_np(pthread_self(), &attributes), 0);
+	ck_assert_int_eq(pthread_attr_getstack(&attributes, &start, size), 0);
+	pthread_attr_destroy(&attributes);
+	return NULL;
+}
+
+static size_t
+size_of(enum thread_stack stack)
+{
+	size_t size = 0;
+	pthread_t thread;
+
+	ck_assert_int_eq(thread_start_joinable(&thread, stack, measure, &size), 0);
+	pthread_join(thread, NULL);
+	return size;
+}
+
+/* Where the system's minimum is larger than what a connection needs, a thread gets that, not 8 MiB. */
+START_TEST(the_systems_minimum_is_respected)
+{
+	/* In this order: the C library takes larger stacks of earlier threads again. */
+	const size_t small = size_of(THREAD_SMALL);
+
+	minimum = (long)small * 2;
+	ck_assert_uint_eq(size_of(THREAD_SMALL), (size_t)minimum);
+	ck_assert_uint_gt(size_of(THREAD_LARGE), (size_t)minimum);
+	minimum = -1; /* no limit */
+	ck_assert_uint_eq(size_of(THREAD_SMALL), small);
+	minimum = 0;
+}
+END_TEST
+
+/* A size that the system does not take is an error, not a thread with another size. */
+START_TEST(a_refused_size_is_an_error)
+{
+	pthread_t thread;
+
+	refusal = EINVAL;
+	ck_assert_int_eq(thread_start(THREAD_SMALL, run, NULL), EINVAL);
+	ck_assert_int_eq(thread_start_joinable(&thread, THREAD_LARGE, run, NULL), EINVAL);
+	refusal = 0;
+}
+END_TEST
+
 int
 main(void)
 {
@@ -93,6 +167,8 @@ main(void)
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
+	tcase_add_test(cases, the_systems_minimum_is_respected);
+	tcase_add_test(cases, a_refused_size_is_an_error);
 	tcase_add_test(cases, a_trimmed_stack_is_given_back);
 	suite_add_tcase(suite, cases);
 	srunner_run_all(runner, CK_ENV);
