@@ -10,8 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -70,19 +68,15 @@ subscribe_failed(struct connection *c, enum counter_later reason)
 	return later(c, reason);
 }
 
+/* Without the memory for it the connection is closed without an answer. */
 static bool
 answer(struct connection *c, const struct answer *a)
 {
-	/* libfcgi's writes block: a peer that reads nothing is left after a second. */
-	const struct timeval limit = { .tv_sec = 1 };
-	struct stream_view view;
+	char *text = answer_text(a);
 
-	/* It leaves its replies unread. */
-	stream_look(c->stream, &view);
-	if (view.pending)
-		return false;
-	setsockopt(c->peer.fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	request_answer(&c->request, c->peer.fd, a);
+	if (text != NULL)
+		stream_finish(c->stream, text);
+	free(text);
 	return false;
 }
 

@@ -113,8 +113,9 @@ bool stream_send_text(struct stream *s, const char *text);
 bool stream_send_raw(struct stream *s, const uint8_t *bytes, size_t length);
 
 /*
- * Queues last words ("" for none) and the end of the request. Only the first call counts. Any
- * thread.
+ * Queues a text of any length and the end of the request: the closing event of a stream ("" for
+ * none), or a whole answer. It follows whatever is still in the backlog, whose limit is for events
+ * and replies alone. Only the first call counts. Any thread.
  */
 void stream_finish(struct stream *s, const char *text);
 

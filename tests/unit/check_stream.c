@@ -897,6 +897,39 @@ START_TEST(finish_with_a_backlog)
 }
 END_TEST
 
+/* An answer of several records comes whole, after the replies that the peer has left unread. */
+START_TEST(finish_with_a_long_text)
+{
+	static char text[200001];
+	uint8_t reply[16];
+	struct stream_view view;
+	const char *content;
+	size_t length, replies = 0, used = 0;
+
+	frame_end_request(reply, 2, FCGI_CANT_MPX_CONN);
+	do {
+		ck_assert(stream_send_raw(stream, reply, sizeof(reply)));
+		ck_assert_uint_lt(++replies, 100000);
+		look(&view);
+	} while (!view.pending);
+	for (size_t i = 0; i < sizeof(text) - 1; i++)
+		text[i] = (char)('a' + i % 23);
+	stream_finish(stream, text);
+	drain();
+	for (; replies > 0; replies--, at += sizeof(reply))
+		ck_assert_mem_eq(got + at, reply, sizeof(reply));
+	while (used < sizeof(text) - 1) {
+		ck_assert_int_eq(next(1, &content, &length), FCGI_STDOUT);
+		ck_assert_uint_gt(length, 0);
+		ck_assert_uint_le(length, sizeof(text) - 1 - used);
+		ck_assert_mem_eq(content, text + used, length);
+		used += length;
+	}
+	expect_end_of(1);
+	expect_nothing();
+}
+END_TEST
+
 #define SENDERS     4
 #define EVENTS_EACH 300
 
@@ -1267,6 +1300,7 @@ main(void)
 	tcase_add_test(slow, overflow_of_a_rest);
 	tcase_add_test(slow, overflow_of_another_id);
 	tcase_add_test(slow, finish_with_a_backlog);
+	tcase_add_test(slow, finish_with_a_long_text);
 	tcase_add_test(slow, broken_by_a_flush);
 	tcase_add_test(slow, wait_for_room);
 	tcase_add_test(slow, backlog_wakes_the_owner);

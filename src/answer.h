@@ -1,0 +1,19 @@
+/*
+ * answer: a complete answer, that is, every answer but a stream, as the text of a CGI response
+ * (RFC 3875, 6). Pure: the stream sends it (stream_finish()).
+ */
+#ifndef TPI_ANSWER_H
+#define TPI_ANSWER_H
+
+struct answer {
+	int status;
+	const char *reason;
+	const char *headers; /* further ones, each ended by CR LF; "" for none */
+	const char *type;    /* the body's Content-Type; NULL for no body */
+	const char *body;
+};
+
+/* Head and body. The caller frees it. NULL: no memory. */
+char *answer_text(const struct answer *answer);
+
+#endif
