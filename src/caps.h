@@ -1,7 +1,7 @@
 /*
  * caps: the places of one kind of stream: how many a tenant may have, and how many a user (section
- * 4 of the contract). A place is reserved before anything is asked, so a burst cannot overshoot,
- * and is given back when the connection is closed.
+ * 4 of the contract). A place is reserved before anything is asked, so a burst cannot overshoot. A
+ * stream gives it back when its connection is closed, every other answer before its end is sent.
  *
  * A user's requests are under way until their sync, then live. One lock for each kind; a stream's
  * lock is taken under it. An entry belongs to its connection's thread; others change it only under
@@ -74,14 +74,14 @@ void caps_ping(struct caps *c, const struct caps_entry *e);
 int64_t caps_evict(struct caps *c, const struct caps_entry *e);
 
 /*
- * The stream is no longer one of the user's. Before stream_release(); safe at any time.
- * Thread-safe.
+ * The stream is no longer one of the user's, and does not begin any more. Before stream_release();
+ * safe at any time. Thread-safe.
  */
 void caps_leave(struct caps *c, struct caps_entry *e);
 
 /*
- * Gives the tenant's place back; safe where none is held. After the connection is closed.
- * Thread-safe.
+ * Gives the tenant's place back; safe where none is held. For a stream after its connection is
+ * closed, for an answer before its end is sent. Thread-safe.
  */
 void caps_release(struct caps *c, struct caps_entry *e);
 

@@ -31,7 +31,22 @@ grace_ms(const struct connection *c)
 	return half < 1000 ? half : 1000;
 }
 
-/* Every stream's 200, the wish to come back later, and the end (section 2 of the contract). */
+/*
+ * Sends a whole answer and the end of the request. The slot goes first: whoever has read the answer
+ * finds it free.
+ */
+static bool
+finish(struct connection *c, const char *text)
+{
+	if (c->caps != NULL) {
+		caps_leave(c->caps, &c->place);
+		caps_release(c->caps, &c->place);
+	}
+	stream_finish(c->stream, text);
+	return false;
+}
+
+/* Retry later: the headers of a stream, a retry time, and the end (ANSWERS in tpi-stream(7)). */
 static bool
 later(struct connection *c, enum counter_later reason)
 {
@@ -39,8 +54,7 @@ later(struct connection *c, enum counter_later reason)
 
 	counter_add_label(COUNTER_LATER, reason);
 	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n", clock_jitter(10000, 30000));
-	stream_finish(c->stream, text);
-	return false;
+	return finish(c, text);
 }
 
 /* later(), and a line that says why, where that is trouble. */
@@ -75,7 +89,7 @@ answer(struct connection *c, const struct answer *a)
 	char *text = answer_text(a);
 
 	if (text != NULL)
-		stream_finish(c->stream, text);
+		finish(c, text);
 	free(text);
 	return false;
 }
@@ -494,6 +508,7 @@ leave(struct connection *c)
 	recheck_end(c);
 	if (c->subscription != NULL)
 		hub_leave(c->subscription);
+	/* An answer has given both slots back already; those of a stream go here. */
 	if (c->caps != NULL)
 		caps_leave(c->caps, &c->place);
 	peer_flush(&c->peer, clock_ms() + grace_ms(c));

@@ -8,6 +8,7 @@ import pytest
 import fcgi
 from answers import (EVICTED, PING, after_first, check_answer, check_evicted, check_first, check_later,
                      frame, notification)
+from application import ANN, SESSION, by, listen, says
 from fcgi import wait_all
 from servers import user_channel
 from timing import eventually, scaled
@@ -113,6 +114,41 @@ def test_refusals_hold_no_place(streamd, rundir):
         fcgi.Peer(daemon.address, b"\2" * 64).wait_end()
     with daemon.stream(), daemon.stream("probe", projects="7"):
         check_answer(daemon.ask(), 503)
+
+
+def answered_in_turn(daemon, **named):
+    """The statuses of 200 requests, each sent when the end of the last answer has come, not the connection's close."""
+    statuses = set()
+    for _ in range(200):
+        with daemon.open(**named) as peer:
+            statuses.add(peer.wait(lambda p: p.ended, what="END_REQUEST").status)
+    return statuses
+
+
+def test_slot_is_free_before_the_end_of_an_answer(gated, valkey):
+    """At a cap of 1 the peer that has read one answer finds the slot free: after 401, 404 and retry later alike,
+    and the slots of the user too."""
+    caps = {"SSE_PER_TENANT_CAP": 1, "SSE_ISSUES_PER_TENANT_CAP": 1, "SSE_PER_USER_CAP": 1}
+    app, daemon = gated(**caps)
+    assert answered_in_turn(daemon, **by("SECRET-unknown")) == {401}
+    assert answered_in_turn(daemon, **by(ANN, projects="9")) == {404}
+    app.faults[SESSION] = says({}, 500)
+    assert answered_in_turn(daemon, **by(ANN)) == {200}
+    app.faults.clear()
+    with listen(daemon, **by(ANN)), listen(daemon, **by(ANN, projects="7")):
+        pass
+
+
+def test_slot_is_free_before_the_end_without_valkey(streamd, new_valkey):
+    """The same where Valkey is unreachable, and where it refuses the channel after the subscription has begun."""
+    daemon = streamd(VALKEY_URL="redis://127.0.0.1:1", SSE_PER_TENANT_CAP=1)
+    daemon.wait_for_log("127.0.0.1:1: ")
+    assert answered_in_turn(daemon) == {200}
+    valkey = new_valkey().start()
+    valkey("ACL", "SETUSER", "default", "resetchannels", "&revoke:*")
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_TENANT_CAP=1)
+    daemon.wait_for_log("started")
+    assert answered_in_turn(daemon) == {200}
 
 
 def test_failed_subscription_gives_its_place_back(streamd, new_valkey):
