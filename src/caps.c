@@ -1,5 +1,5 @@
 /*
- * caps: places, and who has to go. See caps.h.
+ * caps: places, and which stream is evicted. See caps.h.
  */
 #include "caps.h"
 
@@ -17,8 +17,9 @@ TAILQ_HEAD(caps_list, caps_entry);
 
 struct caps_user {
 	UT_hash_handle hh;
-	struct caps_list live, under_way; /* the oldest first */
+	struct caps_list live, under_way; /* by arrival, the oldest first */
 	int live_count, under_way_count;
+	int64_t synced_at; /* clock_ms() of the last sync of any stream of the user's */
 	char name[];
 };
 
@@ -79,6 +80,20 @@ find_or_add(struct caps *c, const char *name)
 	return u;
 }
 
+/* An entry that arrived before others is rare: it goes near the end. The lock is held. */
+static void
+insert(struct caps_list *list, struct caps_entry *e)
+{
+	struct caps_entry *before = TAILQ_LAST(list, caps_list);
+
+	while (before != NULL && before->arrival > e->arrival)
+		before = TAILQ_PREV(before, caps_list, link);
+	if (before != NULL)
+		TAILQ_INSERT_AFTER(list, before, e, link);
+	else
+		TAILQ_INSERT_HEAD(list, e, link);
+}
+
 /* Takes an entry out of its user's list; the user stays. The lock is held. */
 static void
 unlist(struct caps *c, struct caps_entry *e)
@@ -95,7 +110,7 @@ unlist(struct caps *c, struct caps_entry *e)
 	e->state = CAPS_NONE;
 }
 
-/* The lock is held. The new user is freed again where nothing of his is left. */
+/* Frees a user who has neither a stream nor a request left. The lock is held. */
 static void
 free_unused(struct caps *c, struct caps_user *u)
 {
@@ -105,11 +120,21 @@ free_unused(struct caps *c, struct caps_user *u)
 	free(u);
 }
 
+/* Cancels the user's oldest request under way. The lock is held. */
+static void
+cancel_oldest(struct caps *c, struct caps_user *u)
+{
+	struct caps_entry *oldest = TAILQ_FIRST(&u->under_way);
+
+	unlist(c, oldest);
+	stream_mark(oldest->stream, STREAM_CANCELLED);
+}
+
 bool
 caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream *stream)
 {
-	struct caps_entry *oldest;
 	struct caps_user *u;
+	bool full;
 
 	pthread_mutex_lock(&c->lock);
 	u = find_or_add(c, user);
@@ -117,18 +142,17 @@ caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream
 		pthread_mutex_unlock(&c->lock);
 		return false;
 	}
-	oldest = TAILQ_FIRST(&u->under_way);
-	if (u->live_count + u->under_way_count >= 2 * c->user_cap && oldest != NULL) {
-		unlist(c, oldest);
-		stream_mark(oldest->stream, STREAM_CANCELLED);
-	}
+	/* Where all are live, the new request is let in: its stream evicts the oldest. */
+	full = u->live_count + u->under_way_count >= 2 * c->user_cap && u->under_way_count > 0;
 	e->user = u;
 	e->stream = stream;
 	e->state = CAPS_UNDER_WAY;
 	stream->caps = c;
 	stream->place = e;
-	TAILQ_INSERT_TAIL(&u->under_way, e, link);
+	insert(&u->under_way, e);
 	u->under_way_count++;
+	if (full)
+		cancel_oldest(c, u);
 	pthread_mutex_unlock(&c->lock);
 	return true;
 }
@@ -146,24 +170,27 @@ evict_to(struct caps *c, struct caps_user *u, int keep)
 		snprintf(words, sizeof(words),
 		    "retry: %u\nid: evicted\nevent: evicted\ndata: {}\n\n",
 		    clock_jitter(120000, 300000));
-		/* The mark first: whoever finds the stream finished also finds out why. */
+		/* The mark first, so that an owner who finds the stream finished knows why. */
 		stream_mark(oldest->stream, STREAM_EVICTED);
 		stream_finish(oldest->stream, words);
 	}
 }
 
-/* The stream has begun. The lock is held. */
+/* The stream has begun; it may itself be the oldest that has to go. The lock is held. */
 static void
 count_in(struct caps *c, struct caps_entry *e)
 {
+	struct caps_user *u = e->user;
+
 	unlist(c, e);
 	e->state = CAPS_LIVE;
-	TAILQ_INSERT_TAIL(&e->user->live, e, link);
-	e->user->live_count++;
+	insert(&u->live, e);
+	u->live_count++;
+	u->synced_at = e->live_at;
 	c->live++;
 	c->opened++;
-	evict_to(c, e->user, 2 * c->user_cap);
-	if (e->user->live_count > c->user_cap)
+	evict_to(c, u, 2 * c->user_cap);
+	if (e->state == CAPS_LIVE && u->live_count > c->user_cap)
 		stream_mark(e->stream, STREAM_OVER);
 }
 
@@ -176,9 +203,9 @@ caps_live(struct stream *stream, const char *text)
 	pthread_mutex_lock(&c->lock);
 	e = stream->place;
 	if (e != NULL) {
-		/* First: its owner sees without this lock that it has begun, and looks when. */
+		/* First: its owner sees without this lock that it has begun, and reads live_at then. */
 		e->live_at = clock_ms();
-		/* Under the lock: who is evicted has begun. */
+		/* Under the lock, so that a stream is evicted only after it has begun. */
 		if (stream_start(stream, text))
 			count_in(c, e);
 		else
@@ -223,7 +250,7 @@ caps_evict(struct caps *c, const struct caps_entry *e)
 
 	pthread_mutex_lock(&c->lock);
 	if (e->state == CAPS_LIVE) {
-		settled = TAILQ_LAST(&e->user->live, caps_list)->live_at + CAPS_SETTLE_MS;
+		settled = e->user->synced_at + CAPS_SETTLE_MS;
 		if (clock_ms() >= settled) {
 			evict_to(c, e->user, c->user_cap);
 			settled = INT64_MAX;

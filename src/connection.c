@@ -553,6 +553,7 @@ connection_run(void *arg)
 int
 connection_start(struct gateway *g, int fd)
 {
+	static _Atomic uint64_t arrivals;
 	struct connection *c;
 	int error;
 
@@ -561,6 +562,7 @@ connection_start(struct gateway *g, int fd)
 		return ENOMEM;
 	c->gateway = g;
 	c->peer.fd = fd;
+	c->place.arrival = ++arrivals;
 	/*
 	 * Made here, as the connection is: what all threads of an accepting one make lies together, so
 	 * that a fan-out finds it in fewer pages.

@@ -270,13 +270,30 @@ def test_twice_the_cap_under_way(streamd, new_valkey):
     check_later(peers[0].wait_end(3))
     valkey.resume()
     wait_all(peers[1:], fcgi.live, what="sync")
-    # Their syncs come in the same moment, so any two of them are the oldest.
-    eventually(lambda: sum(p.quiet(0).closed for p in peers[1:]) == 2, what="eviction down to the cap")
-    for peer in peers[1:]:
-        if peer.closed:
-            check_evicted(peer)
-        else:
-            assert not peer.quiet(0.2).closed
+    # Their syncs come in the same instant: the newest requests stay.
+    for peer in peers[1:3]:
+        check_evicted(peer.wait_end())
+    for peer in peers[3:]:
+        assert not EVICTED.search(peer.quiet(0.2).body) and not peer.closed
+
+
+@kinds
+def test_oldest_by_arrival(streamd, new_valkey, tenant_cap, user_cap, kind):
+    """Twice the cap of requests that begin in one confirmation, as when a browser restores its tabs or Valkey is
+    reachable again: the newest by arrival stay."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow", **{user_cap: 8})
+    daemon.stream("bystander").close()
+    valkey.pause()
+    peers = [daemon.open(**kind) for _ in range(16)]
+    peers[-1].quiet(0.3)
+    assert all(peer.quiet(0).head is None for peer in peers)
+    valkey.resume()
+    wait_all(peers, fcgi.live, what="sync")
+    for peer in peers[:8]:
+        check_evicted(peer.wait_end())
+    for peer in peers[8:]:
+        assert not EVICTED.search(peer.quiet(0).body) and not peer.closed
 
 
 def test_users_in_a_burst(streamd):

@@ -28,6 +28,7 @@ struct place {
 
 static struct caps *caps;
 static struct place places[PLACES_MAX];
+static uint64_t arrivals;
 
 static _Atomic int64_t now = 1000000;
 
@@ -87,10 +88,19 @@ new_caps(int tenant_cap, int user_cap)
 	ck_assert_ptr_nonnull(caps);
 }
 
+/* A request that has arrived, but is not under way yet. */
+static void
+arrive(int i)
+{
+	places[i].entry.arrival = ++arrivals;
+}
+
 /* A request of a user, up to the point where it is under way. */
 static void
 claim(int i, const char *user)
 {
+	if (places[i].entry.arrival == 0)
+		arrive(i);
 	ck_assert(caps_reserve(caps, &places[i].entry));
 	ck_assert(caps_claim(caps, &places[i].entry, user, places[i].stream));
 }
@@ -366,6 +376,33 @@ START_TEST(oldest_request_is_cancelled)
 }
 END_TEST
 
+/* The oldest request under way is the one that arrived first, even if it is the one that claims. */
+START_TEST(cancelled_by_arrival)
+{
+	new_caps(100, 1);
+	arrive(0);
+	arrive(1);
+	claim(2, "u1");
+	claim(1, "u1");
+	ck_assert_uint_eq(marks(1) | marks(2), 0);
+	claim(3, "u1");
+	ck_assert_uint_eq(marks(1), STREAM_CANCELLED);
+	claim(0, "u1");
+	ck_assert_uint_eq(marks(0), STREAM_CANCELLED);
+	ck_assert_uint_eq(marks(2) | marks(3), 0);
+	caps_live(places[0].stream, "head");
+	ck_assert_str_eq(received(0), "");
+	ck_assert(caps_withdraw(caps, &places[0].entry));
+	/* Beside live streams alone no request is cancelled, however early it arrived. */
+	live(2);
+	live(3);
+	arrive(5);
+	places[5].entry.arrival = 1;
+	claim(5, "u1");
+	ck_assert_uint_eq(marks(5), 0);
+}
+END_TEST
+
 /* Live streams count as places of the user, but only a request under way is ever cancelled. */
 START_TEST(live_streams_are_not_cancelled)
 {
@@ -438,14 +475,15 @@ START_TEST(evict_the_oldest)
 	new_caps(100, 2);
 	open_stream(4, "u2");
 	open_stream(5, "u2");
-	/* The age is that of the sync, not of the request. */
-	claim(0, "u1");
-	open_stream(1, "u1");
+	/* The age is that of the request, not of the sync, nor of the claim. */
+	arrive(0);
+	claim(1, "u1");
 	open_stream(2, "u1");
-	live(0);
+	open_stream(0, "u1");
+	live(1);
 	open_stream(3, "u1");
 	evict(3);
-	expect_evicted("12");
+	expect_evicted("01");
 	ck_assert_int_eq(caps_count(caps), 4);
 	/* Once is enough. */
 	evict(3);
@@ -453,9 +491,68 @@ START_TEST(evict_the_oldest)
 	expect_evicted("");
 	/* A place came free before: nobody has to go. */
 	ck_assert(open_stream(6, "u1"));
-	caps_leave(caps, &places[0].entry);
+	caps_leave(caps, &places[2].entry);
 	evict(6);
 	expect_evicted("");
+}
+END_TEST
+
+/* Streams that begin in one confirmation, in any order: those that arrived last stay. */
+START_TEST(evict_by_arrival)
+{
+	static const int orders[][4] = { { 0, 1, 2, 3 }, { 3, 2, 1, 0 }, { 1, 3, 0, 2 }, { 2, 0, 3, 1 } };
+
+	new_caps(100, 2);
+	for (size_t k = 0; k < sizeof(orders) / sizeof(orders[0]); k++) {
+		int base = 4 * (int)k;
+		char user[8], expected[3] = { "0123456789abcdef"[base], "0123456789abcdef"[base + 1], '\0' };
+
+		snprintf(user, sizeof(user), "u%zu", k);
+		for (int i = 0; i < 4; i++)
+			claim(base + i, user);
+		for (int i = 0; i < 4; i++)
+			ck_assert_int_eq(live(base + orders[k][i]), i >= 2);
+		evict(base + orders[k][3]);
+		expect_evicted(expected);
+	}
+}
+END_TEST
+
+/* A stream that begins late is evicted itself where the newer ones fill twice the cap; it begins, though. */
+START_TEST(evict_the_late)
+{
+	struct stream_view view;
+
+	new_caps(100, 1);
+	arrive(0);
+	open_stream(1, "u1");
+	open_stream(2, "u1");
+	claim(0, "u1");
+	caps_live(places[0].stream, "head");
+	stream_look(places[0].stream, &view);
+	ck_assert(view.started && view.finished);
+	ck_assert_uint_eq(view.marks & (STREAM_EVICTED | STREAM_OVER), STREAM_EVICTED);
+	ck_assert(!caps_withdraw(caps, &places[0].entry));
+	ck_assert_int_eq(caps_count(caps), 2);
+	ck_assert_int_eq(strncmp(received(0), "headretry: ", 11), 0);
+	evict(2);
+	expect_evicted("1");
+}
+END_TEST
+
+/* The time to settle runs from the last sync, also where that is of a request that arrived early. */
+START_TEST(settled_after_the_last_sync)
+{
+	new_caps(100, 2);
+	claim(0, "u1");
+	open_stream(1, "u1");
+	open_stream(2, "u1");
+	now += 10000;
+	ck_assert(live(0));
+	ck_assert_int_eq(caps_evict(caps, &places[0].entry), now + CAPS_SETTLE_MS);
+	expect_evicted("");
+	evict(0);
+	expect_evicted("0");
 }
 END_TEST
 
@@ -708,10 +805,14 @@ main(void)
 	tcase_add_test(tc, burst);
 	tcase_add_test(tc, storm);
 	tcase_add_test(tc, oldest_request_is_cancelled);
+	tcase_add_test(tc, cancelled_by_arrival);
 	tcase_add_test(tc, live_streams_are_not_cancelled);
 	tcase_add_test(tc, newcomer_is_over);
 	tcase_add_test(tc, all_counts);
 	tcase_add_test(tc, evict_the_oldest);
+	tcase_add_test(tc, evict_by_arrival);
+	tcase_add_test(tc, evict_the_late);
+	tcase_add_test(tc, settled_after_the_last_sync);
 	tcase_add_test(tc, evict_a_former_newcomer);
 	tcase_add_test(tc, evict_when_settled);
 	tcase_add_test(tc, evict_at_once);
