@@ -13,7 +13,10 @@ struct answer {
 	const char *body;
 };
 
-/* Head and body. The caller frees it. NULL: no memory. */
-char *answer_text(const struct answer *answer);
+/*
+ * Head and body; the head alone where the method is HEAD (RFC 3875, 4.3.2). The caller frees it.
+ * NULL: no memory.
+ */
+char *answer_text(const struct answer *answer, const char *method);
 
 #endif

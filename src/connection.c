@@ -86,7 +86,7 @@ subscribe_failed(struct connection *c, enum counter_later reason)
 static bool
 answer(struct connection *c, const struct answer *a)
 {
-	char *text = answer_text(a);
+	char *text = answer_text(a, c->request.method);
 
 	if (text != NULL)
 		finish(c, text);
@@ -384,7 +384,7 @@ begin(struct stream *stream)
 {
 	char text[256];
 
-	snprintf(text, sizeof(text), STREAM_HEAD STREAM_SYNC "retry: %u\n\n",
+	snprintf(text, sizeof(text), STREAM_HEAD STREAM_SYNC_LINE "retry: %u\n\n",
 	    clock_jitter(1000, 5000));
 	caps_live(stream, text);
 }

@@ -160,7 +160,9 @@ void stream_close(struct stream *s);
 #define STREAM_HEAD                                                                               \
 	"Status: 200 OK\r\nContent-Type: text/event-stream\r\n"                                   \
 	"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n\r\n"
-#define STREAM_SYNC "data: {\"event\":\"sync\"}\n\n"
-#define STREAM_PING ": ping\n\n"
+#define STREAM_SYNC_LINE "data: {\"event\":\"sync\"}\n" /* of a block with further lines */
+#define STREAM_SYNC      STREAM_SYNC_LINE "\n"
+/* No blank line: to some clients that would be an empty message. */
+#define STREAM_PING      ": ping\n"
 
 #endif

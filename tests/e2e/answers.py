@@ -11,9 +11,9 @@ STREAM_HEADERS = {
     "x-accel-buffering": "no",
 }
 SYNC = b'data: {"event":"sync"}\n\n'
-PING = b": ping\n\n"
+PING = b": ping\n"
 SHUTDOWN = b"event: shutdown\ndata: {}\n\n"
-FIRST = re.compile(rb'data: \{"event":"sync"\}\n\nretry: (\d+)\n\n')
+FIRST = re.compile(rb'data: \{"event":"sync"\}\nretry: (\d+)\n\n')
 EVICTED = re.compile(rb"retry: (\d+)\nid: evicted\nevent: evicted\ndata: \{\}\n\n")
 LATER = re.compile(rb"retry: (\d+)\n\n")
 
@@ -51,8 +51,8 @@ def check_stream_head(peer):
     assert plain_headers(peer) == STREAM_HEADERS
 
 
-def check_answer(peer, status):
-    """A complete answer that is no stream."""
+def check_answer(peer, status, method="GET"):
+    """A complete answer that is no stream. One to HEAD has the headers of one to GET, and no body."""
     check_ended(peer)
     assert peer.status == status, peer
     headers = plain_headers(peer)
@@ -60,8 +60,11 @@ def check_answer(peer, status):
     if status == 204:
         assert not peer.body
     else:
-        content = json.loads(peer.body)
-        assert set(content) == {"error"} and content["error"] and isinstance(content["error"], str)
+        if method == "HEAD":
+            assert not peer.body
+        else:
+            content = json.loads(peer.body)
+            assert set(content) == {"error"} and content["error"] and isinstance(content["error"], str)
         assert headers.pop("content-type").split(";")[0] == "application/json"
     if "content-length" in headers:
         assert int(headers.pop("content-length")) == len(peer.body)
@@ -85,6 +88,11 @@ def check_first(peer):
     assert found, peer
     assert 1000 <= int(found[1]) <= 5000
     return int(found[1])
+
+
+def syncs(peer):
+    """How many sync events have come, the first included."""
+    return peer.events.data.count('{"event":"sync"}')
 
 
 def after_first(peer):

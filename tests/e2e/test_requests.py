@@ -47,6 +47,8 @@ ANSWERS = {
     **{f"method {method!r}": (405, {"REQUEST_METHOD": method})
        for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "get", "GET ", "GETX", "", "GET\0",
                       None)},
+    "HEAD of an unknown path": (404, {"SCRIPT_NAME": "/x", "REQUEST_METHOD": "HEAD"}),
+    "HEAD without a user": (405, {"TPI_USER": None, "REQUEST_METHOD": "HEAD"}),
     # The automatic reconnect of an evicted stream
     "evicted": (204, {"HTTP_LAST_EVENT_ID": "evicted"}),
     "other Last-Event-ID": (200, {"HTTP_LAST_EVENT_ID": "evicted2"}),
@@ -120,19 +122,19 @@ def name_of(query):
     return query if len(query) < 60 else f"{query[:20]}...({query.count(',') + 1})"
 
 
-def check(peer, status):
+def check(peer, status, method="GET"):
     """The one status; a stream is read until its first bytes are there."""
     with peer:
         if status == 200:
             check_first(peer.wait_live())
         else:
-            check_answer(peer.wait_end(), status)
+            check_answer(peer.wait_end(), status, method)
 
 
 @pytest.mark.parametrize("status, changes", ANSWERS.values(), ids=ANSWERS)
 def test_answer(daemon, status, changes):
     """Each request gets its status, its headers, and a complete answer."""
-    check(daemon.open(**changes), status)
+    check(daemon.open(**changes), status, changes.get("REQUEST_METHOD"))
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=name_of)

@@ -160,7 +160,7 @@ def test_requests(watched):
     daemon, _ = watched()
     for path in PAGES:
         for method in "HEAD", "POST", "PUT", "OPTIONS", "get":
-            check_answer(ask(daemon, path, REQUEST_METHOD=method), 405)
+            check_answer(ask(daemon, path, REQUEST_METHOD=method), 405, method)
         for named in ({"QUERY_STRING": "projectId=x&verbose"}, {"HTTP_LAST_EVENT_ID": "evicted"},
                       {"TPI_USER": ["a", "b"]}, {"SCRIPT_NAME": path[:8], "PATH_INFO": path[8:]}):
             assert daemon.ask(**{"SCRIPT_NAME": path, **named}).status == 200
@@ -400,7 +400,7 @@ def test_refused(watched, rundir):
             ("nobody", 401, {"TPI_USER": None, "REMOTE_USER": "ann"}),
             ("projects", 404, {"user": "ben", "projects": "7"}),
             ("method", 405, {"SCRIPT_NAME": METRICS, "REQUEST_METHOD": "HEAD"})]:
-        check_answer(daemon.ask(**named), status)
+        check_answer(daemon.ask(**named), status, named.get("REQUEST_METHOD"))
         counted.expect(**{f"refused_{reason}": 1})
     with daemon.stream("ann", projects="7"):
         for _ in range(3):

@@ -10,7 +10,7 @@
 static void
 expect(const struct answer *a, const char *expected)
 {
-	char *text = answer_text(a);
+	char *text = answer_text(a, "GET");
 
 	ck_assert_ptr_nonnull(text);
 	ck_assert_str_eq(text, expected);
@@ -55,6 +55,26 @@ START_TEST(with_headers)
 }
 END_TEST
 
+/* HEAD gets the headers that GET would get, and no body. */
+START_TEST(head_only)
+{
+	static const struct answer a = { 405, "Method Not Allowed", "Allow: GET\r\n",
+		"application/json", "{}" };
+	char *text = answer_text(&a, "HEAD");
+
+	ck_assert_ptr_nonnull(text);
+	ck_assert_str_eq(text,
+	    "Status: 405 Method Not Allowed\r\nCache-Control: no-store\r\nAllow: GET\r\n"
+	    "Content-Type: application/json\r\n\r\n");
+	free(text);
+	/* Another method, of any case, is another one. */
+	text = answer_text(&a, "head");
+	ck_assert_ptr_nonnull(text);
+	ck_assert_ptr_nonnull(strstr(text, "\r\n\r\n{}"));
+	free(text);
+}
+END_TEST
+
 /* A body of any length comes whole, and is no format. */
 START_TEST(long_body)
 {
@@ -63,7 +83,7 @@ START_TEST(long_body)
 	char *text;
 
 	memset(body, '%', sizeof(body) - 1);
-	text = answer_text(&a);
+	text = answer_text(&a, "");
 	ck_assert_ptr_nonnull(text);
 	ck_assert_ptr_nonnull(strstr(text, "\r\n\r\n"));
 	ck_assert_str_eq(strstr(text, "\r\n\r\n") + 4, body);
@@ -82,6 +102,7 @@ main(void)
 	tcase_add_test(tc, with_body);
 	tcase_add_test(tc, without_body);
 	tcase_add_test(tc, with_headers);
+	tcase_add_test(tc, head_only);
 	tcase_add_test(tc, long_body);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);

@@ -645,8 +645,8 @@ START_TEST(ping)
 	open_stream(3, "u2");
 	claim(4, "u1");
 	caps_ping(caps, &places[2].entry);
-	ck_assert_str_eq(received(0), "head: ping\n\n");
-	ck_assert_str_eq(received(1), "head: ping\n\n");
+	ck_assert_str_eq(received(0), "head: ping\n");
+	ck_assert_str_eq(received(1), "head: ping\n");
 	ck_assert_str_eq(received(2), "head");
 	ck_assert_str_eq(received(3), "head");
 	ck_assert_str_eq(received(4), "");

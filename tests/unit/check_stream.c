@@ -263,15 +263,15 @@ START_TEST(nothing_before_start)
 	ck_assert(!send_event("data: early\n\n"));
 	ck_assert(!stream_send_text(stream, STREAM_PING));
 	ck_assert_uint_eq(read_some(100), 0);
-	stream_start(stream, STREAM_HEAD STREAM_SYNC "retry: 1000\n\n");
+	stream_start(stream, STREAM_HEAD STREAM_SYNC_LINE "retry: 1000\n\n");
 	ck_assert(send_event("data: one\n\n"));
 	ck_assert(stream_send_text(stream, STREAM_PING));
 	drain();
 	expect_text("Status: 200 OK\r\nContent-Type: text/event-stream\r\n"
 	    "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n\r\n"
-	    "data: {\"event\":\"sync\"}\n\nretry: 1000\n\n");
+	    "data: {\"event\":\"sync\"}\nretry: 1000\n\n");
 	expect_text("data: one\n\n");
-	expect_text(": ping\n\n");
+	expect_text(": ping\n");
 	expect_nothing();
 }
 END_TEST
