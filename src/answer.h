@@ -9,7 +9,7 @@ struct answer {
 	int status;
 	const char *reason;
 	const char *headers; /* further ones, each ended by CR LF; "" for none */
-	const char *type;    /* the body's Content-Type; NULL for no body */
+	const char *type;    /* the body's Content-Type */
 	const char *body;
 };
 

@@ -120,30 +120,30 @@ free_unused(struct caps *c, struct caps_user *u)
 	free(u);
 }
 
-/* Cancels the user's oldest request under way. The lock is held. */
+/* A request under way is not to begin any more. The lock is held. */
 static void
-cancel_oldest(struct caps *c, struct caps_user *u)
+cancel(struct caps *c, struct caps_entry *e)
 {
-	struct caps_entry *oldest = TAILQ_FIRST(&u->under_way);
-
-	unlist(c, oldest);
-	stream_mark(oldest->stream, STREAM_CANCELLED);
+	unlist(c, e);
+	stream_mark(e->stream, STREAM_CANCELLED);
 }
 
-bool
+enum caps_claim
 caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream *stream)
 {
 	struct caps_user *u;
 	bool full;
+	int held;
 
 	pthread_mutex_lock(&c->lock);
 	u = find_or_add(c, user);
-	if (u == NULL) {
+	held = u != NULL ? u->live_count + u->under_way_count : 0;
+	if (u == NULL || (e->returning && held >= c->user_cap)) {
 		pthread_mutex_unlock(&c->lock);
-		return false;
+		return u == NULL ? CAPS_NO_MEMORY : CAPS_NO_SLOT;
 	}
 	/* Where all are live, the new request is let in: its stream evicts the oldest. */
-	full = u->live_count + u->under_way_count >= 2 * c->user_cap && u->under_way_count > 0;
+	full = held >= 2 * c->user_cap && u->under_way_count > 0;
 	e->user = u;
 	e->stream = stream;
 	e->state = CAPS_UNDER_WAY;
@@ -152,9 +152,9 @@ caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream
 	insert(&u->under_way, e);
 	u->under_way_count++;
 	if (full)
-		cancel_oldest(c, u);
+		cancel(c, TAILQ_FIRST(&u->under_way));
 	pthread_mutex_unlock(&c->lock);
-	return true;
+	return CAPS_CLAIMED;
 }
 
 /* Evicts the oldest until at most keep are live. The lock is held. */
@@ -169,7 +169,7 @@ evict_to(struct caps *c, struct caps_user *u, int keep)
 		unlist(c, oldest);
 		snprintf(words, sizeof(words),
 		    "retry: %u\nid: evicted\nevent: evicted\ndata: {}\n\n",
-		    clock_jitter(120000, 300000));
+		    clock_jitter(CAPS_RETRY_MIN_MS, CAPS_RETRY_MAX_MS));
 		/* The mark first, so that an owner who finds the stream finished knows why. */
 		stream_mark(oldest->stream, STREAM_EVICTED);
 		stream_finish(oldest->stream, words);
@@ -194,6 +194,13 @@ count_in(struct caps *c, struct caps_entry *e)
 		stream_mark(e->stream, STREAM_OVER);
 }
 
+/* Whether a request under way may still become a stream. The lock is held. */
+static bool
+has_slot(const struct caps *c, const struct caps_entry *e)
+{
+	return !e->returning || e->user->live_count + e->user->under_way_count <= c->user_cap;
+}
+
 void
 caps_live(struct stream *stream, const char *text)
 {
@@ -202,7 +209,9 @@ caps_live(struct stream *stream, const char *text)
 
 	pthread_mutex_lock(&c->lock);
 	e = stream->place;
-	if (e != NULL) {
+	if (e != NULL && !has_slot(c, e))
+		cancel(c, e);
+	else if (e != NULL) {
 		/* First: its owner sees without this lock that it has begun, and reads live_at then. */
 		e->live_at = clock_ms();
 		/* Under the lock, so that a stream is evicted only after it has begun. */

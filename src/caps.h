@@ -23,7 +23,9 @@ struct caps_user;
 /* One connection's place. A zeroed struct is ready for use. */
 struct caps_entry {
 	bool reserved; /* holds a place of the tenant; the owner's alone */
-	uint64_t arrival; /* the lower, the earlier; set before caps_claim(), does not change then */
+	/* Set before caps_claim(), and not changed then. */
+	uint64_t arrival; /* the lower, the earlier */
+	bool returning;   /* an evicted stream's automatic reconnect: takes a free slot or none */
 	/* Guarded by the lock of the caps. */
 	enum { CAPS_NONE, CAPS_UNDER_WAY, CAPS_LIVE } state;
 	struct stream *stream;
@@ -39,6 +41,10 @@ struct caps_entry {
 #define CAPS_SETTLE_MS 600
 #define CAPS_PING_MS   300
 
+/* When an evicted stream comes back by itself to see whether there is a free slot: a random time. */
+#define CAPS_RETRY_MIN_MS 120000
+#define CAPS_RETRY_MAX_MS 300000
+
 /* NULL: no memory. */
 struct caps *caps_new(int tenant_cap, int user_cap);
 
@@ -47,16 +53,19 @@ bool caps_reserve(struct caps *c, struct caps_entry *e);
 
 /*
  * The place is for this user from now on. Where the user holds twice the cap of places already, their
- * oldest request under way, which may be this one, is cancelled (STREAM_CANCELLED). False: no
- * memory. Thread-safe.
+ * oldest request under way, which may be this one, is cancelled (STREAM_CANCELLED). CAPS_NO_SLOT: the
+ * request is returning, and the user's streams and requests under way fill the cap. Thread-safe.
  */
-bool caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream *stream);
+enum caps_claim { CAPS_CLAIMED, CAPS_NO_SLOT, CAPS_NO_MEMORY };
+enum caps_claim caps_claim(struct caps *c, struct caps_entry *e, const char *user,
+    struct stream *stream);
 
 /*
  * The claimed stream begins, with this text (stream_start()), unless its request was cancelled,
  * withdrawn or finished before. The user's oldest streams over twice the cap, which may include this
  * one, are evicted at once. Where the user is over the cap now, STREAM_OVER has the stream's owner
- * ping the others twice and call caps_evict(). Thread-safe.
+ * ping the others twice and call caps_evict(). A returning stream is cancelled instead if other
+ * streams and requests have filled the cap meanwhile: it never evicts any. Thread-safe.
  */
 void caps_live(struct stream *stream, const char *text);
 

@@ -50,11 +50,23 @@ finish(struct connection *c, const char *text)
 static bool
 later(struct connection *c, enum counter_later reason)
 {
+	bool slow = reason == LATER_EVICTED;
 	char text[256];
 
 	counter_add_label(COUNTER_LATER, reason);
-	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n", clock_jitter(10000, 30000));
+	if (slow)
+		LOG(LOG_LEVEL_DEBUG, c->route->tag, "evicted before, no free slot",
+		    LOG_STR("tenantId", c->gateway->settings->tenant), LOG_STR("userId", c->user));
+	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n",
+	    clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000, slow ? CAPS_RETRY_MAX_MS : 30000));
 	return finish(c, text);
+}
+
+/* Why a request is told to retry later after STREAM_CANCELLED. */
+static enum counter_later
+cancelled(const struct connection *c)
+{
+	return c->place.returning ? LATER_EVICTED : LATER_CANCELLED;
 }
 
 /* later(), and a line that says why, where that is trouble. */
@@ -64,6 +76,7 @@ subscribe_failed(struct connection *c, enum counter_later reason)
 	static const char *const errors[] = {
 		[LATER_DRAINING] = NULL,
 		[LATER_CANCELLED] = NULL,
+		[LATER_EVICTED] = NULL,
 		[LATER_REVOKED] = NULL,
 		[LATER_APPLICATION] = "the application cannot be asked",
 		[LATER_VALKEY_AWAY] = "Valkey is away",
@@ -104,7 +117,6 @@ refuse(struct connection *c, enum counter_refused reason)
 		[REFUSED_PATH] = { 404, "Not Found", "", JSON, ERROR("no such stream") },
 		[REFUSED_METHOD] = { 405, "Method Not Allowed", "Allow: GET\r\n", JSON,
 		    ERROR("only GET is allowed") },
-		[REFUSED_EVICTED] = { 204, "No Content", "", NULL, NULL },
 		[REFUSED_NOBODY] = { 401, "Unauthorized", "", JSON, ERROR("not signed in") },
 		[REFUSED_PROJECTS] = { 404, "Not Found", "", JSON, ERROR("no such project") },
 		[REFUSED_CAP] = { 503, "Service Unavailable", "Retry-After: 30\r\n", JSON,
@@ -185,10 +197,9 @@ route(struct connection *c)
 	c->caps = c->gateway->caps[c->route - routes];
 	if (strcmp(r->method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
-	if (strcmp(r->last_event_id, "evicted") == 0)
-		return refuse(c, REFUSED_EVICTED);
 	if (c->gateway->draining)
 		return later(c, LATER_DRAINING);
+	c->place.returning = route_is_returning(r);
 	error = c->route->parse != NULL ? c->route->parse(r) : NULL;
 	if (error == route_no_memory)
 		return later(c, LATER_RESOURCES);
@@ -311,7 +322,7 @@ consult(struct connection *c, const int32_t *projects, int count, int64_t deadli
 		if (c->peer.gone || view.broken)
 			goto out;
 		if (view.marks & STREAM_CANCELLED || c->gateway->draining) {
-			later(c, view.marks & STREAM_CANCELLED ? LATER_CANCELLED : LATER_DRAINING);
+			later(c, view.marks & STREAM_CANCELLED ? cancelled(c) : LATER_DRAINING);
 			goto out;
 		}
 		answer = gate_answer(q);
@@ -373,20 +384,39 @@ admit(struct connection *c)
 
 	if (!reserve(c) || !ask_user(c, deadline))
 		return false;
-	if (!caps_claim(c->caps, &c->place, c->user, c->stream))
+	switch (caps_claim(c->caps, &c->place, c->user, c->stream)) {
+	case CAPS_NO_MEMORY:
 		return later(c, LATER_RESOURCES);
+	case CAPS_NO_SLOT:
+		return later(c, LATER_EVICTED);
+	case CAPS_CLAIMED:
+		break;
+	}
 	return ask_projects(c, deadline);
+}
+
+static void
+send_first(struct stream *stream, const char *id)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), STREAM_HEAD "%s" STREAM_SYNC_LINE "retry: %u\n\n", id,
+	    clock_jitter(1000, 5000));
+	caps_live(stream, text);
 }
 
 /* The 200 and the first sync. Called by the hub's thread, once Valkey has confirmed all channels. */
 static void
 begin(struct stream *stream)
 {
-	char text[256];
+	send_first(stream, "");
+}
 
-	snprintf(text, sizeof(text), STREAM_HEAD STREAM_SYNC_LINE "retry: %u\n\n",
-	    clock_jitter(1000, 5000));
-	caps_live(stream, text);
+/* The same for a returning stream: the empty id has the browser forget the one of the eviction. */
+static void
+begin_returning(struct stream *stream)
+{
+	send_first(stream, "id\n");
 }
 
 /* Subscribes. From here on the stream may begin at any time. */
@@ -402,7 +432,8 @@ join(struct connection *c)
 	names = route_channels(c->route, &c->request, c->gateway->settings);
 	request_strip(&c->request);
 	if (names != NULL)
-		c->subscription = hub_join(c->gateway->hub, c->stream, names, count, begin);
+		c->subscription = hub_join(c->gateway->hub, c->stream, names, count,
+		    c->place.returning ? begin_returning : begin);
 	if (c->subscription != NULL)
 		return true;
 	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, LATER_RESOURCES) :
@@ -415,7 +446,7 @@ static int
 obstacle(const struct connection *c, const struct stream_view *view, int64_t deadline)
 {
 	if (view->marks & STREAM_CANCELLED)
-		return LATER_CANCELLED;
+		return cancelled(c);
 	if (c->gateway->draining)
 		return LATER_DRAINING;
 	if (view->marks & STREAM_REVOKED && !recheck_tells(c))

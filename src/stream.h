@@ -23,7 +23,7 @@
 enum stream_mark {
 	STREAM_CONFIRMED = 1 << 0, /* every subscription is confirmed again */
 	STREAM_REFUSED = 1 << 1,   /* Valkey refused a subscription, or is away, or memory is out */
-	STREAM_CANCELLED = 1 << 2, /* a newer request of the same user takes this one's place */
+	STREAM_CANCELLED = 1 << 2, /* the user has no slot for this request any more */
 	STREAM_EVICTED = 1 << 3,   /* the last words of an evicted stream are queued */
 	STREAM_SLOW = 1 << 4,      /* the backlog has overflowed since the last look */
 	STREAM_FLUSH = 1 << 5,     /* the backlog is no longer empty */

@@ -49,9 +49,9 @@ ANSWERS = {
                       None)},
     "HEAD of an unknown path": (404, {"SCRIPT_NAME": "/x", "REQUEST_METHOD": "HEAD"}),
     "HEAD without a user": (405, {"TPI_USER": None, "REQUEST_METHOD": "HEAD"}),
-    # The automatic reconnect of an evicted stream
-    "evicted": (204, {"HTTP_LAST_EVENT_ID": "evicted"}),
+    # What is not the automatic reconnect of an evicted stream (more in test_caps.py)
     "other Last-Event-ID": (200, {"HTTP_LAST_EVENT_ID": "evicted2"}),
+    "other lastEventId": (200, {"QUERY_STRING": "lastEventId=evicted2"}),
     "empty Last-Event-ID": (200, {"HTTP_LAST_EVENT_ID": ""}),
     # Identity (more in test_identity_access.py)
     "nobody": (401, {"TPI_USER": None}),
@@ -183,7 +183,6 @@ def test_empty_and_set_are_different_values(daemon):
 WRONG = [  # in the order of the contract's table; the last two of one kind exclude each other
     ("unknown path", 404, {"SCRIPT_NAME": "/nowhere"}),
     ("method", 405, {"REQUEST_METHOD": "POST"}),
-    ("evicted", 204, {"HTTP_LAST_EVENT_ID": "evicted"}),
     ("projects", 400, {"QUERY_STRING": "projectIds=x"}),
     ("nobody", 401, {"TPI_USER": None}),
     ("invalid user", 400, {"TPI_USER": "a b"}),
@@ -227,11 +226,11 @@ def test_tenants_cap_before_valkey(new_valkey, streamd):
 
 
 def test_draining(streamd):
-    """While draining, unknown paths, methods and evicted reconnects have their own answer; all else is later."""
+    """While draining, unknown paths and methods have their own answer; all else is later."""
     daemon = streamd(TPI_REQUEST_TIMEOUT_MS=60000)
     # Connections that were accepted before the drain began, whose requests are completed in it.
     rows = [({"SCRIPT_NAME": "/nowhere"}, 404), ({"REQUEST_METHOD": "POST"}, 405),
-            ({"HTTP_LAST_EVENT_ID": "evicted"}, 204), ({}, 200), ({"TPI_USER": None}, 200),
+            ({"HTTP_LAST_EVENT_ID": "evicted"}, 200), ({}, 200), ({"TPI_USER": None}, 200),
             ({"SCRIPT_NAME": ISSUES, "QUERY_STRING": "x"}, 200)]
     values = fcgi.record(fcgi.GET_VALUES, fcgi.pair("FCGI_MPXS_CONNS", ""), id=0)
     peers = [fcgi.Peer(daemon.address, values) for _ in rows]

@@ -102,7 +102,7 @@ claim(int i, const char *user)
 	if (places[i].entry.arrival == 0)
 		arrive(i);
 	ck_assert(caps_reserve(caps, &places[i].entry));
-	ck_assert(caps_claim(caps, &places[i].entry, user, places[i].stream));
+	ck_assert_int_eq(caps_claim(caps, &places[i].entry, user, places[i].stream), CAPS_CLAIMED);
 }
 
 static bool
@@ -321,7 +321,9 @@ live_and_leave(void *arg)
 	for (int i = 0; i < 2000; i++) {
 		if (!caps_reserve(caps, &p->entry))
 			continue;
-		if (caps_claim(caps, &p->entry, i % 2 == 0 ? own : "common", p->stream))
+		/* Each stream starts only once; what is counted does not depend on it. */
+		p->entry.returning = i % 5 == 0;
+		if (caps_claim(caps, &p->entry, i % 2 == 0 ? own : "common", p->stream) == CAPS_CLAIMED)
 			caps_live(p->stream, "head");
 		if (i % 3 == 0) {
 			caps_ping(caps, &p->entry);
@@ -553,6 +555,84 @@ START_TEST(settled_after_the_last_sync)
 	expect_evicted("");
 	evict(0);
 	expect_evicted("0");
+}
+END_TEST
+
+/* The request of place i comes back by itself after an eviction. */
+static enum caps_claim
+claim_returning(int i, const char *user)
+{
+	arrive(i);
+	places[i].entry.returning = true;
+	ck_assert(caps_reserve(caps, &places[i].entry));
+	return caps_claim(caps, &places[i].entry, user, places[i].stream);
+}
+
+/* A returning request takes a slot only where the user's streams and requests do not fill the cap. */
+START_TEST(returning_takes_a_free_slot)
+{
+	new_caps(100, 2);
+	open_stream(0, "u1");
+	claim(1, "u1");
+	ck_assert_int_eq(claim_returning(2, "u1"), CAPS_NO_SLOT);
+	ck_assert_uint_eq(marks(1) | marks(2), 0);
+	/* It holds nothing of the user's. */
+	ck_assert(caps_withdraw(caps, &places[2].entry));
+	ck_assert_int_eq(claim_returning(3, "u2"), CAPS_CLAIMED);
+	caps_leave(caps, &places[0].entry);
+	ck_assert_int_eq(claim_returning(4, "u1"), CAPS_CLAIMED);
+	ck_assert(!live(1));
+	ck_assert(!live(4));
+	evict(4);
+	expect_evicted("");
+	/* From then on it is a stream like any other: the oldest goes, and that is another one. */
+	open_stream(5, "u1");
+	evict(5);
+	expect_evicted("1");
+}
+END_TEST
+
+/* Slots that fill between its claim and its sync: it is cancelled, and nothing else. */
+START_TEST(returning_gives_way)
+{
+	new_caps(100, 2);
+	ck_assert_int_eq(claim_returning(0, "u1"), CAPS_CLAIMED);
+	open_stream(1, "u1");
+	open_stream(2, "u1");
+	caps_live(places[0].stream, "head");
+	ck_assert_uint_eq(marks(0), STREAM_CANCELLED);
+	ck_assert_str_eq(received(0), "");
+	ck_assert(caps_withdraw(caps, &places[0].entry));
+	evict(2);
+	expect_evicted("");
+	/* Requests under way count, also those that arrived before it. */
+	caps_leave(caps, &places[2].entry);
+	arrive(3);
+	ck_assert_int_eq(claim_returning(4, "u1"), CAPS_CLAIMED);
+	claim(3, "u1");
+	caps_live(places[4].stream, "head");
+	ck_assert_uint_eq(marks(4), STREAM_CANCELLED);
+	ck_assert(!live(3));
+	evict(3);
+	expect_evicted("");
+	ck_assert_int_eq(caps_count(caps), 2);
+}
+END_TEST
+
+/* Several returning requests share what is free: none waits for the other. */
+START_TEST(returning_together)
+{
+	new_caps(100, 2);
+	ck_assert_int_eq(claim_returning(0, "u1"), CAPS_CLAIMED);
+	ck_assert_int_eq(claim_returning(1, "u1"), CAPS_CLAIMED);
+	ck_assert_int_eq(claim_returning(2, "u1"), CAPS_NO_SLOT);
+	claim(3, "u1");
+	caps_live(places[0].stream, "head");
+	ck_assert_uint_eq(marks(0), STREAM_CANCELLED);
+	ck_assert(!live(1));
+	ck_assert(!live(3));
+	evict(3);
+	expect_evicted("");
 }
 END_TEST
 
@@ -813,6 +893,9 @@ main(void)
 	tcase_add_test(tc, evict_by_arrival);
 	tcase_add_test(tc, evict_the_late);
 	tcase_add_test(tc, settled_after_the_last_sync);
+	tcase_add_test(tc, returning_takes_a_free_slot);
+	tcase_add_test(tc, returning_gives_way);
+	tcase_add_test(tc, returning_together);
 	tcase_add_test(tc, evict_a_former_newcomer);
 	tcase_add_test(tc, evict_when_settled);
 	tcase_add_test(tc, evict_at_once);
