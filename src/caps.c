@@ -1,5 +1,5 @@
 /*
- * caps: places, and who has to go. See caps.h.
+ * caps: places, and which stream is evicted. See caps.h.
  */
 #include "caps.h"
 
@@ -17,8 +17,9 @@ TAILQ_HEAD(caps_list, caps_entry);
 
 struct caps_user {
 	UT_hash_handle hh;
-	struct caps_list live, under_way; /* the oldest first */
+	struct caps_list live, under_way; /* by arrival, the oldest first */
 	int live_count, under_way_count;
+	int64_t synced_at; /* clock_ms() of the last sync of any stream of the user's */
 	char name[];
 };
 
@@ -79,6 +80,20 @@ find_or_add(struct caps *c, const char *name)
 	return u;
 }
 
+/* An entry that arrived before others is rare: it goes near the end. The lock is held. */
+static void
+insert(struct caps_list *list, struct caps_entry *e)
+{
+	struct caps_entry *before = TAILQ_LAST(list, caps_list);
+
+	while (before != NULL && before->arrival > e->arrival)
+		before = TAILQ_PREV(before, caps_list, link);
+	if (before != NULL)
+		TAILQ_INSERT_AFTER(list, before, e, link);
+	else
+		TAILQ_INSERT_HEAD(list, e, link);
+}
+
 /* Takes an entry out of its user's list; the user stays. The lock is held. */
 static void
 unlist(struct caps *c, struct caps_entry *e)
@@ -95,7 +110,7 @@ unlist(struct caps *c, struct caps_entry *e)
 	e->state = CAPS_NONE;
 }
 
-/* The lock is held. The new user is freed again where nothing of his is left. */
+/* Frees a user who has neither a stream nor a request left. The lock is held. */
 static void
 free_unused(struct caps *c, struct caps_user *u)
 {
@@ -105,32 +120,41 @@ free_unused(struct caps *c, struct caps_user *u)
 	free(u);
 }
 
-bool
+/* A request under way is not to begin any more. The lock is held. */
+static void
+cancel(struct caps *c, struct caps_entry *e)
+{
+	unlist(c, e);
+	stream_mark(e->stream, STREAM_CANCELLED);
+}
+
+enum caps_claim
 caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream *stream)
 {
-	struct caps_entry *oldest;
 	struct caps_user *u;
+	bool full;
+	int held;
 
 	pthread_mutex_lock(&c->lock);
 	u = find_or_add(c, user);
-	if (u == NULL) {
+	held = u != NULL ? u->live_count + u->under_way_count : 0;
+	if (u == NULL || (e->returning && held >= c->user_cap)) {
 		pthread_mutex_unlock(&c->lock);
-		return false;
+		return u == NULL ? CAPS_NO_MEMORY : CAPS_NO_SLOT;
 	}
-	oldest = TAILQ_FIRST(&u->under_way);
-	if (u->live_count + u->under_way_count >= 2 * c->user_cap && oldest != NULL) {
-		unlist(c, oldest);
-		stream_mark(oldest->stream, STREAM_CANCELLED);
-	}
+	/* Where all are live, the new request is let in: its stream evicts the oldest. */
+	full = held >= 2 * c->user_cap && u->under_way_count > 0;
 	e->user = u;
 	e->stream = stream;
 	e->state = CAPS_UNDER_WAY;
 	stream->caps = c;
 	stream->place = e;
-	TAILQ_INSERT_TAIL(&u->under_way, e, link);
+	insert(&u->under_way, e);
 	u->under_way_count++;
+	if (full)
+		cancel(c, TAILQ_FIRST(&u->under_way));
 	pthread_mutex_unlock(&c->lock);
-	return true;
+	return CAPS_CLAIMED;
 }
 
 /* Evicts the oldest until at most keep are live. The lock is held. */
@@ -145,26 +169,36 @@ evict_to(struct caps *c, struct caps_user *u, int keep)
 		unlist(c, oldest);
 		snprintf(words, sizeof(words),
 		    "retry: %u\nid: evicted\nevent: evicted\ndata: {}\n\n",
-		    clock_jitter(120000, 300000));
-		/* The mark first: whoever finds the stream finished also finds out why. */
+		    clock_jitter(CAPS_RETRY_MIN_MS, CAPS_RETRY_MAX_MS));
+		/* The mark first, so that an owner who finds the stream finished knows why. */
 		stream_mark(oldest->stream, STREAM_EVICTED);
 		stream_finish(oldest->stream, words);
 	}
 }
 
-/* The stream has begun. The lock is held. */
+/* The stream has begun; it may itself be the oldest that has to go. The lock is held. */
 static void
 count_in(struct caps *c, struct caps_entry *e)
 {
+	struct caps_user *u = e->user;
+
 	unlist(c, e);
 	e->state = CAPS_LIVE;
-	TAILQ_INSERT_TAIL(&e->user->live, e, link);
-	e->user->live_count++;
+	insert(&u->live, e);
+	u->live_count++;
+	u->synced_at = e->live_at;
 	c->live++;
 	c->opened++;
-	evict_to(c, e->user, 2 * c->user_cap);
-	if (e->user->live_count > c->user_cap)
+	evict_to(c, u, 2 * c->user_cap);
+	if (e->state == CAPS_LIVE && u->live_count > c->user_cap)
 		stream_mark(e->stream, STREAM_OVER);
+}
+
+/* Whether a request under way may still become a stream. The lock is held. */
+static bool
+has_slot(const struct caps *c, const struct caps_entry *e)
+{
+	return !e->returning || e->user->live_count + e->user->under_way_count <= c->user_cap;
 }
 
 void
@@ -175,10 +209,12 @@ caps_live(struct stream *stream, const char *text)
 
 	pthread_mutex_lock(&c->lock);
 	e = stream->place;
-	if (e != NULL) {
-		/* First: its owner sees without this lock that it has begun, and looks when. */
+	if (e != NULL && !has_slot(c, e))
+		cancel(c, e);
+	else if (e != NULL) {
+		/* First: its owner sees without this lock that it has begun, and reads live_at then. */
 		e->live_at = clock_ms();
-		/* Under the lock: who is evicted has begun. */
+		/* Under the lock, so that a stream is evicted only after it has begun. */
 		if (stream_start(stream, text))
 			count_in(c, e);
 		else
@@ -223,7 +259,7 @@ caps_evict(struct caps *c, const struct caps_entry *e)
 
 	pthread_mutex_lock(&c->lock);
 	if (e->state == CAPS_LIVE) {
-		settled = TAILQ_LAST(&e->user->live, caps_list)->live_at + CAPS_SETTLE_MS;
+		settled = e->user->synced_at + CAPS_SETTLE_MS;
 		if (clock_ms() >= settled) {
 			evict_to(c, e->user, c->user_cap);
 			settled = INT64_MAX;

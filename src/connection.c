@@ -11,8 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
 #include "clock.h"
@@ -34,16 +32,42 @@ grace_ms(const struct connection *c)
 	return half < 1000 ? half : 1000;
 }
 
-/* Every stream's 200, the wish to come back later, and the end (section 2 of the contract). */
+/*
+ * Sends a whole answer and the end of the request. The slot goes first: whoever has read the answer
+ * finds it free.
+ */
+static bool
+finish(struct connection *c, const char *text)
+{
+	if (c->caps != NULL) {
+		caps_leave(c->caps, &c->place);
+		caps_release(c->caps, &c->place);
+	}
+	stream_finish(c->stream, text);
+	return false;
+}
+
+/* Retry later: the headers of a stream, a retry time, and the end (ANSWERS in tpi-stream(7)). */
 static bool
 later(struct connection *c, enum counter_later reason)
 {
+	bool slow = reason == LATER_EVICTED;
 	char text[256];
 
 	counter_add_label(COUNTER_LATER, reason);
-	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n", clock_jitter(10000, 30000));
-	stream_finish(c->stream, text);
-	return false;
+	if (slow)
+		LOG(LOG_LEVEL_DEBUG, c->route->tag, "evicted before, no free slot",
+		    LOG_STR("tenantId", c->gateway->settings->tenant), LOG_STR("userId", c->user));
+	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n",
+	    clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000, slow ? CAPS_RETRY_MAX_MS : 30000));
+	return finish(c, text);
+}
+
+/* Why a request is told to retry later after STREAM_CANCELLED. */
+static enum counter_later
+cancelled(const struct connection *c)
+{
+	return c->place.returning ? LATER_EVICTED : LATER_CANCELLED;
 }
 
 /* later(), and a line that says why, where that is trouble. */
@@ -53,6 +77,7 @@ subscribe_failed(struct connection *c, enum counter_later reason)
 	static const char *const errors[] = {
 		[LATER_DRAINING] = NULL,
 		[LATER_CANCELLED] = NULL,
+		[LATER_EVICTED] = NULL,
 		[LATER_REVOKED] = NULL,
 		[LATER_APPLICATION] = "the application cannot be asked",
 		[LATER_VALKEY_AWAY] = "Valkey is away",
@@ -71,19 +96,15 @@ subscribe_failed(struct connection *c, enum counter_later reason)
 	return later(c, reason);
 }
 
+/* Without the memory for it the connection is closed without an answer. */
 static bool
 answer(struct connection *c, const struct answer *a)
 {
-	/* libfcgi's writes block: a peer that reads nothing is left after a second. */
-	const struct timeval limit = { .tv_sec = 1 };
-	struct stream_view view;
+	char *text = answer_text(a, c->request.method);
 
-	/* It leaves its replies unread. */
-	stream_look(c->stream, &view);
-	if (view.pending)
-		return false;
-	setsockopt(c->peer.fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	request_answer(&c->request, c->peer.fd, a);
+	if (text != NULL)
+		finish(c, text);
+	free(text);
 	return false;
 }
 
@@ -97,7 +118,6 @@ refuse(struct connection *c, enum counter_refused reason)
 		[REFUSED_PATH] = { 404, "Not Found", "", JSON, ERROR("no such stream") },
 		[REFUSED_METHOD] = { 405, "Method Not Allowed", "Allow: GET\r\n", JSON,
 		    ERROR("only GET is allowed") },
-		[REFUSED_EVICTED] = { 204, "No Content", "", NULL, NULL },
 		[REFUSED_NOBODY] = { 401, "Unauthorized", "", JSON, ERROR("not signed in") },
 		[REFUSED_PROJECTS] = { 404, "Not Found", "", JSON, ERROR("no such project") },
 		[REFUSED_CAP] = { 503, "Service Unavailable", "Retry-After: 30\r\n", JSON,
@@ -178,10 +198,9 @@ route(struct connection *c)
 	c->caps = c->gateway->caps[c->route - routes];
 	if (strcmp(r->method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
-	if (strcmp(r->last_event_id, "evicted") == 0)
-		return refuse(c, REFUSED_EVICTED);
 	if (c->gateway->draining)
 		return later(c, LATER_DRAINING);
+	c->place.returning = route_is_returning(r);
 	error = c->route->parse != NULL ? c->route->parse(r) : NULL;
 	if (error == route_no_memory)
 		return later(c, LATER_RESOURCES);
@@ -320,7 +339,7 @@ consult(struct connection *c, const int32_t *projects, int count, int64_t deadli
 		if (c->peer.gone || view.broken)
 			goto out;
 		if (view.marks & STREAM_CANCELLED || c->gateway->draining) {
-			later(c, view.marks & STREAM_CANCELLED ? LATER_CANCELLED : LATER_DRAINING);
+			later(c, view.marks & STREAM_CANCELLED ? cancelled(c) : LATER_DRAINING);
 			goto out;
 		}
 		answer = gate_answer(q);
@@ -382,20 +401,39 @@ admit(struct connection *c)
 
 	if (!reserve(c) || !ask_user(c, deadline))
 		return false;
-	if (!caps_claim(c->caps, &c->place, c->user, c->stream))
+	switch (caps_claim(c->caps, &c->place, c->user, c->stream)) {
+	case CAPS_NO_MEMORY:
 		return later(c, LATER_RESOURCES);
+	case CAPS_NO_SLOT:
+		return later(c, LATER_EVICTED);
+	case CAPS_CLAIMED:
+		break;
+	}
 	return ask_projects(c, deadline);
+}
+
+static void
+send_first(struct stream *stream, const char *id)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), STREAM_HEAD "%s" STREAM_SYNC_LINE "retry: %u\n\n", id,
+	    clock_jitter(1000, 5000));
+	caps_live(stream, text);
 }
 
 /* The 200 and the first sync. Called by the hub's thread, once Valkey has confirmed all channels. */
 static void
 begin(struct stream *stream)
 {
-	char text[256];
+	send_first(stream, "");
+}
 
-	snprintf(text, sizeof(text), STREAM_HEAD STREAM_SYNC "retry: %u\n\n",
-	    clock_jitter(1000, 5000));
-	caps_live(stream, text);
+/* The same for a returning stream: the empty id has the browser forget the one of the eviction. */
+static void
+begin_returning(struct stream *stream)
+{
+	send_first(stream, "id\n");
 }
 
 /* Subscribes. From here on the stream may begin at any time. */
@@ -411,7 +449,8 @@ join(struct connection *c)
 	names = route_channels(c->route, &c->request, c->gateway->settings);
 	request_strip(&c->request);
 	if (names != NULL)
-		c->subscription = hub_join(c->gateway->hub, c->stream, names, count, begin);
+		c->subscription = hub_join(c->gateway->hub, c->stream, names, count,
+		    c->place.returning ? begin_returning : begin);
 	if (c->subscription != NULL)
 		return true;
 	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, LATER_RESOURCES) :
@@ -424,7 +463,7 @@ static int
 obstacle(const struct connection *c, const struct stream_view *view, int64_t deadline)
 {
 	if (view->marks & STREAM_CANCELLED)
-		return LATER_CANCELLED;
+		return cancelled(c);
 	if (c->gateway->draining)
 		return LATER_DRAINING;
 	if (view->marks & STREAM_REVOKED && !recheck_tells(c))
@@ -517,6 +556,7 @@ leave(struct connection *c)
 	recheck_end(c);
 	if (c->subscription != NULL)
 		hub_leave(c->subscription);
+	/* An answer has given both slots back already; those of a stream go here. */
 	if (c->caps != NULL)
 		caps_leave(c->caps, &c->place);
 	peer_flush(&c->peer, clock_ms() + grace_ms(c));
@@ -561,6 +601,7 @@ connection_run(void *arg)
 int
 connection_start(struct gateway *g, int fd)
 {
+	static _Atomic uint64_t arrivals;
 	struct connection *c;
 	int error;
 
@@ -569,6 +610,7 @@ connection_start(struct gateway *g, int fd)
 		return ENOMEM;
 	c->gateway = g;
 	c->peer.fd = fd;
+	c->place.arrival = ++arrivals;
 	/*
 	 * Made here, as the connection is: what all threads of an accepting one make lies together, so
 	 * that a fan-out finds it in fewer pages.

@@ -43,7 +43,6 @@ static const char *const ended[] = {
 static const char *const refused[] = {
 	[REFUSED_PATH] = "path",
 	[REFUSED_METHOD] = "method",
-	[REFUSED_EVICTED] = "evicted",
 	[REFUSED_PARAMETERS] = "parameters",
 	[REFUSED_USER] = "user",
 	[REFUSED_NOBODY] = "nobody",
@@ -55,6 +54,7 @@ static const char *const refused[] = {
 static const char *const later[] = {
 	[LATER_DRAINING] = "draining",
 	[LATER_CANCELLED] = "cancelled",
+	[LATER_EVICTED] = "evicted",
 	[LATER_APPLICATION] = "application",
 	[LATER_VALKEY_AWAY] = "valkey_away",
 	[LATER_VALKEY_REFUSED] = "valkey_refused",
@@ -99,7 +99,7 @@ static const struct metric table[COUNTER_COUNT] = {
 	[COUNTER_ENDED] = { METRIC(COUNTER, "ended_total", .by_kind = true, .label = "reason",
 	    .values = ended, .help = "Streams that have ended.") },
 	[COUNTER_REFUSED] = { METRIC(COUNTER, "refused_total", .label = "reason", .values = refused,
-	    .help = "Requests that were answered with 204, 4xx or 503.") },
+	    .help = "Requests that were answered with 4xx or 503.") },
 	[COUNTER_LATER] = { METRIC(COUNTER, "later_total", .label = "reason", .values = later,
 	    .help = "Requests that were told to come back later.") },
 	[COUNTER_CONNECTIONS] = { METRIC(GAUGE, "connections",

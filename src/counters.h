@@ -60,7 +60,6 @@ enum counter_ended {
 enum counter_refused {
 	REFUSED_PATH,
 	REFUSED_METHOD,
-	REFUSED_EVICTED,
 	REFUSED_PARAMETERS,
 	REFUSED_USER,
 	REFUSED_NOBODY,
@@ -72,6 +71,7 @@ enum counter_refused {
 enum counter_later {
 	LATER_DRAINING,
 	LATER_CANCELLED, /* by a newer request of the same user */
+	LATER_EVICTED,   /* the automatic reconnect of an evicted stream, and no free slot */
 	LATER_APPLICATION,
 	LATER_VALKEY_AWAY,
 	LATER_VALKEY_REFUSED,

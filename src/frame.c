@@ -85,6 +85,30 @@ frame_record(uint8_t *out, int type, uint16_t id, size_t length)
 }
 
 size_t
+frame_stdout_size(size_t length)
+{
+	size_t records = (length + FRAME_RECORD_MAX - 1) / FRAME_RECORD_MAX;
+
+	return records * FCGI_HEADER_LEN + length;
+}
+
+size_t
+frame_stdout(uint8_t *out, uint16_t id, const char *text, size_t length)
+{
+	uint8_t *p = out;
+	size_t n;
+
+	while (length > 0) {
+		n = length < FRAME_RECORD_MAX ? length : FRAME_RECORD_MAX;
+		p += frame_record(p, FCGI_STDOUT, id, n);
+		p = mempcpy(p, text, n);
+		text += n;
+		length -= n;
+	}
+	return (size_t)(p - out);
+}
+
+size_t
 frame_end_request(uint8_t *out, uint16_t id, int status)
 {
 	FCGI_EndRequestBody body = { .protocolStatus = (uint8_t)status };

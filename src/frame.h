@@ -27,6 +27,13 @@ size_t frame_event(char *out, const char *payload, size_t length);
  */
 size_t frame_record(uint8_t *out, int type, uint16_t id, size_t length);
 
+/*
+ * Writes a text as records of STDOUT, as many as it takes and none for an empty one;
+ * frame_stdout_size() says how many bytes that are.
+ */
+size_t frame_stdout_size(size_t length);
+size_t frame_stdout(uint8_t *out, uint16_t id, const char *text, size_t length);
+
 /* Writes an END_REQUEST record; returns its 16 bytes. */
 size_t frame_end_request(uint8_t *out, uint16_t id, int status);
 

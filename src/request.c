@@ -1,5 +1,5 @@
 /*
- * request: libfcgi decodes the parameters and writes the complete answers. See request.h.
+ * request: libfcgi decodes the parameters. See request.h.
  *
  * The fields of FCGX_Request that are set here are public but documented as internal;
  * tests/unit/check_request.c fails when a version of the library changes what they do.
@@ -153,27 +153,6 @@ params_get(char *const *params, const char *name, bool *conflict)
 			*conflict = true;
 	}
 	return first;
-}
-
-void
-request_answer(struct request *r, int fd, const struct answer *answer)
-{
-	FCGX_Request *f = r->fcgi;
-
-	f->ipcFd = fd;
-	FCGX_FPrintF(f->out, "Status: %d %s\r\nCache-Control: no-store\r\n%s", answer->status,
-	    answer->reason, answer->headers);
-	if (answer->type != NULL)
-		FCGX_FPrintF(f->out, "Content-Type: %s\r\n", answer->type);
-	FCGX_PutS("\r\n", f->out);
-	if (answer->type != NULL)
-		FCGX_PutS(answer->body, f->out);
-	/*
-	 * Not FCGX_Finish_r(): after a failed write it would close fd, which is not ours to close.
-	 */
-	FCGX_FClose(f->err);
-	FCGX_FClose(f->out);
-	f->ipcFd = -1;
 }
 
 void

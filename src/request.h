@@ -1,8 +1,8 @@
 /*
- * request: one request as the web server sent it, and every complete answer but a stream.
- * Everything that touches libfcgi stays here. libfcgi reads a head without any limit of time or
- * size and aborts the process on some lengths, so it gets only what head.c has checked, in records
- * of our own, from a file in memory; it never reads from the peer.
+ * request: one request as the web server sent it. Everything that touches libfcgi stays here. libfcgi
+ * reads a head without any limit of time or size and aborts the process on some lengths, so it gets
+ * only what head.c has checked, in records of our own, from a file in memory; it never reads from
+ * the peer, nor writes to it.
  */
 #ifndef TPI_REQUEST_H
 #define TPI_REQUEST_H
@@ -47,17 +47,6 @@ char *const *request_params(const struct request *r);
  * and never to false, where a later one has another value.
  */
 const char *params_get(char *const *params, const char *name, bool *conflict);
-
-struct answer {
-	int status;
-	const char *reason;
-	const char *headers; /* further ones, each ended by CR LF; "" for none */
-	const char *type;    /* the body's Content-Type; NULL for no body */
-	const char *body;
-};
-
-/* Writes a whole answer to fd and ends the request (END_REQUEST). Does not close fd. */
-void request_answer(struct request *r, int fd, const struct answer *answer);
 
 /* Frees all but the projects: the parameters are not needed any more. Safe on a zeroed struct. */
 void request_strip(struct request *r);

@@ -90,6 +90,39 @@ is_name(const char *text, size_t length, const char *name)
 	return length == strlen(name) && memcmp(text, name, length) == 0;
 }
 
+/* The same for an encoded one; name has at most 16 bytes. */
+static bool
+form_is(const char *text, size_t length, const char *name)
+{
+	char copy[3 * 16];
+
+	if (length > sizeof(copy))
+		return false;
+	memcpy(copy, text, length);
+	return is_name(copy, form_decode(copy, length), name);
+}
+
+bool
+route_is_returning(const struct request *r)
+{
+	const char *at = r->query, *value;
+	size_t name_length, value_length;
+
+	if (strcmp(r->last_event_id, "evicted") == 0)
+		return true;
+	for (;;) {
+		name_length = strcspn(at, "=&");
+		value = at + name_length + (at[name_length] == '=');
+		value_length = strcspn(value, "&");
+		if ((form_is(at, name_length, "lastEventId") || form_is(at, name_length, "Last-Event-ID")) &&
+		    form_is(value, value_length, "evicted"))
+			return true;
+		if (value[value_length] == '\0')
+			return false;
+		at = value + value_length + 1;
+	}
+}
+
 static const char *
 issues_parse(struct request *r)
 {

@@ -37,6 +37,12 @@ extern const char route_no_memory[];
 const struct route *route_find(const char *path);
 
 /*
+ * Whether this is the automatic reconnect of a stream that was evicted: its last event id is
+ * "evicted", in the header or, where polyfills put it, in the query.
+ */
+bool route_is_returning(const struct request *r);
+
+/*
  * The names of the channels that a stream of this kind joins for the request, channel_count() of
  * them, each terminated, one behind the other. The caller frees them. NULL: no memory.
  */

@@ -7,8 +7,8 @@
 
 #include <stdbool.h>
 
+#include "answer.h"
 #include "gateway.h"
-#include "request.h"
 
 struct status_page;
 

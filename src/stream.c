@@ -21,7 +21,7 @@
 #include "counters.h"
 #include "frame.h"
 
-/* The longest text that the programs send themselves: the head, a sync and a retry. */
+/* The longest text that is sent without asking for memory: the head, a sync and a retry. */
 #define TEXT_MAX 512
 
 /* Between two attempts to send while the kernel has no memory. */
@@ -252,13 +252,7 @@ put(struct stream *s, const uint8_t *bytes, size_t length, int64_t now)
 static size_t
 text_record(uint8_t record[FCGI_HEADER_LEN + TEXT_MAX], uint16_t id, const char *text)
 {
-	size_t length = strlen(text);
-
-	if (length == 0)
-		return 0;
-	frame_record(record, FCGI_STDOUT, id, length);
-	memcpy(record + FCGI_HEADER_LEN, text, length);
-	return FCGI_HEADER_LEN + length;
+	return frame_stdout(record, id, text, strlen(text));
 }
 
 /* The backlog is full: all of it but the rest of a partly sent record becomes one sync. Locked. */
@@ -338,18 +332,25 @@ stream_send_raw(struct stream *s, const uint8_t *bytes, size_t length)
 void
 stream_finish(struct stream *s, const char *text)
 {
-	uint8_t record[FCGI_HEADER_LEN + TEXT_MAX + FRAME_END_SIZE];
-	size_t length;
+	uint8_t small[FCGI_HEADER_LEN + TEXT_MAX + FRAME_END_SIZE], *records = small;
+	size_t length = strlen(text), size;
 
+	if (length > TEXT_MAX)
+		records = malloc(frame_stdout_size(length) + FRAME_END_SIZE);
 	pthread_mutex_lock(&s->lock);
 	if (!s->finished) {
-		length = text_record(record, s->id, text);
-		length += frame_end(record + length, s->id);
-		put(s, record, length, clock_ms());
+		if (records != NULL) {
+			size = frame_stdout(records, s->id, text, length);
+			size += frame_end(records + size, s->id);
+			put(s, records, size, clock_ms());
+		} else
+			s->broken = true; /* no memory for the answer: the connection is closed */
 		s->finished = true;
 		mark(s, STREAM_FLUSH);
 	}
 	pthread_mutex_unlock(&s->lock);
+	if (records != small)
+		free(records);
 }
 
 void

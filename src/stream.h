@@ -23,7 +23,7 @@
 enum stream_mark {
 	STREAM_CONFIRMED = 1 << 0, /* every subscription is confirmed again */
 	STREAM_REFUSED = 1 << 1,   /* Valkey refused a subscription, or is away, or memory is out */
-	STREAM_CANCELLED = 1 << 2, /* a newer request of the same user takes this one's place */
+	STREAM_CANCELLED = 1 << 2, /* the user has no slot for this request any more */
 	STREAM_EVICTED = 1 << 3,   /* the last words of an evicted stream are queued */
 	STREAM_SLOW = 1 << 4,      /* the backlog has overflowed since the last look */
 	STREAM_FLUSH = 1 << 5,     /* the backlog is no longer empty */
@@ -114,8 +114,9 @@ bool stream_send_text(struct stream *s, const char *text);
 bool stream_send_raw(struct stream *s, const uint8_t *bytes, size_t length);
 
 /*
- * Queues last words ("" for none) and the end of the request. Only the first call counts. Any
- * thread.
+ * Queues a text of any length and the end of the request: the closing event of a stream ("" for
+ * none), or a whole answer. It follows whatever is still in the backlog, whose limit is for events
+ * and replies alone. Only the first call counts. Any thread.
  */
 void stream_finish(struct stream *s, const char *text);
 
@@ -160,7 +161,9 @@ void stream_close(struct stream *s);
 #define STREAM_HEAD                                                                               \
 	"Status: 200 OK\r\nContent-Type: text/event-stream\r\n"                                   \
 	"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n\r\n"
-#define STREAM_SYNC "data: {\"event\":\"sync\"}\n\n"
-#define STREAM_PING ": ping\n\n"
+#define STREAM_SYNC_LINE "data: {\"event\":\"sync\"}\n" /* of a block with further lines */
+#define STREAM_SYNC      STREAM_SYNC_LINE "\n"
+/* No blank line: to some clients that would be an empty message. */
+#define STREAM_PING      ": ping\n"
 
 #endif

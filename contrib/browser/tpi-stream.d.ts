@@ -29,7 +29,8 @@ export type IssueMessage = SyncMessage | IssueWakeup;
  * - `connecting`: the browser connects, or connects again by itself.
  * - `live`: wake-ups arrive.
  * - `waiting`: refused, or the page sleeps; opened again after a while, or when the page comes back.
- * - `parked`: too many streams of this user; opened again when the page is visible and used.
+ * - `parked`: too many streams of this user; opened again when the page is visible and used, or live
+ *   again by itself, minutes after there is room.
  * - `closed`: not tried again by a timer: `retry.limit` is reached, or there is no `EventSource`.
  */
 export type StreamState = "connecting" | "live" | "waiting" | "parked" | "closed";

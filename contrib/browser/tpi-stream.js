@@ -110,7 +110,7 @@ class Stream {
 			this.open();
 	}
 
-	/* A parked stream stays: who comes back without an act of the user must not unpark it. */
+	/* A parked stream stays: a component that is mounted again must not unpark it. */
 	dismiss() {
 		this.close();
 		if (this.state === "parked")
@@ -157,7 +157,7 @@ class Stream {
 		on("error", () => {
 			if (source.readyState === CLOSED)
 				this.refused();
-			else
+			else if (this.state !== "parked")
 				this.enter("connecting");	/* the browser comes back by itself */
 		});
 	}
@@ -188,6 +188,8 @@ class Stream {
 		this.failures = 0;
 		this.enter("live");
 		this.each((watcher) => this.sync(watcher));
+		/* What changed while it was parked has had to wait. */
+		this.replan();
 	}
 
 	/* Whose projects are not covered yet gets it from the stream that is about to be opened. */
@@ -204,16 +206,19 @@ class Stream {
 		const { firstMs, maxMs, limit } = this.retry;
 		const again = this.failures < limit;
 		this.close();
-		if (again) {
-			const longest = Math.min(maxMs, firstMs * 2 ** this.failures++);
-			this.retryTimer = setTimeout(() => this.open(), Math.random() * longest);
+		/* A new EventSource would evict another stream: that takes an act of the user. */
+		if (this.state !== "parked") {
+			if (again) {
+				const longest = Math.min(maxMs, firstMs * 2 ** this.failures++);
+				this.retryTimer = setTimeout(() => this.open(), Math.random() * longest);
+			}
+			this.enter(again ? "waiting" : "closed");
 		}
-		this.enter(again ? "waiting" : "closed");
 		this.each((watcher) => this.call(watcher, "onclosed"));
 	}
 
+	/* The EventSource stays: every few minutes the browser asks whether there is room again. */
 	park() {
-		this.close();
 		this.enter("parked");
 	}
 
@@ -228,7 +233,7 @@ class Stream {
 
 	/* The page goes to sleep: a connection would die unnoticed, and keep it out of the cache. */
 	suspend() {
-		if (!this.source)
+		if (!this.source || this.state === "parked")
 			return;
 		this.close();
 		this.enter("waiting");

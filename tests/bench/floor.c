@@ -29,7 +29,7 @@
 #define HEAD                                                                                      \
 	"Status: 200 OK\r\nContent-Type: text/event-stream\r\n"                                   \
 	"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n\r\n"                  \
-	"data: {\"event\":\"sync\"}\n\nretry: 3000\n\n"
+	"data: {\"event\":\"sync\"}\nretry: 3000\n\n"
 
 static int epoll_fd, listen_fd, valkey_fd;
 static unsigned long user_count;

@@ -11,10 +11,11 @@ STREAM_HEADERS = {
     "x-accel-buffering": "no",
 }
 SYNC = b'data: {"event":"sync"}\n\n'
-PING = b": ping\n\n"
+PING = b": ping\n"
 SHUTDOWN = b"event: shutdown\ndata: {}\n\n"
-FIRST = re.compile(rb'data: \{"event":"sync"\}\n\nretry: (\d+)\n\n')
+FIRST = re.compile(rb'data: \{"event":"sync"\}\nretry: (\d+)\n\n')
 EVICTED = re.compile(rb"retry: (\d+)\nid: evicted\nevent: evicted\ndata: \{\}\n\n")
+RETURNED = re.compile(rb'id\ndata: \{"event":"sync"\}\nretry: (\d+)\n\n')
 LATER = re.compile(rb"retry: (\d+)\n\n")
 
 
@@ -51,31 +52,36 @@ def check_stream_head(peer):
     assert plain_headers(peer) == STREAM_HEADERS
 
 
-def check_answer(peer, status):
-    """A complete answer that is no stream."""
+def check_answer(peer, status, method="GET"):
+    """A complete answer that is no stream. One to HEAD has the headers of one to GET, and no body."""
     check_ended(peer)
     assert peer.status == status, peer
     headers = plain_headers(peer)
     assert headers.pop("cache-control") == "no-store"
-    if status == 204:
+    if method == "HEAD":
         assert not peer.body
     else:
         content = json.loads(peer.body)
         assert set(content) == {"error"} and content["error"] and isinstance(content["error"], str)
-        assert headers.pop("content-type").split(";")[0] == "application/json"
+    assert headers.pop("content-type").split(";")[0] == "application/json"
     if "content-length" in headers:
         assert int(headers.pop("content-length")) == len(peer.body)
     expected = {405: {"allow": "GET"}, 503: {"retry-after": "30"}}.get(status, {})
     assert headers == expected
 
 
-def check_later(peer):
+def check_later(peer, shortest=10000, longest=30000):
     """The stream's 200 and headers, a retry time, no sync, and the end."""
     check_ended(peer)
     check_stream_head(peer)
     found = LATER.fullmatch(peer.body)
     assert found, peer
-    assert 10000 <= int(found[1]) <= 30000
+    assert shortest <= int(found[1]) <= longest
+
+
+def check_still_evicted(peer):
+    """The answer to an evicted stream that comes back and finds no free slot: retry later, in minutes."""
+    check_later(peer, 120000, 300000)
 
 
 def check_first(peer):
@@ -85,6 +91,20 @@ def check_first(peer):
     assert found, peer
     assert 1000 <= int(found[1]) <= 5000
     return int(found[1])
+
+
+def check_returned(peer):
+    """The bytes that open the stream of an evicted one that comes back: the browser forgets that it was."""
+    check_stream_head(peer)
+    found = RETURNED.match(peer.body)
+    assert found, peer
+    assert 1000 <= int(found[1]) <= 5000
+    assert peer.events.last_event_id == ""
+
+
+def syncs(peer):
+    """How many sync events have come, the first included."""
+    return peer.events.data.count('{"event":"sync"}')
 
 
 def after_first(peer):

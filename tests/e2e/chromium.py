@@ -138,8 +138,8 @@ class Tab:
     def watch(self, name, projects=None, **options):
         self(f"watch({json.dumps(name)}, {json.dumps(projects)}, {json.dumps(options)})")
 
-    def plain(self, name, url):
-        self(f"plain({json.dumps(name)}, {json.dumps(url)})")
+    def plain(self, name, url, client="native", **options):
+        self(f"plain({json.dumps(name)}, {json.dumps(url)}, {json.dumps(client)}, {json.dumps(options)})")
 
     def stop(self, name):
         self(f"seen.{name}.stop()")

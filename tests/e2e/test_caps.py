@@ -7,7 +7,8 @@ import pytest
 
 import fcgi
 from answers import (EVICTED, PING, after_first, check_answer, check_evicted, check_first, check_later,
-                     frame, notification)
+                     check_returned, check_still_evicted, frame, notification)
+from application import ANN, BEN, PROJECTS, SESSION, by, listen, says
 from fcgi import wait_all
 from servers import user_channel
 from timing import eventually, scaled
@@ -115,6 +116,41 @@ def test_refusals_hold_no_place(streamd, rundir):
         check_answer(daemon.ask(), 503)
 
 
+def answered_in_turn(daemon, **named):
+    """The statuses of 200 requests, each sent when the end of the last answer has come, not the connection's close."""
+    statuses = set()
+    for _ in range(200):
+        with daemon.open(**named) as peer:
+            statuses.add(peer.wait(lambda p: p.ended, what="END_REQUEST").status)
+    return statuses
+
+
+def test_slot_is_free_before_the_end_of_an_answer(gated, valkey):
+    """At a cap of 1 the peer that has read one answer finds the slot free: after 401, 404 and retry later alike,
+    and the slots of the user too."""
+    caps = {"SSE_PER_TENANT_CAP": 1, "SSE_ISSUES_PER_TENANT_CAP": 1, "SSE_PER_USER_CAP": 1}
+    app, daemon = gated(**caps)
+    assert answered_in_turn(daemon, **by("SECRET-unknown")) == {401}
+    assert answered_in_turn(daemon, **by(ANN, projects="9")) == {404}
+    app.faults[SESSION] = says({}, 500)
+    assert answered_in_turn(daemon, **by(ANN)) == {200}
+    app.faults.clear()
+    with listen(daemon, **by(ANN)), listen(daemon, **by(ANN, projects="7")):
+        pass
+
+
+def test_slot_is_free_before_the_end_without_valkey(streamd, new_valkey):
+    """The same where Valkey is unreachable, and where it refuses the channel after the subscription has begun."""
+    daemon = streamd(VALKEY_URL="redis://127.0.0.1:1", SSE_PER_TENANT_CAP=1)
+    daemon.wait_for_log("127.0.0.1:1: ")
+    assert answered_in_turn(daemon) == {200}
+    valkey = new_valkey().start()
+    valkey("ACL", "SETUSER", "default", "resetchannels", "&revoke:*")
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_TENANT_CAP=1)
+    daemon.wait_for_log("started")
+    assert answered_in_turn(daemon) == {200}
+
+
 def test_failed_subscription_gives_its_place_back(streamd, new_valkey):
     """Later for want of Valkey costs no place."""
     valkey = new_valkey()
@@ -156,17 +192,136 @@ def test_user_cap(streamd, valkey, tenant_cap, user_cap, kind):
         newcomer.wait_body(frame(notification(1)))
 
 
-def test_evicted_comes_back_to_204(streamd):
-    """The automatic reconnect of the evicted stream is told to stop; a new EventSource is welcome."""
-    daemon = streamd(SSE_PER_USER_CAP=1)
-    first = daemon.stream()
-    second = daemon.stream()
+# An evicted stream that comes back by itself
+
+MARKS = {"header": {"HTTP_LAST_EVENT_ID": "evicted"},
+         "query": {"QUERY_STRING": "projectIds=7&lastEventId=evicted"},
+         "other query": {"QUERY_STRING": "Last-Event-ID=evicted&projectIds=7"},
+         "encoded query": {"QUERY_STRING": "projectIds=7&last%45ventId=%65victed&x"}}
+RETURNING = MARKS["header"]
+marks = pytest.mark.parametrize("mark", MARKS.values(), ids=MARKS)
+
+
+def returned(daemon, **named):
+    """The stream that an evicted one has got; None where it was told to retry."""
+    peer = daemon.open(**named).wait(lambda p: p.closed or fcgi.live(p), what="an answer")
+    if peer.closed:
+        check_still_evicted(peer)
+        return None
+    check_returned(peer)
+    return peer
+
+
+@kinds
+@marks
+def test_eviction_heals(streamd, valkey, tenant_cap, user_cap, kind, mark):
+    """The automatic reconnect of an evicted stream costs nobody's stream: it retries in minutes until there is room,
+    and is a stream like any other then. A new EventSource is always let in."""
+    daemon = streamd(TPI_PROJECT_ACCESS="allow", **{user_cap: 1})
+    first = daemon.stream(**kind)
+    second = daemon.stream(**kind)
     check_evicted(first.wait_end())
-    check_answer(daemon.ask(HTTP_LAST_EVENT_ID=first.events.last_event_id), 204)
-    assert after_first(second.quiet(1)) == b""
-    third = daemon.stream()
-    check_evicted(second.wait_end())
-    assert not third.closed
+    assert first.events.last_event_id == "evicted"
+    for _ in range(20):
+        assert returned(daemon, **kind, **mark) is None
+    assert after_first(second.quiet(0.8)) == b""
+    second.close()
+    again = eventually(lambda: returned(daemon, **kind, **mark), what="a stream when there is room")
+    if not kind:
+        valkey.publish(user_channel("u1"), notification(1))
+        again.wait_data(notification(1))
+    third = daemon.stream(**kind)
+    check_evicted(again.wait_end())
+    assert not third.quiet(0.1).closed
+
+
+def test_returning_at_once(streamd):
+    """Many evicted streams that come back at once share what is free, and the rest goes on waiting."""
+    daemon = streamd(SSE_PER_USER_CAP=5)
+    held = daemon.streams(2)
+    data = fcgi.request(fcgi.params(**RETURNING))
+    peers = [fcgi.Peer(daemon.address) for _ in range(30)]
+    for peer in peers:
+        peer.send(data)
+    wait_all(peers, lambda p: fcgi.live(p) or p.closed, 20, "an answer")
+    for peer in peers:
+        if peer.closed:
+            check_still_evicted(peer)
+        else:
+            check_returned(peer)
+    assert sum(not peer.closed for peer in peers) == 3
+    assert all(after_first(peer.quiet(0.8 if peer is held[0] else 0)) == b"" for peer in held)
+
+
+def test_requests_in_flight_take_slots(streamd, new_valkey):
+    """A slot is not free while a request in flight claims it."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_USER_CAP=1)
+    daemon.stream("bystander").close()
+    valkey.pause()
+    peer = daemon.open()
+    peer.quiet(0.2)
+    assert returned(daemon, **RETURNING) is None
+    valkey.resume()
+    check_first(peer.wait_live())
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["arrived first", "arrived last"])
+def test_slots_fill_before_the_sync(gated, new_valkey, early):
+    """A slot that was free at the claim and is not at the sync: the new stream keeps it, undisturbed, and the
+    returning one goes on waiting, whichever arrived first."""
+    valkey = new_valkey().start()
+    app, daemon = gated(VALKEY_URL=valkey.url, SSE_PER_USER_CAP=1)
+    listen(daemon, **by(BEN)).close()
+    valkey.pause()
+    if early:
+        returning = daemon.open(**by(ANN, **RETURNING))
+        returning.quiet(0.2)
+        new = daemon.open(**by(ANN))
+        new.quiet(0.2)
+    else:  # the new one waits for the application until the returning one has its slot
+        app.hold()
+        new = daemon.open(**by(ANN))
+        app.wait_asked(1, token=ANN)
+        app.faults.clear()
+        app.sign_in("SECRET-ann-2", "ann")
+        returning = daemon.open(**by("SECRET-ann-2", **RETURNING))
+        returning.quiet(0.2)
+        app.release()
+        new.quiet(0.2)
+    assert new.head is None and returning.head is None
+    valkey.resume()
+    check_still_evicted(returning.wait_end())
+    check_first(new.wait(fcgi.live, what="sync"))
+    assert after_first(new.quiet(0.8)) == b"" and not new.closed
+
+
+def test_returning_in_the_order_of_checks(gated, new_valkey):
+    """No free slot comes after 401 and 503, before the 404 for projects and before Valkey; with a free slot the
+    answer is that of any other request."""
+    valkey = new_valkey().start()
+    app, daemon = gated(VALKEY_URL=valkey.url, SSE_ISSUES_PER_USER_CAP=1, SSE_ISSUES_PER_TENANT_CAP=2)
+    check_answer(daemon.ask(**by("SECRET-unknown", projects="7", **RETURNING)), 401)
+    check_answer(daemon.ask(**by(ANN, projects="x", **RETURNING)), 400)
+    check_answer(daemon.ask(**by(ANN, projects="9", **RETURNING)), 404)
+    with listen(daemon, **by(ANN, projects="7")):
+        asked = len(app.asked(PROJECTS))
+        check_still_evicted(daemon.ask(**by(ANN, projects="9", **RETURNING)))
+        assert len(app.asked(PROJECTS)) == asked
+        with listen(daemon, **by(BEN, projects="8")):
+            check_answer(daemon.ask(**by(ANN, projects="7", **RETURNING)), 503)
+        valkey.kill()
+        daemon.wait_for_log("away")
+        check_still_evicted(daemon.ask(**by(ANN, projects="7", **RETURNING)))
+        check_later(daemon.ask(**by(BEN, projects="8", **RETURNING)))
+
+
+def test_returning_costs_no_slot(gated):
+    """200 returning requests in turn at a tenant's cap of 2, one of them taken: none is refused."""
+    _, daemon = gated(SSE_PER_TENANT_CAP=2, SSE_PER_USER_CAP=1)
+    with listen(daemon, **by(ANN)) as stream:
+        assert answered_in_turn(daemon, **by(ANN, **RETURNING)) == {200}
+        assert after_first(stream.quiet(0)) == b""
 
 
 def test_ghost_spares_the_live(streamd):
@@ -234,13 +389,30 @@ def test_twice_the_cap_under_way(streamd, new_valkey):
     check_later(peers[0].wait_end(3))
     valkey.resume()
     wait_all(peers[1:], fcgi.live, what="sync")
-    # Their syncs come in the same moment, so any two of them are the oldest.
-    eventually(lambda: sum(p.quiet(0).closed for p in peers[1:]) == 2, what="eviction down to the cap")
-    for peer in peers[1:]:
-        if peer.closed:
-            check_evicted(peer)
-        else:
-            assert not peer.quiet(0.2).closed
+    # Their syncs come in the same instant: the newest requests stay.
+    for peer in peers[1:3]:
+        check_evicted(peer.wait_end())
+    for peer in peers[3:]:
+        assert not EVICTED.search(peer.quiet(0.2).body) and not peer.closed
+
+
+@kinds
+def test_oldest_by_arrival(streamd, new_valkey, tenant_cap, user_cap, kind):
+    """Twice the cap of requests that begin in one confirmation, as when a browser restores its tabs or Valkey is
+    reachable again: the newest by arrival stay."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow", **{user_cap: 8})
+    daemon.stream("bystander").close()
+    valkey.pause()
+    peers = [daemon.open(**kind) for _ in range(16)]
+    peers[-1].quiet(0.3)
+    assert all(peer.quiet(0).head is None for peer in peers)
+    valkey.resume()
+    wait_all(peers, fcgi.live, what="sync")
+    for peer in peers[:8]:
+        check_evicted(peer.wait_end())
+    for peer in peers[8:]:
+        assert not EVICTED.search(peer.quiet(0).body) and not peer.closed
 
 
 def test_users_in_a_burst(streamd):

@@ -10,7 +10,7 @@ import time
 import pytest
 
 import fcgi
-from answers import after_first, check_ended, check_first
+from answers import after_first, check_answer, check_ended, check_first, check_later
 from fcgi import (ABORT, BEGIN, DATA, GET_VALUES, GET_VALUES_RESULT, KEEP_CONN, PARAMS, STDIN, STDOUT,
                   UNKNOWN_TYPE, Peer, begin, cut_records, lengths, pair, pairs_of, params, record,
                   request)
@@ -267,6 +267,31 @@ def test_get_values_during_a_stream(daemon):
         peer.wait(lambda p: p.management, what="an answer")
         assert values(peer.management[0][1]) == MPXS
         assert after_first(peer) == b"" and not peer.closed
+
+
+def counts(daemon, series):
+    """A metric has become 1."""
+    page = daemon.ask(SCRIPT_NAME="/api/streams/metrics", TPI_USER=None)
+    return f"tpi_stream_{series} 1\n".encode() in page.body
+
+
+@pytest.mark.parametrize("status, series, changes", [
+    (404, 'refused_total{reason="path"}', {"SCRIPT_NAME": "/x"}),
+    (401, 'refused_total{reason="nobody"}', {"TPI_USER": None}),
+    (200, 'later_total{reason="valkey_away"}', {})], ids=["404", "401", "later"])
+def test_answer_after_unread_values(streamd, status, series, changes):
+    """An answer follows the replies that the peer has not read yet: they do not suppress it."""
+    daemon = streamd(TPI_STATUS="on", VALKEY_URL="redis://127.0.0.1:1")
+    daemon.wait_for_log("Valkey|valkey")
+    questions = 1500  # more replies than a Unix socket takes, fewer than a backlog
+    with Peer(daemon.address, VALUES * questions + request(params(**changes))) as peer:
+        eventually(lambda: counts(daemon, series), what=series)
+        peer.wait_end()
+        assert len(peer.management) == questions
+        if status == 200:
+            check_later(peer)
+        else:
+            check_answer(peer, status)
 
 
 @pytest.mark.parametrize("kind", [0, 12, 100, 255])

@@ -47,9 +47,11 @@ ANSWERS = {
     **{f"method {method!r}": (405, {"REQUEST_METHOD": method})
        for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "get", "GET ", "GETX", "", "GET\0",
                       None)},
-    # The automatic reconnect of an evicted stream
-    "evicted": (204, {"HTTP_LAST_EVENT_ID": "evicted"}),
+    "HEAD of an unknown path": (404, {"SCRIPT_NAME": "/x", "REQUEST_METHOD": "HEAD"}),
+    "HEAD without a user": (405, {"TPI_USER": None, "REQUEST_METHOD": "HEAD"}),
+    # What is not the automatic reconnect of an evicted stream (more in test_caps.py)
     "other Last-Event-ID": (200, {"HTTP_LAST_EVENT_ID": "evicted2"}),
+    "other lastEventId": (200, {"QUERY_STRING": "lastEventId=evicted2"}),
     "empty Last-Event-ID": (200, {"HTTP_LAST_EVENT_ID": ""}),
     # Identity (more in test_identity_access.py)
     "nobody": (401, {"TPI_USER": None}),
@@ -120,19 +122,19 @@ def name_of(query):
     return query if len(query) < 60 else f"{query[:20]}...({query.count(',') + 1})"
 
 
-def check(peer, status):
+def check(peer, status, method="GET"):
     """The one status; a stream is read until its first bytes are there."""
     with peer:
         if status == 200:
             check_first(peer.wait_live())
         else:
-            check_answer(peer.wait_end(), status)
+            check_answer(peer.wait_end(), status, method)
 
 
 @pytest.mark.parametrize("status, changes", ANSWERS.values(), ids=ANSWERS)
 def test_answer(daemon, status, changes):
     """Each request gets its status, its headers, and a complete answer."""
-    check(daemon.open(**changes), status)
+    check(daemon.open(**changes), status, changes.get("REQUEST_METHOD"))
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=name_of)
@@ -179,7 +181,6 @@ def test_empty_and_set_are_different_values(daemon):
 WRONG = [  # in the order of the contract's table; the last two of one kind exclude each other
     ("unknown path", 404, {"SCRIPT_NAME": "/nowhere"}),
     ("method", 405, {"REQUEST_METHOD": "POST"}),
-    ("evicted", 204, {"HTTP_LAST_EVENT_ID": "evicted"}),
     ("projects", 400, {"QUERY_STRING": "projectIds=x"}),
     ("nobody", 401, {"TPI_USER": None}),
     ("invalid user", 400, {"TPI_USER": "a b"}),
@@ -223,11 +224,11 @@ def test_tenants_cap_before_valkey(new_valkey, streamd):
 
 
 def test_draining(streamd):
-    """While draining, unknown paths, methods and evicted reconnects have their own answer; all else is later."""
+    """While draining, unknown paths and methods have their own answer; all else is later."""
     daemon = streamd(TPI_REQUEST_TIMEOUT_MS=60000)
     # Connections that were accepted before the drain began, whose requests are completed in it.
     rows = [({"SCRIPT_NAME": "/nowhere"}, 404), ({"REQUEST_METHOD": "POST"}, 405),
-            ({"HTTP_LAST_EVENT_ID": "evicted"}, 204), ({}, 200), ({"TPI_USER": None}, 200),
+            ({"HTTP_LAST_EVENT_ID": "evicted"}, 200), ({}, 200), ({"TPI_USER": None}, 200),
             ({"SCRIPT_NAME": ISSUES, "QUERY_STRING": "x"}, 200)]
     values = fcgi.record(fcgi.GET_VALUES, fcgi.pair("FCGI_MPXS_CONNS", ""), id=0)
     peers = [fcgi.Peer(daemon.address, values) for _ in rows]

@@ -17,7 +17,8 @@ import yaml
 
 import fcgi
 import servers
-from answers import PING, check_answer, check_ended, check_evicted, check_later, issue, notification, plain_headers
+from answers import (PING, check_answer, check_ended, check_evicted, check_later, check_still_evicted, issue,
+                     notification, plain_headers)
 from application import ANN, BEN, SESSION, by, listen, says
 from fcgi import ISSUES, NOTIFICATIONS, wait_all
 from faults import Faults
@@ -160,7 +161,7 @@ def test_requests(watched):
     daemon, _ = watched()
     for path in PAGES:
         for method in "HEAD", "POST", "PUT", "OPTIONS", "get":
-            check_answer(ask(daemon, path, REQUEST_METHOD=method), 405)
+            check_answer(ask(daemon, path, REQUEST_METHOD=method), 405, method)
         for named in ({"QUERY_STRING": "projectId=x&verbose"}, {"HTTP_LAST_EVENT_ID": "evicted"},
                       {"TPI_USER": ["a", "b"]}, {"SCRIPT_NAME": path[:8], "PATH_INFO": path[8:]}):
             assert daemon.ask(**{"SCRIPT_NAME": path, **named}).status == 200
@@ -394,13 +395,13 @@ def test_refused(watched, rundir):
     daemon, counted = watched(TPI_PROJECT_ACCESS=f"file:{rules}", SSE_ISSUES_PER_TENANT_CAP=1)
     for reason, status, named in [
             ("path", 404, {"SCRIPT_NAME": "/x"}), ("method", 405, {"REQUEST_METHOD": "POST"}),
-            ("evicted", 204, {"HTTP_LAST_EVENT_ID": "evicted"}), ("parameters", 400, {"projects": "x"}),
-            ("parameters", 400, {"SCRIPT_NAME": ISSUES}), ("user", 400, {"TPI_USER": "a b"}),
-            ("user", 400, {"TPI_USER": ["a", "b"]}), ("nobody", 401, {"TPI_USER": None}),
+            ("parameters", 400, {"projects": "x"}), ("parameters", 400, {"SCRIPT_NAME": ISSUES}),
+            ("user", 400, {"TPI_USER": "a b"}), ("user", 400, {"TPI_USER": ["a", "b"]}),
+            ("nobody", 401, {"TPI_USER": None}),
             ("nobody", 401, {"TPI_USER": None, "REMOTE_USER": "ann"}),
             ("projects", 404, {"user": "ben", "projects": "7"}),
             ("method", 405, {"SCRIPT_NAME": METRICS, "REQUEST_METHOD": "HEAD"})]:
-        check_answer(daemon.ask(**named), status)
+        check_answer(daemon.ask(**named), status, named.get("REQUEST_METHOD"))
         counted.expect(**{f"refused_{reason}": 1})
     with daemon.stream("ann", projects="7"):
         for _ in range(3):
@@ -416,6 +417,8 @@ def test_ended(watched, valkey, rundir):
     for peer in peers[:2]:
         check_evicted(peer.wait_end())
     counted.expect(opened_notifications=4, ended_notifications_evicted=2)
+    check_still_evicted(daemon.ask(HTTP_LAST_EVENT_ID="evicted"))
+    counted.expect(later_evicted=1)
     assert metrics(daemon)['open_streams{kind="notifications"}'] == 2
     peers[2].send(fcgi.record(fcgi.ABORT))
     peers[3].close()

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from answers import SYNC, frame, issue, notification
+from answers import frame, issue, notification, syncs
 from faults import FUNCTIONS, Faults
 from fcgi import Peer, live, params, request, wait_all
 from ledger import descriptors_and_threads, wait_released
@@ -30,7 +30,7 @@ def faults(rundir):
 
 def whole(peer, payloads):
     """Closed, told to come back, or in all of its channels; a sync after a loss excuses the rest."""
-    return peer.closed or peer.body.count(SYNC) > 1 or all(frame(payload) in peer.body for payload in payloads)
+    return peer.closed or syncs(peer) > 1 or all(frame(payload) in peer.body for payload in payloads)
 
 
 def scenario(daemon, valkey):
@@ -52,7 +52,7 @@ def scenario(daemon, valkey):
                                     first + second):
             valkey.publish(channel, payload)
         for peer, payloads in zip(peers, (first, second)):
-            if live(peer) and SYNC in peer.body:
+            if live(peer) and syncs(peer):
                 peer.wait(lambda p, expected=payloads: whole(p, expected), 5, "the wake-ups of each of its channels")
         cut.close()
     for peer in peers:

@@ -12,7 +12,7 @@ import time
 import pytest
 
 import fcgi
-from answers import SYNC, check_answer, check_evicted, check_first, check_later, notification
+from answers import check_answer, check_evicted, check_first, check_later, notification, syncs
 from faults import Faults
 from fcgi import live, params, request, wait_all
 from fronts import Apache
@@ -20,10 +20,6 @@ from ledger import Ledger, descriptors_and_threads, wait_released
 from relay import Relay
 from servers import basic, broadcast_channel, http, processor_time, project_channel, user_channel
 from timing import eventually, scaled
-
-
-def syncs(peer):
-    return peer.body.count(SYNC)
 
 
 def close_all(peers):

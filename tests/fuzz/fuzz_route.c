@@ -2,7 +2,7 @@
  * fuzz_route: the query of a request (route.h). A query is accepted exactly where a second
  * decoder, after WHATWG URL 5.1, finds one projectId or projectIds of 1 to 500 well-formed
  * numbers; then the projects are ascending, distinct, in range, and those that were asked for, and
- * each has its channel.
+ * each has its channel. The same decoder says whether a last event id in the query is "evicted".
  *
  * The first byte of the input says how many hundreds of projects are appended to the query.
  */
@@ -22,6 +22,7 @@ struct text {
 struct found {
 	int parameters; /* named projectId or projectIds */
 	bool malformed;
+	bool returning;
 	int32_t *projects; /* as often as they stand there; owned */
 	size_t count;
 };
@@ -86,21 +87,26 @@ find_projects(struct found *f, const struct text *value, bool list)
 	}
 }
 
+static bool
+is(const struct text *t, const char *expected)
+{
+	return t->length == strlen(expected) && memcmp(t->bytes, expected, t->length) == 0;
+}
+
 static void
 find_parameter(struct found *f, const char *from, size_t length)
 {
 	const char *equals = memchr(from, '=', length);
 	size_t name_length = equals != NULL ? (size_t)(equals - from) : length;
 	struct text name = decode(from, name_length), value;
-	bool list = name.length == 10 && memcmp(name.bytes, "projectIds", 10) == 0;
+	bool list = is(&name, "projectIds");
 
-	if (list || (name.length == 9 && memcmp(name.bytes, "projectId", 9) == 0)) {
-		value = equals != NULL ? decode(equals + 1, length - name_length - 1)
-				       : decode("", 0);
-		if (f->parameters++ == 0)
-			find_projects(f, &value, list);
-		free(value.bytes);
-	}
+	value = equals != NULL ? decode(equals + 1, length - name_length - 1) : decode("", 0);
+	if ((list || is(&name, "projectId")) && f->parameters++ == 0)
+		find_projects(f, &value, list);
+	if (is(&name, "lastEventId") || is(&name, "Last-Event-ID"))
+		f->returning |= is(&value, "evicted");
+	free(value.bytes);
 	free(name.bytes);
 }
 
@@ -183,7 +189,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const struct route *route = route_find("/api/issues/stream");
 	int hundreds = size > 0 && data[0] >= '0' && data[0] <= '9' ? data[0] - '0' : 0;
-	struct request r = { 0 };
+	struct request r = { .last_event_id = "" };
 	const char *error;
 	struct found f;
 	char *query;
@@ -196,6 +202,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	error = route->parse(&r);
 	f = find(query);
 	REQUIRE(error != route_no_memory);
+	REQUIRE(route_is_returning(&r) == f.returning);
 	if (error == NULL) {
 		check_projects(route, &r, &f);
 	} else {

@@ -28,6 +28,7 @@ struct place {
 
 static struct caps *caps;
 static struct place places[PLACES_MAX];
+static uint64_t arrivals;
 
 static _Atomic int64_t now = 1000000;
 
@@ -87,12 +88,21 @@ new_caps(int tenant_cap, int user_cap)
 	ck_assert_ptr_nonnull(caps);
 }
 
+/* A request that has arrived, but is not under way yet. */
+static void
+arrive(int i)
+{
+	places[i].entry.arrival = ++arrivals;
+}
+
 /* A request of a user, up to the point where it is under way. */
 static void
 claim(int i, const char *user)
 {
+	if (places[i].entry.arrival == 0)
+		arrive(i);
 	ck_assert(caps_reserve(caps, &places[i].entry));
-	ck_assert(caps_claim(caps, &places[i].entry, user, places[i].stream));
+	ck_assert_int_eq(caps_claim(caps, &places[i].entry, user, places[i].stream), CAPS_CLAIMED);
 }
 
 static bool
@@ -311,7 +321,9 @@ live_and_leave(void *arg)
 	for (int i = 0; i < 2000; i++) {
 		if (!caps_reserve(caps, &p->entry))
 			continue;
-		if (caps_claim(caps, &p->entry, i % 2 == 0 ? own : "common", p->stream))
+		/* Each stream starts only once; what is counted does not depend on it. */
+		p->entry.returning = i % 5 == 0;
+		if (caps_claim(caps, &p->entry, i % 2 == 0 ? own : "common", p->stream) == CAPS_CLAIMED)
 			caps_live(p->stream, "head");
 		if (i % 3 == 0) {
 			caps_ping(caps, &p->entry);
@@ -363,6 +375,33 @@ START_TEST(oldest_request_is_cancelled)
 	ck_assert_str_eq(received(2), "head");
 	/* They hold the tenant's place until they have gone. */
 	ck_assert(places[0].entry.reserved);
+}
+END_TEST
+
+/* The oldest request under way is the one that arrived first, even if it is the one that claims. */
+START_TEST(cancelled_by_arrival)
+{
+	new_caps(100, 1);
+	arrive(0);
+	arrive(1);
+	claim(2, "u1");
+	claim(1, "u1");
+	ck_assert_uint_eq(marks(1) | marks(2), 0);
+	claim(3, "u1");
+	ck_assert_uint_eq(marks(1), STREAM_CANCELLED);
+	claim(0, "u1");
+	ck_assert_uint_eq(marks(0), STREAM_CANCELLED);
+	ck_assert_uint_eq(marks(2) | marks(3), 0);
+	caps_live(places[0].stream, "head");
+	ck_assert_str_eq(received(0), "");
+	ck_assert(caps_withdraw(caps, &places[0].entry));
+	/* Beside live streams alone no request is cancelled, however early it arrived. */
+	live(2);
+	live(3);
+	arrive(5);
+	places[5].entry.arrival = 1;
+	claim(5, "u1");
+	ck_assert_uint_eq(marks(5), 0);
 }
 END_TEST
 
@@ -438,14 +477,15 @@ START_TEST(evict_the_oldest)
 	new_caps(100, 2);
 	open_stream(4, "u2");
 	open_stream(5, "u2");
-	/* The age is that of the sync, not of the request. */
-	claim(0, "u1");
-	open_stream(1, "u1");
+	/* The age is that of the request, not of the sync, nor of the claim. */
+	arrive(0);
+	claim(1, "u1");
 	open_stream(2, "u1");
-	live(0);
+	open_stream(0, "u1");
+	live(1);
 	open_stream(3, "u1");
 	evict(3);
-	expect_evicted("12");
+	expect_evicted("01");
 	ck_assert_int_eq(caps_count(caps), 4);
 	/* Once is enough. */
 	evict(3);
@@ -453,8 +493,145 @@ START_TEST(evict_the_oldest)
 	expect_evicted("");
 	/* A place came free before: nobody has to go. */
 	ck_assert(open_stream(6, "u1"));
-	caps_leave(caps, &places[0].entry);
+	caps_leave(caps, &places[2].entry);
 	evict(6);
+	expect_evicted("");
+}
+END_TEST
+
+/* Streams that begin in one confirmation, in any order: those that arrived last stay. */
+START_TEST(evict_by_arrival)
+{
+	static const int orders[][4] = { { 0, 1, 2, 3 }, { 3, 2, 1, 0 }, { 1, 3, 0, 2 }, { 2, 0, 3, 1 } };
+
+	new_caps(100, 2);
+	for (size_t k = 0; k < sizeof(orders) / sizeof(orders[0]); k++) {
+		int base = 4 * (int)k;
+		char user[8], expected[3] = { "0123456789abcdef"[base], "0123456789abcdef"[base + 1], '\0' };
+
+		snprintf(user, sizeof(user), "u%zu", k);
+		for (int i = 0; i < 4; i++)
+			claim(base + i, user);
+		for (int i = 0; i < 4; i++)
+			ck_assert_int_eq(live(base + orders[k][i]), i >= 2);
+		evict(base + orders[k][3]);
+		expect_evicted(expected);
+	}
+}
+END_TEST
+
+/* A stream that begins late is evicted itself where the newer ones fill twice the cap; it begins, though. */
+START_TEST(evict_the_late)
+{
+	struct stream_view view;
+
+	new_caps(100, 1);
+	arrive(0);
+	open_stream(1, "u1");
+	open_stream(2, "u1");
+	claim(0, "u1");
+	caps_live(places[0].stream, "head");
+	stream_look(places[0].stream, &view);
+	ck_assert(view.started && view.finished);
+	ck_assert_uint_eq(view.marks & (STREAM_EVICTED | STREAM_OVER), STREAM_EVICTED);
+	ck_assert(!caps_withdraw(caps, &places[0].entry));
+	ck_assert_int_eq(caps_count(caps), 2);
+	ck_assert_int_eq(strncmp(received(0), "headretry: ", 11), 0);
+	evict(2);
+	expect_evicted("1");
+}
+END_TEST
+
+/* The time to settle runs from the last sync, also where that is of a request that arrived early. */
+START_TEST(settled_after_the_last_sync)
+{
+	new_caps(100, 2);
+	claim(0, "u1");
+	open_stream(1, "u1");
+	open_stream(2, "u1");
+	now += 10000;
+	ck_assert(live(0));
+	ck_assert_int_eq(caps_evict(caps, &places[0].entry), now + CAPS_SETTLE_MS);
+	expect_evicted("");
+	evict(0);
+	expect_evicted("0");
+}
+END_TEST
+
+/* The request of place i comes back by itself after an eviction. */
+static enum caps_claim
+claim_returning(int i, const char *user)
+{
+	arrive(i);
+	places[i].entry.returning = true;
+	ck_assert(caps_reserve(caps, &places[i].entry));
+	return caps_claim(caps, &places[i].entry, user, places[i].stream);
+}
+
+/* A returning request takes a slot only where the user's streams and requests do not fill the cap. */
+START_TEST(returning_takes_a_free_slot)
+{
+	new_caps(100, 2);
+	open_stream(0, "u1");
+	claim(1, "u1");
+	ck_assert_int_eq(claim_returning(2, "u1"), CAPS_NO_SLOT);
+	ck_assert_uint_eq(marks(1) | marks(2), 0);
+	/* It holds nothing of the user's. */
+	ck_assert(caps_withdraw(caps, &places[2].entry));
+	ck_assert_int_eq(claim_returning(3, "u2"), CAPS_CLAIMED);
+	caps_leave(caps, &places[0].entry);
+	ck_assert_int_eq(claim_returning(4, "u1"), CAPS_CLAIMED);
+	ck_assert(!live(1));
+	ck_assert(!live(4));
+	evict(4);
+	expect_evicted("");
+	/* From then on it is a stream like any other: the oldest goes, and that is another one. */
+	open_stream(5, "u1");
+	evict(5);
+	expect_evicted("1");
+}
+END_TEST
+
+/* Slots that fill between its claim and its sync: it is cancelled, and nothing else. */
+START_TEST(returning_gives_way)
+{
+	new_caps(100, 2);
+	ck_assert_int_eq(claim_returning(0, "u1"), CAPS_CLAIMED);
+	open_stream(1, "u1");
+	open_stream(2, "u1");
+	caps_live(places[0].stream, "head");
+	ck_assert_uint_eq(marks(0), STREAM_CANCELLED);
+	ck_assert_str_eq(received(0), "");
+	ck_assert(caps_withdraw(caps, &places[0].entry));
+	evict(2);
+	expect_evicted("");
+	/* Requests under way count, also those that arrived before it. */
+	caps_leave(caps, &places[2].entry);
+	arrive(3);
+	ck_assert_int_eq(claim_returning(4, "u1"), CAPS_CLAIMED);
+	claim(3, "u1");
+	caps_live(places[4].stream, "head");
+	ck_assert_uint_eq(marks(4), STREAM_CANCELLED);
+	ck_assert(!live(3));
+	evict(3);
+	expect_evicted("");
+	ck_assert_int_eq(caps_count(caps), 2);
+}
+END_TEST
+
+/* Several returning requests share what is free: none waits for the other. */
+START_TEST(returning_together)
+{
+	new_caps(100, 2);
+	ck_assert_int_eq(claim_returning(0, "u1"), CAPS_CLAIMED);
+	ck_assert_int_eq(claim_returning(1, "u1"), CAPS_CLAIMED);
+	ck_assert_int_eq(claim_returning(2, "u1"), CAPS_NO_SLOT);
+	claim(3, "u1");
+	caps_live(places[0].stream, "head");
+	ck_assert_uint_eq(marks(0), STREAM_CANCELLED);
+	ck_assert(!live(1));
+	ck_assert(!live(3));
+	evict(3);
 	expect_evicted("");
 }
 END_TEST
@@ -548,8 +725,8 @@ START_TEST(ping)
 	open_stream(3, "u2");
 	claim(4, "u1");
 	caps_ping(caps, &places[2].entry);
-	ck_assert_str_eq(received(0), "head: ping\n\n");
-	ck_assert_str_eq(received(1), "head: ping\n\n");
+	ck_assert_str_eq(received(0), "head: ping\n");
+	ck_assert_str_eq(received(1), "head: ping\n");
 	ck_assert_str_eq(received(2), "head");
 	ck_assert_str_eq(received(3), "head");
 	ck_assert_str_eq(received(4), "");
@@ -708,10 +885,17 @@ main(void)
 	tcase_add_test(tc, burst);
 	tcase_add_test(tc, storm);
 	tcase_add_test(tc, oldest_request_is_cancelled);
+	tcase_add_test(tc, cancelled_by_arrival);
 	tcase_add_test(tc, live_streams_are_not_cancelled);
 	tcase_add_test(tc, newcomer_is_over);
 	tcase_add_test(tc, all_counts);
 	tcase_add_test(tc, evict_the_oldest);
+	tcase_add_test(tc, evict_by_arrival);
+	tcase_add_test(tc, evict_the_late);
+	tcase_add_test(tc, settled_after_the_last_sync);
+	tcase_add_test(tc, returning_takes_a_free_slot);
+	tcase_add_test(tc, returning_gives_way);
+	tcase_add_test(tc, returning_together);
 	tcase_add_test(tc, evict_a_former_newcomer);
 	tcase_add_test(tc, evict_when_settled);
 	tcase_add_test(tc, evict_at_once);

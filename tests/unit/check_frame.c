@@ -125,6 +125,38 @@ START_TEST(record_header)
 }
 END_TEST
 
+/* A text becomes records of STDOUT, each as large as possible; an empty one becomes none. */
+START_TEST(stdout_records)
+{
+	static const size_t lengths[] = { 0, 1, 7, FRAME_RECORD_MAX - 1, FRAME_RECORD_MAX,
+		FRAME_RECORD_MAX + 1, 2 * FRAME_RECORD_MAX, 200000 };
+	static char text[200000];
+	uint8_t header[FCGI_HEADER_LEN], *out;
+	size_t size, at, done, n;
+
+	for (size_t i = 0; i < sizeof(text); i++)
+		text[i] = (char)(i % 251);
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		size = frame_stdout_size(lengths[i]);
+		/* To the byte, so that a sanitizer sees a write past the end. */
+		out = malloc(size + 1);
+		ck_assert_ptr_nonnull(out);
+		out[size] = 0xee;
+		ck_assert_uint_eq(frame_stdout(out, 515, text, lengths[i]), size);
+		ck_assert_uint_eq(out[size], 0xee);
+		for (at = done = 0; at < size; at += FCGI_HEADER_LEN + n, done += n) {
+			n = lengths[i] - done < FRAME_RECORD_MAX ? lengths[i] - done : FRAME_RECORD_MAX;
+			ck_assert_uint_gt(n, 0);
+			frame_record(header, FCGI_STDOUT, 515, n);
+			ck_assert_mem_eq(out + at, header, sizeof(header));
+			ck_assert_mem_eq(out + at + FCGI_HEADER_LEN, text + done, n);
+		}
+		ck_assert_uint_eq(done, lengths[i]);
+		free(out);
+	}
+}
+END_TEST
+
 /* END_REQUEST carries the protocol status and application status 0. */
 START_TEST(end_request)
 {
@@ -167,6 +199,7 @@ main(void)
 	tcase_add_test(tc, length_counts);
 	tcase_add_test(tc, decodes_to_its_lines);
 	tcase_add_test(tc, record_header);
+	tcase_add_test(tc, stdout_records);
 	tcase_add_test(tc, end_request);
 	tcase_add_test(tc, end);
 	suite_add_tcase(s, tc);

@@ -1,8 +1,8 @@
 /*
- * check_request: what libfcgi makes of a checked head, and the exact bytes of complete answers.
+ * check_request: what libfcgi makes of a checked head.
  *
- * request.c uses fields of FCGX_Request that the library calls internal: here it shows when another
- * version of it decodes, writes, closes or frees anything else than this one.
+ * request.c uses fields of FCGX_Request that the library calls internal: these tests fail when another
+ * version of it decodes, closes or frees anything else.
  */
 #include <check.h>
 #include <dirent.h>
@@ -13,7 +13,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "frame.h"
@@ -269,239 +268,23 @@ START_TEST(get)
 }
 END_TEST
 
-/*
- * Expects that an answer is just these bytes of STDOUT in one record, the end of STDOUT and
- * END_REQUEST, all for the request's id.
- */
-static void
-expect_answer(uint16_t id, const struct answer *answer, const char *expected)
-{
-	uint8_t got[2048], stdout_end[FCGI_HEADER_LEN], end[2 * FCGI_HEADER_LEN];
-	size_t length = strlen(expected), padding, used = 0;
-	struct head head;
-	struct request r;
-	int pair[2];
-	ssize_t n;
-
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	head_init(&head, id);
-	add(&head, "SCRIPT_NAME", "/x");
-	parse(&r, &head);
-	ck_assert_str_eq(r.path, "/x");
-	request_answer(&r, pair[0], answer);
-	request_free(&r);
-	ck_assert_int_ne(fcntl(pair[0], F_GETFD), -1);
-	close(pair[0]);
-	while ((n = read(pair[1], got + used, sizeof(got) - used)) > 0)
-		used += (size_t)n;
-	close(pair[1]);
-
-	frame_record(stdout_end, FCGI_STDOUT, id, length);
-	ck_assert_uint_gt(used, FCGI_HEADER_LEN + length);
-	padding = got[6];
-	stdout_end[6] = (uint8_t)padding;
-	ck_assert_mem_eq(got, stdout_end, FCGI_HEADER_LEN);
-	ck_assert_mem_eq(got + FCGI_HEADER_LEN, expected, length);
-	ck_assert_uint_lt(padding, 8);
-	frame_record(stdout_end, FCGI_STDOUT, id, 0);
-	frame_end_request(end, id, FCGI_REQUEST_COMPLETE);
-	ck_assert_uint_eq(used,
-	    FCGI_HEADER_LEN + length + padding + sizeof(stdout_end) + sizeof(end));
-	ck_assert_mem_eq(got + FCGI_HEADER_LEN + length + padding, stdout_end, sizeof(stdout_end));
-	ck_assert_mem_eq(got + used - sizeof(end), end, sizeof(end));
-}
-
-static const uint16_t ids[] = { 1, 515, 65535 };
-
-/* An error has its status, no-store, a type and a JSON body, in this order and each once. */
-START_TEST(answer_with_body)
-{
-	static const struct answer a = { 404, "Not Found", "", "application/json",
-	"{\"error\":\"no such stream\"}" };
-
-	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
-		expect_answer(ids[i], &a,
-		    "Status: 404 Not Found\r\nCache-Control: no-store\r\n"
-		    "Content-Type: application/json\r\n\r\n{\"error\":\"no such stream\"}");
-}
-END_TEST
-
-/* 204 has neither body nor type. */
-START_TEST(answer_without_body)
-{
-	static const struct answer a = { 204, "No Content", "", NULL, NULL };
-
-	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
-		expect_answer(ids[i], &a,
-		    "Status: 204 No Content\r\nCache-Control: no-store\r\n\r\n");
-}
-END_TEST
-
-/* Further headers stand in their place. */
-START_TEST(answer_with_headers)
-{
-	static const struct answer method = { 405, "Method Not Allowed", "Allow: GET\r\n",
-		"application/json", "{\"error\":\"only GET is allowed\"}" };
-	static const struct answer full = { 503, "Service Unavailable", "Retry-After: 30\r\n",
-		"application/json", "{\"error\":\"too many streams\"}" };
-
-	expect_answer(1, &method,
-	    "Status: 405 Method Not Allowed\r\nCache-Control: no-store\r\nAllow: GET\r\n"
-	    "Content-Type: application/json\r\n\r\n{\"error\":\"only GET is allowed\"}");
-	expect_answer(1, &full,
-	    "Status: 503 Service Unavailable\r\nCache-Control: no-store\r\nRetry-After: 30\r\n"
-	    "Content-Type: application/json\r\n\r\n{\"error\":\"too many streams\"}");
-}
-END_TEST
-
-/* A text of any length modulo 8 ends where it should. */
-START_TEST(answer_lengths)
-{
-	char text[18] = "", expected[256];
-
-	for (int i = 0; i < 17; i++) {
-		const struct answer a = { 400, "Bad Request", "", "text/plain", text };
-
-		snprintf(expected, sizeof(expected),
-		    "Status: 400 Bad Request\r\nCache-Control: no-store\r\n"
-		    "Content-Type: text/plain\r\n\r\n%s", text);
-		expect_answer(1, &a, expected);
-		text[i] = 'x';
-	}
-}
-END_TEST
-
-/* A body of several records comes whole, and is no format. */
-START_TEST(answer_of_any_length)
-{
-	static char body[100000];
-	struct answer a = { 200, "OK", "", "text/plain; version=0.0.4", body };
-	struct head head;
-	struct request r;
-	uint8_t header[FCGI_HEADER_LEN];
-	size_t length, used = 0;
-	char *text;
-	int pair[2], size = 1 << 20;
-
-	memset(body, '%', sizeof(body) - 1);
-	text = malloc(2 * sizeof(body));
-	ck_assert_ptr_nonnull(text);
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	ck_assert_int_eq(setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)), 0);
-	head_init(&head, 1);
-	parse(&r, &head);
-	request_answer(&r, pair[0], &a);
-	request_free(&r);
-	close(pair[0]);
-	for (;;) {
-		ck_assert_int_eq(recv(pair[1], header, sizeof(header), MSG_WAITALL), sizeof(header));
-		length = (size_t)header[4] << 8 | header[5];
-		if (header[1] == FCGI_END_REQUEST)
-			break;
-		ck_assert_uint_eq(header[1], FCGI_STDOUT);
-		ck_assert_uint_lt(used + length, 2 * sizeof(body));
-		if (length + header[6] > 0)
-			ck_assert_int_eq(recv(pair[1], text + used, length + header[6], MSG_WAITALL),
-			    length + header[6]);
-		used += length;
-	}
-	close(pair[1]);
-	text[used] = '\0';
-	ck_assert_ptr_nonnull(strstr(text, "\r\n\r\n"));
-	ck_assert_str_eq(strstr(text, "\r\n\r\n") + 4, body);
-	free(text);
-}
-END_TEST
-
-static const struct answer not_found = { 404, "Not Found", "", "application/json",
-	"{\"error\":\"no such stream\"}" };
-
-/* One request, answered or not, on a socket whose peer is there or has gone. */
-static void
-round_trip(bool answer, bool gone)
-{
-	struct head head;
-	struct request r;
-	int pair[2];
-
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	head_init(&head, 1);
-	add(&head, "SCRIPT_NAME", "/x");
-	parse(&r, &head);
-	if (gone)
-		close(pair[1]);
-	if (answer)
-		request_answer(&r, pair[0], &not_found);
-	request_free(&r);
-	request_free(&r);
-	/* The library has closed neither this one nor, in its place, another. */
-	ck_assert_int_ne(fcntl(pair[0], F_GETFD), -1);
-	close(pair[0]);
-	if (!gone)
-		close(pair[1]);
-}
-
-/* 1000 requests of each sort leave no descriptor behind. */
+/* 1000 requests leave no descriptor behind, and close none that is not the library's. */
 START_TEST(no_descriptor_is_lost)
 {
-	int before = open_descriptors();
+	int other = open("/dev/null", O_RDONLY | O_CLOEXEC), before = open_descriptors();
+	struct head head;
+	struct request r;
 
 	for (int i = 0; i < 1000; i++) {
-		round_trip(true, false);
-		round_trip(true, true);
-		round_trip(false, false);
+		head_init(&head, 1);
+		add(&head, "SCRIPT_NAME", "/x");
+		parse(&r, &head);
+		request_free(&r);
+		request_free(&r);
 	}
 	ck_assert_int_eq(open_descriptors(), before);
-}
-END_TEST
-
-/*
- * A peer that has closed costs nothing: no signal, no close of a descriptor that is not the
- * library's.
- */
-START_TEST(peer_has_closed)
-{
-	struct head head;
-	struct request r;
-	int pair[2], other;
-
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	head_init(&head, 1);
-	add(&head, "SCRIPT_NAME", "/x");
-	parse(&r, &head);
-	close(pair[1]);
-	other = open("/dev/null", O_RDONLY | O_CLOEXEC);
-	request_answer(&r, pair[0], &not_found);
-	ck_assert_int_ne(fcntl(pair[0], F_GETFD), -1);
-	request_free(&r);
-	ck_assert_int_ne(fcntl(pair[0], F_GETFD), -1);
 	ck_assert_int_ne(fcntl(other, F_GETFD), -1);
-	close(pair[0]);
 	close(other);
-	/* And the next request is served. */
-	expect_answer(1, &not_found,
-	    "Status: 404 Not Found\r\nCache-Control: no-store\r\n"
-	    "Content-Type: application/json\r\n\r\n{\"error\":\"no such stream\"}");
-}
-END_TEST
-
-/* Nothing is read from the peer: what it has sent is still there. */
-START_TEST(reads_nothing)
-{
-	struct head head;
-	struct request r;
-	char byte;
-	int pair[2];
-
-	ck_assert_int_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, pair), 0);
-	ck_assert_int_eq(write(pair[1], "x", 1), 1);
-	head_init(&head, 1);
-	parse(&r, &head);
-	request_answer(&r, pair[0], &not_found);
-	request_free(&r);
-	ck_assert_int_eq(recv(pair[0], &byte, 1, MSG_DONTWAIT), 1);
-	close(pair[0]);
-	close(pair[1]);
 }
 END_TEST
 
@@ -553,14 +336,7 @@ main(void)
 	tcase_add_test(tc, lengths);
 	tcase_add_test(tc, largest);
 	tcase_add_test(tc, get);
-	tcase_add_test(tc, answer_with_body);
-	tcase_add_test(tc, answer_without_body);
-	tcase_add_test(tc, answer_with_headers);
-	tcase_add_test(tc, answer_lengths);
-	tcase_add_test(tc, answer_of_any_length);
 	tcase_add_test(tc, no_descriptor_is_lost);
-	tcase_add_test(tc, peer_has_closed);
-	tcase_add_test(tc, reads_nothing);
 	tcase_add_test(tc, out_of_descriptors);
 	tcase_add_test(tc, free_of_nothing);
 	suite_add_tcase(s, tc);

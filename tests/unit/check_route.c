@@ -417,6 +417,52 @@ START_TEST(longest_channels)
 }
 END_TEST
 
+/* The reconnect of an evicted stream is known by its header or its query, decoded as form data. */
+START_TEST(returning)
+{
+	static const struct {
+		const char *last_event_id, *query;
+		bool expected;
+	} cases[] = {
+		{ "evicted", "", true },
+		{ "evicted", "lastEventId=7", true },
+		{ "", "lastEventId=evicted", true },
+		{ "", "Last-Event-ID=evicted", true },
+		{ "7", "projectId=7&lastEventId=evicted", true },
+		{ "", "lastEventId=evicted&projectId=7", true },
+		{ "", "lastEventId=7&lastEventId=evicted", true },
+		{ "", "&&x&=&lastEventId=%65victed&", true },
+		{ "", "last%45ventId=evicted", true },
+		{ "", "Last%2dEvent%2DID=%65%76%69%63%74%65%64", true },
+		{ "", "", false },
+		{ "evicted2", "", false },
+		{ "Evicted", "", false },
+		{ "", "lastEventId", false },
+		{ "", "lastEventId=", false },
+		{ "", "lastEventId=evicted2", false },
+		{ "", "lastEventId=evicte", false },
+		{ "", "lastEventId=+evicted", false },
+		{ "", "lastEventId=evicted%00", false },
+		{ "", "lastEventId=evicted%", false },
+		{ "", "lasteventid=evicted", false },
+		{ "", "last-event-id=evicted", false },
+		{ "", "xlastEventId=evicted", false },
+		{ "", "lastEventId=x=evicted", false },
+		{ "", "x=lastEventId=evicted", false },
+		{ "", "lastEventId;=evicted", false },
+		{ "", "evicted", false },
+		{ "", "lastEventId=%65%76%69%63%74%65%64%65%76%69%63%74%65%64%65%76%69%63%74%65%64", false },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct request r = { .last_event_id = cases[i].last_event_id, .query = cases[i].query };
+
+		ck_assert_msg(route_is_returning(&r) == cases[i].expected, "%s, %s", cases[i].last_event_id,
+		    cases[i].query);
+	}
+}
+END_TEST
+
 int
 main(void)
 {
@@ -441,6 +487,7 @@ main(void)
 	tcase_add_test(tc, issue_channels);
 	tcase_add_test(tc, all_channels);
 	tcase_add_test(tc, longest_channels);
+	tcase_add_test(tc, returning);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

@@ -265,15 +265,15 @@ START_TEST(nothing_before_start)
 	ck_assert(!send_event("data: early\n\n"));
 	ck_assert(!stream_send_text(stream, STREAM_PING));
 	ck_assert_uint_eq(read_some(100), 0);
-	stream_start(stream, STREAM_HEAD STREAM_SYNC "retry: 1000\n\n");
+	stream_start(stream, STREAM_HEAD STREAM_SYNC_LINE "retry: 1000\n\n");
 	ck_assert(send_event("data: one\n\n"));
 	ck_assert(stream_send_text(stream, STREAM_PING));
 	drain();
 	expect_text("Status: 200 OK\r\nContent-Type: text/event-stream\r\n"
 	    "Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n\r\n"
-	    "data: {\"event\":\"sync\"}\n\nretry: 1000\n\n");
+	    "data: {\"event\":\"sync\"}\nretry: 1000\n\n");
 	expect_text("data: one\n\n");
-	expect_text(": ping\n\n");
+	expect_text(": ping\n");
 	expect_nothing();
 }
 END_TEST
@@ -920,6 +920,39 @@ START_TEST(finish_with_a_backlog)
 }
 END_TEST
 
+/* An answer of several records comes whole, after the replies that the peer has left unread. */
+START_TEST(finish_with_a_long_text)
+{
+	static char text[200001];
+	uint8_t reply[16];
+	struct stream_view view;
+	const char *content;
+	size_t length, replies = 0, used = 0;
+
+	frame_end_request(reply, 2, FCGI_CANT_MPX_CONN);
+	do {
+		ck_assert(stream_send_raw(stream, reply, sizeof(reply)));
+		ck_assert_uint_lt(++replies, 100000);
+		look(&view);
+	} while (!view.pending);
+	for (size_t i = 0; i < sizeof(text) - 1; i++)
+		text[i] = (char)('a' + i % 23);
+	stream_finish(stream, text);
+	drain();
+	for (; replies > 0; replies--, at += sizeof(reply))
+		ck_assert_mem_eq(got + at, reply, sizeof(reply));
+	while (used < sizeof(text) - 1) {
+		ck_assert_int_eq(next(1, &content, &length), FCGI_STDOUT);
+		ck_assert_uint_gt(length, 0);
+		ck_assert_uint_le(length, sizeof(text) - 1 - used);
+		ck_assert_mem_eq(content, text + used, length);
+		used += length;
+	}
+	expect_end_of(1);
+	expect_nothing();
+}
+END_TEST
+
 #define SENDERS     4
 #define EVENTS_EACH 300
 
@@ -1291,6 +1324,7 @@ main(void)
 	tcase_add_test(slow, overflow_of_a_rest);
 	tcase_add_test(slow, overflow_of_another_id);
 	tcase_add_test(slow, finish_with_a_backlog);
+	tcase_add_test(slow, finish_with_a_long_text);
 	tcase_add_test(slow, broken_by_a_flush);
 	tcase_add_test(slow, wait_for_room);
 	tcase_add_test(slow, backlog_wakes_the_owner);

@@ -582,7 +582,7 @@ test("a hidden page keeps its stream", async (t) => {
 test("evicted: parked, through time and all comings back, until the page is used", async (t) => {
 	const page = await livePage(t);
 	page.last().evict();
-	assert.equal(page.open().length, 0);
+	assert.equal(page.open().length, 1, "the browser asks by itself whether there is room");
 	page.show("hidden");
 	page.window.event("pointerdown");
 	page.window.event("keydown");
@@ -593,13 +593,64 @@ test("evicted: parked, through time and all comings back, until the page is used
 	page.window.event("pageshow", { persisted: true });
 	await page.pass(3600000);
 	assert.equal(page.sources.length, 1);
+	page.last().end();
 	page.window.event("pointerdown");
 	page.window.event("pointerdown");
 	assert.equal(page.sources.length, 2);
+	assert.equal(page.open().length, 1);
 	page.last().sync();
 	assert.deepEqual(page.a.states, ["connecting", "live", "parked", "connecting", "live"]);
 	assert.deepEqual(page.a.messages, [FIRST, LATER]);
 	assert.equal(page.a.refusals, 0);
+});
+
+test("evicted: the browser's own reconnect finds no room, and then room", async (t) => {
+	const page = await livePage(t);
+	const source = page.last();
+	source.evict();
+	for (let i = 0; i < 5; i++) {
+		await page.pass(300000);
+		source.end();
+	}
+	assert.deepEqual(page.a.states, ["connecting", "live", "parked"]);
+	source.sync();
+	source.data({ event: "notification", id: "n1" });
+	page.window.event("pointerdown");
+	assert.equal(page.sources.length, 1);
+	assert.deepEqual(page.a.states, ["connecting", "live", "parked", "live"]);
+	assert.deepEqual(page.a.messages,
+	    [FIRST, LATER, { type: "wakeup", event: "notification", id: "n1" }]);
+	source.end();
+	assert.equal(page.a.states.at(-1), "connecting");
+});
+
+test("a parked stream that is refused stays parked until the page is used", async (t) => {
+	const page = await livePage(t);
+	page.last().evict();
+	page.last().refuse();
+	await page.pass(3600000);
+	page.window.event("online");
+	assert.equal(page.sources.length, 1);
+	assert.deepEqual(page.a.states, ["connecting", "live", "parked"]);
+	assert.equal(page.a.refusals, 1);
+	page.window.event("keydown");
+	assert.equal(page.sources.length, 2);
+	page.last().sync();
+	assert.deepEqual(page.a.messages, [FIRST, LATER]);
+});
+
+test("a change of the union while parked counts when the stream is live again by itself", async (t) => {
+	const page = await livePage(t, 7);
+	page.last().evict();
+	const b = watchIssues(page, 8);
+	await page.pass(5000);
+	page.last().sync();
+	assert.deepEqual(page.a.messages, [FIRST, LATER]);
+	assert.deepEqual(b.messages, []);
+	await page.pass(250);
+	assert.equal(page.last().url, issuesUrl(7, 8));
+	page.last().sync();
+	assert.deepEqual(b.messages, [FIRST]);
 });
 
 test("a key unparks, too", async (t) => {

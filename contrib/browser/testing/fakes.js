@@ -40,10 +40,13 @@ export class FakeEventSource extends EventTarget {
 
 	evict() {
 		this.event("evicted", "{}");
+		this.end();
 	}
 
-	/* The stream ended: the browser connects again by itself. */
+	/* The stream ended, with an event or (retry later) without: the browser connects again by itself. */
 	end() {
+		if (this.readyState === 2)
+			return;
 		this.readyState = 0;
 		this.event("error");
 	}

@@ -33,7 +33,7 @@ async function serve(request, response) {
   });
   response.write('data: {"event":"sync"}\n\n');
   subscriber.on("message", (_channel, payload) => response.write(`data: ${payload}\n\n`));
-  const heartbeat = setInterval(() => response.write(": ping\n\n"), HEARTBEAT_MS);
+  const heartbeat = setInterval(() => response.write(": ping\n"), HEARTBEAT_MS);
   request.on("close", () => clearInterval(heartbeat));
 }
 

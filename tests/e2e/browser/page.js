@@ -16,9 +16,19 @@ window.watch = (name, projectIds, options) => {
 	log.stop = projectIds ? watchIssues(projectIds, told, all) : watchNotifications(told, all);
 };
 
+/* The classes that a page may use without the library, by the name of their package. */
+const classes = {
+	"native": async () => EventSource,
+	"event-source-polyfill": async () => {
+		await import("./eventsource.js");
+		return EventSourcePolyfill;
+	},
+	"reconnecting-eventsource": async () => (await import("./reconnecting-eventsource.js")).default,
+};
+
 /* As one writes it without the library. */
-window.plain = (name, url) => {
-	const source = new EventSource(url);
+window.plain = async (name, url, client = "native", options = {}) => {
+	const source = new (await classes[client]())(url, options);
 	const log = seen[name] = { messages: [], events: [], source };
 	source.onmessage = ({ data }) => log.messages.push(JSON.parse(data));
 	for (const type of ["open", "error", "evicted", "shutdown"])
