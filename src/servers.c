@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "hostport.h"
 #include "text.h"
 #include "tls.h"
 
@@ -312,7 +313,7 @@ primary_of(const struct servers *s, struct sentinel_answer *answer, char label[V
 {
 	struct valkey v = s->nodes[0].valkey;
 
-	valkey_label(label, answer->host, answer->port);
+	hostport_format(label, VALKEY_LABEL_SIZE, answer->host, answer->port);
 	v.host = answer->host;
 	v.port = answer->port;
 	v.label = label;

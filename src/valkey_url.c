@@ -7,7 +7,6 @@
 
 #include "valkey_url.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@
 #include <strings.h>
 #include <sys/un.h>
 
+#include "hostport.h"
 #include "settings.h"
 #include "text.h"
 
@@ -30,7 +30,6 @@
 #define PASSWORD_MAX  4096
 #define SHOWN_MAX     160 /* bytes of a URL in an error */
 #define DIGITS        "0123456789"
-#define LETTERS       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 static const char no_memory[] = "out of memory";
 
@@ -75,83 +74,20 @@ parse_userinfo(struct valkey *v, const char *text, size_t length)
 	return wrong;
 }
 
-static const char *
-parse_port(struct valkey *v, const char *text, size_t length)
-{
-	if (length == 0 || length > 5 || strspn(text, DIGITS) < length)
-		v->port = 0;
-	else
-		v->port = (int)strtol(text, NULL, 10);
-	return v->port >= 1 && v->port <= 65535 ? NULL : "a port is a number from 1 to 65535";
-}
-
-/* Takes the brackets off [v6]; *length is of what has been read. */
-static const char *
-parse_v6(struct valkey *v, const char *text, size_t *length)
-{
-	const char *end = memchr(text, ']', *length);
-	struct in6_addr address;
-
-	if (end == NULL)
-		return "[ has no ]";
-	v->host = strndup(text + 1, (size_t)(end - text) - 1);
-	if (v->host == NULL)
-		return no_memory;
-	*length = (size_t)(end - text) + 1;
-	return inet_pton(AF_INET6, v->host, &address) == 1 ? NULL : "[...] holds no IPv6 address";
-}
-
-static const char *
-parse_name(struct valkey *v, const char *text, size_t *length)
-{
-	const char *colon = memchr(text, ':', *length);
-
-	if (colon != NULL)
-		*length = (size_t)(colon - text);
-	if (*length == 0)
-		return "the host is missing";
-	if (*length >= VALKEY_HOST_SIZE || strspn(text, LETTERS DIGITS "-._") < *length)
-		return "the host is no name, IPv4 address or [IPv6 address]";
-	v->host = strndup(text, *length);
-	return v->host != NULL ? NULL : no_memory;
-}
-
-/* host[:port]; without a port v->port stays. */
-static const char *
-parse_host(struct valkey *v, const char *text, size_t length)
-{
-	size_t used = length;
-	const char *wrong = length > 0 && text[0] == '[' ? parse_v6(v, text, &used)
-							 : parse_name(v, text, &used);
-
-	if (wrong != NULL)
-		return wrong;
-	if (used == length)
-		return NULL;
-	if (text[used] != ':')
-		return "something stands behind ]";
-	return parse_port(v, text + used + 1, length - used - 1);
-}
-
-void
-valkey_label(char label[VALKEY_LABEL_SIZE], const char *host, int port)
-{
-	snprintf(label, VALKEY_LABEL_SIZE, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
-}
-
 const char *
 valkey_parse_address(struct valkey *v, const char *text, size_t length, int port)
 {
 	char label[VALKEY_LABEL_SIZE];
-	const char *wrong;
+	struct hostport address;
+	const char *wrong = hostport_parse(&address, text, length);
 
-	v->port = port;
-	wrong = parse_host(v, text, length);
 	if (wrong != NULL)
 		return wrong;
-	valkey_label(label, v->host, v->port);
+	v->port = address.port != 0 ? address.port : port;
+	hostport_format(label, sizeof(label), address.host, v->port);
+	v->host = strdup(address.host);
 	v->label = strdup(label);
-	return v->label != NULL ? NULL : no_memory;
+	return v->host != NULL && v->label != NULL ? NULL : no_memory;
 }
 
 /* [user[:password]@]host[:port][/db] */

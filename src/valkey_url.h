@@ -8,11 +8,10 @@
 #include <stddef.h>
 
 #define VALKEY_ERROR_SIZE 512 /* of a line that says why a server cannot be used */
-#define VALKEY_HOST_SIZE  254 /* of a DNS name */
 #define VALKEY_LABEL_SIZE 280
 
 struct valkey {
-	char *host;     /* NULL where path is set; an IPv6 address stands without brackets */
+	char *host;     /* NULL where path is set; an IPv6 address without brackets */
 	int port;       /* 1..65535 */
 	bool tls;       /* see tls.h */
 	char *path;     /* of a Unix socket */
@@ -43,8 +42,5 @@ const char *valkey_parse_address(struct valkey *v, const char *text, size_t leng
 
 /* Sets (a copy) or, by NULL, removes the password. False: no memory. */
 bool valkey_set_password(struct valkey *v, const char *password);
-
-/* How logs write a host and its port. */
-void valkey_label(char label[VALKEY_LABEL_SIZE], const char *host, int port);
 
 #endif

@@ -22,8 +22,8 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 source=$(cd "$here/../.." && pwd -P)
 
 # What the targets link: each pulls in what it uses.
-modules="access app batch channel clock credentials frame head lines listener log request revocation"
-modules="$modules route sentinel servers settings text tls valkey valkey_url wakeup"
+modules="access app batch channel clock credentials frame head hostport lines listener log request"
+modules="$modules revocation route sentinel servers settings text tls valkey valkey_url wakeup"
 warnings="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla"
 warnings="$warnings -Werror=implicit"
 sanitizers="address,undefined"

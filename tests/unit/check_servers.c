@@ -130,8 +130,8 @@ static const struct {
 	const char *url, *sentinels, *error;
 } bad[] = {
 	{ "valkey://u:pw@a,valkey://v:pw@b:0", "", "VALKEY_URL=valkey://u:***@b:0: a port is a number" },
-	{ "valkey://a,", "", "VALKEY_URL=valkey://a,: the host is no name" },
-	{ "valkey://a,b", "", "VALKEY_URL=valkey://a,b: the host is no name" },
+	{ "valkey://a,", "", "VALKEY_URL=valkey://a,: the host must be a name" },
+	{ "valkey://a,b", "", "VALKEY_URL=valkey://a,b: the host must be a name" },
 	{ "valkey://a, valkey://u:pw@b", "", "VALKEY_URL=valkey://***@b: the scheme is unknown" },
 	{ "valkey://a,http://u:pw@b", "", "VALKEY_URL=valkey://***@b: the scheme is unknown" },
 	{ "valkey://:pw,redis://pw@b", "", "VALKEY_URL=valkey://:***@b: the host is missing" },
@@ -143,7 +143,7 @@ static const struct {
 	{ "valkey://a", ",a", "VALKEY_SENTINELS=,a: the host is missing" SENTINELS_ALLOWED },
 	{ "valkey://a", "a:x,b", "VALKEY_SENTINELS=a:x,b: a port is a number from 1 to 65535"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "a?b", "VALKEY_SENTINELS=a?b: the host is no name" },
+	{ "valkey://a", "a?b", "VALKEY_SENTINELS=a?b: the host must be a name" },
 	{ "valkey://a", "a:1 b:1", "VALKEY_SENTINELS=a:1 b:1: only commas separate sentinels"
 	    SENTINELS_ALLOWED },
 	{ "valkey://a", "a:1;b:1", "VALKEY_SENTINELS=a:1;b:1: only commas separate sentinels"
@@ -152,7 +152,7 @@ static const struct {
 	    SENTINELS_ALLOWED },
 	{ "valkey://a", "a,redis://b:1", "VALKEY_SENTINELS=a,redis://b:1: sentinels are no URLs"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "[::1", "VALKEY_SENTINELS=[::1: [ has no ]" },
+	{ "valkey://a", "[::1", "VALKEY_SENTINELS=[::1: '[' has no ']'" },
 	{ "valkey://a", "a,valkey://u:pw@b", "VALKEY_SENTINELS=***@b: " },
 	{ "valkey://a", "u:pw@b", "VALKEY_SENTINELS=***@b: " },
 	{ "valkey://u:pw@a,valkey://b", "c", "VALKEY_URL=valkey://u:***@a,valkey://b" BESIDE },

@@ -27,7 +27,7 @@
 #endif
 #define ALLOWED "; allowed is valkey:// or redis:// [user[:password]@]host[:port][/db]" TLS_ALLOWED \
 	", or unix:///path; of one Cluster several, separated by commas"
-#define NO_HOST ": the host is no name, IPv4 address or [IPv6 address]"
+#define NO_HOST ": the host must be a name, an IPv4 address or an [IPv6 address]"
 
 static char error[VALKEY_ERROR_SIZE];
 
@@ -135,11 +135,11 @@ static const struct {
 	{ "valkey://a,valkey://b", "VALKEY_URL=valkey://a,valkey://b" NO_HOST },
 	{ "valkey://\303\251", "VALKEY_URL=valkey://?""?" NO_HOST },
 	{ "valkey://::1", "VALKEY_URL=valkey://:***: the host is missing" },
-	{ "valkey://[::1", "VALKEY_URL=valkey://[::1: [ has no ]" },
-	{ "valkey://[]", "VALKEY_URL=valkey://[]: [...] holds no IPv6 address" },
-	{ "valkey://[h]", "VALKEY_URL=valkey://[h]: [...] holds no IPv6 address" },
-	{ "valkey://[127.0.0.1]", "VALKEY_URL=valkey://[127.0.0.1]: [...] holds no IPv6 address" },
-	{ "valkey://[::1]6379", "VALKEY_URL=valkey://[::1]6379: something stands behind ]" },
+	{ "valkey://[::1", "VALKEY_URL=valkey://[::1: '[' has no ']'" },
+	{ "valkey://[]", "VALKEY_URL=valkey://[]: the text in [...] is not an IPv6 address" },
+	{ "valkey://[h]", "VALKEY_URL=valkey://[h]: the text in [...] is not an IPv6 address" },
+	{ "valkey://[127.0.0.1]", "VALKEY_URL=valkey://[127.0.0.1]: the text in [...] is not an IPv6 address" },
+	{ "valkey://[::1]6379", "VALKEY_URL=valkey://[::1]6379: only :port may follow ']'" },
 	{ "valkey://u:secret%@h",
 	    "VALKEY_URL=valkey://u:***@h: % stands before two hexadecimal digits, not 00" },
 	{ "valkey://u:secret%4@h",
