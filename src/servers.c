@@ -88,11 +88,15 @@ parse_nodes(struct servers *s, const char *urls, const char *password_file, char
 	if (s->nodes == NULL)
 		return out_of_memory("VALKEY_URL", error, size);
 	while (s->node_count < count) {
-		size_t length = settings_url_length(urls);
-		char *url = strndup(urls, length);
-		bool good = url != NULL ? parse_node(s, url, list, password_file, error, size)
-					: out_of_memory("VALKEY_URL", error, size);
+		size_t length = settings_url_length(urls), trimmed = length;
+		const char *part = urls;
+		char *url;
+		bool good;
 
+		text_trim(&part, &trimmed);
+		url = strndup(part, trimmed);
+		good = url != NULL ? parse_node(s, url, list, password_file, error, size)
+					   : out_of_memory("VALKEY_URL", error, size);
 		free(url);
 		if (!good)
 			return false;
@@ -112,13 +116,18 @@ refuse(const char *setting, const char *list, const char *wrong, char *error, si
 	return false;
 }
 
-/* What would else be called a wrong port. */
+/* One of the list, with white space around it. */
 static const char *
-no_list(const char *sentinels)
+parse_sentinel(struct valkey *v, const char *text, size_t length)
 {
-	if (strstr(sentinels, "://") != NULL)
-		return "sentinels are no URLs";
-	return strpbrk(sentinels, "; ") != NULL ? "only commas separate sentinels" : NULL;
+	text_trim(&text, &length);
+	/* Both would be called a wrong host or port. */
+	if (memmem(text, length, "://", 3) != NULL)
+		return "a sentinel is not a URL";
+	for (size_t i = 0; i < length; i++)
+		if (strchr(";" TEXT_SPACE, text[i]) != NULL)
+			return "only commas separate sentinels";
+	return valkey_parse_address(v, text, length, SENTINEL_PORT);
 }
 
 static bool
@@ -127,7 +136,6 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 	const char *rest = settings->valkey_sentinels;
 	const char *password = settings->valkey_sentinel_password;
 	int count = count_parts(rest, part_length);
-	const char *wrong = no_list(rest);
 	char text[VALKEY_ERROR_SIZE];
 
 	if (s->node_count > 1 || s->nodes[0].valkey.path != NULL)
@@ -142,8 +150,8 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 	while (s->sentinel_count < count) {
 		struct valkey *v = &s->sentinels[s->sentinel_count++].valkey;
 
-		if (wrong == NULL)
-			wrong = valkey_parse_address(v, rest, part_length(rest), SENTINEL_PORT);
+		const char *wrong = parse_sentinel(v, rest, part_length(rest));
+
 		if (wrong != NULL) {
 			snprintf(text, sizeof(text), "%s; allowed is " SETTINGS_SENTINELS_ALLOWED,
 			    wrong);
@@ -151,6 +159,7 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 			    size);
 		}
 		v->tls = s->nodes[0].valkey.tls;
+		v->family = s->nodes[0].valkey.family;
 		if (password[0] != '\0' && !valkey_set_password(v, password))
 			return out_of_memory("VALKEY_SENTINEL_PASSWORD", error, size);
 		rest += part_length(rest) + 1;

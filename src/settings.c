@@ -18,6 +18,7 @@
 
 #include "app.h"
 #include "channel.h"
+#include "text.h"
 
 #define SHOWN_MAX 100   /* characters of a value in an error */
 #define MASKED_MAX 4096 /* of a URL that is printed */
@@ -517,7 +518,7 @@ settings_url_length(const char *list)
 	const char *comma = list;
 
 	while ((comma = strchr(comma, ',')) != NULL) {
-		size_t spaces = strspn(comma + 1, " ");
+		size_t spaces = strspn(comma + 1, TEXT_SPACE);
 
 		if (scheme_length(comma + 1 + spaces) > 0)
 			return (size_t)(comma - list);
@@ -542,40 +543,74 @@ append(char *out, size_t size, size_t used, const char *text, size_t length)
 static size_t
 mask_port(const char *start, size_t length)
 {
-	size_t host = strcspn(start, ":/,@"), digits;
+	size_t host = strcspn(start, ":/?,@"), digits;
 
 	if (start[0] == '[' || host >= length || start[host] != ':')
 		return length;
 	host++;
 	digits = strspn(start + host, DIGITS);
-	return host + digits >= length || start[host + digits] == '/' ? length : host;
+	host += digits;
+	return host >= length || start[host] == '/' || start[host] == '?' ? length : host - digits;
+}
+
+/* Without the value of a query, unless it is that of family: other programs take passwords there. */
+static size_t
+mask_query(const char *text, size_t length)
+{
+	static const char family[] = "?family=";
+	const char *query = memchr(text, '?', length);
+	size_t used = query != NULL ? (size_t)(query - text) : length, known = strlen(family);
+
+	if (used == length || (length - used > known && memcmp(query, family, known) == 0 &&
+	    used + known + strspn(query + known, DIGITS) >= length))
+		return length;
+	return used + 1;
+}
+
+/* Appends what is shown of the end of a URL, and "***" for the rest. */
+static size_t
+append_end(char *out, size_t size, size_t used, const char *text, size_t length)
+{
+	size_t shown = mask_query(text, length);
+
+	used = append(out, size, used, text, shown);
+	return append(out, size, used, "***", shown < length ? 3 : 0);
+}
+
+static bool
+is_unix_path(const char *url, size_t length)
+{
+	return strncmp(url, "unix:///", 8) == 0 && memmem(url + 8, length - 8, "://", 3) == NULL;
 }
 
 static size_t
 mask(const char *url, size_t length, char *out, size_t size, size_t used)
 {
-	const char *at = memrchr(url, '@', length), *start = url;
-	bool is_path = strncmp(url, "unix:///", 8) == 0 &&
-	    memmem(url + 8, length - 8, "://", 3) == NULL;
-	size_t scheme = scheme_length(url), shown, user;
+	const char *at = memrchr(url, '@', length), *start;
+	size_t spaces = strspn(url, TEXT_SPACE), scheme, shown, user;
 
-	if (scheme > 0)
-		start += scheme + 3;
-	if (is_path)
-		return append(out, size, used, url, length);
+	used = append(out, size, used, url, spaces);
+	url += spaces;
+	length -= spaces;
+	scheme = scheme_length(url);
+	start = scheme > 0 ? url + scheme + 3 : url;
+	if (is_unix_path(url, length))
+		return append_end(out, size, used, url, length);
 	if (at == NULL) {
 		shown = (size_t)(start - url);
 		shown += start != url ? mask_port(start, length - shown) : length;
+		if (shown == length)
+			return append_end(out, size, used, url, length);
 		used = append(out, size, used, url, shown);
-		return append(out, size, used, "***", shown < length ? 3 : 0);
+		return append(out, size, used, "***", 3);
 	}
 	/* Only behind a scheme is what precedes the colon surely a user name. */
-	user = strcspn(start, ":/,@");
+	user = strcspn(start, ":/?,@");
 	if (start != url && start[user] == ':')
 		start += user + 1;
 	used = append(out, size, used, url, (size_t)(start - url));
 	used = append(out, size, used, "***", 3);
-	return append(out, size, used, at, length - (size_t)(at - url));
+	return append_end(out, size, used, at, length - (size_t)(at - url));
 }
 
 void

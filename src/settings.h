@@ -135,8 +135,8 @@ size_t settings_url_length(const char *list);
  * Copies a URL, or each of a list, with the password replaced by "***". The password reaches up to
  * the last '@' of the URL: one that is not percent-encoded may hold '/', '?' and '@' itself. A text
  * that is no URL but holds an '@', and a user name without a password (redis-cli reads it as one),
- * are masked before the '@', too, and so is what stands in the place of a port and is no number.
- * Truncates to size.
+ * are masked before the '@', too; so are a port that is not a number, and a query other than
+ * ?family=NUMBER. Truncates to size.
  */
 void settings_mask_url(const char *url, char *out, size_t size);
 

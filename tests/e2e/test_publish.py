@@ -261,6 +261,8 @@ def test_usage(publish, ear, args, error, more):
     ({"INSTANCE_TENANT_ID": "a b"}, "INSTANCE_TENANT_ID=a b: must be"),
     ({"TPI_ISSUES_CHANNEL_PREFIX": "a:b"}, "TPI_ISSUES_CHANNEL_PREFIX=a:b: must be"),
     ({"VALKEY_URL": "valkey://u:secret@h:x"}, "VALKEY_URL=valkey://u:***@h:x: a port is"),
+    ({"VALKEY_URL": "valkey://u:secret@h?password=secret"},
+     "VALKEY_URL=valkey://u:***@h?***: the query may only be family=0, family=4 or family=6, not password; allowed is"),
     ({"VALKEY_PASSWORD_FILE": "/nonexistent"},
      "VALKEY_PASSWORD_FILE=/nonexistent: No such file or directory"),
     ({"VALKEY_PASSWORD_FILE": "/dev/null"},

@@ -67,13 +67,14 @@ def connected_to(server):
 
 
 def test_primary_is_found(streamd, group):
-    """The primary is asked for; the host of VALKEY_URL is not used."""
+    """The primary is asked for, whatever the spaces in the list; the host of VALKEY_URL is not used."""
     g = group()
-    for url in None, "valkey://nowhere.invalid:1":
-        daemon = streamd(**settings(g.names, VALKEY_URL=url))
+    spaced = f" {g.names} \r\n".replace(",", " ,\t")
+    for url, names in (None, g.names), ("valkey://nowhere.invalid:1", g.names), ("valkey://x?family=4", spaced):
+        daemon = streamd(**settings(names, VALKEY_URL=url))
         check_works(daemon, g.primary)
         daemon.wait_for_log(connected_to(g.primary))
-        done = test_publish.run("notification", "--user", "works", "--verbose", VALKEY_SENTINELS=g.names,
+        done = test_publish.run("notification", "--user", "works", "--verbose", VALKEY_SENTINELS=names,
                                 **({"VALKEY_URL": url} if url else {}))
         assert (done.status, done.err) == (0, "")
         daemon.stop()
@@ -267,7 +268,11 @@ def test_passwords(streamd, group, rundir):
     ({"VALKEY_SENTINELS": "a:x"}, "VALKEY_SENTINELS=a:x: a port is a number from 1 to 65535; allowed is host"),
     ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "unix:///s"}, "VALKEY_URL=unix:///s: must be one URL with a host"),
     ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "valkey://b,valkey://c"}, "VALKEY_URL=valkey://b,valkey://c: must be one"),
-    ({"VALKEY_SENTINELS": "redis://h:26379"}, "VALKEY_SENTINELS=redis://h:26379: sentinels are no URLs; allowed is host[:"),
+    ({"VALKEY_SENTINELS": "redis://h:26379"}, "VALKEY_SENTINELS=redis://h:26379: a sentinel is not a URL; allowed is host[:"),
+    ({"VALKEY_SENTINELS": "a:1, b:2 c:3"}, "VALKEY_SENTINELS=a:1, b:2 c:3: only commas separate sentinels; allowed is"),
+    ({"VALKEY_URL": "valkey://a, valkey://:s3cret@c?db=1"}, "VALKEY_URL=valkey://***@c?***: the query may only be "
+     "family=0, family=4 or family=6, not db; allowed is"),
+    ({"VALKEY_URL": "unix:///s?family=4"}, "VALKEY_URL=unix:///s?family=4: a unix:// URL has no query; allowed is"),
     ({"VALKEY_SENTINELS": "a:1;b:2"}, "VALKEY_SENTINELS=a:1;b:2: only commas separate sentinels; allowed is host[:port]"),
     ({"VALKEY_SENTINEL_MASTER": "main"}, "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not"),
     ({"VALKEY_SENTINEL_PASSWORD": "s3cret"}, "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not"),

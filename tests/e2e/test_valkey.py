@@ -218,6 +218,22 @@ def test_password_file(streamd, new_valkey, rundir, ending):
     check_works(streamd(VALKEY_URL=valkey.url, VALKEY_PASSWORD_FILE=path), valkey)
 
 
+@pytest.mark.parametrize("separator", [",", " ,\t"])
+def test_family(streamd, new_valkey, separator):
+    """?family= is for both programs, and for each URL of a list: the name is looked up for that family."""
+    valkey = new_valkey(tcp=True).start()
+    url = f"valkey://localhost:{valkey.port}"
+    check_works(streamd(VALKEY_URL=f"{url}/0?family=4\n"), valkey)
+    assert test_publish.run("notification", "--user", "u", VALKEY_URL=f"{url}?family=4").status == 0
+    daemon = streamd(VALKEY_URL=f"{url}?family=6")  # the server listens at 127.0.0.1 alone
+    check_later(daemon.ask())
+    daemon.wait_for_log(rf'^\[valkey\] away .*"server":"localhost:{valkey.port}"')
+    assert test_publish.run("notification", "--user", "u", VALKEY_URL=f"{url}?family=6").status == 69
+    node = f"valkey://localhost:{valkey.port}?family=4"
+    done = test_publish.run("notification", "--user", "u", VALKEY_URL=separator.join([f"{url}?family=6", node]))
+    assert (done.status, "is no node of a Cluster" in done.err) == (69, True)
+
+
 def test_user_and_password(streamd, new_valkey):
     """A user of Valkey's own."""
     valkey = new_valkey(tcp=True).start()

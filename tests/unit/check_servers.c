@@ -41,6 +41,10 @@ START_TEST(lists)
 		{ "valkey://u:x,y@a", "", NULL, "a:6379", 1, 0 },
 		{ "valkey://a", "b,[::1]:1,10.0.0.1:2", NULL, "m@b:26379,[::1]:1,10.0.0.1:2", 1, 3 },
 		{ "nonsense", "nonsense,", "valkey://c:3", "c:3", 1, 0 },
+		{ "valkey://a:1\n", "", NULL, "a:1", 1, 0 },
+		{ " valkey://a:1 ,\tredis://b/0 , unix:///s t ", "", NULL, "a:1,b:6379,unix:/s t", 3, 0 },
+		{ "valkey://a", " b , [::1]:1\r\n,\n10.0.0.1:2\t", NULL, "m@b:26379,[::1]:1,10.0.0.1:2",
+		    1, 3 },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -132,7 +136,11 @@ static const struct {
 	{ "valkey://u:pw@a,valkey://v:pw@b:0", "", "VALKEY_URL=valkey://u:***@b:0: a port is a number" },
 	{ "valkey://a,", "", "VALKEY_URL=valkey://a,: the host must be a name" },
 	{ "valkey://a,b", "", "VALKEY_URL=valkey://a,b: the host must be a name" },
-	{ "valkey://a, valkey://u:pw@b", "", "VALKEY_URL=valkey://***@b: the scheme is unknown" },
+	{ "valkey://a,valkey://u:pw@b?db=pw,valkey://c", "", "VALKEY_URL=valkey://***@b?***: the query "
+	    "may only be family=0, family=4 or family=6, not db; allowed" },
+	{ "valkey://a,valkey://b?db=1", "", "VALKEY_URL=valkey://b?***: the query may only be family=0, "
+	    "family=4 or family=6, not db; allowed" },
+	{ "valkey://a b", "", "VALKEY_URL=valkey://a b: the host must be a name" },
 	{ "valkey://a,http://u:pw@b", "", "VALKEY_URL=valkey://***@b: the scheme is unknown" },
 	{ "valkey://:pw,redis://pw@b", "", "VALKEY_URL=valkey://:***@b: the host is missing" },
 	{ "valkey://u:pw@a/pw,redis://pw@b", "", "VALKEY_URL=valkey://u:***@b: the db is a number" },
@@ -143,14 +151,17 @@ static const struct {
 	{ "valkey://a", ",a", "VALKEY_SENTINELS=,a: the host is missing" SENTINELS_ALLOWED },
 	{ "valkey://a", "a:x,b", "VALKEY_SENTINELS=a:x,b: a port is a number from 1 to 65535"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "a?b", "VALKEY_SENTINELS=a?b: the host must be a name" },
+	{ "valkey://a", "a?b", "VALKEY_SENTINELS=a?***: the host must be a name" },
 	{ "valkey://a", "a:1 b:1", "VALKEY_SENTINELS=a:1 b:1: only commas separate sentinels"
 	    SENTINELS_ALLOWED },
+	{ "valkey://a", "a : 1", "VALKEY_SENTINELS=a : 1: only commas separate sentinels"
+	    SENTINELS_ALLOWED },
+	{ "valkey://a", "a, ,b", "VALKEY_SENTINELS=a, ,b: the host is missing" SENTINELS_ALLOWED },
 	{ "valkey://a", "a:1;b:1", "VALKEY_SENTINELS=a:1;b:1: only commas separate sentinels"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "redis://a:1,b:1", "VALKEY_SENTINELS=redis://a:***: sentinels are no URLs"
+	{ "valkey://a", "redis://a:1,b:1", "VALKEY_SENTINELS=redis://a:***: a sentinel is not a URL"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "a,redis://b:1", "VALKEY_SENTINELS=a,redis://b:1: sentinels are no URLs"
+	{ "valkey://a", "a,redis://b:1", "VALKEY_SENTINELS=a,redis://b:1: a sentinel is not a URL"
 	    SENTINELS_ALLOWED },
 	{ "valkey://a", "[::1", "VALKEY_SENTINELS=[::1: '[' has no ']'" },
 	{ "valkey://a", "a,valkey://u:pw@b", "VALKEY_SENTINELS=***@b: " },
