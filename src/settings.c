@@ -35,6 +35,7 @@
 #define BOTH (SETTINGS_STREAMD | SETTINGS_PUBLISH)
 
 static int check_id(const char *);
+static int check_prefixes(const char *);
 static int check_master(const char *);
 static int check_access(const char *);
 static int check_app_url(const char *);
@@ -153,9 +154,10 @@ static const struct setting table[] = {
 	    .help = "requests to the application at once") },
 	{ NUMBER("TPI_RECHECK_SECONDS", recheck_seconds, "300", 5, 86400, .zero_is_off = 1,
 	    .help = "time after which an open stream is checked again") },
-	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues", CHANNEL_ID_ALLOWED,
-	    .check = check_id, .users = BOTH,
-	    .help = "what the names of issue channels begin with") },
+	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues,issue-updates",
+	    "1 to 4 different prefixes, separated by commas, each " CHANNEL_ID_ALLOWED,
+	    .check = check_prefixes, .users = BOTH,
+	    .help = "the prefixes of issue channels; tpi-publish uses the first") },
 	{ CHOICE("TPI_STATUS", status, "off", status_choices,
 	    .help = "whether monitoring may ask for health and metrics") },
 	{ CHOICE("TPI_LOG_LEVEL", log_level, "info", log_level_choices,
@@ -167,6 +169,39 @@ static int
 check_id(const char *value)
 {
 	return channel_id_valid(value, strlen(value)) ? 0 : -1;
+}
+
+/* Reads a list of prefixes. Returns how many there are, or -1 where it will not do. */
+static int
+parse_prefixes(const char *list, char prefixes[SETTINGS_PREFIXES_MAX][CHANNEL_ID_MAX + 1])
+{
+	int count = 0;
+
+	for (;; list++) {
+		size_t length = strcspn(list, ","), trimmed = length;
+		const char *part = list;
+
+		text_trim(&part, &trimmed);
+		if (count == SETTINGS_PREFIXES_MAX || !channel_id_valid(part, trimmed))
+			return -1;
+		memcpy(prefixes[count], part, trimmed);
+		prefixes[count][trimmed] = '\0';
+		for (int i = 0; i < count; i++)
+			if (strcmp(prefixes[i], prefixes[count]) == 0)
+				return -1;
+		count++;
+		list += length;
+		if (*list == '\0')
+			return count;
+	}
+}
+
+static int
+check_prefixes(const char *value)
+{
+	char ignored[SETTINGS_PREFIXES_MAX][CHANNEL_ID_MAX + 1];
+
+	return parse_prefixes(value, ignored) > 0 ? 0 : -1;
 }
 
 static int
@@ -227,6 +262,20 @@ derive_access(struct settings *s)
 		s->access = ACCESS_APP;
 	else
 		s->access = ACCESS_DENY;
+}
+
+/* Needs an issues_channel_prefix that check_prefixes() has accepted; takes its white space out. */
+static void
+derive_prefixes(struct settings *s)
+{
+	char *at = s->issues_channel_prefix;
+
+	s->issues_prefix_count = parse_prefixes(s->issues_channel_prefix, s->issues_prefixes);
+	for (int i = 0; i < s->issues_prefix_count; i++) {
+		if (i > 0)
+			*at++ = ',';
+		at = stpcpy(at, s->issues_prefixes[i]);
+	}
 }
 
 static char **
@@ -397,6 +446,7 @@ settings_load(struct settings *s, enum settings_user user, char *(*get)(const ch
 		return -1;
 	}
 	derive_access(s);
+	derive_prefixes(s);
 	if (settings_ask_app(s) && s->app_url[0] == '\0') {
 		snprintf(error, error_size, "TPI_APP_URL: must be set, to " APP_URL_ALLOWED
 		    ", where %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"

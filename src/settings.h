@@ -14,8 +14,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "channel.h"
 #include "log.h"
 
+#define SETTINGS_PREFIXES_MAX 4
 #define SETTINGS_ERROR_SIZE 512
 #define SETTINGS_SENTINELS_ALLOWED "host[:port] or [v6][:port], several separated by commas"
 #define SETTINGS_MASTER_STANDARD "mymaster"
@@ -40,7 +42,7 @@ struct settings {
 	char *project_access;        /* TPI_PROJECT_ACCESS as written */
 	char *app_url;               /* TPI_APP_URL */
 	char *app_ca;                /* TPI_APP_CA */
-	char *issues_channel_prefix; /* TPI_ISSUES_CHANNEL_PREFIX */
+	char *issues_channel_prefix; /* TPI_ISSUES_CHANNEL_PREFIX, without white space */
 
 	int tenant_cap;        /* SSE_PER_TENANT_CAP */
 	int user_cap;          /* SSE_PER_USER_CAP */
@@ -69,6 +71,10 @@ struct settings {
 	/* Derived from project_access. */
 	enum access_policy access;
 	const char *access_file; /* into project_access; NULL unless ACCESS_FILE */
+
+	/* Derived from issues_channel_prefix: different ones, of which tpi-publish uses the first. */
+	char issues_prefixes[SETTINGS_PREFIXES_MAX][CHANNEL_ID_MAX + 1];
+	int issues_prefix_count; /* 1 to SETTINGS_PREFIXES_MAX */
 };
 
 /* Which program reads the environment: tpi-publish must not fail for a setting it does not use. */

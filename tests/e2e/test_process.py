@@ -38,7 +38,8 @@ NUMBERS = {  # setting: default, minimum, maximum, whether 0 is off
 TEXTS = {  # setting: default, good values, bad values
     "INSTANCE_TENANT_ID": ("default", ["t", "a" * 255], ["a b", "a:b", "*", 'a"b', "a" * 256, "\u00e4", "a\tb",
                                                          "[x]", "a\\b", "a?"]),
-    "TPI_ISSUES_CHANNEL_PREFIX": ("issues", ["issue-updates"], ["a b", "a:b", "a*", "a" * 256]),
+    "TPI_ISSUES_CHANNEL_PREFIX": ("issues,issue-updates", ["issue-updates", " a, b ,c,d "],
+                                  ["a b", "a:b", "a*", "a" * 256, "a,", "a,,b", "a, a", "a,b,c,d,e"]),
     "TPI_IDENTITY": ("web-server", [], ["Web-Server", "nobody", "web-server "]),
     "TPI_PROJECT_ACCESS": ("deny", ["allow"], ["Deny", "file", "file:", "all", "deny,allow"]),
     "TPI_STATUS": ("off", ["on"], ["On", "1", "true", "yes"]),

@@ -113,9 +113,11 @@ def test_user(streamd, valkey, revoke, tenant):
     first.stream("u1")
 
 
-def test_project(streamd, valkey, revoke, tenant):
-    """A project's streams end, also those of several projects; a notification stream is none of them."""
-    daemon = streamd(INSTANCE_TENANT_ID=tenant, TPI_ISSUES_CHANNEL_PREFIX="issue-updates", **ALLOWED)
+@pytest.mark.parametrize("prefixes", [None, "issue-updates", "a,b,issue-updates"])
+def test_project(streamd, valkey, revoke, tenant, prefixes):
+    """A project's streams end, also those of several projects, each counted once whatever the number of its channels;
+    a notification stream is none of them."""
+    daemon = streamd(INSTANCE_TENANT_ID=tenant, TPI_ISSUES_CHANNEL_PREFIX=prefixes, **ALLOWED)
     ends = [daemon.stream("u1", projects=7), daemon.stream("u2", projects="6,7,8")]
     stays = [daemon.stream("u1"), daemon.stream("u1", projects=8), daemon.stream("u2", projects="70,77")]
     assert revoke(project=7) == 1
@@ -412,7 +414,7 @@ def test_acl(new_valkey, streamd, revoke, tenant):
     valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "+@all",
            f"&notifications:tenant:{tenant}:user:*", f"&notifications:tenant:{tenant}:broadcast")
     daemon = streamd(INSTANCE_TENANT_ID=tenant, VALKEY_URL=f"valkey://limited:pw@127.0.0.1:{valkey.port}",
-                     SSE_SYNC_SPREAD_MS=0, **ALLOWED)
+                     SSE_SYNC_SPREAD_MS=0, TPI_ISSUES_CHANNEL_PREFIX="issues", **ALLOWED)
     peer = daemon.stream("u1")
     check_later(daemon.ask("u1", projects=7))
     daemon.wait_for_log("channel refused", count=2)

@@ -109,7 +109,10 @@ START_TEST(defaults)
 	ck_assert_str_eq(s.project_access, "deny");
 	ck_assert_str_eq(s.app_url, "");
 	ck_assert_str_eq(s.app_ca, "");
-	ck_assert_str_eq(s.issues_channel_prefix, "issues");
+	ck_assert_str_eq(s.issues_channel_prefix, "issues,issue-updates");
+	ck_assert_int_eq(s.issues_prefix_count, 2);
+	ck_assert_str_eq(s.issues_prefixes[0], "issues");
+	ck_assert_str_eq(s.issues_prefixes[1], "issue-updates");
 	ck_assert_int_eq(s.tenant_cap, 1000);
 	ck_assert_int_eq(s.user_cap, 4);
 	ck_assert_int_eq(s.issues_tenant_cap, 1000);
@@ -372,7 +375,7 @@ START_TEST(publish_reads_its_own)
 	ck_assert_str_eq(text, "INSTANCE_TENANT_ID=acme\nVALKEY_URL=valkey://127.0.0.1:6379\n"
 	    "VALKEY_PASSWORD_FILE=\nVALKEY_SENTINELS=\nVALKEY_SENTINEL_MASTER=mymaster\n"
 	    "VALKEY_SENTINEL_PASSWORD=\nVALKEY_TLS_CA=\nVALKEY_TLS_CERT=\nVALKEY_TLS_KEY=\n"
-	    "TPI_ISSUES_CHANNEL_PREFIX=issues\n");
+	    "TPI_ISSUES_CHANNEL_PREFIX=issues,issue-updates\n");
 	free(text);
 }
 END_TEST
@@ -505,13 +508,49 @@ START_TEST(application_proxy)
 }
 END_TEST
 
-/* Tenant and prefix are identifiers. */
+/* The tenant is an identifier. */
 START_TEST(identifiers)
 {
 	expect_accepted("INSTANCE_TENANT_ID", "acme-1", true);
 	expect_accepted("INSTANCE_TENANT_ID", "*", false);
-	expect_accepted("TPI_ISSUES_CHANNEL_PREFIX", "issue-updates", true);
-	expect_accepted("TPI_ISSUES_CHANNEL_PREFIX", "a:b", false);
+}
+END_TEST
+
+/* 1 to 4 different prefixes, white space around them; the program sees and prints them without it. */
+START_TEST(prefixes)
+{
+	static const char *const good[] = { "a", "a,b", " a ,\tb\r\n", "a,aa,b,bb" };
+	static const char *const printed_as[] = { "a", "a,b", "a,b", "a,aa,b,bb" };
+	static const char *const bad[] = { ",", "a,", ",a", "a,,b", "a, ,b", "a b", "a:b", "a*", "a,b:c",
+		"a,a", "a,b, a", "a,b,c,d,e" };
+	char error[SETTINGS_ERROR_SIZE], expected[SETTINGS_ERROR_SIZE], longest[3 * 256], joined[64];
+	struct settings s;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		ck_assert_int_eq(load_one(&s, SETTINGS_PUBLISH, "TPI_ISSUES_CHANNEL_PREFIX", good[i],
+		    error), 0);
+		ck_assert_str_eq(s.issues_channel_prefix, printed_as[i]);
+		joined[0] = '\0';
+		for (int k = 0; k < s.issues_prefix_count; k++)
+			sprintf(joined + strlen(joined), "%s%s", k > 0 ? "," : "", s.issues_prefixes[k]);
+		ck_assert_str_eq(joined, printed_as[i]);
+		settings_free(&s);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, "TPI_ISSUES_CHANNEL_PREFIX", bad[i],
+		    error), -1);
+		snprintf(expected, sizeof(expected), "TPI_ISSUES_CHANNEL_PREFIX=%s: must be 1 to 4 "
+		    "different prefixes, separated by commas, each " CHANNEL_ID_ALLOWED, bad[i]);
+		ck_assert_str_eq(error, expected);
+	}
+	memset(longest, 'x', sizeof(longest));
+	longest[255] = ',';
+	longest[511] = '\0';
+	longest[0] = 'y';
+	expect_accepted("TPI_ISSUES_CHANNEL_PREFIX", longest, true);
+	longest[511] = 'x';
+	longest[512] = '\0';
+	expect_accepted("TPI_ISSUES_CHANNEL_PREFIX", longest, false);
 }
 END_TEST
 
@@ -875,6 +914,7 @@ main(void)
 	tcase_add_test(tc, application_proxy);
 	tcase_add_test(tc, status_pages);
 	tcase_add_test(tc, identifiers);
+	tcase_add_test(tc, prefixes);
 	tcase_add_test(tc, log_levels);
 	tcase_add_test(tc, print);
 	tcase_add_test(tc, print_secret);
