@@ -130,11 +130,27 @@ parse_sentinel(struct valkey *v, const char *text, size_t length)
 	return valkey_parse_address(v, text, length, SENTINEL_PORT);
 }
 
+/* The file takes precedence, and is read once: it may be a pipe. */
+static bool
+set_sentinel_password(const struct servers *s, struct valkey *v, const struct settings *settings,
+    char *error, size_t size)
+{
+	static const char setting[] = "VALKEY_SENTINEL_PASSWORD_FILE";
+	const char *file = settings->valkey_sentinel_password_file;
+	const char *password = settings->valkey_sentinel_password;
+
+	if (file[0] != '\0' && v == &s->sentinels[0].valkey)
+		return valkey_read_password(v, setting, file, error, size);
+	if (file[0] != '\0')
+		password = s->sentinels[0].valkey.password;
+	return password[0] == '\0' || valkey_set_password(v, password) ||
+	    out_of_memory(setting, error, size);
+}
+
 static bool
 parse_sentinels(struct servers *s, const struct settings *settings, char *error, size_t size)
 {
 	const char *rest = settings->valkey_sentinels;
-	const char *password = settings->valkey_sentinel_password;
 	int count = count_parts(rest, part_length);
 	char text[VALKEY_ERROR_SIZE];
 
@@ -160,8 +176,8 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 		}
 		v->tls = s->nodes[0].valkey.tls;
 		v->family = s->nodes[0].valkey.family;
-		if (password[0] != '\0' && !valkey_set_password(v, password))
-			return out_of_memory("VALKEY_SENTINEL_PASSWORD", error, size);
+		if (!set_sentinel_password(s, v, settings, error, size))
+			return false;
 		rest += part_length(rest) + 1;
 	}
 	return true;
@@ -177,6 +193,8 @@ check_no_sentinels(const struct settings *settings, char *error, size_t size)
 		set = "VALKEY_SENTINEL_MASTER";
 	else if (settings->valkey_sentinel_password[0] != '\0')
 		set = "VALKEY_SENTINEL_PASSWORD";
+	else if (settings->valkey_sentinel_password_file[0] != '\0')
+		set = "VALKEY_SENTINEL_PASSWORD_FILE";
 	if (set != NULL)
 		text_line(error, size, "%s: is set, but VALKEY_SENTINELS is not", set);
 	return set == NULL;

@@ -36,6 +36,7 @@ struct settings {
 	char *valkey_sentinels;      /* VALKEY_SENTINELS */
 	char *valkey_sentinel_master;   /* VALKEY_SENTINEL_MASTER */
 	char *valkey_sentinel_password; /* VALKEY_SENTINEL_PASSWORD */
+	char *valkey_sentinel_password_file; /* VALKEY_SENTINEL_PASSWORD_FILE */
 	char *valkey_tls_ca;         /* VALKEY_TLS_CA */
 	char *valkey_tls_cert;       /* VALKEY_TLS_CERT */
 	char *valkey_tls_key;        /* VALKEY_TLS_KEY */

@@ -249,6 +249,13 @@ def test_passwords(streamd, group, rundir):
     check_works(streamd(**settings(g.names, **good)), g.primary)
     publish(1, g.names, **good).silent()
     publish(1, g.names, VALKEY_SENTINEL_PASSWORD="s3ntinel", VALKEY_URL="valkey://:s3rver@x").silent()
+    sentinel_path = os.path.join(rundir, "sentinel-password")
+    with open(sentinel_path, "wb") as file:
+        file.write(b"s3ntinel\r\n")
+    from_file = {"VALKEY_SENTINEL_PASSWORD": "wr0ng", "VALKEY_SENTINEL_PASSWORD_FILE": sentinel_path,
+                 "VALKEY_PASSWORD_FILE": path}
+    publish(1, g.names, **from_file).silent()
+    check_works(streamd(**settings(g.names, **from_file)), g.primary)
     sentinel, server = g.sentinels[0].name, f"127.0.0.1:{g.primary.port}"
     for env, error in [({}, f"{NO_SENTINEL}: {sentinel}: wants a password: VALKEY_SENTINEL_PASSWORD"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3rver"}, f"{NO_SENTINEL}: {sentinel}: user or password refused: WRONGPASS"),
@@ -276,6 +283,9 @@ def test_passwords(streamd, group, rundir):
     ({"VALKEY_SENTINELS": "a:1;b:2"}, "VALKEY_SENTINELS=a:1;b:2: only commas separate sentinels; allowed is host[:port]"),
     ({"VALKEY_SENTINEL_MASTER": "main"}, "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not"),
     ({"VALKEY_SENTINEL_PASSWORD": "s3cret"}, "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not"),
+    ({"VALKEY_SENTINEL_PASSWORD_FILE": "/f"}, "VALKEY_SENTINEL_PASSWORD_FILE: is set, but VALKEY_SENTINELS is not"),
+    ({"VALKEY_SENTINELS": "a", "VALKEY_SENTINEL_PASSWORD_FILE": "/dev/null"},
+     "VALKEY_SENTINEL_PASSWORD_FILE=/dev/null: the first line is empty; allowed is a file whose first line is"),
     ({"VALKEY_SENTINEL_MASTER": "a b"}, "VALKEY_SENTINEL_MASTER=a b: must be 1 to 255 of A-Z a-z 0-9 . - _"),
     ({"VALKEY_URL": "valkey://u:s3cret@b,valkey://:s3cret@c:0"}, "VALKEY_URL=valkey://u:***@c:0: a port is a number"),
 ])

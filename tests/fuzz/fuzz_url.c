@@ -122,6 +122,7 @@ parse_servers(struct servers *s, char *urls, char *sentinels, char *error)
 		.valkey_sentinels = sentinels,
 		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
 		.valkey_sentinel_password = sentinels[0] != '\0' ? (char[]){ "pw" } : (char[]){ "" },
+		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};

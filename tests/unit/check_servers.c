@@ -21,6 +21,7 @@ parse(struct servers *s, const char *url, const char *sentinels, const char *opt
 		.valkey_sentinel_master = sentinels[0] != '\0' ? (char[]){ "m" }
 		    : (char[]){ SETTINGS_MASTER_STANDARD },
 		.valkey_sentinel_password = sentinels[0] != '\0' ? (char[]){ "sesame" } : (char[]){ "" },
+		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
@@ -70,6 +71,7 @@ START_TEST(passwords)
 		.valkey_password_file = (char[]){ "" }, .valkey_sentinels = (char[]){ "" },
 		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
 		.valkey_sentinel_password = (char[]){ "" },
+		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
@@ -95,15 +97,57 @@ START_TEST(passwords)
 }
 END_TEST
 
+/* The password of the sentinels, from its file or, without one, from the environment. */
+START_TEST(sentinel_passwords)
+{
+	static const struct {
+		const char *content, *password;
+	} rows[] = {
+		{ NULL, "old" }, { "new", "new" }, { "new\n", "new" }, { "new\r\n", "new" },
+	};
+	char path[] = "/tmp/check_servers.XXXXXX", expected[128];
+	int fd = mkstemp(path);
+	struct settings settings = {
+		.valkey_url = (char[]){ "valkey://u:p@a" }, .valkey_password_file = (char[]){ "" },
+		.valkey_sentinels = (char[]){ "b, c" },
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_password = (char[]){ "old" },
+		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
+		.valkey_tls_key = (char[]){ "" },
+	};
+	struct servers s;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const char *content = rows[i].content != NULL ? rows[i].content : "";
+
+		ck_assert_int_eq(ftruncate(fd, 0), 0);
+		ck_assert_int_eq((int)pwrite(fd, content, strlen(content), 0), (int)strlen(content));
+		settings.valkey_sentinel_password_file = rows[i].content != NULL ? path : (char[]){ "" };
+		ck_assert_msg(servers_parse(&s, &settings, NULL, error, sizeof(error)) == 0, "%s", error);
+		for (int k = 0; k < 2; k++)
+			ck_assert_str_eq(s.sentinels[k].valkey.password, rows[i].password);
+		ck_assert_str_eq(s.nodes[0].valkey.password, "p");
+		servers_free(&s);
+	}
+	close(fd);
+	unlink(path);
+	ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), -1);
+	snprintf(expected, sizeof(expected), "VALKEY_SENTINEL_PASSWORD_FILE=%s: No such file", path);
+	ck_assert_msg(strncmp(error, expected, strlen(expected)) == 0, "%s", error);
+}
+END_TEST
+
 /* What only sentinels use is refused without them, unless an option stands in for all of it. */
 START_TEST(sentinels_not_set)
 {
 	static const struct {
-		const char *master, *password, *error;
+		const char *master, *password, *file, *error;
 	} rows[] = {
-		{ "m", "", "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not" },
-		{ SETTINGS_MASTER_STANDARD, "sesame",
+		{ "m", "", "", "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not" },
+		{ SETTINGS_MASTER_STANDARD, "sesame", "",
 		    "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not" },
+		{ SETTINGS_MASTER_STANDARD, "", "/file",
+		    "VALKEY_SENTINEL_PASSWORD_FILE: is set, but VALKEY_SENTINELS is not" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -112,6 +156,7 @@ START_TEST(sentinels_not_set)
 			.valkey_sentinels = (char[]){ "" },
 			.valkey_sentinel_master = (char *)(uintptr_t)rows[i].master,
 			.valkey_sentinel_password = (char *)(uintptr_t)rows[i].password,
+			.valkey_sentinel_password_file = (char *)(uintptr_t)rows[i].file,
 			.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 			.valkey_tls_key = (char[]){ "" },
 		};
@@ -581,6 +626,7 @@ main(void)
 
 	tcase_add_test(parsing, lists);
 	tcase_add_test(parsing, passwords);
+	tcase_add_test(parsing, sentinel_passwords);
 	tcase_add_test(parsing, sentinels_not_set);
 	tcase_add_loop_test(parsing, bad_lists, 0, sizeof(bad) / sizeof(bad[0]));
 	tcase_add_test(nodes, begins_anywhere);

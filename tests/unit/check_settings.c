@@ -106,6 +106,7 @@ START_TEST(defaults)
 	ck_assert_str_eq(s.valkey_sentinels, "");
 	ck_assert_str_eq(s.valkey_sentinel_master, "mymaster");
 	ck_assert_str_eq(s.valkey_sentinel_password, "");
+	ck_assert_str_eq(s.valkey_sentinel_password_file, "");
 	ck_assert_str_eq(s.project_access, "deny");
 	ck_assert_str_eq(s.app_url, "");
 	ck_assert_str_eq(s.app_ca, "");
@@ -147,7 +148,7 @@ START_TEST(table_is_sound)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 34);
+	ck_assert_uint_eq(count, 35);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].standard);
@@ -351,7 +352,7 @@ START_TEST(publish_reads_its_own)
 {
 	static const char *const both[] = { "INSTANCE_TENANT_ID", "VALKEY_URL",
 		"VALKEY_PASSWORD_FILE", "VALKEY_SENTINELS", "VALKEY_SENTINEL_MASTER",
-		"VALKEY_SENTINEL_PASSWORD", "VALKEY_TLS_CA", "VALKEY_TLS_CERT", "VALKEY_TLS_KEY",
+		"VALKEY_SENTINEL_PASSWORD", "VALKEY_SENTINEL_PASSWORD_FILE", "VALKEY_TLS_CA", "VALKEY_TLS_CERT", "VALKEY_TLS_KEY",
 		"TPI_ISSUES_CHANNEL_PREFIX" };
 	const struct setting *table;
 	char error[SETTINGS_ERROR_SIZE], *text;
@@ -374,7 +375,7 @@ START_TEST(publish_reads_its_own)
 	text = printed(SETTINGS_PUBLISH, "INSTANCE_TENANT_ID", "acme");
 	ck_assert_str_eq(text, "INSTANCE_TENANT_ID=acme\nVALKEY_URL=valkey://127.0.0.1:6379\n"
 	    "VALKEY_PASSWORD_FILE=\nVALKEY_SENTINELS=\nVALKEY_SENTINEL_MASTER=mymaster\n"
-	    "VALKEY_SENTINEL_PASSWORD=\nVALKEY_TLS_CA=\nVALKEY_TLS_CERT=\nVALKEY_TLS_KEY=\n"
+	    "VALKEY_SENTINEL_PASSWORD=\nVALKEY_SENTINEL_PASSWORD_FILE=\nVALKEY_TLS_CA=\nVALKEY_TLS_CERT=\nVALKEY_TLS_KEY=\n"
 	    "TPI_ISSUES_CHANNEL_PREFIX=issues,issue-updates\n");
 	free(text);
 }
