@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+import standins
 import test_publish
 from answers import SYNC, after_first, check_later, frame, notification
-from sentinels import Group, Nobody, Stale
+from sentinels import Group, Nobody
 from servers import run_streamd, user_channel
 from test_valkey import ABOUT_VALKEY, check_works
 from timing import scaled
@@ -137,7 +138,7 @@ def test_primary_is_cut_off(streamd, group):
 def test_replaced_primary_still_answers(streamd, group, others):
     """A primary that answers and was replaced is left at the next check: sentinels name another with a newer epoch."""
     g = group(sentinels=1)
-    other = Stale(g.primary.port, epoch=epoch(g) + 1)
+    other = standins.Sentinel(g.primary.port, epoch=epoch(g) + 1)
     others.append(other)
     daemon = streamd(**settings(other.name))
     peer = daemon.stream("ann")
@@ -161,7 +162,7 @@ def test_announced_host(streamd, new_valkey, others, host):
             except OSError:
                 pytest.skip("no IPv6 here")
     valkey = new_valkey(tcp=True, config=["--bind", "127.0.0.1", "-::1"]).start()
-    others.append(Stale(valkey.port, host=host.encode()))
+    others.append(standins.Sentinel(valkey.port, host=host.encode()))
     daemon = streamd(**settings(others[0].name))
     check_works(daemon, valkey)
     shown = f"[{host}]" if ":" in host else host
@@ -189,7 +190,7 @@ def test_stale_sentinel(streamd, group, others):
     """A sentinel that was cut off, and names the old primary, does not lead back to it: not beside others, and not
     when it alone answers."""
     g = group()
-    stale = Stale(g.primary.port)
+    stale = standins.Sentinel(g.primary.port)
     others.append(stale)
     g.primary.pause()
     g.wait_failover()

@@ -231,12 +231,12 @@ END_TEST
 
 /* Nodes */
 
-#define PRIMARY { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_CLUSTER } } }
-#define STANDALONE { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_ALONE } } }
-#define CLOSED { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", "-NOPERM no\r\n" } } }
-#define LONELY { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER", FAKE_ALONE } } }
-#define APART { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_APART } } }
-#define NODE { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER", FAKE_CLUSTER } } }
+#define PRIMARY { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_CLUSTER } } }
+#define STANDALONE { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_ALONE } } }
+#define CLOSED { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", "-NOPERM no\r\n" } } }
+#define LONELY { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER INFO", FAKE_ALONE } } }
+#define APART { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_APART } } }
+#define NODE { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER INFO", FAKE_CLUSTER } } }
 #define SILENT { .rules = { { "ROLE", NULL } } }
 #define NOBODY "valkey://127.0.0.1:1"
 
@@ -481,8 +481,8 @@ sentinel(struct opinion *o, const struct fake *server, int epoch)
 	    port);
 	snprintf(o->epoch, sizeof(o->epoch), "*2\r\n$12\r\nconfig-epoch\r\n$%zu\r\n%s\r\n",
 	    strlen(number), number);
-	return (struct fake){ .rules = { { "AUTH\r\n$6\r\nsesame", "+OK\r\n" },
-	    { "GET-MASTER", o->address }, { "MASTER", o->epoch } } };
+	return (struct fake){ .rules = { { "AUTH sesame", "+OK\r\n" },
+	    { "SENTINEL GET-MASTER-ADDR-BY-NAME m", o->address }, { "SENTINEL MASTER m", o->epoch } } };
 }
 
 static void
@@ -501,8 +501,8 @@ parse_sentinels(struct servers *s, struct fake *sentinels, int count)
 /* A server that wants the user and password of VALKEY_URL. */
 #define SERVER(role)                                                                              \
 	{                                                                                         \
-		.rules = { { "AUTH\r\n$1\r\nu\r\n$2\r\npw", "+OK\r\n" }, { "ROLE", role },        \
-			{ "CLUSTER", FAKE_ALONE }, { NULL, "-ERR what\r\n" } }                    \
+		.rules = { { "AUTH u pw", "+OK\r\n" }, { "ROLE", role },                          \
+			{ "CLUSTER INFO", FAKE_ALONE } }                                          \
 	}
 
 /* The highest epoch wins, wherever it stands and whoever is silent. */
@@ -597,7 +597,8 @@ END_TEST
 START_TEST(no_sentinel)
 {
 	struct fake sentinels[2] = { { .rules = { { "AUTH", "-WRONGPASS no\r\n" } } },
-		{ .rules = { { "AUTH", "+OK\r\n" }, { NULL, "-ERR No such master with that name\r\n" } } } };
+		{ .rules = { { "AUTH", "+OK\r\n" },
+		    { "SENTINEL MASTER", "-ERR No such master with that name\r\n" } } } };
 	char expected[VALKEY_ERROR_SIZE];
 	struct servers s;
 

@@ -347,7 +347,7 @@ connect_to(const struct valkey *v, int timeout_ms, struct valkey_word *word)
 
 #define AUTH(reply) { "AUTH", reply }
 #define ROLE(reply) { "ROLE", reply }
-#define CLUSTER(reply) { "CLUSTER", reply }
+#define CLUSTER(reply) { "CLUSTER INFO", reply }
 
 /* Each answer of a server has its text; the label stands before it. */
 static const struct {
@@ -445,12 +445,14 @@ START_TEST(connected)
 		{ "u:p@", "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$1\r\np\r\n*1\r\n$4\r\nROLE\r\n" },
 		{ "u@", "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$0\r\n\r\n*1\r\n$4\r\nROLE\r\n" },
 	};
-	struct fake f = { .rules = { AUTH("+OK\r\n"), ROLE(FAKE_MASTER) } };
+	struct fake f = { .rules = { ROLE(FAKE_MASTER), AUTH("+OK\r\n") } };
 	struct valkey_word word;
 	struct valkey v;
 	redisContext *c;
 	void *reply = NULL;
 
+	if (rows[_i].userinfo[0] == '\0')
+		f.rules[1] = (struct fake_rule){ NULL, NULL };
 	start(&f, rows[_i].userinfo, &v);
 	c = connect_to(&v, 2000, &word);
 	ck_assert_msg(c != NULL, "%s", error);
