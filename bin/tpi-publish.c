@@ -349,7 +349,7 @@ load_settings(void)
 		options.wish.tenant = settings.tenant;
 	else if (!channel_id_valid(options.wish.tenant, strlen(options.wish.tenant)))
 		usage_error("--tenant %.40s: must be " CHANNEL_ID_ALLOWED, options.wish.tenant);
-	options.wish.prefix = settings.issues_channel_prefix;
+	options.wish.prefix = settings.issues_prefixes[0];
 	options.run.tenant = options.wish.tenant;
 }
 

@@ -7,13 +7,13 @@
  */
 #include "app.h"
 
-#include <arpa/inet.h>
 #include <json-c/json.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 
+#include "hostport.h"
 #include "wakeup.h"
 
 /* More than json-c takes for so many bytes of JSON. */
@@ -23,49 +23,10 @@ static const char not_json[] = "not a JSON object";
 static const char not_expected[] = "JSON, but not what the application's interface says";
 static const char no_memory[] = "out of memory";
 
-/* An IPv6 address, of length bytes. */
-static bool
-v6_valid(const char *text, size_t length)
-{
-	char copy[INET6_ADDRSTRLEN];
-	struct in6_addr address;
-
-	if (length >= sizeof(copy))
-		return false;
-	*(char *)mempcpy(copy, text, length) = '\0';
-	return inet_pton(AF_INET6, copy, &address) == 1;
-}
-
-/* "host", "host:port" or "[v6]:port", of length bytes. */
-static bool
-authority_valid(const char *text, size_t length)
-{
-	const char *end = text + length, *at = text, *close;
-	size_t digits;
-	long port;
-
-	if (length > 0 && *at == '[') {
-		close = memchr(at, ']', length);
-		if (close == NULL || !v6_valid(at + 1, (size_t)(close - at) - 1))
-			return false;
-		at = close + 1;
-	} else
-		at += strspn(at,
-		    "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._");
-	if (at == text)
-		return false;
-	if (at == end)
-		return true;
-	if (*at++ != ':')
-		return false;
-	digits = strspn(at, "0123456789");
-	port = strtol(at, NULL, 10);
-	return digits > 0 && digits <= 5 && at + digits == end && port >= 1 && port <= 65535;
-}
-
 bool
 app_url_valid(const char *url)
 {
+	struct hostport ignored;
 	const char *at;
 	size_t length;
 
@@ -82,7 +43,9 @@ app_url_valid(const char *url)
 	else
 		return false;
 	length = strcspn(url, "/");
-	return authority_valid(url, length) && strpbrk(url + length, "?#\\") == NULL;
+	/* In a URL a zone is written in another way, which not every libcurl reads. */
+	return hostport_parse(&ignored, url, length) == NULL && memchr(url, '%', length) == NULL &&
+	    strpbrk(url + length, "?#\\") == NULL;
 }
 
 void

@@ -226,13 +226,16 @@ channels_leave_some(struct channels *c, struct subscription *sub, const char *na
 {
 	struct channel *ch;
 	bool waited;
-	int i, m;
+	int i, m = 0, tried;
 
 	for (i = 0; i < count; i++, names += strlen(names) + 1) {
 		ch = channels_find(c, names, strlen(names));
-		for (m = 0; m < sub->count && sub->members[m].channel != ch; m++)
+		if (ch == NULL)
 			continue;
-		if (ch == NULL || m == sub->count)
+		/* They come in the order of the members: each search goes on where the last ended. */
+		for (tried = 0; tried < sub->count && sub->members[m].channel != ch; tried++)
+			m = (m + 1) % sub->count;
+		if (tried == sub->count)
 			continue;
 		waited = !confirmed(ch);
 		leave_one(c, &sub->members[m]);

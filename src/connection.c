@@ -441,7 +441,7 @@ static bool
 join(struct connection *c)
 {
 	static struct log_limit limit;
-	int count = c->route->channel_count(&c->request);
+	int count = c->route->channel_count(&c->request, c->gateway->settings);
 	char *names;
 
 	if (hub_away(c->gateway->hub))

@@ -93,7 +93,7 @@ struct hub {
 	char *input;        /* READ_SIZE bytes */
 	struct subscription_queue newcomers; /* who has not joined yet */
 	struct log_limit dropped;
-	bool refused; /* a channel, on this link */
+	unsigned refused; /* a bit for each prefix_of() the channels that were, on this link */
 };
 
 /* Called by channels.c: a command for the link's output buffer. */
@@ -128,7 +128,8 @@ link_up(struct hub *hub, redisContext *link)
 	hub->link = link;
 	hub->connected = true;
 	counter_add(COUNTER_VALKEY_CONNECTS, 1);
-	hub->pinged = hub->refused = false;
+	hub->pinged = false;
+	hub->refused = 0;
 	hub->unread = true; /* behind what the dialer has read */
 	hub->heard_at = clock_ms();
 	if (!channels_up(hub->channels))
@@ -227,6 +228,7 @@ drop(struct hub *hub, const redisReply *channel, const char *reason)
 	    LOG_STR("reason", reason), LOG_INT("suppressed", suppressed));
 }
 
+/* A stream of the project is in its channels of all prefixes: those of one are all of them. */
 static size_t
 mark_project(struct hub *hub, int32_t project)
 {
@@ -236,8 +238,7 @@ mark_project(struct hub *hub, int32_t project)
 	size_t length, count = 0, i;
 	unsigned marks;
 
-	length = channel_project(name, hub->settings->issues_channel_prefix, hub->settings->tenant,
-	    project);
+	length = channel_project(name, hub->settings->issues_prefixes[0], hub->settings->tenant, project);
 	channel = channels_find(hub->channels, name, length);
 	if (channel != NULL)
 		members = channel_members(channel, &count);
@@ -307,6 +308,36 @@ answered(struct hub *hub, const char *name, size_t length, bool refused)
 	return true;
 }
 
+/* Which prefix of issue channels a name has; their count for other channels. */
+static int
+prefix_of(const struct settings *s, const char *channel)
+{
+	size_t length = strcspn(channel, ":");
+	int i;
+
+	for (i = 0; i < s->issues_prefix_count; i++)
+		if (strlen(s->issues_prefixes[i]) == length &&
+		    memcmp(s->issues_prefixes[i], channel, length) == 0)
+			break;
+	return i;
+}
+
+#define ALLOW "let the user of Valkey subscribe to it, see tpi-stream(7)"
+
+/* Once for a connection and a prefix; each stream that it concerns has a line of its own. */
+static void
+log_refused(struct hub *hub, const char *channel, const char *error)
+{
+	int prefix = prefix_of(hub->settings, channel);
+	bool of_issues = prefix < hub->settings->issues_prefix_count;
+
+	LOG(hub->refused & 1u << prefix ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey",
+	    "channel refused", LOG_STR("channel", channel), LOG_STR("error", error),
+	    LOG_STR("remedy", of_issues ? ALLOW ", or remove its prefix from TPI_ISSUES_CHANNEL_PREFIX "
+	    "where nobody publishes under it" : ALLOW));
+	hub->refused |= 1u << prefix;
+}
+
 /* An error is the answer to a command. NULL, or why the link is of no more use. */
 static const char *
 refusal(struct hub *hub, const char *error)
@@ -324,13 +355,9 @@ refusal(struct hub *hub, const char *error)
 		/* Asked for once a connection. */
 		LOG(LOG_LEVEL_WARN, "valkey", "channel refused, tpi-publish revoke does not work",
 		    LOG_STR("channel", channel), LOG_STR("error", error),
-		    LOG_STR("remedy", "let the user of Valkey subscribe to it, see tpi-stream(7)"));
-	else {
-		/* Once for a connection; each stream that it concerns has a line of its own. */
-		LOG(hub->refused ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey", "channel refused",
-		    LOG_STR("channel", channel), LOG_STR("error", error));
-		hub->refused = true;
-	}
+		    LOG_STR("remedy", ALLOW));
+	else
+		log_refused(hub, channel, error);
 	answered(hub, NULL, 0, true);
 	return NULL;
 }

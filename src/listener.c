@@ -21,50 +21,21 @@
 #define LOCK_SUFFIX      ".lock"
 #define LOCK_ATTEMPTS    500 /* every 10 ms: the holder needs less than one */
 
-static bool
-is_port(const char *text)
-{
-	size_t digits = strspn(text, "0123456789");
-
-	return digits >= 1 && digits <= 5 && text[digits] == '\0' && atoi(text) >= 1 &&
-	    atoi(text) <= 65535;
-}
-
-/* Copies length bytes of text; false where they do not fit. */
-static bool
-copy(char *to, size_t size, const char *text, size_t length)
-{
-	if (length >= size)
-		return false;
-	memcpy(to, text, length);
-	to[length] = '\0';
-	return true;
-}
-
 int
 address_parse(struct address *a, const char *text)
 {
-	const char *path = strncmp(text, "unix:", 5) == 0 ? text + 5 : text, *host = text;
-	const char *colon = strrchr(text, ':');
-	size_t length;
+	const char *path = strncmp(text, "unix:", 5) == 0 ? text + 5 : text;
 
 	memset(a, 0, sizeof(*a));
-	if (path[0] == '/')
-		return copy(a->path, sizeof(a->path), path, strlen(path)) ? 0 : -1;
-	if (path != text || colon == NULL || colon == host || !is_port(colon + 1))
-		return -1;
-	length = (size_t)(colon - host);
-	if (host[0] == '[') {
-		if (length < 3 || host[length - 1] != ']')
+	if (path[0] == '/') {
+		if (strlen(path) >= sizeof(a->path))
 			return -1;
-		host++;
-		length -= 2;
-	} else if (memchr(host, ':', length) != NULL)
+		strcpy(a->path, path);
+		return 0;
+	}
+	if (path != text || hostport_parse(&a->tcp, text, strlen(text)) != NULL)
 		return -1;
-	if (!copy(a->host, sizeof(a->host), host, length) ||
-	    !copy(a->port, sizeof(a->port), colon + 1, strlen(colon + 1)))
-		return -1;
-	return 0;
+	return a->tcp.port != 0 ? 0 : -1;
 }
 
 static int __attribute__((format(printf, 3, 4)))
@@ -238,8 +209,10 @@ listen_tcp(struct listener *l, const struct address *a, const struct listener_op
 		.ai_flags = AI_PASSIVE | AI_NUMERICSERV };
 	struct addrinfo *found, *ai;
 	int result, on = 1, saved = 0;
+	char port[8];
 
-	result = getaddrinfo(a->host, a->port, &hints, &found);
+	snprintf(port, sizeof(port), "%d", a->tcp.port);
+	result = getaddrinfo(a->tcp.host, port, &hints, &found);
 	if (result != 0)
 		return fail(error, error_size, "%s", gai_strerror(result));
 	for (ai = found; ai != NULL; ai = ai->ai_next) {

@@ -9,13 +9,15 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "hostport.h"
+
 #define LISTENER_ERROR_SIZE 512
 #define LISTENER_STANDARD   "unix:/run/tpi-stream/streamd.sock"
 #define LISTENER_ALLOWED    "/path, unix:/path, host:port or [v6]:port"
 
 struct address {
 	char path[108]; /* of a Unix socket, as long as sun_path; "" for TCP */
-	char host[256], port[6];
+	struct hostport tcp;
 };
 
 /* Reads an address as in LISTENER_ALLOWED. Returns 0, or -1 where it is none or too long. */

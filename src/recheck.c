@@ -113,7 +113,7 @@ narrow(struct connection *c, const int32_t *kept, int kept_count)
 	struct request lost = { .user = c->user };
 	enum progress progress = UNANSWERED;
 	char *names;
-	int i, k = 0;
+	int count, i, k = 0;
 
 	lost.projects = malloc((size_t)r->project_count * sizeof(*kept));
 	if (lost.projects == NULL)
@@ -125,7 +125,8 @@ narrow(struct connection *c, const int32_t *kept, int kept_count)
 			lost.projects[lost.project_count++] = r->projects[i];
 	}
 	names = route_channels(c->route, &lost, c->gateway->settings);
-	if (names != NULL && hub_leave_some(c->subscription, names, lost.project_count)) {
+	count = c->route->channel_count(&lost, c->gateway->settings);
+	if (names != NULL && hub_leave_some(c->subscription, names, count)) {
 		memcpy(r->projects, kept, (size_t)kept_count * sizeof(*kept));
 		r->project_count = kept_count;
 		log_lost(c, "projects lost", lost.projects, lost.project_count);

@@ -160,9 +160,9 @@ issues_parse(struct request *r)
 }
 
 static int
-notifications_channel_count(const struct request *r)
+notifications_channel_count(const struct request *r, const struct settings *s)
 {
-	(void)r;
+	(void)r, (void)s;
 	return 2;
 }
 
@@ -174,16 +174,18 @@ notifications_channel(const struct request *r, const struct settings *s, int i,
 }
 
 static int
-issues_channel_count(const struct request *r)
+issues_channel_count(const struct request *r, const struct settings *s)
 {
-	return r->project_count;
+	return r->project_count * s->issues_prefix_count;
 }
 
 static size_t
 issues_channel(const struct request *r, const struct settings *s, int i,
     char name[CHANNEL_NAME_SIZE])
 {
-	return channel_project(name, s->issues_channel_prefix, s->tenant, r->projects[i]);
+	int count = s->issues_prefix_count;
+
+	return channel_project(name, s->issues_prefixes[i % count], s->tenant, r->projects[i / count]);
 }
 
 _Static_assert(ROUTE_COUNT == COUNTER_KINDS, "each kind of stream has its name in counters.c");
@@ -225,7 +227,7 @@ route_find(const char *path)
 char *
 route_channels(const struct route *route, const struct request *r, const struct settings *s)
 {
-	int i, count = route->channel_count(r);
+	int i, count = route->channel_count(r, s);
 	size_t used = 0, size = 0;
 	char *names = NULL, *grown;
 

@@ -24,7 +24,7 @@ struct route {
 	 */
 	const char *(*parse)(struct request *r);
 	/* How many channels the stream joins, and the name of the i-th. */
-	int (*channel_count)(const struct request *r);
+	int (*channel_count)(const struct request *r, const struct settings *s);
 	size_t (*channel)(const struct request *r, const struct settings *s, int i,
 	    char name[CHANNEL_NAME_SIZE]);
 };

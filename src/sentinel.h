@@ -8,10 +8,11 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "hostport.h"
 #include "valkey.h"
 
 struct sentinel_answer {
-	char host[VALKEY_HOST_SIZE]; /* a name or an address, an IPv6 one without brackets */
+	char host[HOSTPORT_HOST_SIZE]; /* a name or an address, an IPv6 one without brackets */
 	int port;
 	long long epoch; /* of the failover that made it the primary: the higher, the newer */
 };

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "clock.h"
+#include "hostport.h"
 #include "text.h"
 #include "tls.h"
 
@@ -87,11 +88,15 @@ parse_nodes(struct servers *s, const char *urls, const char *password_file, char
 	if (s->nodes == NULL)
 		return out_of_memory("VALKEY_URL", error, size);
 	while (s->node_count < count) {
-		size_t length = settings_url_length(urls);
-		char *url = strndup(urls, length);
-		bool good = url != NULL ? parse_node(s, url, list, password_file, error, size)
-					: out_of_memory("VALKEY_URL", error, size);
+		size_t length = settings_url_length(urls), trimmed = length;
+		const char *part = urls;
+		char *url;
+		bool good;
 
+		text_trim(&part, &trimmed);
+		url = strndup(part, trimmed);
+		good = url != NULL ? parse_node(s, url, list, password_file, error, size)
+					   : out_of_memory("VALKEY_URL", error, size);
 		free(url);
 		if (!good)
 			return false;
@@ -111,22 +116,42 @@ refuse(const char *setting, const char *list, const char *wrong, char *error, si
 	return false;
 }
 
-/* What would else be called a wrong port. */
+/* One of the list, with white space around it. */
 static const char *
-no_list(const char *sentinels)
+parse_sentinel(struct valkey *v, const char *text, size_t length)
 {
-	if (strstr(sentinels, "://") != NULL)
-		return "sentinels are no URLs";
-	return strpbrk(sentinels, "; ") != NULL ? "only commas separate sentinels" : NULL;
+	text_trim(&text, &length);
+	/* Both would be called a wrong host or port. */
+	if (memmem(text, length, "://", 3) != NULL)
+		return "a sentinel is not a URL";
+	for (size_t i = 0; i < length; i++)
+		if (strchr(";" TEXT_SPACE, text[i]) != NULL)
+			return "only commas separate sentinels";
+	return valkey_parse_address(v, text, length, SENTINEL_PORT);
+}
+
+/* The file takes precedence, and is read once: it may be a pipe. */
+static bool
+set_sentinel_password(const struct servers *s, struct valkey *v, const struct settings *settings,
+    char *error, size_t size)
+{
+	static const char setting[] = "VALKEY_SENTINEL_PASSWORD_FILE";
+	const char *file = settings->valkey_sentinel_password_file;
+	const char *password = settings->valkey_sentinel_password;
+
+	if (file[0] != '\0' && v == &s->sentinels[0].valkey)
+		return valkey_read_password(v, setting, file, error, size);
+	if (file[0] != '\0')
+		password = s->sentinels[0].valkey.password;
+	return password[0] == '\0' || valkey_set_password(v, password) ||
+	    out_of_memory(setting, error, size);
 }
 
 static bool
 parse_sentinels(struct servers *s, const struct settings *settings, char *error, size_t size)
 {
 	const char *rest = settings->valkey_sentinels;
-	const char *password = settings->valkey_sentinel_password;
 	int count = count_parts(rest, part_length);
-	const char *wrong = no_list(rest);
 	char text[VALKEY_ERROR_SIZE];
 
 	if (s->node_count > 1 || s->nodes[0].valkey.path != NULL)
@@ -141,8 +166,8 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 	while (s->sentinel_count < count) {
 		struct valkey *v = &s->sentinels[s->sentinel_count++].valkey;
 
-		if (wrong == NULL)
-			wrong = valkey_parse_address(v, rest, part_length(rest), SENTINEL_PORT);
+		const char *wrong = parse_sentinel(v, rest, part_length(rest));
+
 		if (wrong != NULL) {
 			snprintf(text, sizeof(text), "%s; allowed is " SETTINGS_SENTINELS_ALLOWED,
 			    wrong);
@@ -150,8 +175,9 @@ parse_sentinels(struct servers *s, const struct settings *settings, char *error,
 			    size);
 		}
 		v->tls = s->nodes[0].valkey.tls;
-		if (password[0] != '\0' && !valkey_set_password(v, password))
-			return out_of_memory("VALKEY_SENTINEL_PASSWORD", error, size);
+		v->family = s->nodes[0].valkey.family;
+		if (!set_sentinel_password(s, v, settings, error, size))
+			return false;
 		rest += part_length(rest) + 1;
 	}
 	return true;
@@ -167,6 +193,8 @@ check_no_sentinels(const struct settings *settings, char *error, size_t size)
 		set = "VALKEY_SENTINEL_MASTER";
 	else if (settings->valkey_sentinel_password[0] != '\0')
 		set = "VALKEY_SENTINEL_PASSWORD";
+	else if (settings->valkey_sentinel_password_file[0] != '\0')
+		set = "VALKEY_SENTINEL_PASSWORD_FILE";
 	if (set != NULL)
 		text_line(error, size, "%s: is set, but VALKEY_SENTINELS is not", set);
 	return set == NULL;
@@ -312,7 +340,7 @@ primary_of(const struct servers *s, struct sentinel_answer *answer, char label[V
 {
 	struct valkey v = s->nodes[0].valkey;
 
-	valkey_label(label, answer->host, answer->port);
+	hostport_format(label, VALKEY_LABEL_SIZE, answer->host, answer->port);
 	v.host = answer->host;
 	v.port = answer->port;
 	v.label = label;

@@ -18,6 +18,7 @@
 
 #include "app.h"
 #include "channel.h"
+#include "text.h"
 
 #define SHOWN_MAX 100   /* characters of a value in an error */
 #define MASKED_MAX 4096 /* of a URL that is printed */
@@ -34,6 +35,7 @@
 #define BOTH (SETTINGS_STREAMD | SETTINGS_PUBLISH)
 
 static int check_id(const char *);
+static int check_prefixes(const char *);
 static int check_master(const char *);
 static int check_access(const char *);
 static int check_app_url(const char *);
@@ -98,6 +100,9 @@ static const struct setting table[] = {
 	{ STRING("VALKEY_SENTINEL_PASSWORD", valkey_sentinel_password, "", "any text",
 	    .users = BOTH, .is_secret = 1,
 	    .help = "the password of the sentinels") },
+	{ STRING("VALKEY_SENTINEL_PASSWORD_FILE", valkey_sentinel_password_file, "",
+	    "the path of a file", .users = BOTH,
+	    .help = "a file that holds the password of the sentinels") },
 	{ STRING("VALKEY_TLS_CA", valkey_tls_ca, "", "the path of a file of PEM certificates",
 	    .users = BOTH,
 	    .help = "whose certificates are trusted for Valkey") },
@@ -152,9 +157,10 @@ static const struct setting table[] = {
 	    .help = "requests to the application at once") },
 	{ NUMBER("TPI_RECHECK_SECONDS", recheck_seconds, "300", 5, 86400, .zero_is_off = 1,
 	    .help = "time after which an open stream is checked again") },
-	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues", CHANNEL_ID_ALLOWED,
-	    .check = check_id, .users = BOTH,
-	    .help = "what the names of issue channels begin with") },
+	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues,issue-updates",
+	    "1 to 4 different prefixes, separated by commas, each " CHANNEL_ID_ALLOWED,
+	    .check = check_prefixes, .users = BOTH,
+	    .help = "the prefixes of issue channels; tpi-publish uses the first") },
 	{ CHOICE("TPI_STATUS", status, "off", status_choices,
 	    .help = "whether monitoring may ask for health and metrics") },
 	{ CHOICE("TPI_LOG_LEVEL", log_level, "info", log_level_choices,
@@ -166,6 +172,39 @@ static int
 check_id(const char *value)
 {
 	return channel_id_valid(value, strlen(value)) ? 0 : -1;
+}
+
+/* Reads a list of prefixes. Returns how many there are, or -1 where it will not do. */
+static int
+parse_prefixes(const char *list, char prefixes[SETTINGS_PREFIXES_MAX][CHANNEL_ID_MAX + 1])
+{
+	int count = 0;
+
+	for (;; list++) {
+		size_t length = strcspn(list, ","), trimmed = length;
+		const char *part = list;
+
+		text_trim(&part, &trimmed);
+		if (count == SETTINGS_PREFIXES_MAX || !channel_id_valid(part, trimmed))
+			return -1;
+		memcpy(prefixes[count], part, trimmed);
+		prefixes[count][trimmed] = '\0';
+		for (int i = 0; i < count; i++)
+			if (strcmp(prefixes[i], prefixes[count]) == 0)
+				return -1;
+		count++;
+		list += length;
+		if (*list == '\0')
+			return count;
+	}
+}
+
+static int
+check_prefixes(const char *value)
+{
+	char ignored[SETTINGS_PREFIXES_MAX][CHANNEL_ID_MAX + 1];
+
+	return parse_prefixes(value, ignored) > 0 ? 0 : -1;
 }
 
 static int
@@ -226,6 +265,20 @@ derive_access(struct settings *s)
 		s->access = ACCESS_APP;
 	else
 		s->access = ACCESS_DENY;
+}
+
+/* Needs an issues_channel_prefix that check_prefixes() has accepted; takes its white space out. */
+static void
+derive_prefixes(struct settings *s)
+{
+	char *at = s->issues_channel_prefix;
+
+	s->issues_prefix_count = parse_prefixes(s->issues_channel_prefix, s->issues_prefixes);
+	for (int i = 0; i < s->issues_prefix_count; i++) {
+		if (i > 0)
+			*at++ = ',';
+		at = stpcpy(at, s->issues_prefixes[i]);
+	}
 }
 
 static char **
@@ -396,6 +449,7 @@ settings_load(struct settings *s, enum settings_user user, char *(*get)(const ch
 		return -1;
 	}
 	derive_access(s);
+	derive_prefixes(s);
 	if (settings_ask_app(s) && s->app_url[0] == '\0') {
 		snprintf(error, error_size, "TPI_APP_URL: must be set, to " APP_URL_ALLOWED
 		    ", where %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"
@@ -517,7 +571,7 @@ settings_url_length(const char *list)
 	const char *comma = list;
 
 	while ((comma = strchr(comma, ',')) != NULL) {
-		size_t spaces = strspn(comma + 1, " ");
+		size_t spaces = strspn(comma + 1, TEXT_SPACE);
 
 		if (scheme_length(comma + 1 + spaces) > 0)
 			return (size_t)(comma - list);
@@ -542,40 +596,74 @@ append(char *out, size_t size, size_t used, const char *text, size_t length)
 static size_t
 mask_port(const char *start, size_t length)
 {
-	size_t host = strcspn(start, ":/,@"), digits;
+	size_t host = strcspn(start, ":/?,@"), digits;
 
 	if (start[0] == '[' || host >= length || start[host] != ':')
 		return length;
 	host++;
 	digits = strspn(start + host, DIGITS);
-	return host + digits >= length || start[host + digits] == '/' ? length : host;
+	host += digits;
+	return host >= length || start[host] == '/' || start[host] == '?' ? length : host - digits;
+}
+
+/* Without the value of a query, unless it is that of family: other programs take passwords there. */
+static size_t
+mask_query(const char *text, size_t length)
+{
+	static const char family[] = "?family=";
+	const char *query = memchr(text, '?', length);
+	size_t used = query != NULL ? (size_t)(query - text) : length, known = strlen(family);
+
+	if (used == length || (length - used > known && memcmp(query, family, known) == 0 &&
+	    used + known + strspn(query + known, DIGITS) >= length))
+		return length;
+	return used + 1;
+}
+
+/* Appends what is shown of the end of a URL, and "***" for the rest. */
+static size_t
+append_end(char *out, size_t size, size_t used, const char *text, size_t length)
+{
+	size_t shown = mask_query(text, length);
+
+	used = append(out, size, used, text, shown);
+	return append(out, size, used, "***", shown < length ? 3 : 0);
+}
+
+static bool
+is_unix_path(const char *url, size_t length)
+{
+	return strncmp(url, "unix:///", 8) == 0 && memmem(url + 8, length - 8, "://", 3) == NULL;
 }
 
 static size_t
 mask(const char *url, size_t length, char *out, size_t size, size_t used)
 {
-	const char *at = memrchr(url, '@', length), *start = url;
-	bool is_path = strncmp(url, "unix:///", 8) == 0 &&
-	    memmem(url + 8, length - 8, "://", 3) == NULL;
-	size_t scheme = scheme_length(url), shown, user;
+	const char *at = memrchr(url, '@', length), *start;
+	size_t spaces = strspn(url, TEXT_SPACE), scheme, shown, user;
 
-	if (scheme > 0)
-		start += scheme + 3;
-	if (is_path)
-		return append(out, size, used, url, length);
+	used = append(out, size, used, url, spaces);
+	url += spaces;
+	length -= spaces;
+	scheme = scheme_length(url);
+	start = scheme > 0 ? url + scheme + 3 : url;
+	if (is_unix_path(url, length))
+		return append_end(out, size, used, url, length);
 	if (at == NULL) {
 		shown = (size_t)(start - url);
 		shown += start != url ? mask_port(start, length - shown) : length;
+		if (shown == length)
+			return append_end(out, size, used, url, length);
 		used = append(out, size, used, url, shown);
-		return append(out, size, used, "***", shown < length ? 3 : 0);
+		return append(out, size, used, "***", 3);
 	}
 	/* Only behind a scheme is what precedes the colon surely a user name. */
-	user = strcspn(start, ":/,@");
+	user = strcspn(start, ":/?,@");
 	if (start != url && start[user] == ':')
 		start += user + 1;
 	used = append(out, size, used, url, (size_t)(start - url));
 	used = append(out, size, used, "***", 3);
-	return append(out, size, used, at, length - (size_t)(at - url));
+	return append_end(out, size, used, at, length - (size_t)(at - url));
 }
 
 void

@@ -14,8 +14,10 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "channel.h"
 #include "log.h"
 
+#define SETTINGS_PREFIXES_MAX 4
 #define SETTINGS_ERROR_SIZE 512
 #define SETTINGS_SENTINELS_ALLOWED "host[:port] or [v6][:port], several separated by commas"
 #define SETTINGS_MASTER_STANDARD "mymaster"
@@ -34,13 +36,14 @@ struct settings {
 	char *valkey_sentinels;      /* VALKEY_SENTINELS */
 	char *valkey_sentinel_master;   /* VALKEY_SENTINEL_MASTER */
 	char *valkey_sentinel_password; /* VALKEY_SENTINEL_PASSWORD */
+	char *valkey_sentinel_password_file; /* VALKEY_SENTINEL_PASSWORD_FILE */
 	char *valkey_tls_ca;         /* VALKEY_TLS_CA */
 	char *valkey_tls_cert;       /* VALKEY_TLS_CERT */
 	char *valkey_tls_key;        /* VALKEY_TLS_KEY */
 	char *project_access;        /* TPI_PROJECT_ACCESS as written */
 	char *app_url;               /* TPI_APP_URL */
 	char *app_ca;                /* TPI_APP_CA */
-	char *issues_channel_prefix; /* TPI_ISSUES_CHANNEL_PREFIX */
+	char *issues_channel_prefix; /* TPI_ISSUES_CHANNEL_PREFIX, without white space */
 
 	int tenant_cap;        /* SSE_PER_TENANT_CAP */
 	int user_cap;          /* SSE_PER_USER_CAP */
@@ -69,6 +72,10 @@ struct settings {
 	/* Derived from project_access. */
 	enum access_policy access;
 	const char *access_file; /* into project_access; NULL unless ACCESS_FILE */
+
+	/* Derived from issues_channel_prefix: different ones, of which tpi-publish uses the first. */
+	char issues_prefixes[SETTINGS_PREFIXES_MAX][CHANNEL_ID_MAX + 1];
+	int issues_prefix_count; /* 1 to SETTINGS_PREFIXES_MAX */
 };
 
 /* Which program reads the environment: tpi-publish must not fail for a setting it does not use. */
@@ -135,8 +142,8 @@ size_t settings_url_length(const char *list);
  * Copies a URL, or each of a list, with the password replaced by "***". The password reaches up to
  * the last '@' of the URL: one that is not percent-encoded may hold '/', '?' and '@' itself. A text
  * that is no URL but holds an '@', and a user name without a password (redis-cli reads it as one),
- * are masked before the '@', too, and so is what stands in the place of a port and is no number.
- * Truncates to size.
+ * are masked before the '@', too; so are a port that is not a number, and a query other than
+ * ?family=NUMBER. Truncates to size.
  */
 void settings_mask_url(const char *url, char *out, size_t size);
 

@@ -4,7 +4,9 @@
 #include "text.h"
 
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <string.h>
 
 int
 text_hex_digit(char c)
@@ -29,4 +31,21 @@ text_line(char *line, size_t size, const char *format, ...)
 	for (; *line != '\0'; line++)
 		if (*line < ' ' || *line > '~')
 			*line = '?';
+}
+
+static bool
+is_space(char c)
+{
+	return c != '\0' && strchr(TEXT_SPACE, c) != NULL;
+}
+
+void
+text_trim(const char **text, size_t *length)
+{
+	while (*length > 0 && is_space(**text)) {
+		(*text)++;
+		(*length)--;
+	}
+	while (*length > 0 && is_space((*text)[*length - 1]))
+		(*length)--;
 }

@@ -16,4 +16,10 @@ int text_hex_digit(char c);
 void text_line(char *line, size_t size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* White space around the parts of a list. */
+#define TEXT_SPACE " \t\r\n"
+
+/* Takes TEXT_SPACE off both ends. */
+void text_trim(const char **text, size_t *length);
+
 #endif

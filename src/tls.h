@@ -23,10 +23,10 @@ int tls_configure(const struct settings *s, bool used, char *error, size_t error
 
 /*
  * Begins TLS on a context that has just been connected and whose socket does not block, and ends the
- * handshake by deadline (clock_ms()). The server's certificate is good: from an authority that is trusted, valid
- * now, and for host, a name or an address. The files are read anew, so that renewed ones count from
- * the next connection on. False with one line in error, without the name of the server; the context
- * is then good for redisFree() alone. Thread-safe.
+ * handshake by deadline (clock_ms()). The server's certificate is good: from an authority that is
+ * trusted, valid now, and for host, a name or an address. Files that have changed are read again, so
+ * that renewed ones count from the next connection on. False with one line in error, without the
+ * name of the server; the context is then good for redisFree() alone. Thread-safe.
  */
 bool tls_start(redisContext *context, const char *host, int64_t deadline, char *error,
     size_t error_size);

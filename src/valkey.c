@@ -7,6 +7,7 @@
  */
 #include "valkey.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <hiredis/sds.h>
@@ -293,6 +294,18 @@ connect_address(struct attempt *a, const char *address, int64_t ms)
 	return a->context != NULL && a->context->err == 0;
 }
 
+/* The family is for names: an address, such as one that a sentinel names, is used as it is. */
+static int
+look_up(const struct valkey *v, struct addrinfo **all)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	struct in_addr ignored;
+
+	if (strchr(v->host, ':') == NULL && inet_pton(AF_INET, v->host, &ignored) != 1)
+		hints.ai_family = v->family;
+	return getaddrinfo(v->host, NULL, &hints, all);
+}
+
 /*
  * The addresses of a name in turn, each with its share of the time. Looking it up takes as long as
  * name servers need, and counts for nothing: else one that is dead would make all others fail.
@@ -300,11 +313,10 @@ connect_address(struct attempt *a, const char *address, int64_t ms)
 static bool
 connect_host(struct attempt *a)
 {
-	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
 	char address[NI_MAXHOST];
 	struct addrinfo *all, *i;
 	int64_t began = clock_ms();
-	int wrong = getaddrinfo(a->valkey->host, NULL, &hints, &all), left = 0;
+	int wrong = look_up(a->valkey, &all), left = 0;
 	bool good = false;
 
 	looked_up_ms += clock_ms() - began;

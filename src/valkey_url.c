@@ -7,14 +7,15 @@
 
 #include "valkey_url.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
+#include "hostport.h"
 #include "settings.h"
 #include "text.h"
 
@@ -24,15 +25,18 @@
 #define TLS_ALLOWED ""
 #endif
 #define URL_ALLOWED                                                                               \
-	"valkey:// or redis:// [user[:password]@]host[:port][/db]" TLS_ALLOWED ", or unix:///path; " \
+	"valkey:// or redis:// [user[:password]@]host[:port][/db][?family=0|4|6]" TLS_ALLOWED \
+	", or unix:///path; " \
 	"of one Cluster several, separated by commas"
 #define STANDARD_PORT 6379
 #define PASSWORD_MAX  4096
 #define SHOWN_MAX     160 /* bytes of a URL in an error */
+#define PARAMETER_MAX 32   /* bytes of the name of a parameter in an error */
 #define DIGITS        "0123456789"
 #define LETTERS       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 static const char no_memory[] = "out of memory";
+static const char wrong_query[] = "the query may only be family=0, family=4 or family=6";
 
 /* Undoes percent-encoding into memory of the caller's. Returns NULL, or what is wrong. */
 static const char *
@@ -75,103 +79,64 @@ parse_userinfo(struct valkey *v, const char *text, size_t length)
 	return wrong;
 }
 
-static const char *
-parse_port(struct valkey *v, const char *text, size_t length)
-{
-	if (length == 0 || length > 5 || strspn(text, DIGITS) < length)
-		v->port = 0;
-	else
-		v->port = (int)strtol(text, NULL, 10);
-	return v->port >= 1 && v->port <= 65535 ? NULL : "a port is a number from 1 to 65535";
-}
-
-/* Takes the brackets off [v6]; *length is of what has been read. */
-static const char *
-parse_v6(struct valkey *v, const char *text, size_t *length)
-{
-	const char *end = memchr(text, ']', *length);
-	struct in6_addr address;
-
-	if (end == NULL)
-		return "[ has no ]";
-	v->host = strndup(text + 1, (size_t)(end - text) - 1);
-	if (v->host == NULL)
-		return no_memory;
-	*length = (size_t)(end - text) + 1;
-	return inet_pton(AF_INET6, v->host, &address) == 1 ? NULL : "[...] holds no IPv6 address";
-}
-
-static const char *
-parse_name(struct valkey *v, const char *text, size_t *length)
-{
-	const char *colon = memchr(text, ':', *length);
-
-	if (colon != NULL)
-		*length = (size_t)(colon - text);
-	if (*length == 0)
-		return "the host is missing";
-	if (*length >= VALKEY_HOST_SIZE || strspn(text, LETTERS DIGITS "-._") < *length)
-		return "the host is no name, IPv4 address or [IPv6 address]";
-	v->host = strndup(text, *length);
-	return v->host != NULL ? NULL : no_memory;
-}
-
-/* host[:port]; without a port v->port stays. */
-static const char *
-parse_host(struct valkey *v, const char *text, size_t length)
-{
-	size_t used = length;
-	const char *wrong = length > 0 && text[0] == '[' ? parse_v6(v, text, &used)
-							 : parse_name(v, text, &used);
-
-	if (wrong != NULL)
-		return wrong;
-	if (used == length)
-		return NULL;
-	if (text[used] != ':')
-		return "something stands behind ]";
-	return parse_port(v, text + used + 1, length - used - 1);
-}
-
-void
-valkey_label(char label[VALKEY_LABEL_SIZE], const char *host, int port)
-{
-	snprintf(label, VALKEY_LABEL_SIZE, strchr(host, ':') ? "[%s]:%d" : "%s:%d", host, port);
-}
-
 const char *
 valkey_parse_address(struct valkey *v, const char *text, size_t length, int port)
 {
 	char label[VALKEY_LABEL_SIZE];
-	const char *wrong;
+	struct hostport address;
+	const char *wrong = hostport_parse(&address, text, length);
 
-	v->port = port;
-	wrong = parse_host(v, text, length);
 	if (wrong != NULL)
 		return wrong;
-	valkey_label(label, v->host, v->port);
+	v->port = address.port != 0 ? address.port : port;
+	hostport_format(label, sizeof(label), address.host, v->port);
+	v->host = strdup(address.host);
 	v->label = strdup(label);
-	return v->label != NULL ? NULL : no_memory;
+	return v->host != NULL && v->label != NULL ? NULL : no_memory;
 }
 
-/* [user[:password]@]host[:port][/db] */
+/* What follows the '?', as ioredis takes it. */
+static const char *
+parse_query(struct valkey *v, const char *query)
+{
+	static const struct {
+		const char *query;
+		int family;
+	} families[] = {
+		{ "family=0", AF_UNSPEC }, { "family=4", AF_INET }, { "family=6", AF_INET6 },
+	};
+
+	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
+		if (strcmp(query, families[i].query) == 0) {
+			v->family = families[i].family;
+			return NULL;
+		}
+	}
+	return wrong_query;
+}
+
+/* [user[:password]@]host[:port][/db][?query] */
 static const char *
 parse_network(struct valkey *v, const char *text)
 {
-	size_t length = strcspn(text, "/");
-	const char *db = text + length, *at = memrchr(text, '@', length), *wrong;
+	const char *at = memrchr(text, '@', strcspn(text, "/")), *end, *wrong;
 
 	if (at != NULL) {
 		wrong = parse_userinfo(v, text, (size_t)(at - text));
 		if (wrong != NULL)
 			return wrong;
-		length -= (size_t)(at - text) + 1;
 		text = at + 1;
 	}
-	wrong = valkey_parse_address(v, text, length, STANDARD_PORT);
-	if (wrong == NULL && *db == '/' && strspn(db + 1, DIGITS) != strlen(db + 1))
-		wrong = "the db is a number";
-	return wrong;
+	end = text + strcspn(text, "/?");
+	wrong = valkey_parse_address(v, text, (size_t)(end - text), STANDARD_PORT);
+	if (wrong != NULL)
+		return wrong;
+	if (*end == '/') {
+		end += 1 + strspn(end + 1, DIGITS);
+		if (*end != '\0' && *end != '?')
+			return "the db is a number";
+	}
+	return *end == '?' ? parse_query(v, end + 1) : NULL;
 }
 
 static const char *
@@ -181,6 +146,8 @@ parse_unix(struct valkey *v, const char *path)
 
 	if (path[0] != '/' || path[1] == '\0')
 		return "the path of a socket begins with /";
+	if (strchr(path, '?') != NULL)
+		return "a unix:// URL has no query";
 	if (strlen(path) >= sizeof(address.sun_path))
 		return "the path of a socket has at most 107 bytes";
 	v->path = strdup(path);
@@ -266,27 +233,57 @@ read_password(struct valkey *v, const char *path)
 	return wrong;
 }
 
+bool
+valkey_read_password(struct valkey *v, const char *setting, const char *path, char *error,
+    size_t error_size)
+{
+	const char *wrong = read_password(v, path);
+
+	if (wrong != NULL)
+		text_line(error, error_size, "%s=%s: %s; allowed is a file whose first line is the password",
+		    setting, path, wrong);
+	return wrong == NULL;
+}
+
+/*
+ * The name of the parameter that makes a query wrong, for the error; returns its length, 0 for what
+ * may be part of a password.
+ */
+static int
+query_name(const char *url, const char **name)
+{
+	const char *at = strrchr(url, '@'), *query = strchr(at != NULL ? at : url, '?');
+	size_t length;
+
+	*name = query != NULL ? query + 1 : "";
+	length = strspn(*name, LETTERS "_");
+	return length <= PARAMETER_MAX && (*name)[length] == '=' ? (int)length : 0;
+}
+
+static void
+explain_url(const char *url, const char *list, const char *wrong, char *error, size_t error_size)
+{
+	const char *name;
+	int length = wrong == wrong_query ? query_name(url, &name) : 0;
+	char masked[SHOWN_MAX];
+
+	settings_mask_text(strchr(list, '@') != NULL ? list : url, masked, sizeof(masked));
+	text_line(error, error_size, "VALKEY_URL=%s: %s%s%.*s; allowed is " URL_ALLOWED, masked, wrong,
+	    length > 0 ? ", not " : "", length, length > 0 ? name : "");
+}
+
 int
 valkey_parse(struct valkey *v, const char *url, const char *list, const char *password_file,
     char *error, size_t error_size)
 {
-	char masked[SHOWN_MAX];
 	const char *wrong;
 
 	memset(v, 0, sizeof(*v));
 	wrong = parse_url(v, url);
-	if (wrong != NULL) {
-		settings_mask_text(strchr(list, '@') != NULL ? list : url, masked, sizeof(masked));
-		text_line(error, error_size, "VALKEY_URL=%s: %s; allowed is " URL_ALLOWED, masked,
-		    wrong);
-	} else if (password_file[0] != '\0') {
-		wrong = read_password(v, password_file);
-		if (wrong != NULL)
-			text_line(error, error_size, "VALKEY_PASSWORD_FILE=%s: %s; allowed is a file whose first line is "
-			    "the password", password_file,
-			    wrong);
-	}
-	if (wrong == NULL)
+	if (wrong != NULL)
+		explain_url(url, list, wrong, error, error_size);
+	else if (password_file[0] == '\0' || valkey_read_password(v, "VALKEY_PASSWORD_FILE",
+		     password_file, error, error_size))
 		return 0;
 	valkey_free(v);
 	return -1;

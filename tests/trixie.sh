@@ -76,7 +76,7 @@ need "a build without warnings, with TLS" build plain
 check "make check" within "$work/root" -- make -s -C /plain -j2 check VERBOSE=1
 
 heading "end-to-end tests"
-passes "plain" end_to_end plain test_tls.py test_valkey.py test_sentinel.py \
+passes "plain" end_to_end plain test_tls.py test_valkey.py test_sentinel.py test_standins.py \
     test_cluster.py test_publish.py test_stream.py
 
 heading "end-to-end tests under address,undefined"

@@ -1,10 +1,9 @@
-"""A highly available Valkey on loopback: a primary, a replica, and real sentinels; and stand-ins for bad ones."""
+"""A highly available Valkey on loopback: a primary, a replica, and real sentinels; and one that is none."""
 
 import os
 import shutil
 import socket
 import tempfile
-import threading
 
 from servers import Process, Valkey, ValkeyClient, free_port, listening_socket
 from timing import eventually, scaled
@@ -60,36 +59,6 @@ class Sentinel:
     def kill(self):
         if self.process:
             self.process.kill()
-
-
-class Stale:
-    """What a sentinel says that was cut off from the others, say: an old primary, with an old epoch."""
-
-    def __init__(self, port, epoch=0, host=b"127.0.0.1"):
-        self.host, self.port, self.epoch, self.asked = host, port, epoch, 0
-        self.listener = listening_socket(("127.0.0.1", 0))
-        self.name = "127.0.0.1:%d" % self.listener.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
-
-    def _serve(self):
-        while True:
-            try:
-                peer = self.listener.accept()[0]
-            except OSError:
-                return
-            self.asked += 1
-            threading.Thread(target=self._answer, args=(peer,), daemon=True).start()
-
-    def _answer(self, peer):
-        with peer:
-            while data := peer.recv(4096):
-                words = ([self.host, b"%d" % self.port] if b"GET-MASTER" in data
-                         else [b"config-epoch", b"%d" % self.epoch])
-                peer.sendall(b"*2\r\n" + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words))
-
-    def stop(self):
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
 
 
 class Nobody:

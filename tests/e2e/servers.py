@@ -277,6 +277,11 @@ def project_channel(project, tenant="default", prefix="issues"):
     return f"{prefix}:tenant:{tenant}:project:{project}"
 
 
+def project_channels(project, tenant="default"):
+    """Those of both prefixes that TestPlanIt has used."""
+    return [project_channel(project, tenant, prefix) for prefix in ("issues", "issue-updates")]
+
+
 # tpi-streamd
 
 # Puts sockets where systemd would, or on descriptor 0, in the process that becomes the daemon.

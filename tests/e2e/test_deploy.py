@@ -303,7 +303,7 @@ def test_chart_defaults(render, password):
     check_objects(found)
     env = environment(found["Deployment"])
     check_settings(env, password)
-    assert "VALKEY_PASSWORD_FILE" not in env
+    assert "VALKEY_PASSWORD_FILE" not in env and "TPI_ISSUES_CHANNEL_PREFIX" not in env
     defaults = dict(line.split("=", 1) for line in run_streamd("--check-config").stdout.splitlines())
     for name, value in env.items():
         if name.startswith("SSE_"):
@@ -315,8 +315,8 @@ def test_chart_values(render, password):
     found = render({
         "tenant": "t1", "applicationUrl": "https://app.example/tpi", "replicas": 5,
         "sse": {"perTenantCap": 1000000, "perUserCap": 3, "issuesPerTenantCap": 1200, "issuesPerUserCap": 6},
-        "valkey": {"url": "redis://cache:6380/1", "passwordSecret": {"name": "s", "key": "k"}},
-        "settings": {"SSE_MAX_AGE_SECONDS": 2400, "TPI_LOG_LEVEL": "debug"},
+        "valkey": {"url": "redis://cache:6380?family=6", "passwordSecret": {"name": "s", "key": "k"}},
+        "settings": {"SSE_MAX_AGE_SECONDS": 2400, "TPI_LOG_LEVEL": "debug", "TPI_ISSUES_CHANNEL_PREFIX": "issue-updates"},
         "terminationGracePeriodSeconds": 90, "resources": {"requests": {"cpu": 1}, "limits": {"memory": "1Gi"}}},
         release="blue")
     check_objects(found)
@@ -325,7 +325,7 @@ def test_chart_values(render, password):
     check_settings(env, password)
     assert {"INSTANCE_TENANT_ID": "t1", "TPI_APP_URL": "https://app.example/tpi", "SSE_PER_TENANT_CAP": "1000000",
             "SSE_PER_USER_CAP": "3", "SSE_ISSUES_PER_TENANT_CAP": "1200", "SSE_ISSUES_PER_USER_CAP": "6",
-            "VALKEY_URL": "redis://cache:6380/1", "SSE_MAX_AGE_SECONDS": "2400", "TPI_LOG_LEVEL": "debug",
+            "VALKEY_URL": "redis://cache:6380?family=6", "SSE_MAX_AGE_SECONDS": "2400", "TPI_LOG_LEVEL": "debug",
             "TPI_ISSUES_CHANNEL_PREFIX": "issue-updates"}.items() <= env.items()
     spec = deployment["spec"]["template"]["spec"]
     assert deployment["metadata"]["name"] == "blue-tpi-stream" and deployment["spec"]["replicas"] == 5
@@ -488,6 +488,7 @@ BAD = [{"terminationGracePeriodSeconds": 29}, {"terminationGracePeriodSeconds": 
        {"sse": {"perProjectCap": 1}}, {"tenant": "a:b"}, {"tenant": ""}, {"tenant": "a b"}, {"tenant": "a*"},
        {"applicationUrl": "ftp://x"}, {"applicationUrl": "http://user@x"}, {"applicationUrl": "testplanit:3000"},
        {"valkey": {"url": "valkey://user:secret@valkey"}}, {"valkey": {"url": "valkey:6379"}},
+       {"valkey": {"url": "valkey://a?db=1"}}, {"valkey": {"url": "valkey://a?family=5"}},
        {"valkey": {"sentinels": ["s1:"]}}, {"valkey": {"sentinels": ["u:pw@s1:1"]}}, {"valkey": {"sentinels": ["::1"]}},
        {"valkey": {"sentinels": "s1:26379"}}, {"valkey": {"sentinelMaster": "a b"}}, {"ingress": {"controller": "x"}},
        {"ingress": {"annotations": {"a": 1}}}, {"settings": {"lower": "x"}}, {"settings": {"TPI_X": True}},
@@ -495,6 +496,7 @@ BAD = [{"terminationGracePeriodSeconds": 29}, {"terminationGracePeriodSeconds": 
 GOOD = [{}, PASSWORD, {"terminationGracePeriodSeconds": 30}, {"sse": {"perTenantCap": 1000000, "perUserCap": 10000}},
         {"tenant": "!#$%&'()+,-./09;<=>@AZ^_`az{|}~"}, {"applicationUrl": "https://app.example:8443/tpi"},
         {"valkey": {"url": "valkey://someone@[::1]:6379/0"}}, {"valkey": {"url": "rediss://a:1,rediss://b:2"}},
+        {"valkey": {"url": "valkey://a?family=4,valkey://[::1]:1/0?family=6"}},
         {"valkey": {"sentinels": ["s1", "s2.example:26379", "[::1]:26379"], "sentinelMaster": "my-1.x_y"}}]
 
 

@@ -38,7 +38,8 @@ NUMBERS = {  # setting: default, minimum, maximum, whether 0 is off
 TEXTS = {  # setting: default, good values, bad values
     "INSTANCE_TENANT_ID": ("default", ["t", "a" * 255], ["a b", "a:b", "*", 'a"b', "a" * 256, "\u00e4", "a\tb",
                                                          "[x]", "a\\b", "a?"]),
-    "TPI_ISSUES_CHANNEL_PREFIX": ("issues", ["issue-updates"], ["a b", "a:b", "a*", "a" * 256]),
+    "TPI_ISSUES_CHANNEL_PREFIX": ("issues,issue-updates", ["issue-updates", " a, b ,c,d "],
+                                  ["a b", "a:b", "a*", "a" * 256, "a,", "a,,b", "a, a", "a,b,c,d,e"]),
     "TPI_IDENTITY": ("web-server", [], ["Web-Server", "nobody", "web-server "]),
     "TPI_PROJECT_ACCESS": ("deny", ["allow"], ["Deny", "file", "file:", "all", "deny,allow"]),
     "TPI_STATUS": ("off", ["on"], ["On", "1", "true", "yes"]),
@@ -46,9 +47,10 @@ TEXTS = {  # setting: default, good values, bad values
     "TPI_LISTEN": (None, ["/tmp/x", "unix:/tmp/x", "127.0.0.1:9000", "[::1]:9000", "localhost:9000"],
                    ["x", "127.0.0.1", "127.0.0.1:0x", "127.0.0.1:65536", "127.0.0.1:-1", "[::1]", ":", "unix:",
                     "unix:x", "/" + "x" * 200]),
-    "VALKEY_URL": (None, ["valkey://h", "redis://h:1/0", "unix:///s", "valkey://u:p@h:6379/15", "redis://:p@[::1]:1"],
+    "VALKEY_URL": (None, ["valkey://h", "redis://h:1/0", "unix:///s", "valkey://u:p@h:6379/15", "redis://:p@[::1]:1",
+                          "valkey://h?family=6", "valkey://h:1/0?family=0", "valkey://a, valkey://b"],
                    ["h", "http://h", "valkey://", "valkey://h:0", "valkey://h:65536",
-                    "valkey://h/x", "unix://", "valkey://[::1", "valkey://u:%zz@h"]),
+                    "valkey://h/x", "valkey://h?family=5", "unix:///s?family=4", "unix://", "valkey://[::1", "valkey://u:%zz@h"]),
 }
 
 

@@ -130,6 +130,10 @@ def publish(valkey):
     (("issue", "--project", "7", "--issue", "1", "--tenant", "t"),
      {"TPI_ISSUES_CHANNEL_PREFIX": "issue-updates"}, project_channel(7, "t", "issue-updates"),
      b'{"event":"issue-updated","issueId":1,"projectId":7}'),
+    (("issue", "--project", "7", "--issue", "1"), {}, project_channel(7),
+     b'{"event":"issue-updated","issueId":1,"projectId":7}'),
+    (("issue", "--project", "7", "--issue", "1"), {"TPI_ISSUES_CHANNEL_PREFIX": " issue-updates, issues"},
+     project_channel(7, prefix="issue-updates"), b'{"event":"issue-updated","issueId":1,"projectId":7}'),
     # Options stand anywhere, may be short of letters, and may hold their value.
     (("--tenant", "t", "--id=n1", "notification", "--us", "u1"), {}, user_channel("u1", "t"),
      USER_PAYLOAD),
@@ -305,8 +309,10 @@ def test_usage(publish, ear, args, error, more):
 
 @pytest.mark.parametrize("env, error", [
     ({"INSTANCE_TENANT_ID": "a b"}, "INSTANCE_TENANT_ID=a b: must be"),
-    ({"TPI_ISSUES_CHANNEL_PREFIX": "a:b"}, "TPI_ISSUES_CHANNEL_PREFIX=a:b: must be"),
+    ({"TPI_ISSUES_CHANNEL_PREFIX": "a,b:c"}, "TPI_ISSUES_CHANNEL_PREFIX=a,b:c: must be 1 to 4 different prefixes, "),
     ({"VALKEY_URL": "valkey://u:secret@h:x"}, "VALKEY_URL=valkey://u:***@h:x: a port is"),
+    ({"VALKEY_URL": "valkey://u:secret@h?password=secret"},
+     "VALKEY_URL=valkey://u:***@h?***: the query may only be family=0, family=4 or family=6, not password; allowed is"),
     ({"VALKEY_PASSWORD_FILE": "/nonexistent"},
      "VALKEY_PASSWORD_FILE=/nonexistent: No such file or directory"),
     ({"VALKEY_PASSWORD_FILE": "/dev/null"},

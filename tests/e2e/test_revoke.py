@@ -1,20 +1,19 @@
 """tpi-publish revoke: every daemon of the tenant asks again for the streams concerned, at once, or ends them; nobody
 else's suffer, and no answer from before counts."""
 
-import contextlib
 import json
 import re
-import socket
 import threading
 import time
 import uuid
 
 import pytest
 
+import standins
 from answers import after_first, check_answer, check_ended, check_first, check_later, frame, notification
 from application import ANN, BEN, PROJECTS, SESSION, by, listen, synced
 from fcgi import wait_all
-from servers import broadcast_channel, listening_socket, project_channel, user_channel
+from servers import broadcast_channel, project_channel, user_channel
 from test_app_recheck import published
 from test_publish import run
 from timing import eventually, scaled
@@ -113,9 +112,11 @@ def test_user(streamd, valkey, revoke, tenant):
     first.stream("u1")
 
 
-def test_project(streamd, valkey, revoke, tenant):
-    """A project's streams end, also those of several projects; a notification stream is none of them."""
-    daemon = streamd(INSTANCE_TENANT_ID=tenant, TPI_ISSUES_CHANNEL_PREFIX="issue-updates", **ALLOWED)
+@pytest.mark.parametrize("prefixes", [None, "issue-updates", "a,b,issue-updates"])
+def test_project(streamd, valkey, revoke, tenant, prefixes):
+    """A project's streams end, also those of several projects, each counted once whatever the number of its channels;
+    a notification stream is none of them."""
+    daemon = streamd(INSTANCE_TENANT_ID=tenant, TPI_ISSUES_CHANNEL_PREFIX=prefixes, **ALLOWED)
     ends = [daemon.stream("u1", projects=7), daemon.stream("u2", projects="6,7,8")]
     stays = [daemon.stream("u1"), daemon.stream("u1", projects=8), daemon.stream("u2", projects="70,77")]
     assert revoke(project=7) == 1
@@ -337,48 +338,26 @@ def test_newcomer_is_not_asked_again(gated, revoke, tenant, named):
     check_open(ben)
 
 
-class Script:
-    """A primary that confirms what is subscribed; before the confirmation of a channel it says what a test wants."""
+class Script(standins.Server):
+    """Before it confirms a channel for the first time it publishes a revocation, and waits."""
 
     def __init__(self, channel, tenant, payload):
-        self.channel, self.payload, self.control = channel.encode(), payload.encode(), revoke_channel(tenant).encode()
+        self.channel = channel.encode()
+        self.revocation = standins.array(*map(standins.bulk, (b"message", revoke_channel(tenant).encode(), payload.encode())))
         self.go_on = threading.Event()
         self.waits = threading.Event()
-        self.listener = listening_socket(("127.0.0.1", 0))
-        self.url = "valkey://127.0.0.1:%d" % self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        super().__init__()
 
-    def _accept(self):
-        while True:
-            try:
-                peer = self.listener.accept()[0]
-            except OSError:
-                return
-            threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
+    def answer(self, session, words, send):
+        if words == [b"SUBSCRIBE", self.channel] and not self.waits.is_set():
+            send(self.revocation)
+            self.waits.set()
+            self.go_on.wait(60)
+        super().answer(session, words, send)
 
-    @staticmethod
-    def _bulks(*words):
-        return b"*%d\r\n" % len(words) + b"".join(b"$%d\r\n%s\r\n" % (len(word), word) for word in words)
-
-    def _serve(self, peer):
-        with contextlib.suppress(OSError), peer, peer.makefile("rb") as file:
-            while (line := file.readline()):
-                words = []
-                for _ in range(int(line[1:])):
-                    words.append(file.read(int(file.readline()[1:]) + 2)[:-2])
-                if words[0] == b"ROLE":
-                    peer.sendall(b"*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n")
-                elif len(words) == 2:
-                    if words == [b"SUBSCRIBE", self.channel] and not self.waits.is_set():
-                        peer.sendall(self._bulks(b"message", self.control, self.payload))
-                        self.waits.set()
-                        self.go_on.wait(60)
-                    peer.sendall(b"*3\r\n" + self._bulks(words[0].lower(), words[1])[4:] + b":1\r\n")
-
-    def close(self):
+    def stop(self):
         self.go_on.set()
-        self.listener.shutdown(socket.SHUT_RDWR)
-        self.listener.close()
+        super().stop()
 
 
 @pytest.mark.parametrize("payload", ['{"event":"revoke","user":"ann"}', '{"event":"revoke","projectId":7}'])
@@ -400,7 +379,7 @@ def test_between_join_and_confirmation(gated, tenant, payload, identity):
         script.go_on.set()
         check_ended(peer.wait_end(SOON))
         check_first(peer)
-    script.close()
+    script.stop()
 
 
 # Valkey
@@ -412,7 +391,7 @@ def test_acl(new_valkey, streamd, revoke, tenant):
     valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "+@all",
            f"&notifications:tenant:{tenant}:user:*", f"&notifications:tenant:{tenant}:broadcast")
     daemon = streamd(INSTANCE_TENANT_ID=tenant, VALKEY_URL=f"valkey://limited:pw@127.0.0.1:{valkey.port}",
-                     SSE_SYNC_SPREAD_MS=0, **ALLOWED)
+                     SSE_SYNC_SPREAD_MS=0, TPI_ISSUES_CHANNEL_PREFIX="issues", **ALLOWED)
     peer = daemon.stream("u1")
     check_later(daemon.ask("u1", projects=7))
     daemon.wait_for_log("channel refused", count=2)

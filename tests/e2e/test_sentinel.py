@@ -8,9 +8,10 @@ import time
 
 import pytest
 
+import standins
 import test_publish
 from answers import SYNC, after_first, check_later, frame, notification
-from sentinels import Group, Nobody, Stale
+from sentinels import Group, Nobody
 from servers import run_streamd, user_channel
 from test_valkey import ABOUT_VALKEY, check_works
 from timing import scaled
@@ -67,13 +68,14 @@ def connected_to(server):
 
 
 def test_primary_is_found(streamd, group):
-    """The primary is asked for; the host of VALKEY_URL is not used."""
+    """The primary is asked for, whatever the spaces in the list; the host of VALKEY_URL is not used."""
     g = group()
-    for url in None, "valkey://nowhere.invalid:1":
-        daemon = streamd(**settings(g.names, VALKEY_URL=url))
+    spaced = f" {g.names} \r\n".replace(",", " ,\t")
+    for url, names in (None, g.names), ("valkey://nowhere.invalid:1", g.names), ("valkey://x?family=4", spaced):
+        daemon = streamd(**settings(names, VALKEY_URL=url))
         check_works(daemon, g.primary)
         daemon.wait_for_log(connected_to(g.primary))
-        done = test_publish.run("notification", "--user", "works", "--verbose", VALKEY_SENTINELS=g.names,
+        done = test_publish.run("notification", "--user", "works", "--verbose", VALKEY_SENTINELS=names,
                                 **({"VALKEY_URL": url} if url else {}))
         assert (done.status, done.err) == (0, "")
         daemon.stop()
@@ -136,7 +138,7 @@ def test_primary_is_cut_off(streamd, group):
 def test_replaced_primary_still_answers(streamd, group, others):
     """A primary that answers and was replaced is left at the next check: sentinels name another with a newer epoch."""
     g = group(sentinels=1)
-    other = Stale(g.primary.port, epoch=epoch(g) + 1)
+    other = standins.Sentinel(g.primary.port, epoch=epoch(g) + 1)
     others.append(other)
     daemon = streamd(**settings(other.name))
     peer = daemon.stream("ann")
@@ -160,7 +162,7 @@ def test_announced_host(streamd, new_valkey, others, host):
             except OSError:
                 pytest.skip("no IPv6 here")
     valkey = new_valkey(tcp=True, config=["--bind", "127.0.0.1", "-::1"]).start()
-    others.append(Stale(valkey.port, host=host.encode()))
+    others.append(standins.Sentinel(valkey.port, host=host.encode()))
     daemon = streamd(**settings(others[0].name))
     check_works(daemon, valkey)
     shown = f"[{host}]" if ":" in host else host
@@ -188,7 +190,7 @@ def test_stale_sentinel(streamd, group, others):
     """A sentinel that was cut off, and names the old primary, does not lead back to it: not beside others, and not
     when it alone answers."""
     g = group()
-    stale = Stale(g.primary.port)
+    stale = standins.Sentinel(g.primary.port)
     others.append(stale)
     g.primary.pause()
     g.wait_failover()
@@ -248,6 +250,13 @@ def test_passwords(streamd, group, rundir):
     check_works(streamd(**settings(g.names, **good)), g.primary)
     publish(1, g.names, **good).silent()
     publish(1, g.names, VALKEY_SENTINEL_PASSWORD="s3ntinel", VALKEY_URL="valkey://:s3rver@x").silent()
+    sentinel_path = os.path.join(rundir, "sentinel-password")
+    with open(sentinel_path, "wb") as file:
+        file.write(b"s3ntinel\r\n")
+    from_file = {"VALKEY_SENTINEL_PASSWORD": "wr0ng", "VALKEY_SENTINEL_PASSWORD_FILE": sentinel_path,
+                 "VALKEY_PASSWORD_FILE": path}
+    publish(1, g.names, **from_file).silent()
+    check_works(streamd(**settings(g.names, **from_file)), g.primary)
     sentinel, server = g.sentinels[0].name, f"127.0.0.1:{g.primary.port}"
     for env, error in [({}, f"{NO_SENTINEL}: {sentinel}: wants a password: VALKEY_SENTINEL_PASSWORD"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3rver"}, f"{NO_SENTINEL}: {sentinel}: user or password refused: WRONGPASS"),
@@ -267,10 +276,17 @@ def test_passwords(streamd, group, rundir):
     ({"VALKEY_SENTINELS": "a:x"}, "VALKEY_SENTINELS=a:x: a port is a number from 1 to 65535; allowed is host"),
     ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "unix:///s"}, "VALKEY_URL=unix:///s: must be one URL with a host"),
     ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "valkey://b,valkey://c"}, "VALKEY_URL=valkey://b,valkey://c: must be one"),
-    ({"VALKEY_SENTINELS": "redis://h:26379"}, "VALKEY_SENTINELS=redis://h:26379: sentinels are no URLs; allowed is host[:"),
+    ({"VALKEY_SENTINELS": "redis://h:26379"}, "VALKEY_SENTINELS=redis://h:26379: a sentinel is not a URL; allowed is host[:"),
+    ({"VALKEY_SENTINELS": "a:1, b:2 c:3"}, "VALKEY_SENTINELS=a:1, b:2 c:3: only commas separate sentinels; allowed is"),
+    ({"VALKEY_URL": "valkey://a, valkey://:s3cret@c?db=1"}, "VALKEY_URL=valkey://***@c?***: the query may only be "
+     "family=0, family=4 or family=6, not db; allowed is"),
+    ({"VALKEY_URL": "unix:///s?family=4"}, "VALKEY_URL=unix:///s?family=4: a unix:// URL has no query; allowed is"),
     ({"VALKEY_SENTINELS": "a:1;b:2"}, "VALKEY_SENTINELS=a:1;b:2: only commas separate sentinels; allowed is host[:port]"),
     ({"VALKEY_SENTINEL_MASTER": "main"}, "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not"),
     ({"VALKEY_SENTINEL_PASSWORD": "s3cret"}, "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not"),
+    ({"VALKEY_SENTINEL_PASSWORD_FILE": "/f"}, "VALKEY_SENTINEL_PASSWORD_FILE: is set, but VALKEY_SENTINELS is not"),
+    ({"VALKEY_SENTINELS": "a", "VALKEY_SENTINEL_PASSWORD_FILE": "/dev/null"},
+     "VALKEY_SENTINEL_PASSWORD_FILE=/dev/null: the first line is empty; allowed is a file whose first line is"),
     ({"VALKEY_SENTINEL_MASTER": "a b"}, "VALKEY_SENTINEL_MASTER=a b: must be 1 to 255 of A-Z a-z 0-9 . - _"),
     ({"VALKEY_URL": "valkey://u:s3cret@b,valkey://:s3cret@c:0"}, "VALKEY_URL=valkey://u:***@c:0: a port is a number"),
 ])

@@ -344,7 +344,7 @@ def test_streams_and_events(watched, valkey):
     counted.expect(opened_issues=7, opened_notifications=1)
     found = metrics(daemon)
     assert found['open_streams{kind="issues"}'] == found['places{kind="issues"}'] == 7
-    assert found["valkey_channels"] == 4
+    assert found["valkey_channels"] == 6  # two of each project, ann's, and the broadcasts'
     for number in range(3):
         valkey.publish(project_channel(8), issue(number, 8))
     valkey.publish(project_channel(7), issue(9, 7))

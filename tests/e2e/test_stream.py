@@ -9,7 +9,7 @@ import pytest
 from answers import (PING, SHUTDOWN, SYNC, after_first, check_ended, check_first, frame, issue,
                      notification)
 from fcgi import wait_all
-from servers import ValkeyClient, broadcast_channel, project_channel, user_channel
+from servers import ValkeyClient, broadcast_channel, project_channel, run_streamd, user_channel
 from timing import scaled
 
 
@@ -158,7 +158,9 @@ def test_each_gets_his_own(streamd, valkey):
     publish(project_channel(7, "two"), "two 7")
     publish(project_channel(77, "one"))
     publish("issues:tenant:one:project:07")
-    publish("issue-updates:tenant:one:project:7")
+    publish("issue-update:tenant:one:project:7")
+    publish(project_channel(7, "one", "issue-updates"), "one 7", "one 7 8")
+    publish(project_channel(8, "two", "issue-updates"))
     publish("notifications:tenant:one:user:ann:x")
     publish("notifications:tenant:one:user:*")
     publish("notifications:tenant:default:broadcast")
@@ -185,15 +187,29 @@ def test_500_projects(daemon, valkey):
         valkey.wait_subscribers(project_channel(project), 0)
 
 
-def test_prefix(streamd, valkey):
-    """TPI_ISSUES_CHANNEL_PREFIX names the channels that released TestPlanIt versions use."""
-    daemon = streamd(TPI_PROJECT_ACCESS="allow", TPI_ISSUES_CHANNEL_PREFIX="issue-updates")
-    with daemon.stream(projects="7") as peer:
-        assert valkey.publish(project_channel(7, prefix="issue-updates"), issue(1)) == 1
-        valkey.publish(project_channel(7), issue(2))
-        valkey.publish(project_channel(7, prefix="issue-updates"), issue(3))
-        peer.wait_data(issue(3))
-        assert after_first(peer) == frame(issue(1)) + frame(issue(3))
+@pytest.mark.parametrize("setting", [None, "issues", "issue-updates", "c , issue-updates,a,b"])
+def test_prefixes(streamd, valkey, setting):
+    """A stream gets what is published under each prefix of TPI_ISSUES_CHANNEL_PREFIX, in order, as often as it is
+    published, and nothing of others; at the end all channels are left."""
+    daemon = streamd(TPI_PROJECT_ACCESS="allow", TPI_ISSUES_CHANNEL_PREFIX=setting)
+    ours = [prefix.strip() for prefix in (setting or "issues,issue-updates").split(",")]
+    assert f"TPI_ISSUES_CHANNEL_PREFIX={','.join(ours)}\n" in run_streamd(
+        "--check-config", **({"TPI_ISSUES_CHANNEL_PREFIX": setting} if setting else {})).stdout
+    with daemon.stream(projects="7,8") as peer, daemon.stream("bob", projects="8") as other:
+        expected = []
+        for number in range(1, 21):
+            payload = issue(number // 2, 7)
+            for prefix in "issues", "issue-updates", "a", "b", "c", "d":
+                assert valkey.publish(project_channel(7, prefix=prefix), payload) == (prefix in ours)
+            expected += [payload] * len(ours)
+        last = project_channel(8, prefix=ours[-1])
+        assert valkey.publish(last, issue(99, 8)) == 1
+        for one, payloads in (peer, [*expected, issue(99, 8)]), (other, [issue(99, 8)]):
+            one.wait_data(issue(99, 8))
+            assert after_first(one) == b"".join(map(frame, payloads))
+    for project in 7, 8:
+        for prefix in ours:
+            valkey.wait_subscribers(project_channel(project, prefix=prefix), 0)
 
 
 @pytest.mark.parametrize("tenant", ["a" * 255, "!#$%&'()+,-./;<=>@^_`{|}~"], ids=["longest", "odd"])

@@ -331,6 +331,7 @@ def test_renewed(streamd, tls_valkey, pki, rundir):
     def install(ca, client):
         for name, source in zip(files.values(), (ca, *client)):
             shutil.copy(source, name + ".new")
+            os.utime(name + ".new", (1, 1))  # one that was written just now would be read anew without a change
             os.replace(name + ".new", name)
 
     install(pki.other.pem, pki.stranger)

@@ -218,6 +218,22 @@ def test_password_file(streamd, new_valkey, rundir, ending):
     check_works(streamd(VALKEY_URL=valkey.url, VALKEY_PASSWORD_FILE=path), valkey)
 
 
+@pytest.mark.parametrize("separator", [",", " ,\t"])
+def test_family(streamd, new_valkey, separator):
+    """?family= is for both programs, and for each URL of a list: the name is looked up for that family."""
+    valkey = new_valkey(tcp=True).start()
+    url = f"valkey://localhost:{valkey.port}"
+    check_works(streamd(VALKEY_URL=f"{url}/0?family=4\n"), valkey)
+    assert test_publish.run("notification", "--user", "u", VALKEY_URL=f"{url}?family=4").status == 0
+    daemon = streamd(VALKEY_URL=f"{url}?family=6")  # the server listens at 127.0.0.1 alone
+    check_later(daemon.ask())
+    daemon.wait_for_log(rf'^\[valkey\] away .*"server":"localhost:{valkey.port}"')
+    assert test_publish.run("notification", "--user", "u", VALKEY_URL=f"{url}?family=6").status == 69
+    node = f"valkey://localhost:{valkey.port}?family=4"
+    done = test_publish.run("notification", "--user", "u", VALKEY_URL=separator.join([f"{url}?family=6", node]))
+    assert (done.status, "is no node of a Cluster" in done.err) == (69, True)
+
+
 def test_user_and_password(streamd, new_valkey):
     """A user of Valkey's own."""
     valkey = new_valkey(tcp=True).start()
@@ -242,7 +258,8 @@ def test_wrong_password(streamd, new_valkey, url):
 
 
 def test_refused_channel(streamd, new_valkey):
-    """A channel that the ACL refuses is later for the streams it concerns, logged once; the others work."""
+    """A channel that the ACL refuses is later for the streams it concerns, logged once for each prefix; one prefix that
+    is allowed does not make up for another. The others work."""
     valkey = new_valkey(tcp=True).start()
     valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "&notifications:*", "+@all")
     daemon = streamd(VALKEY_URL=f"valkey://limited:pw@127.0.0.1:{valkey.port}", TPI_PROJECT_ACCESS="allow",
@@ -256,8 +273,32 @@ def test_refused_channel(streamd, new_valkey):
         valkey.publish(user_channel("ann"), notification(1))
         peer.wait_data(notification(1))
         check_works(daemon, valkey)
+        assert [re.search('"channel":"([a-z-]+):', line)[1] for line in daemon.matching("channel refused")] == [
+            "issues", "issue-updates"]
         valkey("ACL", "SETUSER", "limited", "&issues:*")
+        check_later(daemon.ask("bob", projects="7"))
+        valkey.wait_subscribers(project_channel(7), 0)
+        valkey("ACL", "SETUSER", "limited", "&issue-updates:*")
         wait_stream(daemon, "bob", projects="7").close()
+
+
+def test_stock_acl(streamd, new_valkey):
+    """A user who has the right to issues: alone: no stream of issues begins, and one warning names the channel and the
+    setting; with the setting they do."""
+    valkey = new_valkey(tcp=True).start()
+    valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "&notifications:*", "&issues:*", "+@all")
+    url = f"valkey://limited:pw@127.0.0.1:{valkey.port}"
+    daemon = streamd(VALKEY_URL=url, TPI_PROJECT_ACCESS="allow")
+    daemon.wait_for_log(r"^\[valkey\] connected")
+    for _ in range(3):
+        check_later(daemon.ask(projects="7,8"))
+    lines = daemon.matching("channel refused")
+    assert len(lines) == 1 and f'"channel":"{project_channel(7, prefix="issue-updates")}"' in lines[0]
+    assert "TPI_ISSUES_CHANNEL_PREFIX" in lines[0] and '"error":"NOPERM' in lines[0]
+    daemon = streamd(VALKEY_URL=url, TPI_PROJECT_ACCESS="allow", TPI_ISSUES_CHANNEL_PREFIX="issues")
+    with wait_stream(daemon, projects="7,8") as peer:
+        valkey.publish(project_channel(8), issue(1, 8))
+        peer.wait_data(issue(1, 8))
 
 
 def users_of_the_manual(tenant):
@@ -300,7 +341,7 @@ def test_refused_prefix(streamd, new_valkey):
     password, rules = users_of_the_manual("t1")["tpi-streamd"]
     valkey("ACL", "SETUSER", "limited", "on", f">{password}", *rules)
     daemon = streamd(VALKEY_URL=f"valkey://limited:{password}@127.0.0.1:{valkey.port}", INSTANCE_TENANT_ID="t1",
-                     TPI_PROJECT_ACCESS="allow", TPI_ISSUES_CHANNEL_PREFIX="issue-updates")
+                     TPI_PROJECT_ACCESS="allow", TPI_ISSUES_CHANNEL_PREFIX="issues,other")
     with daemon.stream("ann") as peer:
         connection = valkey("CLIENT", "LIST", "TYPE", "pubsub").split()[0]
         for number in range(3):

@@ -98,7 +98,7 @@ static inline char *
 fuzz_split(char *list)
 {
 	for (char *comma = list; (comma = strchr(comma, ',')) != NULL; comma++) {
-		char *next = comma + 1 + strspn(comma + 1, " "), *scheme = next;
+		char *next = comma + 1 + strspn(comma + 1, " \t\r\n"), *scheme = next;
 
 		while ((*next >= 'a' && *next <= 'z') || (*next >= 'A' && *next <= 'Z'))
 			next++;
@@ -110,20 +110,38 @@ fuzz_split(char *list)
 	return NULL;
 }
 
+/* The query is what follows the first '?' after the last '@'; the name of its first parameter stays. */
+static inline void
+fuzz_change_query(char *url)
+{
+	char *at = strrchr(url, '@'), *query = strchr(at != NULL ? at : url, '?');
+	size_t name;
+
+	if (query == NULL)
+		return;
+	name = strspn(query + 1, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_");
+	if (name > 32 || query[1 + name] != '=')
+		name = 0;
+	for (query += 1 + name; *query != '\0'; query++)
+		*query = fuzz_next_letter(*query);
+}
+
 static inline void
 fuzz_change_one(char *url)
 {
-	char *start = url + strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
-	char *end;
+	char *start, *end;
 	size_t user;
 
+	url += strspn(url, " \t\r\n");
+	fuzz_change_query(url);
 	if (strncmp(url, "unix:///", 8) == 0 && strstr(url + 8, "://") == NULL)
 		return;
+	start = url + strspn(url, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
 	start = start != url && strncmp(start, "://", 3) == 0 ? start + 3 : url;
 	end = strrchr(start, '@');
 	if (end == NULL)
 		return;
-	user = strcspn(start, ":/,@");
+	user = strcspn(start, ":/?,@");
 	if (start != url && start[user] == ':')
 		start += user + 1;
 	for (; start < end; start++)

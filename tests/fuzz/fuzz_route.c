@@ -138,20 +138,23 @@ holds(const int32_t *projects, size_t count, int32_t project)
 static void
 check_projects(const struct route *route, struct request *r, const struct found *f)
 {
-	char tenant[] = "t", prefix[] = "issues", name[CHANNEL_NAME_SIZE], expected[64];
-	struct settings settings = { .tenant = tenant, .issues_channel_prefix = prefix };
+	char tenant[] = "t", name[CHANNEL_NAME_SIZE], expected[64];
+	struct settings settings = { .tenant = tenant, .issues_prefixes = { "issues", "i" },
+		.issues_prefix_count = 2 };
 	size_t count = (size_t)r->project_count;
 
 	REQUIRE(f->parameters == 1 && !f->malformed);
 	REQUIRE(r->project_count >= 1 && r->project_count <= REQUEST_PROJECTS_MAX);
-	REQUIRE(route->channel_count(r) == r->project_count);
+	REQUIRE(route->channel_count(r, &settings) == 2 * r->project_count);
 	for (int i = 0; i < r->project_count; i++) {
 		REQUIRE(r->projects[i] >= 1 && (i == 0 || r->projects[i] > r->projects[i - 1]));
 		REQUIRE(holds(f->projects, f->count, r->projects[i]));
-		snprintf(expected, sizeof(expected), "issues:tenant:t:project:%d",
-		    (int)r->projects[i]);
-		REQUIRE(route->channel(r, &settings, i, name) == strlen(expected));
-		REQUIRE(strcmp(name, expected) == 0);
+		for (int k = 0; k < 2; k++) {
+			snprintf(expected, sizeof(expected), "%s:tenant:t:project:%d",
+			    settings.issues_prefixes[k], (int)r->projects[i]);
+			REQUIRE(route->channel(r, &settings, 2 * i + k, name) == strlen(expected));
+			REQUIRE(strcmp(name, expected) == 0);
+		}
 	}
 	for (size_t i = 0; i < f->count; i++)
 		REQUIRE(holds(r->projects, count, f->projects[i]));

@@ -122,6 +122,7 @@ parse_servers(struct servers *s, char *urls, char *sentinels, char *error)
 		.valkey_sentinels = sentinels,
 		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
 		.valkey_sentinel_password = sentinels[0] != '\0' ? (char[]){ "pw" } : (char[]){ "" },
+		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
@@ -177,21 +178,20 @@ check_address(const char *text)
 {
 	struct address a;
 	char again[sizeof(a) + 8];
+	size_t length;
 
 	if (address_parse(&a, text) != 0)
 		return;
 	if (a.path[0] != '\0') {
 		REQUIRE(a.path[0] == '/' && strnlen(a.path, sizeof(a.path)) < sizeof(a.path));
-		REQUIRE(a.host[0] == '\0' && a.port[0] == '\0');
+		REQUIRE(a.tcp.host[0] == '\0' && a.tcp.port == 0);
 		REQUIRE(strcmp(text + (strncmp(text, "unix:", 5) == 0 ? 5 : 0), a.path) == 0);
 		return;
 	}
-	REQUIRE(a.host[0] != '\0' && strnlen(a.host, sizeof(a.host)) < sizeof(a.host));
-	REQUIRE(strnlen(a.port, sizeof(a.port)) < sizeof(a.port));
-	REQUIRE(strspn(a.port, "0123456789") == strlen(a.port));
-	REQUIRE(strtol(a.port, NULL, 10) >= 1 && strtol(a.port, NULL, 10) <= 65535);
-	snprintf(again, sizeof(again), text[0] == '[' ? "[%s]:%s" : "%s:%s", a.host, a.port);
-	REQUIRE(strcmp(again, text) == 0);
+	REQUIRE(a.tcp.host[0] != '\0' && strnlen(a.tcp.host, sizeof(a.tcp.host)) < sizeof(a.tcp.host));
+	REQUIRE(a.tcp.port >= 1 && a.tcp.port <= 65535);
+	length = (size_t)snprintf(again, sizeof(again), text[0] == '[' ? "[%s]:" : "%s:", a.tcp.host);
+	REQUIRE(strncmp(again, text, length) == 0 && strtol(text + length, NULL, 10) == a.tcp.port);
 }
 
 int

@@ -22,8 +22,9 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 source=$(cd "$here/../.." && pwd -P)
 
 # What the targets link: each pulls in what it uses.
-modules="access app batch channel clock credentials frame head identity lines listener log origin"
-modules="$modules request revocation route sentinel servers settings text tls valkey valkey_url wakeup"
+modules="access app batch channel clock credentials frame head hostport identity lines listener log"
+modules="$modules origin request revocation route sentinel servers settings text tls valkey valkey_url"
+modules="$modules wakeup"
 warnings="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla"
 warnings="$warnings -Werror=implicit"
 sanitizers="address,undefined"

@@ -180,7 +180,8 @@ setup(void)
 	now = 1000000;
 	ck_assert_ptr_nonnull(freopen("/dev/null", "w", stderr));
 	settings.tenant = strdup("t");
-	settings.issues_channel_prefix = strdup("i");
+	strcpy(settings.issues_prefixes[0], "i");
+	settings.issues_prefix_count = 1;
 	settings.app_timeout_ms = TIMEOUT_MS;
 	settings.recheck_seconds = INTERVAL;
 	gateway.settings = &settings;
@@ -204,7 +205,6 @@ teardown(void)
 	stream_release(c.stream);
 	free(c.user);
 	free(settings.tenant);
-	free(settings.issues_channel_prefix);
 }
 
 /* A stream of a kind begins, of projects 3, 7 and 9 where it has some, and with credentials. */
@@ -507,6 +507,19 @@ START_TEST(several_lost)
 	    "leave i:tenant:t:project:3 i:tenant:t:project:9;forget;");
 	begin();
 	expect_calls("ask projects +2000 7;");
+}
+END_TEST
+
+/* The channels of a lost project under all prefixes are left. */
+START_TEST(lost_under_all_prefixes)
+{
+	strcpy(settings.issues_prefixes[1], "j");
+	settings.issues_prefix_count = 2;
+	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
+	begin();
+	answer_projects(GATE_YES, middle);
+	expect_calls("ask projects +2000 3 7 9;leave i:tenant:t:project:3 j:tenant:t:project:3 "
+	    "i:tenant:t:project:9 j:tenant:t:project:9;forget;");
 }
 END_TEST
 
@@ -861,6 +874,7 @@ main(void)
 	tcase_add_test(tc, projects_alone);
 	tcase_add_test(tc, projects_lost);
 	tcase_add_test(tc, several_lost);
+	tcase_add_test(tc, lost_under_all_prefixes);
 	tcase_add_test(tc, all_lost);
 	tcase_add_test(tc, hub_without_memory);
 	tcase_add_test(tc, file);

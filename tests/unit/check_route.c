@@ -43,7 +43,6 @@ expect(const char *query, const char *projects)
 	size_t used = 0;
 
 	ck_assert_msg(error == NULL, "%s: %s", query, error);
-	ck_assert_int_eq(ISSUES->channel_count(&r), r.project_count);
 	for (int i = 0; i < r.project_count; i++)
 		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%d", i > 0 ? " " : "",
 		    (int)r.projects[i]);
@@ -314,39 +313,40 @@ expect_channel(const struct route *route, const struct request *r, const struct 
 /* A notification stream joins the user's channel and the tenant's; it has no parameters. */
 START_TEST(notification_channels)
 {
-	struct settings s = { .tenant = strdup("acme"), .issues_channel_prefix = strdup("other") };
+	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "other" },
+		.issues_prefix_count = 1 };
 	struct request r = { .user = "u1", .query = "projectId=7" };
 
 	ck_assert_ptr_null(NOTIFICATIONS->parse);
-	ck_assert_int_eq(NOTIFICATIONS->channel_count(&r), 2);
+	ck_assert_int_eq(NOTIFICATIONS->channel_count(&r, &s), 2);
 	expect_channel(NOTIFICATIONS, &r, &s, 0, "notifications:tenant:acme:user:u1");
 	expect_channel(NOTIFICATIONS, &r, &s, 1, "notifications:tenant:acme:broadcast");
 	free(s.tenant);
-	free(s.issues_channel_prefix);
 }
 END_TEST
 
-/* An issue stream joins one channel for each project, under the prefix that is set. */
+/* An issue stream joins a channel for each project under each prefix. */
 START_TEST(issue_channels)
 {
-	struct settings s = { .tenant = strdup("acme"), .issues_channel_prefix = strdup("issues") };
+	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "issues", "other" },
+		.issues_prefix_count = 1 };
 	struct request r;
 
 	ck_assert_ptr_null(parse(&r, "projectIds=2147483647,7,42"));
 	r.user = "u1";
-	ck_assert_int_eq(ISSUES->channel_count(&r), 3);
+	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 3);
 	expect_channel(ISSUES, &r, &s, 0, "issues:tenant:acme:project:7");
 	expect_channel(ISSUES, &r, &s, 1, "issues:tenant:acme:project:42");
 	expect_channel(ISSUES, &r, &s, 2, "issues:tenant:acme:project:2147483647");
 	/* After the access check fewer may be left. */
 	r.project_count = 1;
-	ck_assert_int_eq(ISSUES->channel_count(&r), 1);
-	free(s.issues_channel_prefix);
-	s.issues_channel_prefix = strdup("issue-updates");
-	expect_channel(ISSUES, &r, &s, 0, "issue-updates:tenant:acme:project:7");
+	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 1);
+	s.issues_prefix_count = 2;
+	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 2);
+	expect_channel(ISSUES, &r, &s, 0, "issues:tenant:acme:project:7");
+	expect_channel(ISSUES, &r, &s, 1, "other:tenant:acme:project:7");
 	request_free(&r);
 	free(s.tenant);
-	free(s.issues_channel_prefix);
 }
 END_TEST
 
@@ -369,7 +369,8 @@ expect_channels(const struct route *route, const struct request *r, const struct
 /* The names of all channels stand one behind the other, for streams of either kind. */
 START_TEST(all_channels)
 {
-	struct settings s = { .tenant = strdup("acme"), .issues_channel_prefix = strdup("issues") };
+	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "issues", "other" },
+		.issues_prefix_count = 1 };
 	int32_t projects[] = { 7, 2147483647, 42 };
 	struct request r = { .user = "u1", .projects = projects, .project_count = 3 };
 
@@ -379,8 +380,11 @@ START_TEST(all_channels)
 	    "issues:tenant:acme:project:2147483647|issues:tenant:acme:project:42|");
 	r.project_count = 1;
 	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|");
+	r.project_count = 2;
+	s.issues_prefix_count = 2;
+	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|other:tenant:acme:project:7|"
+	    "issues:tenant:acme:project:2147483647|other:tenant:acme:project:2147483647|");
 	free(s.tenant);
-	free(s.issues_channel_prefix);
 }
 END_TEST
 
@@ -388,7 +392,7 @@ END_TEST
 START_TEST(longest_channels)
 {
 	char tenant[CHANNEL_ID_MAX + 1], expected[CHANNEL_NAME_SIZE];
-	struct settings s = { .tenant = tenant, .issues_channel_prefix = tenant };
+	struct settings s = { .tenant = tenant, .issues_prefix_count = SETTINGS_PREFIXES_MAX };
 	int32_t projects[REQUEST_PROJECTS_MAX];
 	struct request r = { .user = tenant, .projects = projects,
 		.project_count = REQUEST_PROJECTS_MAX };
@@ -399,11 +403,16 @@ START_TEST(longest_channels)
 	tenant[CHANNEL_ID_MAX] = '\0';
 	for (int i = 0; i < REQUEST_PROJECTS_MAX; i++)
 		projects[i] = INT32_MAX - i;
+	for (int i = 0; i < SETTINGS_PREFIXES_MAX; i++) {
+		strcpy(s.issues_prefixes[i], tenant);
+		s.issues_prefixes[i][0] = (char)('a' + i);
+	}
 	names = route_channels(ISSUES, &r, &s);
 	ck_assert_ptr_nonnull(names);
 	name = names;
-	for (int i = 0; i < REQUEST_PROJECTS_MAX; i++, name += strlen(name) + 1) {
-		channel_project(expected, tenant, tenant, INT32_MAX - i);
+	for (int i = 0; i < REQUEST_PROJECTS_MAX * SETTINGS_PREFIXES_MAX; i++, name += strlen(name) + 1) {
+		channel_project(expected, s.issues_prefixes[i % SETTINGS_PREFIXES_MAX], tenant,
+		    INT32_MAX - i / SETTINGS_PREFIXES_MAX);
 		ck_assert_str_eq(name, expected);
 	}
 	free(names);

@@ -39,14 +39,17 @@ START_TEST(answers)
 		long long number;
 	} rows[] = {
 		{ EPOCH, ADDRESS, "10.0.0.1", 6380, 7 },
+		/* A value is not taken for a name. */
+		{ "*4\r\n$4\r\nname\r\n$12\r\nconfig-epoch\r\n$12\r\nconfig-epoch\r\n$1\r\n7\r\n",
+		    ADDRESS, "10.0.0.1", 6380, 7 },
 		{ "*2\r\n$12\r\nconfig-epoch\r\n$1\r\n0\r\n", "*2\r\n$3\r\n::1\r\n$1\r\n1\r\n", "::1", 1, 0 },
 		{ "*2\r\n+config-epoch\r\n+123456789012345678\r\n",
 		    "*2\r\n$8\r\nvalkey-0\r\n$5\r\n65535\r\n", "valkey-0", 65535, 123456789012345678 },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct fake f = { .rules = { { "GET-MASTER", rows[i].address },
-		    { "MASTER", rows[i].epoch } } };
+		struct fake f = { .rules = { { "SENTINEL GET-MASTER-ADDR-BY-NAME m", rows[i].address },
+		    { "SENTINEL MASTER m", rows[i].epoch } } };
 		struct sentinel_answer answer;
 
 		ck_assert_msg(ask(&f, &answer, NULL), "%s", error);
@@ -60,8 +63,8 @@ END_TEST
 /* The password is sent. */
 START_TEST(password)
 {
-	struct fake f = { .rules = { { "AUTH\r\n$2\r\npw", "+OK\r\n" }, { "GET-MASTER", ADDRESS },
-	    { "MASTER", EPOCH } } };
+	struct fake f = { .rules = { { "AUTH pw", "+OK\r\n" },
+	    { "SENTINEL GET-MASTER-ADDR-BY-NAME m", ADDRESS }, { "SENTINEL MASTER m", EPOCH } } };
 	struct sentinel_answer answer;
 
 	ck_assert_msg(ask(&f, &answer, "pw"), "%s", error);
@@ -98,8 +101,8 @@ static const struct {
 
 START_TEST(refused)
 {
-	struct fake f = { .rules = { { "GET-MASTER", refusals[_i].address },
-	    { "MASTER", refusals[_i].epoch } } };
+	struct fake f = { .rules = { { "SENTINEL GET-MASTER-ADDR-BY-NAME m", refusals[_i].address },
+	    { "SENTINEL MASTER m", refusals[_i].epoch } } };
 	char expected[VALKEY_ERROR_SIZE];
 	struct sentinel_answer answer;
 

@@ -21,6 +21,7 @@ parse(struct servers *s, const char *url, const char *sentinels, const char *opt
 		.valkey_sentinel_master = sentinels[0] != '\0' ? (char[]){ "m" }
 		    : (char[]){ SETTINGS_MASTER_STANDARD },
 		.valkey_sentinel_password = sentinels[0] != '\0' ? (char[]){ "sesame" } : (char[]){ "" },
+		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
@@ -41,6 +42,10 @@ START_TEST(lists)
 		{ "valkey://u:x,y@a", "", NULL, "a:6379", 1, 0 },
 		{ "valkey://a", "b,[::1]:1,10.0.0.1:2", NULL, "m@b:26379,[::1]:1,10.0.0.1:2", 1, 3 },
 		{ "nonsense", "nonsense,", "valkey://c:3", "c:3", 1, 0 },
+		{ "valkey://a:1\n", "", NULL, "a:1", 1, 0 },
+		{ " valkey://a:1 ,\tredis://b/0 , unix:///s t ", "", NULL, "a:1,b:6379,unix:/s t", 3, 0 },
+		{ "valkey://a", " b , [::1]:1\r\n,\n10.0.0.1:2\t", NULL, "m@b:26379,[::1]:1,10.0.0.1:2",
+		    1, 3 },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -66,6 +71,7 @@ START_TEST(passwords)
 		.valkey_password_file = (char[]){ "" }, .valkey_sentinels = (char[]){ "" },
 		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
 		.valkey_sentinel_password = (char[]){ "" },
+		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
@@ -91,15 +97,57 @@ START_TEST(passwords)
 }
 END_TEST
 
+/* The password of the sentinels, from its file or, without one, from the environment. */
+START_TEST(sentinel_passwords)
+{
+	static const struct {
+		const char *content, *password;
+	} rows[] = {
+		{ NULL, "old" }, { "new", "new" }, { "new\n", "new" }, { "new\r\n", "new" },
+	};
+	char path[] = "/tmp/check_servers.XXXXXX", expected[128];
+	int fd = mkstemp(path);
+	struct settings settings = {
+		.valkey_url = (char[]){ "valkey://u:p@a" }, .valkey_password_file = (char[]){ "" },
+		.valkey_sentinels = (char[]){ "b, c" },
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_password = (char[]){ "old" },
+		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
+		.valkey_tls_key = (char[]){ "" },
+	};
+	struct servers s;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const char *content = rows[i].content != NULL ? rows[i].content : "";
+
+		ck_assert_int_eq(ftruncate(fd, 0), 0);
+		ck_assert_int_eq((int)pwrite(fd, content, strlen(content), 0), (int)strlen(content));
+		settings.valkey_sentinel_password_file = rows[i].content != NULL ? path : (char[]){ "" };
+		ck_assert_msg(servers_parse(&s, &settings, NULL, error, sizeof(error)) == 0, "%s", error);
+		for (int k = 0; k < 2; k++)
+			ck_assert_str_eq(s.sentinels[k].valkey.password, rows[i].password);
+		ck_assert_str_eq(s.nodes[0].valkey.password, "p");
+		servers_free(&s);
+	}
+	close(fd);
+	unlink(path);
+	ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), -1);
+	snprintf(expected, sizeof(expected), "VALKEY_SENTINEL_PASSWORD_FILE=%s: No such file", path);
+	ck_assert_msg(strncmp(error, expected, strlen(expected)) == 0, "%s", error);
+}
+END_TEST
+
 /* What only sentinels use is refused without them, unless an option stands in for all of it. */
 START_TEST(sentinels_not_set)
 {
 	static const struct {
-		const char *master, *password, *error;
+		const char *master, *password, *file, *error;
 	} rows[] = {
-		{ "m", "", "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not" },
-		{ SETTINGS_MASTER_STANDARD, "sesame",
+		{ "m", "", "", "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not" },
+		{ SETTINGS_MASTER_STANDARD, "sesame", "",
 		    "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not" },
+		{ SETTINGS_MASTER_STANDARD, "", "/file",
+		    "VALKEY_SENTINEL_PASSWORD_FILE: is set, but VALKEY_SENTINELS is not" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -108,6 +156,7 @@ START_TEST(sentinels_not_set)
 			.valkey_sentinels = (char[]){ "" },
 			.valkey_sentinel_master = (char *)(uintptr_t)rows[i].master,
 			.valkey_sentinel_password = (char *)(uintptr_t)rows[i].password,
+			.valkey_sentinel_password_file = (char *)(uintptr_t)rows[i].file,
 			.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 			.valkey_tls_key = (char[]){ "" },
 		};
@@ -130,9 +179,13 @@ static const struct {
 	const char *url, *sentinels, *error;
 } bad[] = {
 	{ "valkey://u:pw@a,valkey://v:pw@b:0", "", "VALKEY_URL=valkey://u:***@b:0: a port is a number" },
-	{ "valkey://a,", "", "VALKEY_URL=valkey://a,: the host is no name" },
-	{ "valkey://a,b", "", "VALKEY_URL=valkey://a,b: the host is no name" },
-	{ "valkey://a, valkey://u:pw@b", "", "VALKEY_URL=valkey://***@b: the scheme is unknown" },
+	{ "valkey://a,", "", "VALKEY_URL=valkey://a,: the host must be a name" },
+	{ "valkey://a,b", "", "VALKEY_URL=valkey://a,b: the host must be a name" },
+	{ "valkey://a,valkey://u:pw@b?db=pw,valkey://c", "", "VALKEY_URL=valkey://***@b?***: the query "
+	    "may only be family=0, family=4 or family=6, not db; allowed" },
+	{ "valkey://a,valkey://b?db=1", "", "VALKEY_URL=valkey://b?***: the query may only be family=0, "
+	    "family=4 or family=6, not db; allowed" },
+	{ "valkey://a b", "", "VALKEY_URL=valkey://a b: the host must be a name" },
 	{ "valkey://a,http://u:pw@b", "", "VALKEY_URL=valkey://***@b: the scheme is unknown" },
 	{ "valkey://:pw,redis://pw@b", "", "VALKEY_URL=valkey://:***@b: the host is missing" },
 	{ "valkey://u:pw@a/pw,redis://pw@b", "", "VALKEY_URL=valkey://u:***@b: the db is a number" },
@@ -143,16 +196,19 @@ static const struct {
 	{ "valkey://a", ",a", "VALKEY_SENTINELS=,a: the host is missing" SENTINELS_ALLOWED },
 	{ "valkey://a", "a:x,b", "VALKEY_SENTINELS=a:x,b: a port is a number from 1 to 65535"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "a?b", "VALKEY_SENTINELS=a?b: the host is no name" },
+	{ "valkey://a", "a?b", "VALKEY_SENTINELS=a?***: the host must be a name" },
 	{ "valkey://a", "a:1 b:1", "VALKEY_SENTINELS=a:1 b:1: only commas separate sentinels"
 	    SENTINELS_ALLOWED },
+	{ "valkey://a", "a : 1", "VALKEY_SENTINELS=a : 1: only commas separate sentinels"
+	    SENTINELS_ALLOWED },
+	{ "valkey://a", "a, ,b", "VALKEY_SENTINELS=a, ,b: the host is missing" SENTINELS_ALLOWED },
 	{ "valkey://a", "a:1;b:1", "VALKEY_SENTINELS=a:1;b:1: only commas separate sentinels"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "redis://a:1,b:1", "VALKEY_SENTINELS=redis://a:***: sentinels are no URLs"
+	{ "valkey://a", "redis://a:1,b:1", "VALKEY_SENTINELS=redis://a:***: a sentinel is not a URL"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "a,redis://b:1", "VALKEY_SENTINELS=a,redis://b:1: sentinels are no URLs"
+	{ "valkey://a", "a,redis://b:1", "VALKEY_SENTINELS=a,redis://b:1: a sentinel is not a URL"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "[::1", "VALKEY_SENTINELS=[::1: [ has no ]" },
+	{ "valkey://a", "[::1", "VALKEY_SENTINELS=[::1: '[' has no ']'" },
 	{ "valkey://a", "a,valkey://u:pw@b", "VALKEY_SENTINELS=***@b: " },
 	{ "valkey://a", "u:pw@b", "VALKEY_SENTINELS=***@b: " },
 	{ "valkey://u:pw@a,valkey://b", "c", "VALKEY_URL=valkey://u:***@a,valkey://b" BESIDE },
@@ -175,12 +231,12 @@ END_TEST
 
 /* Nodes */
 
-#define PRIMARY { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_CLUSTER } } }
-#define STANDALONE { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_ALONE } } }
-#define CLOSED { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", "-NOPERM no\r\n" } } }
-#define LONELY { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER", FAKE_ALONE } } }
-#define APART { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER", FAKE_APART } } }
-#define NODE { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER", FAKE_CLUSTER } } }
+#define PRIMARY { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_CLUSTER } } }
+#define STANDALONE { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_ALONE } } }
+#define CLOSED { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", "-NOPERM no\r\n" } } }
+#define LONELY { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER INFO", FAKE_ALONE } } }
+#define APART { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_APART } } }
+#define NODE { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER INFO", FAKE_CLUSTER } } }
 #define SILENT { .rules = { { "ROLE", NULL } } }
 #define NOBODY "valkey://127.0.0.1:1"
 
@@ -425,8 +481,8 @@ sentinel(struct opinion *o, const struct fake *server, int epoch)
 	    port);
 	snprintf(o->epoch, sizeof(o->epoch), "*2\r\n$12\r\nconfig-epoch\r\n$%zu\r\n%s\r\n",
 	    strlen(number), number);
-	return (struct fake){ .rules = { { "AUTH\r\n$6\r\nsesame", "+OK\r\n" },
-	    { "GET-MASTER", o->address }, { "MASTER", o->epoch } } };
+	return (struct fake){ .rules = { { "AUTH sesame", "+OK\r\n" },
+	    { "SENTINEL GET-MASTER-ADDR-BY-NAME m", o->address }, { "SENTINEL MASTER m", o->epoch } } };
 }
 
 static void
@@ -445,8 +501,8 @@ parse_sentinels(struct servers *s, struct fake *sentinels, int count)
 /* A server that wants the user and password of VALKEY_URL. */
 #define SERVER(role)                                                                              \
 	{                                                                                         \
-		.rules = { { "AUTH\r\n$1\r\nu\r\n$2\r\npw", "+OK\r\n" }, { "ROLE", role },        \
-			{ "CLUSTER", FAKE_ALONE }, { NULL, "-ERR what\r\n" } }                    \
+		.rules = { { "AUTH u pw", "+OK\r\n" }, { "ROLE", role },                          \
+			{ "CLUSTER INFO", FAKE_ALONE } }                                          \
 	}
 
 /* The highest epoch wins, wherever it stands and whoever is silent. */
@@ -541,7 +597,8 @@ END_TEST
 START_TEST(no_sentinel)
 {
 	struct fake sentinels[2] = { { .rules = { { "AUTH", "-WRONGPASS no\r\n" } } },
-		{ .rules = { { "AUTH", "+OK\r\n" }, { NULL, "-ERR No such master with that name\r\n" } } } };
+		{ .rules = { { "AUTH", "+OK\r\n" },
+		    { "SENTINEL MASTER", "-ERR No such master with that name\r\n" } } } };
 	char expected[VALKEY_ERROR_SIZE];
 	struct servers s;
 
@@ -570,6 +627,7 @@ main(void)
 
 	tcase_add_test(parsing, lists);
 	tcase_add_test(parsing, passwords);
+	tcase_add_test(parsing, sentinel_passwords);
 	tcase_add_test(parsing, sentinels_not_set);
 	tcase_add_loop_test(parsing, bad_lists, 0, sizeof(bad) / sizeof(bad[0]));
 	tcase_add_test(nodes, begins_anywhere);

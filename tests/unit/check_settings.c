@@ -106,10 +106,14 @@ START_TEST(defaults)
 	ck_assert_str_eq(s.valkey_sentinels, "");
 	ck_assert_str_eq(s.valkey_sentinel_master, "mymaster");
 	ck_assert_str_eq(s.valkey_sentinel_password, "");
+	ck_assert_str_eq(s.valkey_sentinel_password_file, "");
 	ck_assert_str_eq(s.project_access, "deny");
 	ck_assert_str_eq(s.app_url, "");
 	ck_assert_str_eq(s.app_ca, "");
-	ck_assert_str_eq(s.issues_channel_prefix, "issues");
+	ck_assert_str_eq(s.issues_channel_prefix, "issues,issue-updates");
+	ck_assert_int_eq(s.issues_prefix_count, 2);
+	ck_assert_str_eq(s.issues_prefixes[0], "issues");
+	ck_assert_str_eq(s.issues_prefixes[1], "issue-updates");
 	ck_assert_int_eq(s.tenant_cap, 1000);
 	ck_assert_int_eq(s.user_cap, 4);
 	ck_assert_int_eq(s.issues_tenant_cap, 1000);
@@ -144,7 +148,7 @@ START_TEST(table_is_sound)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 34);
+	ck_assert_uint_eq(count, 35);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].standard);
@@ -348,7 +352,7 @@ START_TEST(publish_reads_its_own)
 {
 	static const char *const both[] = { "INSTANCE_TENANT_ID", "VALKEY_URL",
 		"VALKEY_PASSWORD_FILE", "VALKEY_SENTINELS", "VALKEY_SENTINEL_MASTER",
-		"VALKEY_SENTINEL_PASSWORD", "VALKEY_TLS_CA", "VALKEY_TLS_CERT", "VALKEY_TLS_KEY",
+		"VALKEY_SENTINEL_PASSWORD", "VALKEY_SENTINEL_PASSWORD_FILE", "VALKEY_TLS_CA", "VALKEY_TLS_CERT", "VALKEY_TLS_KEY",
 		"TPI_ISSUES_CHANNEL_PREFIX" };
 	const struct setting *table;
 	char error[SETTINGS_ERROR_SIZE], *text;
@@ -371,8 +375,8 @@ START_TEST(publish_reads_its_own)
 	text = printed(SETTINGS_PUBLISH, "INSTANCE_TENANT_ID", "acme");
 	ck_assert_str_eq(text, "INSTANCE_TENANT_ID=acme\nVALKEY_URL=valkey://127.0.0.1:6379\n"
 	    "VALKEY_PASSWORD_FILE=\nVALKEY_SENTINELS=\nVALKEY_SENTINEL_MASTER=mymaster\n"
-	    "VALKEY_SENTINEL_PASSWORD=\nVALKEY_TLS_CA=\nVALKEY_TLS_CERT=\nVALKEY_TLS_KEY=\n"
-	    "TPI_ISSUES_CHANNEL_PREFIX=issues\n");
+	    "VALKEY_SENTINEL_PASSWORD=\nVALKEY_SENTINEL_PASSWORD_FILE=\nVALKEY_TLS_CA=\nVALKEY_TLS_CERT=\nVALKEY_TLS_KEY=\n"
+	    "TPI_ISSUES_CHANNEL_PREFIX=issues,issue-updates\n");
 	free(text);
 }
 END_TEST
@@ -505,13 +509,49 @@ START_TEST(application_proxy)
 }
 END_TEST
 
-/* Tenant and prefix are identifiers. */
+/* The tenant is an identifier. */
 START_TEST(identifiers)
 {
 	expect_accepted("INSTANCE_TENANT_ID", "acme-1", true);
 	expect_accepted("INSTANCE_TENANT_ID", "*", false);
-	expect_accepted("TPI_ISSUES_CHANNEL_PREFIX", "issue-updates", true);
-	expect_accepted("TPI_ISSUES_CHANNEL_PREFIX", "a:b", false);
+}
+END_TEST
+
+/* 1 to 4 different prefixes, white space around them; the program sees and prints them without it. */
+START_TEST(prefixes)
+{
+	static const char *const good[] = { "a", "a,b", " a ,\tb\r\n", "a,aa,b,bb" };
+	static const char *const printed_as[] = { "a", "a,b", "a,b", "a,aa,b,bb" };
+	static const char *const bad[] = { ",", "a,", ",a", "a,,b", "a, ,b", "a b", "a:b", "a*", "a,b:c",
+		"a,a", "a,b, a", "a,b,c,d,e" };
+	char error[SETTINGS_ERROR_SIZE], expected[SETTINGS_ERROR_SIZE], longest[3 * 256], joined[64];
+	struct settings s;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		ck_assert_int_eq(load_one(&s, SETTINGS_PUBLISH, "TPI_ISSUES_CHANNEL_PREFIX", good[i],
+		    error), 0);
+		ck_assert_str_eq(s.issues_channel_prefix, printed_as[i]);
+		joined[0] = '\0';
+		for (int k = 0; k < s.issues_prefix_count; k++)
+			sprintf(joined + strlen(joined), "%s%s", k > 0 ? "," : "", s.issues_prefixes[k]);
+		ck_assert_str_eq(joined, printed_as[i]);
+		settings_free(&s);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		ck_assert_int_eq(load_one(&s, SETTINGS_STREAMD, "TPI_ISSUES_CHANNEL_PREFIX", bad[i],
+		    error), -1);
+		snprintf(expected, sizeof(expected), "TPI_ISSUES_CHANNEL_PREFIX=%s: must be 1 to 4 "
+		    "different prefixes, separated by commas, each " CHANNEL_ID_ALLOWED, bad[i]);
+		ck_assert_str_eq(error, expected);
+	}
+	memset(longest, 'x', sizeof(longest));
+	longest[255] = ',';
+	longest[511] = '\0';
+	longest[0] = 'y';
+	expect_accepted("TPI_ISSUES_CHANNEL_PREFIX", longest, true);
+	longest[511] = 'x';
+	longest[512] = '\0';
+	expect_accepted("TPI_ISSUES_CHANNEL_PREFIX", longest, false);
 }
 END_TEST
 
@@ -643,7 +683,7 @@ START_TEST(mask_url)
 		{ "valkey://:pw@h1,valkey://:pw@h2", "valkey://:***@h1,valkey://:***@h2" },
 		{ "valkey://h1,valkey://u:p@w,w@h2,h3,unix:///a@b",
 		    "valkey://h1,valkey://u:***@h2,h3,unix:///a@b" },
-		{ "valkey://u:pw@h1, valkey://:pw@h2", "valkey://u:***@h1,***@h2" },
+		{ "valkey://u:pw@h1, valkey://:pw@h2", "valkey://u:***@h1, valkey://:***@h2" },
 		{ "valkey://u:pw@h1,://:pw@h2", "valkey://u:***@h2" },
 		{ "valkey://:pw@h1,,", "valkey://:***@h1,," },
 		{ "s1:26379,s2,u:pw@s3", "***@s3" },
@@ -656,6 +696,13 @@ START_TEST(mask_url)
 		{ "://u:pw@h", "***@h" },
 		{ "redis://p@w:pw@h", "redis://***@h" },
 		{ "redis://h:x", "redis://h:***" },
+		{ "redis://u:pw@h:1/0?family=6", "redis://u:***@h:1/0?family=6" },
+		{ "redis://h?family=6,redis://h:1?family=44", "redis://h?family=6,redis://h:1?family=44" },
+		{ "redis://h/0?password=pw", "redis://h/0?***" },
+		{ "redis://u:pw@h?family=4&password=pw,redis://h?pw", "redis://u:***@h?***,redis://h?***" },
+		{ "redis://[::1]?pw:pw", "redis://[::1]?***" },
+		{ "redis://h?pw:pw@h", "redis://***@h" },
+		{ "unix:///s?password=pw", "unix:///s?***" },
 		{ "redis://:pw%40h:1", "redis://:***" },
 		{ "http://h:80/base:pw", "http://h:80/base:pw" },
 		{ "@", "***@" },
@@ -868,6 +915,7 @@ main(void)
 	tcase_add_test(tc, application_proxy);
 	tcase_add_test(tc, status_pages);
 	tcase_add_test(tc, identifiers);
+	tcase_add_test(tc, prefixes);
 	tcase_add_test(tc, log_levels);
 	tcase_add_test(tc, print);
 	tcase_add_test(tc, print_secret);

@@ -5,10 +5,19 @@
 #include "config.h"
 
 #include <check.h>
+#include <dlfcn.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
+#ifdef HAVE_TLS
+#include <openssl/evp.h>
+#include <openssl/pem.h>
+#include <openssl/ssl.h>
+#include <openssl/x509.h>
+#endif
 
 #include "clock.h"
 #include "tls.h"
@@ -96,18 +105,140 @@ START_TEST(stalled)
 }
 END_TEST
 
-/* The peer has gone. */
-START_TEST(closed)
+static int made; /* contexts of OpenSSL */
+
+SSL_CTX *
+SSL_CTX_new(const SSL_METHOD *method)
+{
+	__typeof__(&SSL_CTX_new) real = (__typeof__(real))(uintptr_t)dlsym(RTLD_NEXT, "SSL_CTX_new");
+
+	made++;
+	return real(method);
+}
+
+/* A connection to a peer that has gone; the error. */
+static const char *
+connect_once(void)
 {
 	int other;
 	redisContext *c = silence(&other);
 
-	ck_assert_int_eq(configure("", "", "", true), 0);
 	shutdown(other, SHUT_WR);
 	ck_assert(!tls_start(c, "h", clock_ms() + 20000, error, sizeof(error)));
-	ck_assert_str_eq(error, "TLS: the server closed the connection");
 	redisFree(c);
 	close(other);
+	return error;
+}
+
+#define CLOSED "TLS: the server closed the connection"
+
+static char directory[] = "/tmp/check_tls.XXXXXX";
+static char ca[sizeof(directory) + 8];
+
+static void
+make_directory(void)
+{
+	ck_assert_ptr_nonnull(mkdtemp(directory));
+	snprintf(ca, sizeof(ca), "%s/ca", directory);
+}
+
+static void
+remove_directory(void)
+{
+	unlink(ca);
+	rmdir(directory);
+}
+
+/* A certificate of its own key, or something else, in a file that was written so long ago. */
+static void
+write_file(const char *path, bool good, int seconds)
+{
+	struct timespec times[2];
+	FILE *file = fopen(path, "w");
+	EVP_PKEY *key = EVP_EC_gen("P-256");
+	X509 *certificate = X509_new();
+
+	ck_assert(file != NULL && key != NULL && certificate != NULL);
+	X509_gmtime_adj(X509_getm_notBefore(certificate), 0);
+	X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+	ck_assert_int_eq(X509_set_pubkey(certificate, key), 1);
+	ck_assert_int_ne(X509_sign(certificate, key, EVP_sha256()), 0);
+	if (good)
+		ck_assert_int_eq(PEM_write_X509(file, certificate), 1);
+	else
+		fputs("nonsense\n", file);
+	fflush(file);
+	clock_gettime(CLOCK_REALTIME, &times[0]);
+	times[0].tv_sec -= seconds;
+	times[1] = times[0];
+	ck_assert_int_eq(futimens(fileno(file), times), 0);
+	fclose(file);
+	X509_free(certificate);
+	EVP_PKEY_free(key);
+}
+
+/* Connections share what was read, until a file is another: replaced, written anew, gone. */
+START_TEST(shared)
+{
+	char next[sizeof(ca) + 4];
+
+	write_file(ca, true, 100);
+	ck_assert_int_eq(configure(ca, "", "", true), 0);
+	for (int i = 0; i < 3; i++)
+		ck_assert_str_eq(connect_once(), CLOSED);
+	ck_assert_int_eq(made, 1);
+
+	snprintf(next, sizeof(next), "%s.new", ca);
+	write_file(next, true, 100);
+	ck_assert_int_eq(rename(next, ca), 0);
+	for (int i = 0; i < 3; i++)
+		ck_assert_str_eq(connect_once(), CLOSED);
+	ck_assert_int_eq(made, 2);
+
+	write_file(ca, false, 100);
+	for (int i = 0; i < 2; i++)
+		ck_assert_ptr_nonnull(strstr(connect_once(), "VALKEY_TLS_CA="));
+	unlink(ca);
+	ck_assert_ptr_nonnull(strstr(connect_once(), "No such file"));
+	write_file(ca, true, 100);
+	made = 0;
+	for (int i = 0; i < 3; i++)
+		ck_assert_str_eq(connect_once(), CLOSED);
+	ck_assert_int_eq(made, 1);
+}
+END_TEST
+
+/* A file that was written within the last second, or in the future, is read for each connection. */
+START_TEST(not_settled)
+{
+	write_file(ca, true, _i == 0 ? 0 : -3600);
+	ck_assert_int_eq(configure(ca, "", "", true), 0);
+	connect_once();
+	ck_assert_int_eq(made, 2);
+}
+END_TEST
+
+/* Without VALKEY_TLS_CA those of the system are shared, too, until they change. */
+START_TEST(of_system)
+{
+	write_file(ca, true, 100);
+	setenv("SSL_CERT_FILE", ca, 1);
+	setenv("SSL_CERT_DIR", "/nonexistent", 1);
+	ck_assert_int_eq(configure("", "", "", true), 0);
+	connect_once();
+	ck_assert_int_eq(made, 1);
+	write_file(ca, true, 50);
+	connect_once();
+	connect_once();
+	ck_assert_int_eq(made, 2);
+}
+END_TEST
+
+/* The peer has gone. */
+START_TEST(closed)
+{
+	ck_assert_int_eq(configure("", "", "", true), 0);
+	ck_assert_str_eq(connect_once(), CLOSED);
 }
 END_TEST
 
@@ -136,6 +267,9 @@ main(void)
 {
 	Suite *s = suite_create("tls");
 	TCase *tc = tcase_create("tls");
+#ifdef HAVE_TLS
+	TCase *files = tcase_create("files");
+#endif
 	SRunner *sr = srunner_create(s);
 	int failed;
 
@@ -144,6 +278,11 @@ main(void)
 #ifdef HAVE_TLS
 	tcase_add_loop_test(tc, stalled, 0, 2);
 	tcase_add_test(tc, closed);
+	tcase_add_checked_fixture(files, make_directory, remove_directory);
+	tcase_add_test(files, shared);
+	tcase_add_loop_test(files, not_settled, 0, 2);
+	tcase_add_test(files, of_system);
+	suite_add_tcase(s, files);
 #endif
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);

@@ -25,9 +25,11 @@
 #else
 #define TLS_ALLOWED ""
 #endif
-#define ALLOWED "; allowed is valkey:// or redis:// [user[:password]@]host[:port][/db]" TLS_ALLOWED \
+#define ALLOWED "; allowed is valkey:// or redis:// [user[:password]@]host[:port][/db][?family=0|4|6]" TLS_ALLOWED \
 	", or unix:///path; of one Cluster several, separated by commas"
-#define NO_HOST ": the host is no name, IPv4 address or [IPv6 address]"
+#define NO_HOST ": the host must be a name, an IPv4 address or an [IPv6 address]"
+
+#define NO_QUERY ": the query may only be family=0, family=4 or family=6"
 
 static char error[VALKEY_ERROR_SIZE];
 
@@ -98,6 +100,30 @@ START_TEST(good)
 }
 END_TEST
 
+static const struct {
+	const char *url;
+	int family;
+	const char *password;
+} families[] = {
+	{ "valkey://h", AF_UNSPEC, NULL }, { "valkey://h?family=0", AF_UNSPEC, NULL },
+	{ "valkey://h?family=4", AF_INET, NULL }, { "redis://h:1?family=6", AF_INET6, NULL },
+	{ "valkey://:p@h:1/2?family=6", AF_INET6, "p" }, { "valkey://[::1]/?family=4", AF_INET, NULL },
+	{ "valkey://:?family=4@h", AF_UNSPEC, "?family=4" },
+	{ "valkey://:a?b@h?family=6", AF_INET6, "a?b" },
+};
+
+/* The family is that of the query, wherever else a '?' is. */
+START_TEST(family)
+{
+	struct valkey v;
+
+	ck_assert_msg(parse(&v, families[_i].url, "") == 0, "%s", error);
+	ck_assert_int_eq(v.family, families[_i].family);
+	same("password", v.password, families[_i].password);
+	valkey_free(&v);
+}
+END_TEST
+
 /* Errors name the setting, show the value without its password, and say what is allowed. */
 static const struct {
 	const char *url, *error;
@@ -129,17 +155,34 @@ static const struct {
 	    "VALKEY_URL=valkey://h:4294967297: a port is a number from 1 to 65535" },
 	{ "valkey://h/x", "VALKEY_URL=valkey://h/x: the db is a number" },
 	{ "valkey://h/0/1", "VALKEY_URL=valkey://h/0/1: the db is a number" },
-	{ "valkey://h/0?a=b", "VALKEY_URL=valkey://h/0?a=b: the db is a number" },
+	{ "valkey://h/x?family=4", "VALKEY_URL=valkey://h/x?family=4: the db is a number" },
+	{ "valkey://h/0?db=secret", "VALKEY_URL=valkey://h/0?***" NO_QUERY ", not db" },
+	{ "valkey://u:secret@h:1?secure&db=1", "VALKEY_URL=valkey://u:***@h:1?***" NO_QUERY },
+	{ "valkey://h:1?db=1&family=4", "VALKEY_URL=valkey://h:1?***" NO_QUERY ", not db" },
+	{ "valkey://h?family=4&family=4", "VALKEY_URL=valkey://h?***" NO_QUERY ", not family" },
+	{ "valkey://h?family=5", "VALKEY_URL=valkey://h?family=5" NO_QUERY ", not family" },
+	{ "valkey://h?family=44", "VALKEY_URL=valkey://h?family=44" NO_QUERY ", not family" },
+	{ "valkey://h?family=", "VALKEY_URL=valkey://h?***" NO_QUERY ", not family" },
+	{ "valkey://h?family", "VALKEY_URL=valkey://h?***" NO_QUERY },
+	{ "valkey://h?Family=4", "VALKEY_URL=valkey://h?***" NO_QUERY ", not Family" },
+	{ "valkey://h?family=4/0", "VALKEY_URL=valkey://h?***" NO_QUERY ", not family" },
+	{ "valkey://h?family=4#x", "VALKEY_URL=valkey://h?***" NO_QUERY ", not family" },
+	{ "valkey://h/?", "VALKEY_URL=valkey://h/?" NO_QUERY },
+	{ "valkey://h/?secret=@x", "VALKEY_URL=valkey://***@x" NO_QUERY },
+	{ "valkey://h?secret:40h", "VALKEY_URL=valkey://h?***" NO_QUERY },
+	{ "valkey://[::1]?db=1", "VALKEY_URL=valkey://[::1]?***" NO_QUERY ", not db" },
+	{ "valkey://?family=4", "VALKEY_URL=valkey://?family=4: the host is missing" },
+	{ "unix:///run/s?family=4", "VALKEY_URL=unix:///run/s?family=4: a unix:// URL has no query" },
+	{ "unix:///run/s?password=secret", "VALKEY_URL=unix:///run/s?***: a unix:// URL has no query" },
 	{ "valkey://h h", "VALKEY_URL=valkey://h h" NO_HOST },
-	{ "valkey://h?x", "VALKEY_URL=valkey://h?x" NO_HOST },
 	{ "valkey://a,valkey://b", "VALKEY_URL=valkey://a,valkey://b" NO_HOST },
 	{ "valkey://\303\251", "VALKEY_URL=valkey://?""?" NO_HOST },
 	{ "valkey://::1", "VALKEY_URL=valkey://:***: the host is missing" },
-	{ "valkey://[::1", "VALKEY_URL=valkey://[::1: [ has no ]" },
-	{ "valkey://[]", "VALKEY_URL=valkey://[]: [...] holds no IPv6 address" },
-	{ "valkey://[h]", "VALKEY_URL=valkey://[h]: [...] holds no IPv6 address" },
-	{ "valkey://[127.0.0.1]", "VALKEY_URL=valkey://[127.0.0.1]: [...] holds no IPv6 address" },
-	{ "valkey://[::1]6379", "VALKEY_URL=valkey://[::1]6379: something stands behind ]" },
+	{ "valkey://[::1", "VALKEY_URL=valkey://[::1: '[' has no ']'" },
+	{ "valkey://[]", "VALKEY_URL=valkey://[]: the text in [...] is not an IPv6 address" },
+	{ "valkey://[h]", "VALKEY_URL=valkey://[h]: the text in [...] is not an IPv6 address" },
+	{ "valkey://[127.0.0.1]", "VALKEY_URL=valkey://[127.0.0.1]: the text in [...] is not an IPv6 address" },
+	{ "valkey://[::1]6379", "VALKEY_URL=valkey://[::1]6379: only :port may follow ']'" },
 	{ "valkey://u:secret%@h",
 	    "VALKEY_URL=valkey://u:***@h: % stands before two hexadecimal digits, not 00" },
 	{ "valkey://u:secret%4@h",
@@ -304,7 +347,7 @@ connect_to(const struct valkey *v, int timeout_ms, struct valkey_word *word)
 
 #define AUTH(reply) { "AUTH", reply }
 #define ROLE(reply) { "ROLE", reply }
-#define CLUSTER(reply) { "CLUSTER", reply }
+#define CLUSTER(reply) { "CLUSTER INFO", reply }
 
 /* Each answer of a server has its text; the label stands before it. */
 static const struct {
@@ -402,12 +445,14 @@ START_TEST(connected)
 		{ "u:p@", "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$1\r\np\r\n*1\r\n$4\r\nROLE\r\n" },
 		{ "u@", "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$0\r\n\r\n*1\r\n$4\r\nROLE\r\n" },
 	};
-	struct fake f = { .rules = { AUTH("+OK\r\n"), ROLE(FAKE_MASTER) } };
+	struct fake f = { .rules = { ROLE(FAKE_MASTER), AUTH("+OK\r\n") } };
 	struct valkey_word word;
 	struct valkey v;
 	redisContext *c;
 	void *reply = NULL;
 
+	if (rows[_i].userinfo[0] == '\0')
+		f.rules[1] = (struct fake_rule){ NULL, NULL };
 	start(&f, rows[_i].userinfo, &v);
 	c = connect_to(&v, 2000, &word);
 	ck_assert_msg(c != NULL, "%s", error);
@@ -448,6 +493,8 @@ START_TEST(cluster_replica)
 }
 END_TEST
 
+static int asked_family = -1; /* of the first look-up: hiredis has another for the address */
+
 /* A name server that takes its time: half a second for this name. */
 int
 getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
@@ -455,6 +502,8 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 {
 	__typeof__(&getaddrinfo) real = (__typeof__(real))dlsym(RTLD_NEXT, "getaddrinfo");
 
+	if (asked_family == -1)
+		asked_family = hints->ai_family;
 	if (strcmp(node, "localhost") == 0)
 		usleep(500000);
 	return real(node, service, hints, result);
@@ -475,6 +524,37 @@ START_TEST(slow_name)
 	c = connect_to(&v, 300, &word);
 	ck_assert_msg(c != NULL, "%s", error);
 	redisFree(c);
+	fake_stop(&f);
+	valkey_free(&v);
+}
+END_TEST
+
+/* Names are looked up for the family of the URL; an address is used as it is. */
+START_TEST(family_of_names)
+{
+	static const struct {
+		const char *host, *query;
+		int family;
+		bool good;
+	} rows[] = {
+		{ "localhost", "", AF_UNSPEC, true }, { "localhost", "?family=4", AF_INET, true },
+		{ "localhost", "?family=6", AF_INET6, false },
+		{ "127.0.0.1", "?family=6", AF_UNSPEC, true },
+	};
+	struct fake f = { .rules = { ROLE(FAKE_MASTER) } };
+	struct valkey_word word;
+	struct valkey v;
+	redisContext *c;
+	char url[64];
+
+	fake_start(&f);
+	snprintf(url, sizeof(url), "valkey://%s:%d%s", rows[_i].host, f.port, rows[_i].query);
+	ck_assert_int_eq(parse(&v, url, ""), 0);
+	c = connect_to(&v, 2000, &word);
+	ck_assert_int_eq(asked_family, rows[_i].family);
+	ck_assert_msg((c != NULL) == rows[_i].good, "%s", error);
+	if (c != NULL)
+		redisFree(c);
 	fake_stop(&f);
 	valkey_free(&v);
 }
@@ -509,6 +589,7 @@ main(void)
 	int failed;
 
 	tcase_add_loop_test(url, good, 0, COUNT(good_urls));
+	tcase_add_loop_test(url, family, 0, COUNT(families));
 	tcase_add_loop_test(url, bad, 0, COUNT(bad_urls));
 	tcase_add_test(url, longest_path);
 	tcase_add_checked_fixture(password, make_directory, remove_directory);
@@ -518,6 +599,7 @@ main(void)
 	tcase_add_loop_test(connecting, connected, 0, 4);
 	tcase_add_test(connecting, cluster_replica);
 	tcase_add_test(connecting, slow_name);
+	tcase_add_loop_test(connecting, family_of_names, 0, 4);
 	tcase_add_test(connecting, nobody);
 	suite_add_tcase(s, url);
 	suite_add_tcase(s, password);

@@ -1,6 +1,8 @@
 /*
  * fake_valkey: a server or a sentinel for tests, one thread with one connection at a time. It
- * answers each command in the same way whenever it is asked, well or badly.
+ * answers each command in the same way whenever it is asked, well or badly. What a real one would
+ * refuse ends the test program: a command that is no array of bulk strings, is unknown, or has the
+ * wrong number of words, and any before AUTH where that is answered with +OK.
  */
 #ifndef TPI_FAKE_VALKEY_H
 #define TPI_FAKE_VALKEY_H
@@ -10,6 +12,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -18,8 +21,8 @@
 #define FAKE_REPLICA "*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:0\r\n"
 #define FAKE_ALONE "-ERR This instance has cluster support disabled\r\n"
 #define FAKE_SENTINEL "*2\r\n$8\r\nsentinel\r\n*0\r\n"
-#define FAKE_APART "$39\r\ncluster_enabled:1\r\ncluster_state:fail\r\n\r\n"
-#define FAKE_CLUSTER "$37\r\ncluster_enabled:1\r\ncluster_state:ok\r\n\r\n"
+#define FAKE_APART "$50\r\ncluster_state:fail\r\ncluster_slots_assigned:16384\r\n\r\n"
+#define FAKE_CLUSTER "$48\r\ncluster_state:ok\r\ncluster_slots_assigned:16384\r\n\r\n"
 
 /* In place of a reply: */
 #define FAKE_CLOSED "closed"
@@ -27,9 +30,9 @@
 #define FAKE_SLOWLY "slowly"   /* a byte every 20 ms, without end */
 #define FAKE_ENDLESS "endless" /* arrays in arrays, as many as are taken */
 
-/* The reply to a command, or to all others; NULL: none ever comes. */
+/* The reply to commands that begin with these words, "AUTH user"; NULL: none ever comes. */
 struct fake_rule {
-	const char *command, *reply;
+	const char *words, *reply;
 };
 
 struct fake {
@@ -41,15 +44,100 @@ struct fake {
 	pthread_t thread;
 };
 
-/* The reply to a command; NULL: none. */
-static inline const char *
-fake_reply(const struct fake *f, const char *heard)
+/* A command that was read. */
+struct fake_command {
+	int count;       /* of words */
+	char words[512]; /* with a space between them */
+};
+
+static inline void
+fake_refuse(const struct fake_command *c, const char *why)
 {
-	for (size_t i = 0; i < sizeof(f->rules) / sizeof(f->rules[0]); i++) {
-		if (f->rules[i].command == NULL || strstr(heard, f->rules[i].command) != NULL)
+	fprintf(stderr, "a real server would refuse \"%s\": %s\n", c->words, why);
+	abort();
+}
+
+/* "<kind><number>\r\n" at *at; false where it has not come whole. */
+static inline bool
+fake_number(const struct fake_command *c, const char **at, char kind, int *number)
+{
+	const char *end = strstr(*at, "\r\n");
+	int used = 0;
+
+	if (end == NULL)
+		return false;
+	if (**at != kind || sscanf(*at + 1, "%d%n", number, &used) != 1 || *at + 1 + used != end)
+		fake_refuse(c, "Protocol error");
+	*at = end + 2;
+	return true;
+}
+
+/* Reads one command; its length, 0 where it has not come whole. */
+static inline size_t
+fake_read(const char *text, struct fake_command *c)
+{
+	const char *at = text;
+	size_t used = 0;
+	int length;
+
+	c->words[0] = '\0';
+	if (!fake_number(c, &at, '*', &c->count))
+		return 0;
+	for (int i = 0; i < c->count; i++) {
+		if (!fake_number(c, &at, '$', &length) || strlen(at) < (size_t)length + 2)
+			return 0;
+		used += (size_t)snprintf(c->words + used, sizeof(c->words) - used, "%s%.*s",
+		    i > 0 ? " " : "", length, at);
+		if (strncmp(at + length, "\r\n", 2) != 0)
+			fake_refuse(c, "Protocol error");
+		at += length + 2;
+	}
+	return (size_t)(at - text);
+}
+
+static inline bool
+fake_begins(const char *text, const char *words)
+{
+	size_t length = strlen(words);
+
+	return strncmp(text, words, length) == 0 && (text[length] == '\0' || text[length] == ' ');
+}
+
+static inline void
+fake_check(const struct fake_command *c, bool authenticated)
+{
+	static const struct {
+		const char *words;
+		int least, most;
+	} known[] = {
+		{ "AUTH", 2, 3 }, { "ROLE", 1, 1 }, { "CLUSTER INFO", 2, 2 }, { "SENTINEL MASTER", 3, 3 },
+		{ "SENTINEL GET-MASTER-ADDR-BY-NAME", 3, 3 },
+	};
+	size_t i = 0;
+
+	while (i < sizeof(known) / sizeof(known[0]) && !fake_begins(c->words, known[i].words))
+		i++;
+	if (i == sizeof(known) / sizeof(known[0]))
+		fake_refuse(c, "unknown command");
+	if (c->count < known[i].least || c->count > known[i].most)
+		fake_refuse(c, "wrong number of arguments");
+	if (!authenticated && i > 0)
+		fake_refuse(c, "Authentication required");
+}
+
+/* The reply to a command; NULL: none ever comes. What no rule is about has the answer of a bare server. */
+static inline const char *
+fake_reply(const struct fake *f, const struct fake_command *c)
+{
+	for (size_t i = 0; i < sizeof(f->rules) / sizeof(f->rules[0]) && f->rules[i].words != NULL; i++) {
+		if (fake_begins(c->words, f->rules[i].words))
 			return f->rules[i].reply;
 	}
-	return NULL;
+	if (fake_begins(c->words, "AUTH"))
+		return "-ERR AUTH <password> called without any password configured for the default "
+		       "user. Are you sure your configuration is correct?\r\n";
+	return fake_begins(c->words, "ROLE") ? FAKE_MASTER
+	    : fake_begins(c->words, "CLUSTER INFO") ? FAKE_ALONE : "-ERR unknown command\r\n";
 }
 
 static inline bool
@@ -86,6 +174,39 @@ fake_answer(int fd, const char *reply)
 	return fake_send(fd, reply, strlen(reply));
 }
 
+/* Whether a rule lets somebody in: then nobody else is. */
+static inline bool
+fake_has_password(const struct fake *f)
+{
+	for (size_t i = 0; i < sizeof(f->rules) / sizeof(f->rules[0]); i++)
+		if (f->rules[i].words != NULL && fake_begins(f->rules[i].words, "AUTH"))
+			return true;
+	return false;
+}
+
+/* One connection, until it is closed. */
+static inline void
+fake_serve(struct fake *f, int fd)
+{
+	bool authenticated = !fake_has_password(f);
+	size_t used = 0, at = 0, length;
+	struct fake_command c;
+	const char *reply;
+	ssize_t n;
+
+	while ((n = read(fd, f->heard + used, sizeof(f->heard) - 1 - used)) > 0) {
+		used += (size_t)n;
+		f->heard[used] = '\0';
+		for (; (length = fake_read(f->heard + at, &c)) > 0; at += length) {
+			fake_check(&c, authenticated);
+			reply = fake_reply(f, &c);
+			if (!fake_answer(fd, reply))
+				return;
+			authenticated |= reply != NULL && strcmp(reply, "+OK\r\n") == 0;
+		}
+	}
+}
+
 static inline void *
 fake_run(void *arg)
 {
@@ -93,16 +214,8 @@ fake_run(void *arg)
 	int fd;
 
 	while ((fd = accept(f->listener, NULL, NULL)) != -1) {
-		char *heard = f->heard, *end = f->heard + sizeof(f->heard) - 1;
-		ssize_t n;
-
 		f->asked++;
-		while ((n = read(fd, heard, (size_t)(end - heard))) > 0) {
-			heard[n] = '\0';
-			if (!fake_answer(fd, fake_reply(f, heard)))
-				break;
-			heard += n;
-		}
+		fake_serve(f, fd);
 		close(fd);
 	}
 	return NULL;

@@ -85,12 +85,12 @@ alb.ingress.kubernetes.io/target-group-attributes: deregistration_delay.timeout_
 {{- end -}}
 {{- end }}
 
-{{/* The port of an address, [scheme://][user@]host[:port][/path]: of a list of it and the port of one that names none. A
-Unix socket has none. */}}
+{{/* The port of an address, [scheme://][user@]host[:port][/path][?query]; takes a list of it and of the default port.
+A Unix socket has none. */}}
 {{- define "tpi-stream.port" -}}
 {{- $address := index . 0 -}}
 {{- if not (hasPrefix "unix:" $address) -}}
-{{- $authority := regexReplaceAll "^[a-z]+://([^/]*).*$" $address "${1}" -}}
+{{- $authority := regexReplaceAll "^[a-z]+://([^/?]*).*$" $address "${1}" -}}
 {{- regexFind ":[0-9]+$" $authority | trimPrefix ":" | default (index . 1 | toString) | atoi -}}
 {{- end -}}
 {{- end }}
