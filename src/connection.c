@@ -296,7 +296,8 @@ consult(struct connection *c, const int32_t *projects, int count, int64_t deadli
 	struct stream_view view;
 	struct question *q;
 
-	q = gate_ask(c->gateway->gate, c->credentials, projects, count, false, c->stream, deadline);
+	q = gate_ask(c->gateway->gate, c->credentials, projects, count, GATE_CACHED, c->stream,
+	    deadline);
 	while (q != NULL) {
 		/* First: an answer that comes behind this look leaves a mark that ends the wait. */
 		stream_look(c->stream, &view);
