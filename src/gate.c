@@ -67,7 +67,10 @@ struct fact {
 	struct waiter_list waiters;
 	struct credentials *credentials; /* until it is known */
 	bool stale; /* no longer in the table: its answer is for those who wait already */
-	/* clock_ms(): the latest deadline of a waiter; once known, up to when it is good for GATE_CACHED. */
+	/*
+	 * clock_ms(): the latest deadline of a waiter; once known, the end of its use for
+	 * GATE_CACHED.
+	 */
 	int64_t until;
 	int64_t asked_at;
 	enum app_answer answer;
@@ -187,8 +190,8 @@ fact_fail(struct gate *g, struct fact *fact)
 }
 
 /*
- * Whether a fact that is known serves a question; after as for gate_ask(). A re-check takes a no only
- * while it is young: it ends a stream, so it is better asked for again.
+ * Whether a fact that is known serves a question; after as for gate_ask(). A re-check takes a no
+ * only while it is young: it ends a stream, so it is better asked for again.
  */
 static bool
 serves(const struct fact *fact, int64_t after, int64_t now)
@@ -200,7 +203,7 @@ serves(const struct fact *fact, int64_t after, int64_t now)
 
 /* Whether a fact that is known can serve nobody any more. */
 static bool
-outdated(const struct gate *g, const struct fact *fact, int64_t now)
+expired(const struct gate *g, const struct fact *fact, int64_t now)
 {
 	int64_t recheck_ms = (int64_t)g->settings->recheck_seconds * 1000;
 
@@ -227,7 +230,7 @@ fact_keep(struct gate *g, struct fact *fact, int64_t now)
 	TAILQ_INSERT_TAIL(&known->facts, fact, link);
 	known->count++;
 	while ((oldest = TAILQ_FIRST(&known->facts)) != NULL &&
-	    (outdated(g, oldest, now) || known->count > KNOWN_MAX))
+	    (expired(g, oldest, now) || known->count > KNOWN_MAX))
 		fact_drop(g, oldest);
 }
 

@@ -5,9 +5,9 @@
  * One thread talks to the application, with at most TPI_APP_CONCURRENCY requests under way; the
  * others wait in a queue. Equal questions that are open at the same time are one request. An answer
  * is kept for the streams that open within TPI_APP_CACHE_SECONDS and for the re-checks of the other
- * streams with the same credentials (TPI_RECHECK_SECONDS); a no is kept for at most a second. After a
- * failed connect or a time limit, with no answer to anybody since that request began, every question
- * fails at once for 2 s, unless its answer is kept.
+ * streams with the same credentials (TPI_RECHECK_SECONDS); a no is kept for at most a second. After
+ * a failed connect or a time limit, with no answer to anybody since that request began, every
+ * question fails at once for 2 s, unless its answer is kept.
  *
  * Whoever asks does not block: a mark on its stream (STREAM_ANSWERED) says when the answer is there.
  */
@@ -40,11 +40,11 @@ bool gate_stop(struct gate *g, int timeout_ms);
 #define GATE_CACHED (-1)
 
 /*
- * Asks who this is, or, where projects is not NULL, which of these 1 to REQUEST_PROJECTS_MAX projects
- * (copied) the user may read. after is GATE_CACHED, or a clock_ms(): then a kept answer will do only
- * if the application was asked after that. The caller stops waiting at deadline (clock_ms()); the
- * request is given up then, too, or sooner where it was in flight already. asker must live until
- * gate_forget(). NULL: no memory. Any thread.
+ * Asks who this is, or, where projects is not NULL, which of these 1 to REQUEST_PROJECTS_MAX
+ * projects (copied) the user may read. after is GATE_CACHED, or a clock_ms(): then a kept answer
+ * will do only if the application was asked after that. The caller stops waiting at deadline
+ * (clock_ms()); the request is given up then, too, or sooner where it was in flight already. asker
+ * must live until gate_forget(). NULL: no memory. Any thread.
  */
 struct question *gate_ask(struct gate *g, struct credentials *c, const int32_t *projects, int count,
     int64_t after, struct stream *asker, int64_t deadline);

@@ -1,16 +1,16 @@
 /*
  * recheck: asks again for an open stream what was asked before it began. See connection.h.
  *
- * A re-check asks who the user is, where the application decides that, and then which of the projects
- * they may read. An application that cannot be asked changes nothing: the next re-check will tell.
- * After a revocation that one comes within seconds, then after twice as long each time, until there
- * is an answer.
+ * A re-check asks who the user is, where the application decides that, and then which of the
+ * projects they may read. An application that cannot be asked changes nothing: the next re-check
+ * will tell. After a revocation that one comes within seconds, then after twice as long each time,
+ * until there is an answer.
  *
  * The streams of one user share their answers: a re-check takes any answer that is newer than the
- * one this stream has. The next is due when the answer, not its use, is an interval old. So no stream
- * relies on an answer that is older, and within an interval all streams that share a query fall into
- * step with the one that made it last. For this the user and the projects are due each on its own:
- * asked for together they would keep streams with different queries out of step.
+ * one this stream has. The next is due when the answer, not its use, is an interval old. So no
+ * stream relies on an answer that is older, and within an interval all streams that share a query
+ * fall into step with the one that made it last. For this the user and the projects are due each on
+ * its own: asked for together they would keep streams with different queries out of step.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -51,6 +51,9 @@ recheck_start(struct connection *c)
 	uint32_t seconds = (uint32_t)c->gateway->settings->recheck_seconds;
 	struct recheck *r = &c->recheck;
 
+	r->projects = c->request.projects;
+	r->project_count = c->request.project_count;
+	c->request.projects = NULL;
 	r->at = NEVER;
 	if (seconds == 0 || (!by_app(c) && !has_projects(c))) {
 		credentials_release(c->credentials);
@@ -60,11 +63,6 @@ recheck_start(struct connection *c)
 	r->user_asked_at = r->projects_asked_at = c->place.live_at;
 	/* Streams that began together are not asked for together. */
 	r->at = c->place.live_at + clock_jitter(seconds * RECHECK_FIRST_MS, seconds * 1000);
-	if (!has_projects(c))
-		return;
-	r->projects = c->request.projects;
-	r->project_count = c->request.project_count;
-	c->request.projects = NULL;
 }
 
 void
@@ -160,8 +158,10 @@ narrow(struct connection *c, const int32_t *kept, int kept_count)
 	}
 	names = route_channels(c->route, &lost, c->gateway->settings);
 	if (names != NULL && hub_leave_some(c->subscription, names, lost.project_count)) {
+		gateway_unname(c->gateway, &c->entry);
 		memcpy(r->projects, kept, (size_t)kept_count * sizeof(*kept));
 		r->project_count = kept_count;
+		gateway_name(c->gateway, &c->entry, c->stream, c->user, r->projects, kept_count);
 		log_lost(c, "projects lost", lost.projects, lost.project_count);
 		progress = ANSWERED;
 	}

@@ -904,8 +904,8 @@ ask_after(int asker, int number, int64_t after)
 }
 
 /*
- * A kept answer serves a re-check if the application was asked after that stream's last answer, also
- * after TPI_APP_CACHE_SECONDS.
+ * A kept answer serves a re-check if the application was asked after that stream's last answer,
+ * also after TPI_APP_CACHE_SECONDS.
  */
 START_TEST(rechecks_share)
 {

@@ -151,7 +151,35 @@ gate_forget(struct question *q)
 	call("forget;");
 }
 
-/* ---- The access file, and the hub */
+/* ---- The list of connections, the access file, and the hub */
+
+/* What a revocation finds; the list changes only while it is unnamed. */
+static int32_t listed[8];
+static int listed_count;
+
+void
+gateway_name(struct gateway *g, struct gateway_entry *e, struct stream *stream, const char *user,
+    const int32_t *projects, int count)
+{
+	ck_assert_ptr_eq(g, &gateway);
+	ck_assert_ptr_eq(e, &c.entry);
+	ck_assert_ptr_eq(stream, c.stream);
+	ck_assert_str_eq(user, c.user);
+	ck_assert_ptr_eq(projects, c.recheck.projects);
+	ck_assert_int_eq(listed_count, 0);
+	memcpy(listed, projects, (size_t)count * sizeof(*projects));
+	listed_count = count;
+}
+
+void
+gateway_unname(struct gateway *g, struct gateway_entry *e)
+{
+	ck_assert_ptr_eq(g, &gateway);
+	ck_assert_ptr_eq(e, &c.entry);
+	/* Nothing has changed before. */
+	ck_assert_int_eq(c.recheck.projects[0], 3);
+	listed_count = 0;
+}
 
 static const int32_t *in_file; /* ends with 0 */
 
@@ -318,8 +346,11 @@ START_TEST(never)
 		ck_assert_int_eq(turn_after(0), -1);
 		ck_assert_int_eq(turn_after(10 * INTERVAL_MS), -1);
 		expect_calls("");
-		free(c.request.projects);
-		c.request.projects = NULL;
+		/* The list of connections needs them. */
+		ck_assert(c.recheck.project_count == (c.route->has_projects ? 3 : 0));
+		free(c.recheck.projects);
+		c.recheck.projects = NULL;
+		c.request.project_count = 0;
 	}
 }
 END_TEST
@@ -365,7 +396,10 @@ START_TEST(since_the_sync)
 }
 END_TEST
 
-/* A re-check that is overdue is made once; the next one is overdue where the answer took longer than the interval. */
+/*
+ * A re-check that is overdue is made once; the next one is overdue where the answer took longer
+ * than the interval.
+ */
 START_TEST(late)
 {
 	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
@@ -532,6 +566,8 @@ START_TEST(projects_lost)
 	begin();
 	answer_projects(GATE_YES, outer);
 	expect_calls("ask projects +2000 3 7 9;leave i:tenant:t:project:7;forget;");
+	ck_assert_int_eq(listed_count, 2);
+	ck_assert(listed[0] == 3 && listed[1] == 9);
 	begin();
 	answer_projects(GATE_YES, all);
 	expect_calls("ask projects +2000 3 9;forget;");
