@@ -292,26 +292,6 @@ caps_release(struct caps *c, struct caps_entry *e)
 }
 
 int
-caps_revoke(struct caps *c, const char *user)
-{
-	struct caps_entry *e;
-	struct caps_user *u;
-	int count = 0;
-
-	pthread_mutex_lock(&c->lock);
-	HASH_FIND(hh, c->users, user, strlen(user), u);
-	if (u != NULL) {
-		count = u->live_count + u->under_way_count;
-		TAILQ_FOREACH(e, &u->live, link)
-			stream_mark(e->stream, STREAM_REVOKED);
-		TAILQ_FOREACH(e, &u->under_way, link)
-			stream_mark(e->stream, STREAM_REVOKED);
-	}
-	pthread_mutex_unlock(&c->lock);
-	return count;
-}
-
-int
 caps_count(struct caps *c)
 {
 	struct caps_counts counts;

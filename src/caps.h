@@ -98,9 +98,6 @@ void caps_leave(struct caps *c, struct caps_entry *e);
  */
 void caps_release(struct caps *c, struct caps_entry *e);
 
-/* Marks the user's streams STREAM_REVOKED, those under way too; returns how many. Thread-safe. */
-int caps_revoke(struct caps *c, const char *user);
-
 /* How many streams are live. Thread-safe. */
 int caps_count(struct caps *c);
 

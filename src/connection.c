@@ -20,8 +20,7 @@
 #include "status.h"
 #include "thread.h"
 
-#define JOIN_MS         5000 /* for Valkey to confirm a subscription */
-#define REVOKED_LOOK_MS 50   /* between two looks for whether a revoked stream has begun */
+#define JOIN_MS 5000 /* for Valkey to confirm a subscription */
 
 /* How long a reader may take for what was queued when its stream ended. */
 static int
@@ -321,6 +320,22 @@ reserve(struct connection *c)
 	return true;
 }
 
+/* Why the stream is not to begin; NO_OBSTACLE where it may yet. */
+#define NO_OBSTACLE (-1)
+static int
+obstacle(const struct connection *c, const struct stream_view *view)
+{
+	if (view->marks & STREAM_CANCELLED)
+		return cancelled(c);
+	if (c->gateway->draining)
+		return LATER_DRAINING;
+	if (view->marks & STREAM_REVOKED && !recheck_tells(c))
+		return LATER_REVOKED;
+	if (view->marks & STREAM_REFUSED)
+		return hub_away(c->gateway->hub) ? LATER_VALKEY_AWAY : LATER_VALKEY_REFUSED;
+	return NO_OBSTACLE;
+}
+
 /*
  * Asks the application who this is or, where projects is not NULL, what he may read, and waits for
  * the answer: GATE_YES or GATE_NO. NULL: there is none, and the request has been answered.
@@ -331,15 +346,18 @@ consult(struct connection *c, const int32_t *projects, int count, int64_t deadli
 	enum gate_answer answer = GATE_LATER;
 	struct stream_view view;
 	struct question *q;
+	int reason;
 
-	q = gate_ask(c->gateway->gate, c->credentials, projects, count, false, c->stream, deadline);
+	q = gate_ask(c->gateway->gate, c->credentials, projects, count, GATE_CACHED, c->stream,
+	    deadline);
 	while (q != NULL) {
 		/* First: an answer that comes behind this look leaves a mark that ends the wait. */
 		stream_look(c->stream, &view);
 		if (c->peer.gone || view.broken)
 			goto out;
-		if (view.marks & STREAM_CANCELLED || c->gateway->draining) {
-			later(c, view.marks & STREAM_CANCELLED ? cancelled(c) : LATER_DRAINING);
+		reason = obstacle(c, &view);
+		if (reason != NO_OBSTACLE) {
+			later(c, (enum counter_later)reason);
 			goto out;
 		}
 		answer = gate_answer(q);
@@ -376,6 +394,14 @@ ask_user(struct connection *c, int64_t deadline)
 	return known ? allow(c) : later(c, LATER_RESOURCES);
 }
 
+/* From here on a revocation finds the connection, see gateway_name(). */
+static void
+name(struct connection *c)
+{
+	gateway_name(c->gateway, &c->entry, c->stream, c->user, c->request.projects,
+	    c->request.project_count);
+}
+
 /* May he read them? */
 static bool
 ask_projects(struct connection *c, int64_t deadline)
@@ -388,7 +414,9 @@ ask_projects(struct connection *c, int64_t deadline)
 	q = consult(c, r->projects, r->project_count, deadline);
 	if (q == NULL)
 		return false;
+	gateway_unname(c->gateway, &c->entry);
 	r->project_count = gate_filter(q, r->projects);
+	name(c);
 	gate_forget(q);
 	return r->project_count > 0 || refuse(c, REFUSED_PROJECTS);
 }
@@ -409,6 +437,7 @@ admit(struct connection *c)
 	case CAPS_CLAIMED:
 		break;
 	}
+	name(c);
 	return ask_projects(c, deadline);
 }
 
@@ -441,9 +470,14 @@ static bool
 join(struct connection *c)
 {
 	static struct log_limit limit;
-	int count = c->route->channel_count(&c->request, c->gateway->settings);
+	int count = c->route->channel_count(&c->request, c->gateway->settings), reason;
+	struct stream_view view;
 	char *names;
 
+	stream_look(c->stream, &view);
+	reason = obstacle(c, &view);
+	if (reason != NO_OBSTACLE)
+		return later(c, (enum counter_later)reason);
 	if (hub_away(c->gateway->hub))
 		return subscribe_failed(c, LATER_VALKEY_AWAY);
 	names = route_channels(c->route, &c->request, c->gateway->settings);
@@ -455,22 +489,6 @@ join(struct connection *c)
 		return true;
 	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, LATER_RESOURCES) :
 						 later(c, LATER_RESOURCES);
-}
-
-/* Why the stream is not to begin; NO_OBSTACLE where it may yet. */
-#define NO_OBSTACLE (-1)
-static int
-obstacle(const struct connection *c, const struct stream_view *view, int64_t deadline)
-{
-	if (view->marks & STREAM_CANCELLED)
-		return cancelled(c);
-	if (c->gateway->draining)
-		return LATER_DRAINING;
-	if (view->marks & STREAM_REVOKED && !recheck_tells(c))
-		return LATER_REVOKED;
-	if (view->marks & STREAM_REFUSED)
-		return hub_away(c->gateway->hub) ? LATER_VALKEY_AWAY : LATER_VALKEY_REFUSED;
-	return clock_ms() >= deadline ? LATER_VALKEY_SILENT : NO_OBSTACLE;
 }
 
 /* The soonest that a stream which has begun could have something to do. */
@@ -485,9 +503,9 @@ first_look_ms(const struct settings *s)
 }
 
 /*
- * Waits until the stream has begun. Nobody wakes it for that: it sleeps on until it could have
- * something to do for a stream that has begun. *marks: what is known of it before, and then by the
- * last look, too.
+ * Waits until the stream has begun. Nobody wakes it for that, unless it was revoked: it sleeps on
+ * until it could have something to do for a stream that has begun. *marks: what the last look
+ * found.
  */
 static bool THREAD_STEP
 await_begin(struct connection *c, unsigned *marks)
@@ -499,13 +517,13 @@ await_begin(struct connection *c, unsigned *marks)
 
 	for (;;) {
 		stream_look(c->stream, &view);
-		/* A revocation counts also where the stream begins behind it. */
-		view.marks |= *marks & STREAM_REVOKED;
 		*marks = view.marks;
 		if (view.started)
 			return true;
 		gone = c->peer.gone || view.broken;
-		reason = obstacle(c, &view, deadline);
+		reason = obstacle(c, &view);
+		if (reason == NO_OBSTACLE && clock_ms() >= deadline)
+			reason = LATER_VALKEY_SILENT;
 		if (gone || reason != NO_OBSTACLE) {
 			/* It may have begun since it was looked at. */
 			if (!caps_withdraw(c->caps, &c->place))
@@ -513,39 +531,21 @@ await_begin(struct connection *c, unsigned *marks)
 			return gone ? false : subscribe_failed(c, (enum counter_later)reason);
 		}
 		look_at = clock_ms() + first_look_ms(c->gateway->settings);
-		if (*marks & STREAM_REVOKED)
-			look_at = clock_ms() + REVOKED_LOOK_MS;
 		peer_wait(&c->peer, look_at < deadline ? look_at : deadline);
 	}
 }
 
-/* The mark of a revocation that has come since the connection was there. */
-static unsigned
-revoked_since(const struct connection *c)
-{
-	return gateway_revoked(c->gateway, &c->entry, c->user, c->request.projects,
-		   c->request.project_count) ? STREAM_REVOKED : 0;
-}
-
-/* All up to the subscription; *marks is what was found on the stream on the way. */
+/* All up to the subscription. */
 static bool THREAD_STEP
-open_stream(struct connection *c, unsigned *marks)
+open_stream(struct connection *c)
 {
-	if (!read_head(c) || !decode(c) || !route(c) || !identify(c) || !allow(c) || !admit(c))
-		return false;
-	/* On its way it was not to be found by all who mark, or did not look at it. */
-	*marks = revoked_since(c);
-	if (*marks != 0 && !recheck_tells(c))
-		return later(c, LATER_REVOKED);
-	return join(c);
+	return read_head(c) && decode(c) && route(c) && identify(c) && allow(c) && admit(c) &&
+	    join(c);
 }
 
-/* What live_run() is to know of the stream that has begun. */
 static void THREAD_STEP
-begun(struct connection *c, unsigned *marks)
+begun(struct connection *c)
 {
-	/* Nor did the hub know of it before it had taken it in. */
-	*marks |= revoked_since(c);
 	recheck_start(c);
 	request_free(&c->request);
 }
@@ -553,6 +553,7 @@ begun(struct connection *c, unsigned *marks)
 static void THREAD_STEP
 leave(struct connection *c)
 {
+	gateway_unname(c->gateway, &c->entry);
 	recheck_end(c);
 	if (c->subscription != NULL)
 		hub_leave(c->subscription);
@@ -578,8 +579,8 @@ serve(struct connection *c)
 	unsigned marks;
 
 	stream_adopt(c->stream);
-	if (open_stream(c, &marks) && await_begin(c, &marks)) {
-		begun(c, &marks);
+	if (open_stream(c) && await_begin(c, &marks)) {
+		begun(c);
 		live_run(c, marks);
 	}
 	leave(c);

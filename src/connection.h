@@ -18,10 +18,14 @@ struct recheck {
 	struct question *question; /* under way, up to deadline */
 	int64_t deadline;
 	bool user_known;           /* by this re-check; what is asked now are the projects */
+	/*
+	 * How old the stream's answers are: clock_ms() at which the application was asked for them.
+	 */
+	int64_t user_asked_at, projects_asked_at;
 	bool owed;                 /* since a revocation: until there is an answer */
 	bool again;                /* revoked since the question was put: its answer may be older */
 	int retry_ms;              /* where owed: to the next one, should this have no answer */
-	int32_t *projects;         /* of an issues stream, those that are left; owned */
+	int32_t *projects; /* of an issues stream, those that are left; owned; see gateway_name() */
 	int project_count;
 };
 

@@ -31,7 +31,7 @@
 #define TURN_MS     1000  /* longest sleep */
 #define PAUSE_MS    2000  /* after the application was found dead */
 #define NO_KEPT_MS  1000  /* longest time that a no is kept */
-#define KNOWN_MAX   4096  /* answers that are kept */
+#define KNOWN_MAX   16384 /* answers of a kind (yes, no) that are kept */
 #define WARN_MS     60000 /* between two warnings */
 
 LIST_HEAD(waiter_list, waiter);
@@ -50,6 +50,7 @@ struct question {
 	struct stream *asker;
 	enum gate_answer answer;
 	int untold; /* waiters */
+	int64_t asked_at; /* of the first of the facts that have been told */
 	char user[CHANNEL_ID_MAX + 1];
 	int32_t *projects; /* NULL: who is it? */
 	int count;         /* of projects */
@@ -62,17 +63,25 @@ struct fact {
 	UT_hash_handle hh;
 	uint8_t key[SHA256_DIGEST_LENGTH];
 	enum fact_state state;
-	TAILQ_ENTRY(fact) link; /* of the queue, or of those known, the oldest first */
+	TAILQ_ENTRY(fact) link; /* of the queue, or of its list of those known, the oldest first */
 	struct waiter_list waiters;
 	struct credentials *credentials; /* until it is known */
 	bool stale; /* no longer in the table: its answer is for those who wait already */
-	/* clock_ms(): the latest deadline of a waiter; once known, when the answer is no longer kept. */
+	/*
+	 * clock_ms(): the latest deadline of a waiter; once known, the end of its use for
+	 * GATE_CACHED.
+	 */
 	int64_t until;
 	int64_t asked_at;
 	enum app_answer answer;
 	char *user;         /* the answer; owned */
 	int count;          /* of projects; 0: who is it? */
 	int32_t projects[]; /* once known, 0 in place of what may not be read */
+};
+
+struct known {
+	struct fact_list facts;
+	int count;
 };
 
 struct gate {
@@ -82,8 +91,8 @@ struct gate {
 
 	pthread_mutex_t lock; /* everything down to stop_done */
 	struct fact *table;
-	struct fact_list queue, known;
-	int known_count;
+	struct fact_list queue;
+	struct known known[2]; /* by their answer: APP_YES, APP_NO */
 	int asked; /* facts that are FACT_ASKED */
 	int64_t paused_until;
 	bool stopping, stopped;
@@ -112,8 +121,8 @@ fact_drop(struct gate *g, struct fact *fact)
 	if (fact->state == FACT_QUEUED)
 		TAILQ_REMOVE(&g->queue, fact, link);
 	if (fact->state == FACT_KNOWN) {
-		TAILQ_REMOVE(&g->known, fact, link);
-		g->known_count--;
+		TAILQ_REMOVE(&g->known[fact->answer].facts, fact, link);
+		g->known[fact->answer].count--;
 	}
 	fact_free(fact);
 }
@@ -135,6 +144,8 @@ tell(struct waiter *w, const struct fact *fact)
 
 	w->fact = NULL;
 	q->untold--;
+	if (fact->asked_at < q->asked_at)
+		q->asked_at = fact->asked_at;
 	if (q->answer != GATE_PENDING)
 		return;
 	if (fact->answer == APP_WRONG) {
@@ -178,11 +189,34 @@ fact_fail(struct gate *g, struct fact *fact)
 	fact_drop(g, fact);
 }
 
+/*
+ * Whether a fact that is known serves a question; after as for gate_ask(). A re-check takes a no
+ * only while it is young: it ends a stream, so it is better asked for again.
+ */
+static bool
+serves(const struct fact *fact, int64_t after, int64_t now)
+{
+	if (fact->asked_at <= after)
+		return false;
+	return now < fact->until || (after != GATE_CACHED && fact->answer == APP_YES);
+}
+
+/* Whether a fact that is known can serve nobody any more. */
+static bool
+expired(const struct gate *g, const struct fact *fact, int64_t now)
+{
+	int64_t recheck_ms = (int64_t)g->settings->recheck_seconds * 1000;
+
+	return now >= fact->until &&
+	    (fact->answer == APP_NO || now >= fact->asked_at + recheck_ms);
+}
+
 /* Keeps an answer, and as many others as there is room for. The lock is held. */
 static void
 fact_keep(struct gate *g, struct fact *fact, int64_t now)
 {
 	int64_t kept_ms = g->settings->app_cache_seconds * 1000;
+	struct known *known = &g->known[fact->answer];
 	struct fact *oldest;
 
 	if (fact->stale) {
@@ -193,10 +227,10 @@ fact_keep(struct gate *g, struct fact *fact, int64_t now)
 		kept_ms = NO_KEPT_MS;
 	fact->state = FACT_KNOWN;
 	fact->until = now + kept_ms;
-	TAILQ_INSERT_TAIL(&g->known, fact, link);
-	g->known_count++;
-	while ((oldest = TAILQ_FIRST(&g->known)) != NULL &&
-	    (oldest->until <= now || g->known_count > KNOWN_MAX))
+	TAILQ_INSERT_TAIL(&known->facts, fact, link);
+	known->count++;
+	while ((oldest = TAILQ_FIRST(&known->facts)) != NULL &&
+	    (expired(g, oldest, now) || known->count > KNOWN_MAX))
 		fact_drop(g, oldest);
 }
 
@@ -257,32 +291,31 @@ note(enum counter_source from, int count)
 /* Makes a waiter wait for a fact, or tells it at once. The lock is held. */
 static void
 await(struct gate *g, struct waiter *w, const uint8_t key[SHA256_DIGEST_LENGTH],
-    struct credentials *c, const int32_t *projects, int count, bool fresh, int64_t deadline)
+    struct credentials *c, const int32_t *projects, int count, int64_t after, int64_t deadline)
 {
 	int64_t now = clock_ms();
 	bool paused = now < g->paused_until;
 	struct fact *fact;
 
 	HASH_FIND(hh, g->table, key, SHA256_DIGEST_LENGTH, fact);
-	if (fact != NULL && fact->state == FACT_KNOWN &&
-	    (fact->until <= now || (fresh && !paused))) {
-		fact_drop(g, fact);
+	if (fact != NULL && fact->state == FACT_KNOWN) {
+		if (serves(fact, after, now)) {
+			note(SOURCE_CACHE, count);
+			tell(w, fact);
+			return;
+		}
+		/* In a pause nothing takes its place, and it may still serve others. */
+		if (!paused)
+			fact_drop(g, fact);
 		fact = NULL;
 	}
-	if (fact != NULL && fact->state == FACT_KNOWN && !fresh) {
-		note(SOURCE_CACHE, count);
-		tell(w, fact);
-		return;
-	}
-	if (fact != NULL && fact->state != FACT_KNOWN)
+	if (fact != NULL)
 		note(SOURCE_UNDER_WAY, count);
 	else if (!paused) {
 		note(SOURCE_APPLICATION, count);
 		fact = fact_new(g, key, c, projects, count);
-	} else {
+	} else
 		note(SOURCE_NOBODY, count);
-		fact = NULL;
-	}
 	if (fact == NULL) {
 		settle(w->question, GATE_LATER);
 		return;
@@ -312,6 +345,7 @@ question_new(struct gate *g, const int32_t *projects, int count, struct stream *
 	q->gate = g;
 	q->asker = asker;
 	q->untold = lots;
+	q->asked_at = INT64_MAX;
 	for (i = 0; i < lots; i++)
 		q->waiters[i] = (struct waiter){ .question = q, .offset = i * APP_LOT };
 	if (projects == NULL)
@@ -327,7 +361,7 @@ question_new(struct gate *g, const int32_t *projects, int count, struct stream *
 }
 
 struct question *
-gate_ask(struct gate *g, struct credentials *c, const int32_t *projects, int count, bool fresh,
+gate_ask(struct gate *g, struct credentials *c, const int32_t *projects, int count, int64_t after,
     struct stream *asker, int64_t deadline)
 {
 	uint8_t key[SHA256_DIGEST_LENGTH];
@@ -346,7 +380,7 @@ gate_ask(struct gate *g, struct credentials *c, const int32_t *projects, int cou
 			lot = APP_LOT;
 		fact_key(key, c, projects != NULL ? projects + i * APP_LOT : NULL, lot);
 		await(g, &q->waiters[i], key, c, projects != NULL ? projects + i * APP_LOT : NULL, lot,
-		    fresh, deadline);
+		    after, deadline);
 	}
 	wake &= !TAILQ_EMPTY(&g->queue) && g->asked < g->settings->app_concurrency;
 	pthread_mutex_unlock(&g->lock);
@@ -364,6 +398,12 @@ gate_answer(struct question *q)
 	answer = q->answer;
 	pthread_mutex_unlock(&q->gate->lock);
 	return answer;
+}
+
+int64_t
+gate_asked_at(const struct question *q)
+{
+	return q->asked_at;
 }
 
 const char *
@@ -625,7 +665,8 @@ gate_start(const struct settings *s)
 	pthread_mutex_init(&g->lock, NULL);
 	thread_cond_init(&g->stop_done);
 	TAILQ_INIT(&g->queue);
-	TAILQ_INIT(&g->known);
+	TAILQ_INIT(&g->known[APP_YES].facts);
+	TAILQ_INIT(&g->known[APP_NO].facts);
 	/* The process ends when this fails: nothing is undone. */
 	g->fetch = fetch_new(s, on_done, g);
 	if (g->fetch == NULL || thread_start_joinable(&g->thread, THREAD_LARGE, gate_run, g) != 0)

@@ -3,10 +3,11 @@
  * TPI_PROJECT_ACCESS=app; section 3 of the contract).
  *
  * One thread talks to the application, with at most TPI_APP_CONCURRENCY requests under way; the
- * others wait in a queue. Equal questions that are open at the same time are one request, and an
- * answer is kept for TPI_APP_CACHE_SECONDS, a no for at most a second. After a failed connect or a
- * time limit, with no answer to anybody since that request began, every question fails at once for
- * 2 s, unless its answer is kept.
+ * others wait in a queue. Equal questions that are open at the same time are one request. An answer
+ * is kept for the streams that open within TPI_APP_CACHE_SECONDS and for the re-checks of the other
+ * streams with the same credentials (TPI_RECHECK_SECONDS); a no is kept for at most a second. After
+ * a failed connect or a time limit, with no answer to anybody since that request began, every
+ * question fails at once for 2 s, unless its answer is kept.
  *
  * Whoever asks does not block: a mark on its stream (STREAM_ANSWERED) says when the answer is there.
  */
@@ -35,15 +36,18 @@ bool gate_paused(struct gate *g);
  */
 bool gate_stop(struct gate *g, int timeout_ms);
 
+/* For gate_ask(): any answer that is kept for TPI_APP_CACHE_SECONDS will do. */
+#define GATE_CACHED (-1)
+
 /*
- * Asks who this is, or, where projects is not NULL, which of these 1 to REQUEST_PROJECTS_MAX projects
- * (copied) he may read. fresh: a kept answer will not do, and is dropped. The caller stops waiting at deadline
- * (clock_ms()); by then the request is given up, too, and one that was under way already may be
- * sooner. asker must live until gate_forget(). NULL: no
- * memory. Any thread.
+ * Asks who this is, or, where projects is not NULL, which of these 1 to REQUEST_PROJECTS_MAX
+ * projects (copied) the user may read. after is GATE_CACHED, or a clock_ms(): then a kept answer
+ * will do only if the application was asked after that. The caller stops waiting at deadline
+ * (clock_ms()); the request is given up then, too, or sooner where it was in flight already. asker
+ * must live until gate_forget(). NULL: no memory. Any thread.
  */
 struct question *gate_ask(struct gate *g, struct credentials *c, const int32_t *projects, int count,
-    bool fresh, struct stream *asker, int64_t deadline);
+    int64_t after, struct stream *asker, int64_t deadline);
 
 enum gate_answer {
 	GATE_PENDING, /* STREAM_ANSWERED will come */
@@ -54,6 +58,12 @@ enum gate_answer {
 
 /* Any thread. */
 enum gate_answer gate_answer(struct question *q);
+
+/*
+ * clock_ms() at which the application was asked, the earliest of several requests: the answer is at
+ * least as new as this. After GATE_YES or GATE_NO.
+ */
+int64_t gate_asked_at(const struct question *q);
 
 /* The user's id, after GATE_YES to who this is. Valid until gate_forget(). */
 const char *gate_user(const struct question *q);

@@ -3,8 +3,13 @@
  */
 #include "gateway.h"
 
+#include <assert.h>
+
 #include "stream.h"
 #include "thread.h"
+
+/* So many streams that one revocation concerns may be re-checked at once. */
+#define REVOKED_AT_ONCE 100
 
 void
 gateway_init(struct gateway *g, const struct settings *settings)
@@ -22,7 +27,7 @@ gateway_add(struct gateway *g, struct gateway_entry *e)
 	pthread_mutex_lock(&g->lock);
 	LIST_INSERT_HEAD(&g->connections, e, link);
 	g->connection_count++;
-	e->revocation_count = g->revocation_count;
+	e->revocations = g->revocations;
 	pthread_mutex_unlock(&g->lock);
 }
 
@@ -39,6 +44,7 @@ void
 gateway_remove(struct gateway *g, struct gateway_entry *e)
 {
 	pthread_mutex_lock(&g->lock);
+	assert(e->user == NULL);
 	LIST_REMOVE(e, link);
 	if (--g->connection_count == 0)
 		pthread_cond_signal(&g->emptied);
@@ -56,41 +62,60 @@ gateway_count(struct gateway *g)
 	return count;
 }
 
+void
+gateway_name(struct gateway *g, struct gateway_entry *e, struct stream *stream, const char *user,
+    const int32_t *projects, int count)
+{
+	uint64_t missed;
+
+	pthread_mutex_lock(&g->lock);
+	assert(e->user == NULL);
+	e->stream = stream;
+	e->user = user;
+	e->projects = projects;
+	e->project_count = count;
+	missed = g->revocations - e->revocations;
+	if (missed > 1 ||
+	    (missed == 1 && revocation_concerns(&g->last_revocation, user, projects, count)))
+		stream_mark(stream, STREAM_REVOKED);
+	pthread_mutex_unlock(&g->lock);
+}
+
+void
+gateway_unname(struct gateway *g, struct gateway_entry *e)
+{
+	pthread_mutex_lock(&g->lock);
+	e->user = NULL;
+	e->revocations = g->revocations;
+	pthread_mutex_unlock(&g->lock);
+}
+
 size_t
 gateway_revoke(void *gateway, const struct revocation *revocation)
 {
 	struct gateway *g = gateway;
+	struct gateway_entry *e;
 	size_t count = 0;
 
 	/*
-	 * In this order: whoever comes behind the second step finds only answers from behind the
-	 * first, and who came before it finds the revocation or is marked.
+	 * The gate first: a connection that is not listed yet when the list is walked gets only
+	 * answers that the application gives from now on.
 	 */
 	if (g->gate != NULL)
 		gate_revoke(g->gate);
 	pthread_mutex_lock(&g->lock);
-	g->revocations[g->revocation_count++ % GATEWAY_REVOCATIONS] = *revocation;
+	g->revocations++;
+	g->last_revocation = *revocation;
+	LIST_FOREACH(e, &g->connections, link) {
+		if (e->user == NULL || !revocation_concerns(revocation, e->user, e->projects,
+		    e->project_count))
+			continue;
+		stream_mark(e->stream, count < REVOKED_AT_ONCE ? STREAM_REVOKED :
+		    STREAM_REVOKED | STREAM_MANY);
+		count++;
+	}
 	pthread_mutex_unlock(&g->lock);
-	for (int i = 0; revocation->project == 0 && i < ROUTE_COUNT; i++)
-		count += (size_t)caps_revoke(g->caps[i], revocation->user);
 	return count;
-}
-
-bool
-gateway_revoked(struct gateway *g, const struct gateway_entry *e, const char *user,
-    const int32_t *projects, int count)
-{
-	uint64_t i = e->revocation_count;
-	bool revoked;
-
-	pthread_mutex_lock(&g->lock);
-	/* Who does not know is careful. */
-	revoked = g->revocation_count - i > GATEWAY_REVOCATIONS;
-	for (; !revoked && i < g->revocation_count; i++)
-		revoked = revocation_concerns(&g->revocations[i % GATEWAY_REVOCATIONS], user,
-		    projects, count);
-	pthread_mutex_unlock(&g->lock);
-	return revoked;
 }
 
 void

@@ -18,15 +18,20 @@
 #include "route.h"
 #include "settings.h"
 
-/* So many of the last revocations are kept, for those who were on their way in. */
-#define GATEWAY_REVOCATIONS 64
-
-/* One connection in the list; belongs to it. A zeroed struct is ready for gateway_add(). */
+/*
+ * One connection in the list; belongs to it. A zeroed struct is ready for gateway_add(). Guarded by
+ * the gateway's lock.
+ */
 struct gateway_entry {
-	LIST_ENTRY(gateway_entry) link; /* the gateway's lock */
-	pthread_t thread;               /* the same */
-	bool running;                   /* the same: thread is set */
-	uint64_t revocation_count;      /* that the gateway had at the beginning; does not change */
+	LIST_ENTRY(gateway_entry) link;
+	pthread_t thread;
+	bool running; /* thread is set */
+	/* What a revocation may concern; user is NULL while that is not known. Not owned. */
+	struct stream *stream;
+	const char *user;
+	const int32_t *projects;
+	int project_count;
+	uint64_t revocations; /* the gateway's count when user was NULL last */
 };
 
 struct gateway {
@@ -45,16 +50,16 @@ struct gateway {
 	LIST_HEAD(, gateway_entry) connections;
 	int connection_count;
 	pthread_cond_t emptied;
-	struct revocation revocations[GATEWAY_REVOCATIONS]; /* the n-th at n % GATEWAY_REVOCATIONS */
-	uint64_t revocation_count;
+	uint64_t revocations; /* how many there have been */
+	struct revocation last_revocation;
 };
 
 /* Prepares the list; the caller sets the rest. */
 void gateway_init(struct gateway *g, const struct settings *settings);
 
 /*
- * A connection that is there, one whose thread (the calling one) runs, one that has ended.
- * Thread-safe.
+ * A connection that is there, one whose thread (the calling one) runs, one that has ended and is
+ * unnamed. Thread-safe.
  */
 void gateway_add(struct gateway *g, struct gateway_entry *e);
 void gateway_run(struct gateway *g, struct gateway_entry *e);
@@ -64,17 +69,22 @@ void gateway_remove(struct gateway *g, struct gateway_entry *e);
 int gateway_count(struct gateway *g);
 
 /*
- * Takes a revocation (a hub_revoked): no answer from before it counts for those who come, and the
- * streams of its user are marked.
+ * Says whose stream this is, and of which projects: from now on a revocation that concerns it marks
+ * it STREAM_REVOKED, and so does one that came since the connection was listed or last unnamed.
+ * Only the last revocation is kept, so a connection that missed several counts as concerned. user
+ * and projects must stay valid and unchanged up to gateway_unname(). Thread-safe.
  */
-size_t gateway_revoke(void *gateway, const struct revocation *revocation);
+void gateway_name(struct gateway *g, struct gateway_entry *e, struct stream *stream,
+    const char *user, const int32_t *projects, int count);
+/* Before what was named changes or is freed; safe where nothing was named. Thread-safe. */
+void gateway_unname(struct gateway *g, struct gateway_entry *e);
 
 /*
- * Whether a revocation that came after the connection concerns a stream of this user and these
- * projects. Thread-safe.
+ * Takes a revocation (a hub_revoked): the gate forgets every answer from before it, and the streams
+ * that it concerns are marked STREAM_REVOKED, and STREAM_MANY after the first 100. Returns how
+ * many.
  */
-bool gateway_revoked(struct gateway *g, const struct gateway_entry *e, const char *user,
-    const int32_t *projects, int count);
+size_t gateway_revoke(void *gateway, const struct revocation *revocation);
 
 /* From now on streams end and requests are told to come back later; wakes every connection. */
 void gateway_drain(struct gateway *g);

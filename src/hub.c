@@ -44,9 +44,6 @@
 #define JOINS_MAX 256
 #endif
 
-/* From so many streams of one project on their owners do not ask again all at once. */
-#define REVOKED_MANY 100
-
 /*
  * Of a reply that has not come whole: a payload may have 16 KiB, but hiredis keeps what Valkey lets
  * pass.
@@ -228,26 +225,6 @@ drop(struct hub *hub, const redisReply *channel, const char *reason)
 	    LOG_STR("reason", reason), LOG_INT("suppressed", suppressed));
 }
 
-/* A stream of the project is in its channels of all prefixes: those of one are all of them. */
-static size_t
-mark_project(struct hub *hub, int32_t project)
-{
-	const struct channel_member *members = NULL;
-	char name[CHANNEL_NAME_SIZE];
-	struct channel *channel;
-	size_t length, count = 0, i;
-	unsigned marks;
-
-	length = channel_project(name, hub->settings->issues_prefixes[0], hub->settings->tenant, project);
-	channel = channels_find(hub->channels, name, length);
-	if (channel != NULL)
-		members = channel_members(channel, &count);
-	marks = count < REVOKED_MANY ? STREAM_REVOKED : STREAM_REVOKED | STREAM_MANY;
-	for (i = 0; i < count; i++)
-		stream_mark(members[i].stream, marks);
-	return count;
-}
-
 static void
 take_revocation(struct hub *hub, const redisReply *name, const redisReply *payload)
 {
@@ -264,7 +241,6 @@ take_revocation(struct hub *hub, const redisReply *name, const redisReply *paylo
 		    LOG_STR("userId", r.user), LOG_INT("streams", count));
 		return;
 	}
-	count += mark_project(hub, r.project);
 	LOG(LOG_LEVEL_INFO, "revoke", "project", LOG_STR("tenantId", hub->settings->tenant),
 	    LOG_INT("projectId", r.project), LOG_INT("streams", count));
 }

@@ -22,9 +22,8 @@ struct hub;
 struct subscription;
 
 /*
- * Called in the hub's thread for each revocation, before those who have joined the channel of its
- * project are marked STREAM_REVOKED. Does what is left to do, and returns how many streams it has
- * marked itself; must wait for nothing.
+ * Called in the hub's thread for each revocation; returns how many streams it concerns. Must wait
+ * for nothing.
  */
 typedef size_t hub_revoked(void *arg, const struct revocation *revocation);
 

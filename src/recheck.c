@@ -1,9 +1,16 @@
 /*
  * recheck: asks again for an open stream what was asked before it began. See connection.h.
  *
- * A re-check asks for the user where the application says who he is, then for the projects. Who
- * cannot be asked changes nothing: the next re-check will tell. After a revocation that one comes
- * within seconds, then after twice as long each time, until there is an answer.
+ * A re-check asks who the user is, where the application decides that, and then which of the
+ * projects they may read. An application that cannot be asked changes nothing: the next re-check
+ * will tell. After a revocation that one comes within seconds, then after twice as long each time,
+ * until there is an answer.
+ *
+ * The streams of one user share their answers: a re-check takes any answer that is newer than the
+ * one this stream has. The next is due when the answer, not its use, is an interval old. So no
+ * stream relies on an answer that is older, and within an interval all streams that share a query
+ * fall into step with the one that made it last. For this the user and the projects are due each on
+ * its own: asked for together they would keep streams with different queries out of step.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -44,19 +51,18 @@ recheck_start(struct connection *c)
 	uint32_t seconds = (uint32_t)c->gateway->settings->recheck_seconds;
 	struct recheck *r = &c->recheck;
 
+	r->projects = c->request.projects;
+	r->project_count = c->request.project_count;
+	c->request.projects = NULL;
 	r->at = NEVER;
 	if (seconds == 0 || (!by_app(c) && !has_projects(c))) {
 		credentials_release(c->credentials);
 		c->credentials = NULL;
 		return;
 	}
+	r->user_asked_at = r->projects_asked_at = c->place.live_at;
 	/* Streams that began together are not asked for together. */
 	r->at = c->place.live_at + clock_jitter(seconds * RECHECK_FIRST_MS, seconds * 1000);
-	if (!has_projects(c))
-		return;
-	r->projects = c->request.projects;
-	r->project_count = c->request.project_count;
-	c->request.projects = NULL;
 }
 
 void
@@ -73,11 +79,37 @@ drop_question(struct recheck *r)
 	r->question = NULL;
 }
 
-/* The next one is due an interval after this one was; sooner where an answer is owed. */
+static int
+interval_ms(const struct connection *c)
+{
+	return c->gateway->settings->recheck_seconds * 1000;
+}
+
+/* Whether an answer is an interval old, or from before the stream or a revocation. */
+static bool
+outdated(const struct connection *c, int64_t asked_at, int64_t now)
+{
+	return c->recheck.owed || asked_at <= c->place.live_at || asked_at + interval_ms(c) <= now;
+}
+
+/* When the first of the stream's answers is an interval old. */
+static int64_t
+next_at(const struct connection *c)
+{
+	const struct recheck *r = &c->recheck;
+	int64_t asked_at = NEVER - interval_ms(c);
+
+	if (by_app(c))
+		asked_at = r->user_asked_at;
+	if (has_projects(c) && r->projects_asked_at < asked_at)
+		asked_at = r->projects_asked_at;
+	return asked_at + interval_ms(c);
+}
+
+/* Sets when the next one is due. */
 static void
 done(struct connection *c, bool answered, int64_t now)
 {
-	int interval_ms = c->gateway->settings->recheck_seconds * 1000;
 	struct recheck *r = &c->recheck;
 
 	drop_question(r);
@@ -87,10 +119,10 @@ done(struct connection *c, bool answered, int64_t now)
 		r->at = now;
 	} else if (r->owed && !answered) {
 		r->at = now + clock_jitter((uint32_t)r->retry_ms / 5 * 3, (uint32_t)r->retry_ms / 5 * 7);
-		r->retry_ms = r->retry_ms < interval_ms / 2 ? r->retry_ms * 2 : interval_ms;
+		r->retry_ms = r->retry_ms < interval_ms(c) / 2 ? r->retry_ms * 2 : interval_ms(c);
 	} else {
 		r->owed = false;
-		r->at += interval_ms;
+		r->at = answered ? next_at(c) : r->at + interval_ms(c);
 		if (r->at < now)
 			r->at = now;
 	}
@@ -127,8 +159,10 @@ narrow(struct connection *c, const int32_t *kept, int kept_count)
 	names = route_channels(c->route, &lost, c->gateway->settings);
 	count = c->route->channel_count(&lost, c->gateway->settings);
 	if (names != NULL && hub_leave_some(c->subscription, names, count)) {
+		gateway_unname(c->gateway, &c->entry);
 		memcpy(r->projects, kept, (size_t)kept_count * sizeof(*kept));
 		r->project_count = kept_count;
+		gateway_name(c->gateway, &c->entry, c->stream, c->user, r->projects, kept_count);
 		log_lost(c, "projects lost", lost.projects, lost.project_count);
 		progress = ANSWERED;
 	}
@@ -181,21 +215,23 @@ ask(struct connection *c, const int32_t *projects, int count)
 {
 	struct recheck *r = &c->recheck;
 
-	r->question = gate_ask(c->gateway->gate, c->credentials, projects, count, true, c->stream,
-	    r->deadline);
+	r->question = gate_ask(c->gateway->gate, c->credentials, projects, count,
+	    projects != NULL ? r->projects_asked_at : r->user_asked_at, c->stream, r->deadline);
 	return r->question != NULL ? WAITING : UNANSWERED;
 }
 
-/* Who he is is known, or the web server has said it: now the projects, if any. */
+/* The user is known: now the projects, if any. */
 static enum progress
-go_on_with_projects(struct connection *c)
+go_on_with_projects(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
-	if (r->projects == NULL)
+	r->user_known = true;
+	if (!has_projects(c) || !outdated(c, r->projects_asked_at, now))
 		return ANSWERED;
 	if (c->gateway->settings->access == ACCESS_APP)
 		return ask(c, r->projects, r->project_count);
+	r->projects_asked_at = now;
 	return check_projects(c);
 }
 
@@ -205,24 +241,26 @@ begin(struct connection *c, int64_t now)
 	struct recheck *r = &c->recheck;
 
 	r->deadline = now + c->gateway->settings->app_timeout_ms;
-	if (by_app(c) && !r->user_known)
+	if (by_app(c) && outdated(c, r->user_asked_at, now))
 		return ask(c, NULL, 0);
-	return go_on_with_projects(c);
+	return go_on_with_projects(c, now);
 }
 
 /* Goes on with the gate's answer. */
 static enum progress
-go_on(struct connection *c)
+go_on(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
-	if (!by_app(c) || r->user_known)
+	if (r->user_known) {
+		r->projects_asked_at = gate_asked_at(r->question);
 		return check_projects(c);
+	}
+	r->user_asked_at = gate_asked_at(r->question);
 	if (!check_user(c))
 		return ANSWERED;
 	drop_question(r);
-	r->user_known = true;
-	return go_on_with_projects(c);
+	return go_on_with_projects(c, now);
 }
 
 bool
@@ -270,7 +308,7 @@ recheck_turn(struct connection *c, int64_t now)
 		if (answer == GATE_LATER || (answer == GATE_PENDING && now >= r->deadline))
 			progress = UNANSWERED;
 		else if (answer != GATE_PENDING)
-			progress = go_on(c);
+			progress = go_on(c, now);
 	}
 	if (progress != WAITING)
 		done(c, progress == ANSWERED, now);

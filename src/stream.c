@@ -98,13 +98,28 @@ stream_release(struct stream *s)
 
 /* The lock is held. */
 static void
+wake(struct stream *s)
+{
+	if (s->fd != -1)
+		pthread_kill(s->owner, STREAM_WAKE_SIGNAL);
+}
+
+/* The lock is held. */
+static void
 mark(struct stream *s, unsigned marks)
 {
 	bool news = (s->marks & marks) != marks;
 
 	s->marks |= marks;
-	if (news && s->fd != -1)
-		pthread_kill(s->owner, STREAM_WAKE_SIGNAL);
+	if (news)
+		wake(s);
+}
+
+/* The marks that stay when the owner has seen them. The lock is held. */
+static unsigned
+lasting(const struct stream *s)
+{
+	return s->started ? 0 : s->marks & STREAM_LASTING_MARKS;
 }
 
 void
@@ -278,6 +293,8 @@ stream_start(struct stream *s, const char *text)
 
 	pthread_mutex_lock(&s->lock);
 	if (!s->finished) {
+		if (lasting(s) != 0)
+			wake(s);
 		s->started = true;
 		put(s, record, length, clock_ms());
 		s->rest = s->backlog_length;
@@ -358,7 +375,7 @@ stream_look(struct stream *s, struct stream_view *view)
 {
 	pthread_mutex_lock(&s->lock);
 	view->marks = s->marks;
-	s->marks = 0;
+	s->marks = lasting(s);
 	view->started = s->started;
 	view->broken = s->broken;
 	view->finished = s->finished;
@@ -403,7 +420,7 @@ stream_wait(struct stream *s, int64_t deadline)
 	 */
 	if (starved && left > STARVED_MS)
 		left = STARVED_MS;
-	if (s->marks != 0 || left < 0)
+	if (s->marks != lasting(s) || left < 0)
 		left = 0;
 	pthread_mutex_unlock(&s->lock);
 	limit.tv_sec = left / 1000;

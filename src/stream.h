@@ -29,9 +29,12 @@ enum stream_mark {
 	STREAM_FLUSH = 1 << 5,     /* the backlog is no longer empty */
 	STREAM_ANSWERED = 1 << 6,  /* the gate has answered */
 	STREAM_OVER = 1 << 7,      /* it has begun, and its user is over his cap */
-	STREAM_REVOKED = 1 << 8,   /* ask again whether its user may have it, or end it */
-	STREAM_MANY = 1 << 9       /* beside it: so do many others, and not all at once, please */
+	STREAM_REVOKED = 1 << 8,   /* re-check whether its user has access, or end it */
+	STREAM_MANY = 1 << 9       /* with STREAM_REVOKED: many others do, so not at once */
 };
+
+/* Not cleared before the stream has begun; that wakes the owner then. */
+#define STREAM_LASTING_MARKS (STREAM_REVOKED | STREAM_MANY)
 
 /* The signal that ends an owner's wait; blocked in every thread but while an owner waits. */
 #define STREAM_WAKE_SIGNAL SIGURG
@@ -123,7 +126,7 @@ void stream_finish(struct stream *s, const char *text);
 /* Leaves marks and wakes the owner. Any thread. */
 void stream_mark(struct stream *s, unsigned marks);
 
-/* What a look at the stream shows its owner; the marks are cleared by it. Owner only. */
+/* What a look at the stream shows its owner; it clears the marks, but see above. Owner only. */
 struct stream_view {
 	unsigned marks;
 	bool started;

@@ -439,16 +439,16 @@ def test_nothing_is_kept(gated):
 
 @pytest.mark.slow
 def test_the_cache_is_bounded(gated):
-    """5000 sessions within the cache's time: the oldest of them is asked for again, the latest is not."""
+    """17000 sessions within the cache's time: the oldest of them is asked for again, the latest is not."""
     app, daemon = gated(TPI_APP_CACHE_SECONDS=300, TPI_LOG_LEVEL=None, SSE_PER_USER_CAP=10000)
-    for first in range(0, 5000, 250):
-        tokens = [app.sign_in(f"SECRET-{number}", "many") for number in range(first, first + 250)]
+    for first in range(0, 17000, 500):
+        tokens = [app.sign_in(f"SECRET-{number}", "many") for number in range(first, first + 500)]
         peers = open_many(daemon, [by(token) for token in tokens])
         wait_all(peers, synced, what="sync")
         for peer in peers:
             peer.close()
     with app.quiet():
-        listen(daemon, **by("SECRET-4990")).close()
+        listen(daemon, **by("SECRET-16990")).close()
     with app.quiet(1):
         listen(daemon, **by("SECRET-0")).close()
 

@@ -172,6 +172,29 @@ def test_application_that_is_away(gated):
 
 
 @pytest.mark.slow
+def test_streams_of_a_user_share(gated):
+    """However many streams a user has, the application is asked once an interval for the session and once for each set
+    of projects; all streams are re-checked all the same, and end within the interval when the session does."""
+    app, daemon = gated(**SETTINGS)
+    token = sign_in(app, "shared", [7, 8])
+    sets = None, "7", "7,8"
+    peers = [listen(daemon, **by(token, projects=projects)) for projects in sets * 4]
+    app.forget()
+    # Within the first interval they find each other.
+    app.wait_asked(3, SESSION, timeout=3 * INTERVAL)
+    mark = daemon.mark()
+    app.wait_asked(5, SESSION, timeout=3 * INTERVAL)
+    starts = [request.started for request in app.asked(SESSION)[-3:]]
+    assert all(after - before > 0.8 * INTERVAL for before, after in zip(starts, starts[1:])), starts
+    daemon.wait_for_log("user asked", start=mark, count=2 * len(peers))
+    projects = [request.ids for request in app.asked(PROJECTS) if starts[0] < request.started < starts[-1]]
+    assert sorted(projects) == [[7], [7], [7, 8], [7, 8]], "two intervals"
+    assert not any(peer.quiet(0).closed for peer in peers)
+    app.sign_out(token)
+    wait_all(peers, lambda peer: peer.closed, INTERVAL + 1, "the end")
+
+
+@pytest.mark.slow
 def test_application_slower_than_the_interval(gated, valkey):
     """A stream has one re-check at a time, however long that takes; meanwhile it gets its wake-ups, and the drain
     waits for nothing."""

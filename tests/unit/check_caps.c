@@ -834,40 +834,6 @@ START_TEST(leaving_makes_room)
 }
 END_TEST
 
-/* A revocation reaches each stream of its user, live or under way, and nobody else's. */
-START_TEST(revoked)
-{
-	new_caps(16, 2);
-	open_stream(0, "ann");
-	open_stream(1, "ann");
-	claim(2, "ann");
-	open_stream(3, "ben");
-	claim(4, "ben");
-	ck_assert(caps_reserve(caps, &places[5].entry));
-	open_stream(6, "ann");
-	for (int i = 0; i < PLACES_MAX; i++)
-		marks(i);
-	evict(6);
-	for (int i = 0; i < PLACES_MAX; i++)
-		marks(i);
-	/* The oldest is evicted, and none of his any more. */
-	ck_assert_int_eq(caps_revoke(caps, "ann"), 3);
-	for (int i = 0; i < PLACES_MAX; i++)
-		ck_assert_uint_eq(marks(i), i == 1 || i == 2 || i == 6 ? STREAM_REVOKED : 0);
-	ck_assert_int_eq(caps_revoke(caps, "an"), 0);
-	ck_assert_int_eq(caps_revoke(caps, "anna"), 0);
-	caps_leave(caps, &places[1].entry);
-	caps_withdraw(caps, &places[2].entry);
-	ck_assert_int_eq(caps_revoke(caps, "ann"), 1);
-	for (int i = 0; i < PLACES_MAX; i++)
-		ck_assert_uint_eq(marks(i), i == 6 ? STREAM_REVOKED : 0);
-	caps_leave(caps, &places[6].entry);
-	ck_assert_int_eq(caps_revoke(caps, "ann"), 0);
-	/* Nothing else has come of it. */
-	ck_assert_int_eq(caps_count(caps), 1);
-}
-END_TEST
-
 int
 main(void)
 {
@@ -905,7 +871,6 @@ main(void)
 	tcase_add_test(tc, leave_from_every_state);
 	tcase_add_test(tc, withdrawing);
 	tcase_add_test(tc, leaving_makes_room);
-	tcase_add_test(tc, revoked);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

@@ -27,7 +27,7 @@
 
 #define LONG_MS      10000 /* nothing in these tests takes as long */
 #define TIMEOUT_MS   2000  /* from a question to its deadline */
-#define KNOWN_MAX    4096  /* answers that are kept */
+#define KNOWN_MAX    16384 /* answers of a kind that are kept */
 #define REQUESTS_MAX (KNOWN_MAX + 64)
 #define WHO_MAX      (KNOWN_MAX + 1)
 #define ASKERS       8
@@ -315,11 +315,11 @@ forget(int asker)
 }
 
 static void
-ask_until(int asker, struct credentials *c, const int32_t *projects, int count, bool fresh,
+ask_until(int asker, struct credentials *c, const int32_t *projects, int count, int64_t after,
     int64_t deadline)
 {
 	ck_assert_ptr_null(questions[asker]);
-	questions[asker] = gate_ask(gate, c, projects, count, fresh, streams[asker], deadline);
+	questions[asker] = gate_ask(gate, c, projects, count, after, streams[asker], deadline);
 	ck_assert_ptr_nonnull(questions[asker]);
 	settle();
 }
@@ -328,13 +328,13 @@ ask_until(int asker, struct credentials *c, const int32_t *projects, int count, 
 static void
 ask_user(int asker, int number)
 {
-	ask_until(asker, who(number), NULL, 0, false, now + TIMEOUT_MS);
+	ask_until(asker, who(number), NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
 }
 
 static void
 ask_projects(int asker, int number, const int32_t *projects, int count)
 {
-	ask_until(asker, who(number), projects, count, false, now + TIMEOUT_MS);
+	ask_until(asker, who(number), projects, count, GATE_CACHED, now + TIMEOUT_MS);
 }
 
 static unsigned
@@ -559,8 +559,8 @@ START_TEST(credentials_let_go)
 	struct credentials *c = new_credentials(1);
 
 	start(1, 5);
-	ask_until(0, c, NULL, 0, false, now + TIMEOUT_MS);
-	ask_until(1, who(2), NULL, 0, false, now + TIMEOUT_MS);
+	ask_until(0, c, NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
+	ask_until(1, who(2), NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
 	ck_assert_int_eq(c->references, 2);
 	ck_assert_int_eq(who(2)->references, 2);
 	reply(0, 200, SESSION("u1"));
@@ -587,7 +587,7 @@ START_TEST(coalesced)
 
 	start(32, 0);
 	ask_user(0, 1);
-	ask_until(1, again, NULL, 0, false, now + TIMEOUT_MS);
+	ask_until(1, again, NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
 	ask_user(2, 1);
 	ck_assert_int_eq(requests(), 1);
 	ck_assert_int_eq(again->references, 1);
@@ -599,7 +599,7 @@ START_TEST(coalesced)
 		forget(i);
 	}
 	ask_projects(0, 1, some, 2);
-	ask_until(1, again, some, 2, false, now + TIMEOUT_MS);
+	ask_until(1, again, some, 2, GATE_CACHED, now + TIMEOUT_MS);
 	ck_assert_int_eq(requests(), 2);
 	reply(1, 200, "{\"data\":[{\"id\":8}]}");
 	expect_projects(0, "8");
@@ -864,11 +864,11 @@ START_TEST(fresh_question)
 {
 	start(32, 5);
 	learn(1, 200, SESSION("u1"));
-	ask_until(1, who(1), NULL, 0, true, now + TIMEOUT_MS);
+	ask_until(1, who(1), NULL, 0, now, now + TIMEOUT_MS);
 	expect_pending(1);
 	ck_assert_int_eq(requests(), 2);
 	/* It joins what is under way, and others join it. */
-	ask_until(2, who(1), NULL, 0, true, now + TIMEOUT_MS);
+	ask_until(2, who(1), NULL, 0, now, now + TIMEOUT_MS);
 	ask_user(3, 1);
 	ck_assert_int_eq(requests(), 2);
 	reply(1, 200, SESSION("u2"));
@@ -876,12 +876,12 @@ START_TEST(fresh_question)
 		expect_user(i, "u2");
 	expect_kept(1, "u2");
 	ask_user(4, 2);
-	ask_until(5, who(2), NULL, 0, true, now + TIMEOUT_MS);
+	ask_until(5, who(2), NULL, 0, now, now + TIMEOUT_MS);
 	ck_assert_int_eq(requests(), 3);
 }
 END_TEST
 
-/* The 4096 youngest answers are kept, and no more. */
+/* The youngest answers of a kind are kept, and no more. */
 START_TEST(bounded)
 {
 	start(32, 300);
@@ -892,6 +892,166 @@ START_TEST(bounded)
 	expect_kept(KNOWN_MAX / 2, "u");
 	expect_kept(KNOWN_MAX, "u");
 	expect_not_kept(0);
+}
+END_TEST
+
+/* ---- Re-checks */
+
+/* Asks as a re-check does; after: when the application was asked for its last answer. */
+static void
+ask_after(int asker, int number, int64_t after)
+{
+	ask_until(asker, who(number), NULL, 0, after, now + TIMEOUT_MS);
+}
+
+/*
+ * A kept answer serves a re-check if the application was asked after that stream's last answer,
+ * also after TPI_APP_CACHE_SECONDS.
+ */
+START_TEST(rechecks_share)
+{
+	int64_t first, second;
+
+	settings.recheck_seconds = 300;
+	start(32, 5);
+	first = now;
+	learn(1, 200, SESSION("u1"));
+	advance(1000);
+	second = now;
+	ask_after(0, 1, first);
+	expect_pending(0);
+	advance(10);
+	reply(1, 200, SESSION("u2"));
+	expect_user(0, "u2");
+	ck_assert_int_eq(gate_asked_at(questions[0]), second);
+	advance(299000);
+	ask_after(1, 1, first);
+	expect_user(1, "u2");
+	ck_assert_int_eq(gate_asked_at(questions[1]), second);
+	ck_assert_int_eq(requests(), 2);
+	/* One that has used it already asks anew, and those that follow have this one. */
+	ask_after(2, 1, second);
+	expect_pending(2);
+	ask_after(3, 1, second);
+	reply(2, 200, SESSION("u3"));
+	expect_user(2, "u3");
+	expect_user(3, "u3");
+	ask_after(4, 1, second);
+	expect_user(4, "u3");
+	ck_assert_int_eq(requests(), 3);
+}
+END_TEST
+
+/* An answer that is kept for re-checks alone lets no stream in. */
+START_TEST(kept_for_rechecks_alone)
+{
+	int64_t before;
+
+	settings.recheck_seconds = 300;
+	start(32, 0);
+	before = now - 1;
+	learn(1, 200, SESSION("u1"));
+	ask_after(1, 1, before);
+	expect_user(1, "u1");
+	expect_not_kept(1);
+	/* A query of a stream that opens serves a re-check as well. */
+	ask_after(2, 1, before);
+	expect_pending(2);
+	reply(1, 200, SESSION("u1"));
+	expect_user(2, "u1");
+	ck_assert_int_eq(requests(), 2);
+}
+END_TEST
+
+/* A re-check takes a no that is at most a second old; after that it asks again. */
+START_TEST(recheck_and_no)
+{
+	int64_t before;
+
+	settings.recheck_seconds = 300;
+	start(32, 5);
+	before = now - 1;
+	learn(1, 200, "{}");
+	advance(999);
+	ask_after(1, 1, before);
+	expect_answer(1, GATE_NO);
+	advance(1);
+	ask_after(2, 1, before);
+	expect_pending(2);
+}
+END_TEST
+
+/* An answer that is made of several lots is as old as the oldest of them. */
+START_TEST(recheck_of_lots)
+{
+	int32_t many[APP_LOT + 1];
+	int64_t first = now;
+
+	for (int i = 0; i <= APP_LOT; i++)
+		many[i] = i + 1;
+	settings.recheck_seconds = 300;
+	start(32, 5);
+	ask_projects(1, 1, many, APP_LOT);
+	first = now;
+	reply(0, 200, "{\"data\":[{\"id\":1}]}");
+	advance(100);
+	ask_until(2, who(1), many, APP_LOT + 1, first - 1, now + TIMEOUT_MS);
+	ck_assert_int_eq(requests(), 2);
+	reply(1, 200, "{\"data\":[{\"id\":101}]}");
+	expect_projects(2, "1 101");
+	ck_assert_int_eq(gate_asked_at(questions[2]), first);
+}
+END_TEST
+
+/* After the interval an answer is of no use to any re-check. */
+START_TEST(kept_for_an_interval)
+{
+	int64_t before;
+
+	settings.recheck_seconds = 5;
+	start(32, 0);
+	before = now - 1;
+	learn(1, 200, SESSION("u1"));
+	advance(4999);
+	learn(2, 200, SESSION("u2"));
+	ask_after(1, 1, before);
+	expect_user(1, "u1");
+	advance(1);
+	learn(3, 200, SESSION("u3"));
+	ask_after(2, 1, before);
+	expect_pending(2);
+}
+END_TEST
+
+/* Any number of anonymous requests displaces no answer that re-checks share. */
+START_TEST(noes_displace_no_yes)
+{
+	int64_t before;
+
+	settings.recheck_seconds = 300;
+	start(32, 5);
+	before = now - 1;
+	learn(1, 200, SESSION("u1"));
+	learn(0, 200, "{}");
+	for (int i = 2; i <= KNOWN_MAX; i++)
+		learn(i, 200, "{}");
+	ask_after(1, 1, before);
+	expect_user(1, "u1");
+}
+END_TEST
+
+/* What the application said before a revocation serves no re-check either. */
+START_TEST(revoked_recheck)
+{
+	int64_t before;
+
+	settings.recheck_seconds = 300;
+	start(32, 5);
+	before = now - 1;
+	learn(1, 200, SESSION("u1"));
+	gate_revoke(gate);
+	ask_after(1, 1, before);
+	expect_pending(1);
 }
 END_TEST
 
@@ -955,8 +1115,8 @@ START_TEST(expired_in_the_queue)
 {
 	start(1, 5);
 	ask_user(0, 1);
-	ask_until(1, who(2), NULL, 0, false, now + 500);
-	ask_until(2, who(3), NULL, 0, false, now + 600);
+	ask_until(1, who(2), NULL, 0, GATE_CACHED, now + 500);
+	ask_until(2, who(3), NULL, 0, GATE_CACHED, now + 600);
 	advance(499);
 	expect_pending(1);
 	advance(1);
@@ -976,9 +1136,9 @@ START_TEST(time_left)
 {
 	start(1, 5);
 	ask_user(0, 1);
-	ask_until(1, who(2), NULL, 0, false, now + 500);
-	ask_until(2, who(2), NULL, 0, false, now + 1500);
-	ask_until(3, who(2), NULL, 0, false, now + 1000);
+	ask_until(1, who(2), NULL, 0, GATE_CACHED, now + 500);
+	ask_until(2, who(2), NULL, 0, GATE_CACHED, now + 1500);
+	ask_until(3, who(2), NULL, 0, GATE_CACHED, now + 1000);
 	advance(700);
 	expect_pending(1);
 	reply(0, 200, "{}");
@@ -1035,7 +1195,7 @@ START_TEST(pause_after_dead)
 	expect_answer(0, GATE_LATER);
 	/* What is kept is still given, also after somebody wanted it fresh. */
 	forget(0);
-	ask_until(0, who(7), NULL, 0, true, now + TIMEOUT_MS);
+	ask_until(0, who(7), NULL, 0, now, now + TIMEOUT_MS);
 	expect_answer(0, GATE_LATER);
 	forget(0);
 	expect_kept(7, "u7");
@@ -1358,7 +1518,8 @@ ask_and_wait(int number, bool user, bool fresh, struct stream *stream)
 	struct question *q;
 	bool right;
 
-	q = gate_ask(gate, c, user ? NULL : two, user ? 0 : 2, fresh, stream, now + LONG_MS);
+	q = gate_ask(gate, c, user ? NULL : two, user ? 0 : 2, fresh ? now : GATE_CACHED, stream,
+	    now + LONG_MS);
 	right = q != NULL && wait_for_yes(q, stream);
 	if (right && user)
 		right = atoi(gate_user(q) + 1) == number;
@@ -1366,7 +1527,7 @@ ask_and_wait(int number, bool user, bool fresh, struct stream *stream)
 		right = gate_filter(q, two) == 1 && two[0] == number;
 	gate_forget(q);
 	/* Another that is forgotten at once; its mark may come or not. */
-	gate_forget(gate_ask(gate, c, NULL, 0, true, stream, now + LONG_MS));
+	gate_forget(gate_ask(gate, c, NULL, 0, now, stream, now + LONG_MS));
 	stream_look(stream, &view);
 	credentials_release(c);
 	return right;
@@ -1453,7 +1614,7 @@ START_TEST(revoked_while_asked)
 	for (int i = 0; i < 3; i++)
 		expect_pending(i);
 	ask_user(3, 1);
-	ask_until(4, who(1), NULL, 0, true, now + TIMEOUT_MS);
+	ask_until(4, who(1), NULL, 0, now, now + TIMEOUT_MS);
 	ask_projects(5, 1, some, 2);
 	ck_assert_int_eq(requests(), 4);
 	reply(0, 200, SESSION("u1"));
@@ -1562,6 +1723,13 @@ main(void)
 	tcase_add_test(tc, failures_are_not_kept);
 	tcase_add_test(tc, fresh_question);
 	tcase_add_test(tc, bounded);
+	tcase_add_test(tc, rechecks_share);
+	tcase_add_test(tc, kept_for_rechecks_alone);
+	tcase_add_test(tc, recheck_and_no);
+	tcase_add_test(tc, recheck_of_lots);
+	tcase_add_test(tc, kept_for_an_interval);
+	tcase_add_test(tc, noes_displace_no_yes);
+	tcase_add_test(tc, revoked_recheck);
 	tcase_add_test(tc, concurrency);
 	tcase_add_test(tc, forgotten_in_the_queue);
 	tcase_add_test(tc, expired_in_the_queue);

@@ -1,126 +1,202 @@
 /*
- * check_gateway: what a revocation sets off, and whom of those on their way in it concerns.
+ * check_gateway: which connections a revocation finds, in whatever phase they are.
  *
- * This program's own functions stand in for those of the gate and the caps: they write down, in
- * words, that they were called.
+ * This program's own function stands in for that of the gate.
  */
 #include <check.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "clock.h"
 #include "gateway.h"
 
+#define MANY 100 /* re-checked at once */
+
 static struct gateway gateway;
-static char calls[4096];
+static int forgotten; /* how often the gate has forgotten its answers */
+static uint64_t revocations_before;
 
 void
 gate_revoke(struct gate *g)
 {
 	ck_assert_ptr_eq(g, gateway.gate);
-	/* Answers from before are gone before a newcomer counts as one that came behind it. */
-	strcat(calls, gateway.revocation_count == 0 ? "gate first;" : "gate;");
+	/* A connection that the walk does not find gets no answer from before it. */
+	ck_assert_uint_eq(gateway.revocations, revocations_before);
+	forgotten++;
 }
 
-int
-caps_revoke(struct caps *c, const char *user)
-{
-	int kind = c == gateway.caps[0] ? 0 : 1;
-
-	ck_assert_ptr_eq(c, gateway.caps[kind]);
-	/* Who claims a place behind this finds the revocation. */
-	ck_assert_uint_gt(gateway.revocation_count, 0);
-	sprintf(calls + strlen(calls), "%d %s;", kind, user);
-	return kind + 2;
-}
-
-static void
-expect_calls(const char *expected)
-{
-	ck_assert_str_eq(calls, expected);
-	calls[0] = '\0';
-}
+struct named {
+	struct gateway_entry entry;
+	struct stream *stream;
+};
 
 static void
 setup(void)
 {
 	static const struct settings settings;
 
+	stream_signal_init();
 	gateway_init(&gateway, &settings);
-	gateway.gate = (struct gate *)&calls;
-	for (int i = 0; i < ROUTE_COUNT; i++)
-		gateway.caps[i] = (struct caps *)&calls[i];
+	gateway.gate = (struct gate *)&forgotten;
+}
+
+static void
+add(struct named *n)
+{
+	n->stream = stream_new(-1, 65536);
+	ck_assert_ptr_nonnull(n->stream);
+	gateway_add(&gateway, &n->entry);
+}
+
+static void
+name(struct named *n, const char *user, const int32_t *projects, int count)
+{
+	gateway_name(&gateway, &n->entry, n->stream, user, projects, count);
+}
+
+static void
+leave(struct named *n)
+{
+	gateway_unname(&gateway, &n->entry);
+	gateway_remove(&gateway, &n->entry);
+	stream_release(n->stream);
+}
+
+static void
+leave_all(struct named *n, int count)
+{
+	for (int i = 0; i < count; i++)
+		leave(&n[i]);
+	ck_assert_int_eq(gateway_count(&gateway), 0);
 }
 
 static size_t
-revoke_user(const char *user)
+take(const char *user, int32_t project)
 {
-	struct revocation r = { 0 };
+	struct revocation r = { .project = project };
 
 	strcpy(r.user, user);
+	revocations_before = gateway.revocations;
 	return gateway_revoke(&gateway, &r);
 }
 
-static size_t
-revoke_project(int32_t project)
+/* The marks since the last time; the streams have begun, so a look clears them. */
+static unsigned
+marks(struct named *n)
 {
-	return gateway_revoke(&gateway, &(struct revocation){ .project = project });
+	struct stream_view view;
+
+	if (!n->stream->started)
+		stream_start(n->stream, "");
+	stream_look(n->stream, &view);
+	return view.marks & STREAM_LASTING_MARKS;
 }
 
-/* A user's streams of both kinds are marked; a project's are the hub's to mark. */
-START_TEST(sets_off)
+static const int32_t some[] = { 3, 7 };
+
+/* It finds all connections of its user, or of its project, and no others. */
+START_TEST(concerned)
 {
-	ck_assert_uint_eq(revoke_user("u1"), 5);
-	expect_calls("gate first;0 u1;1 u1;");
-	ck_assert_uint_eq(revoke_project(7), 0);
-	expect_calls("gate;");
+	struct named n[4] = { 0 };
+
+	for (int i = 0; i < 4; i++)
+		add(&n[i]);
+	name(&n[0], "u1", NULL, 0);
+	name(&n[1], "u1", some, 2);
+	name(&n[2], "u2", some, 1);
+	name(&n[3], "u11", NULL, 0);
+	ck_assert_uint_eq(take("u1", 0), 2);
+	for (int i = 0; i < 4; i++)
+		ck_assert_uint_eq(marks(&n[i]), i < 2 ? STREAM_REVOKED : 0);
+	ck_assert_uint_eq(take("", 3), 2);
+	for (int i = 0; i < 4; i++)
+		ck_assert_uint_eq(marks(&n[i]), i == 1 || i == 2 ? STREAM_REVOKED : 0);
+	ck_assert_uint_eq(take("", 9), 0);
+	ck_assert_int_eq(forgotten, 3);
 	gateway.gate = NULL;
-	ck_assert_uint_eq(revoke_user("u2"), 5);
-	expect_calls("0 u2;1 u2;");
-	ck_assert_uint_eq(revoke_project(7), 0);
-	expect_calls("");
+	leave(&n[1]);
+	ck_assert_uint_eq(take("", 7), 0);
+	ck_assert_uint_eq(take("", 3), 1);
+	ck_assert_int_eq(forgotten, 3);
+	add(&n[1]);
+	leave_all(n, 4);
 }
 END_TEST
 
-/* It concerns who came before it, and nobody else. */
-START_TEST(on_their_way)
+/* A connection that it finds without a name is marked when it has one, if that is concerned. */
+START_TEST(not_named_yet)
 {
-	static const int32_t some[] = { 3, 7 };
-	struct gateway_entry before = { 0 }, between = { 0 }, behind = { 0 };
+	struct named before[3] = { 0 }, behind = { 0 };
 
-	gateway_add(&gateway, &before);
-	ck_assert(!gateway_revoked(&gateway, &before, "u1", some, 2));
-	revoke_user("u1");
-	gateway_add(&gateway, &between);
-	revoke_project(7);
-	gateway_add(&gateway, &behind);
-	ck_assert(gateway_revoked(&gateway, &before, "u1", NULL, 0));
-	ck_assert(gateway_revoked(&gateway, &before, "u2", some, 2));
-	ck_assert(!gateway_revoked(&gateway, &before, "u2", some, 1));
-	ck_assert(!gateway_revoked(&gateway, &between, "u1", NULL, 0));
-	ck_assert(gateway_revoked(&gateway, &between, "u1", some, 2));
-	ck_assert(!gateway_revoked(&gateway, &behind, "u1", some, 2));
+	for (int i = 0; i < 3; i++)
+		add(&before[i]);
+	ck_assert_uint_eq(take("u1", 0), 0);
+	add(&behind);
+	name(&before[0], "u1", NULL, 0);
+	ck_assert_uint_eq(marks(&before[0]), STREAM_REVOKED);
+	name(&before[1], "u2", some, 2);
+	ck_assert_uint_eq(marks(&before[1]), 0);
+	name(&behind, "u1", NULL, 0);
+	ck_assert_uint_eq(marks(&behind), 0);
+	/* One that missed two counts as concerned. */
+	take("", 7);
+	ck_assert_uint_eq(marks(&before[0]), 0);
+	ck_assert_uint_eq(marks(&before[1]), STREAM_REVOKED);
+	name(&before[2], "u2", NULL, 0);
+	ck_assert_uint_eq(marks(&before[2]), STREAM_REVOKED);
+	leave(&behind);
+	leave_all(before, 3);
 }
 END_TEST
 
-/* Who has missed more than are kept counts as concerned. */
-START_TEST(too_many)
+/*
+ * One that comes while the projects change is not missed, and one that was found is not found
+ * again.
+ */
+START_TEST(unnamed_for_a_change)
 {
-	struct gateway_entry first = { 0 }, second = { 0 };
+	struct named n = { 0 };
 
-	gateway_add(&gateway, &first);
-	revoke_user("u1");
-	gateway_add(&gateway, &second);
-	for (int i = 1; i < GATEWAY_REVOCATIONS; i++)
-		revoke_user("u2");
-	ck_assert(gateway_revoked(&gateway, &first, "u1", NULL, 0));
-	ck_assert(!gateway_revoked(&gateway, &first, "u3", NULL, 0));
-	calls[0] = '\0';
-	revoke_user("u4");
-	ck_assert(gateway_revoked(&gateway, &first, "u3", NULL, 0));
-	ck_assert(!gateway_revoked(&gateway, &second, "u3", NULL, 0));
-	ck_assert(!gateway_revoked(&gateway, &second, "u1", NULL, 0));
-	ck_assert(gateway_revoked(&gateway, &second, "u4", NULL, 0));
+	add(&n);
+	name(&n, "u1", some, 2);
+	take("", 7);
+	ck_assert_uint_eq(marks(&n), STREAM_REVOKED);
+	gateway_unname(&gateway, &n.entry);
+	name(&n, "u1", some, 2);
+	ck_assert_uint_eq(marks(&n), 0);
+	gateway_unname(&gateway, &n.entry);
+	ck_assert_uint_eq(take("", 7), 0);
+	name(&n, "u1", some, 2);
+	ck_assert_uint_eq(marks(&n), STREAM_REVOKED);
+	gateway_unname(&gateway, &n.entry);
+	take("", 7);
+	name(&n, "u1", some, 1);
+	ck_assert_uint_eq(marks(&n), 0);
+	leave_all(&n, 1);
+}
+END_TEST
+
+/* Of many streams the first are marked to be re-checked at once, the others spread. */
+START_TEST(many)
+{
+	static struct named n[3 * MANY];
+	int at_once = 0, spread = 0;
+
+	for (int i = 0; i < 3 * MANY; i++) {
+		add(&n[i]);
+		name(&n[i], "u", some, 2);
+	}
+	ck_assert_uint_eq(take("", 7), 3 * MANY);
+	for (int i = 0; i < 3 * MANY; i++) {
+		unsigned found = marks(&n[i]);
+
+		at_once += found == STREAM_REVOKED;
+		spread += found == (STREAM_REVOKED | STREAM_MANY);
+	}
+	ck_assert_int_eq(at_once, MANY);
+	ck_assert_int_eq(spread, 2 * MANY);
+	leave_all(n, 3 * MANY);
 }
 END_TEST
 
@@ -133,9 +209,10 @@ main(void)
 	int failed;
 
 	tcase_add_checked_fixture(tc, setup, NULL);
-	tcase_add_test(tc, sets_off);
-	tcase_add_test(tc, on_their_way);
-	tcase_add_test(tc, too_many);
+	tcase_add_test(tc, concerned);
+	tcase_add_test(tc, not_named_yet);
+	tcase_add_test(tc, unnamed_for_a_change);
+	tcase_add_test(tc, many);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

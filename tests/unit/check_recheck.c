@@ -68,6 +68,7 @@ struct question {
 	const int32_t *readable; /* ends with 0 */
 	int32_t projects[8];
 	int count;
+	int64_t after, asked_at;
 };
 
 static struct question question;
@@ -76,13 +77,13 @@ static bool no_memory; /* of the gate */
 
 struct question *
 gate_ask(struct gate *g, struct credentials *credentials, const int32_t *projects, int count,
-    bool fresh, struct stream *asker, int64_t deadline)
+    int64_t after, struct stream *asker, int64_t deadline)
 {
 	ck_assert_ptr_eq(g, gateway.gate);
 	ck_assert_ptr_eq(credentials, c.credentials);
 	ck_assert_ptr_nonnull(credentials);
 	ck_assert_ptr_eq(asker, c.stream);
-	ck_assert(fresh);
+	ck_assert_int_ge(after, c.place.live_at);
 	ck_assert(!question_open);
 	call("ask %s +%d", projects != NULL ? "projects" : "user", (int)(deadline - now));
 	call_list(projects, count);
@@ -92,6 +93,8 @@ gate_ask(struct gate *g, struct credentials *credentials, const int32_t *project
 	if (projects != NULL)
 		memcpy(question.projects, projects, (size_t)count * sizeof(*projects));
 	question.count = count;
+	question.after = after;
+	question.asked_at = now;
 	question_open = true;
 	return &question;
 }
@@ -101,6 +104,13 @@ gate_answer(struct question *q)
 {
 	ck_assert(question_open);
 	return q->answer;
+}
+
+int64_t
+gate_asked_at(const struct question *q)
+{
+	ck_assert(q->answer == GATE_YES || q->answer == GATE_NO);
+	return q->asked_at;
 }
 
 const char *
@@ -141,7 +151,35 @@ gate_forget(struct question *q)
 	call("forget;");
 }
 
-/* ---- The access file, and the hub */
+/* ---- The list of connections, the access file, and the hub */
+
+/* What a revocation finds; the list changes only while it is unnamed. */
+static int32_t listed[8];
+static int listed_count;
+
+void
+gateway_name(struct gateway *g, struct gateway_entry *e, struct stream *stream, const char *user,
+    const int32_t *projects, int count)
+{
+	ck_assert_ptr_eq(g, &gateway);
+	ck_assert_ptr_eq(e, &c.entry);
+	ck_assert_ptr_eq(stream, c.stream);
+	ck_assert_str_eq(user, c.user);
+	ck_assert_ptr_eq(projects, c.recheck.projects);
+	ck_assert_int_eq(listed_count, 0);
+	memcpy(listed, projects, (size_t)count * sizeof(*projects));
+	listed_count = count;
+}
+
+void
+gateway_unname(struct gateway *g, struct gateway_entry *e)
+{
+	ck_assert_ptr_eq(g, &gateway);
+	ck_assert_ptr_eq(e, &c.entry);
+	/* Nothing has changed before. */
+	ck_assert_int_eq(c.recheck.projects[0], 3);
+	listed_count = 0;
+}
 
 static const int32_t *in_file; /* ends with 0 */
 
@@ -308,8 +346,11 @@ START_TEST(never)
 		ck_assert_int_eq(turn_after(0), -1);
 		ck_assert_int_eq(turn_after(10 * INTERVAL_MS), -1);
 		expect_calls("");
-		free(c.request.projects);
-		c.request.projects = NULL;
+		/* The list of connections needs them. */
+		ck_assert(c.recheck.project_count == (c.route->has_projects ? 3 : 0));
+		free(c.recheck.projects);
+		c.recheck.projects = NULL;
+		c.request.project_count = 0;
 	}
 }
 END_TEST
@@ -355,15 +396,57 @@ START_TEST(since_the_sync)
 }
 END_TEST
 
-/* One that comes much too late is followed by one at once, and by one alone. */
+/*
+ * A re-check that is overdue is made once; the next one is overdue where the answer took longer
+ * than the interval.
+ */
 START_TEST(late)
 {
 	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
 	turn_after(5 * INTERVAL_MS);
+	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	expect_calls("ask user +2000;forget;");
+	settings.app_timeout_ms = (int)(3 * INTERVAL_MS);
+	begin();
+	turn_after(2 * INTERVAL_MS);
 	ck_assert_int_eq(answer_user(GATE_YES, "u1"), 0);
 	turn_after(0);
 	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
-	expect_calls("ask user +2000;forget;ask user +2000;forget;");
+}
+END_TEST
+
+/*
+ * A re-check wants an answer that is newer than the one the stream has used last, and the interval
+ * counts from when the application was asked.
+ */
+START_TEST(shared)
+{
+	int64_t user_at, projects_at;
+
+	start(ISSUES, IDENTITY_APP, ACCESS_APP);
+	begin();
+	ck_assert_int_eq(question.after, c.place.live_at);
+	user_at = question.asked_at = now - 20000;
+	answer_user(GATE_YES, "u1");
+	ck_assert_int_eq(question.after, c.place.live_at);
+	projects_at = question.asked_at = now - 10000;
+	/* Each is due on its own. */
+	answer_projects(GATE_YES, all);
+	calls[0] = '\0';
+	begin();
+	ck_assert_int_eq(now, user_at + INTERVAL_MS);
+	ck_assert_int_eq(question.after, user_at);
+	user_at = question.asked_at = now - 5000;
+	answer_user(GATE_YES, "u1");
+	expect_calls("ask user +2000;forget;");
+	begin();
+	ck_assert_int_eq(now, projects_at + INTERVAL_MS);
+	ck_assert_int_eq(question.after, projects_at);
+	projects_at = question.asked_at = now;
+	answer_projects(GATE_YES, all);
+	expect_calls("ask projects +2000 3 7 9;forget;");
+	begin();
+	ck_assert_int_eq(now, user_at + INTERVAL_MS);
 }
 END_TEST
 
@@ -483,6 +566,8 @@ START_TEST(projects_lost)
 	begin();
 	answer_projects(GATE_YES, outer);
 	expect_calls("ask projects +2000 3 7 9;leave i:tenant:t:project:7;forget;");
+	ck_assert_int_eq(listed_count, 2);
+	ck_assert(listed[0] == 3 && listed[1] == 9);
 	begin();
 	answer_projects(GATE_YES, all);
 	expect_calls("ask projects +2000 3 9;forget;");
@@ -866,6 +951,7 @@ main(void)
 	tcase_add_test(tc, spread);
 	tcase_add_test(tc, since_the_sync);
 	tcase_add_test(tc, late);
+	tcase_add_test(tc, shared);
 	tcase_add_test(tc, same_user);
 	tcase_add_test(tc, session_lost);
 	tcase_add_test(tc, somebody_else);

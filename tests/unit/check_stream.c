@@ -1209,6 +1209,48 @@ START_TEST(wait_with_a_mark)
 }
 END_TEST
 
+/*
+ * A revocation before the stream begins stays with it, without keeping the owner awake, and wakes
+ * the owner when it begins; after that it is a mark like any other.
+ */
+START_TEST(revoked_before_the_start)
+{
+	const unsigned revoked = STREAM_REVOKED | STREAM_MANY;
+	int64_t begun = clock_ms();
+	struct stream_view view;
+
+	stream_mark(stream, revoked | STREAM_ANSWERED);
+	ck_assert_int_eq(stream_wait(stream, begun + LONG_MS), 0);
+	look(&view);
+	ck_assert_uint_eq(view.marks, revoked | STREAM_ANSWERED);
+	ck_assert_int_lt(clock_ms(), begun + LONG_MS);
+	begun = clock_ms();
+	ck_assert_int_eq(stream_wait(stream, begun + 50), 0);
+	ck_assert_int_ge(clock_ms(), begun + 50);
+	look(&view);
+	ck_assert_uint_eq(view.marks, revoked);
+	begun = clock_ms();
+	stream_start(stream, "head");
+	ck_assert_int_eq(stream_wait(stream, begun + LONG_MS), 0);
+	ck_assert_int_lt(clock_ms(), begun + LONG_MS);
+	look(&view);
+	ck_assert_uint_eq(view.marks, revoked);
+	look(&view);
+	ck_assert_uint_eq(view.marks, 0);
+}
+END_TEST
+
+/* The begin of a stream wakes nobody otherwise: an owner has nothing to do for it. */
+START_TEST(start_wakes_nobody)
+{
+	int64_t begun = clock_ms();
+
+	stream_start(stream, "head");
+	ck_assert_int_eq(stream_wait(stream, begun + 50), 0);
+	ck_assert_int_ge(clock_ms(), begun + 50);
+}
+END_TEST
+
 #define ROUNDS 1000
 
 static _Atomic int round_now;
@@ -1334,6 +1376,8 @@ main(void)
 	tcase_add_test(waiting, wait_for_nothing);
 	tcase_add_test(waiting, wait_for_the_peer);
 	tcase_add_test(waiting, wait_with_a_mark);
+	tcase_add_test(waiting, revoked_before_the_start);
+	tcase_add_test(waiting, start_wakes_nobody);
 	tcase_add_test(waiting, marks_wake_the_owner);
 	tcase_set_timeout(waiting, 60);
 	suite_add_tcase(s, waiting);
