@@ -1,0 +1,35 @@
+"""What is known so far."""
+
+from .site import PATHS
+
+
+class Examination:
+    """What is known so far."""
+
+    def __init__(self, options, site, publisher, given):
+        self.options = options
+        self.site = site
+        self.publisher = publisher
+        self.given = given              # "nothing", "cookie", "basic": what each request shows
+        self.whom = {"notifications": options.as_user, "issues": options.project}
+        self.settings = dict(publisher.environment)  # the daemon's, as far as they are known
+        self.daemon = None              # its pid, where it runs here
+        self.protocol = None            # by ALPN
+        self.probes = {}
+        self.exchanges = {}
+        self.runs = {}
+        self.watched_until = None
+
+    def target(self, kind):
+        return PATHS[kind] + ("" if kind == "notifications" else f"?projectId={self.whom['issues']}")
+
+    def response(self, kind):
+        return self.exchanges[kind].response if kind in self.exchanges else None
+
+    @property
+    def any_probe(self):
+        return next(iter(self.probes.values()), None)
+
+    def open_kinds(self):
+        """Streams that have begun."""
+        return [kind for kind in self.exchanges if self.response(kind).synced_at is not None]
