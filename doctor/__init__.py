@@ -1,13 +1,11 @@
-"""tpi-stream-doctor: says in a minute why browsers see nothing. See tpi-stream-doctor(1).
+"""tpi-stream-doctor finds out why browsers receive no events. See tpi-stream-doctor(1).
 
-It does what a browser does, and what a publisher does, and looks at when which byte arrives. What is
-measured is a record (Response, Published); what it means is said by functions whose names begin with
-judge_, which do no input or output. The remedies stand beside what they are for. Checks are the
-functions of CHECKS, in their order: each yields findings, and one that raises Stop ends the
-examination.
+It does what a browser and a publisher do, and notes when each byte arrives. A measurement is a record
+(Response, Published). A function whose name begins with judge_ decides what it means, without input or output,
+and holds the remedy. A check in CHECKS brings both together and yields findings.
 
-Cookies and passwords come from files or standard input, and are never printed: Report strikes out
-what a server might echo.
+Everything that another machine sends passes through untrusted; cookies and passwords, which come from files or
+standard input, are masked before anything else happens to a text.
 """
 
 VERSION = "@VERSION@"

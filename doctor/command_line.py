@@ -1,4 +1,4 @@
-"""The command line, and the secrets that it names."""
+"""Parse the command line, and read the files that it names: credentials, and the publisher's settings."""
 
 import argparse
 import base64
@@ -9,8 +9,10 @@ import sys
 from urllib.parse import urlsplit
 
 from . import VERSION
-from .response import BODY_MAX
+from .mask import remember_secrets
 from .site import PATHS
+
+SECRET_MAX = 65536  # characters of a file that holds one
 
 
 class UsageError(Exception):
@@ -30,31 +32,30 @@ def some_seconds(text):
 
 
 def parse_arguments(arguments):
-    parser = Parser(prog="tpi-stream-doctor", add_help=False, description="Says why browsers see nothing: "
-                    "opens TestPlanIt's event streams as a browser does, publishes, and looks at "
-                    "what arrives.", epilog="Exit status: 0 all is well, 1 something is wrong, "
-                    "64 usage.")
+    parser = Parser(prog="tpi-stream-doctor", add_help=False, description="Find out why browsers receive no "
+                    "events: open TestPlanIt's event streams as a browser does, publish wake-ups, and check what "
+                    "arrives.", epilog="Exit status: 0 no failure, 1 something failed, 64 usage.")
     add = parser.add_argument
-    add("url", metavar="URL", help="the site as browsers have it, https://host[:port][/prefix]")
+    add("url", metavar="URL", help="the site as browsers use it, https://host[:port][/prefix]")
     add("--cookie-file", "--cookie", metavar="FILE",
         help="a browser's Cookie header; - for standard input")
     add("--user", metavar="NAME:FILE", help="Basic authentication, with the password in FILE")
-    add("--as-user", metavar="ID", help="whom to publish to, where that is not NAME")
-    add("--project", metavar="ID", help="a project that the user may read: looks at the issues stream")
+    add("--as-user", metavar="ID", help="the user to publish to (NAME, or the user of the cookie)")
+    add("--project", metavar="ID", help="a project that the user can read: checks the issues stream")
     add("--seconds", metavar="N", type=some_seconds,
-        help="how long to watch (35: one heartbeat; 130 sees time limits of proxies)")
+        help="how long to watch (35: one heartbeat; 130 covers the time limits of proxies)")
     add("--quick", action="store_true", help="do not watch, and publish less")
-    add("--timeout", metavar="N", type=some_seconds, default=10, help="seconds that an answer may take (10)")
+    add("--timeout", metavar="N", type=some_seconds, default=10, help="time limit of an answer in seconds (10)")
     add("--late", metavar="N", type=some_seconds, default=1, help="seconds after which a wake-up is late (1)")
     add("--ca", metavar="FILE", help="certificates of a further authority, PEM")
-    add("--env-file", metavar="FILE", help="settings of what publishes, as the application has them")
-    add("--publish", metavar="PATH", help="tpi-publish (beside this program, then PATH)")
+    add("--env-file", metavar="FILE", help="the publisher's settings, as the application has them")
+    add("--publish", metavar="PATH", help="tpi-publish (next to this program, then in PATH)")
     add("--local", action=argparse.BooleanOptionalAction, default=None,
-        help="look at this host's processes and files, or do not (where the URL leads here)")
-    add("--pid", metavar="PID", type=int, help="of tpi-streamd, where several run here")
-    add("--nginx-conf", metavar="FILE", help="nginx.conf (what nginx -T says)")
-    add("--apache-conf", metavar="FILE", help="apache2.conf (/etc/apache2/apache2.conf)")
-    add("--json", action="store_true", help="one JSON object in place of lines")
+        help="check this host's processes and files, or do not (if the URL leads here)")
+    add("--pid", metavar="PID", type=int, help="of tpi-streamd, if several run here")
+    add("--nginx-conf", metavar="FILE", help="nginx.conf (that of the nginx that serves the URL)")
+    add("--apache-conf", metavar="FILE", help="apache2.conf (that of the Apache that serves the URL)")
+    add("--json", action="store_true", help="print one JSON object instead of lines")
     add("--help", action="help", help="print this")
     add("--version", action="version", version="tpi-stream-doctor " + VERSION)
     options = parser.parse_args(arguments)
@@ -67,7 +68,7 @@ def parse_arguments(arguments):
 
 
 def site_url(text):
-    """The URL without what may not be in it; a slash or the path of a stream at its end does not count."""
+    """The URL of the site: a slash or the path of a stream at its end is dropped."""
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -76,8 +77,8 @@ def site_url(text):
     if not good:
         raise UsageError("the URL must be http(s)://host[:port][/prefix]")
     if "@" in parts.netloc:
-        raise UsageError("no user and password in the URL, where all users of the machine see them: "
-                         "--user NAME:FILE")
+        raise UsageError("no user and password in the URL, which all users of the machine can see: "
+                         "use --user NAME:FILE")
     path = parts.path
     for end in PATHS.values():
         path = path[:-len(end)] if path.endswith(end) else path
@@ -87,32 +88,34 @@ def site_url(text):
 
 
 def read_secret(option, path):
-    """The first line with something on it. Never says the path: it may be the secret itself."""
+    """The first line that is not empty. Never prints the path: it may be the secret itself."""
     try:
         if path == "-":
-            text = sys.stdin.read(BODY_MAX)
+            text = sys.stdin.read(SECRET_MAX)
         else:
             with open(path, encoding="utf-8") as file:
-                text = file.read(BODY_MAX)
+                text = file.read(SECRET_MAX)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a text file"
-        raise UsageError(f"{option}: the file cannot be read: {reason} (a secret itself must not stand "
+        raise UsageError(f"{option}: the file cannot be read: {reason} (a secret itself must not be "
                          "on the command line)") from None
     for line in text.splitlines():
         if line.strip():
+            remember_secrets(line.strip())
             return line.strip()
     raise UsageError(f"{option}: the file is empty")
 
 
 def credentials(options):
-    """(what is given, headers, the secrets in them)"""
+    """(what is given, headers). The secrets in them are masked from now on."""
     if options.cookie_file and options.user:
-        raise UsageError("--cookie-file and --user: one of them")
+        raise UsageError("--cookie-file and --user: give one of them")
     if options.cookie_file:
         cookie = re.sub(r"^cookie:\s*", "", read_secret("--cookie-file", options.cookie_file), flags=re.I)
         if "=" not in cookie or not re.fullmatch(r"[ -~]+", cookie):
             raise UsageError("--cookie-file: must hold one line, name=value; name=value")
-        return "cookie", ["Cookie: " + cookie], [part.partition("=")[2] for part in cookie.split("; ")]
+        remember_secrets(cookie, *(part.partition("=")[2] for part in re.split(r";\s*", cookie)))
+        return "cookie", ["Cookie: " + cookie]
     if options.user:
         name, colon, path = options.user.partition(":")
         if not colon or not name:
@@ -120,12 +123,13 @@ def credentials(options):
         password = read_secret("--user", path)
         pair = base64.b64encode(f"{name}:{password}".encode()).decode()
         options.as_user = options.as_user or name
-        return "basic", ["Authorization: Basic " + pair], [password, pair]
-    return "nothing", [], []
+        remember_secrets(pair)
+        return "basic", ["Authorization: Basic " + pair]
+    return "nothing", []
 
 
 def publisher_environment(path):
-    """The environment, and over it a file of NAME=value as systemd or a shell reads it."""
+    """The environment, with a file of NAME=value in front, as systemd or a shell reads it."""
     environment = dict(os.environ)
     if not path:
         return environment
@@ -145,7 +149,7 @@ def publisher_environment(path):
 def find_publisher(path):
     if path:
         if not os.access(path, os.X_OK):
-            raise UsageError(f"--publish {path}: no program")
+            raise UsageError(f"--publish {path}: not a program")
         return path
     beside = os.path.join(os.path.dirname(os.path.realpath(__file__)), "tpi-publish")
     return beside if os.access(beside, os.X_OK) else shutil.which("tpi-publish")

@@ -1,21 +1,22 @@
-"""What is known so far."""
+"""The state of an examination: what the checks have found out so far."""
 
 from .site import PATHS
 
 
 class Examination:
-    """What is known so far."""
-
     def __init__(self, options, site, publisher, given):
         self.options = options
         self.site = site
         self.publisher = publisher
-        self.given = given              # "nothing", "cookie", "basic": what each request shows
+        self.given = given              # "nothing", "cookie", "basic": the credentials of each request
         self.whom = {"notifications": options.as_user, "issues": options.project}
         self.settings = dict(publisher.environment)  # the daemon's, as far as they are known
-        self.daemon = None              # its pid, where it runs here
+        self.settings_known = False     # read from the daemon's process
+        self.local = False              # the URL leads to this host
+        self.daemon = None              # its pid, if it runs here
+        self.web_server = None          # on this host
         self.protocol = None            # by ALPN
-        self.probes = {}
+        self.probes = {}                # kind: an answer that needs no stream
         self.exchanges = {}
         self.runs = {}
         self.watched_until = None

@@ -1,4 +1,4 @@
-"""What an examination yields: a finding for each stage."""
+"""What an examination yields: one finding for each stage."""
 
 from dataclasses import dataclass
 
@@ -7,6 +7,7 @@ OK, WARNING, FAILED, SKIPPED = "ok", "warning", "FAILED", "skipped"
 
 @dataclass
 class Finding:
+    """text is "what failed: why". remedy tells what to do, in the imperative."""
     stage: str
     state: str
     text: str
@@ -14,7 +15,7 @@ class Finding:
 
 
 class Stop(Exception):
-    """Nothing that comes behind this finding can work."""
+    """After this finding nothing else can work."""
 
     def __init__(self, finding):
         super().__init__(finding.text)

@@ -1,4 +1,4 @@
-"""Wake-ups, published by tpi-publish."""
+"""Publish wake-ups with tpi-publish, as the application would."""
 
 import re
 import secrets
@@ -6,10 +6,13 @@ import subprocess
 import time
 from dataclasses import dataclass
 
+from .settings import prefixes, setting
+from .untrusted import number
+
 
 @dataclass
 class Published:
-    """A run of tpi-publish. marker is what tells the wake-up from others."""
+    """A run of tpi-publish. marker tells its wake-up from all others."""
     marker: object
     at: float
     status: int
@@ -18,7 +21,7 @@ class Published:
     error: str = ""
 
     def arrival(self, response):
-        """When it came on this stream, or None."""
+        """When it arrived on this stream, or None."""
         return next((event.at for event in response.events
                      if self.marker in (event.json().get("id"), event.json().get("issueId"))), None)
 
@@ -33,11 +36,11 @@ class Publisher:
 
     @property
     def tenant(self):
-        return self.environment.get("INSTANCE_TENANT_ID") or "default"
+        return setting(self.environment, "INSTANCE_TENANT_ID")
 
     @property
     def prefix(self):
-        return self.environment.get("TPI_ISSUES_CHANNEL_PREFIX") or "issues"
+        return prefixes(self.environment)[0]
 
     def publish(self, kind, whom, tenant=None, prefix=None):
         """One wake-up for a user or a project."""
@@ -57,9 +60,9 @@ class Publisher:
             done = subprocess.run([self.path, *words], env=environment, stdin=subprocess.DEVNULL,
                                   capture_output=True, text=True, errors="replace", timeout=30,
                                   check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
+        except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             return Published(marker, started, -1, error=f"{self.path}: {error}")
-        found = re.search(r"^(\S+): (\d+) subscribers$", done.stdout, re.M)
+        found = re.search(r"^(\S+): ([0-9]+) subscribers$", done.stdout, re.M)
         return Published(marker, started, done.returncode, found[1] if found else "",
-                         int(found[2]) if found else 0,
+                         number(found[2]) if found else 0,
                          done.stderr.strip().removeprefix("tpi-publish: "))

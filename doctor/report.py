@@ -1,4 +1,4 @@
-"""What is printed."""
+"""Print the findings, as lines or as JSON."""
 
 import json
 import os
@@ -7,28 +7,20 @@ import textwrap
 from dataclasses import asdict
 
 from .finding import FAILED, OK, SKIPPED, WARNING
+from .mask import mask
 
 
 class Report:
-    """What is printed. words are the secrets that must not be in it."""
-
     COLOURS = {OK: "32", WARNING: "33", FAILED: "31", SKIPPED: "2"}
 
-    def __init__(self, url, words, as_json):
+    def __init__(self, url, as_json):
         self.url = url
-        self.words = sorted((word for word in words if len(word) > 3), key=len, reverse=True)
         self.as_json = as_json
         self.colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         self.findings = []
 
-    def strike_out(self, text):
-        for word in self.words:
-            text = text.replace(word, "***")
-        return text
-
     def add(self, finding):
-        finding.text = self.strike_out(finding.text)
-        finding.remedy = self.strike_out(finding.remedy)
+        finding.text, finding.remedy = mask(finding.text), mask(finding.remedy)
         self.findings.append(finding)
         if not self.as_json:
             state = f"{finding.state:<8}"
@@ -40,17 +32,17 @@ class Report:
         return [finding for finding in self.findings if finding.state in (WARNING, FAILED)]
 
     def finish(self):
-        """Prints what is wrong; returns the exit status: a warning alone leaves it 0."""
+        """Prints the remedies; returns the exit status, which warnings leave at 0."""
         wrong = self.wrong()
         failed = any(finding.state == FAILED for finding in wrong)
         if self.as_json:
-            print(json.dumps({"url": self.url, "ok": not failed,
+            print(json.dumps({"url": mask(self.url), "ok": not failed,
                               "findings": [asdict(finding) for finding in self.findings]}, indent=1))
         elif not wrong:
-            print("\nAll is well.")
+            print("\nNo problem found.")
         else:
             # The first failure is often the cause of the others.
-            same = {}  # what is wrong with both streams is said once
+            same = {}  # what both streams have in common is printed once
             for finding in sorted(wrong, key=lambda finding: finding.state != FAILED):
                 same.setdefault((finding.state, finding.text, finding.remedy), []).append(finding.stage)
             for (state, text, remedy), stages in same.items():

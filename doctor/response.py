@@ -1,36 +1,42 @@
-"""An answer of HTTP/1.1, and when which part of it came."""
+"""An HTTP/1.1 response as it arrives, with the time of each part.
 
-import contextlib
-import json
+feed() raises Malformed where the bytes cannot be a response. What it keeps and decompresses is bounded:
+the body of a short answer is cut off at BODY_MAX, and everything spends the budget.
+"""
+
 import re
 import zlib
 
 from .eventstream import EventParser
+from .untrusted import Budget, Malformed, json_object, whole_number
 
-BODY_MAX = 65536       # bytes of an answer that is no stream
-
-
-class BadResponse(Exception):
-    pass
+HEAD_MAX = 65536
+BODY_MAX = 65536                # kept of a body
+STREAM_MAX = 64 * 1024 * 1024   # read of an answer
+PIECE = 65536                   # decompressed at once
 
 
 class Response:
-    """An answer as it arrives. Times are those of time.monotonic()."""
+    """Times are those of time.monotonic()."""
 
-    def __init__(self, opened):
+    def __init__(self, opened, method="GET", budget=None):
         self.opened = opened
+        self.method = method
+        self.budget = budget or Budget(STREAM_MAX)
         self.status = None
         self.headers = []
         self.head_at = None
-        self.body = bytearray()     # decoded; of a stream only the start
-        self.arrivals = []          # when something of the body came
+        self.body = bytearray()     # decompressed; of a stream only the start
+        self.arrivals = []          # when a part of the body arrived
         self.parser = EventParser()
         self.ended_at = None
-        self.whole = False          # it ended as its headers said
-        self.error = None           # of the connection
+        self.complete = False       # it ended as its headers announced
+        self.error = None           # that ended the connection
         self._head = bytearray()
-        self._rest = bytearray()    # of chunks
-        self._left = None           # bytes, of a body with a length
+        self._interim = 0           # bytes of interim responses
+        self._line = bytearray()    # of the chunked coding: a line whose end has not come yet
+        self._left = None           # bytes of the body, or of the chunk
+        self._state = "size"        # of the chunked coding: size, data, end, trailer
         self._inflate = None
 
     def header(self, name):
@@ -50,53 +56,67 @@ class Response:
         return next((event.at for event in self.events if event.is_sync), None)
 
     @property
-    def is_later(self):
-        """A stream that ended with a retry time and without a sync."""
+    def is_deferred(self):
+        """"Retry later": a stream that ended with a retry time and without a sync."""
         return self.is_stream and self.ended_at is not None and self.synced_at is None and \
             len(self.events) == 1 and self.events[0].retry is not None
 
+    @property
+    def is_refused_method(self):
+        """The answer of tpi-streamd to a method other than GET. The one to HEAD has no body to show whose it is."""
+        return self.status == 405 and self.header("allow") == "GET"
+
     def daemon_error(self):
-        """What tpi-streamd says was wrong, or None where this is not its answer."""
-        with contextlib.suppress(ValueError):
-            value = json.loads(self.body)
-            if isinstance(value, dict) and list(value) == ["error"]:
-                return value["error"] if isinstance(value["error"], str) else None
-        return None
+        """The error in an answer of tpi-streamd, or None where this is not one."""
+        value = json_object(self.body)
+        return value["error"] if list(value) == ["error"] and isinstance(value["error"], str) else None
 
     def feed(self, data, now):
+        self.budget.spend(len(data))
         while data and self.status is None:
-            self._head += data
-            head, blank, data = bytes(self._head).partition(b"\r\n\r\n")
-            if not blank:
-                if len(head) > BODY_MAX or not b"HTTP/1.".startswith(head[:7]):
-                    raise BadResponse("the answer is not HTTP/1.1")
-                return
-            self._head.clear()
-            self._take_head(head, now)
-        if data and not self.whole:
+            data = self._take_head(data, now)
+        if data and self.ended_at is None:
             self._take_body(data, now)
 
-    def _take_head(self, head, now):
+    def _take_head(self, data, now):
+        """Returns what follows the head."""
+        self._head += data
+        head, blank, rest = bytes(self._head).partition(b"\r\n\r\n")
+        if len(head) + self._interim > HEAD_MAX or not b"HTTP/1.".startswith(head[:7]):
+            raise Malformed("the answer is not HTTP/1.1")
+        if not blank:
+            return b""
+        self._head.clear()
         first, *lines = head.decode("latin-1").split("\r\n")
-        found = re.fullmatch(r"HTTP/1\.[01] (\d\d\d)(?: .*)?", first)
+        found = re.fullmatch(r"HTTP/1\.[01] ([1-9][0-9][0-9])(?: .*)?", first)
         if not found:
-            raise BadResponse("the answer is not HTTP/1.1")
+            raise Malformed("the answer is not HTTP/1.1")
         status = int(found[1])
         if status < 200:
-            return
+            self._interim += len(head)
+            return rest
         self.status, self.head_at = status, now
         for line in lines:
             name, _, value = line.partition(":")
             self.headers.append((name.strip().lower(), value.strip()))
-        coding = self.header("content-encoding").lower()
-        if coding in ("gzip", "x-gzip", "deflate"):
-            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        length = self.header("content-length")
-        if status in (204, 304):
-            self._left = 0
-        elif not self._chunked and length.isdecimal():
-            self._left = int(length)
+        self._find_length()
         self._end_if(self._left == 0, now)
+        return rest
+
+    def _find_length(self):
+        if self.header("content-encoding").lower() in ("gzip", "x-gzip", "deflate"):
+            self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
+        if self.method == "HEAD" or self.status in (204, 304):
+            self._left = 0
+            return
+        coding, lengths = self.header("transfer-encoding"), set(re.split(r",\s*", self.header("content-length")))
+        if coding:
+            if not self._chunked:
+                raise Malformed("the answer has an unknown Transfer-Encoding")
+        elif lengths != {""}:
+            self._left = whole_number(lengths.pop()) if len(lengths) == 1 else None
+            if self._left is None:
+                raise Malformed("the answer has a Content-Length that is not a number")
 
     @property
     def _chunked(self):
@@ -106,48 +126,76 @@ class Response:
         if self._chunked:
             self._take_chunks(data, now)
             return
-        self._take_content(data, now)
         if self._left is not None:
+            data = data[:self._left]
             self._left -= len(data)
-            self._end_if(self._left <= 0, now)
+        self._take_content(data, now)
+        self._end_if(self._left == 0, now)
 
     def _take_chunks(self, data, now):
-        self._rest += data
-        while not self.whole:
-            size, end, rest = bytes(self._rest).partition(b"\r\n")
-            if not end:
-                return
-            try:
-                size = int(size.split(b";")[0], 16)
-            except ValueError:
-                raise BadResponse("the answer has a chunk without a length") from None
-            if size and len(rest) < size + 2:
-                return
-            self._take_content(rest[:size], now)
-            self._rest = bytearray(rest[size + 2:])
-            self._end_if(size == 0, now)
+        while data and self.ended_at is None:
+            if self._state == "data":
+                piece, data = data[:self._left], data[self._left:]
+                self._left -= len(piece)
+                self._take_content(piece, now)
+                if self._left == 0:
+                    self._state = "end"
+                continue
+            piece, end, data = data.partition(b"\n")
+            self._line += piece
+            if len(self._line) > HEAD_MAX:
+                raise Malformed("the answer has a chunk without a length")
+            if end:
+                line = bytes(self._line).rstrip(b"\r")
+                self._line.clear()
+                self._take_chunk_line(line, now)
+
+    def _take_chunk_line(self, line, now):
+        if self._state == "size":
+            found = re.fullmatch(rb"([0-9A-Fa-f]{1,8})[ \t]*(?:;.*)?", line)
+            if not found:
+                raise Malformed("the answer has a chunk without a length")
+            self._left = int(found[1], 16)
+            self._state = "data" if self._left else "trailer"
+        elif self._state == "end":
+            if line:
+                raise Malformed("the answer has a chunk that is longer than its length")
+            self._state = "size"
+        else:
+            self._end_if(not line, now)
 
     def _take_content(self, data, now):
         if not data:
             return
         self.arrivals.append(now)
-        if self._inflate:
+        if not self._inflate:
+            self._keep(data, now)
+            return
+        while data and self.ended_at is None and not self._inflate.eof:
             try:
-                data = self._inflate.decompress(data)
+                piece = self._inflate.decompress(data, PIECE)
             except zlib.error:
-                raise BadResponse("the answer is not compressed as it says") from None
-        self.body += data[:max(0, BODY_MAX - len(self.body))]
+                raise Malformed("the answer is not compressed as it says") from None
+            data = self._inflate.unconsumed_tail
+            self.budget.spend(len(piece))
+            self._keep(piece, now)
+
+    def _keep(self, data, now):
+        room = BODY_MAX - len(self.body)
+        self.body += data[:room]
         if self.is_stream:
             self.parser.feed(data, now)
+        elif len(data) > room:
+            self.ended_at = now     # enough of an answer that is no stream
 
-    def _end_if(self, whole, now):
-        if whole:
-            self.whole, self.ended_at = True, now
+    def _end_if(self, complete, now):
+        if complete and self.ended_at is None:
+            self.complete, self.ended_at = True, now
 
     def close(self, now, error=None):
         """The connection has ended."""
         self.error = error
         if self.ended_at is None:
             self.ended_at = now
-            self.whole = error is None and self.status is not None and self._left is None and \
+            self.complete = error is None and self.status is not None and self._left is None and \
                 not self._chunked
