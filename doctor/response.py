@@ -95,18 +95,18 @@ class Response:
         if status < 200:
             self._interim += len(head)
             return rest
-        self.status, self.head_at = status, now
         for line in lines:
             name, _, value = line.partition(":")
             self.headers.append((name.strip().lower(), value.strip()))
-        self._find_length()
+        self._find_length(status)
+        self.status, self.head_at = status, now
         self._end_if(self._left == 0, now)
         return rest
 
-    def _find_length(self):
+    def _find_length(self, status):
         if self.header("content-encoding").lower() in ("gzip", "x-gzip", "deflate"):
             self._inflate = zlib.decompressobj(zlib.MAX_WBITS | 32)
-        if self.method == "HEAD" or self.status in (204, 304):
+        if self.method == "HEAD" or status in (204, 304):
             self._left = 0
             return
         coding, lengths = self.header("transfer-encoding"), set(re.split(r",\s*", self.header("content-length")))

@@ -98,15 +98,13 @@ def test_all_is_well(streamd, front, doctor, server):
     daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow", SSE_HEARTBEAT_MS=int(scaled(500)),
                      SSE_PER_TENANT_CAP=100, SSE_ISSUES_PER_TENANT_CAP=100)
     fore = front(server, daemon)
-    conf = "--nginx-conf" if server is Nginx else "--apache-conf"
-    main = "nginx.conf" if server is Nginx else "site.conf"
-    told = doctor(fore.url, "--project", 7, "--seconds", scaled(2.2), conf, os.path.join(fore.directory, main),
-                  local=("--local", "--pid", daemon.pid))
+    name = "nginx" if server is Nginx else "Apache"
+    told = doctor(fore.url, "--project", 7, "--seconds", scaled(2.2), local=("--local", "--pid", daemon.pid))
     print(told.stdout)
     assert told.status == 0 and not told.wrong
     assert {stage for stage, finding in told.findings.items() if finding.state == "ok"} == {
-        "address", "connection", "clock", "daemon", "limits", "socket", f"{server.__name__}: workers".replace(
-            "Nginx", "nginx"), f"{server.__name__}: streams".replace("Nginx", "nginx"),
+        "address", "connection", "clock", "web server", "daemon", "limits", "socket", "issues: prefixes", "Last-Event-ID",
+        *(f"{name}: {stage}" for stage in ("workers", "streams", "identity")),
         *(f"{kind}: {stage}" for kind in KINDS for stage in
           ("tpi-streamd", "answer", "sync", "tpi-publish", "wake-ups", "heartbeat", "open"))}
     assert "5 of 5" in told.says("issues: wake-ups")
@@ -376,6 +374,96 @@ def test_no_project(front, streamd, doctor, rundir, server, rules):
     told = doctor(front(server, streamd(OPEN, TPI_PROJECT_ACCESS=access)).url, "--project", 7, "--quick")
     assert "TPI_PROJECT_ACCESS is deny, the default" in told.only("issues: answer")
     assert told.findings["notifications: wake-ups"].state == "ok"
+
+
+class Strict:
+    """
+    The application as TestPlanIt is: 403 to /api/model from anything but a page of the site, unless the account has
+    API access. stripped: what the web server takes out on the way to tpi-streamd ("daemon") or to the application.
+    """
+
+    def __init__(self, api=False, readable=True, stripped=""):
+        self.api, self.readable, self.stripped, self.heads = api, readable, stripped, []
+
+    def allows(self, head):
+        page = "Sec-Fetch-Site: same-origin" in head
+        return self.api or page and self.stripped != "application"
+
+    def stream(self, handler):
+        self.heads.append(handler.head)
+        if handler.target.startswith(NOTIFICATIONS) or \
+                self.readable and (self.allows(handler.head) and self.stripped != "daemon"):
+            opens()(handler)
+        else:
+            self.answer(handler, 404, {"error": "no such project"})
+
+    def other(self, handler):
+        if handler.target == "/api/auth/session":
+            self.answer(handler, 200, {"user": {"id": "ann"}})
+        elif not handler.target.startswith("/api/model/projects/findMany?q=%7B%22where"):
+            self.answer(handler, 404, {})
+        elif self.allows(handler.head):
+            self.answer(handler, 200, {"data": [{"id": 7}] if self.readable else []})
+        else:
+            self.answer(handler, 403, {"error": "External API access not enabled for this account"})
+
+    @staticmethod
+    def answer(handler, status, value):
+        body = json.dumps(value).encode()
+        handler.send(b"HTTP/1.1 %d X\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s" % (
+            status, len(body), body))
+
+
+@pytest.mark.parametrize("strict, text, remedies, others", [
+    (Strict(stripped="daemon"), "refuses only the same query without Sec-Fetch-Site: 403: External API access not enabled",
+     ("on to tpi-streamd unchanged", "For a script, send Sec-Fetch-Site", "TPI_PROJECT_ACCESS=app"), ("to the application unch",)),
+    (Strict(stripped="application"), "refuses the query of a page: 403: External API access not enabled",
+     ("on to the application unchanged", "enable API access"), ("to tpi-streamd unch",)),
+    (Strict(api=True, stripped="daemon"), "although the application lets this user read it",
+     ("TPI_PROJECT_ACCESS=app", "TPI_APP_URL"), ("Sec-Fetch",)),
+    (Strict(readable=False), "the application lets this user read it neither", ("a project that the user can read",),
+     ("Sec-Fetch", "TPI_PROJECT_ACCESS"))],
+    ids=["stripped before tpi-streamd", "stripped before the application", "not app", "no access"])
+def test_why_there_is_no_such_project(stand_in, doctor, strict, text, remedies, others):
+    """tpi-streamd's 404 hides the application's 403; the doctor asks the application as a page and as a script."""
+    told = doctor(stand_in(strict.stream, other=strict.other).url, "--project", 7, "--quick", "--late", 0.3,
+                  who=("--cookie-file", "-"), stdin="session=SECRET-x\n", VALKEY_URL="unix:///none")
+    said = told.says("issues: answer")
+    assert text in said and told.findings["issues: answer"].state == "FAILED"
+    assert all(words in said for words in remedies) and not any(words in said for words in others), said
+
+
+def test_no_such_project_by_settings(parts):
+    """Where the daemon's settings are known, they decide first."""
+    got = parts.Response(0.0)
+    got.feed(b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n", 1.0)
+    answers = parts.ModelAnswer(200, True), parts.ModelAnswer(403, False, "External")
+    for access, text in ("", "TPI_PROJECT_ACCESS is deny"), ("file:/a", "Add a rule"), ("app", "on to tpi-streamd"):
+        finding = parts.judge_no_project("x", got, *answers, {"TPI_PROJECT_ACCESS": access})
+        assert text in finding.text + finding.remedy
+        assert access != "app" or "TPI_PROJECT_ACCESS" not in finding.remedy
+
+
+def test_sends_what_a_page_sends(stand_in, doctor):
+    """Sec-Fetch-Site and Referer, with every request but that of a script."""
+    strict = Strict()
+    server = stand_in(strict.stream, other=strict.other)
+    told = doctor(server.url, "--project", 7, "--quick", "--late", 0.3, who=("--cookie-file", "-"), stdin="session=SECRET-x\n",
+                  VALKEY_URL="unix:///none")
+    assert told.findings["issues: sync"].state == "ok", told.stdout
+    assert len(strict.heads) >= 2
+    for head in strict.heads:
+        assert f"\r\nReferer: {server.url}/\r\n" in head and "\r\nSec-Fetch-Site: same-origin\r\n" in head
+
+
+def test_answer_of_the_application(stand_in, doctor):
+    """The path leads to the application itself, which refuses; and HEAD is not refused by tpi-streamd."""
+    def forbidden(handler):
+        Strict.answer(handler, 403, {"error": "External API access not enabled for this account"})
+    told = doctor(stand_in(forbidden, probe=b"HTTP/1.1 403 X\r\n{}\r\n").url, "--quick", who=())
+    assert "the application answers, not tpi-streamd" in told.only("notifications: tpi-streamd")
+    told = doctor(stand_in(opens(), probe=b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{}\r\n").url, "--quick", who=())
+    assert "answers HEAD with 200, not tpi-streamd" in told.only("notifications: tpi-streamd", state="warning")
 
 
 @both

@@ -9,7 +9,8 @@ import symtable
 
 import pytest
 
-from servers import ROOT, program
+from servers import ROOT, program, run_streamd
+from test_doctor_parts import parts  # noqa: F401 (a fixture)
 
 PACKAGE = os.path.join(ROOT, "doctor")
 DOCTOR = program("tpi-stream-doctor")
@@ -87,3 +88,32 @@ def test_runs(words):
     """The package runs where it stands, too."""
     done = subprocess.run([*words, "--help"], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.startswith("usage: tpi-stream-doctor") and not done.stderr
+
+
+def daemon_settings():
+    """Every setting of tpi-streamd and its default, from the program itself."""
+    done = run_streamd("--check-config")
+    assert done.returncode == 0, done.stderr
+    return dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+
+
+def test_defaults(parts):  # noqa: F811
+    """They are those of tpi-streamd; of TPI_LISTEN it prints the address that it would use."""
+    theirs = daemon_settings()
+    ours = dict(parts.DEFAULTS)
+    assert theirs["TPI_LISTEN"] in (ours.pop("TPI_LISTEN"), parts.SOCKET, "unix:" + parts.SOCKET)
+    assert ours == {name: theirs[name] for name in ours}
+    assert parts.SOCKET in read(ROOT, "man", "tpi-streamd.8")
+
+
+# Names of other things: a FastCGI parameter, and Define of contrib/apache.
+OTHERS = {"TPI_USER", "TPI_TIMEOUT"}
+
+
+def test_setting_names():
+    """Every setting that the program or its manual names exists."""
+    theirs = set(daemon_settings()) | OTHERS
+    for path in (*(os.path.join(PACKAGE, module + ".py") for module in ORDER),
+                 os.path.join(ROOT, "man", "tpi-stream-doctor.1")):
+        named = set(re.findall(r"\b(?:SSE|TPI|VALKEY|INSTANCE)_[A-Z][A-Z_]+[A-Z]\b", read(path)))
+        assert named <= theirs | {"VALKEY_SENTINEL"}, (path, named - theirs)

@@ -45,7 +45,7 @@ def chunk(data):
 
 
 CHUNKED = HEAD.replace(b"\r\n\r\n", b"\r\nTransfer-Encoding: chunked\r\n\r\n")
-SYNC, PING = b'data: {"event":"sync"}\n\n', b": ping\n\n"
+SYNC, PING = b'data: {"event":"sync"}\n\n', b": ping\n"
 
 
 def test_response_in_any_pieces(parts):
@@ -59,6 +59,38 @@ def test_response_in_any_pieces(parts):
             ('{"event":"sync"}', "", None, False), (None, "", 1234, False), ("a\nb", "", None, False),
             (None, "", None, True), ("\u00e4", "evicted", None, False)]
         assert not got.is_deferred and got.synced_at is not None
+
+
+def test_bytes_of_this_daemon_and_of_earlier_ones(parts):
+    """The retry time in the block of the sync or after it, pings with or without a blank line, data first or last."""
+    for data in (b'data: {"event":"sync"}\nretry: 7\n\n: ping\n: ping\ndata: {"id":"m"}\n\n',
+                 b'data: {"event":"sync"}\n\nretry: 7\n\n: ping\n\n: ping\n\ndata: {"id":"m"}\n\n',
+                 b'id\ndata: {"event":"sync"}\nretry: 7\n\n: ping\n: ping\n\ndata: {"id":"m"}\n\n'):
+        got = response(parts, (0.0, HEAD), (1.0, data))
+        assert got.synced_at == 1.0 and sum(event.comment for event in got.events) == 2
+        assert [event.retry for event in got.events if event.retry is not None] == [7]
+        assert got.events[-1].json() == {"id": "m"} and got.events[0].id == ("" if data[:2] == b"id" else None)
+    ping = response(parts, (0.0, HEAD), (1.0, SYNC), (26.0, PING))
+    assert ping.events[-1].comment and ping.events[-1].at == 26.0    # without waiting for what follows
+
+
+def test_head_has_no_body(parts):
+    """Whatever its headers announce: Content-Length, chunks."""
+    for length in b"Content-Length: 31", b"Transfer-Encoding: chunked":
+        got = parts.Response(0.0, "HEAD")
+        got.feed(b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\n%s\r\n\r\n" % length, 1.0)
+        assert got.complete and got.is_refused_method
+
+
+@pytest.mark.parametrize("data, state", [
+    (b"HTTP/1.1 204 No Content\r\n\r\n", "ok"), (HEAD + b"retry: 200000\n\n", "ok"),
+    (HEAD + b'id\ndata: {"event":"sync"}\nretry: 7\n\n', "ok"), (HEAD + b'id:\ndata: {"event":"sync"}\n\n', "ok"),
+    (HEAD + SYNC, "warning"), (HEAD + b'id: 7\ndata: {"event":"sync"}\n\n', "warning"),
+    (b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n", "skipped"), (b"", "skipped")])
+def test_last_event_id(parts, data, state):
+    """It arrives where the id is reset, where the request is deferred, and with earlier versions where it is 204."""
+    finding = parts.judge_last_event_id("x", response(parts, (0.0, data), closed=1.0))
+    assert finding.state == state and (state != "warning" or "HTTP_LAST_EVENT_ID" in finding.remedy)
 
 
 def test_response_compressed(parts):
@@ -325,3 +357,76 @@ def test_health_remedies(parts):
     status = fronts.read(os.path.join(ROOT, "src", "status.c"))
     obstacles = status.partition("\nstatus_obstacle(")[2].partition("\n}")[0]
     assert set(re.findall(r'return "(.*)";', obstacles)) == set(about) - {"another"}
+
+
+# Who the user is
+
+@pytest.mark.parametrize("auth, text", [
+    ("fastcgi_param TPI_USER $remote_user;", ""), ("include tpi-stream-auth-basic.conf;", ""),
+    ("include fastcgi_params;", "REMOTE_USER is set, but not TPI_USER"),
+    ("fastcgi_param REMOTE_USER $remote_user; fastcgi_param AUTH_TYPE Basic;", "REMOTE_USER is set, but not TPI_USER"),
+    ("", "TPI_USER is not set")])
+def test_identity_in_nginx(parts, auth, text):
+    """REMOTE_USER alone is nobody: what is wrong, and what to set."""
+    files = {"fastcgi_params": "fastcgi_param REMOTE_USER $remote_user;\n",
+             "tpi-stream-auth-basic.conf": contrib("nginx/tpi-stream-auth-basic.conf")}
+    tree = parts.read_nginx("http { fastcgi_param TPI_USER x; server { location = /api/issues/stream { "
+                            "fastcgi_pass unix:/s; fastcgi_param SCRIPT_NAME x; " + auth + "} } }",
+                            lambda name: [files[os.path.basename(name)]])
+    finding = parts.judge_nginx_identity("x", tree)
+    assert finding.state == ("warning" if text else "ok") and text in finding.text
+    assert not text or "fastcgi_param TPI_USER $remote_user;" in finding.remedy
+
+
+def test_inherited_identity_in_nginx(parts):
+    """Parameters of an outer level count where the location has none of its own."""
+    tree = parts.read_nginx("server { fastcgi_param TPI_USER x; location = /api/issues/stream { fastcgi_pass unix:/s; } }",
+                            lambda name: [])
+    assert parts.judge_nginx_identity("x", tree).state == "ok"
+
+
+@pytest.mark.parametrize("more, text", [
+    ('AuthType Basic\nRequire valid-user', "REMOTE_USER is set, but not TPI_USER"), ("", "TPI_USER is not set"),
+    ('ProxyFCGISetEnvIf "true" TPI_USER "%{REMOTE_USER}"', ""), ("SetEnvIf X y TPI_USER=ann", ""),
+    ("RewriteRule ^ - [E=TPI_USER:%{LA-U:REMOTE_USER}]", "")])
+def test_identity_in_apache(parts, more, text):
+    directives = parts.read_apache(contrib("apache/tpi-stream.conf") +
+                                   f"<Location /api/issues/stream>\n{more}\n</Location>\n", "/none")
+    finding = parts.judge_apache_identity("x", directives)
+    assert finding.state == ("warning" if text else "ok") and text in finding.text
+    assert not text or '"%{REMOTE_USER}"' in finding.remedy
+
+
+# Which web server
+
+@pytest.mark.parametrize("kind, words, options", [
+    ("nginx", ["nginx: master process /usr/sbin/nginx -p /x -c y/n.conf -e stderr"], {"p": "/x", "c": "y/n.conf"}),
+    ("nginx", ["nginx: master process nginx -g daemon off;"], {}), ("nginx", ["/usr/sbin/nginx", "-c", "/a b"], {"c": "/a b"}),
+    ("nginx", ["nginx: master process nginx -p"], {}), ("Apache", ["/usr/sbin/apache2", "-k", "start"], {}),
+    ("Apache", ["apache2", "-d", "/x", "-f", "/y/apache.conf", "-D", "FOREGROUND"], {"d": "/x", "f": "/y/apache.conf"})])
+def test_command_line_of_a_web_server(parts, monkeypatch, kind, words, options):
+    monkeypatch.setattr(parts, "words_of", lambda pid: words)
+    assert parts.WebServer(kind, 1).options() == options
+
+
+def test_listening_sockets(parts, monkeypatch):
+    """The exact address before the unspecified one, IPv6 and mapped addresses, and listening sockets alone."""
+    files = {"/proc/net/tcp": "head\n 0: 0100007F:1F90 00000000:0000 0A 0 0 0 0 0 11\n 1: 00000000:1F90 0:0 0A 0 0 0 0 0 12\n"
+                              " 2: 0100007F:1F90 0100007F:0001 01 0 0 0 0 0 13\n",
+             "/proc/net/tcp6": "head\n 0: 00000000000000000000000001000000:1F91 0:0 0A 0 0 0 0 0 14\n"
+                               " 1: 0000000000000000FFFF00000200007F:1F90 0:0 0A 0 0 0 0 0 15\n"}
+    monkeypatch.setattr(parts, "read", files.get)
+    for addresses, port, inodes in ((["127.0.0.1"], 8080, {"11"}), (["10.0.0.1"], 8080, {"12"}), (["::1"], 8081, {"14"}),
+                                    (["127.0.0.2"], 8080, {"15"}), (["127.0.0.1"], 8081, set())):
+        assert parts.listening_inodes(addresses, port) == inodes, (addresses, port)
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("issues", ["issues"]), ("issues, issue-updates", ["issues", "issue-updates"]), ("", ["issues", "issue-updates"]),
+    (" own ,", ["own"])])
+def test_prefixes(parts, text, expected):
+    """A single value or a list; the rights that Valkey's user needs are for all of them."""
+    settings = {"TPI_ISSUES_CHANNEL_PREFIX": text, "INSTANCE_TENANT_ID": "t"}
+    assert parts.prefixes(settings) == expected and parts.Publisher(None, settings).prefix == expected[0]
+    assert parts.acl_channels(settings) == " ".join(["&notifications:tenant:t:*"] + [f"&{p}:tenant:t:*" for p in expected])
+    assert parts.judge_settings("x", settings, {"INSTANCE_TENANT_ID": "t", "TPI_ISSUES_CHANNEL_PREFIX": expected[-1]}).state == "ok"
