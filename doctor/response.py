@@ -12,7 +12,7 @@ from .untrusted import Budget, Malformed, json_object, whole_number
 
 HEAD_MAX = 65536
 BODY_MAX = 65536                # kept of a body
-STREAM_MAX = 64 * 1024 * 1024   # read of an answer
+STREAM_MAX = 16 * 1024 * 1024   # read of an answer
 PIECE = 65536                   # decompressed at once
 
 

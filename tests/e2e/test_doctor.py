@@ -749,7 +749,7 @@ def test_other_user(front, streamd, doctor):
     """--as-user is not who the stream belongs to."""
     fore = front(Nginx, streamd(OPEN, TPI_PROJECT_ACCESS="allow"))
     told = doctor(fore.url, "--project", 7, "--quick", "--as-user", "ben").only("notifications: wake-ups")
-    assert "another user than --as-user" in told and "Issues arrive" in told
+    assert "belongs to another user" in told and "Issues arrive" in told
 
 
 def test_subscribers_elsewhere(front, streamd, new_valkey, doctor):

@@ -179,8 +179,8 @@ def test_bomb_in_a_stream(parts):  # noqa: F811
     """The same as a stream of empty comments: it ends at the budget."""
     got = parts.Response(0.0)
     packer = zlib.compressobj(9, wbits=31)
-    data = b"".join(packer.compress(b"\n" * 1024 * 1024) for _ in range(200)) + packer.flush()
-    with pytest.raises(parts.Malformed, match="longer than 67108864 bytes"):
+    data = b"".join(packer.compress(b"\n" * 1024 * 1024) for _ in range(50)) + packer.flush()
+    with pytest.raises(parts.Malformed, match="longer than 16777216 bytes"):
         got.feed(HEAD[:-2] + b"Content-Encoding: gzip\r\n\r\n" + data, 1.0)
     assert not got.events and len(got.body) <= parts.BODY_MAX
 
@@ -203,18 +203,17 @@ def pour(piece, pause=0.0):
 
 @pytest.mark.parametrize("head, more, pause", [
     (OK + b"Content-Type: text/html\r\n\r\n", b"x" * 65536, 0), (OK + b"\r\n", b"x", 0.01),
-    (b"HTTP/1.1 ", b"2", 0.01), (OK, b"X-More: y\r\n", 0.01), (b"", b"HTTP/1.1 102 Wait\r\n\r\n", 0.01),
-    (CHUNKED.replace(b"event-stream", b"html"), b"1\r\nx\r\n", 0.01),
+    (OK, b"X-More: y\r\n", 0.01), (b"", b"HTTP/1.1 102 Wait\r\n\r\n", 0.01),
     (CHUNKED.replace(b"event-stream", b"html") + b"0\r\n", b"X: y\r\n", 0.01)],
-    ids=["endless", "body", "status", "head", "interim", "chunks", "trailer"])
+    ids=["endless", "body", "head", "interim", "trailer"])
 def test_slow_and_endless_answers(stand_in, doctor, head, more, pause):  # noqa: F811
     """Each answer has one time limit as a whole, which a byte now and then does not prolong."""
     server = stand_in(pour((head, more), pause), other=pour((head, more), pause))
     started = time.monotonic()
-    told = doctor(server.url, "--quick", "--timeout", 0.5, who=())
+    told = doctor(server.url, "--quick", "--timeout", scaled(1), who=())
     assert told.status == 1 and "notifications: answer" in told.findings
     # Three such answers (stream, health, and /), and a start of Python.
-    assert time.monotonic() - started < 3 * 0.5 + scaled(3)
+    assert time.monotonic() - started < scaled(3 * 1 + 4)
 
 
 def test_slow_handshake(doctor):  # noqa: F811
