@@ -37,13 +37,13 @@ class Exchange(threading.Thread):
             self._socket.close()
             self.response.close(time.monotonic(), error)
             return
-        self._socket.settimeout(0.05)  # how soon close() and the deadline are noticed
+        self._socket.settimeout(0.05)  # how soon close() is noticed
         self.start()
 
     def run(self):
         error = None
         try:
-            while not self._closing and self.response.ended_at is None and not self.budget.expired:
+            while not self._closing and self.response.ended_at is None:
                 try:
                     data = self._socket.recv(65536)
                 except socket.timeout:
@@ -58,7 +58,7 @@ class Exchange(threading.Thread):
         finally:
             self._socket.close()
             with self.changed:
-                if error is not None or not (self._closing or self.budget.expired):
+                if error is not None or not self._closing:
                     self.response.close(time.monotonic(), error)
                 self.changed.notify_all()
 
@@ -132,10 +132,11 @@ class Site:
 
     def get(self, target, *headers, method="GET", accept=STREAM, as_page=True):
         """A complete response, or what of it arrived in time. as_page: show that a page of the site asks."""
+        budget = Budget(SHORT_MAX, self.timeout)
         exchange = Exchange(self, self.prefix + target, [
             "Accept: " + accept, "Accept-Encoding: gzip, deflate", *(self.page_headers if as_page else ()), *headers],
-                            method, Budget(SHORT_MAX, self.timeout))
-        exchange.wait(lambda response: response.synced_at is not None, self.timeout)
+                            method, budget)
+        exchange.wait(lambda response: response.synced_at is not None, budget.seconds(self.timeout))
         exchange.close()
         return exchange.response
 
