@@ -229,7 +229,7 @@ drop(struct hub *hub, const redisReply *channel, const char *reason)
 	    LOG_STR("reason", reason), LOG_INT("suppressed", suppressed));
 }
 
-/* A stream of the project is in its channels of all prefixes: those of one are all of them. */
+/* A stream joins a project's channels of all prefixes: the members of one are all of its streams. */
 static size_t
 mark_project(struct hub *hub, int32_t project)
 {
@@ -309,7 +309,7 @@ answered(struct hub *hub, const char *name, size_t length, bool refused)
 	return true;
 }
 
-/* Which prefix of issue channels a name has; their count for other channels. */
+/* Which prefix of the issue channels this one has; their count where it has none of them. */
 static int
 prefix_of(const struct settings *s, const char *channel)
 {
