@@ -284,7 +284,7 @@ answered(struct hub *hub, const char *name, size_t length, bool refused)
 	return true;
 }
 
-/* Which prefix of issue channels a name has; their count for other channels. */
+/* Which prefix of the issue channels this one has; their count where it has none of them. */
 static int
 prefix_of(const struct settings *s, const char *channel)
 {

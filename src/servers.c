@@ -121,7 +121,7 @@ static const char *
 parse_sentinel(struct valkey *v, const char *text, size_t length)
 {
 	text_trim(&text, &length);
-	/* Both would be called a wrong host or port. */
+	/* Without these two the error would only name a wrong host or port. */
 	if (memmem(text, length, "://", 3) != NULL)
 		return "a sentinel is not a URL";
 	for (size_t i = 0; i < length; i++)
@@ -135,16 +135,16 @@ static bool
 set_sentinel_password(const struct servers *s, struct valkey *v, const struct settings *settings,
     char *error, size_t size)
 {
-	static const char setting[] = "VALKEY_SENTINEL_PASSWORD_FILE";
+	struct valkey *first = &s->sentinels[0].valkey;
 	const char *file = settings->valkey_sentinel_password_file;
 	const char *password = settings->valkey_sentinel_password;
 
-	if (file[0] != '\0' && v == &s->sentinels[0].valkey)
-		return valkey_read_password(v, setting, file, error, size);
+	if (file[0] != '\0' && v == first)
+		return valkey_read_password(v, "VALKEY_SENTINEL_PASSWORD_FILE", file, error, size);
 	if (file[0] != '\0')
-		password = s->sentinels[0].valkey.password;
+		password = first->password;
 	return password[0] == '\0' || valkey_set_password(v, password) ||
-	    out_of_memory(setting, error, size);
+	    out_of_memory("VALKEY_SENTINELS", error, size);
 }
 
 static bool
