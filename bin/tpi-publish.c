@@ -17,14 +17,14 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "batch.h"
-#include "channel.h"
-#include "clock.h"
-#include "publisher.h"
-#include "report.h"
-#include "servers.h"
-#include "settings.h"
-#include "uuid.h"
+#include "publish/batch.h"
+#include "wire/channel_name.h"
+#include "base/clock.h"
+#include "publish/publisher.h"
+#include "publish/report.h"
+#include "valkey/topology.h"
+#include "config/settings.h"
+#include "publish/uuid.h"
 
 #define TIMEOUT_MAX 3600000
 #define TAG_MAX 64

@@ -28,16 +28,16 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "connection.h"
-#include "counters.h"
-#include "rlimits.h"
-#include "listener.h"
-#include "log.h"
-#include "metrics.h"
-#include "notify.h"
-#include "servers.h"
-#include "text.h"
+#include "base/clock.h"
+#include "session/connection.h"
+#include "base/metrics.h"
+#include "daemon/rlimits.h"
+#include "daemon/listener.h"
+#include "base/log.h"
+#include "session/stats_log.h"
+#include "daemon/notify.h"
+#include "valkey/topology.h"
+#include "base/text.h"
 
 #define ACCEPT_MAX      256   /* connections accepted before signals and timers are looked at again */
 #define ACCEPT_PAUSE_MS 100   /* after descriptors ran out */

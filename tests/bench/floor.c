@@ -23,8 +23,8 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "channel.h"
-#include "frame.h"
+#include "wire/channel_name.h"
+#include "wire/frame.h"
 
 #define HEAD                                                                                      \
 	"Status: 200 OK\r\nContent-Type: text/event-stream\r\n"                                   \

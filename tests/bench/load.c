@@ -26,7 +26,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "channel.h"
+#include "wire/channel_name.h"
 #include "ledger.h"
 #include "measure.h"
 #include "wire.h"

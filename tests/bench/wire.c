@@ -9,7 +9,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "frame.h"
+#include "wire/frame.h"
 
 #define ACCEPT     "text/event-stream"
 #define LANGUAGES  "en-US,en;q=0.9"

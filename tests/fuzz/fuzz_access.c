@@ -5,8 +5,8 @@
  */
 #include "fuzz.h"
 
-#include "access.h"
-#include "channel.h"
+#include "auth/access.h"
+#include "wire/channel_name.h"
 
 #define ASKED 5 /* projects and users of one input, the last of each a stranger to it */
 

@@ -12,8 +12,8 @@
 #include <curl/curl.h>
 #include <json-c/json.h>
 
-#include "app.h"
-#include "wakeup.h"
+#include "auth/app_api.h"
+#include "wire/wakeup.h"
 
 #define ASKED 8
 

@@ -9,8 +9,8 @@
 #include <errno.h>
 #include <json-c/json.h>
 
-#include "batch.h"
-#include "wakeup.h"
+#include "publish/batch.h"
+#include "wire/wakeup.h"
 
 #define PREFIX "issues"
 

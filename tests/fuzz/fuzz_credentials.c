@@ -11,8 +11,8 @@
 #include <curl/curl.h>
 #include <strings.h>
 
-#include "credentials.h"
-#include "request.h"
+#include "auth/credentials.h"
+#include "fcgi/request.h"
 
 static bool
 has_control(const char *text)

@@ -6,8 +6,8 @@
  */
 #include "fuzz.h"
 
-#include "frame.h"
-#include "stream.h"
+#include "wire/frame.h"
+#include "stream/stream.h"
 
 struct buffer {
 	char *bytes; /* owned */

@@ -9,8 +9,8 @@
  */
 #include "fuzz.h"
 
-#include "frame.h"
-#include "head.h"
+#include "wire/frame.h"
+#include "fcgi/head.h"
 
 #define STEPS_MAX 4096
 #define RELEASE 0x40

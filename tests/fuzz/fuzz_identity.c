@@ -5,7 +5,7 @@
  */
 #include "fuzz.h"
 
-#include "identity.h"
+#include "auth/web_identity.h"
 
 static const char *const unique[] = { "TPI_USER=", "REQUEST_METHOD=", "QUERY_STRING=",
 	"SCRIPT_NAME=", "PATH_INFO=" };

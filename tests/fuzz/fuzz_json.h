@@ -7,7 +7,7 @@
 #include <json-c/json.h>
 
 #include "fuzz.h"
-#include "wakeup.h"
+#include "wire/wakeup.h"
 
 /* What json-c reads in strict mode, to the last byte; NULL where it refuses. */
 static inline struct json_object *

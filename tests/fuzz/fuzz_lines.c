@@ -12,7 +12,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#include "lines.h"
+#include "publish/lines.h"
 
 #define EXPANDED_MAX 150000
 

@@ -5,8 +5,8 @@
  */
 #include "fuzz.h"
 
-#include "revocation.h"
-#include "wakeup.h"
+#include "wire/revocation.h"
+#include "wire/wakeup.h"
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -8,8 +8,8 @@
  */
 #include "fuzz.h"
 
-#include "channel.h"
-#include "route.h"
+#include "wire/channel_name.h"
+#include "session/topic.h"
 
 #define HUNDREDS_MAX 9
 

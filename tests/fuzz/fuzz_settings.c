@@ -6,7 +6,7 @@
  */
 #include "fuzz.h"
 
-#include "settings.h"
+#include "config/settings.h"
 
 /* The environment: each variable terminated, one behind the other, then an empty one. */
 static const char *environment;

@@ -10,10 +10,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "listener.h"
-#include "servers.h"
-#include "settings.h"
-#include "valkey.h"
+#include "daemon/listener.h"
+#include "valkey/topology.h"
+#include "config/settings.h"
+#include "valkey/connect.h"
 
 /* A file in memory, made once, with these bytes; its path. */
 static const char *

@@ -10,8 +10,8 @@
 
 #include <json-c/json.h>
 
-#include "frame.h"
-#include "wakeup.h"
+#include "wire/frame.h"
+#include "wire/wakeup.h"
 
 /* By the value of the code point, not by ranges of bytes. */
 static bool

@@ -22,9 +22,11 @@ here=$(cd "$(dirname "$0")" && pwd -P)
 source=$(cd "$here/../.." && pwd -P)
 
 # What the targets link: each pulls in what it uses.
-modules="access app batch channel clock credentials frame head hostport identity lines listener log"
-modules="$modules origin request revocation route sentinel servers settings text tls valkey valkey_url"
-modules="$modules wakeup"
+modules="auth/access auth/app_api auth/credentials auth/origin auth/web_identity"
+modules="$modules base/clock base/hostport base/log base/text config/settings daemon/listener"
+modules="$modules fcgi/head fcgi/request publish/batch publish/lines session/topic"
+modules="$modules valkey/connect valkey/sentinel valkey/tls valkey/topology valkey/url"
+modules="$modules wire/channel_name wire/frame wire/revocation wire/wakeup"
 warnings="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla"
 warnings="$warnings -Werror=implicit"
 sanitizers="address,undefined"
@@ -102,6 +104,8 @@ flags="$flags -I$source/src -I$work $(pkg-config --cflags hiredis json-c libcurl
 libraries="$(pkg-config --libs hiredis json-c libcurl libmd) -lfcgi -lpthread"
 printf '#define %s "fuzz"\n' PACKAGE_VERSION NO_TLS >"$work/config.h"
 
+# shellcheck disable=SC2086 # a list
+(cd "$work" && dirname $modules | sort -u | xargs mkdir -p) || exit 69
 # shellcheck disable=SC2086 # lists
 printf '%s\0' $modules | (cd "$work" && xargs -0 -P 2 -I '{}' "$clang" $flags \
     -fsanitize=fuzzer-no-link,$sanitizers -c "$source/src/{}.c" -o '{}.o') ||

@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "access.h"
-#include "channel.h"
+#include "auth/access.h"
+#include "wire/channel_name.h"
 
 #define PROJECT "a rule begins with a project id from 1 to 2147483647 or *"
 #define USER    "a user is * or " CHANNEL_ID_ALLOWED

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "answer.h"
+#include "fcgi/answer.h"
 
 static void
 expect(const struct answer *a, const char *expected)

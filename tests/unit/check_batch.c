@@ -6,8 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "batch.h"
-#include "wakeup.h"
+#include "publish/batch.h"
+#include "wire/wakeup.h"
 
 #define N "{\"stream\":\"notification\","
 #define I "{\"stream\":\"issue\","

@@ -13,9 +13,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "caps.h"
-#include "clock.h"
-#include "frame.h"
+#include "stream/caps.h"
+#include "base/clock.h"
+#include "wire/frame.h"
 
 #define PLACES_MAX 16
 

@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "credentials.h"
+#include "auth/credentials.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 #define PARAMS_MAX   8

@@ -11,10 +11,10 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "counters.h"
-#include "fanout.h"
-#include "frame.h"
-#include "wakeup.h"
+#include "base/metrics.h"
+#include "pubsub/fanout.h"
+#include "wire/frame.h"
+#include "wire/wakeup.h"
 
 #define PEERS_MAX  200
 #define RECORD_MAX 4096

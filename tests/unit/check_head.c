@@ -10,8 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frame.h"
-#include "head.h"
+#include "wire/frame.h"
+#include "fcgi/head.h"
 
 #define STORY_SIZE 2048
 #define LIST(...)  (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ })

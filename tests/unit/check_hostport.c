@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "hostport.h"
+#include "base/hostport.h"
 
 #define COUNT(table) ((int)(sizeof(table) / sizeof((table)[0])))
 

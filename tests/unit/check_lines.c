@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include "lines.h"
+#include "publish/lines.h"
 
 #define FIRST_MAX 8 /* bytes of a line that are compared */
 

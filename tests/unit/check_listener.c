@@ -19,7 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "listener.h"
+#include "daemon/listener.h"
 
 #define IN_USE "in use: another process listens there, or may"
 

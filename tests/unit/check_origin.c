@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 
-#include "origin.h"
+#include "auth/origin.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 

@@ -11,8 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "clock.h"
-#include "connection.h"
+#include "base/clock.h"
+#include "session/connection.h"
 
 #define TIMEOUT_MS  2000
 #define INTERVAL    300 /* seconds */

@@ -15,8 +15,8 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "frame.h"
-#include "request.h"
+#include "wire/frame.h"
+#include "fcgi/request.h"
 
 /* A head that is complete, with PARAMS to fill. */
 static void

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "revocation.h"
+#include "wire/revocation.h"
 
 #define U "{\"event\":\"revoke\",\"user\":\""
 #define P "{\"event\":\"revoke\",\"projectId\":"

@@ -3,9 +3,9 @@
  */
 #include <stdlib.h>
 
-#include "clock.h"
+#include "base/clock.h"
 #include "fake_valkey.h"
-#include "sentinel.h"
+#include "valkey/sentinel.h"
 
 #define EPOCH "*4\r\n$4\r\nname\r\n$1\r\nm\r\n$12\r\nconfig-epoch\r\n$1\r\n7\r\n"
 #define ADDRESS "*2\r\n$8\r\n10.0.0.1\r\n$4\r\n6380\r\n"

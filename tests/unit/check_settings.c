@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "settings.h"
+#include "config/settings.h"
 
 /* The environment that a test makes: pairs of name and value, ended by NULL. */
 static const char *const *environment;

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "status.h"
+#include "session/status.h"
 
 static const char *const paths[] = { "/api/streams/health", "/api/streams/health/live",
 	"/api/streams/metrics" };

@@ -19,10 +19,10 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "clock.h"
-#include "frame.h"
-#include "stream.h"
-#include "wakeup.h"
+#include "base/clock.h"
+#include "wire/frame.h"
+#include "stream/stream.h"
+#include "wire/wakeup.h"
 
 #define BACKLOG_BYTES 16384 /* the least that SSE_BACKLOG_BYTES allows */
 #define BACKLOG       (BACKLOG_BYTES + FCGI_HEADER_LEN)

@@ -15,7 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "thread.h"
+#include "base/thread.h"
 
 #define DEPTH 16384 /* bytes */
 

@@ -19,8 +19,8 @@
 #include <openssl/x509.h>
 #endif
 
-#include "clock.h"
-#include "tls.h"
+#include "base/clock.h"
+#include "valkey/tls.h"
 
 static char error[512];
 

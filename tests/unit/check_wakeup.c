@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "frame.h"
-#include "wakeup.h"
+#include "wire/frame.h"
+#include "wire/wakeup.h"
 
 #define T(text) text, sizeof(text) - 1
 

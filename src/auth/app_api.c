@@ -1,0 +1,251 @@
+/*
+ * app: the questions to the application, and its answers. See app.h.
+ *
+ * An answer counts as it stands in the contract, or not at all: whatever is not understood is
+ * APP_WRONG. Bodies are checked by wakeup_json_check() before json-c reads them: it alone lets
+ * through what is no JSON.
+ */
+#include "auth/app_api.h"
+
+#include <json-c/json.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/hostport.h"
+#include "wire/wakeup.h"
+
+/* More than json-c takes for so many bytes of JSON. */
+#define JSON_ROOM(length) (8192 + 64 * (length))
+
+static const char not_json[] = "not a JSON object";
+static const char not_expected[] = "JSON, but not what the application's interface says";
+static const char no_memory[] = "out of memory";
+
+bool
+app_url_valid(const char *url)
+{
+	struct hostport ignored;
+	const char *at;
+	size_t length;
+
+	for (at = url; *at != '\0'; at++)
+		if (*at <= ' ' || *at > '~')
+			return false;
+	if (strncmp(url, "unix:/", 6) == 0)
+		/* As much as a sockaddr_un takes. */
+		return strlen(url + 5) <= 107 && strncmp(url, "unix://", 7) != 0 && url[6] != '\0';
+	if (strncasecmp(url, "http://", 7) == 0)
+		url += 7;
+	else if (strncasecmp(url, "https://", 8) == 0)
+		url += 8;
+	else
+		return false;
+	length = strcspn(url, "/");
+	/* In a URL a zone is written in another way, which not every libcurl reads. */
+	return hostport_parse(&ignored, url, length) == NULL && memchr(url, '%', length) == NULL &&
+	    strpbrk(url + length, "?#\\") == NULL;
+}
+
+void
+app_projects_target(char target[APP_PROJECTS_TARGET_SIZE], const int32_t *projects, int count)
+{
+	size_t used;
+	int i;
+
+	/* {"where":{"id":{"in":[7,8]}},"select":{"id":true}} */
+	used = (size_t)snprintf(target, APP_PROJECTS_TARGET_SIZE,
+	    "/api/model/projects/findMany?q="
+	    "%%7B%%22where%%22%%3A%%7B%%22id%%22%%3A%%7B%%22in%%22%%3A%%5B");
+	for (i = 0; i < count; i++)
+		used += (size_t)snprintf(target + used, APP_PROJECTS_TARGET_SIZE - used, "%s%d",
+		    i > 0 ? "%2C" : "", (int)projects[i]);
+	snprintf(target + used, APP_PROJECTS_TARGET_SIZE - used,
+	    "%%5D%%7D%%7D%%2C%%22select%%22%%3A%%7B%%22id%%22%%3Atrue%%7D%%7D");
+}
+
+/* What the status says before the body is read; APP_YES: read it. */
+static enum app_answer
+read_status(int status, const char **wrong)
+{
+	if (status == 401 || status == 403)
+		return APP_NO;
+	*wrong = "an HTTP status other than 200, 401 and 403";
+	return status == 200 ? APP_YES : APP_WRONG;
+}
+
+/* NULL with *wrong set where the body is no JSON object. */
+static struct json_object *
+read_object(const char *body, size_t length, const char **wrong)
+{
+	struct json_tokener *tokener;
+	struct json_object *object;
+	void *room;
+
+	*wrong = not_json;
+	if (wakeup_json_check(body, length) != NULL)
+		return NULL;
+	*wrong = no_memory;
+	/* json-c crashes where memory ends in the middle: this looks whether there is enough. */
+	room = malloc(JSON_ROOM(length));
+	free(room);
+	if (room == NULL)
+		return NULL;
+	/* json-c counts a level more: that of the values in the innermost object. */
+	tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
+	if (tokener == NULL)
+		return NULL;
+	object = json_tokener_parse_ex(tokener, body, (int)length);
+	json_tokener_free(tokener);
+	return object;
+}
+
+static bool
+is_null(const char *body, size_t length)
+{
+	return length == 4 && memcmp(body, "null", 4) == 0;
+}
+
+/* What JavaScript takes for false, as applications do that test user.id: null, "", 0 and false. */
+static bool
+is_falsy(struct json_object *value)
+{
+	/* json-c reports every object and array as false. */
+	return !json_object_is_type(value, json_type_object) &&
+	    !json_object_is_type(value, json_type_array) && !json_object_get_boolean(value);
+}
+
+/* user.id. True and NULL: the user is anonymous. False: it is not a string. */
+static bool
+session_user(struct json_object *session, struct json_object **id)
+{
+	struct json_object *user;
+
+	*id = NULL;
+	if (!json_object_object_get_ex(session, "user", &user) || user == NULL)
+		return true;
+	if (!json_object_is_type(user, json_type_object))
+		return false;
+	if (json_object_object_get_ex(user, "id", id) && !is_falsy(*id))
+		return json_object_is_type(*id, json_type_string);
+	*id = NULL;
+	return true;
+}
+
+enum app_answer
+app_read_session(int status, const char *body, size_t length, char user[CHANNEL_ID_MAX + 1],
+    const char **wrong)
+{
+	enum app_answer answer = read_status(status, wrong);
+	struct json_object *session, *id;
+
+	/* Auth.js says null where NextAuth.js says {}. */
+	if (answer != APP_YES || is_null(body, length))
+		return answer != APP_YES ? answer : APP_NO;
+	session = read_object(body, length, wrong);
+	if (session == NULL)
+		return APP_WRONG;
+	if (!session_user(session, &id)) {
+		*wrong = not_expected;
+		answer = APP_WRONG;
+	} else if (id == NULL ||
+	    !channel_id_valid(json_object_get_string(id), (size_t)json_object_get_string_len(id)))
+		answer = APP_NO;
+	else
+		strcpy(user, json_object_get_string(id));
+	json_object_put(session);
+	return answer;
+}
+
+static int
+compare_numbers(const void *a, const void *b)
+{
+	int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* The ids of data[], sorted; *count gets how many. NULL where one is not a project's id. */
+static int32_t *
+read_ids(struct json_object *data, size_t *count)
+{
+	struct json_object *id;
+	int32_t *ids;
+	int64_t number;
+	size_t i;
+
+	*count = json_object_array_length(data);
+	ids = malloc((*count + 1) * sizeof(*ids));
+	if (ids == NULL)
+		return NULL;
+	for (i = 0; i < *count; i++) {
+		if (!json_object_object_get_ex(json_object_array_get_idx(data, i), "id", &id) ||
+		    !json_object_is_type(id, json_type_int))
+			break;
+		number = json_object_get_int64(id);
+		if (number < 1 || number > INT32_MAX)
+			break;
+		ids[i] = (int32_t)number;
+	}
+	if (i < *count) {
+		free(ids);
+		return NULL;
+	}
+	qsort(ids, *count, sizeof(*ids), compare_numbers);
+	return ids;
+}
+
+enum app_answer
+app_read_projects(int status, const char *body, size_t length, int32_t *projects, int count,
+    const char **wrong)
+{
+	enum app_answer answer = read_status(status, wrong);
+	struct json_object *object, *data;
+	int32_t *ids = NULL;
+	size_t id_count;
+	int i;
+
+	if (answer == APP_NO)
+		memset(projects, 0, (size_t)count * sizeof(*projects));
+	if (answer != APP_YES)
+		return answer;
+	object = read_object(body, length, wrong);
+	if (object == NULL)
+		return APP_WRONG;
+	if (json_object_object_get_ex(object, "data", &data) &&
+	    json_object_is_type(data, json_type_array))
+		ids = read_ids(data, &id_count);
+	json_object_put(object);
+	*wrong = not_expected;
+	if (ids == NULL)
+		return APP_WRONG;
+	answer = APP_NO;
+	for (i = 0; i < count; i++) {
+		if (bsearch(&projects[i], ids, id_count, sizeof(*ids), compare_numbers) != NULL)
+			answer = APP_YES;
+		else
+			projects[i] = 0;
+	}
+	free(ids);
+	return answer;
+}
+
+void
+app_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE])
+{
+	struct json_object *object, *error, *text = NULL;
+	const char *wrong;
+
+	reason[0] = '\0';
+	object = read_object(body, length, &wrong);
+	if (!json_object_object_get_ex(object, "error", &error))
+		error = object;
+	if (json_object_is_type(error, json_type_string))
+		text = error;
+	else
+		json_object_object_get_ex(error, "message", &text);
+	if (json_object_is_type(text, json_type_string))
+		snprintf(reason, APP_REASON_SIZE, "%s", json_object_get_string(text));
+	json_object_put(object);
+}

@@ -1,0 +1,82 @@
+/*
+ * clock: the monotonic time, random intervals, and the wall clock as text.
+ *
+ * Nothing here fails, blocks or allocates: where the kernel's random numbers are not to be had, the
+ * clock stands in for them. They only spread load in time, so they need not be secret.
+ */
+#include "base/clock.h"
+
+#include <assert.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <sys/random.h>
+#include <time.h>
+
+static int64_t (*clock_source)(void); /* NULL is the real clock; set before any thread */
+
+static uint64_t
+monotonic_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+int64_t
+clock_ms(void)
+{
+	return clock_source != NULL ? clock_source() : (int64_t)(monotonic_ns() / 1000000);
+}
+
+int64_t
+clock_us(void)
+{
+	return (int64_t)(monotonic_ns() / 1000);
+}
+
+void
+clock_set_source(int64_t (*source)(void))
+{
+	clock_source = source;
+}
+
+/* 64 bits from the clock and a counter, mixed as in splitmix64 so that all bits differ. */
+static uint64_t
+random_from_clock(void)
+{
+	static _Atomic uint64_t calls;
+	uint64_t x;
+
+	x = monotonic_ns() + atomic_fetch_add(&calls, 1) * UINT64_C(0x9e3779b97f4a7c15);
+	x = (x ^ (x >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
+	x = (x ^ (x >> 27)) * UINT64_C(0x94d049bb133111eb);
+	return x ^ (x >> 31);
+}
+
+uint32_t
+clock_jitter(uint32_t low, uint32_t high)
+{
+	uint64_t x;
+
+	assert(low <= high);
+	/* GRND_NONBLOCK: early in a boot getrandom() would wait. */
+	if (getrandom(&x, sizeof(x), GRND_NONBLOCK) != (ssize_t)sizeof(x))
+		x = random_from_clock();
+	/* 64 bits over a range of at most 2^32: no number is preferred by more than 2^-32. */
+	return low + (uint32_t)(x % ((uint64_t)high - low + 1));
+}
+
+void
+clock_iso(char *buffer, size_t size)
+{
+	struct timespec ts;
+	struct tm tm;
+	size_t n;
+
+	assert(size >= CLOCK_ISO_SIZE);
+	clock_gettime(CLOCK_REALTIME, &ts);
+	gmtime_r(&ts.tv_sec, &tm);
+	n = strftime(buffer, size, "%Y-%m-%dT%H:%M:%S", &tm);
+	snprintf(buffer + n, size - n, ".%03dZ", (int)(ts.tv_nsec / 1000000));
+}

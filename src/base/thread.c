@@ -1,0 +1,113 @@
+/*
+ * thread: see thread.h.
+ */
+#include "config.h"
+
+#include "base/thread.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Sanitizers need more. */
+#ifdef TPI_SANITIZED
+#define SCALE 8
+#else
+#define SCALE 1
+#endif
+
+static const size_t sizes[] = {
+	[THREAD_SMALL] = SCALE * 64 * 1024,
+	[THREAD_LARGE] = SCALE * 1024 * 1024,
+};
+
+/* The system refuses a stack below its minimum: 128 KiB on 64-bit Arm. */
+static size_t
+stack_size(enum thread_stack stack)
+{
+	long minimum = sysconf(_SC_THREAD_STACK_MIN);
+
+	return minimum > (long)sizes[stack] ? (size_t)minimum : sizes[stack];
+}
+
+static int
+start(pthread_t *thread, int state, enum thread_stack stack, void *(*run)(void *), void *arg)
+{
+	pthread_attr_t attributes;
+	int error;
+
+	error = pthread_attr_init(&attributes);
+	if (error != 0)
+		return error;
+	pthread_attr_setdetachstate(&attributes, state);
+	/* Without this size each thread would take 8 MiB of address space. */
+	error = pthread_attr_setstacksize(&attributes, stack_size(stack));
+	if (error == 0)
+		error = pthread_create(thread, &attributes, run, arg);
+	pthread_attr_destroy(&attributes);
+	errno = error;
+	return error;
+}
+
+int
+thread_start(enum thread_stack stack, void *(*run)(void *), void *arg)
+{
+	pthread_t thread;
+
+	return start(&thread, PTHREAD_CREATE_DETACHED, stack, run, arg);
+}
+
+int
+thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(void *), void *arg)
+{
+	return start(thread, PTHREAD_CREATE_JOINABLE, stack, run, arg);
+}
+
+/* Inlined, it would not know where its caller's frame ends. */
+void THREAD_STEP
+thread_trim_stack(void)
+{
+	/*
+	 * Above this address is what is left of this frame, and madvise()'s: a bare system call, but
+	 * where sanitizers watch it.
+	 */
+#ifndef TPI_SANITIZED
+	const uintptr_t used = (uintptr_t)__builtin_frame_address(0) - 256;
+	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+	const uintptr_t end = used - used % page;
+	const size_t length = stack_size(THREAD_SMALL) / 2 / page * page;
+
+	madvise((void *)(end - length), length, MADV_DONTNEED);
+#endif
+}
+
+void
+thread_cond_init(pthread_cond_t *cond)
+{
+	pthread_condattr_t monotonic;
+
+	pthread_condattr_init(&monotonic);
+	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+	pthread_cond_init(cond, &monotonic);
+	pthread_condattr_destroy(&monotonic);
+}
+
+bool
+thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline)
+{
+	const struct timespec until = { .tv_sec = deadline / 1000,
+		.tv_nsec = deadline % 1000 * 1000000 };
+
+	return pthread_cond_timedwait(cond, lock, &until) != ETIMEDOUT;
+}
+
+void
+thread_wake(int eventfd)
+{
+	const uint64_t one = 1;
+
+	/* An eventfd takes this always; were it full, its reader would be awake already. */
+	if (write(eventfd, &one, sizeof(one)) == -1)
+		return;
+}

@@ -1,0 +1,156 @@
+/*
+ * settings: everything an administrator can set, declared once in the table in settings.c: name,
+ * type, range, default, one line of help. Parsing, --check-config and the test that compares the
+ * man page with the program all read that table.
+ *
+ * An empty variable counts as unset. The first value that does not parse, or is out of range, is
+ * an error that names the setting, the value and what is allowed.
+ */
+#ifndef TPI_SETTINGS_H
+#define TPI_SETTINGS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "wire/channel_name.h"
+#include "base/log.h"
+
+#define SETTINGS_PREFIXES_MAX 4
+#define SETTINGS_ERROR_SIZE 512
+#define SETTINGS_SENTINELS_ALLOWED "host[:port] or [v6][:port], several separated by commas"
+#define SETTINGS_MASTER_STANDARD "mymaster"
+
+enum identity_source { IDENTITY_WEB_SERVER, IDENTITY_APP };
+enum access_policy { ACCESS_DENY, ACCESS_FILE, ACCESS_APP, ACCESS_ALLOW };
+enum status_pages { STATUS_OFF, STATUS_ON };
+enum app_proxy { APP_PROXY_NONE, APP_PROXY_ENVIRONMENT };
+
+struct settings {
+	/* Strings are owned by the struct and are never NULL; "" stands for none. */
+	char *tenant;                /* INSTANCE_TENANT_ID */
+	char *listen;                /* TPI_LISTEN */
+	char *valkey_url;            /* VALKEY_URL */
+	char *valkey_password_file;  /* VALKEY_PASSWORD_FILE */
+	char *valkey_sentinels;      /* VALKEY_SENTINELS */
+	char *valkey_sentinel_master;   /* VALKEY_SENTINEL_MASTER */
+	char *valkey_sentinel_password; /* VALKEY_SENTINEL_PASSWORD */
+	char *valkey_sentinel_password_file; /* VALKEY_SENTINEL_PASSWORD_FILE */
+	char *valkey_tls_ca;         /* VALKEY_TLS_CA */
+	char *valkey_tls_cert;       /* VALKEY_TLS_CERT */
+	char *valkey_tls_key;        /* VALKEY_TLS_KEY */
+	char *project_access;        /* TPI_PROJECT_ACCESS as written */
+	char *app_url;               /* TPI_APP_URL */
+	char *app_ca;                /* TPI_APP_CA */
+	char *issues_channel_prefix; /* TPI_ISSUES_CHANNEL_PREFIX, without white space */
+
+	int tenant_cap;        /* SSE_PER_TENANT_CAP */
+	int user_cap;          /* SSE_PER_USER_CAP */
+	int issues_tenant_cap; /* SSE_ISSUES_PER_TENANT_CAP */
+	int issues_user_cap;   /* SSE_ISSUES_PER_USER_CAP */
+
+	int heartbeat_ms;       /* SSE_HEARTBEAT_MS */
+	int metrics_ms;         /* SSE_METRICS_MS */
+	int backlog_bytes;      /* SSE_BACKLOG_BYTES */
+	int stall_ms;           /* SSE_STALL_MS */
+	int sync_spread_ms;     /* SSE_SYNC_SPREAD_MS */
+	int max_age_seconds;    /* SSE_MAX_AGE_SECONDS; 0 is off */
+	int request_timeout_ms; /* TPI_REQUEST_TIMEOUT_MS */
+	int drain_seconds;      /* TPI_DRAIN_SECONDS */
+
+	int app_timeout_ms;     /* TPI_APP_TIMEOUT_MS */
+	int app_cache_seconds;  /* TPI_APP_CACHE_SECONDS */
+	int app_concurrency;    /* TPI_APP_CONCURRENCY */
+	int recheck_seconds;    /* TPI_RECHECK_SECONDS; 0 is off */
+
+	int identity;  /* TPI_IDENTITY: enum identity_source */
+	int app_proxy; /* TPI_APP_PROXY: enum app_proxy */
+	int status;    /* TPI_STATUS: enum status_pages */
+	int log_level; /* TPI_LOG_LEVEL: enum log_level */
+
+	/* Derived from project_access. */
+	enum access_policy access;
+	const char *access_file; /* into project_access; NULL unless ACCESS_FILE */
+
+	/* Derived from issues_channel_prefix: different ones, of which tpi-publish uses the first. */
+	char issues_prefixes[SETTINGS_PREFIXES_MAX][CHANNEL_ID_MAX + 1];
+	int issues_prefix_count; /* 1 to SETTINGS_PREFIXES_MAX */
+};
+
+/* Which program reads the environment: tpi-publish must not fail for a setting it does not use. */
+enum settings_user { SETTINGS_STREAMD = 1, SETTINGS_PUBLISH = 2 };
+
+enum setting_type {
+	SETTING_NUMBER,  /* decimal, minimum..maximum, or 0 where zero_is_off */
+	SETTING_STRING,  /* any text that check() accepts */
+	SETTING_CHOICE   /* one of choices */
+};
+
+struct setting {
+	const char *name;
+	enum setting_type type;
+	size_t offset;              /* of the field in struct settings */
+	int minimum, maximum;       /* SETTING_NUMBER */
+	int zero_is_off;            /* SETTING_NUMBER: 0 is allowed below minimum */
+	const char *const *choices; /* SETTING_CHOICE: in the order of its enum, NULL-terminated */
+	const char *standard;       /* the default, as one would write it; "" for none */
+	const char *allowed;        /* SETTING_STRING: what is allowed, for the error */
+	int (*check)(const char *); /* SETTING_STRING: 0 where the value will do; may be NULL */
+	unsigned users;             /* enum settings_user, or-ed */
+	int is_url;                 /* a password in it is masked wherever it is printed */
+	int is_secret;              /* all of it is masked */
+	const char *help;
+};
+
+/* The table, in the order of the manual; *count gets its length. */
+const struct setting *settings_table(size_t *count);
+
+/*
+ * Writes what a setting may be: "1 to 10000", "0 (off) or 10 to 604800", the choices joined with
+ * " | ", or the text in allowed. Error texts and the manual say it in these words.
+ */
+void settings_describe_range(const struct setting *setting, char *out, size_t size);
+
+/*
+ * Reads the settings of one program through get (getenv in a program). Returns 0, or -1 with one
+ * line in error (no line break at its end); then *s holds nothing to free.
+ */
+int settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
+    char *error, size_t error_size);
+void settings_free(struct settings *s);
+
+/*
+ * Whether a variable of the environment, "NAME=value", is named as settings are and is none of either
+ * program: the length of its name, else 0.
+ */
+size_t settings_unknown(const char *variable);
+
+/* Whether anything is asked of the application. */
+bool settings_ask_app(const struct settings *s);
+
+/* Prints NAME=value lines of every setting of that program, secrets masked, for --check-config. */
+void settings_print(const struct settings *s, enum settings_user user, FILE *out);
+
+/*
+ * The length of the first URL of a list: up to a comma behind which another begins, with letters
+ * and "://", or to the end. Any other comma in a password divides nothing.
+ */
+size_t settings_url_length(const char *list);
+
+/*
+ * Copies a URL, or each of a list, with the password replaced by "***". The password reaches up to
+ * the last '@' of the URL: one that is not percent-encoded may hold '/', '?' and '@' itself. A text
+ * that is no URL but holds an '@', and a user name without a password (redis-cli reads it as one),
+ * are masked before the '@', too; so are a port that is not a number, and a query other than
+ * ?family=NUMBER. Truncates to size.
+ */
+void settings_mask_url(const char *url, char *out, size_t size);
+
+/*
+ * The same for what was not accepted as a list: its commas may be those of a password, whatever
+ * follows them, so all up to the last '@' is one; without any, all behind what is masked.
+ */
+void settings_mask_text(const char *text, char *out, size_t size);
+
+#endif

@@ -1,0 +1,269 @@
+/*
+ * listener: see listener.h.
+ */
+#include "daemon/listener.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+#define LISTEN_FDS_START 3 /* sd_listen_fds(3) */
+#define LOCK_SUFFIX      ".lock"
+#define LOCK_ATTEMPTS    500 /* every 10 ms: the holder needs less than one */
+
+int
+address_parse(struct address *a, const char *text)
+{
+	const char *path = strncmp(text, "unix:", 5) == 0 ? text + 5 : text;
+
+	memset(a, 0, sizeof(*a));
+	if (path[0] == '/') {
+		if (strlen(path) >= sizeof(a->path))
+			return -1;
+		strcpy(a->path, path);
+		return 0;
+	}
+	if (path != text || hostport_parse(&a->tcp, text, strlen(text)) != NULL)
+		return -1;
+	return a->tcp.port != 0 ? 0 : -1;
+}
+
+static int __attribute__((format(printf, 3, 4)))
+fail(char *error, size_t error_size, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(error, error_size, format, ap);
+	va_end(ap);
+	return -1;
+}
+
+static bool
+is_listening(int fd)
+{
+	int on = 0;
+	socklen_t size = sizeof(on);
+
+	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &size) == 0 && on != 0;
+}
+
+int
+listener_inherit(struct listener *l, char *error, size_t error_size)
+{
+	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
+
+	memset(l, 0, sizeof(*l));
+	l->fd = -1;
+	l->inherited = true;
+	if (pid != NULL && count != NULL && atol(pid) == (long)getpid()) {
+		if (strcmp(count, "1") != 0)
+			return fail(error, error_size,
+			    "LISTEN_FDS=%s: must be 1, one listening socket", count);
+		l->fd = LISTEN_FDS_START;
+		if (!is_listening(l->fd))
+			return fail(error, error_size,
+			    "LISTEN_FDS=1: descriptor 3 must be a listening stream socket");
+	} else if (is_listening(STDIN_FILENO))
+		l->fd = STDIN_FILENO;
+	/* Not for whatever we might start. */
+	unsetenv("LISTEN_PID");
+	unsetenv("LISTEN_FDS");
+	unsetenv("LISTEN_FDNAMES");
+	if (l->fd == -1)
+		return 0;
+	if (fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) | O_NONBLOCK) == -1 ||
+	    fcntl(l->fd, F_SETFD, FD_CLOEXEC) == -1)
+		return fail(error, error_size, "inherited socket: %s", strerror(errno));
+	return 1;
+}
+
+/* Whether fd is still the file of that name: an earlier holder of the lock has removed its own. */
+static bool
+is_file(int fd, const char *name)
+{
+	struct stat opened, named;
+
+	return fstat(fd, &opened) == 0 && lstat(name, &named) == 0 &&
+	    opened.st_dev == named.st_dev && opened.st_ino == named.st_ino;
+}
+
+/*
+ * Locks the name of a socket: of several daemons that start at once and find a stale socket, one
+ * replaces it, and the others find the new one. The lock is a file next to the socket, not the
+ * directory, which any user who can read it could keep locked. Returns its descriptor, or -1 with
+ * errno.
+ */
+static int
+lock_name(const char *name)
+{
+	const struct timespec pause = { .tv_nsec = 10 * 1000 * 1000 };
+	int attempts, fd;
+
+	for (attempts = 0; attempts < LOCK_ATTEMPTS; attempts++) {
+		fd = open(name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+		if (fd == -1)
+			return -1;
+		if (flock(fd, LOCK_EX | LOCK_NB) == 0 && is_file(fd, name))
+			return fd;
+		close(fd);
+		nanosleep(&pause, NULL);
+	}
+	errno = EWOULDBLOCK;
+	return -1;
+}
+
+/* Whether somebody may be listening at this path: then it is not ours to replace. */
+static bool
+is_live(const struct sockaddr_un *address)
+{
+	int fd, saved;
+
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd == -1)
+		return true;
+	saved = connect(fd, (const struct sockaddr *)address, sizeof(*address)) == 0 ? 0 : errno;
+	close(fd);
+	return saved != ECONNREFUSED && saved != ENOENT;
+}
+
+static int
+open_unix(struct listener *l, const struct address *a, const struct listener_options *options,
+    char *error, size_t error_size)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct stat st;
+	mode_t mask;
+	int bound;
+
+	memcpy(address.sun_path, a->path, sizeof(address.sun_path));
+	if (lstat(a->path, &st) == 0) {
+		if (!S_ISSOCK(st.st_mode))
+			return fail(error, error_size,
+			    "exists and is not a socket: remove it or choose another path");
+		if (is_live(&address))
+			return fail(error, error_size, "in use: another process listens there, or may");
+		if (unlink(a->path) == -1)
+			return fail(error, error_size, "cannot replace the stale socket: %s",
+			    strerror(errno));
+	}
+	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (l->fd == -1)
+		return fail(error, error_size, "%s", strerror(errno));
+	/* Nobody connects before owner and mode are right. */
+	mask = umask(0177);
+	bound = bind(l->fd, (const struct sockaddr *)&address, sizeof(address));
+	umask(mask);
+	if (bound == -1)
+		return fail(error, error_size, "%s", strerror(errno));
+	l->path = strdup(a->path);
+	if (l->path == NULL || lstat(a->path, &st) == -1)
+		return fail(error, error_size, "%s", strerror(errno));
+	l->device = st.st_dev;
+	l->inode = st.st_ino;
+	if (options->group != (gid_t)-1 && chown(a->path, (uid_t)-1, options->group) == -1)
+		return fail(error, error_size, "cannot set the group: %s", strerror(errno));
+	if (chmod(a->path, options->mode) == -1)
+		return fail(error, error_size, "cannot set the mode: %s", strerror(errno));
+	return 0;
+}
+
+/* Up to listen(): before that a socket looks stale to others. */
+static int
+listen_unix(struct listener *l, const struct address *a, const struct listener_options *options,
+    char *error, size_t error_size)
+{
+	char name[sizeof(a->path) + sizeof(LOCK_SUFFIX)];
+	int lock, result;
+
+	snprintf(name, sizeof(name), "%s" LOCK_SUFFIX, a->path);
+	lock = lock_name(name);
+	if (lock == -1 && errno == EWOULDBLOCK)
+		return fail(error, error_size, "in use: another process has locked %s", name);
+	if (lock == -1)
+		return fail(error, error_size, "%s: %s%s", name, strerror(errno),
+		    errno == ENOENT ? ": the directory must exist" : "");
+	result = open_unix(l, a, options, error, error_size);
+	if (result == 0 && listen(l->fd, options->backlog) == -1)
+		result = fail(error, error_size, "%s", strerror(errno));
+	unlink(name);
+	close(lock);
+	return result;
+}
+
+static int
+listen_tcp(struct listener *l, const struct address *a, const struct listener_options *options,
+    char *error, size_t error_size)
+{
+	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
+		.ai_flags = AI_PASSIVE | AI_NUMERICSERV };
+	struct addrinfo *found, *ai;
+	int result, on = 1, saved = 0;
+	char port[8];
+
+	snprintf(port, sizeof(port), "%d", a->tcp.port);
+	result = getaddrinfo(a->tcp.host, port, &hints, &found);
+	if (result != 0)
+		return fail(error, error_size, "%s", gai_strerror(result));
+	for (ai = found; ai != NULL; ai = ai->ai_next) {
+		l->fd = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+		if (l->fd == -1) {
+			saved = errno;
+			continue;
+		}
+		setsockopt(l->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+		if (bind(l->fd, ai->ai_addr, ai->ai_addrlen) == 0)
+			break;
+		saved = errno;
+		close(l->fd);
+		l->fd = -1;
+	}
+	freeaddrinfo(found);
+	if (l->fd == -1)
+		return fail(error, error_size, "%s", strerror(saved));
+	if (listen(l->fd, options->backlog) == -1)
+		return fail(error, error_size, "%s", strerror(errno));
+	return 0;
+}
+
+int
+listener_open(struct listener *l, const struct address *a, const struct listener_options *options,
+    char *error, size_t error_size)
+{
+	int result;
+
+	memset(l, 0, sizeof(*l));
+	l->fd = -1;
+	if (a->path[0] != '\0')
+		result = listen_unix(l, a, options, error, error_size);
+	else
+		result = listen_tcp(l, a, options, error, error_size);
+	if (result == -1)
+		listener_close(l);
+	return result;
+}
+
+void
+listener_close(struct listener *l)
+{
+	struct stat st;
+
+	if (l->path != NULL && lstat(l->path, &st) == 0 && st.st_dev == l->device &&
+	    st.st_ino == l->inode)
+		unlink(l->path);
+	free(l->path);
+	l->path = NULL;
+	if (l->fd != -1)
+		close(l->fd);
+	l->fd = -1;
+}

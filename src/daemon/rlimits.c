@@ -1,0 +1,99 @@
+/*
+ * rlimits: see rlimits.h.
+ */
+#include "daemon/rlimits.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "base/log.h"
+
+/* Beside the streams: the listener, Valkey, the log, requests that are being refused. */
+#define SPARE 64
+
+static void
+check(const char *limit, int64_t allowed, int64_t needed)
+{
+	if (allowed >= needed)
+		return;
+	LOG(LOG_LEVEL_WARN, "streamd", "the caps do not fit in a limit", LOG_STR("limit", limit),
+	    LOG_INT("allowed", allowed), LOG_INT("needed", needed));
+}
+
+static int64_t
+rlimit(int which)
+{
+	struct rlimit r;
+
+	if (getrlimit(which, &r) == -1 || r.rlim_cur == RLIM_INFINITY || r.rlim_cur > INT64_MAX)
+		return INT64_MAX;
+	return (int64_t)r.rlim_cur;
+}
+
+/* The number in a file; INT64_MAX where there is none ("max"). */
+static int64_t
+read_number(const char *path)
+{
+	int64_t number = INT64_MAX;
+	char text[32], *end;
+	FILE *file;
+
+	file = fopen(path, "re");
+	if (file == NULL)
+		return INT64_MAX;
+	if (fgets(text, sizeof(text), file) != NULL) {
+		number = strtoll(text, &end, 10);
+		if (end == text)
+			number = INT64_MAX;
+	}
+	fclose(file);
+	return number;
+}
+
+/* The smallest pids.max on the way from the process's cgroup (version 2) to the root. */
+static int64_t
+cgroup_pids_max(void)
+{
+	int64_t smallest = INT64_MAX, here;
+	char line[4096], path[4200], *group = NULL, *slash;
+	FILE *file;
+
+	file = fopen("/proc/self/cgroup", "re");
+	if (file == NULL)
+		return smallest;
+	while (group == NULL && fgets(line, sizeof(line), file) != NULL)
+		if (strncmp(line, "0::", 3) == 0)
+			group = line + 3;
+	fclose(file);
+	if (group == NULL)
+		return smallest;
+	group[strcspn(group, "\n")] = '\0';
+	for (;;) {
+		snprintf(path, sizeof(path), "/sys/fs/cgroup%s/pids.max", group);
+		here = read_number(path);
+		if (here < smallest)
+			smallest = here;
+		slash = strrchr(group, '/');
+		if (slash == NULL)
+			return smallest;
+		*slash = '\0';
+	}
+}
+
+void
+rlimits_apply(const struct settings *s)
+{
+	int64_t needed = (int64_t)s->tenant_cap + s->issues_tenant_cap +
+	    (settings_ask_app(s) ? s->app_concurrency : 0) + SPARE;
+	struct rlimit r;
+
+	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
+		r.rlim_cur = r.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &r);
+	}
+	check("RLIMIT_NOFILE", rlimit(RLIMIT_NOFILE), needed);
+	check("RLIMIT_NPROC", rlimit(RLIMIT_NPROC), needed);
+	check("pids.max", cgroup_pids_max(), needed);
+}

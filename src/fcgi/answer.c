@@ -1,0 +1,20 @@
+/*
+ * answer: see answer.h.
+ */
+#include "fcgi/answer.h"
+
+#include <stdio.h>
+#include <string.h>
+
+char *
+answer_text(const struct answer *a, const char *method)
+{
+	const char *body = strcmp(method, "HEAD") != 0 ? a->body : "";
+	char *text;
+
+	if (asprintf(&text,
+		"Status: %d %s\r\nCache-Control: no-store\r\n%sContent-Type: %s\r\n\r\n%s", a->status,
+		a->reason, a->headers, a->type, body) == -1)
+		return NULL;
+	return text;
+}

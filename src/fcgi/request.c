@@ -1,0 +1,175 @@
+/*
+ * request: libfcgi decodes the parameters. See request.h.
+ *
+ * The fields of FCGX_Request that are set here are public but documented as internal;
+ * tests/unit/check_request.c fails when a version of the library changes what they do.
+ */
+#include "fcgi/request.h"
+
+#include <errno.h>
+#include <fcgiapp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "wire/frame.h"
+
+/* Its three streams and their buffers. */
+#define LIBFCGI_SIZE (32 * 1024)
+
+void
+request_library_init(void)
+{
+	FCGX_Init();
+}
+
+/*
+ * A file in memory with BEGIN_REQUEST and the PARAMS, in records of the largest size: all in one
+ * write, which leaves the offset at the start. -1 and errno.
+ */
+static int
+canonical_head(const struct head *head)
+{
+	/* The last record is the empty one that ends the PARAMS. */
+	enum { RECORDS_MAX = HEAD_PARAMS_MAX / FRAME_RECORD_MAX + 2 };
+	uint8_t begin[FCGI_HEADER_LEN + sizeof(FCGI_BeginRequestBody)] = { 0 };
+	uint8_t headers[RECORDS_MAX][FCGI_HEADER_LEN];
+	struct iovec iov[1 + 2 * RECORDS_MAX] = { { begin, sizeof(begin) } };
+	size_t at = 0, n, size = sizeof(begin);
+	int fd, i = 0, count = 1;
+
+	frame_record(begin, FCGI_BEGIN_REQUEST, head->id, sizeof(FCGI_BeginRequestBody));
+	begin[FCGI_HEADER_LEN + 1] = FCGI_RESPONDER;
+	do {
+		n = head->params_length - at;
+		if (n > FRAME_RECORD_MAX)
+			n = FRAME_RECORD_MAX;
+		frame_record(headers[i], FCGI_PARAMS, head->id, n);
+		iov[count++] = (struct iovec){ headers[i++], FCGI_HEADER_LEN };
+		iov[count++] = (struct iovec){ head->params + at, n };
+		size += FCGI_HEADER_LEN + n;
+		at += n;
+	} while (n > 0);
+	fd = memfd_create("fcgi-head", MFD_CLOEXEC);
+	if (fd == -1 || pwritev(fd, iov, count, 0) == (ssize_t)size)
+		return fd;
+	close(fd);
+	errno = ENOMEM;
+	return -1;
+}
+
+static void
+fcgi_free(FCGX_Request *f)
+{
+	FCGX_Free(f, 0);
+	free(f);
+}
+
+/* libfcgi aborts when memory is out: this looks whether there is as much as it will take. */
+static bool
+is_room(const struct head *head)
+{
+	void *room = malloc(LIBFCGI_SIZE + 2 * head->params_length);
+
+	free(room);
+	return room != NULL;
+}
+
+int
+request_parse(struct request *r, const struct head *head)
+{
+	FCGX_Request *f;
+	const char *script, *info, *value;
+	char *const *params;
+	int fd, error = ENOMEM;
+
+	memset(r, 0, sizeof(*r));
+	if (!is_room(head))
+		return ENOMEM;
+	fd = canonical_head(head);
+	if (fd == -1)
+		return errno;
+	f = malloc(sizeof(*f));
+	if (f == NULL)
+		goto out;
+	/*
+	 * -1: a head that does not please the library is an error, not a reason to accept another.
+	 * keepConnection: the library does not close what it has not opened.
+	 */
+	FCGX_InitRequest(f, -1, 0);
+	f->ipcFd = fd;
+	f->keepConnection = 1;
+	f->detached = 1;
+	if (FCGX_Accept_r(f) != 0) {
+		/* It has closed ipcFd. */
+		free(f);
+		return ENOMEM;
+	}
+	f->ipcFd = -1;
+
+	params = f->envp;
+	script = params_get(params, "SCRIPT_NAME", NULL);
+	info = params_get(params, "PATH_INFO", NULL);
+	if (asprintf(&r->path, "%s%s", script != NULL ? script : "", info != NULL ? info : "") == -1) {
+		r->path = NULL;
+		fcgi_free(f);
+		goto out;
+	}
+	r->fcgi = f;
+	value = params_get(params, "REQUEST_METHOD", NULL);
+	r->method = value != NULL ? value : "";
+	value = params_get(params, "QUERY_STRING", NULL);
+	r->query = value != NULL ? value : "";
+	value = params_get(params, "HTTP_LAST_EVENT_ID", NULL);
+	r->last_event_id = value != NULL ? value : "";
+	error = 0;
+out:
+	close(fd);
+	return error;
+}
+
+char *const *
+request_params(const struct request *r)
+{
+	return r->fcgi->envp;
+}
+
+const char *
+params_get(char *const *params, const char *name, bool *conflict)
+{
+	const char *first = NULL, *value;
+	size_t length = strlen(name);
+
+	for (; *params != NULL; params++) {
+		if (strncmp(*params, name, length) != 0 || (*params)[length] != '=')
+			continue;
+		value = *params + length + 1;
+		if (first == NULL)
+			first = value;
+		else if (conflict != NULL && strcmp(first, value) != 0)
+			*conflict = true;
+	}
+	return first;
+}
+
+void
+request_strip(struct request *r)
+{
+	if (r->fcgi != NULL)
+		fcgi_free(r->fcgi);
+	r->fcgi = NULL;
+	free(r->path);
+	r->path = NULL;
+	r->method = r->query = r->last_event_id = r->user = NULL;
+}
+
+void
+request_free(struct request *r)
+{
+	request_strip(r);
+	free(r->projects);
+	r->projects = NULL;
+}

@@ -1,0 +1,314 @@
+/*
+ * pipeline: see pipeline.h.
+ *
+ * Connecting is done by a thread of its own, because the resolution of names has no time limit:
+ * when the time is over, the attempt is left alone, with its memory. Once connected, the socket
+ * does not block, and poll() is the one place that waits. A function that returns false has left
+ * the reason in error.
+ */
+#include "publish/pipeline.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+
+#define ANSWER_MAX (1024 * 1024) /* bytes of one that has not come whole */
+
+/*
+ * No lock: the attempt's fields are its thread's until that is joined, and only then the owner's. Who
+ * is the second to give it up, thread or owner, has it for himself.
+ */
+struct attempt {
+	struct servers *servers;
+	int timeout_ms;
+	int done_fd;           /* an eventfd, written to by the thread at its end */
+	_Atomic bool given_up;
+	redisContext *context; /* NULL: failed, for the reason in error */
+	char error[VALKEY_ERROR_SIZE];
+};
+
+struct pipeline {
+	redisContext *context;
+	char input[16 * 1024];
+	const char *label;
+	int timeout_ms;
+	int64_t waited_ms; /* in pipeline_wait(), with commands under way, since the last answer */
+	char *error;       /* the caller's */
+
+	pipeline_answer *answer;
+	void *arg;
+
+	/* A ring of the commands in flight, in the order of their replies. */
+	size_t first, in_flight;
+	size_t items; /* of which the last command is in flight */
+	struct pipeline_command commands[PIPELINE_MAX];
+};
+
+/* Always false, for the caller to return. */
+static bool __attribute__((format(printf, 2, 3)))
+fail(char *error, const char *format, ...)
+{
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(error, VALKEY_ERROR_SIZE, format, ap);
+	va_end(ap);
+	return false;
+}
+
+static bool
+fail_silent(char *error, const char *label, int timeout_ms)
+{
+	return fail(error, "%s: no answer within %d ms", label, timeout_ms);
+}
+
+/* What is left of a time limit, for poll(). */
+static int
+time_left(int timeout_ms, int64_t waited_ms)
+{
+	return waited_ms < timeout_ms ? timeout_ms - (int)waited_ms : 0;
+}
+
+/* Connecting */
+
+static void
+attempt_free(struct attempt *a)
+{
+	if (a->done_fd >= 0)
+		close(a->done_fd);
+	free(a);
+}
+
+static void *
+attempt_run(void *arg)
+{
+	struct attempt *a = arg;
+
+	a->context = servers_connect(a->servers, a->timeout_ms, a->error, sizeof(a->error));
+	eventfd_write(a->done_fd, 1);
+	if (atomic_exchange(&a->given_up, true)) {
+		if (a->context != NULL)
+			redisFree(a->context);
+		attempt_free(a);
+	}
+	return NULL;
+}
+
+/* Starts the attempt; NULL with an error. */
+static struct attempt *
+attempt_start(struct servers *servers, int timeout_ms, pthread_t *thread, char *error)
+{
+	struct attempt *a = calloc(1, sizeof(*a));
+	int wrong;
+
+	if (a == NULL) {
+		fail(error, "%s: out of memory", servers->label);
+		return NULL;
+	}
+	a->servers = servers;
+	a->timeout_ms = timeout_ms;
+	a->done_fd = eventfd(0, EFD_CLOEXEC);
+	wrong = a->done_fd < 0 ? errno : pthread_create(thread, NULL, attempt_run, a);
+	if (wrong == 0)
+		return a;
+	fail(error, "%s: cannot start a thread: %s", servers->label, strerror(wrong));
+	attempt_free(a);
+	return NULL;
+}
+
+static redisContext *
+connect_server(struct servers *servers, int timeout_ms, int64_t since, char *error)
+{
+	pthread_t thread;
+	struct attempt *a = attempt_start(servers, timeout_ms, &thread, error);
+	struct pollfd done = { .events = POLLIN };
+	redisContext *context;
+	int n;
+
+	if (a == NULL)
+		return NULL;
+	done.fd = a->done_fd;
+	do
+		n = poll(&done, 1, time_left(timeout_ms, clock_ms() - since));
+	while (n < 0 && errno == EINTR);
+	if (n <= 0 && !atomic_exchange(&a->given_up, true)) {
+		pthread_detach(thread);
+		fail_silent(error, servers->label, timeout_ms);
+		return NULL;
+	}
+	pthread_join(thread, NULL);
+	context = a->context;
+	if (context == NULL)
+		fail(error, "%s", a->error);
+	attempt_free(a);
+	return context;
+}
+
+struct pipeline *
+pipeline_open(struct servers *servers, int timeout_ms, int64_t since, pipeline_answer *answer,
+    void *arg, char *error)
+{
+	redisContext *context = connect_server(servers, timeout_ms, since, error);
+	struct pipeline *p;
+
+	if (context == NULL)
+		return NULL;
+	p = calloc(1, sizeof(*p));
+	if (p == NULL) {
+		fail(error, "%s: %s", servers->label, strerror(errno));
+		redisFree(context);
+		free(p);
+		return NULL;
+	}
+	p->context = context;
+	p->label = servers->used;
+	p->timeout_ms = timeout_ms;
+	p->error = error;
+	p->answer = answer;
+	p->arg = arg;
+	return p;
+}
+
+void
+pipeline_close(struct pipeline *p)
+{
+	redisFree(p->context);
+	free(p);
+}
+
+/* Publishing */
+
+const char *
+pipeline_server(const struct pipeline *p)
+{
+	return p->label;
+}
+
+size_t
+pipeline_in_flight(const struct pipeline *p)
+{
+	return p->items;
+}
+
+bool
+pipeline_has_room(const struct pipeline *p)
+{
+	return p->in_flight + BATCH_CHANNELS_MAX <= PIPELINE_MAX;
+}
+
+static bool
+add_command(struct pipeline *p, const struct batch_item *item, int channel, uint64_t line)
+{
+	const char *words[] = { "PUBLISH", item->channels[channel], item->payload };
+	struct pipeline_command *command = &p->commands[(p->first + p->in_flight) % PIPELINE_MAX];
+
+	if (redisAppendCommandArgv(p->context, 3, words, NULL) != REDIS_OK)
+		return fail(p->error, "%s: %s", p->label, p->context->errstr);
+	strcpy(command->tenant, item->tenant);
+	strcpy(command->channel, item->channels[channel]);
+	command->line = line;
+	command->last = channel == item->channel_count - 1;
+	p->in_flight++;
+	return true;
+}
+
+bool
+pipeline_add(struct pipeline *p, const struct batch_item *item, uint64_t line, int64_t waited_ms)
+{
+	if (p->in_flight == 0)
+		p->waited_ms = waited_ms;
+	for (int i = 0; i < item->channel_count; i++)
+		if (!add_command(p, item, i, line))
+			return false;
+	p->items++;
+	return true;
+}
+
+static void
+take_answer(struct pipeline *p, const redisReply *reply)
+{
+	const char *error = NULL;
+
+	if (reply->type != REDIS_REPLY_INTEGER)
+		error = reply->type == REDIS_REPLY_ERROR ? reply->str : "not the expected answer";
+	p->answer(p->arg, &p->commands[p->first], reply->integer, error);
+	if (p->commands[p->first].last)
+		p->items--;
+	p->first = (p->first + 1) % PIPELINE_MAX;
+	p->in_flight--;
+	p->waited_ms = 0;
+}
+
+/* Takes the answers that have arrived whole. */
+static bool
+take_answers(struct pipeline *p)
+{
+	redisContext *c = p->context;
+	void *reply;
+
+	while (redisGetReplyFromReader(c, &reply) == REDIS_OK) {
+		bool expected = p->in_flight > 0;
+
+		if (reply == NULL)
+			return true;
+		if (expected)
+			take_answer(p, reply);
+		freeReplyObject(reply);
+		if (!expected)
+			return fail(p->error, "%s: an answer to no question", p->label);
+	}
+	return fail(p->error, "%s: %s", p->label, c->errstr);
+}
+
+/* Reads all that poll() may not show again. */
+static bool
+read_answers(struct pipeline *p)
+{
+	redisContext *c = p->context;
+	ssize_t n;
+
+	do {
+		n = valkey_read(c, p->input, sizeof(p->input));
+		if (n < 0)
+			return fail(p->error, "%s: connection lost: %s", p->label, c->errstr);
+		if (n > 0 && redisReaderFeed(c->reader, p->input, (size_t)n) != REDIS_OK)
+			return fail(p->error, "%s: %s", p->label, c->reader->errstr);
+		if (!take_answers(p))
+			return false;
+		if (c->reader->len - c->reader->pos > ANSWER_MAX)
+			return fail(p->error, "%s: an answer of more than 1 MiB", p->label);
+	} while (n == sizeof(p->input));
+	return true;
+}
+
+bool
+pipeline_wait(struct pipeline *p, int fd, bool *readable)
+{
+	redisContext *c = p->context;
+	struct pollfd fds[2] = { { .fd = c->fd }, { .fd = fd, .events = POLLIN } };
+	int64_t began = clock_ms();
+	int sent;
+
+	if (valkey_write(c, &sent) != REDIS_OK)
+		return fail(p->error, "%s: connection lost: %s", p->label, c->errstr);
+	fds[0].events = sent ? POLLIN : POLLIN | POLLOUT;
+	if (poll(fds, 2, p->in_flight > 0 ? time_left(p->timeout_ms, p->waited_ms) : -1) < 0 &&
+	    errno != EINTR)
+		return fail(p->error, "%s: poll: %s", p->label, strerror(errno));
+	p->waited_ms += clock_ms() - began;
+	if (fds[0].revents & ~POLLOUT && !read_answers(p))
+		return false;
+	if (p->in_flight > 0 && time_left(p->timeout_ms, p->waited_ms) == 0)
+		return fail_silent(p->error, p->label, p->timeout_ms);
+	*readable = fds[1].revents != 0;
+	return true;
+}

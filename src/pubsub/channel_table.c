@@ -1,0 +1,367 @@
+/*
+ * channels: the table of channels and the commands under way. See channels.h.
+ */
+#include "pubsub/channel_table.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define HASH_NONFATAL_OOM 1
+#include <uthash.h>
+
+struct channel {
+	UT_hash_handle hh;
+	struct channel_member *members;
+	uint32_t count, size; /* of members */
+	uint32_t unanswered;  /* commands */
+	bool asked;           /* the last command was SUBSCRIBE, and it was not refused */
+	bool kept;            /* also without members */
+	char name[];
+};
+
+struct command {
+	struct channel *channel;
+	bool subscribe;
+};
+
+struct channels {
+	channels_command *command;
+	void *arg;
+	bool up;
+	struct channel *table;
+	uint32_t kept_count;
+	/* The commands under way: a ring, the oldest at head. */
+	struct command *ring;
+	size_t ring_size, ring_head, ring_count;
+};
+
+static bool
+confirmed(const struct channel *ch)
+{
+	return ch->asked && ch->unanswered == 0;
+}
+
+struct channels *
+channels_new(channels_command *command, void *arg)
+{
+	struct channels *c;
+
+	c = calloc(1, sizeof(*c));
+	if (c == NULL)
+		return NULL;
+	c->command = command;
+	c->arg = arg;
+	return c;
+}
+
+static bool
+ring_push(struct channels *c, struct channel *ch, bool subscribe)
+{
+	struct command *grown;
+	size_t size, i;
+
+	if (c->ring_count == c->ring_size) {
+		size = c->ring_size != 0 ? c->ring_size * 2 : 64;
+		grown = malloc(size * sizeof(*grown));
+		if (grown == NULL)
+			return false;
+		for (i = 0; i < c->ring_count; i++)
+			grown[i] = c->ring[(c->ring_head + i) % c->ring_size];
+		free(c->ring);
+		c->ring = grown;
+		c->ring_size = size;
+		c->ring_head = 0;
+	}
+	c->ring[(c->ring_head + c->ring_count++) % c->ring_size] =
+	    (struct command){ .channel = ch, .subscribe = subscribe };
+	return true;
+}
+
+/* Sends the command that brings the channel to what is wanted of it. */
+static bool
+ask(struct channels *c, struct channel *ch)
+{
+	bool wanted = ch->count > 0 || ch->kept;
+
+	if (!c->up || wanted == ch->asked)
+		return true;
+	if (!ring_push(c, ch, wanted))
+		return false;
+	if (!c->command(c->arg, wanted, ch->name, ch->hh.keylen)) {
+		c->ring_count--;
+		return false;
+	}
+	ch->asked = wanted;
+	ch->unanswered++;
+	return true;
+}
+
+static void
+free_unused(struct channels *c, struct channel *ch)
+{
+	if (ch->count > 0 || ch->kept || ch->unanswered > 0 || ch->asked)
+		return;
+	HASH_DEL(c->table, ch);
+	free(ch->members);
+	free(ch);
+}
+
+static struct channel *
+find_or_add(struct channels *c, const char *name, size_t length)
+{
+	struct channel *ch = channels_find(c, name, length);
+
+	if (ch != NULL)
+		return ch;
+	ch = calloc(1, sizeof(*ch) + length + 1);
+	if (ch == NULL)
+		return NULL;
+	memcpy(ch->name, name, length);
+	HASH_ADD_KEYPTR(hh, c->table, ch->name, length, ch);
+	if (ch->hh.tbl == NULL) {
+		free(ch);
+		return NULL;
+	}
+	return ch;
+}
+
+struct channel *
+channels_keep(struct channels *c, const char *name, size_t length)
+{
+	struct channel *ch = find_or_add(c, name, length);
+
+	if (ch == NULL)
+		return NULL;
+	ch->kept = true;
+	c->kept_count++;
+	return ask(c, ch) ? ch : NULL;
+}
+
+static bool
+add_member(struct channel *ch, struct member *m)
+{
+	uint32_t size = ch->size != 0 ? ch->size * 2 : 1;
+	struct channel_member *grown;
+
+	if (ch->count == ch->size) {
+		grown = realloc(ch->members, size * sizeof(*grown));
+		if (grown == NULL)
+			return false;
+		ch->members = grown;
+		ch->size = size;
+	}
+	m->index = ch->count;
+	m->channel = ch;
+	ch->members[ch->count++] = (struct channel_member){ m, m->subscription->stream };
+	return true;
+}
+
+static bool
+join_one(struct channels *c, struct subscription *sub, struct member *m, const char *name)
+{
+	struct channel *ch = find_or_add(c, name, strlen(name));
+
+	if (ch == NULL)
+		return false;
+	m->subscription = sub;
+	if (!add_member(ch, m)) {
+		free_unused(c, ch);
+		return false;
+	}
+	if (!confirmed(ch))
+		sub->unconfirmed++;
+	return ask(c, ch);
+}
+
+static void
+tell_if_confirmed(struct subscription *sub)
+{
+	if (sub->unconfirmed > 0)
+		return;
+	if (sub->confirmed_once)
+		stream_mark(sub->stream, STREAM_CONFIRMED);
+	else {
+		sub->confirmed_once = true;
+		sub->begin(sub->stream);
+	}
+}
+
+void
+channels_join(struct channels *c, struct subscription *sub)
+{
+	const char *name = sub->names;
+	int i;
+
+	for (i = 0; i < sub->count; i++, name += strlen(name) + 1)
+		if (!join_one(c, sub, &sub->members[i], name))
+			break;
+	free(sub->names);
+	sub->names = NULL;
+	if (i < sub->count) {
+		/* Never again 0: it is not in all of its channels. */
+		sub->unconfirmed++;
+		stream_mark(sub->stream, STREAM_REFUSED);
+	} else
+		tell_if_confirmed(sub);
+}
+
+static void
+leave_one(struct channels *c, struct member *m)
+{
+	struct channel *ch = m->channel;
+
+	if (ch == NULL)
+		return;
+	ch->members[m->index] = ch->members[--ch->count];
+	ch->members[m->index].member->index = m->index;
+	m->channel = NULL;
+	if (ch->count > 0)
+		return;
+	ask(c, ch);
+	free_unused(c, ch);
+}
+
+void
+channels_leave_some(struct channels *c, struct subscription *sub, const char *names, int count)
+{
+	struct channel *ch;
+	bool waited;
+	int i, m = 0, tried;
+
+	for (i = 0; i < count; i++, names += strlen(names) + 1) {
+		ch = channels_find(c, names, strlen(names));
+		if (ch == NULL)
+			continue;
+		/* They come in the order of the members: each search goes on where the last ended. */
+		for (tried = 0; tried < sub->count && sub->members[m].channel != ch; tried++)
+			m = (m + 1) % sub->count;
+		if (tried == sub->count)
+			continue;
+		waited = !confirmed(ch);
+		leave_one(c, &sub->members[m]);
+		if (waited) {
+			sub->unconfirmed--;
+			tell_if_confirmed(sub);
+		}
+	}
+}
+
+void
+channels_leave(struct channels *c, struct subscription *sub)
+{
+	int i;
+
+	for (i = 0; i < sub->count; i++)
+		leave_one(c, &sub->members[i]);
+	stream_release(sub->stream);
+	free(sub->names);
+	free(sub);
+}
+
+size_t
+channels_unanswered(const struct channels *c)
+{
+	return c->ring_count;
+}
+
+const char *
+channels_awaited(const struct channels *c)
+{
+	return c->ring_count > 0 ? c->ring[c->ring_head].channel->name : NULL;
+}
+
+bool
+channels_answer(struct channels *c, const char *name, size_t length, bool refused)
+{
+	struct command command;
+	struct channel *ch;
+	uint32_t i;
+
+	if (c->ring_count == 0)
+		return false;
+	command = c->ring[c->ring_head];
+	ch = command.channel;
+	if (name != NULL && (ch->hh.keylen != length || memcmp(ch->name, name, length) != 0))
+		return false;
+	c->ring_head = (c->ring_head + 1) % c->ring_size;
+	c->ring_count--;
+	ch->unanswered--;
+	if (ch->unanswered > 0)
+		return true;
+	if (refused && command.subscribe) {
+		ch->asked = false;
+		for (i = 0; i < ch->count; i++)
+			stream_mark(ch->members[i].stream, STREAM_REFUSED);
+	} else if (confirmed(ch)) {
+		for (i = 0; i < ch->count; i++) {
+			ch->members[i].member->subscription->unconfirmed--;
+			tell_if_confirmed(ch->members[i].member->subscription);
+		}
+	}
+	free_unused(c, ch);
+	return true;
+}
+
+bool
+channels_up(struct channels *c)
+{
+	struct channel *ch, *next;
+
+	c->up = true;
+	HASH_ITER(hh, c->table, ch, next)
+		if (!ask(c, ch))
+			return false;
+	return true;
+}
+
+void
+channels_down(struct channels *c)
+{
+	struct channel *ch, *next;
+	uint32_t i;
+
+	c->up = false;
+	c->ring_count = 0;
+	HASH_ITER(hh, c->table, ch, next) {
+		if (confirmed(ch))
+			for (i = 0; i < ch->count; i++)
+				ch->members[i].member->subscription->unconfirmed++;
+		ch->asked = false;
+		ch->unanswered = 0;
+		free_unused(c, ch);
+	}
+}
+
+void
+channels_away(struct channels *c)
+{
+	struct channel *ch, *next;
+	uint32_t i;
+
+	HASH_ITER(hh, c->table, ch, next)
+		for (i = 0; i < ch->count; i++)
+			if (!ch->members[i].member->subscription->confirmed_once)
+				stream_mark(ch->members[i].stream, STREAM_REFUSED);
+}
+
+uint32_t
+channels_total(const struct channels *c)
+{
+	return HASH_COUNT(c->table) - c->kept_count;
+}
+
+struct channel *
+channels_find(struct channels *c, const char *name, size_t length)
+{
+	struct channel *ch;
+
+	HASH_FIND(hh, c->table, name, length, ch);
+	return ch;
+}
+
+const struct channel_member *
+channel_members(struct channel *ch, size_t *count)
+{
+	*count = ch->count;
+	return ch->members;
+}

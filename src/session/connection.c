@@ -1,0 +1,632 @@
+/*
+ * connection: one request from its first byte to the close of its connection. See connection.h.
+ *
+ * serve() is the life in order. Each step returns true to go on; where it returns false it has
+ * answered, or there is nobody left to answer. leave() undoes whatever was done, in reverse.
+ */
+#include "session/connection.h"
+
+#include <errno.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "auth/web_identity.h"
+#include "base/log.h"
+#include "session/status.h"
+#include "base/thread.h"
+
+#define JOIN_MS 5000 /* for Valkey to confirm a subscription */
+
+/* How long a reader may take for what was queued when its stream ended. */
+static int
+grace_ms(const struct connection *c)
+{
+	int half = c->gateway->settings->drain_seconds * 1000 / 2;
+
+	return half < 1000 ? half : 1000;
+}
+
+/*
+ * Sends a whole answer and the end of the request. The slot goes first: whoever has read the answer
+ * finds it free.
+ */
+static bool
+finish(struct connection *c, const char *text)
+{
+	if (c->caps != NULL) {
+		caps_leave(c->caps, &c->place);
+		caps_release(c->caps, &c->place);
+	}
+	stream_finish(c->stream, text);
+	return false;
+}
+
+/* Retry later: the headers of a stream, a retry time, and the end (ANSWERS in tpi-stream(7)). */
+static bool
+later(struct connection *c, enum counter_later reason)
+{
+	bool slow = reason == LATER_EVICTED;
+	char text[256];
+
+	counter_add_label(COUNTER_LATER, reason);
+	if (slow)
+		LOG(LOG_LEVEL_DEBUG, c->route->tag, "evicted before, no free slot",
+		    LOG_STR("tenantId", c->gateway->settings->tenant), LOG_STR("userId", c->user));
+	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n",
+	    clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000, slow ? CAPS_RETRY_MAX_MS : 30000));
+	return finish(c, text);
+}
+
+/* Why a request is told to retry later after STREAM_CANCELLED. */
+static enum counter_later
+cancelled(const struct connection *c)
+{
+	return c->place.returning ? LATER_EVICTED : LATER_CANCELLED;
+}
+
+/* later(), and a line that says why, where that is trouble. */
+static bool
+subscribe_failed(struct connection *c, enum counter_later reason)
+{
+	static const char *const errors[] = {
+		[LATER_DRAINING] = NULL,
+		[LATER_CANCELLED] = NULL,
+		[LATER_EVICTED] = NULL,
+		[LATER_REVOKED] = NULL,
+		[LATER_APPLICATION] = "the application cannot be asked",
+		[LATER_VALKEY_AWAY] = "Valkey is away",
+		[LATER_VALKEY_REFUSED] = "Valkey refused the channel",
+		[LATER_VALKEY_SILENT] = "no confirmation from Valkey within 5 s",
+		[LATER_RESOURCES] = "out of memory",
+	};
+	struct log_field fields[5] = { LOG_STR("tenantId", c->gateway->settings->tenant),
+		LOG_STR("userId", c->user), LOG_STR("error", errors[reason]), LOG_END };
+
+	if (c->route->has_projects)
+		fields[3] = (struct log_field)LOG_LIST("projectIds", c->request.projects,
+		    (size_t)c->request.project_count);
+	if (errors[reason] != NULL)
+		log_write(LOG_LEVEL_WARN, c->route->tag, "subscribe failed", fields);
+	return later(c, reason);
+}
+
+/* Without the memory for it the connection is closed without an answer. */
+static bool
+answer(struct connection *c, const struct answer *a)
+{
+	char *text = answer_text(a, c->request.method);
+
+	if (text != NULL)
+		finish(c, text);
+	free(text);
+	return false;
+}
+
+#define JSON         "application/json"
+#define ERROR(text)  "{\"error\":\"" text "\"}"
+
+static bool
+refuse(struct connection *c, enum counter_refused reason)
+{
+	static const struct answer answers[] = {
+		[REFUSED_PATH] = { 404, "Not Found", "", JSON, ERROR("no such stream") },
+		[REFUSED_METHOD] = { 405, "Method Not Allowed", "Allow: GET\r\n", JSON,
+		    ERROR("only GET is allowed") },
+		[REFUSED_NOBODY] = { 401, "Unauthorized", "", JSON, ERROR("not signed in") },
+		[REFUSED_PROJECTS] = { 404, "Not Found", "", JSON, ERROR("no such project") },
+		[REFUSED_CAP] = { 503, "Service Unavailable", "Retry-After: 30\r\n", JSON,
+		    ERROR("too many streams") },
+	};
+
+	counter_add_label(COUNTER_REFUSED, reason);
+	return answer(c, &answers[reason]);
+}
+
+/* 400: the request itself will not do. error is a text that needs no escaping. */
+static bool
+bad_request(struct connection *c, enum counter_refused reason, const char *error)
+{
+	char body[256];
+	const struct answer a = { 400, "Bad Request", "", JSON, body };
+
+	counter_add_label(COUNTER_REFUSED, reason);
+	snprintf(body, sizeof(body), ERROR("%s"), error);
+	return answer(c, &a);
+}
+
+static bool
+read_head(struct connection *c)
+{
+	const struct gateway *g = c->gateway;
+
+	return peer_read_head(&c->peer, clock_ms() + g->settings->request_timeout_ms, &g->draining,
+	    grace_ms(c));
+}
+
+static bool
+decode(struct connection *c)
+{
+	static struct log_limit limit;
+	int error;
+
+	error = request_parse(&c->request, &c->peer.head);
+	head_release(&c->peer.head);
+	if (error == 0)
+		return true;
+	if (log_allowed(&limit, 1000, NULL))
+		LOG(LOG_LEVEL_ERROR, "streamd", "cannot take a request",
+		    LOG_STR("error", strerror(error)));
+	return later(c, LATER_RESOURCES);
+}
+
+/* A page for monitoring. */
+static bool
+show(struct connection *c, const struct status_page *page)
+{
+	static const struct answer no_memory = { 503, "Service Unavailable", "", JSON,
+		ERROR("out of memory") };
+	struct answer a;
+	char *body;
+
+	if (strcmp(c->request.method, "GET") != 0)
+		return refuse(c, REFUSED_METHOD);
+	answer(c, status_answer(page, c->gateway, &a, &body) ? &a : &no_memory);
+	free(body);
+	return false;
+}
+
+/* What the request alone decides: the rows of section 2 down to the project parameter. */
+static bool
+route(struct connection *c)
+{
+	struct request *r = &c->request;
+	const struct status_page *page;
+	const char *error;
+
+	page = status_find(c->gateway->settings, r->path);
+	if (page != NULL)
+		return show(c, page);
+	c->route = route_find(r->path);
+	if (c->route == NULL)
+		return refuse(c, REFUSED_PATH);
+	c->caps = c->gateway->caps[c->route - routes];
+	if (strcmp(r->method, "GET") != 0)
+		return refuse(c, REFUSED_METHOD);
+	if (c->gateway->draining)
+		return later(c, LATER_DRAINING);
+	c->place.returning = route_is_returning(r);
+	error = c->route->parse != NULL ? c->route->parse(r) : NULL;
+	if (error == route_no_memory)
+		return later(c, LATER_RESOURCES);
+	if (error != NULL)
+		return bad_request(c, REFUSED_PARAMETERS, error);
+	return true;
+}
+
+/* Logs what to configure, once per process and cause: each anonymous request may repeat it. */
+static void
+explain_anonymous(enum identity_result cause)
+{
+	static atomic_flag logged[] = {
+		[IDENTITY_ANONYMOUS] = ATOMIC_FLAG_INIT,
+		[IDENTITY_REMOTE_USER] = ATOMIC_FLAG_INIT,
+	};
+	static const char *const texts[] = {
+		[IDENTITY_ANONYMOUS] = "TPI_USER is not set: configure the web server to set it to "
+				       "the verified user, see tpi-stream(7)",
+		[IDENTITY_REMOTE_USER] = "TPI_USER is not set: REMOTE_USER is not accepted in its "
+					 "place, configure the web server to set TPI_USER to the "
+					 "verified user, see tpi-stream(7)",
+	};
+
+	if (!atomic_flag_test_and_set(&logged[cause]))
+		log_write(LOG_LEVEL_WARN, "streamd", texts[cause], NULL);
+}
+
+/* The user that the web server has verified. */
+static bool
+identify_web_server(struct connection *c)
+{
+	enum identity_result result;
+
+	result = identity_web_server(request_params(&c->request), &c->request.user);
+	switch (result) {
+	case IDENTITY_KNOWN:
+		c->user = strdup(c->request.user);
+		return c->user != NULL || later(c, LATER_RESOURCES);
+	case IDENTITY_BAD:
+		return bad_request(c, REFUSED_USER,
+		    "not a valid user id, or a parameter is there twice with different values");
+	case IDENTITY_ANONYMOUS:
+	case IDENTITY_REMOTE_USER:
+		break;
+	}
+	explain_anonymous(result);
+	return refuse(c, REFUSED_NOBODY);
+}
+
+static bool
+asks_for_projects(const struct connection *c)
+{
+	return c->route->has_projects && c->gateway->settings->access == ACCESS_APP;
+}
+
+/* What the request alone says about who it is, and what it has to show to the application. */
+static bool
+identify(struct connection *c)
+{
+	bool by_app = c->gateway->settings->identity == IDENTITY_APP;
+	char *const *params = request_params(&c->request);
+
+	if (!by_app && !identify_web_server(c))
+		return false;
+	if (by_app && !identity_consistent(params))
+		return bad_request(c, REFUSED_USER,
+		    "a parameter is there twice with different values");
+	if (!by_app && !asks_for_projects(c))
+		return true;
+	switch (credentials_read(params, &c->credentials)) {
+	case CREDENTIALS_NO_MEMORY:
+		return later(c, LATER_RESOURCES);
+	case CREDENTIALS_NONE:
+		return !by_app || refuse(c, REFUSED_NOBODY);
+	case CREDENTIALS_FOUND:
+		break;
+	}
+	return true;
+}
+
+/*
+ * What may be read, as far as that needs no question: such policies come before the place, so that
+ * they never take one.
+ */
+static bool
+allow(struct connection *c)
+{
+	struct request *r = &c->request;
+
+	if (!c->route->has_projects)
+		return true;
+	if (c->gateway->settings->access == ACCESS_DENY)
+		return refuse(c, REFUSED_PROJECTS);
+	if (r->user == NULL)
+		return true;
+	if (asks_for_projects(c))
+		return c->credentials != NULL || refuse(c, REFUSED_PROJECTS);
+	r->project_count =
+	    access_filter(c->gateway->access, r->user, r->projects, r->project_count);
+	return r->project_count > 0 || refuse(c, REFUSED_PROJECTS);
+}
+
+static bool
+reserve(struct connection *c)
+{
+	static struct log_limit limit;
+	uint32_t suppressed;
+
+	if (!caps_reserve(c->caps, &c->place)) {
+		if (log_allowed(&limit, 1000, &suppressed))
+			LOG(LOG_LEVEL_WARN, c->route->tag, "tenant cap reached",
+			    LOG_STR("tenantId", c->gateway->settings->tenant),
+			    LOG_INT("cap", route_tenant_cap(c->route, c->gateway->settings)),
+			    LOG_INT("suppressed", suppressed));
+		return refuse(c, REFUSED_CAP);
+	}
+	return true;
+}
+
+/* Why the stream is not to begin; NO_OBSTACLE where it may yet. */
+#define NO_OBSTACLE (-1)
+static int
+obstacle(const struct connection *c, const struct stream_view *view)
+{
+	if (view->marks & STREAM_CANCELLED)
+		return cancelled(c);
+	if (c->gateway->draining)
+		return LATER_DRAINING;
+	if (view->marks & STREAM_REVOKED && !recheck_tells(c))
+		return LATER_REVOKED;
+	if (view->marks & STREAM_REFUSED)
+		return hub_away(c->gateway->hub) ? LATER_VALKEY_AWAY : LATER_VALKEY_REFUSED;
+	return NO_OBSTACLE;
+}
+
+/*
+ * Asks the application who this is or, where projects is not NULL, what he may read, and waits for
+ * the answer: GATE_YES or GATE_NO. NULL: there is none, and the request has been answered.
+ */
+static struct question *
+consult(struct connection *c, const int32_t *projects, int count, int64_t deadline)
+{
+	enum gate_answer answer = GATE_LATER;
+	struct stream_view view;
+	struct question *q;
+	int reason;
+
+	q = gate_ask(c->gateway->gate, c->credentials, projects, count, GATE_CACHED, c->stream,
+	    deadline);
+	while (q != NULL) {
+		/* First: an answer that comes behind this look leaves a mark that ends the wait. */
+		stream_look(c->stream, &view);
+		if (c->peer.gone || view.broken)
+			goto out;
+		reason = obstacle(c, &view);
+		if (reason != NO_OBSTACLE) {
+			later(c, (enum counter_later)reason);
+			goto out;
+		}
+		answer = gate_answer(q);
+		if (answer != GATE_PENDING || clock_ms() >= deadline)
+			break;
+		peer_wait(&c->peer, deadline);
+	}
+	if (answer == GATE_YES || answer == GATE_NO)
+		return q;
+	subscribe_failed(c, LATER_APPLICATION);
+out:
+	gate_forget(q);
+	return NULL;
+}
+
+/* Who is it, by the application's word? */
+static bool
+ask_user(struct connection *c, int64_t deadline)
+{
+	bool known, nobody_there;
+	struct question *q;
+
+	if (c->user != NULL)
+		return true;
+	q = consult(c, NULL, 0, deadline);
+	if (q == NULL)
+		return false;
+	nobody_there = gate_answer(q) == GATE_NO;
+	known = !nobody_there && (c->user = strdup(gate_user(q))) != NULL;
+	gate_forget(q);
+	if (nobody_there)
+		return refuse(c, REFUSED_NOBODY);
+	c->request.user = c->user;
+	return known ? allow(c) : later(c, LATER_RESOURCES);
+}
+
+/* From here on a revocation finds the connection, see gateway_name(). */
+static void
+name(struct connection *c)
+{
+	gateway_name(c->gateway, &c->entry, c->stream, c->user, c->request.projects,
+	    c->request.project_count);
+}
+
+/* May he read them? */
+static bool
+ask_projects(struct connection *c, int64_t deadline)
+{
+	struct request *r = &c->request;
+	struct question *q;
+
+	if (!asks_for_projects(c))
+		return true;
+	q = consult(c, r->projects, r->project_count, deadline);
+	if (q == NULL)
+		return false;
+	gateway_unname(c->gateway, &c->entry);
+	r->project_count = gate_filter(q, r->projects);
+	name(c);
+	gate_forget(q);
+	return r->project_count > 0 || refuse(c, REFUSED_PROJECTS);
+}
+
+/* A place of the tenant first: nothing is asked without one. */
+static bool
+admit(struct connection *c)
+{
+	int64_t deadline = clock_ms() + c->gateway->settings->app_timeout_ms;
+
+	if (!reserve(c) || !ask_user(c, deadline))
+		return false;
+	switch (caps_claim(c->caps, &c->place, c->user, c->stream)) {
+	case CAPS_NO_MEMORY:
+		return later(c, LATER_RESOURCES);
+	case CAPS_NO_SLOT:
+		return later(c, LATER_EVICTED);
+	case CAPS_CLAIMED:
+		break;
+	}
+	name(c);
+	return ask_projects(c, deadline);
+}
+
+static void
+send_first(struct stream *stream, const char *id)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), STREAM_HEAD "%s" STREAM_SYNC_LINE "retry: %u\n\n", id,
+	    clock_jitter(1000, 5000));
+	caps_live(stream, text);
+}
+
+/* The 200 and the first sync. Called by the hub's thread, once Valkey has confirmed all channels. */
+static void
+begin(struct stream *stream)
+{
+	send_first(stream, "");
+}
+
+/* The same for a returning stream: the empty id has the browser forget the one of the eviction. */
+static void
+begin_returning(struct stream *stream)
+{
+	send_first(stream, "id\n");
+}
+
+/* Subscribes. From here on the stream may begin at any time. */
+static bool
+join(struct connection *c)
+{
+	static struct log_limit limit;
+	int count = c->route->channel_count(&c->request, c->gateway->settings), reason;
+	struct stream_view view;
+	char *names;
+
+	stream_look(c->stream, &view);
+	reason = obstacle(c, &view);
+	if (reason != NO_OBSTACLE)
+		return later(c, (enum counter_later)reason);
+	if (hub_away(c->gateway->hub))
+		return subscribe_failed(c, LATER_VALKEY_AWAY);
+	names = route_channels(c->route, &c->request, c->gateway->settings);
+	request_strip(&c->request);
+	if (names != NULL)
+		c->subscription = hub_join(c->gateway->hub, c->stream, names, count,
+		    c->place.returning ? begin_returning : begin);
+	if (c->subscription != NULL)
+		return true;
+	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, LATER_RESOURCES) :
+						 later(c, LATER_RESOURCES);
+}
+
+/* The soonest that a stream which has begun could have something to do. */
+static int
+first_look_ms(const struct settings *s)
+{
+	int ms = s->heartbeat_ms < s->stall_ms / 2 ? s->heartbeat_ms : s->stall_ms / 2;
+
+	if (s->recheck_seconds > 0 && s->recheck_seconds * RECHECK_FIRST_MS < ms)
+		ms = s->recheck_seconds * RECHECK_FIRST_MS;
+	return ms;
+}
+
+/*
+ * Waits until the stream has begun. Nobody wakes it for that, unless it was revoked: it sleeps on
+ * until it could have something to do for a stream that has begun. *marks: what the last look
+ * found.
+ */
+static bool THREAD_STEP
+await_begin(struct connection *c, unsigned *marks)
+{
+	int64_t deadline = clock_ms() + JOIN_MS, look_at;
+	struct stream_view view;
+	bool gone;
+	int reason;
+
+	for (;;) {
+		stream_look(c->stream, &view);
+		*marks = view.marks;
+		if (view.started)
+			return true;
+		gone = c->peer.gone || view.broken;
+		reason = obstacle(c, &view);
+		if (reason == NO_OBSTACLE && clock_ms() >= deadline)
+			reason = LATER_VALKEY_SILENT;
+		if (gone || reason != NO_OBSTACLE) {
+			/* It may have begun since it was looked at. */
+			if (!caps_withdraw(c->caps, &c->place))
+				continue;
+			return gone ? false : subscribe_failed(c, (enum counter_later)reason);
+		}
+		look_at = clock_ms() + first_look_ms(c->gateway->settings);
+		peer_wait(&c->peer, look_at < deadline ? look_at : deadline);
+	}
+}
+
+/* All up to the subscription. */
+static bool THREAD_STEP
+open_stream(struct connection *c)
+{
+	return read_head(c) && decode(c) && route(c) && identify(c) && allow(c) && admit(c) &&
+	    join(c);
+}
+
+static void THREAD_STEP
+begun(struct connection *c)
+{
+	recheck_start(c);
+	request_free(&c->request);
+}
+
+static void THREAD_STEP
+leave(struct connection *c)
+{
+	gateway_unname(c->gateway, &c->entry);
+	recheck_end(c);
+	if (c->subscription != NULL)
+		hub_leave(c->subscription);
+	/* An answer has given both slots back already; those of a stream go here. */
+	if (c->caps != NULL)
+		caps_leave(c->caps, &c->place);
+	peer_flush(&c->peer, clock_ms() + grace_ms(c));
+	stream_close(c->stream);
+	stream_release(c->stream);
+	peer_discard(&c->peer);
+	close(c->peer.fd);
+	if (c->caps != NULL)
+		caps_release(c->caps, &c->place);
+	request_free(&c->request);
+	head_release(&c->peer.head);
+	free(c->user);
+	credentials_release(c->credentials);
+}
+
+static void
+serve(struct connection *c)
+{
+	unsigned marks;
+
+	stream_adopt(c->stream);
+	if (open_stream(c) && await_begin(c, &marks)) {
+		begun(c);
+		live_run(c, marks);
+	}
+	leave(c);
+}
+
+static void *
+connection_run(void *arg)
+{
+	struct connection *c = arg;
+	struct gateway *g = c->gateway;
+
+	gateway_run(g, &c->entry);
+	serve(c);
+	gateway_remove(g, &c->entry);
+	free(c);
+	return NULL;
+}
+
+int
+connection_start(struct gateway *g, int fd)
+{
+	static _Atomic uint64_t arrivals;
+	struct connection *c;
+	int error;
+
+	c = calloc(1, sizeof(*c));
+	if (c == NULL)
+		return ENOMEM;
+	c->gateway = g;
+	c->peer.fd = fd;
+	c->place.arrival = ++arrivals;
+	/*
+	 * Made here, as the connection is: what all threads of an accepting one make lies together, so
+	 * that a fan-out finds it in fewer pages.
+	 */
+	c->stream = c->peer.stream = stream_new(fd, (uint32_t)g->settings->backlog_bytes);
+	if (c->stream == NULL) {
+		free(c);
+		return ENOMEM;
+	}
+	gateway_add(g, &c->entry);
+	error = thread_start(THREAD_SMALL, connection_run, c);
+	if (error != 0) {
+		gateway_remove(g, &c->entry);
+		stream_release(c->stream);
+		free(c);
+	}
+	return error;
+}

@@ -1,0 +1,145 @@
+/*
+ * gateway: see gateway.h.
+ */
+#include "session/registry.h"
+
+#include <assert.h>
+
+#include "stream/stream.h"
+#include "base/thread.h"
+
+/* So many streams that one revocation concerns may be re-checked at once. */
+#define REVOKED_AT_ONCE 100
+
+void
+gateway_init(struct gateway *g, const struct settings *settings)
+{
+	g->settings = settings;
+	g->started_at = time(NULL);
+	pthread_mutex_init(&g->lock, NULL);
+	thread_cond_init(&g->emptied);
+	LIST_INIT(&g->connections);
+}
+
+void
+gateway_add(struct gateway *g, struct gateway_entry *e)
+{
+	pthread_mutex_lock(&g->lock);
+	LIST_INSERT_HEAD(&g->connections, e, link);
+	g->connection_count++;
+	e->revocations = g->revocations;
+	pthread_mutex_unlock(&g->lock);
+}
+
+void
+gateway_run(struct gateway *g, struct gateway_entry *e)
+{
+	pthread_mutex_lock(&g->lock);
+	e->thread = pthread_self();
+	e->running = true;
+	pthread_mutex_unlock(&g->lock);
+}
+
+void
+gateway_remove(struct gateway *g, struct gateway_entry *e)
+{
+	pthread_mutex_lock(&g->lock);
+	assert(e->user == NULL);
+	LIST_REMOVE(e, link);
+	if (--g->connection_count == 0)
+		pthread_cond_signal(&g->emptied);
+	pthread_mutex_unlock(&g->lock);
+}
+
+int
+gateway_count(struct gateway *g)
+{
+	int count;
+
+	pthread_mutex_lock(&g->lock);
+	count = g->connection_count;
+	pthread_mutex_unlock(&g->lock);
+	return count;
+}
+
+void
+gateway_name(struct gateway *g, struct gateway_entry *e, struct stream *stream, const char *user,
+    const int32_t *projects, int count)
+{
+	uint64_t missed;
+
+	pthread_mutex_lock(&g->lock);
+	assert(e->user == NULL);
+	e->stream = stream;
+	e->user = user;
+	e->projects = projects;
+	e->project_count = count;
+	missed = g->revocations - e->revocations;
+	if (missed > 1 ||
+	    (missed == 1 && revocation_concerns(&g->last_revocation, user, projects, count)))
+		stream_mark(stream, STREAM_REVOKED);
+	pthread_mutex_unlock(&g->lock);
+}
+
+void
+gateway_unname(struct gateway *g, struct gateway_entry *e)
+{
+	pthread_mutex_lock(&g->lock);
+	e->user = NULL;
+	e->revocations = g->revocations;
+	pthread_mutex_unlock(&g->lock);
+}
+
+size_t
+gateway_revoke(void *gateway, const struct revocation *revocation)
+{
+	struct gateway *g = gateway;
+	struct gateway_entry *e;
+	size_t count = 0;
+
+	/*
+	 * The gate first: a connection that is not listed yet when the list is walked gets only
+	 * answers that the application gives from now on.
+	 */
+	if (g->gate != NULL)
+		gate_revoke(g->gate);
+	pthread_mutex_lock(&g->lock);
+	g->revocations++;
+	g->last_revocation = *revocation;
+	LIST_FOREACH(e, &g->connections, link) {
+		if (e->user == NULL || !revocation_concerns(revocation, e->user, e->projects,
+		    e->project_count))
+			continue;
+		stream_mark(e->stream, count < REVOKED_AT_ONCE ? STREAM_REVOKED :
+		    STREAM_REVOKED | STREAM_MANY);
+		count++;
+	}
+	pthread_mutex_unlock(&g->lock);
+	return count;
+}
+
+void
+gateway_drain(struct gateway *g)
+{
+	struct gateway_entry *e;
+
+	g->draining = true;
+	pthread_mutex_lock(&g->lock);
+	LIST_FOREACH(e, &g->connections, link)
+		if (e->running)
+			pthread_kill(e->thread, STREAM_WAKE_SIGNAL);
+	pthread_mutex_unlock(&g->lock);
+}
+
+int
+gateway_wait(struct gateway *g, int64_t deadline)
+{
+	int left;
+
+	pthread_mutex_lock(&g->lock);
+	while (g->connection_count > 0 && thread_cond_wait(&g->emptied, &g->lock, deadline))
+		continue;
+	left = g->connection_count;
+	pthread_mutex_unlock(&g->lock);
+	return left;
+}

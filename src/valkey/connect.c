@@ -1,0 +1,520 @@
+/*
+ * valkey: see valkey.h.
+ *
+ * A password is in no text that leaves this file: of what a server answers to AUTH only the part
+ * before any quotation is shown, because some servers quote the command. Works with hiredis 0.14 as
+ * with 1.x, so it uses only what both have.
+ */
+#include "valkey/connect.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <hiredis/sds.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/clock.h"
+#include "base/text.h"
+#include "valkey/tls.h"
+
+#define ANSWER_MAX (256 * 1024) /* bytes of an answer that is asked for */
+#define SHOWN_MAX  160          /* bytes of one in an error */
+
+static const char no_memory[] = "out of memory";
+
+int
+valkey_write(redisContext *context, int *done)
+{
+	/* Asked whether it is done, it would look into the buffer that it did not get. */
+	if (redisBufferWrite(context, NULL) != REDIS_OK)
+		return REDIS_ERR;
+	if (context->obuf == NULL) {
+		context->err = REDIS_ERR_OOM;
+		snprintf(context->errstr, sizeof(context->errstr), "%s", no_memory);
+		return REDIS_ERR;
+	}
+	*done = sdslen(context->obuf) == 0;
+	return REDIS_OK;
+}
+
+ssize_t
+valkey_read(redisContext *context, char *buffer, size_t size)
+{
+#if HIREDIS_MAJOR >= 1
+	return context->funcs->read(context, buffer, size);
+#else
+	ssize_t n = recv(context->fd, buffer, size, MSG_DONTWAIT);
+
+	if (n > 0)
+		return n;
+	if (n == -1 && (errno == EAGAIN || errno == EINTR))
+		return 0;
+	context->err = n == 0 ? REDIS_ERR_EOF : REDIS_ERR_IO;
+	snprintf(context->errstr, sizeof(context->errstr), "%s",
+	    n == 0 ? "Server closed the connection" : strerror(errno));
+	return -1;
+#endif
+}
+
+static _Thread_local int64_t looked_up_ms; /* spent in looking names up */
+
+int64_t
+valkey_clock(void)
+{
+	return clock_ms() - looked_up_ms;
+}
+
+/* What is carried from step to step. */
+struct attempt {
+	const struct valkey *valkey;
+	redisContext *context;
+	int64_t deadline; /* valkey_clock() */
+	char *error;
+	size_t error_size;
+
+	/* Of valkey_connect(): */
+	int whole_ms;
+	bool of_cluster;
+	struct valkey_word word;
+};
+
+/* For hiredis, to which 0 is no limit. */
+static struct timeval
+timeval_of(int64_t ms)
+{
+	if (ms <= 0)
+		ms = 1;
+	return (struct timeval){ .tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000 };
+}
+
+static int64_t
+time_left(const struct attempt *a)
+{
+	int64_t left = a->deadline - valkey_clock();
+
+	return left > 0 ? left : 0;
+}
+
+/* The error is the label and this. Always false. */
+static bool __attribute__((format(printf, 2, 3)))
+fail(const struct attempt *a, const char *format, ...)
+{
+	char text[VALKEY_ERROR_SIZE];
+	va_list ap;
+
+	va_start(ap, format);
+	vsnprintf(text, sizeof(text), format, ap);
+	va_end(ap);
+	text_line(a->error, a->error_size, "%s: %s", a->valkey->label, text);
+	return false;
+}
+
+/*
+ * A server that closes is seen as the end of what it sends or, where it has not read what was sent to
+ * it, as a reset: which of them is chance, and the log has a line for each change.
+ */
+static bool
+is_reset(int error)
+{
+	return error == ECONNRESET || error == EPIPE;
+}
+
+/* Why hiredis gave up. Always false. */
+static bool
+explain_context(const struct attempt *a)
+{
+	const redisContext *c = a->context;
+
+	if (c == NULL)
+		return fail(a, "%s", no_memory);
+	if (c->err == REDIS_ERR_PROTOCOL)
+		return fail(a, "this is no Valkey: %s", c->errstr);
+	if (c->err == REDIS_ERR_EOF || (c->err == REDIS_ERR_IO && is_reset(errno)))
+		return fail(a, "the server closed the connection");
+	if (time_left(a) > 0)
+		return fail(a, "%s", c->errstr);
+	if (a->whole_ms > 0)
+		return fail(a, "no answer within %d ms", a->whole_ms);
+	return fail(a, "no answer in time");
+}
+
+void
+valkey_explain(const struct valkey *v, const char *what, const redisReply *reply, char *error,
+    size_t error_size)
+{
+	const char *text =
+	    reply->type == REDIS_REPLY_ERROR ? reply->str : "not the expected answer";
+	int length = (int)strcspn(text, "'`\"");
+
+	text_line(error, error_size, "%s: %s: %.*s", v->label, what,
+	    length < SHOWN_MAX ? length : SHOWN_MAX, text);
+}
+
+/* Always false. */
+static bool
+explain_reply(const struct attempt *a, const char *what, const redisReply *reply)
+{
+	valkey_explain(a->valkey, what, reply, a->error, a->error_size);
+	return false;
+}
+
+/* Until the socket is ready; false where the time is up. */
+static bool
+wait_ready(const struct attempt *a, short events)
+{
+	struct pollfd p = { .fd = a->context->fd, .events = events };
+	int64_t left = time_left(a);
+
+	return left > 0 && (poll(&p, 1, (int)left) > 0 || time_left(a) > 0);
+}
+
+/*
+ * Reads what has come into hiredis's reader, after a wait where nothing has. *read is how much was
+ * read for the reply at hand. False with the reason in the context, or where the time is up.
+ */
+static bool
+read_some(const struct attempt *a, size_t *read)
+{
+	redisContext *c = a->context;
+	char buffer[4096];
+	ssize_t n = valkey_read(c, buffer, sizeof(buffer));
+
+	if (n == 0)
+		return wait_ready(a, POLLIN);
+	if (n < 0)
+		return false;
+	*read += (size_t)n;
+	if (*read <= ANSWER_MAX && redisReaderFeed(c->reader, buffer, (size_t)n) == REDIS_OK)
+		return time_left(a) > 0;
+	c->err = REDIS_ERR_OTHER;
+	snprintf(c->errstr, sizeof(c->errstr), "%s",
+	    *read > ANSWER_MAX ? "an answer of more than 256 KiB" : no_memory);
+	return false;
+}
+
+/*
+ * Sends one command and waits for its reply, which is the caller's to free; NULL with an error. All
+ * of it has the time that is left, so that a byte now and then does not prolong it.
+ */
+static redisReply *
+ask(const struct attempt *a, int count, const char **words)
+{
+	redisContext *c = a->context;
+	void *reply = NULL;
+	size_t read = 0;
+	int done = 0;
+
+	if (redisAppendCommandArgv(c, count, words, NULL) != REDIS_OK)
+		goto bad;
+	while (!done) {
+		if (valkey_write(c, &done) != REDIS_OK || (!done && !wait_ready(a, POLLOUT)))
+			goto bad;
+	}
+	while (redisGetReplyFromReader(c, &reply) == REDIS_OK) {
+		if (reply != NULL)
+			return reply;
+		if (!read_some(a, &read))
+			goto bad;
+	}
+bad:
+	explain_context(a);
+	return NULL;
+}
+
+/*
+ * hiredis makes room for an array of whatever length a server claims, and walks all of it when the
+ * reply is freed. No reply that the programs ask for comes near this bound. What is said on a
+ * connection in use has no arrays in arrays: in those, far more memory than bytes could be claimed.
+ */
+#define ELEMENTS_MAX 65536
+
+#if HIREDIS_MAJOR >= 1
+typedef size_t elements_type;
+#else
+typedef int elements_type;
+#endif
+
+/* hiredis's own, but for arrays; set once. */
+static redisReplyObjectFunctions bounded, flat;
+static void *(*create_array)(const redisReadTask *task, elements_type elements);
+
+static void *
+create_bounded_array(const redisReadTask *task, elements_type elements)
+{
+	return elements <= ELEMENTS_MAX ? create_array(task, elements) : NULL;
+}
+
+static void *
+create_flat_array(const redisReadTask *task, elements_type elements)
+{
+	return task->parent == NULL ? create_bounded_array(task, elements) : NULL;
+}
+
+static void
+bound_arrays(redisReader *reader)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the three above */
+
+	pthread_mutex_lock(&lock);
+	if (create_array == NULL) {
+		bounded = *reader->fn;
+		create_array = bounded.createArray;
+		flat = bounded;
+		bounded.createArray = create_bounded_array;
+		flat.createArray = create_flat_array;
+	}
+	pthread_mutex_unlock(&lock);
+	reader->fn = &bounded;
+}
+
+static bool
+start_tls(const struct attempt *a)
+{
+	char reason[VALKEY_ERROR_SIZE];
+
+	return tls_start(a->context, a->valkey->host, clock_ms() + time_left(a), reason,
+	    sizeof(reason)) || fail(a, "%s", reason);
+}
+
+/* One address of possibly several. */
+static bool
+connect_address(struct attempt *a, const char *address, int64_t ms)
+{
+	if (a->context != NULL)
+		redisFree(a->context);
+	a->context = redisConnectWithTimeout(address, a->valkey->port, timeval_of(ms));
+	return a->context != NULL && a->context->err == 0;
+}
+
+/* The family is for names: an address, such as one that a sentinel names, is used as it is. */
+static int
+look_up(const struct valkey *v, struct addrinfo **all)
+{
+	struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
+	struct in_addr ignored;
+
+	if (strchr(v->host, ':') == NULL && inet_pton(AF_INET, v->host, &ignored) != 1)
+		hints.ai_family = v->family;
+	return getaddrinfo(v->host, NULL, &hints, all);
+}
+
+/*
+ * The addresses of a name in turn, each with its share of the time. Looking it up takes as long as
+ * name servers need, and counts for nothing: else one that is dead would make all others fail.
+ */
+static bool
+connect_host(struct attempt *a)
+{
+	char address[NI_MAXHOST];
+	struct addrinfo *all, *i;
+	int64_t began = clock_ms();
+	int wrong = look_up(a->valkey, &all), left = 0;
+	bool good = false;
+
+	looked_up_ms += clock_ms() - began;
+	if (wrong != 0)
+		return fail(a, "%s", wrong == EAI_SYSTEM ? strerror(errno) : gai_strerror(wrong));
+	for (i = all; i != NULL; i = i->ai_next)
+		left++;
+	for (i = all; i != NULL && !good; i = i->ai_next, left--)
+		good = getnameinfo(i->ai_addr, i->ai_addrlen, address, sizeof(address), NULL, 0,
+		    NI_NUMERICHOST) == 0 && connect_address(a, address, time_left(a) / left);
+	freeaddrinfo(all);
+	return good || explain_context(a);
+}
+
+static bool
+connect_path(struct attempt *a)
+{
+	a->context = redisConnectUnixWithTimeout(a->valkey->path, timeval_of(time_left(a)));
+	return (a->context != NULL && a->context->err == 0) || explain_context(a);
+}
+
+/* From here on the socket does not block: hiredis waits for nothing. */
+static bool
+unblock(const struct attempt *a)
+{
+	redisContext *c = a->context;
+
+	c->flags &= ~REDIS_BLOCK;
+	return fcntl(c->fd, F_SETFL, fcntl(c->fd, F_GETFL) | O_NONBLOCK) != -1 ||
+	    fail(a, "%s", strerror(errno));
+}
+
+static bool
+open_connection(struct attempt *a)
+{
+	static const struct {
+		int level, name, value;
+	} options[] = {
+		{ IPPROTO_TCP, TCP_NODELAY, 1 },
+		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
+		/* A peer that is gone is found after 5 + 3 * 3 s. */
+		{ IPPROTO_TCP, TCP_KEEPIDLE, 5 },
+		{ IPPROTO_TCP, TCP_KEEPINTVL, 3 },
+		{ IPPROTO_TCP, TCP_KEEPCNT, 3 },
+	};
+	const struct valkey *v = a->valkey;
+
+	if (!(v->path != NULL ? connect_path(a) : connect_host(a)) || !unblock(a))
+		return false;
+	bound_arrays(a->context->reader);
+	for (size_t i = 0; v->path == NULL && i < sizeof(options) / sizeof(options[0]); i++)
+		(void)setsockopt(a->context->fd, options[i].level, options[i].name,
+		    &options[i].value, sizeof(options[i].value));
+	return !v->tls || start_tls(a);
+}
+
+/* A user without a password may be one that Valkey lets in with any. */
+static bool
+authenticate(const struct attempt *a)
+{
+	const struct valkey *v = a->valkey;
+	const char *password = v->password != NULL ? v->password : "";
+	const char *with_user[] = { "AUTH", v->user, password };
+	const char *alone[] = { "AUTH", password };
+	redisReply *reply;
+	bool good;
+
+	if (v->user == NULL && v->password == NULL)
+		return true;
+	reply = v->user != NULL ? ask(a, 3, with_user) : ask(a, 2, alone);
+	if (reply == NULL)
+		return false;
+	good = reply->type == REDIS_REPLY_STATUS ||
+	    explain_reply(a, "user or password refused", reply);
+	freeReplyObject(reply);
+	return good;
+}
+
+static bool
+reply_begins(const redisReply *reply, const char *code)
+{
+	return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, code, strlen(code)) == 0;
+}
+
+/* What a server says that it is: "master", "slave", "sentinel"; NULL where it does not say. */
+static const char *
+role_of(const redisReply *reply)
+{
+	if (reply->type != REDIS_REPLY_ARRAY || reply->elements == 0 ||
+	    reply->element[0]->type != REDIS_REPLY_STRING)
+		return NULL;
+	return reply->element[0]->str;
+}
+
+/*
+ * Asks about the Cluster, which passes what is published on to all nodes. A replica has to be in
+ * one, and so has one of several servers: else publisher and daemon may use two that know nothing of
+ * each other.
+ */
+static bool
+judge_cluster(struct attempt *a, bool primary)
+{
+	const char *words[] = { "CLUSTER", "INFO" };
+	redisReply *reply = ask(a, 2, words);
+	bool node, good;
+
+	if (reply == NULL)
+		return false;
+	node = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_state:") != NULL;
+	a->word.apart = node && strstr(reply->str, "cluster_state:ok") == NULL;
+	a->word.demoted = !node && !primary;
+	good = node || (primary && reply_begins(reply, "NOPERM"));
+	if (a->word.demoted)
+		fail(a, "no primary but a replica: what is published there reaches nobody else%s",
+		    reply_begins(reply, "NOPERM")
+			? " (for a replica in a Cluster the user needs +cluster|info)" : "");
+	else if (!good)
+		fail(a, "is no node of a Cluster: VALKEY_URL names several");
+	freeReplyObject(reply);
+	return good;
+}
+
+static bool
+judge_role(struct attempt *a, const redisReply *reply)
+{
+	const char *role = role_of(reply);
+
+	if (role != NULL && strcmp(role, "master") == 0)
+		return !a->of_cluster || judge_cluster(a, true);
+	if (role != NULL && strcmp(role, "slave") == 0)
+		return judge_cluster(a, false);
+	a->word.demoted = role != NULL;
+	if (role != NULL)
+		return fail(a, "no primary but a %.*s: what is published there reaches nobody else",
+		    SHOWN_MAX, role);
+	if (reply_begins(reply, "NOAUTH"))
+		return fail(a, "wants a password: VALKEY_PASSWORD_FILE, or user:password@ in the URL");
+	if (reply_begins(reply, "NOPERM"))
+		return fail(a, "may not ask ROLE: the user needs +role");
+	return explain_reply(a, "ROLE", reply);
+}
+
+static bool
+require_role(struct attempt *a)
+{
+	const char *words[] = { "ROLE" };
+	redisReply *reply = ask(a, 1, words);
+	bool good = reply != NULL && judge_role(a, reply);
+
+	freeReplyObject(reply);
+	return good;
+}
+
+/* Hands over the connection of an attempt, or closes it. */
+static redisContext *
+finish(struct attempt *a, bool good)
+{
+	if (good)
+		return a->context;
+	if (a->context != NULL)
+		redisFree(a->context);
+	return NULL;
+}
+
+redisContext *
+valkey_connect(const struct valkey *v, int64_t deadline, int whole_ms, bool of_cluster,
+    struct valkey_word *word, char *error, size_t error_size)
+{
+	struct attempt a = {
+		.valkey = v, .deadline = deadline, .whole_ms = whole_ms, .of_cluster = of_cluster,
+		.error = error, .error_size = error_size,
+	};
+	bool good = open_connection(&a) && authenticate(&a) && require_role(&a);
+
+	if (good)
+		a.context->reader->fn = &flat;
+	*word = a.word;
+	return finish(&a, good);
+}
+
+redisContext *
+valkey_open(const struct valkey *v, int64_t deadline, char *error, size_t error_size)
+{
+	struct attempt a = {
+		.valkey = v, .deadline = deadline, .error = error, .error_size = error_size,
+	};
+
+	return finish(&a, open_connection(&a) && authenticate(&a));
+}
+
+redisReply *
+valkey_ask(redisContext *context, const struct valkey *v, int64_t deadline, int count,
+    const char **words, char *error, size_t error_size)
+{
+	const struct attempt a = {
+		.valkey = v, .context = context, .deadline = deadline, .error = error,
+		.error_size = error_size,
+	};
+
+	return ask(&a, count, words);
+}

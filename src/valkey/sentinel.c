@@ -1,0 +1,112 @@
+/*
+ * sentinel: see sentinel.h.
+ *
+ * The epoch is asked before the address. A failover between the two makes a new address come with
+ * an old epoch, and never an old address with a new one, which would outdo the other sentinels.
+ * SENTINEL MASTER has an address, too, but in the sentinel that leads a failover the old one still
+ * stands beside the new epoch until all replicas have followed.
+ */
+#include "valkey/sentinel.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "base/text.h"
+
+static const char malformed[] = "not the expected answer";
+
+static bool
+is_text(const redisReply *r)
+{
+	return r->type == REDIS_REPLY_STRING || r->type == REDIS_REPLY_STATUS;
+}
+
+/* A decimal number of at most 18 digits, or -1. */
+static long long
+number_of(const redisReply *r)
+{
+	size_t length = is_text(r) ? strlen(r->str) : 0;
+
+	if (length == 0 || length > 18 || strspn(r->str, "0123456789") != length)
+		return -1;
+	return strtoll(r->str, NULL, 10);
+}
+
+/* Of the names and values that SENTINEL MASTER answers with. */
+static bool
+read_epoch(const redisReply *r, struct sentinel_answer *answer)
+{
+	if (r->type != REDIS_REPLY_ARRAY)
+		return false;
+	for (size_t i = 0; i + 1 < r->elements; i += 2) {
+		if (!is_text(r->element[i]) || strcmp(r->element[i]->str, "config-epoch") != 0)
+			continue;
+		answer->epoch = number_of(r->element[i + 1]);
+		return answer->epoch >= 0;
+	}
+	return false;
+}
+
+static bool
+read_address(const redisReply *r, struct sentinel_answer *answer)
+{
+	const redisReply *host;
+	long long port;
+
+	if (r->type != REDIS_REPLY_ARRAY || r->elements != 2)
+		return false;
+	host = r->element[0];
+	port = number_of(r->element[1]);
+	if (!is_text(host) || host->str[0] == '\0' || strlen(host->str) >= sizeof(answer->host) ||
+	    port < 1 || port > 65535)
+		return false;
+	memcpy(answer->host, host->str, strlen(host->str) + 1);
+	answer->port = (int)port;
+	return true;
+}
+
+static void
+explain(const struct valkey *sentinel, const char *master, const redisReply *r, char *error,
+    size_t size)
+{
+	const char *text = r->type == REDIS_REPLY_ERROR ? r->str : malformed;
+
+	if (r->type == REDIS_REPLY_NIL || strncmp(text, "ERR No such master", 18) == 0)
+		text_line(error, size, "%s: knows no primary named %s: see VALKEY_SENTINEL_MASTER",
+		    sentinel->label, master);
+	else if (strncmp(text, "NOAUTH", 6) == 0)
+		text_line(error, size, "%s: wants a password: VALKEY_SENTINEL_PASSWORD",
+		    sentinel->label);
+	else if (strncasecmp(text, "ERR unknown command", 19) == 0)
+		text_line(error, size, "%s: this is no sentinel", sentinel->label);
+	else
+		valkey_explain(sentinel, "SENTINEL", r, error, size);
+}
+
+bool
+sentinel_ask(const struct valkey *sentinel, const char *master, int64_t deadline,
+    struct sentinel_answer *answer, char *error, size_t error_size)
+{
+	static const struct {
+		const char *word;
+		bool (*read)(const redisReply *, struct sentinel_answer *);
+	} questions[] = {
+		{ "MASTER", read_epoch }, { "GET-MASTER-ADDR-BY-NAME", read_address }
+	};
+	redisContext *c = valkey_open(sentinel, deadline, error, error_size);
+	bool good = c != NULL;
+
+	for (size_t i = 0; good && i < sizeof(questions) / sizeof(questions[0]); i++) {
+		const char *words[] = { "SENTINEL", questions[i].word, master };
+		redisReply *r = valkey_ask(c, sentinel, deadline, 3, words, error, error_size);
+
+		good = r != NULL && questions[i].read(r, answer);
+		if (r != NULL && !good)
+			explain(sentinel, master, r, error, error_size);
+		freeReplyObject(r);
+	}
+	if (c != NULL)
+		redisFree(c);
+	return good;
+}

@@ -1,0 +1,27 @@
+/*
+ * sentinel: what one Valkey Sentinel says about who the primary is.
+ */
+#ifndef TPI_SENTINEL_H
+#define TPI_SENTINEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/hostport.h"
+#include "valkey/connect.h"
+
+struct sentinel_answer {
+	char host[HOSTPORT_HOST_SIZE]; /* a name or an address, an IPv6 one without brackets */
+	int port;
+	long long epoch; /* of the failover that made it the primary: the higher, the newer */
+};
+
+/*
+ * Asks one sentinel, until deadline (clock_ms()), for the primary of that name. False with one line
+ * in error. Thread-safe.
+ */
+bool sentinel_ask(const struct valkey *sentinel, const char *master, int64_t deadline,
+    struct sentinel_answer *answer, char *error, size_t error_size);
+
+#endif

@@ -1,0 +1,492 @@
+/*
+ * servers: see servers.h.
+ *
+ * All sentinels are asked, and the newest answer counts, so that one that was cut off from the
+ * others does not lead back to an old primary. Errors stand in the order of the settings, whoever
+ * was asked first: the same trouble is told in the same words.
+ */
+#include "valkey/topology.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/clock.h"
+#include "base/hostport.h"
+#include "base/text.h"
+#include "valkey/tls.h"
+
+#define SENTINEL_PORT 26379
+#define SHOWN_MAX 160 /* bytes of a setting in an error */
+
+/* Parsing */
+
+/* The length of the first part of a list: up to a comma, or the end. */
+static size_t
+part_length(const char *list)
+{
+	return strcspn(list, ",");
+}
+
+static int
+count_parts(const char *list, size_t (*length_of)(const char *))
+{
+	int count = 1;
+
+	for (list += length_of(list); *list != '\0'; list += length_of(list)) {
+		list++;
+		count++;
+	}
+	return count;
+}
+
+static bool
+too_many(const char *setting, int count, char *error, size_t size)
+{
+	if (count <= SERVERS_MAX)
+		return false;
+	text_line(error, size, "%s: %d are too many; allowed are up to %d", setting, count,
+	    SERVERS_MAX);
+	return true;
+}
+
+/* Always false. */
+static bool
+out_of_memory(const char *setting, char *error, size_t size)
+{
+	text_line(error, size, "%s: out of memory", setting);
+	return false;
+}
+
+/* The password of the file is for all, and is read once: it may be a pipe. */
+static bool
+parse_node(struct servers *s, const char *url, const char *list, const char *password_file,
+    char *error, size_t size)
+{
+	const struct valkey *first = s->node_count > 0 ? &s->nodes[0].valkey : NULL;
+	struct valkey *v = &s->nodes[s->node_count].valkey;
+
+	if (valkey_parse(v, url, list, first == NULL ? password_file : "", error, size) != 0)
+		return false;
+	s->node_count++;
+	if (first == NULL || password_file[0] == '\0' || valkey_set_password(v, first->password))
+		return true;
+	out_of_memory("VALKEY_PASSWORD_FILE", error, size);
+	return false;
+}
+
+static bool
+parse_nodes(struct servers *s, const char *urls, const char *password_file, char *error,
+    size_t size)
+{
+	const char *list = urls;
+	int count = count_parts(urls, settings_url_length);
+
+	if (too_many("VALKEY_URL", count, error, size))
+		return false;
+	s->nodes = calloc((size_t)count, sizeof(*s->nodes));
+	if (s->nodes == NULL)
+		return out_of_memory("VALKEY_URL", error, size);
+	while (s->node_count < count) {
+		size_t length = settings_url_length(urls), trimmed = length;
+		const char *part = urls;
+		char *url;
+		bool good;
+
+		text_trim(&part, &trimmed);
+		url = strndup(part, trimmed);
+		good = url != NULL ? parse_node(s, url, list, password_file, error, size)
+					   : out_of_memory("VALKEY_URL", error, size);
+		free(url);
+		if (!good)
+			return false;
+		urls += length + 1;
+	}
+	return true;
+}
+
+/* Always false. Who takes it for a list of URLs does not see his password. */
+static bool
+refuse(const char *setting, const char *list, const char *wrong, char *error, size_t size)
+{
+	char masked[SHOWN_MAX];
+
+	settings_mask_text(list, masked, sizeof(masked));
+	text_line(error, size, "%s=%s: %s", setting, masked, wrong);
+	return false;
+}
+
+/* One of the list, with white space around it. */
+static const char *
+parse_sentinel(struct valkey *v, const char *text, size_t length)
+{
+	text_trim(&text, &length);
+	/* Without these two the error would only name a wrong host or port. */
+	if (memmem(text, length, "://", 3) != NULL)
+		return "a sentinel is not a URL";
+	for (size_t i = 0; i < length; i++)
+		if (strchr(";" TEXT_SPACE, text[i]) != NULL)
+			return "only commas separate sentinels";
+	return valkey_parse_address(v, text, length, SENTINEL_PORT);
+}
+
+/* The file takes precedence, and is read once: it may be a pipe. */
+static bool
+set_sentinel_password(const struct servers *s, struct valkey *v, const struct settings *settings,
+    char *error, size_t size)
+{
+	struct valkey *first = &s->sentinels[0].valkey;
+	const char *file = settings->valkey_sentinel_password_file;
+	const char *password = settings->valkey_sentinel_password;
+
+	if (file[0] != '\0' && v == first)
+		return valkey_read_password(v, "VALKEY_SENTINEL_PASSWORD_FILE", file, error, size);
+	if (file[0] != '\0')
+		password = first->password;
+	return password[0] == '\0' || valkey_set_password(v, password) ||
+	    out_of_memory("VALKEY_SENTINELS", error, size);
+}
+
+static bool
+parse_sentinels(struct servers *s, const struct settings *settings, char *error, size_t size)
+{
+	const char *rest = settings->valkey_sentinels;
+	int count = count_parts(rest, part_length);
+	char text[VALKEY_ERROR_SIZE];
+
+	if (s->node_count > 1 || s->nodes[0].valkey.path != NULL)
+		return refuse("VALKEY_URL", settings->valkey_url, "must be one URL with a host "
+		    "beside VALKEY_SENTINELS, of which the user and the password are used", error,
+		    size);
+	if (too_many("VALKEY_SENTINELS", count, error, size))
+		return false;
+	s->sentinels = calloc((size_t)count, sizeof(*s->sentinels));
+	if (s->sentinels == NULL)
+		return out_of_memory("VALKEY_SENTINELS", error, size);
+	while (s->sentinel_count < count) {
+		struct valkey *v = &s->sentinels[s->sentinel_count++].valkey;
+
+		const char *wrong = parse_sentinel(v, rest, part_length(rest));
+
+		if (wrong != NULL) {
+			snprintf(text, sizeof(text), "%s; allowed is " SETTINGS_SENTINELS_ALLOWED,
+			    wrong);
+			return refuse("VALKEY_SENTINELS", settings->valkey_sentinels, text, error,
+			    size);
+		}
+		v->tls = s->nodes[0].valkey.tls;
+		v->family = s->nodes[0].valkey.family;
+		if (!set_sentinel_password(s, v, settings, error, size))
+			return false;
+		rest += part_length(rest) + 1;
+	}
+	return true;
+}
+
+/* Who sets what only sentinels use, wants them to be asked. */
+static bool
+check_no_sentinels(const struct settings *settings, char *error, size_t size)
+{
+	const char *set = NULL;
+
+	if (strcmp(settings->valkey_sentinel_master, SETTINGS_MASTER_STANDARD) != 0)
+		set = "VALKEY_SENTINEL_MASTER";
+	else if (settings->valkey_sentinel_password[0] != '\0')
+		set = "VALKEY_SENTINEL_PASSWORD";
+	else if (settings->valkey_sentinel_password_file[0] != '\0')
+		set = "VALKEY_SENTINEL_PASSWORD_FILE";
+	if (set != NULL)
+		text_line(error, size, "%s: is set, but VALKEY_SENTINELS is not", set);
+	return set == NULL;
+}
+
+/* "a:1,b:2", or "mymaster@a:26379,b:26379". */
+static char *
+make_label(const struct servers *s)
+{
+	const struct servers_entry *entries = s->sentinel_count > 0 ? s->sentinels : s->nodes;
+	int count = s->sentinel_count > 0 ? s->sentinel_count : s->node_count;
+	char *label = NULL;
+	size_t size;
+	FILE *out = open_memstream(&label, &size);
+
+	if (out == NULL)
+		return NULL;
+	if (s->sentinel_count > 0)
+		fprintf(out, "%s@", s->master);
+	for (int i = 0; i < count; i++)
+		fprintf(out, "%s%s", i > 0 ? "," : "", entries[i].valkey.label);
+	if (fclose(out) == 0)
+		return label;
+	free(label);
+	return NULL;
+}
+
+/* What is set for a server of the environment's need not suit that of url. */
+static bool
+configure_tls(const struct servers *s, const struct settings *settings, const char *url,
+    char *error, size_t size)
+{
+	bool used = false;
+
+	for (int i = 0; i < s->node_count; i++)
+		used |= s->nodes[i].valkey.tls;
+	return (url != NULL && !used) || tls_configure(settings, used, error, size) == 0;
+}
+
+static bool
+parse(struct servers *s, const struct settings *settings, const char *url, char *error, size_t size)
+{
+	const char *urls = url != NULL ? url : settings->valkey_url;
+
+	if (!parse_nodes(s, urls, settings->valkey_password_file, error, size))
+		return false;
+	if (url == NULL && !(settings->valkey_sentinels[0] != '\0'
+		? parse_sentinels(s, settings, error, size)
+		: check_no_sentinels(settings, error, size)))
+		return false;
+	if (!configure_tls(s, settings, url, error, size))
+		return false;
+	s->master = strdup(settings->valkey_sentinel_master);
+	s->label = s->master != NULL ? make_label(s) : NULL;
+	return s->label != NULL || out_of_memory("VALKEY_URL", error, size);
+}
+
+int
+servers_parse(struct servers *s, const struct settings *settings, const char *url, char *error,
+    size_t error_size)
+{
+	memset(s, 0, sizeof(*s));
+	s->used_node = -1;
+	if (parse(s, settings, url, error, error_size))
+		return 0;
+	servers_free(s);
+	return -1;
+}
+
+void
+servers_free(struct servers *s)
+{
+	for (int i = 0; i < s->node_count; i++)
+		valkey_free(&s->nodes[i].valkey);
+	for (int i = 0; i < s->sentinel_count; i++)
+		valkey_free(&s->sentinels[i].valkey);
+	free(s->nodes);
+	free(s->sentinels);
+	free(s->master);
+	free(s->label);
+	memset(s, 0, sizeof(*s));
+}
+
+/* Connecting */
+
+/* When an attempt has to end that as many others as these are behind. */
+static int64_t
+share_until(int64_t deadline, int behind)
+{
+	int64_t now = valkey_clock();
+
+	return deadline > now ? now + (deadline - now) / (behind + 1) : now;
+}
+
+/* What all of them have said, behind a prefix. */
+static void
+explain_all(const struct servers_entry *entries, int count, const char *prefix, char *error,
+    size_t size)
+{
+	size_t used = (size_t)snprintf(error, size, "%s", prefix);
+
+	for (int i = 0; i < count && used < size; i++)
+		used += (size_t)snprintf(error + used, size - used, "%s%s", i > 0 ? "; " : "",
+		    entries[i].error);
+}
+
+/*
+ * The newest answer of all sentinels. One that is older than what is known counts only if most of
+ * them have answered: then they were set up anew. Where just a few do, these were cut off.
+ */
+static bool
+ask_sentinels(struct servers *s, int64_t deadline, struct sentinel_answer *newest, char *error,
+    size_t size)
+{
+	struct sentinel_answer answer = { .port = 0 };
+	int answers = 0;
+
+	for (int i = 0; i < s->sentinel_count; i++) {
+		struct servers_entry *e = &s->sentinels[i];
+
+		/* The last one leaves a share for the primary. */
+		if (!sentinel_ask(&e->valkey, s->master,
+			share_until(deadline, s->sentinel_count - i), &answer, e->error,
+			sizeof(e->error)))
+			continue;
+		if (answers++ == 0 || answer.epoch > newest->epoch)
+			*newest = answer;
+	}
+	if (answers == 0)
+		explain_all(s->sentinels, s->sentinel_count,
+		    "no sentinel of VALKEY_SENTINELS says who the primary is: ", error, size);
+	else if (newest->epoch < s->primary.epoch && answers * 2 <= s->sentinel_count) {
+		snprintf(error, size, "%s: most sentinels do not answer, and the others do not "
+		    "know of the last failover", s->label);
+		return false;
+	}
+	return answers > 0;
+}
+
+/* The server at that address, with the user and password of VALKEY_URL; nothing of it is owned. */
+static struct valkey
+primary_of(const struct servers *s, struct sentinel_answer *answer, char label[VALKEY_LABEL_SIZE])
+{
+	struct valkey v = s->nodes[0].valkey;
+
+	hostport_format(label, VALKEY_LABEL_SIZE, answer->host, answer->port);
+	v.host = answer->host;
+	v.port = answer->port;
+	v.label = label;
+	return v;
+}
+
+static redisContext *
+connect_primary(struct servers *s, int timeout_ms, char *error, size_t size)
+{
+	int64_t deadline = valkey_clock() + timeout_ms;
+	struct sentinel_answer answer;
+	char label[VALKEY_LABEL_SIZE];
+	struct valkey_word word;
+	struct valkey v;
+	redisContext *c;
+
+	if (!ask_sentinels(s, deadline, &answer, error, size))
+		return NULL;
+	v = primary_of(s, &answer, label);
+	c = valkey_connect(&v, deadline, 0, false, &word, error, size);
+	if (c == NULL)
+		return NULL;
+	s->primary = answer;
+	memcpy(s->used, label, sizeof(s->used));
+	return c;
+}
+
+static redisContext *
+try_node(struct servers *s, int node, int64_t deadline, int whole_ms, struct valkey_word *word)
+{
+	struct servers_entry *e = &s->nodes[node];
+
+	return valkey_connect(&e->valkey, deadline, whole_ms, s->node_count > 1, word, e->error,
+	    sizeof(e->error));
+}
+
+/* One whose Cluster is not whole will do where there is no better. */
+static redisContext *
+connect_node(struct servers *s, int timeout_ms, char *error, size_t size)
+{
+	int64_t deadline = valkey_clock() + timeout_ms;
+	int count = s->node_count, spare_node = 0, whole_ms = count == 1 ? timeout_ms : 0;
+	int first = s->used_node >= 0 ? s->used_node : (int)clock_jitter(0, (uint32_t)count - 1);
+	redisContext *spare = NULL;
+
+	for (int i = 0; i < count; i++) {
+		int node = (first + i) % count;
+		/* A spare one is to be handed over in time. */
+		int behind = count - 1 - i + (spare != NULL);
+		struct valkey_word word;
+		redisContext *c = try_node(s, node, share_until(deadline, behind), whole_ms, &word);
+
+		if (c == NULL)
+			continue;
+		if (!word.apart || spare == NULL) {
+			if (spare != NULL)
+				redisFree(spare);
+			spare = c;
+			spare_node = node;
+		} else
+			redisFree(c);
+		if (!word.apart)
+			break;
+	}
+	if (spare == NULL) {
+		explain_all(s->nodes, count, count > 1 ? "no node can be used: " : "", error, size);
+		return NULL;
+	}
+	s->used_node = spare_node;
+	snprintf(s->used, sizeof(s->used), "%s", s->nodes[spare_node].valkey.label);
+	return spare;
+}
+
+redisContext *
+servers_connect(struct servers *s, int timeout_ms, char *error, size_t error_size)
+{
+	if (s->sentinel_count > 0)
+		return connect_primary(s, timeout_ms, error, error_size);
+	return connect_node(s, timeout_ms, error, error_size);
+}
+
+/* Whether another node than the one in use is of a Cluster that is whole. */
+static bool
+better_node(struct servers *s, int64_t deadline)
+{
+	bool found = false;
+
+	for (int i = 0; i < s->node_count && !found; i++) {
+		int64_t until = share_until(deadline, s->node_count - 1 - i);
+		struct valkey_word word;
+		redisContext *c;
+
+		if (i == s->used_node)
+			continue;
+		c = try_node(s, i, until, 0, &word);
+		found = c != NULL && !word.apart;
+		if (c != NULL)
+			redisFree(c);
+	}
+	return found;
+}
+
+static const char *
+check_node(struct servers *s, int64_t deadline, char *error, size_t size)
+{
+	int64_t until = share_until(deadline, s->node_count - 1);
+	struct valkey_word word;
+	redisContext *c = try_node(s, s->used_node, until, 0, &word);
+
+	if (c != NULL)
+		redisFree(c);
+	else
+		snprintf(error, size, "%s", s->nodes[s->used_node].error);
+	if (word.demoted)
+		return "the server is no longer a primary";
+	return word.apart && better_node(s, deadline) ? "the node was cut off from its Cluster" : NULL;
+}
+
+static const char *
+check_primary(struct servers *s, int64_t deadline, char *error, size_t size)
+{
+	struct sentinel_answer answer;
+	char label[VALKEY_LABEL_SIZE];
+	struct valkey_word word;
+	struct valkey v;
+	redisContext *c;
+
+	if (ask_sentinels(s, deadline, &answer, error, size)) {
+		if (answer.port != s->primary.port || strcmp(answer.host, s->primary.host) != 0)
+			return "the sentinels name another primary";
+		s->primary = answer;
+	}
+	v = primary_of(s, &s->primary, label);
+	c = valkey_connect(&v, deadline, 0, false, &word, error, size);
+	if (c != NULL)
+		redisFree(c);
+	return word.demoted ? "the server is no longer a primary" : NULL;
+}
+
+const char *
+servers_check(struct servers *s, int timeout_ms, char *error, size_t error_size)
+{
+	int64_t deadline = valkey_clock() + timeout_ms;
+
+	error[0] = '\0';
+	if (s->sentinel_count > 0)
+		return check_primary(s, deadline, error, error_size);
+	return check_node(s, deadline, error, error_size);
+}

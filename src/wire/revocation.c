@@ -1,0 +1,68 @@
+/*
+ * revocation: the payload, written and read. See revocation.h. An id has no character that JSON
+ * would escape, so no parser is needed.
+ */
+#include "wire/revocation.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define START "{\"event\":\"revoke\","
+
+static const char user_start[] = START "\"user\":\"", user_end[] = "\"}";
+static const char project_start[] = START "\"projectId\":", project_end[] = "}";
+
+char *
+revocation_payload(const struct revocation *r)
+{
+	char *payload;
+	int n;
+
+	if (r->project != 0)
+		n = asprintf(&payload, "%s%d%s", project_start, (int)r->project, project_end);
+	else
+		n = asprintf(&payload, "%s%s%s", user_start, r->user, user_end);
+	return n != -1 ? payload : NULL;
+}
+
+/* What stands between start and end; NULL where these do not enclose it. */
+static const char *
+between(const char *payload, size_t *length, const char *start, const char *end)
+{
+	size_t start_length = strlen(start), end_length = strlen(end);
+
+	if (*length < start_length + end_length || memcmp(payload, start, start_length) != 0 ||
+	    memcmp(payload + *length - end_length, end, end_length) != 0)
+		return NULL;
+	*length -= start_length + end_length;
+	return payload + start_length;
+}
+
+bool
+revocation_read(struct revocation *r, const char *payload, size_t length)
+{
+	size_t n = length;
+	const char *id;
+
+	memset(r, 0, sizeof(*r));
+	id = between(payload, &n, project_start, project_end);
+	if (id != NULL)
+		return channel_number_parse(id, n, &r->project);
+	id = between(payload, &length, user_start, user_end);
+	if (id == NULL || !channel_id_valid(id, length))
+		return false;
+	memcpy(r->user, id, length);
+	return true;
+}
+
+bool
+revocation_concerns(const struct revocation *r, const char *user, const int32_t *projects,
+    int count)
+{
+	if (r->project == 0)
+		return strcmp(r->user, user) == 0;
+	for (int i = 0; i < count; i++)
+		if (projects[i] == r->project)
+			return true;
+	return false;
+}

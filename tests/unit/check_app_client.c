@@ -1,0 +1,1762 @@
+/*
+ * check_gate: what is asked of the application, how often, and what becomes of the answers.
+ *
+ * The fetch_ functions of this program stand in for fetch.c: they write down what is asked, and
+ * answer when a test says so. The clock stands still until a test moves it. settle() waits until
+ * the gate's thread has nothing left to do, so that what has not been asked by then will not be.
+ */
+#include <check.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "auth/app_api.h"
+#include "base/clock.h"
+#include "base/metrics.h"
+#include "auth/app_http.h"
+#include "auth/app_client.h"
+#include "base/log.h"
+#include "fcgi/request.h"
+#include "base/thread.h"
+
+#define LONG_MS      10000 /* nothing in these tests takes as long */
+#define TIMEOUT_MS   2000  /* from a question to its deadline */
+#define KNOWN_MAX    16384 /* answers of a kind that are kept */
+#define REQUESTS_MAX (KNOWN_MAX + 64)
+#define WHO_MAX      (KNOWN_MAX + 1)
+#define ASKERS       8
+
+#define SESSION(user) "{\"user\":{\"id\":\"" user "\"}}"
+
+/* ---- The clock */
+
+static _Atomic int64_t now;
+
+static int64_t
+read_now(void)
+{
+	return now;
+}
+
+static int64_t
+real_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* ---- What stands in for fetch.c */
+
+/* As fetch_start() was told. */
+struct asked {
+	char *target, *lines; /* owned; '|' ends each line */
+	int64_t timeout_ms;
+	void *request; /* NULL once it was answered */
+};
+
+struct fetch {
+	const struct settings *settings;
+	fetch_done *done;
+	void *arg;
+
+	/* What a test has it do. */
+	_Atomic bool stuck;   /* fetch_turn() does not end */
+	_Atomic bool prompt;  /* every request is answered at the next turn */
+	_Atomic int refused;  /* how many of the next fetch_start() have no memory */
+
+	pthread_mutex_t lock; /* everything below */
+	pthread_cond_t changed;
+	bool waiting; /* in fetch_turn() */
+	bool woken;
+	bool has_result;
+	int number;   /* of the request that result is for */
+	struct fetch_result result;
+	struct asked asked[REQUESTS_MAX];
+	int count;
+};
+
+static struct fetch fetch;
+
+struct fetch *
+fetch_new(const struct settings *s, fetch_done *done, void *arg)
+{
+	fetch.settings = s;
+	fetch.done = done;
+	fetch.arg = arg;
+	pthread_mutex_init(&fetch.lock, NULL);
+	thread_cond_init(&fetch.changed);
+	return &fetch;
+}
+
+bool
+fetch_start(struct fetch *f, const char *target, const char *lines, size_t size, int64_t timeout_ms,
+    void *request)
+{
+	struct asked *a;
+
+	pthread_mutex_lock(&f->lock);
+	if (f->refused > 0) {
+		f->refused--;
+		pthread_mutex_unlock(&f->lock);
+		return false;
+	}
+	if (f->count == REQUESTS_MAX)
+		abort();
+	a = &f->asked[f->count++];
+	*a = (struct asked){ .target = strdup(target), .lines = calloc(1, size + 1),
+		.timeout_ms = timeout_ms, .request = request };
+	for (size_t i = 0; i < size; i++)
+		a->lines[i] = lines[i] != '\0' ? lines[i] : '|';
+	pthread_mutex_unlock(&f->lock);
+	return true;
+}
+
+/* Answers all that was asked: who is "Cookie: s=secret-N" is "uN", and he may read project N. */
+static void
+answer_all(struct fetch *f)
+{
+	for (int i = 0, who = -1; i < f->count; i++) {
+		struct asked *a = &f->asked[i];
+		struct fetch_result result = { .status = 200 };
+		char body[128];
+
+		sscanf(a->lines, "Cookie: s=secret-%d|", &who);
+		snprintf(body, sizeof(body), "{\"user\":{\"id\":\"u%d\"},\"data\":[{\"id\":%d}]}",
+		    who, who);
+		result.body = body;
+		result.length = strlen(body);
+		f->done(f->arg, a->request, &result);
+		free(a->target);
+		free(a->lines);
+	}
+	f->count = 0;
+}
+
+void
+fetch_turn(struct fetch *f, int wait_ms)
+{
+	struct fetch_result result;
+	void *request = NULL;
+	bool prompt;
+
+	pthread_mutex_lock(&f->lock);
+	f->waiting = true;
+	pthread_cond_broadcast(&f->changed);
+	prompt = f->prompt && f->count > 0;
+	while (!prompt && (f->stuck || (!f->woken && !f->has_result)))
+		pthread_cond_wait(&f->changed, &f->lock);
+	f->waiting = f->woken = false;
+	if (f->has_result) {
+		result = f->result;
+		request = f->asked[f->number].request;
+		f->asked[f->number].request = NULL;
+		f->has_result = false;
+	}
+	pthread_mutex_unlock(&f->lock);
+	/* It is no busy loop, and it never sleeps for longer than a second. */
+	if (wait_ms < 100 || wait_ms > 1000)
+		abort();
+	if (request != NULL)
+		f->done(f->arg, request, &result);
+	if (prompt)
+		answer_all(f);
+}
+
+void
+fetch_wake(struct fetch *f)
+{
+	pthread_mutex_lock(&f->lock);
+	f->woken = true;
+	pthread_cond_broadcast(&f->changed);
+	pthread_mutex_unlock(&f->lock);
+}
+
+/* Waits until the gate's thread has done all that it was woken for. */
+static void
+settle(void)
+{
+	int64_t deadline = real_ms() + LONG_MS;
+	bool idle = false;
+
+	pthread_mutex_lock(&fetch.lock);
+	do
+		idle = fetch.waiting && !fetch.woken && !fetch.has_result;
+	while (!idle && thread_cond_wait(&fetch.changed, &fetch.lock, deadline));
+	pthread_mutex_unlock(&fetch.lock);
+	ck_assert_msg(idle, "the gate's thread does not come back");
+}
+
+/* Lets the gate's thread look at the time. */
+static void
+turn(void)
+{
+	fetch_wake(&fetch);
+	settle();
+}
+
+static void
+advance(int ms)
+{
+	now += ms;
+	turn();
+}
+
+/* ---- The gate and those who ask it */
+
+static struct settings settings;
+static struct gate *gate;
+static int log_fd;
+static struct credentials *known_by[WHO_MAX]; /* made by who() */
+static struct stream *streams[ASKERS];
+static struct question *questions[ASKERS]; /* of the stream of the same number */
+
+static void
+setup(void)
+{
+	log_fd = open("/tmp", O_TMPFILE | O_RDWR | O_APPEND | O_CLOEXEC, 0600);
+	ck_assert_int_ge(log_fd, 0);
+	ck_assert_int_eq(dup2(log_fd, STDERR_FILENO), STDERR_FILENO);
+	log_set_level(LOG_LEVEL_DEBUG);
+	now = real_ms();
+	clock_set_source(read_now);
+	stream_signal_init();
+	for (int i = 0; i < ASKERS; i++) {
+		streams[i] = stream_new(-1, 65536);
+		ck_assert_ptr_nonnull(streams[i]);
+	}
+	settings.app_url = strdup("http://app.example");
+}
+
+/* Each test begins with it. */
+static void
+start(int concurrency, int cache_seconds)
+{
+	settings.app_concurrency = concurrency;
+	settings.app_cache_seconds = cache_seconds;
+	gate = gate_start(&settings);
+	ck_assert_ptr_nonnull(gate);
+	settle();
+}
+
+/* Credentials of their own for each number. */
+static struct credentials *
+new_credentials(int number)
+{
+	char cookie[64];
+	char *params[] = { cookie, NULL };
+	struct credentials *c;
+
+	snprintf(cookie, sizeof(cookie), "HTTP_COOKIE=s=secret-%d", number);
+	ck_assert_int_eq(credentials_read(params, &c), CREDENTIALS_FOUND);
+	return c;
+}
+
+static struct credentials *
+who(int number)
+{
+	if (known_by[number] == NULL)
+		known_by[number] = new_credentials(number);
+	return known_by[number];
+}
+
+static int
+requests(void)
+{
+	int count;
+
+	pthread_mutex_lock(&fetch.lock);
+	count = fetch.count;
+	pthread_mutex_unlock(&fetch.lock);
+	return count;
+}
+
+static void
+finish(int number, struct fetch_result result)
+{
+	pthread_mutex_lock(&fetch.lock);
+	ck_assert_int_lt(number, fetch.count);
+	ck_assert_ptr_nonnull(fetch.asked[number].request);
+	fetch.result = result;
+	fetch.number = number;
+	fetch.has_result = true;
+	pthread_cond_broadcast(&fetch.changed);
+	pthread_mutex_unlock(&fetch.lock);
+	settle();
+}
+
+/* The answer to a request, which are numbered as they were asked, from 0. */
+static void
+reply(int number, int status, const char *body)
+{
+	finish(number,
+	    (struct fetch_result){ .status = status, .body = body, .length = strlen(body) });
+}
+
+/* No answer to a request. */
+static void
+break_off(int number, bool dead)
+{
+	finish(number, (struct fetch_result){ .error = "no answer, for a test", .dead = dead });
+}
+
+static void
+forget(int asker)
+{
+	gate_forget(questions[asker]);
+	questions[asker] = NULL;
+}
+
+static void
+ask_until(int asker, struct credentials *c, const int32_t *projects, int count, int64_t after,
+    int64_t deadline)
+{
+	ck_assert_ptr_null(questions[asker]);
+	questions[asker] = gate_ask(gate, c, projects, count, after, streams[asker], deadline);
+	ck_assert_ptr_nonnull(questions[asker]);
+	settle();
+}
+
+/* Asks who number is, or which of the projects he may read. */
+static void
+ask_user(int asker, int number)
+{
+	ask_until(asker, who(number), NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
+}
+
+static void
+ask_projects(int asker, int number, const int32_t *projects, int count)
+{
+	ask_until(asker, who(number), projects, count, GATE_CACHED, now + TIMEOUT_MS);
+}
+
+static unsigned
+marks(int asker)
+{
+	struct stream_view view;
+
+	stream_look(streams[asker], &view);
+	return view.marks;
+}
+
+static void
+expect_pending(int asker)
+{
+	ck_assert_uint_eq(marks(asker), 0);
+	ck_assert_int_eq(gate_answer(questions[asker]), GATE_PENDING);
+}
+
+/* There is an answer, and its mark was left since the last look. */
+static void
+expect_answer(int asker, enum gate_answer answer)
+{
+	ck_assert_int_eq(gate_answer(questions[asker]), answer);
+	ck_assert_uint_eq(marks(asker), STREAM_ANSWERED);
+}
+
+/* It is still the same, without a further mark. */
+static void
+expect_unchanged(int asker, enum gate_answer answer)
+{
+	ck_assert_int_eq(gate_answer(questions[asker]), answer);
+	ck_assert_uint_eq(marks(asker), 0);
+}
+
+static void
+expect_user(int asker, const char *user)
+{
+	expect_answer(asker, GATE_YES);
+	ck_assert_str_eq(gate_user(questions[asker]), user);
+}
+
+/* The answer is these projects, written as "7 8". */
+static void
+expect_projects(int asker, const char *expected)
+{
+	int32_t projects[REQUEST_PROJECTS_MAX];
+	char list[16 * REQUEST_PROJECTS_MAX] = "";
+	int count = gate_filter(questions[asker], projects);
+	size_t used = 0;
+
+	expect_answer(asker, expected[0] != '\0' ? GATE_YES : GATE_NO);
+	for (int i = 0; i < count; i++)
+		used += (size_t)sprintf(list + used, "%s%d", i > 0 ? " " : "", (int)projects[i]);
+	ck_assert_str_eq(list, expected);
+}
+
+/* Asks, and forgets at once: the answer is there already, NULL for nobody. */
+static void
+expect_kept(int number, const char *user)
+{
+	int before = requests();
+
+	ask_user(0, number);
+	ck_assert_int_eq(requests(), before);
+	if (user != NULL)
+		expect_user(0, user);
+	else
+		expect_answer(0, GATE_NO);
+	forget(0);
+}
+
+/* The same: a request is made. */
+static void
+expect_not_kept(int number)
+{
+	int before = requests();
+
+	ask_user(0, number);
+	expect_pending(0);
+	ck_assert_int_eq(requests(), before + 1);
+	forget(0);
+}
+
+/* Asks who number is and gets this answer of the application. */
+static void
+learn(int number, int status, const char *body)
+{
+	ask_user(0, number);
+	expect_pending(0);
+	reply(requests() - 1, status, body);
+	forget(0);
+	marks(0);
+}
+
+/* How many log lines have this in them. */
+static int
+logged(const char *what)
+{
+	static char text[1 << 20];
+	ssize_t n = pread(log_fd, text, sizeof(text) - 1, 0);
+	const char *at = text;
+	int count = 0;
+
+	ck_assert_int_ge(n, 0);
+	text[n] = '\0';
+	for (; (at = strstr(at, what)) != NULL; at++)
+		count++;
+	return count;
+}
+
+/*
+ * When all is forgotten and answered nobody holds credentials any more, and no line of the log has
+ * shown them.
+ */
+static void
+teardown(void)
+{
+	for (int i = 0; i < ASKERS; i++)
+		forget(i);
+	for (int i = 0; i < requests(); i++)
+		if (fetch.asked[i].request != NULL)
+			reply(i, 200, "{}");
+	gate_stop(gate, LONG_MS);
+	for (int i = 0; i < WHO_MAX; i++) {
+		if (known_by[i] != NULL)
+			ck_assert_int_eq(known_by[i]->references, 1);
+		credentials_release(known_by[i]);
+	}
+	for (int i = 0; i < ASKERS; i++)
+		stream_release(streams[i]);
+	for (int i = 0; i < fetch.count; i++) {
+		free(fetch.asked[i].target);
+		free(fetch.asked[i].lines);
+	}
+	ck_assert_int_eq(logged("secret"), 0);
+	free(settings.app_url);
+}
+
+/* ---- Questions and answers */
+
+/* Who is it: one request with his credentials and the time that is left; its answer is his id. */
+START_TEST(who_is_it)
+{
+	start(32, 5);
+	ask_user(0, 1);
+	expect_pending(0);
+	ck_assert_int_eq(requests(), 1);
+	ck_assert_str_eq(fetch.asked[0].target, "/api/auth/session");
+	ck_assert_str_eq(fetch.asked[0].lines, "Cookie: s=secret-1|");
+	ck_assert_int_eq(fetch.asked[0].timeout_ms, TIMEOUT_MS);
+	reply(0, 200, SESSION("u1"));
+	expect_user(0, "u1");
+	expect_unchanged(0, GATE_YES);
+	ck_assert_int_eq(requests(), 1);
+}
+END_TEST
+
+/* An empty session, 401 and 403 are nobody; anything else that is no answer is later. */
+START_TEST(not_yes)
+{
+	static const struct {
+		int status;
+		const char *body;
+		enum gate_answer answer;
+	} rows[] = {
+		{ 200, "{}", GATE_NO },
+		{ 200, "null", GATE_NO },
+		{ 200, SESSION("a b"), GATE_NO },
+		{ 401, SESSION("u1"), GATE_NO },
+		{ 403, "", GATE_NO },
+		{ 200, "<html>", GATE_LATER },
+		{ 200, "{\"user\":{\"id\":7}}", GATE_LATER },
+		{ 302, SESSION("u1"), GATE_LATER },
+		{ 404, SESSION("u1"), GATE_LATER },
+		{ 500, SESSION("u1"), GATE_LATER },
+	};
+
+	start(32, 0);
+	for (int i = 0; i < (int)(sizeof(rows) / sizeof(rows[0])); i++) {
+		ask_user(0, 1);
+		reply(i, rows[i].status, rows[i].body);
+		expect_answer(0, rows[i].answer);
+		forget(0);
+	}
+	ask_user(0, 1);
+	break_off(requests() - 1, false);
+	expect_answer(0, GATE_LATER);
+}
+END_TEST
+
+/* Which of these may he read: those of the answer, in the order of the question. */
+START_TEST(which_projects)
+{
+	static const int32_t some[] = { 9, 7, 8 };
+	char target[APP_PROJECTS_TARGET_SIZE];
+
+	start(32, 5);
+	app_projects_target(target, some, 3);
+	ask_projects(0, 1, some, 3);
+	expect_pending(0);
+	ck_assert_int_eq(requests(), 1);
+	ck_assert_str_eq(fetch.asked[0].target, target);
+	ck_assert_str_eq(fetch.asked[0].lines, "Cookie: s=secret-1|");
+	reply(0, 200, "{\"data\":[{\"id\":8},{\"id\":1},{\"id\":9}]}");
+	expect_projects(0, "9 8");
+	/* Another user, and none of them. */
+	ask_projects(1, 2, some, 3);
+	reply(1, 200, "{\"data\":[]}");
+	expect_projects(1, "");
+	ask_projects(2, 3, some, 3);
+	reply(2, 403, "");
+	expect_projects(2, "");
+	ask_projects(3, 4, some, 3);
+	reply(3, 200, "{}");
+	expect_answer(3, GATE_LATER);
+}
+END_TEST
+
+/* While a request holds credentials they live; once it is answered nobody holds them. */
+START_TEST(credentials_let_go)
+{
+	struct credentials *c = new_credentials(1);
+
+	start(1, 5);
+	ask_until(0, c, NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
+	ask_until(1, who(2), NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
+	ck_assert_int_eq(c->references, 2);
+	ck_assert_int_eq(who(2)->references, 2);
+	reply(0, 200, SESSION("u1"));
+	ck_assert_int_eq(c->references, 1);
+	ck_assert_int_eq(who(2)->references, 2);
+	credentials_release(c);
+	break_off(1, false);
+	ck_assert_int_eq(who(2)->references, 1);
+	/* Also where the answer is a kept one. */
+	expect_user(0, "u1");
+	forget(0);
+	expect_kept(1, "u1");
+	ck_assert_int_eq(who(1)->references, 1);
+}
+END_TEST
+
+/* ---- One request for equal questions */
+
+/* Equal questions under way are one request, whose answer all get, each once. */
+START_TEST(coalesced)
+{
+	struct credentials *again = new_credentials(1);
+	static const int32_t some[] = { 7, 8 };
+
+	start(32, 0);
+	ask_user(0, 1);
+	ask_until(1, again, NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
+	ask_user(2, 1);
+	ck_assert_int_eq(requests(), 1);
+	ck_assert_int_eq(again->references, 1);
+	for (int i = 0; i < 3; i++)
+		expect_pending(i);
+	reply(0, 200, SESSION("u1"));
+	for (int i = 0; i < 3; i++) {
+		expect_user(i, "u1");
+		forget(i);
+	}
+	ask_projects(0, 1, some, 2);
+	ask_until(1, again, some, 2, GATE_CACHED, now + TIMEOUT_MS);
+	ck_assert_int_eq(requests(), 2);
+	reply(1, 200, "{\"data\":[{\"id\":8}]}");
+	expect_projects(0, "8");
+	expect_projects(1, "8");
+	credentials_release(again);
+}
+END_TEST
+
+/* So are those that still wait in the queue; and a failure is everybody's. */
+START_TEST(coalesced_in_the_queue)
+{
+	start(1, 0);
+	ask_user(0, 1);
+	ask_user(1, 2);
+	ask_user(2, 2);
+	ck_assert_int_eq(requests(), 1);
+	reply(0, 200, "{}");
+	ck_assert_int_eq(requests(), 2);
+	break_off(1, false);
+	expect_answer(1, GATE_LATER);
+	expect_answer(2, GATE_LATER);
+	ck_assert_int_eq(requests(), 2);
+}
+END_TEST
+
+/* Other credentials, another kind, and other projects are other questions. */
+START_TEST(different)
+{
+	static const int32_t some[] = { 7, 8, 9 };
+
+	start(32, 5);
+	ask_user(0, 1);
+	ask_user(1, 2);
+	ask_projects(2, 1, some, 1);
+	ask_projects(3, 1, some, 2);
+	ask_projects(4, 1, some + 1, 1);
+	ask_projects(5, 2, some, 1);
+	ask_projects(6, 1, some, 3);
+	ck_assert_int_eq(requests(), 7);
+	reply(0, 200, SESSION("u1"));
+	expect_user(0, "u1");
+	for (int i = 1; i < 7; i++)
+		expect_pending(i);
+	reply(2, 200, "{\"data\":[{\"id\":7}]}");
+	expect_projects(2, "7");
+	expect_pending(3);
+	expect_pending(5);
+	reply(3, 200, "{\"data\":[{\"id\":8}]}");
+	expect_projects(3, "8");
+	expect_pending(4);
+	reply(1, 200, SESSION("u2"));
+	expect_user(1, "u2");
+}
+END_TEST
+
+/* ---- Lots */
+
+/* Projects first, first + 1 and so on. */
+static void
+fill(int32_t *projects, int first, int count)
+{
+	for (int i = 0; i < count; i++)
+		projects[i] = first + i;
+}
+
+/* Expects that a request was for so many projects from first on. */
+static void
+expect_lot(int number, int first, int count)
+{
+	char target[APP_PROJECTS_TARGET_SIZE];
+	int32_t lot[APP_LOT];
+
+	fill(lot, first, count);
+	app_projects_target(target, lot, count);
+	ck_assert_str_eq(fetch.asked[number].target, target);
+}
+
+/* Many projects are asked for in lots of 100; their answers are put together, in any order. */
+START_TEST(lots)
+{
+	int32_t many[REQUEST_PROJECTS_MAX];
+
+	start(32, 5);
+	fill(many, 1000, 250);
+	ask_projects(0, 1, many, 250);
+	ck_assert_int_eq(requests(), 3);
+	expect_lot(0, 1000, 100);
+	expect_lot(1, 1100, 100);
+	expect_lot(2, 1200, 50);
+	reply(2, 200, "{\"data\":[{\"id\":1249},{\"id\":1000},{\"id\":1200}]}");
+	expect_pending(0);
+	reply(0, 200, "{\"data\":[{\"id\":1000},{\"id\":1099},{\"id\":1100}]}");
+	expect_pending(0);
+	reply(1, 200, "{\"data\":[{\"id\":1150}]}");
+	expect_projects(0, "1000 1099 1150 1200 1249");
+	/* As many as there can be, and none of them. */
+	fill(many, 5000, 500);
+	ask_projects(1, 1, many, 500);
+	ck_assert_int_eq(requests(), 8);
+	for (int i = 3; i < 8; i++) {
+		expect_lot(i, 5000 + (i - 3) * 100, 100);
+		expect_pending(1);
+		reply(i, 200, "{\"data\":[]}");
+	}
+	expect_projects(1, "");
+}
+END_TEST
+
+/* 100 are one lot, 101 are two; a no to one and a yes to the other is a yes. */
+START_TEST(lots_at_the_edge)
+{
+	int32_t many[101];
+
+	start(32, 5);
+	fill(many, 1, 101);
+	ask_projects(0, 1, many, 100);
+	ck_assert_int_eq(requests(), 1);
+	expect_lot(0, 1, 100);
+	ask_projects(1, 2, many, 101);
+	ck_assert_int_eq(requests(), 3);
+	expect_lot(1, 1, 100);
+	expect_lot(2, 101, 1);
+	reply(1, 403, "");
+	expect_pending(1);
+	reply(2, 200, "{\"data\":[{\"id\":101}]}");
+	expect_projects(1, "101");
+}
+END_TEST
+
+/* A lot that fails makes the whole question later, at once and once; what others say is kept. */
+START_TEST(lot_fails)
+{
+	int32_t many[250];
+
+	start(32, 5);
+	fill(many, 1, 250);
+	ask_projects(0, 1, many, 250);
+	reply(0, 200, "{\"data\":[{\"id\":1}]}");
+	expect_pending(0);
+	reply(1, 500, "");
+	expect_answer(0, GATE_LATER);
+	reply(2, 200, "{\"data\":[{\"id\":201}]}");
+	expect_unchanged(0, GATE_LATER);
+	/* The next one asks for what has failed alone. */
+	ask_projects(1, 1, many, 250);
+	ck_assert_int_eq(requests(), 4);
+	expect_lot(3, 101, 100);
+	reply(3, 200, "{\"data\":[]}");
+	expect_projects(1, "1 201");
+}
+END_TEST
+
+/* Lots that are there already are not asked for again, wherever they stand. */
+START_TEST(lots_from_the_cache)
+{
+	int32_t many[300];
+
+	start(32, 5);
+	fill(many, 1, 300);
+	ask_projects(0, 1, many + 100, 100);
+	reply(0, 200, "{\"data\":[{\"id\":150}]}");
+	ask_projects(1, 1, many, 300);
+	ck_assert_int_eq(requests(), 3);
+	expect_pending(1);
+	reply(2, 200, "{\"data\":[{\"id\":300}]}");
+	reply(1, 200, "{\"data\":[{\"id\":1}]}");
+	expect_projects(1, "1 150 300");
+	ask_projects(2, 1, many, 300);
+	ck_assert_int_eq(requests(), 3);
+	expect_projects(2, "1 150 300");
+}
+END_TEST
+
+/* ---- Answers that are kept */
+
+/* A yes is kept for as long as is set, to the millisecond. */
+START_TEST(yes_is_kept)
+{
+	static const int32_t some[] = { 7, 8 };
+
+	start(32, 5);
+	learn(1, 200, SESSION("u1"));
+	ask_projects(1, 1, some, 2);
+	reply(1, 200, "{\"data\":[{\"id\":8}]}");
+	forget(1);
+	marks(1);
+	expect_kept(1, "u1");
+	advance(4999);
+	expect_kept(1, "u1");
+	ask_projects(1, 1, some, 2);
+	ck_assert_int_eq(requests(), 2);
+	expect_projects(1, "8");
+	expect_not_kept(2);
+	advance(1);
+	expect_not_kept(1);
+	ask_projects(2, 1, some, 2);
+	expect_pending(2);
+}
+END_TEST
+
+/* A no is kept for a second. */
+START_TEST(no_is_kept)
+{
+	start(32, 5);
+	learn(1, 200, "{}");
+	learn(2, 401, "");
+	expect_kept(1, NULL);
+	advance(999);
+	expect_kept(1, NULL);
+	expect_kept(2, NULL);
+	advance(1);
+	expect_not_kept(1);
+	expect_not_kept(2);
+}
+END_TEST
+
+/* The time counts from the answer, and is the one that is set; a no is not kept for longer. */
+START_TEST(kept_for_long)
+{
+	start(32, 300);
+	ask_user(1, 1);
+	advance(1500);
+	reply(0, 200, SESSION("u1"));
+	advance(299999);
+	expect_kept(1, "u1");
+	advance(1);
+	learn(1, 200, "{}");
+	advance(999);
+	expect_kept(1, NULL);
+	advance(1);
+	expect_not_kept(1);
+}
+END_TEST
+
+/* 0 keeps nothing. */
+START_TEST(nothing_is_kept)
+{
+	start(32, 0);
+	learn(1, 200, SESSION("u1"));
+	expect_not_kept(1);
+	learn(2, 200, "{}");
+	expect_not_kept(2);
+}
+END_TEST
+
+/* What is no answer is not kept. */
+START_TEST(failures_are_not_kept)
+{
+	start(32, 5);
+	learn(1, 500, "");
+	expect_not_kept(1);
+	learn(2, 200, "<html>");
+	expect_not_kept(2);
+	ask_user(1, 3);
+	break_off(requests() - 1, false);
+	expect_not_kept(3);
+}
+END_TEST
+
+/* A fresh question goes past what is kept, and its answer takes that one's place. */
+START_TEST(fresh_question)
+{
+	start(32, 5);
+	learn(1, 200, SESSION("u1"));
+	ask_until(1, who(1), NULL, 0, now, now + TIMEOUT_MS);
+	expect_pending(1);
+	ck_assert_int_eq(requests(), 2);
+	/* It joins what is under way, and others join it. */
+	ask_until(2, who(1), NULL, 0, now, now + TIMEOUT_MS);
+	ask_user(3, 1);
+	ck_assert_int_eq(requests(), 2);
+	reply(1, 200, SESSION("u2"));
+	for (int i = 1; i <= 3; i++)
+		expect_user(i, "u2");
+	expect_kept(1, "u2");
+	ask_user(4, 2);
+	ask_until(5, who(2), NULL, 0, now, now + TIMEOUT_MS);
+	ck_assert_int_eq(requests(), 3);
+}
+END_TEST
+
+/* The youngest answers of a kind are kept, and no more. */
+START_TEST(bounded)
+{
+	start(32, 300);
+	for (int i = 0; i <= KNOWN_MAX; i++)
+		learn(i, 200, SESSION("u"));
+	ck_assert_int_eq(requests(), KNOWN_MAX + 1);
+	expect_kept(1, "u");
+	expect_kept(KNOWN_MAX / 2, "u");
+	expect_kept(KNOWN_MAX, "u");
+	expect_not_kept(0);
+}
+END_TEST
+
+/* ---- Re-checks */
+
+/* Asks as a re-check does; after: when the application was asked for its last answer. */
+static void
+ask_after(int asker, int number, int64_t after)
+{
+	ask_until(asker, who(number), NULL, 0, after, now + TIMEOUT_MS);
+}
+
+/*
+ * A kept answer serves a re-check if the application was asked after that stream's last answer,
+ * also after TPI_APP_CACHE_SECONDS.
+ */
+START_TEST(rechecks_share)
+{
+	int64_t first, second;
+
+	settings.recheck_seconds = 300;
+	start(32, 5);
+	first = now;
+	learn(1, 200, SESSION("u1"));
+	advance(1000);
+	second = now;
+	ask_after(0, 1, first);
+	expect_pending(0);
+	advance(10);
+	reply(1, 200, SESSION("u2"));
+	expect_user(0, "u2");
+	ck_assert_int_eq(gate_asked_at(questions[0]), second);
+	advance(299000);
+	ask_after(1, 1, first);
+	expect_user(1, "u2");
+	ck_assert_int_eq(gate_asked_at(questions[1]), second);
+	ck_assert_int_eq(requests(), 2);
+	/* One that has used it already asks anew, and those that follow have this one. */
+	ask_after(2, 1, second);
+	expect_pending(2);
+	ask_after(3, 1, second);
+	reply(2, 200, SESSION("u3"));
+	expect_user(2, "u3");
+	expect_user(3, "u3");
+	ask_after(4, 1, second);
+	expect_user(4, "u3");
+	ck_assert_int_eq(requests(), 3);
+}
+END_TEST
+
+/* An answer that is kept for re-checks alone lets no stream in. */
+START_TEST(kept_for_rechecks_alone)
+{
+	int64_t before;
+
+	settings.recheck_seconds = 300;
+	start(32, 0);
+	before = now - 1;
+	learn(1, 200, SESSION("u1"));
+	ask_after(1, 1, before);
+	expect_user(1, "u1");
+	expect_not_kept(1);
+	/* A query of a stream that opens serves a re-check as well. */
+	ask_after(2, 1, before);
+	expect_pending(2);
+	reply(1, 200, SESSION("u1"));
+	expect_user(2, "u1");
+	ck_assert_int_eq(requests(), 2);
+}
+END_TEST
+
+/* A re-check takes a no that is at most a second old; after that it asks again. */
+START_TEST(recheck_and_no)
+{
+	int64_t before;
+
+	settings.recheck_seconds = 300;
+	start(32, 5);
+	before = now - 1;
+	learn(1, 200, "{}");
+	advance(999);
+	ask_after(1, 1, before);
+	expect_answer(1, GATE_NO);
+	advance(1);
+	ask_after(2, 1, before);
+	expect_pending(2);
+}
+END_TEST
+
+/* An answer that is made of several lots is as old as the oldest of them. */
+START_TEST(recheck_of_lots)
+{
+	int32_t many[APP_LOT + 1];
+	int64_t first = now;
+
+	for (int i = 0; i <= APP_LOT; i++)
+		many[i] = i + 1;
+	settings.recheck_seconds = 300;
+	start(32, 5);
+	ask_projects(1, 1, many, APP_LOT);
+	first = now;
+	reply(0, 200, "{\"data\":[{\"id\":1}]}");
+	advance(100);
+	ask_until(2, who(1), many, APP_LOT + 1, first - 1, now + TIMEOUT_MS);
+	ck_assert_int_eq(requests(), 2);
+	reply(1, 200, "{\"data\":[{\"id\":101}]}");
+	expect_projects(2, "1 101");
+	ck_assert_int_eq(gate_asked_at(questions[2]), first);
+}
+END_TEST
+
+/* After the interval an answer is of no use to any re-check. */
+START_TEST(kept_for_an_interval)
+{
+	int64_t before;
+
+	settings.recheck_seconds = 5;
+	start(32, 0);
+	before = now - 1;
+	learn(1, 200, SESSION("u1"));
+	advance(4999);
+	learn(2, 200, SESSION("u2"));
+	ask_after(1, 1, before);
+	expect_user(1, "u1");
+	advance(1);
+	learn(3, 200, SESSION("u3"));
+	ask_after(2, 1, before);
+	expect_pending(2);
+}
+END_TEST
+
+/* Any number of anonymous requests displaces no answer that re-checks share. */
+START_TEST(noes_displace_no_yes)
+{
+	int64_t before;
+
+	settings.recheck_seconds = 300;
+	start(32, 5);
+	before = now - 1;
+	learn(1, 200, SESSION("u1"));
+	learn(0, 200, "{}");
+	for (int i = 2; i <= KNOWN_MAX; i++)
+		learn(i, 200, "{}");
+	ask_after(1, 1, before);
+	expect_user(1, "u1");
+}
+END_TEST
+
+/* What the application said before a revocation serves no re-check either. */
+START_TEST(revoked_recheck)
+{
+	int64_t before;
+
+	settings.recheck_seconds = 300;
+	start(32, 5);
+	before = now - 1;
+	learn(1, 200, SESSION("u1"));
+	gate_revoke(gate);
+	ask_after(1, 1, before);
+	expect_pending(1);
+}
+END_TEST
+
+/* ---- The queue */
+
+/* At most so many requests are under way; the others follow in the order in which they came. */
+START_TEST(concurrency)
+{
+	start(2, 5);
+	for (int i = 0; i < 6; i++)
+		ask_user(i, i);
+	ck_assert_int_eq(requests(), 2);
+	/* Whatever ends a request makes room for one. */
+	reply(1, 200, SESSION("u1"));
+	ck_assert_int_eq(requests(), 3);
+	break_off(0, false);
+	ck_assert_int_eq(requests(), 4);
+	reply(2, 500, "");
+	ck_assert_int_eq(requests(), 5);
+	turn();
+	ck_assert_int_eq(requests(), 5);
+	reply(3, 200, "{}");
+	for (int i = 0; i < 6; i++) {
+		char lines[64];
+
+		snprintf(lines, sizeof(lines), "Cookie: s=secret-%d|", i);
+		ck_assert_str_eq(fetch.asked[i].lines, lines);
+	}
+	expect_pending(4);
+	reply(5, 200, SESSION("u5"));
+	expect_user(5, "u5");
+	expect_pending(4);
+}
+END_TEST
+
+/* A question whose askers have all gone before it was asked is not asked; others move up. */
+START_TEST(forgotten_in_the_queue)
+{
+	start(1, 5);
+	ask_user(0, 1);
+	ask_user(1, 2);
+	ask_user(2, 3);
+	ask_user(3, 3);
+	ask_user(4, 4);
+	forget(1);
+	ck_assert_int_eq(who(2)->references, 1);
+	forget(2);
+	ck_assert_int_eq(who(3)->references, 2);
+	reply(0, 200, "{}");
+	ck_assert_int_eq(requests(), 2);
+	ck_assert_str_eq(fetch.asked[1].lines, "Cookie: s=secret-3|");
+	forget(4);
+	reply(1, 200, SESSION("u3"));
+	expect_user(3, "u3");
+	ck_assert_int_eq(requests(), 2);
+}
+END_TEST
+
+/* What is not asked by its deadline is later then, and not asked any more. */
+START_TEST(expired_in_the_queue)
+{
+	start(1, 5);
+	ask_user(0, 1);
+	ask_until(1, who(2), NULL, 0, GATE_CACHED, now + 500);
+	ask_until(2, who(3), NULL, 0, GATE_CACHED, now + 600);
+	advance(499);
+	expect_pending(1);
+	advance(1);
+	expect_answer(1, GATE_LATER);
+	ck_assert_int_eq(who(2)->references, 1);
+	expect_pending(2);
+	advance(99);
+	reply(0, 200, "{}");
+	ck_assert_int_eq(requests(), 2);
+	ck_assert_str_eq(fetch.asked[1].lines, "Cookie: s=secret-3|");
+	expect_unchanged(1, GATE_LATER);
+}
+END_TEST
+
+/* A request has what time its latest asker has left. */
+START_TEST(time_left)
+{
+	start(1, 5);
+	ask_user(0, 1);
+	ask_until(1, who(2), NULL, 0, GATE_CACHED, now + 500);
+	ask_until(2, who(2), NULL, 0, GATE_CACHED, now + 1500);
+	ask_until(3, who(2), NULL, 0, GATE_CACHED, now + 1000);
+	advance(700);
+	expect_pending(1);
+	reply(0, 200, "{}");
+	ck_assert_int_eq(requests(), 2);
+	ck_assert_int_eq(fetch.asked[0].timeout_ms, TIMEOUT_MS);
+	ck_assert_int_eq(fetch.asked[1].timeout_ms, 800);
+}
+END_TEST
+
+/* Where a request cannot be begun its askers are told later; the next one is asked. */
+START_TEST(no_memory)
+{
+	start(1, 5);
+	fetch.refused = 1;
+	ask_user(0, 1);
+	expect_answer(0, GATE_LATER);
+	ck_assert_int_eq(requests(), 0);
+	ck_assert_int_eq(who(1)->references, 1);
+	/* No place is lost, and nothing is put off. */
+	ask_user(1, 1);
+	expect_pending(1);
+	ck_assert_int_eq(requests(), 1);
+	ask_user(2, 2);
+	ask_user(3, 3);
+	fetch.refused = 1;
+	reply(0, 200, SESSION("u1"));
+	expect_answer(2, GATE_LATER);
+	expect_pending(3);
+	ck_assert_int_eq(requests(), 2);
+	ck_assert_str_eq(fetch.asked[1].lines, "Cookie: s=secret-3|");
+	ck_assert_int_eq(logged("out of memory"), 2);
+}
+END_TEST
+
+/* ---- The pause */
+
+/* The application is dead: what is in the queue, and all that comes for 2 s, is later at once. */
+START_TEST(pause_after_dead)
+{
+	static const int32_t some[] = { 7 };
+
+	start(1, 5);
+	learn(7, 200, SESSION("u7"));
+	ask_user(0, 1);
+	ask_user(1, 2);
+	ask_projects(2, 1, some, 1);
+	break_off(1, true);
+	expect_answer(0, GATE_LATER);
+	expect_answer(1, GATE_LATER);
+	expect_answer(2, GATE_LATER);
+	for (int i = 0; i < 3; i++)
+		forget(i);
+	ask_user(0, 2);
+	expect_answer(0, GATE_LATER);
+	/* What is kept is still given, also after somebody wanted it fresh. */
+	forget(0);
+	ask_until(0, who(7), NULL, 0, now, now + TIMEOUT_MS);
+	expect_answer(0, GATE_LATER);
+	forget(0);
+	expect_kept(7, "u7");
+	advance(1999);
+	ask_user(0, 3);
+	expect_answer(0, GATE_LATER);
+	forget(0);
+	ck_assert_int_eq(requests(), 2);
+	advance(1);
+	expect_not_kept(3);
+}
+END_TEST
+
+/* Who answers others while one question takes too long is not dead. */
+START_TEST(no_pause_beside_answers)
+{
+	start(2, 0);
+	ask_user(1, 1);
+	advance(10);
+	learn(2, 200, SESSION("u2"));
+	break_off(0, true);
+	expect_answer(1, GATE_LATER);
+	expect_not_kept(3);
+	/* An answer from before the question says nothing. */
+	ask_user(4, 4);
+	advance(10);
+	break_off(requests() - 1, true);
+	expect_answer(4, GATE_LATER);
+	ask_user(5, 5);
+	expect_answer(5, GATE_LATER);
+}
+END_TEST
+
+/* What was under way by then goes on, and is joined. */
+START_TEST(under_way_in_a_pause)
+{
+	start(2, 5);
+	ask_user(0, 1);
+	ask_user(1, 2);
+	break_off(0, true);
+	expect_answer(0, GATE_LATER);
+	ask_user(2, 2);
+	expect_pending(1);
+	expect_pending(2);
+	reply(1, 200, SESSION("u2"));
+	expect_user(1, "u2");
+	expect_user(2, "u2");
+	/* Its answer ends no pause. */
+	ask_user(3, 3);
+	expect_answer(3, GATE_LATER);
+}
+END_TEST
+
+/* A wrong answer, or one that broke off, is no reason to pause. */
+START_TEST(no_pause_after_wrong)
+{
+	start(1, 5);
+	learn(1, 500, "");
+	learn(1, 200, "<html>");
+	ask_user(1, 1);
+	ask_user(2, 2);
+	break_off(2, false);
+	expect_answer(1, GATE_LATER);
+	expect_pending(2);
+	ck_assert_int_eq(requests(), 4);
+}
+END_TEST
+
+/* With many projects, one pause is one answer: no lot is asked any more. */
+START_TEST(lots_in_a_pause)
+{
+	int32_t many[300];
+
+	start(1, 5);
+	fill(many, 1, 300);
+	ask_projects(0, 1, many, 300);
+	break_off(0, true);
+	expect_answer(0, GATE_LATER);
+	ck_assert_int_eq(requests(), 1);
+	ask_projects(1, 1, many, 300);
+	expect_answer(1, GATE_LATER);
+	turn();
+	expect_unchanged(0, GATE_LATER);
+	expect_unchanged(1, GATE_LATER);
+	ck_assert_int_eq(requests(), 1);
+}
+END_TEST
+
+/* ---- Forgetting */
+
+/* A request whose asker has gone goes on, tells nobody, and its answer is kept. */
+START_TEST(forgotten_under_way)
+{
+	start(32, 5);
+	ask_user(1, 1);
+	ask_user(2, 1);
+	forget(1);
+	stream_release(streams[1]);
+	streams[1] = stream_new(-1, 65536);
+	reply(0, 200, SESSION("u1"));
+	ck_assert_uint_eq(marks(1), 0);
+	expect_user(2, "u1");
+	ask_user(3, 2);
+	forget(3);
+	reply(1, 200, SESSION("u2"));
+	ck_assert_uint_eq(marks(3), 0);
+	expect_kept(2, "u2");
+}
+END_TEST
+
+/* Questions of many lots are forgotten with some asked, some queued, some answered. */
+START_TEST(forgotten_lots)
+{
+	int32_t many[400];
+
+	start(2, 5);
+	fill(many, 1, 400);
+	ask_projects(0, 1, many, 400);
+	ck_assert_int_eq(requests(), 2);
+	reply(0, 200, "{\"data\":[{\"id\":1}]}");
+	ck_assert_int_eq(requests(), 3);
+	forget(0);
+	reply(1, 200, "{\"data\":[]}");
+	reply(2, 200, "{\"data\":[{\"id\":201}]}");
+	/* The last lot was never asked. */
+	ck_assert_int_eq(requests(), 3);
+	ck_assert_uint_eq(marks(0), 0);
+	ask_projects(1, 1, many, 400);
+	ck_assert_int_eq(requests(), 4);
+	expect_lot(3, 301, 100);
+	/* One that has failed already, with lots under way. */
+	break_off(3, true);
+	expect_answer(1, GATE_LATER);
+	forget(1);
+	gate_forget(NULL);
+}
+END_TEST
+
+/* ---- The log */
+
+/* One warning a minute says that there is no answer, and one line that there are answers again. */
+START_TEST(warnings)
+{
+	start(32, 0);
+	learn(1, 500, "");
+	ck_assert_int_eq(logged("the application cannot be asked {\"url\":\"http://app.example\","
+	    "\"question\":\"user\",\"error\":\"an HTTP status other than 200, 401 and 403\","
+	    "\"status\":500,\"suppressed\":0}"), 1);
+	for (int i = 0; i < 10; i++)
+		learn(1, 200, "<html>");
+	advance(59999);
+	learn(1, 500, "");
+	/* Only a warning says how many there might have been; the others are for debugging. */
+	ck_assert_int_eq(logged("\"suppressed\":"), 1);
+	ck_assert_int_eq(logged("answers again"), 0);
+	advance(1);
+	ask_user(0, 1);
+	break_off(requests() - 1, false);
+	ck_assert_int_eq(logged("\"error\":\"no answer, for a test\",\"status\":0,"
+	    "\"suppressed\":11}"), 1);
+	ck_assert_int_eq(logged("\"suppressed\":"), 2);
+	forget(0);
+	marks(0);
+	learn(1, 200, "{}");
+	ck_assert_int_eq(logged("answers again"), 1);
+	learn(1, 200, SESSION("u1"));
+	ck_assert_int_eq(logged("answers again"), 1);
+}
+END_TEST
+
+/* Gets this answer to which of two projects number may read. */
+static void
+learn_projects(int number, int status, const char *body)
+{
+	int32_t two[] = { 1, 2 };
+
+	ask_projects(0, number, two, 2);
+	reply(requests() - 1, status, body);
+	forget(0);
+	marks(0);
+}
+
+static uint64_t
+counted(enum counter_result result)
+{
+	static struct counters c;
+
+	counters_read(&c);
+	return c.cells[COUNTER_GATE_REQUESTS][0][result];
+}
+
+/*
+ * A 403 to which projects somebody may read is counted on its own, and one warning a minute says why.
+ * A 401, and a 403 to who somebody is, are a no as any other.
+ */
+START_TEST(forbidden)
+{
+	static const char body[] = "{\"error\":\"External API access not enabled\"}";
+
+	start(32, 0);
+	learn_projects(1, 403, body);
+	ck_assert_int_eq(logged("[gate] query forbidden {\"url\":\"http://app.example\","
+	    "\"status\":403,\"reason\":\"External API access not enabled\",\"suppressed\":0,"
+	    "\"secFetchSite\":null}"), 1);
+	ck_assert_int_eq(logged("projects answered {\"answer\":\"no\",\"userId\":null,"
+	    "\"status\":403,"), 1);
+	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 1);
+	ck_assert_uint_eq(counted(RESULT_NO), 0);
+
+	for (int i = 0; i < 10; i++)
+		learn_projects(1, 403, body);
+	advance(59999);
+	learn_projects(1, 403, body);
+	ck_assert_int_eq(logged("query forbidden"), 1);
+	ck_assert_int_eq(logged("\"status\":403,\"ms\""), 12);
+	advance(1);
+	learn_projects(1, 403, "<html>\n\x1b[31m");
+	ck_assert_int_eq(logged("\"reason\":null,\"suppressed\":11,"), 1);
+	ck_assert_int_eq(logged("query forbidden"), 2);
+	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 13);
+
+	advance(60000);
+	learn_projects(1, 401, body);
+	learn(1, 403, body);
+	learn(1, 401, body);
+	ck_assert_int_eq(logged("query forbidden"), 2);
+	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 13);
+	ck_assert_uint_eq(counted(RESULT_NO), 3);
+	/* It is no failure. */
+	ck_assert_int_eq(logged("cannot be asked"), 0);
+	ck_assert_int_eq(logged("answers again"), 0);
+}
+END_TEST
+
+/* What the application and the browser have said is escaped, and bounded. */
+START_TEST(forbidden_is_escaped)
+{
+	char cookie[] = "HTTP_COOKIE=s=secret-1", site[8192] = "HTTP_SEC_FETCH_SITE=";
+	char *params[] = { cookie, site, NULL };
+	struct credentials *c;
+	int32_t project = 7;
+
+	memset(site + strlen(site), '"', sizeof(site) - strlen(site) - 1);
+	start(32, 0);
+	ck_assert_int_eq(credentials_read(params, &c), CREDENTIALS_FOUND);
+	questions[0] = gate_ask(gate, c, &project, 1, false, streams[0], now + TIMEOUT_MS);
+	settle();
+	reply(0, 403, "{\"error\":\"a\\nb \\u001b[0m \\\"quoted\\\"\"}");
+	ck_assert_int_eq(logged("\"reason\":\"a\\u000ab \\u001b[0m \\\"quoted\\\"\",\"suppressed\":0,"
+	    "\"secFetchSite\":\"\\\"\\\"\\\""), 1);
+	/* Its own line, cut where it is too long, and still whole. */
+	ck_assert_int_eq(logged("\"}\n"), 1);
+	forget(0);
+	marks(0);
+	credentials_release(c);
+}
+END_TEST
+
+/* The effect of the cache shows at debug level. */
+START_TEST(cache_is_seen)
+{
+	start(32, 5);
+	learn(1, 200, SESSION("u1"));
+	ck_assert_int_eq(logged("user asked {\"from\":\"application\""), 1);
+	expect_kept(1, "u1");
+	ck_assert_int_eq(logged("user asked {\"from\":\"cache\""), 1);
+	ask_user(0, 2);
+	ask_user(1, 2);
+	ck_assert_int_eq(logged("user asked {\"from\":\"a request under way\""), 1);
+	ck_assert_int_eq(logged("user answered {\"answer\":\"yes\",\"userId\":\"u1\""), 1);
+	break_off(1, true);
+	ask_user(2, 3);
+	ck_assert_int_eq(logged("user asked {\"from\":\"nobody\""), 1);
+}
+END_TEST
+
+/* ---- The thread */
+
+/* gate_stop() waits for the thread as long as it is told, and no longer. */
+START_TEST(stop)
+{
+	start(32, 5);
+	fetch.stuck = true;
+	gate_stop(gate, 50);
+	ck_assert_int_ge(real_ms(), now + 50);
+	fetch.stuck = false;
+	fetch_wake(&fetch);
+	gate_stop(gate, LONG_MS);
+	ck_assert_int_lt(real_ms(), now + LONG_MS);
+}
+END_TEST
+
+/*
+ * Waits as a stream's thread does. Whether there was a yes when the mark came, and none before: a
+ * mark and its answer are there together.
+ */
+static bool
+wait_for_yes(struct question *q, struct stream *stream)
+{
+	enum gate_answer answer = GATE_PENDING;
+	struct stream_view view = { 0 };
+
+	while (!(view.marks & STREAM_ANSWERED)) {
+		if (answer != GATE_PENDING)
+			return false;
+		stream_wait(stream, now + LONG_MS);
+		answer = gate_answer(q);
+		stream_look(stream, &view);
+	}
+	return gate_answer(q) == GATE_YES;
+}
+
+/* Asks who "u<number>" is, or which of two projects he may read. Whether the answer was right. */
+static bool
+ask_and_wait(int number, bool user, bool fresh, struct stream *stream)
+{
+	struct credentials *c = new_credentials(number);
+	int32_t two[] = { number + 1, number };
+	struct stream_view view;
+	struct question *q;
+	bool right;
+
+	q = gate_ask(gate, c, user ? NULL : two, user ? 0 : 2, fresh ? now : GATE_CACHED, stream,
+	    now + LONG_MS);
+	right = q != NULL && wait_for_yes(q, stream);
+	if (right && user)
+		right = atoi(gate_user(q) + 1) == number;
+	else if (right)
+		right = gate_filter(q, two) == 1 && two[0] == number;
+	gate_forget(q);
+	/* Another that is forgotten at once; its mark may come or not. */
+	gate_forget(gate_ask(gate, c, NULL, 0, now, stream, now + LONG_MS));
+	stream_look(stream, &view);
+	credentials_release(c);
+	return right;
+}
+
+/* One of those who ask at the same time; arg gets how many of 300 answers were right. */
+static void *
+ask_often(void *arg)
+{
+	/* As good as a socket on which nothing comes. */
+	int fd = eventfd(0, EFD_CLOEXEC), *right = arg;
+	struct stream *stream = stream_new(fd, 65536);
+
+	for (int i = 0; i < 300; i++)
+		*right += ask_and_wait(i % 5 + 1, i % 2 == 0, i % 3 == 0, stream);
+	stream_close(stream);
+	stream_release(stream);
+	close(fd);
+	return NULL;
+}
+
+static void
+many_ask(int cache_seconds)
+{
+	pthread_t ids[ASKERS];
+	int right[ASKERS] = { 0 };
+
+	fetch.prompt = true;
+	start(3, cache_seconds);
+	for (int i = 0; i < ASKERS; i++)
+		ck_assert_int_eq(pthread_create(&ids[i], NULL, ask_often, &right[i]), 0);
+	for (int i = 0; i < ASKERS; i++) {
+		ck_assert_int_eq(pthread_join(ids[i], NULL), 0);
+		ck_assert_int_eq(right[i], 300);
+	}
+	settle();
+	fetch.prompt = false;
+}
+
+/* Threads that ask at the same time get each its own answer, with and without kept ones. */
+START_TEST(threads)
+{
+	many_ask(0);
+}
+END_TEST
+
+START_TEST(threads_with_cache)
+{
+	many_ask(5);
+}
+END_TEST
+
+/* ---- A revocation */
+
+/* No kept answer, yes or no, is good after it; new ones are kept as ever. */
+START_TEST(revoked_while_kept)
+{
+	start(32, 300);
+	learn(1, 200, SESSION("u1"));
+	learn(2, 200, "{}");
+	expect_kept(1, "u1");
+	expect_kept(2, NULL);
+	gate_revoke(gate);
+	expect_not_kept(1);
+	expect_not_kept(2);
+	reply(2, 200, "{}");
+	reply(3, 200, SESSION("u2"));
+	expect_kept(1, NULL);
+	expect_kept(2, "u2");
+}
+END_TEST
+
+/* What is under way is answered to those who wait for it; nobody joins it, and it is not kept. */
+START_TEST(revoked_while_asked)
+{
+	static const int32_t some[] = { 7, 8 };
+
+	start(32, 300);
+	ask_user(0, 1);
+	ask_user(1, 1);
+	ask_projects(2, 1, some, 2);
+	gate_revoke(gate);
+	gate_revoke(gate);
+	for (int i = 0; i < 3; i++)
+		expect_pending(i);
+	ask_user(3, 1);
+	ask_until(4, who(1), NULL, 0, now, now + TIMEOUT_MS);
+	ask_projects(5, 1, some, 2);
+	ck_assert_int_eq(requests(), 4);
+	reply(0, 200, SESSION("u1"));
+	reply(1, 200, "{\"data\":[{\"id\":7},{\"id\":8}]}");
+	expect_user(0, "u1");
+	expect_user(1, "u1");
+	expect_projects(2, "7 8");
+	for (int i = 3; i < 6; i++)
+		expect_pending(i);
+	reply(2, 200, "{}");
+	reply(3, 200, "{\"data\":[{\"id\":8}]}");
+	expect_answer(3, GATE_NO);
+	expect_answer(4, GATE_NO);
+	expect_projects(5, "8");
+	forget(0);
+	expect_kept(1, NULL);
+}
+END_TEST
+
+/* The same where the older one is answered last, or fails, or is forgotten. */
+START_TEST(revoked_and_overtaken)
+{
+	start(32, 300);
+	for (int number = 1; number <= 3; number++)
+		ask_user(number, number);
+	gate_revoke(gate);
+	for (int number = 1; number <= 3; number++) {
+		ask_user(0, number);
+		forget(0);
+	}
+	ck_assert_int_eq(requests(), 6);
+	for (int number = 1; number <= 3; number++)
+		reply(number + 2, 200, SESSION("new"));
+	forget(3);
+	reply(0, 200, SESSION("old"));
+	break_off(1, false);
+	reply(2, 200, SESSION("old"));
+	expect_user(1, "old");
+	expect_answer(2, GATE_LATER);
+	for (int number = 1; number <= 3; number++)
+		expect_kept(number, "new");
+}
+END_TEST
+
+/* An answer that is for nobody takes no room from those that are kept. */
+START_TEST(revoked_takes_no_room)
+{
+	start(32, 300);
+	ask_user(1, 0);
+	gate_revoke(gate);
+	for (int i = 1; i <= KNOWN_MAX; i++)
+		learn(i, 200, SESSION("u"));
+	reply(0, 200, SESSION("u"));
+	expect_user(1, "u");
+	expect_kept(1, "u");
+}
+END_TEST
+
+/* What waits in the queue has not been asked yet: it stays, and all count as before. */
+START_TEST(revoked_while_queued)
+{
+	start(1, 300);
+	ask_user(0, 1);
+	ask_user(1, 2);
+	gate_revoke(gate);
+	ask_user(2, 2);
+	ask_user(3, 1);
+	ck_assert_int_eq(requests(), 1);
+	reply(0, 200, SESSION("u1"));
+	expect_user(0, "u1");
+	ck_assert_int_eq(requests(), 2);
+	reply(1, 200, SESSION("u2"));
+	expect_user(1, "u2");
+	expect_user(2, "u2");
+	ck_assert_int_eq(requests(), 3);
+	reply(2, 200, "{}");
+	expect_answer(3, GATE_NO);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("gate");
+	TCase *tc = tcase_create("gate");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_set_timeout(tc, 60);
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, who_is_it);
+	tcase_add_test(tc, not_yes);
+	tcase_add_test(tc, which_projects);
+	tcase_add_test(tc, credentials_let_go);
+	tcase_add_test(tc, coalesced);
+	tcase_add_test(tc, coalesced_in_the_queue);
+	tcase_add_test(tc, different);
+	tcase_add_test(tc, lots);
+	tcase_add_test(tc, lots_at_the_edge);
+	tcase_add_test(tc, lot_fails);
+	tcase_add_test(tc, lots_from_the_cache);
+	tcase_add_test(tc, yes_is_kept);
+	tcase_add_test(tc, no_is_kept);
+	tcase_add_test(tc, kept_for_long);
+	tcase_add_test(tc, nothing_is_kept);
+	tcase_add_test(tc, failures_are_not_kept);
+	tcase_add_test(tc, fresh_question);
+	tcase_add_test(tc, bounded);
+	tcase_add_test(tc, rechecks_share);
+	tcase_add_test(tc, kept_for_rechecks_alone);
+	tcase_add_test(tc, recheck_and_no);
+	tcase_add_test(tc, recheck_of_lots);
+	tcase_add_test(tc, kept_for_an_interval);
+	tcase_add_test(tc, noes_displace_no_yes);
+	tcase_add_test(tc, revoked_recheck);
+	tcase_add_test(tc, concurrency);
+	tcase_add_test(tc, forgotten_in_the_queue);
+	tcase_add_test(tc, expired_in_the_queue);
+	tcase_add_test(tc, time_left);
+	tcase_add_test(tc, no_memory);
+	tcase_add_test(tc, pause_after_dead);
+	tcase_add_test(tc, no_pause_beside_answers);
+	tcase_add_test(tc, under_way_in_a_pause);
+	tcase_add_test(tc, no_pause_after_wrong);
+	tcase_add_test(tc, lots_in_a_pause);
+	tcase_add_test(tc, forgotten_under_way);
+	tcase_add_test(tc, forgotten_lots);
+	tcase_add_test(tc, warnings);
+	tcase_add_test(tc, forbidden);
+	tcase_add_test(tc, forbidden_is_escaped);
+	tcase_add_test(tc, cache_is_seen);
+	tcase_add_test(tc, revoked_while_kept);
+	tcase_add_test(tc, revoked_while_asked);
+	tcase_add_test(tc, revoked_and_overtaken);
+	tcase_add_test(tc, revoked_takes_no_room);
+	tcase_add_test(tc, revoked_while_queued);
+	tcase_add_test(tc, stop);
+	tcase_add_test(tc, threads);
+	tcase_add_test(tc, threads_with_cache);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

@@ -1,0 +1,390 @@
+/*
+ * check_counters: what is counted comes out, in the text format 0.0.4 of Prometheus, whole from the
+ * start. TPI_MAN7 names man/tpi-stream.7; without it that one test is skipped.
+ */
+#include "config.h"
+
+#include <check.h>
+#include <ctype.h>
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/metrics.h"
+
+#define THREADS 4
+#define EACH    20000
+
+static struct counters counters;
+
+/* What would be sent now. The caller frees it. */
+static char *
+text_of(const char *tenant)
+{
+	char *text;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	ck_assert_ptr_nonnull(out);
+	counters_read(&counters);
+	counters_write(&counters, tenant, out);
+	ck_assert_int_eq(fclose(out), 0);
+	return text;
+}
+
+/* Expects that this line is there, once. */
+static void
+expect(const char *text, const char *line)
+{
+	size_t length = strlen(line);
+	int found = 0;
+
+	for (const char *at = text; at != NULL; at = strchr(at, '\n')) {
+		at += *at == '\n';
+		if (strncmp(at, line, length) == 0 && at[length] == '\n')
+			found++;
+		if (*at == '\0')
+			break;
+	}
+	ck_assert_msg(found == 1, "%s: %d times in\n%s", line, found, text);
+}
+
+/* Each series is there before anything happens, with 0. */
+START_TEST(all_from_the_start)
+{
+	static const char *const lines[] = {
+		"tpi_stream_build_info{version=\"" PACKAGE_VERSION "\",tenant=\"t1\"} 1",
+		"tpi_stream_open_streams{kind=\"notifications\"} 0",
+		"tpi_stream_open_streams{kind=\"issues\"} 0",
+		"tpi_stream_ended_total{kind=\"notifications\",reason=\"closed\"} 0",
+		"tpi_stream_ended_total{kind=\"issues\",reason=\"valkey_refused\"} 0",
+		"tpi_stream_refused_total{reason=\"path\"} 0",
+		"tpi_stream_refused_total{reason=\"cap\"} 0",
+		"tpi_stream_later_total{reason=\"draining\"} 0",
+		"tpi_stream_later_total{reason=\"resources\"} 0",
+		"tpi_stream_messages_total 0",
+		"tpi_stream_fanout_seconds_bucket{le=\"5e-05\"} 0",
+		"tpi_stream_fanout_seconds_bucket{le=\"1\"} 0",
+		"tpi_stream_fanout_seconds_bucket{le=\"+Inf\"} 0",
+		"tpi_stream_fanout_seconds_sum 0.000000",
+		"tpi_stream_fanout_seconds_count 0",
+		"tpi_stream_last_message_age_seconds 0.000",
+		"tpi_stream_gate_requests_total{result=\"forbidden\"} 0",
+		"tpi_stream_gate_requests_total{result=\"failed\"} 0",
+		"tpi_stream_gate_questions_total{from=\"under_way\"} 0",
+	};
+	char *text = text_of("t1");
+
+	for (size_t i = 0; i < sizeof(lines) / sizeof(lines[0]); i++)
+		expect(text, lines[i]);
+	free(text);
+}
+END_TEST
+
+static bool
+is_name(const char *text, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (!islower((unsigned char)text[i]) && text[i] != '_')
+			return false;
+	return length > 0;
+}
+
+static bool
+ends_with(const char *text, const char *end)
+{
+	return strlen(text) >= strlen(end) && strcmp(text + strlen(text) - strlen(end), end) == 0;
+}
+
+/*
+ * Each metric is HELP, TYPE and then its samples; names are of our own and go by Prometheus's
+ * conventions: _total for a counter and for nothing else, base units.
+ */
+START_TEST(format)
+{
+	char *text = text_of("default"), *save = NULL;
+	char name[128] = "", type[32] = "", line_name[128];
+	int samples = 1, metrics = 0;
+
+	for (char *line = strtok_r(text, "\n", &save); line != NULL;
+	    line = strtok_r(NULL, "\n", &save)) {
+		if (strncmp(line, "# HELP ", 7) == 0) {
+			ck_assert_msg(samples > 0, "%s has no sample", name);
+			ck_assert_int_eq(sscanf(line + 7, "%127s", name), 1);
+			ck_assert_msg(ends_with(line, "."), "%s", line);
+			ck_assert_msg(strncmp(name, "tpi_stream_", 11) == 0, "%s", name);
+			ck_assert_msg(is_name(name, strlen(name)), "%s", name);
+			samples = 0;
+			metrics++;
+			continue;
+		}
+		if (strncmp(line, "# TYPE ", 7) == 0) {
+			ck_assert_int_eq(sscanf(line + 7, "%127s %31s", line_name, type), 2);
+			ck_assert_str_eq(line_name, name);
+			ck_assert_int_eq(samples, 0);
+			ck_assert_msg((strcmp(type, "counter") == 0) == ends_with(name, "_total"), "%s", name);
+			ck_assert_msg(strcmp(type, "histogram") != 0 || ends_with(name, "_seconds"), "%s", name);
+			continue;
+		}
+		ck_assert_msg(strncmp(line, name, strlen(name)) == 0, "%s among those of %s", line, name);
+		ck_assert_msg(strchr(line, ' ') != NULL && strchr(strchr(line, ' ') + 1, ' ') == NULL,
+		    "%s", line);
+		samples++;
+	}
+	ck_assert_int_gt(samples, 0);
+	ck_assert_int_eq(metrics, COUNTER_COUNT);
+	free(text);
+}
+END_TEST
+
+/* Each counter has cells of its own, kind by kind and label by label. */
+START_TEST(own_cells)
+{
+	char *text;
+
+	counter_add(COUNTER_SENT, 1000000007);
+	counter_add(COUNTER_SENT, 3);
+	counter_add_label(COUNTER_REFUSED, REFUSED_NOBODY);
+	counter_add_label(COUNTER_LATER, LATER_VALKEY_SILENT);
+	counter_add_kind(COUNTER_ENDED, 1, ENDED_AGE);
+	counter_add_kind(COUNTER_ENDED, 1, ENDED_AGE);
+	counter_add_kind(COUNTER_ENDED, 0, ENDED_STALLED);
+	text = text_of("default");
+	expect(text, "tpi_stream_events_sent_total 1000000010");
+	expect(text, "tpi_stream_events_merged_total 0");
+	expect(text, "tpi_stream_refused_total{reason=\"nobody\"} 1");
+	expect(text, "tpi_stream_refused_total{reason=\"user\"} 0");
+	expect(text, "tpi_stream_refused_total{reason=\"projects\"} 0");
+	expect(text, "tpi_stream_later_total{reason=\"valkey_silent\"} 1");
+	expect(text, "tpi_stream_ended_total{kind=\"issues\",reason=\"age\"} 2");
+	expect(text, "tpi_stream_ended_total{kind=\"notifications\",reason=\"age\"} 0");
+	expect(text, "tpi_stream_ended_total{kind=\"notifications\",reason=\"stalled\"} 1");
+	free(text);
+}
+END_TEST
+
+/* The buckets are cumulative, a bound belongs to its bucket, and count and sum agree with them. */
+START_TEST(histogram)
+{
+	static const uint64_t times[] = { 0, 50, 51, 100, 999, 1000, 1001, 1000000, 1000001, 5000000 };
+	char *text;
+
+	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
+		counter_observe(COUNTER_FANOUT, times[i]);
+	text = text_of("default");
+	expect(text, "tpi_stream_fanout_seconds_bucket{le=\"5e-05\"} 2");
+	expect(text, "tpi_stream_fanout_seconds_bucket{le=\"0.0001\"} 4");
+	expect(text, "tpi_stream_fanout_seconds_bucket{le=\"0.0005\"} 4");
+	expect(text, "tpi_stream_fanout_seconds_bucket{le=\"0.001\"} 6");
+	expect(text, "tpi_stream_fanout_seconds_bucket{le=\"0.0025\"} 7");
+	expect(text, "tpi_stream_fanout_seconds_bucket{le=\"0.5\"} 7");
+	expect(text, "tpi_stream_fanout_seconds_bucket{le=\"1\"} 8");
+	expect(text, "tpi_stream_fanout_seconds_bucket{le=\"+Inf\"} 10");
+	expect(text, "tpi_stream_fanout_seconds_count 10");
+	expect(text, "tpi_stream_fanout_seconds_sum 7.003202");
+	free(text);
+}
+END_TEST
+
+/* A value of a label cannot forge another label or line. */
+START_TEST(escaping)
+{
+	char *text = text_of("a\\b\"c\nd");
+
+	expect(text, "tpi_stream_build_info{version=\"" PACKAGE_VERSION "\",tenant=\"a\\\\b\\\"c\\nd\"} 1");
+	free(text);
+}
+END_TEST
+
+/* What the reader fills in is written, in base units. */
+START_TEST(filled_in)
+{
+	char *text;
+	size_t size;
+	FILE *out = open_memstream(&text, &size);
+
+	counters_read(&counters);
+	counters.cells[COUNTER_PLACES_LIMIT][1][0] = 1200;
+	counters.cells[COUNTER_MESSAGE_AGE][0][0] = 12045;
+	counters.cells[COUNTER_START_TIME][0][0] = 1795500000;
+	counters_write(&counters, "default", out);
+	fclose(out);
+	expect(text, "tpi_stream_places_limit{kind=\"issues\"} 1200");
+	expect(text, "tpi_stream_last_message_age_seconds 12.045");
+	expect(text, "tpi_stream_start_time_seconds 1795500000");
+	free(text);
+}
+END_TEST
+
+static void *
+count(void *arg)
+{
+	(void)arg;
+	for (int i = 0; i < EACH; i++) {
+		counter_add(COUNTER_SENT, 2);
+		counter_add_kind(COUNTER_ENDED, 1, ENDED_CLOSED);
+		counter_observe(COUNTER_FANOUT, 10);
+	}
+	return NULL;
+}
+
+/* None is lost where several threads count, and what is read meanwhile never goes back. */
+START_TEST(threads)
+{
+	pthread_t thread[THREADS];
+	uint64_t last = 0;
+
+	for (int i = 0; i < THREADS; i++)
+		ck_assert_int_eq(pthread_create(&thread[i], NULL, count, NULL), 0);
+	for (int i = 0; i < 100; i++) {
+		counters_read(&counters);
+		ck_assert_uint_ge(counters.cells[COUNTER_SENT][0][0], last);
+		last = counters.cells[COUNTER_SENT][0][0];
+	}
+	for (int i = 0; i < THREADS; i++)
+		pthread_join(thread[i], NULL);
+	counters_read(&counters);
+	ck_assert_uint_eq(counters.cells[COUNTER_SENT][0][0], 2 * EACH * THREADS);
+	ck_assert_uint_eq(counters.cells[COUNTER_ENDED][1][ENDED_CLOSED], EACH * THREADS);
+	ck_assert_uint_eq(counters.cells[COUNTER_FANOUT][0][0], EACH * THREADS);
+}
+END_TEST
+
+/* The next metric of the manual: its name, and the lines below it joined. False at the end. */
+static bool
+next_in_manual(FILE *manual, char name[128], char text[1024])
+{
+	char line[1024];
+	bool inside = false;
+
+	text[0] = '\0';
+	while (fgets(line, sizeof(line), manual) != NULL) {
+		line[strcspn(line, "\n")] = '\0';
+		if (inside && line[0] == '.') {
+			fseek(manual, -(long)strlen(line) - 1, SEEK_CUR);
+			return true;
+		}
+		if (inside) {
+			ck_assert_uint_lt(strlen(text) + strlen(line) + 2, 1024);
+			if (text[0] != '\0')
+				strcat(text, " ");
+			strcat(text, line);
+		} else if (sscanf(line, ".It Li %127s", name) == 1 && strncmp(name, "tpi_stream_", 11) == 0)
+			inside = true;
+	}
+	return false;
+}
+
+/* The labels of a metric as the manual writes them: ", by kind and reason". */
+static void
+labels_of(const char *text, const char *name, char labels[64])
+{
+	char start[160];
+	const char *at, *end;
+
+	snprintf(start, sizeof(start), "\n%s{", name);
+	at = strstr(text, start);
+	labels[0] = '\0';
+	if (at == NULL)
+		return;
+	at += strlen(start);
+	end = strchr(at, '}');
+	while (at < end) {
+		snprintf(labels + strlen(labels), 64 - strlen(labels), "%s%.*s",
+		    labels[0] == '\0' ? ", by " : " and ", (int)strcspn(at, "="), at);
+		at = strchr(strchr(at, '"') + 1, '"') + 1;
+		at += *at == ',';
+	}
+}
+
+/* The manual has the metrics, each once, with type, labels and help, and no others. */
+START_TEST(manual_says_the_same)
+{
+	const char *path = getenv("TPI_MAN7"), *help;
+	char name[128], said[1024], expected[1024], type[32], labels[64], key[160], *text;
+	int count = 0;
+	FILE *manual;
+
+	if (path == NULL || path[0] == '\0') {
+		fprintf(stderr, "check_counters: TPI_MAN7 is not set: the manual is not checked\n");
+		return;
+	}
+	text = text_of("default");
+	manual = fopen(path, "r");
+	ck_assert_msg(manual != NULL, "cannot open TPI_MAN7=%s", path);
+	for (; next_in_manual(manual, name, said); count++) {
+		snprintf(key, sizeof(key), "# HELP %s ", name);
+		help = strstr(text, key);
+		ck_assert_msg(help != NULL, "the manual has a metric %s, the program has none", name);
+		help += strlen(key);
+		snprintf(key, sizeof(key), "# TYPE %s ", name);
+		ck_assert_int_eq(sscanf(strstr(text, key) + strlen(key), "%31s", type), 1);
+		type[0] = (char)toupper((unsigned char)type[0]);
+		labels_of(text, name, labels);
+		snprintf(expected, sizeof(expected), "%s%s. %.*s", type, labels,
+		    (int)strcspn(help, "\n"), help);
+		ck_assert_msg(strcmp(said, expected) == 0, "%s: the manual says \"%s\", not \"%s\"", name,
+		    said, expected);
+	}
+	fclose(manual);
+	ck_assert_int_eq(count, COUNTER_COUNT);
+	free(text);
+}
+END_TEST
+
+/* The manual explains each value of a label. */
+START_TEST(manual_has_the_labels)
+{
+	const char *path = getenv("TPI_MAN7"), *at, *end;
+	char *text, *page, key[80];
+	size_t length;
+	FILE *manual;
+
+	if (path == NULL || path[0] == '\0')
+		return;
+	manual = fopen(path, "r");
+	ck_assert_msg(manual != NULL, "cannot open TPI_MAN7=%s", path);
+	page = calloc(1, 1 << 20);
+	ck_assert_ptr_nonnull(page);
+	length = fread(page, 1, (1 << 20) - 1, manual);
+	ck_assert_uint_gt(length, 0);
+	fclose(manual);
+	text = text_of("default");
+	for (at = text; (at = strstr(at, "=\"")) != NULL; at = end) {
+		end = strchr(at + 2, '"');
+		if (strncmp(at - 2, "le", 2) == 0 || strncmp(at - 4, "kind", 4) == 0 ||
+		    strncmp(at - 7, "version", 7) == 0 || strncmp(at - 6, "tenant", 6) == 0)
+			continue;
+		snprintf(key, sizeof(key), "Li %.*s", (int)(end - at) - 2, at + 2);
+		ck_assert_msg(strstr(page, key) != NULL, "the manual does not have \"%s\"", key);
+	}
+	free(page);
+	free(text);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("counters");
+	TCase *tc = tcase_create("counters");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_test(tc, all_from_the_start);
+	tcase_add_test(tc, format);
+	tcase_add_test(tc, own_cells);
+	tcase_add_test(tc, histogram);
+	tcase_add_test(tc, escaping);
+	tcase_add_test(tc, filled_in);
+	tcase_add_test(tc, threads);
+	tcase_add_test(tc, manual_says_the_same);
+	tcase_add_test(tc, manual_has_the_labels);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

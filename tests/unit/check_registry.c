@@ -1,0 +1,221 @@
+/*
+ * check_gateway: which connections a revocation finds, in whatever phase they are.
+ *
+ * This program's own function stands in for that of the gate.
+ */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/clock.h"
+#include "session/registry.h"
+
+#define MANY 100 /* re-checked at once */
+
+static struct gateway gateway;
+static int forgotten; /* how often the gate has forgotten its answers */
+static uint64_t revocations_before;
+
+void
+gate_revoke(struct gate *g)
+{
+	ck_assert_ptr_eq(g, gateway.gate);
+	/* A connection that the walk does not find gets no answer from before it. */
+	ck_assert_uint_eq(gateway.revocations, revocations_before);
+	forgotten++;
+}
+
+struct named {
+	struct gateway_entry entry;
+	struct stream *stream;
+};
+
+static void
+setup(void)
+{
+	static const struct settings settings;
+
+	stream_signal_init();
+	gateway_init(&gateway, &settings);
+	gateway.gate = (struct gate *)&forgotten;
+}
+
+static void
+add(struct named *n)
+{
+	n->stream = stream_new(-1, 65536);
+	ck_assert_ptr_nonnull(n->stream);
+	gateway_add(&gateway, &n->entry);
+}
+
+static void
+name(struct named *n, const char *user, const int32_t *projects, int count)
+{
+	gateway_name(&gateway, &n->entry, n->stream, user, projects, count);
+}
+
+static void
+leave(struct named *n)
+{
+	gateway_unname(&gateway, &n->entry);
+	gateway_remove(&gateway, &n->entry);
+	stream_release(n->stream);
+}
+
+static void
+leave_all(struct named *n, int count)
+{
+	for (int i = 0; i < count; i++)
+		leave(&n[i]);
+	ck_assert_int_eq(gateway_count(&gateway), 0);
+}
+
+static size_t
+take(const char *user, int32_t project)
+{
+	struct revocation r = { .project = project };
+
+	strcpy(r.user, user);
+	revocations_before = gateway.revocations;
+	return gateway_revoke(&gateway, &r);
+}
+
+/* The marks since the last time; the streams have begun, so a look clears them. */
+static unsigned
+marks(struct named *n)
+{
+	struct stream_view view;
+
+	if (!n->stream->started)
+		stream_start(n->stream, "");
+	stream_look(n->stream, &view);
+	return view.marks & STREAM_LASTING_MARKS;
+}
+
+static const int32_t some[] = { 3, 7 };
+
+/* It finds all connections of its user, or of its project, and no others. */
+START_TEST(concerned)
+{
+	struct named n[4] = { 0 };
+
+	for (int i = 0; i < 4; i++)
+		add(&n[i]);
+	name(&n[0], "u1", NULL, 0);
+	name(&n[1], "u1", some, 2);
+	name(&n[2], "u2", some, 1);
+	name(&n[3], "u11", NULL, 0);
+	ck_assert_uint_eq(take("u1", 0), 2);
+	for (int i = 0; i < 4; i++)
+		ck_assert_uint_eq(marks(&n[i]), i < 2 ? STREAM_REVOKED : 0);
+	ck_assert_uint_eq(take("", 3), 2);
+	for (int i = 0; i < 4; i++)
+		ck_assert_uint_eq(marks(&n[i]), i == 1 || i == 2 ? STREAM_REVOKED : 0);
+	ck_assert_uint_eq(take("", 9), 0);
+	ck_assert_int_eq(forgotten, 3);
+	gateway.gate = NULL;
+	leave(&n[1]);
+	ck_assert_uint_eq(take("", 7), 0);
+	ck_assert_uint_eq(take("", 3), 1);
+	ck_assert_int_eq(forgotten, 3);
+	add(&n[1]);
+	leave_all(n, 4);
+}
+END_TEST
+
+/* A connection that it finds without a name is marked when it has one, if that is concerned. */
+START_TEST(not_named_yet)
+{
+	struct named before[3] = { 0 }, behind = { 0 };
+
+	for (int i = 0; i < 3; i++)
+		add(&before[i]);
+	ck_assert_uint_eq(take("u1", 0), 0);
+	add(&behind);
+	name(&before[0], "u1", NULL, 0);
+	ck_assert_uint_eq(marks(&before[0]), STREAM_REVOKED);
+	name(&before[1], "u2", some, 2);
+	ck_assert_uint_eq(marks(&before[1]), 0);
+	name(&behind, "u1", NULL, 0);
+	ck_assert_uint_eq(marks(&behind), 0);
+	/* One that missed two counts as concerned. */
+	take("", 7);
+	ck_assert_uint_eq(marks(&before[0]), 0);
+	ck_assert_uint_eq(marks(&before[1]), STREAM_REVOKED);
+	name(&before[2], "u2", NULL, 0);
+	ck_assert_uint_eq(marks(&before[2]), STREAM_REVOKED);
+	leave(&behind);
+	leave_all(before, 3);
+}
+END_TEST
+
+/*
+ * One that comes while the projects change is not missed, and one that was found is not found
+ * again.
+ */
+START_TEST(unnamed_for_a_change)
+{
+	struct named n = { 0 };
+
+	add(&n);
+	name(&n, "u1", some, 2);
+	take("", 7);
+	ck_assert_uint_eq(marks(&n), STREAM_REVOKED);
+	gateway_unname(&gateway, &n.entry);
+	name(&n, "u1", some, 2);
+	ck_assert_uint_eq(marks(&n), 0);
+	gateway_unname(&gateway, &n.entry);
+	ck_assert_uint_eq(take("", 7), 0);
+	name(&n, "u1", some, 2);
+	ck_assert_uint_eq(marks(&n), STREAM_REVOKED);
+	gateway_unname(&gateway, &n.entry);
+	take("", 7);
+	name(&n, "u1", some, 1);
+	ck_assert_uint_eq(marks(&n), 0);
+	leave_all(&n, 1);
+}
+END_TEST
+
+/* Of many streams the first are marked to be re-checked at once, the others spread. */
+START_TEST(many)
+{
+	static struct named n[3 * MANY];
+	int at_once = 0, spread = 0;
+
+	for (int i = 0; i < 3 * MANY; i++) {
+		add(&n[i]);
+		name(&n[i], "u", some, 2);
+	}
+	ck_assert_uint_eq(take("", 7), 3 * MANY);
+	for (int i = 0; i < 3 * MANY; i++) {
+		unsigned found = marks(&n[i]);
+
+		at_once += found == STREAM_REVOKED;
+		spread += found == (STREAM_REVOKED | STREAM_MANY);
+	}
+	ck_assert_int_eq(at_once, MANY);
+	ck_assert_int_eq(spread, 2 * MANY);
+	leave_all(n, 3 * MANY);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("gateway");
+	TCase *tc = tcase_create("gateway");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_checked_fixture(tc, setup, NULL);
+	tcase_add_test(tc, concerned);
+	tcase_add_test(tc, not_named_yet);
+	tcase_add_test(tc, unnamed_for_a_change);
+	tcase_add_test(tc, many);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

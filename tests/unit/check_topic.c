@@ -1,0 +1,505 @@
+/*
+ * check_route: the table of stream kinds: paths, the query of the issues stream, channel names.
+ */
+#include <check.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "session/topic.h"
+
+#define NOTIFICATIONS (&routes[0])
+#define ISSUES        (&routes[1])
+
+#define MISSING  "projectId or projectIds is missing"
+#define ONE      "projectId must be one whole number from 1 to 2147483647"
+#define SEVERAL  "projectIds must be whole numbers from 1 to 2147483647, separated by commas"
+#define ONCE     "projectId or projectIds must stand once"
+#define TOO_MANY "projectIds must be at most 500 projects"
+
+/* Parses a query; the caller frees with request_free(). */
+static const char *
+parse(struct request *r, const char *query)
+{
+	const char *error;
+	char *copy = strdup(query);
+
+	memset(r, 0, sizeof(*r));
+	r->query = copy;
+	error = ISSUES->parse(r);
+	ck_assert_str_eq(copy, query);
+	free(copy);
+	return error;
+}
+
+/* Expects just these projects, in this order, written as "1 2 3". */
+static void
+expect(const char *query, const char *projects)
+{
+	struct request r;
+	const char *error = parse(&r, query);
+	char list[256] = "";
+	size_t used = 0;
+
+	ck_assert_msg(error == NULL, "%s: %s", query, error);
+	for (int i = 0; i < r.project_count; i++)
+		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%d", i > 0 ? " " : "",
+		    (int)r.projects[i]);
+	ck_assert_msg(strcmp(list, projects) == 0, "%s: %s, not %s", query, list, projects);
+	request_free(&r);
+}
+
+static void
+expect_error(const char *query, const char *expected)
+{
+	struct request r;
+	const char *error = parse(&r, query);
+
+	ck_assert_msg(error != NULL, "%s: taken", query);
+	ck_assert_msg(strcmp(error, expected) == 0, "%s: %s", query, error);
+	request_free(&r);
+}
+
+/* The two paths are compared byte for byte: no decoding, no normalising, no other end. */
+START_TEST(paths)
+{
+	static const char *const unknown[] = { "", "/", "/api", "/api/notifications", "/api/stream",
+		"/api/notifications/stream/", "/api/notifications/stream/x", "/api/issues/stream/",
+		"/api/notifications/strea", "api/notifications/stream", "//api/issues/stream",
+		"/api//issues/stream", "/api/./issues/stream", "/x/../api/issues/stream",
+		"/API/issues/stream", "/api/Issues/stream", "/api/%69ssues/stream",
+		"/api/issues%2Fstream", "/api/issues/stream?projectId=1", "/api/issues/stream ",
+		" /api/issues/stream", "/api/issues/stream\n", "/tpi/api/issues/stream" };
+
+	ck_assert_ptr_eq(route_find("/api/notifications/stream"), NOTIFICATIONS);
+	ck_assert_ptr_eq(route_find("/api/issues/stream"), ISSUES);
+	for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++)
+		ck_assert_msg(route_find(unknown[i]) == NULL, "%s", unknown[i]);
+}
+END_TEST
+
+/* Each kind has its own log tag, metric and caps, as the contract names them. */
+START_TEST(rows)
+{
+	struct settings s = { .tenant_cap = 1, .user_cap = 2, .issues_tenant_cap = 3,
+		.issues_user_cap = 4 };
+
+	ck_assert_int_eq(ROUTE_COUNT, 2);
+	ck_assert_str_eq(NOTIFICATIONS->tag, "sse/notifications");
+	ck_assert_str_eq(NOTIFICATIONS->metric, "sse.connections.active");
+	ck_assert_int_eq(route_tenant_cap(NOTIFICATIONS, &s), 1);
+	ck_assert_int_eq(route_user_cap(NOTIFICATIONS, &s), 2);
+	ck_assert(!NOTIFICATIONS->has_projects);
+	ck_assert_str_eq(ISSUES->tag, "sse/issues");
+	ck_assert_str_eq(ISSUES->metric, "sse.issues.connections.active");
+	ck_assert_int_eq(route_tenant_cap(ISSUES, &s), 3);
+	ck_assert_int_eq(route_user_cap(ISSUES, &s), 4);
+	ck_assert(ISSUES->has_projects);
+}
+END_TEST
+
+/* One project by projectId. */
+START_TEST(one_project)
+{
+	expect("projectId=7", "7");
+	expect("projectId=1", "1");
+	expect("projectId=2147483647", "2147483647");
+	expect_error("projectId=7,8", ONE);
+	expect_error("projectId=7%2C8", ONE);
+	expect_error("projectId=7,", ONE);
+	expect_error("projectId=,", ONE);
+}
+END_TEST
+
+/* Several by projectIds, also one alone. */
+START_TEST(several_projects)
+{
+	expect("projectIds=7", "7");
+	expect("projectIds=7,8", "7 8");
+	expect("projectIds=1,2147483647,2", "1 2 2147483647");
+}
+END_TEST
+
+/* They are kept in ascending order, each once, however often it was named. */
+START_TEST(sorted_and_distinct)
+{
+	expect("projectIds=9,8,7,10,100,2", "2 7 8 9 10 100");
+	expect("projectIds=7,7", "7");
+	expect("projectIds=8,7,8,7,7,8,1", "1 7 8");
+	expect("projectIds=2147483647,1,2147483647", "1 2147483647");
+}
+END_TEST
+
+/*
+ * The query is decoded as a form: names and values, '%' and '+', the other characters as they are.
+ */
+START_TEST(form_decoding)
+{
+	expect("projectIds=7%2C8", "7 8");
+	expect("projectIds=7%2c8,9", "7 8 9");
+	expect("projectId=%37", "7");
+	expect("projectId=%31%32", "12");
+	expect("%70rojectId=7", "7");
+	expect("project%49ds=7,8", "7 8");
+	expect("projectId%73=7,8", "7 8");
+	/* '+' is a space, and a '%' that encodes nothing is a '%'. */
+	expect_error("projectId=+7", ONE);
+	expect_error("projectId=7+", ONE);
+	expect_error("projectIds=7,+8", SEVERAL);
+	expect_error("projectId=%2B7", ONE);
+	expect_error("projectId=%207", ONE);
+	expect_error("projectId=%", ONE);
+	expect_error("projectId=7%", ONE);
+	expect_error("projectId=7%3", ONE);
+	expect_error("projectId=7%3g", ONE);
+	expect_error("projectId=7%g3", ONE);
+	/* Decoded once, not twice. */
+	expect_error("projectId=%2537", ONE);
+	expect_error("projectIds=7%252C8", SEVERAL);
+	/* Nothing is cut off at a NUL. */
+	expect_error("projectId=7%00", ONE);
+	expect_error("projectIds=7%00,8", SEVERAL);
+	expect_error("projectId%00=7", MISSING);
+	/* What is decoded separates nothing. */
+	expect_error("projectId%3D7", MISSING);
+	expect_error("x=1%26projectId=7", MISSING);
+	expect_error("projectId=7%26x=1", ONE);
+	expect_error("projectId==7", ONE);
+}
+END_TEST
+
+/* A query without the parameter, by its exact name, is refused. */
+START_TEST(missing)
+{
+	static const char *const queries[] = { "", "&", "=", "=7", "x=7", "projectid=7",
+		"ProjectId=7", "PROJECTID=7", "projectI=7", "projectIdss=7", "projectIds[]=7",
+		"projectId+=7", "+projectId=7", "x=projectId=7", "?projectId=7", "a;projectId=7" };
+
+	for (size_t i = 0; i < sizeof(queries) / sizeof(queries[0]); i++)
+		expect_error(queries[i], MISSING);
+}
+END_TEST
+
+/* An empty value, or one element that is empty, is malformed. */
+START_TEST(empty)
+{
+	expect_error("projectId", ONE);
+	expect_error("projectId=", ONE);
+	expect_error("projectIds", SEVERAL);
+	expect_error("projectIds=", SEVERAL);
+	expect_error("projectIds=,", SEVERAL);
+	expect_error("projectIds=7,", SEVERAL);
+	expect_error("projectIds=,7", SEVERAL);
+	expect_error("projectIds=7,,8", SEVERAL);
+}
+END_TEST
+
+/*
+ * A project is a decimal number from 1 to 2147483647: no sign, leading zero, space, or anything
+ * else.
+ */
+START_TEST(malformed)
+{
+	static const char *const values[] = { "0", "00", "07", "-1", "-7", "+7", "%2B7", "7.0",
+		"7e1",
+		"0x7", "7a", "a", "seven", "*", "%207", "7%20", "7%0A", "7%09", "2147483648",
+		"4294967296", "4294967303", "9999999999", "10000000000", "18446744073709551623",
+		"99999999999999999999999999", "7;8", "7|8", "7%3B8", "7 8", "%EF%BC%97" };
+	char query[128];
+
+	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++) {
+		snprintf(query, sizeof(query), "projectId=%s", values[i]);
+		expect_error(query, ONE);
+		snprintf(query, sizeof(query), "projectIds=%s", values[i]);
+		expect_error(query, SEVERAL);
+		snprintf(query, sizeof(query), "projectIds=1,%s", values[i]);
+		expect_error(query, SEVERAL);
+		snprintf(query, sizeof(query), "projectIds=%s,1", values[i]);
+		expect_error(query, SEVERAL);
+	}
+}
+END_TEST
+
+/* The parameter stands once, in one of its forms, even where the two say the same. */
+START_TEST(repeated)
+{
+	expect_error("projectId=7&projectId=7", ONCE);
+	expect_error("projectId=7&projectId=8", ONCE);
+	expect_error("projectIds=7&projectIds=8", ONCE);
+	expect_error("projectId=7&projectIds=7", ONCE);
+	expect_error("projectIds=7,8&projectId=7", ONCE);
+	expect_error("projectId=7&x=1&project%49d=7", ONCE);
+	expect_error("projectId=7&projectId", ONCE);
+	expect_error("projectId=7&projectIds=", ONCE);
+}
+END_TEST
+
+/* Unknown parameters are ignored, wherever and whatever they are. */
+START_TEST(unknown_parameters)
+{
+	expect("x=1&projectId=7", "7");
+	expect("projectId=7&x=1", "7");
+	expect("&&projectId=7&&", "7");
+	expect("projectId=7&", "7");
+	expect("=&=x&x&projectIds=7,8&projectid=9&%&%00=%zz", "7 8");
+	expect("x=projectId&projectId=7&projectId2=8&projectIdsX=9", "7");
+}
+END_TEST
+
+/* "projectIds=" and count numbers from first, step apart. The caller frees it. */
+static char *
+numbers(int first, int step, int count, int times)
+{
+	char *query = malloc(32 + (size_t)count * (size_t)times * 12);
+	size_t used;
+
+	ck_assert_ptr_nonnull(query);
+	used = (size_t)sprintf(query, "projectIds=");
+	for (int t = 0; t < times; t++)
+		for (int i = 0; i < count; i++)
+			used += (size_t)sprintf(query + used, "%d,", first + step * i);
+	query[used - 1] = '\0';
+	return query;
+}
+
+/* 500 projects are taken, 501 refused; what is named again does not count again. */
+START_TEST(at_most_500)
+{
+	struct request r;
+	char *query;
+
+	query = numbers(1000000, -3, 500, 1);
+	ck_assert_ptr_null(parse(&r, query));
+	ck_assert_int_eq(r.project_count, 500);
+	for (int i = 0; i < 500; i++)
+		ck_assert_int_eq(r.projects[i], 1000000 - 3 * 499 + 3 * i);
+	request_free(&r);
+	free(query);
+
+	query = numbers(1, 1, 501, 1);
+	expect_error(query, TOO_MANY);
+	free(query);
+
+	query = numbers(1, 1, 500, 20);
+	ck_assert_ptr_null(parse(&r, query));
+	ck_assert_int_eq(r.project_count, 500);
+	ck_assert_int_eq(r.projects[499], 500);
+	request_free(&r);
+	free(query);
+
+	query = numbers(1, 1, 501, 2);
+	expect_error(query, TOO_MANY);
+	free(query);
+
+	/* As many as a head can hold. */
+	query = numbers(7, 0, 32000, 1);
+	expect(query, "7");
+	free(query);
+}
+END_TEST
+
+/* Expects the i-th channel's name, and its length. */
+static void
+expect_channel(const struct route *route, const struct request *r, const struct settings *s, int i,
+    const char *expected)
+{
+	char name[CHANNEL_NAME_SIZE];
+
+	ck_assert_uint_eq(route->channel(r, s, i, name), strlen(expected));
+	ck_assert_str_eq(name, expected);
+}
+
+/* A notification stream joins the user's channel and the tenant's; it has no parameters. */
+START_TEST(notification_channels)
+{
+	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "other" },
+		.issues_prefix_count = 1 };
+	struct request r = { .user = "u1", .query = "projectId=7" };
+
+	ck_assert_ptr_null(NOTIFICATIONS->parse);
+	ck_assert_int_eq(NOTIFICATIONS->channel_count(&r, &s), 2);
+	expect_channel(NOTIFICATIONS, &r, &s, 0, "notifications:tenant:acme:user:u1");
+	expect_channel(NOTIFICATIONS, &r, &s, 1, "notifications:tenant:acme:broadcast");
+	free(s.tenant);
+}
+END_TEST
+
+/* An issue stream joins a channel for each project under each prefix. */
+START_TEST(issue_channels)
+{
+	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "issues", "other" },
+		.issues_prefix_count = 1 };
+	struct request r;
+
+	ck_assert_ptr_null(parse(&r, "projectIds=2147483647,7,42"));
+	r.user = "u1";
+	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 3);
+	expect_channel(ISSUES, &r, &s, 0, "issues:tenant:acme:project:7");
+	expect_channel(ISSUES, &r, &s, 1, "issues:tenant:acme:project:42");
+	expect_channel(ISSUES, &r, &s, 2, "issues:tenant:acme:project:2147483647");
+	/* After the access check fewer may be left. */
+	r.project_count = 1;
+	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 1);
+	s.issues_prefix_count = 2;
+	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 2);
+	expect_channel(ISSUES, &r, &s, 0, "issues:tenant:acme:project:7");
+	expect_channel(ISSUES, &r, &s, 1, "other:tenant:acme:project:7");
+	request_free(&r);
+	free(s.tenant);
+}
+END_TEST
+
+/* Expects that the names of all channels are these, '|' behind each. */
+static void
+expect_channels(const struct route *route, const struct request *r, const struct settings *s,
+    const char *expected)
+{
+	char *names = route_channels(route, r, s), *copy = strdup(expected);
+	const char *name = names;
+
+	ck_assert_ptr_nonnull(names);
+	for (char *rest = copy, *wanted; *(wanted = strsep(&rest, "|")) != '\0';
+	    name += strlen(name) + 1)
+		ck_assert_str_eq(name, wanted);
+	free(copy);
+	free(names);
+}
+
+/* The names of all channels stand one behind the other, for streams of either kind. */
+START_TEST(all_channels)
+{
+	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "issues", "other" },
+		.issues_prefix_count = 1 };
+	int32_t projects[] = { 7, 2147483647, 42 };
+	struct request r = { .user = "u1", .projects = projects, .project_count = 3 };
+
+	expect_channels(NOTIFICATIONS, &r, &s,
+	    "notifications:tenant:acme:user:u1|notifications:tenant:acme:broadcast|");
+	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|"
+	    "issues:tenant:acme:project:2147483647|issues:tenant:acme:project:42|");
+	r.project_count = 1;
+	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|");
+	r.project_count = 2;
+	s.issues_prefix_count = 2;
+	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|other:tenant:acme:project:7|"
+	    "issues:tenant:acme:project:2147483647|other:tenant:acme:project:2147483647|");
+	free(s.tenant);
+}
+END_TEST
+
+/* The longest names that there are, as many as there can be, are whole. */
+START_TEST(longest_channels)
+{
+	char tenant[CHANNEL_ID_MAX + 1], expected[CHANNEL_NAME_SIZE];
+	struct settings s = { .tenant = tenant, .issues_prefix_count = SETTINGS_PREFIXES_MAX };
+	int32_t projects[REQUEST_PROJECTS_MAX];
+	struct request r = { .user = tenant, .projects = projects,
+		.project_count = REQUEST_PROJECTS_MAX };
+	const char *name;
+	char *names;
+
+	memset(tenant, 't', CHANNEL_ID_MAX);
+	tenant[CHANNEL_ID_MAX] = '\0';
+	for (int i = 0; i < REQUEST_PROJECTS_MAX; i++)
+		projects[i] = INT32_MAX - i;
+	for (int i = 0; i < SETTINGS_PREFIXES_MAX; i++) {
+		strcpy(s.issues_prefixes[i], tenant);
+		s.issues_prefixes[i][0] = (char)('a' + i);
+	}
+	names = route_channels(ISSUES, &r, &s);
+	ck_assert_ptr_nonnull(names);
+	name = names;
+	for (int i = 0; i < REQUEST_PROJECTS_MAX * SETTINGS_PREFIXES_MAX; i++, name += strlen(name) + 1) {
+		channel_project(expected, s.issues_prefixes[i % SETTINGS_PREFIXES_MAX], tenant,
+		    INT32_MAX - i / SETTINGS_PREFIXES_MAX);
+		ck_assert_str_eq(name, expected);
+	}
+	free(names);
+	names = route_channels(NOTIFICATIONS, &r, &s);
+	ck_assert_ptr_nonnull(names);
+	channel_user(expected, tenant, tenant);
+	ck_assert_str_eq(names, expected);
+	channel_broadcast(expected, tenant);
+	ck_assert_str_eq(names + strlen(names) + 1, expected);
+	free(names);
+}
+END_TEST
+
+/* The reconnect of an evicted stream is known by its header or its query, decoded as form data. */
+START_TEST(returning)
+{
+	static const struct {
+		const char *last_event_id, *query;
+		bool expected;
+	} cases[] = {
+		{ "evicted", "", true },
+		{ "evicted", "lastEventId=7", true },
+		{ "", "lastEventId=evicted", true },
+		{ "", "Last-Event-ID=evicted", true },
+		{ "7", "projectId=7&lastEventId=evicted", true },
+		{ "", "lastEventId=evicted&projectId=7", true },
+		{ "", "lastEventId=7&lastEventId=evicted", true },
+		{ "", "&&x&=&lastEventId=%65victed&", true },
+		{ "", "last%45ventId=evicted", true },
+		{ "", "Last%2dEvent%2DID=%65%76%69%63%74%65%64", true },
+		{ "", "", false },
+		{ "evicted2", "", false },
+		{ "Evicted", "", false },
+		{ "", "lastEventId", false },
+		{ "", "lastEventId=", false },
+		{ "", "lastEventId=evicted2", false },
+		{ "", "lastEventId=evicte", false },
+		{ "", "lastEventId=+evicted", false },
+		{ "", "lastEventId=evicted%00", false },
+		{ "", "lastEventId=evicted%", false },
+		{ "", "lasteventid=evicted", false },
+		{ "", "last-event-id=evicted", false },
+		{ "", "xlastEventId=evicted", false },
+		{ "", "lastEventId=x=evicted", false },
+		{ "", "x=lastEventId=evicted", false },
+		{ "", "lastEventId;=evicted", false },
+		{ "", "evicted", false },
+		{ "", "lastEventId=%65%76%69%63%74%65%64%65%76%69%63%74%65%64%65%76%69%63%74%65%64", false },
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct request r = { .last_event_id = cases[i].last_event_id, .query = cases[i].query };
+
+		ck_assert_msg(route_is_returning(&r) == cases[i].expected, "%s, %s", cases[i].last_event_id,
+		    cases[i].query);
+	}
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("route");
+	TCase *tc = tcase_create("route");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_test(tc, paths);
+	tcase_add_test(tc, rows);
+	tcase_add_test(tc, one_project);
+	tcase_add_test(tc, several_projects);
+	tcase_add_test(tc, sorted_and_distinct);
+	tcase_add_test(tc, form_decoding);
+	tcase_add_test(tc, missing);
+	tcase_add_test(tc, empty);
+	tcase_add_test(tc, malformed);
+	tcase_add_test(tc, repeated);
+	tcase_add_test(tc, unknown_parameters);
+	tcase_add_test(tc, at_most_500);
+	tcase_add_test(tc, notification_channels);
+	tcase_add_test(tc, issue_channels);
+	tcase_add_test(tc, all_channels);
+	tcase_add_test(tc, longest_channels);
+	tcase_add_test(tc, returning);
+	suite_add_tcase(s, tc);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}

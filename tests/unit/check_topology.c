@@ -1,0 +1,652 @@
+/*
+ * check_servers: lists of nodes and of sentinels, and which server is used: by what servers and
+ * sentinels say, in what order, and in what time.
+ */
+#include <stdlib.h>
+
+#include "base/clock.h"
+#include "fake_valkey.h"
+#include "valkey/topology.h"
+
+#define TIMEOUT_MS 600
+
+static char error[VALKEY_ERROR_SIZE];
+
+static int
+parse(struct servers *s, const char *url, const char *sentinels, const char *option)
+{
+	struct settings settings = {
+		.valkey_url = (char *)(uintptr_t)url, .valkey_password_file = (char[]){ "" },
+		.valkey_sentinels = (char *)(uintptr_t)sentinels,
+		.valkey_sentinel_master = sentinels[0] != '\0' ? (char[]){ "m" }
+		    : (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_password = sentinels[0] != '\0' ? (char[]){ "sesame" } : (char[]){ "" },
+		.valkey_sentinel_password_file = (char[]){ "" },
+		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
+		.valkey_tls_key = (char[]){ "" },
+	};
+
+	return servers_parse(s, &settings, option, error, sizeof(error));
+}
+
+/* Parsing */
+
+START_TEST(lists)
+{
+	static const struct {
+		const char *url, *sentinels, *option, *label;
+		int nodes, sentinel_count;
+	} rows[] = {
+		{ "valkey://a", "", NULL, "a:6379", 1, 0 },
+		{ "valkey://a:1,redis://[::1]:2,unix:///s,t", "", NULL, "a:1,[::1]:2,unix:/s,t", 3, 0 },
+		{ "valkey://u:x,y@a", "", NULL, "a:6379", 1, 0 },
+		{ "valkey://a", "b,[::1]:1,10.0.0.1:2", NULL, "m@b:26379,[::1]:1,10.0.0.1:2", 1, 3 },
+		{ "nonsense", "nonsense,", "valkey://c:3", "c:3", 1, 0 },
+		{ "valkey://a:1\n", "", NULL, "a:1", 1, 0 },
+		{ " valkey://a:1 ,\tredis://b/0 , unix:///s t ", "", NULL, "a:1,b:6379,unix:/s t", 3, 0 },
+		{ "valkey://a", " b , [::1]:1\r\n,\n10.0.0.1:2\t", NULL, "m@b:26379,[::1]:1,10.0.0.1:2",
+		    1, 3 },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct servers s;
+
+		ck_assert_msg(parse(&s, rows[i].url, rows[i].sentinels, rows[i].option) == 0, "%s",
+		    error);
+		ck_assert_str_eq(s.label, rows[i].label);
+		ck_assert_int_eq(s.node_count, rows[i].nodes);
+		ck_assert_int_eq(s.sentinel_count, rows[i].sentinel_count);
+		servers_free(&s);
+		servers_free(&s);
+	}
+}
+END_TEST
+
+/* Each URL has a user and password of its own, and the file's password goes before all of them. */
+START_TEST(passwords)
+{
+	char path[] = "/tmp/check_servers.XXXXXX";
+	struct settings settings = {
+		.valkey_url = (char[]){ "valkey://u:p@a,valkey://v:q@b,valkey://c" },
+		.valkey_password_file = (char[]){ "" }, .valkey_sentinels = (char[]){ "" },
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_password = (char[]){ "" },
+		.valkey_sentinel_password_file = (char[]){ "" },
+		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
+		.valkey_tls_key = (char[]){ "" },
+	};
+	struct servers s;
+	int fd;
+
+	ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), 0);
+	ck_assert_str_eq(s.nodes[0].valkey.password, "p");
+	ck_assert_str_eq(s.nodes[1].valkey.user, "v");
+	ck_assert_str_eq(s.nodes[1].valkey.password, "q");
+	ck_assert_ptr_null(s.nodes[2].valkey.password);
+	servers_free(&s);
+	fd = mkstemp(path);
+	ck_assert_int_eq((int)write(fd, "new\n", 4), 4);
+	close(fd);
+	settings.valkey_password_file = path;
+	ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), 0);
+	for (int i = 0; i < 3; i++)
+		ck_assert_str_eq(s.nodes[i].valkey.password, "new");
+	servers_free(&s);
+	unlink(path);
+	ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), -1);
+}
+END_TEST
+
+/* The password of the sentinels, from its file or, without one, from the environment. */
+START_TEST(sentinel_passwords)
+{
+	static const struct {
+		const char *content, *password;
+	} rows[] = {
+		{ NULL, "old" }, { "new", "new" }, { "new\n", "new" }, { "new\r\n", "new" },
+	};
+	char path[] = "/tmp/check_servers.XXXXXX", expected[128];
+	int fd = mkstemp(path);
+	struct settings settings = {
+		.valkey_url = (char[]){ "valkey://u:p@a" }, .valkey_password_file = (char[]){ "" },
+		.valkey_sentinels = (char[]){ "b, c" },
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_password = (char[]){ "old" },
+		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
+		.valkey_tls_key = (char[]){ "" },
+	};
+	struct servers s;
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		const char *content = rows[i].content != NULL ? rows[i].content : "";
+
+		ck_assert_int_eq(ftruncate(fd, 0), 0);
+		ck_assert_int_eq((int)pwrite(fd, content, strlen(content), 0), (int)strlen(content));
+		settings.valkey_sentinel_password_file = rows[i].content != NULL ? path : (char[]){ "" };
+		ck_assert_msg(servers_parse(&s, &settings, NULL, error, sizeof(error)) == 0, "%s", error);
+		for (int k = 0; k < 2; k++)
+			ck_assert_str_eq(s.sentinels[k].valkey.password, rows[i].password);
+		ck_assert_str_eq(s.nodes[0].valkey.password, "p");
+		servers_free(&s);
+	}
+	close(fd);
+	unlink(path);
+	ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), -1);
+	snprintf(expected, sizeof(expected), "VALKEY_SENTINEL_PASSWORD_FILE=%s: No such file", path);
+	ck_assert_msg(strncmp(error, expected, strlen(expected)) == 0, "%s", error);
+}
+END_TEST
+
+/* What only sentinels use is refused without them, unless an option stands in for all of it. */
+START_TEST(sentinels_not_set)
+{
+	static const struct {
+		const char *master, *password, *file, *error;
+	} rows[] = {
+		{ "m", "", "", "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not" },
+		{ SETTINGS_MASTER_STANDARD, "sesame", "",
+		    "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not" },
+		{ SETTINGS_MASTER_STANDARD, "", "/file",
+		    "VALKEY_SENTINEL_PASSWORD_FILE: is set, but VALKEY_SENTINELS is not" },
+	};
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct settings settings = {
+			.valkey_url = (char[]){ "valkey://a" }, .valkey_password_file = (char[]){ "" },
+			.valkey_sentinels = (char[]){ "" },
+			.valkey_sentinel_master = (char *)(uintptr_t)rows[i].master,
+			.valkey_sentinel_password = (char *)(uintptr_t)rows[i].password,
+			.valkey_sentinel_password_file = (char *)(uintptr_t)rows[i].file,
+			.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
+			.valkey_tls_key = (char[]){ "" },
+		};
+		struct servers s;
+
+		ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), -1);
+		ck_assert_str_eq(error, rows[i].error);
+		ck_assert_int_eq(servers_parse(&s, &settings, "valkey://b", error, sizeof(error)), 0);
+		servers_free(&s);
+	}
+}
+END_TEST
+
+#define L8(text) text "," text "," text "," text "," text "," text "," text "," text
+#define SENTINELS_ALLOWED "; allowed is host[:port] or [v6][:port], several separated by commas"
+#define BESIDE ": must be one URL with a host beside VALKEY_SENTINELS, of which the user and the " \
+	"password are used"
+
+static const struct {
+	const char *url, *sentinels, *error;
+} bad[] = {
+	{ "valkey://u:pw@a,valkey://v:pw@b:0", "", "VALKEY_URL=valkey://u:***@b:0: a port is a number" },
+	{ "valkey://a,", "", "VALKEY_URL=valkey://a,: the host must be a name" },
+	{ "valkey://a,b", "", "VALKEY_URL=valkey://a,b: the host must be a name" },
+	{ "valkey://a,valkey://u:pw@b?db=pw,valkey://c", "", "VALKEY_URL=valkey://***@b?***: the query "
+	    "may only be family=0, family=4 or family=6, not db; allowed" },
+	{ "valkey://a,valkey://b?db=1", "", "VALKEY_URL=valkey://b?***: the query may only be family=0, "
+	    "family=4 or family=6, not db; allowed" },
+	{ "valkey://a b", "", "VALKEY_URL=valkey://a b: the host must be a name" },
+	{ "valkey://a,http://u:pw@b", "", "VALKEY_URL=valkey://***@b: the scheme is unknown" },
+	{ "valkey://:pw,redis://pw@b", "", "VALKEY_URL=valkey://:***@b: the host is missing" },
+	{ "valkey://u:pw@a/pw,redis://pw@b", "", "VALKEY_URL=valkey://u:***@b: the db is a number" },
+	{ "valkey://a,valkey://b:pw,valkey://c", "", "VALKEY_URL=valkey://b:***: a port is a number" },
+	{ L8(L8("valkey://a")), "", "VALKEY_URL: 64 are too many; allowed are up to 32" },
+	{ "valkey://a", L8(L8("a")), "VALKEY_SENTINELS: 64 are too many; allowed are up to 32" },
+	{ "valkey://a", "a,", "VALKEY_SENTINELS=a,: the host is missing" SENTINELS_ALLOWED },
+	{ "valkey://a", ",a", "VALKEY_SENTINELS=,a: the host is missing" SENTINELS_ALLOWED },
+	{ "valkey://a", "a:x,b", "VALKEY_SENTINELS=a:x,b: a port is a number from 1 to 65535"
+	    SENTINELS_ALLOWED },
+	{ "valkey://a", "a?b", "VALKEY_SENTINELS=a?***: the host must be a name" },
+	{ "valkey://a", "a:1 b:1", "VALKEY_SENTINELS=a:1 b:1: only commas separate sentinels"
+	    SENTINELS_ALLOWED },
+	{ "valkey://a", "a : 1", "VALKEY_SENTINELS=a : 1: only commas separate sentinels"
+	    SENTINELS_ALLOWED },
+	{ "valkey://a", "a, ,b", "VALKEY_SENTINELS=a, ,b: the host is missing" SENTINELS_ALLOWED },
+	{ "valkey://a", "a:1;b:1", "VALKEY_SENTINELS=a:1;b:1: only commas separate sentinels"
+	    SENTINELS_ALLOWED },
+	{ "valkey://a", "redis://a:1,b:1", "VALKEY_SENTINELS=redis://a:***: a sentinel is not a URL"
+	    SENTINELS_ALLOWED },
+	{ "valkey://a", "a,redis://b:1", "VALKEY_SENTINELS=a,redis://b:1: a sentinel is not a URL"
+	    SENTINELS_ALLOWED },
+	{ "valkey://a", "[::1", "VALKEY_SENTINELS=[::1: '[' has no ']'" },
+	{ "valkey://a", "a,valkey://u:pw@b", "VALKEY_SENTINELS=***@b: " },
+	{ "valkey://a", "u:pw@b", "VALKEY_SENTINELS=***@b: " },
+	{ "valkey://u:pw@a,valkey://b", "c", "VALKEY_URL=valkey://u:***@a,valkey://b" BESIDE },
+	{ "unix:///s", "c", "VALKEY_URL=unix:///s" BESIDE },
+};
+
+/* Errors name the setting, show the value without its password, and say what is allowed. */
+START_TEST(bad_lists)
+{
+	struct servers s;
+
+	ck_assert_int_eq(parse(&s, bad[_i].url, bad[_i].sentinels, NULL), -1);
+	ck_assert_msg(strncmp(error, bad[_i].error, strlen(bad[_i].error)) == 0, "%s\n%s", error,
+	    bad[_i].error);
+	ck_assert_ptr_null(strstr(error, "pw"));
+	ck_assert_ptr_null(s.nodes);
+	ck_assert_ptr_null(s.sentinels);
+}
+END_TEST
+
+/* Nodes */
+
+#define PRIMARY { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_CLUSTER } } }
+#define STANDALONE { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_ALONE } } }
+#define CLOSED { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", "-NOPERM no\r\n" } } }
+#define LONELY { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER INFO", FAKE_ALONE } } }
+#define APART { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_APART } } }
+#define NODE { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER INFO", FAKE_CLUSTER } } }
+#define SILENT { .rules = { { "ROLE", NULL } } }
+#define NOBODY "valkey://127.0.0.1:1"
+
+static void
+parse_fakes(struct servers *s, struct fake *fakes, int count, const char *more)
+{
+	char urls[1024] = "";
+
+	for (int i = 0; i < count; i++) {
+		fake_start(&fakes[i]);
+		snprintf(urls + strlen(urls), sizeof(urls) - strlen(urls), "%svalkey://%s",
+		    i > 0 ? "," : "", fakes[i].label);
+	}
+	ck_assert_int_eq(parse(s, more != NULL ? more : urls, "", NULL), 0);
+}
+
+static bool
+try_connect(struct servers *s)
+{
+	int64_t began = clock_ms();
+	redisContext *c = servers_connect(s, TIMEOUT_MS, error, sizeof(error));
+
+	ck_assert_int_le((int)(clock_ms() - began), 4 * TIMEOUT_MS);
+	if (c != NULL)
+		redisFree(c);
+	return c != NULL;
+}
+
+/* It begins anywhere, and then where it last was. */
+START_TEST(begins_anywhere)
+{
+	struct fake fakes[3] = { PRIMARY, PRIMARY, NODE };
+	struct servers s;
+	int asked, used;
+
+	parse_fakes(&s, fakes, 3, NULL);
+	for (int i = 0; i < 200 && (fakes[0].asked == 0 || fakes[1].asked == 0 || fakes[2].asked == 0);
+	     i++) {
+		s.used_node = -1;
+		ck_assert_msg(try_connect(&s), "%s", error);
+		ck_assert_str_eq(s.used, fakes[s.used_node].label);
+	}
+	used = s.used_node;
+	ck_assert(fakes[0].asked > 0 && fakes[1].asked > 0 && fakes[2].asked > 0);
+	asked = fakes[used].asked;
+	for (int i = 0; i < 3; i++)
+		ck_assert(try_connect(&s) && s.used_node == used);
+	ck_assert_int_eq(fakes[used].asked, asked + 3);
+	for (int i = 0; i < 3; i++)
+		fake_stop(&fakes[i]);
+	servers_free(&s);
+}
+END_TEST
+
+/* A silent one, nobody, and a replica outside of a Cluster are passed over, in time. */
+START_TEST(passes_over)
+{
+	struct fake fakes[3] = { SILENT, LONELY, PRIMARY };
+	char urls[256];
+	struct servers s;
+
+	for (int i = 0; i < 3; i++)
+		fake_start(&fakes[i]);
+	snprintf(urls, sizeof(urls), "valkey://%s," NOBODY ",valkey://%s,valkey://%s", fakes[0].label,
+	    fakes[1].label, fakes[2].label);
+	ck_assert_int_eq(parse(&s, urls, "", NULL), 0);
+	s.used_node = 0;
+	ck_assert_msg(try_connect(&s), "%s", error);
+	ck_assert_int_eq(s.used_node, 3);
+	ck_assert_str_eq(s.used, fakes[2].label);
+	for (int i = 0; i < 3; i++)
+		fake_stop(&fakes[i]);
+	servers_free(&s);
+}
+END_TEST
+
+/* Where none will do the error has all of them, in the order of the list, wherever it began. */
+START_TEST(none)
+{
+	struct fake fakes[2] = { SILENT, LONELY };
+	char urls[256], expected[VALKEY_ERROR_SIZE];
+	struct servers s;
+
+	fake_start(&fakes[0]);
+	fake_start(&fakes[1]);
+	snprintf(urls, sizeof(urls), "valkey://%s," NOBODY ",valkey://%s", fakes[0].label,
+	    fakes[1].label);
+	ck_assert_int_eq(parse(&s, urls, "", NULL), 0);
+	snprintf(expected, sizeof(expected), "no node can be used: %s: no answer in time; "
+	    "127.0.0.1:1: Connection refused; %s: no primary but a replica: what is published there "
+	    "reaches nobody else", fakes[0].label, fakes[1].label);
+	for (int i = -1; i < 3; i++) {
+		s.used_node = i;
+		ck_assert(!try_connect(&s));
+		ck_assert_str_eq(error, expected);
+		ck_assert_int_eq(s.used_node, i);
+	}
+	fake_stop(&fakes[0]);
+	fake_stop(&fakes[1]);
+	servers_free(&s);
+}
+END_TEST
+
+/* One alone: the error is its own. */
+START_TEST(none_alone)
+{
+	struct servers s;
+
+	ck_assert_int_eq(parse(&s, NOBODY, "", NULL), 0);
+	ck_assert(!try_connect(&s));
+	ck_assert_str_eq(error, "127.0.0.1:1: Connection refused");
+	servers_free(&s);
+}
+END_TEST
+
+/* Of several, a primary in no Cluster is refused; who may not ask it does not know. */
+START_TEST(standalone)
+{
+	struct fake fakes[2] = { STANDALONE, STANDALONE }, other = CLOSED;
+	char expected[VALKEY_ERROR_SIZE], url[128];
+	struct servers s;
+
+	parse_fakes(&s, fakes, 2, NULL);
+	snprintf(expected, sizeof(expected), "no node can be used: %s: is no node of a Cluster: "
+	    "VALKEY_URL names several; %s: is no node of a Cluster: VALKEY_URL names several",
+	    fakes[0].label, fakes[1].label);
+	ck_assert(!try_connect(&s));
+	ck_assert_str_eq(error, expected);
+	servers_free(&s);
+	/* One alone need not be in any. */
+	snprintf(url, sizeof(url), "valkey://%s", fakes[0].label);
+	ck_assert_int_eq(parse(&s, url, "", NULL), 0);
+	ck_assert_msg(try_connect(&s), "%s", error);
+	servers_free(&s);
+	fake_start(&other);
+	snprintf(url, sizeof(url), "valkey://%s,valkey://%s", fakes[0].label, other.label);
+	ck_assert_int_eq(parse(&s, url, "", NULL), 0);
+	s.used_node = 0;
+	ck_assert_msg(try_connect(&s), "%s", error);
+	ck_assert_str_eq(s.used, other.label);
+	servers_free(&s);
+	for (int i = 0; i < 2; i++)
+		fake_stop(&fakes[i]);
+	fake_stop(&other);
+}
+END_TEST
+
+/* A node whose Cluster is not whole is used where no other will do, and left when one will. */
+START_TEST(apart)
+{
+	struct fake fakes[3] = { APART, APART, NODE };
+	struct servers s;
+	int asked;
+
+	parse_fakes(&s, fakes, 3, NULL);
+	for (int i = 0; i < 3; i++) {
+		s.used_node = i;
+		ck_assert_msg(try_connect(&s), "%s", error);
+		ck_assert_int_eq(s.used_node, 2);
+	}
+	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	s.used_node = 1;
+	asked = fakes[1].asked;
+	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	    "the node was cut off from its Cluster");
+	/* The one in use is not asked twice. */
+	ck_assert_int_eq(fakes[1].asked, asked + 1);
+	fake_stop(&fakes[2]);
+	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_str_eq(error, "");
+	for (int i = 0; i < 3; i++) {
+		s.used_node = i;
+		ck_assert_msg(try_connect(&s), "%s", error);
+		ck_assert_int_eq(s.used_node, i % 2);
+	}
+	fake_stop(&fakes[0]);
+	fake_stop(&fakes[1]);
+	servers_free(&s);
+}
+END_TEST
+
+/* It is handed over before the time is up, also where the last one to be tried says nothing. */
+START_TEST(apart_and_silent)
+{
+	struct fake fakes[2] = { APART, SILENT };
+	struct servers s;
+	int64_t began = clock_ms();
+	redisContext *c;
+
+	parse_fakes(&s, fakes, 2, NULL);
+	s.used_node = 0;
+	c = servers_connect(&s, 3000, error, sizeof(error));
+	ck_assert_int_lt((int)(clock_ms() - began), 3000);
+	ck_assert_msg(c != NULL, "%s", error);
+	ck_assert_int_eq(s.used_node, 0);
+	redisFree(c);
+	fake_stop(&fakes[0]);
+	fake_stop(&fakes[1]);
+	servers_free(&s);
+}
+END_TEST
+
+/* The check is about the node in use alone; trouble with asking is no reason to leave. */
+START_TEST(check_nodes)
+{
+	struct fake fakes[3] = { PRIMARY, LONELY, SILENT };
+	struct servers s;
+
+	parse_fakes(&s, fakes, 3, NULL);
+	s.used_node = 0;
+	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_str_eq(error, "");
+	s.used_node = 1;
+	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	    "the server is no longer a primary");
+	s.used_node = 2;
+	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_ptr_nonnull(strstr(error, "no answer in time"));
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(fakes[i].asked, 1);
+		fake_stop(&fakes[i]);
+	}
+	servers_free(&s);
+}
+END_TEST
+
+/* Sentinels */
+
+/* What a sentinel says: the port of a server on loopback, and since which epoch. */
+struct opinion {
+	char address[64], epoch[64];
+};
+
+static struct fake
+sentinel(struct opinion *o, const struct fake *server, int epoch)
+{
+	char port[8], number[8];
+
+	snprintf(port, sizeof(port), "%d", server->port);
+	snprintf(number, sizeof(number), "%d", epoch);
+	snprintf(o->address, sizeof(o->address), "*2\r\n$9\r\n127.0.0.1\r\n$%zu\r\n%s\r\n", strlen(port),
+	    port);
+	snprintf(o->epoch, sizeof(o->epoch), "*2\r\n$12\r\nconfig-epoch\r\n$%zu\r\n%s\r\n",
+	    strlen(number), number);
+	return (struct fake){ .rules = { { "AUTH sesame", "+OK\r\n" },
+	    { "SENTINEL GET-MASTER-ADDR-BY-NAME m", o->address }, { "SENTINEL MASTER m", o->epoch } } };
+}
+
+static void
+parse_sentinels(struct servers *s, struct fake *sentinels, int count)
+{
+	char list[256] = "";
+
+	for (int i = 0; i < count; i++) {
+		fake_start(&sentinels[i]);
+		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", i > 0 ? "," : "",
+		    sentinels[i].label);
+	}
+	ck_assert_int_eq(parse(s, "valkey://u:pw@elsewhere", list, NULL), 0);
+}
+
+/* A server that wants the user and password of VALKEY_URL. */
+#define SERVER(role)                                                                              \
+	{                                                                                         \
+		.rules = { { "AUTH u pw", "+OK\r\n" }, { "ROLE", role },                          \
+			{ "CLUSTER INFO", FAKE_ALONE } }                                          \
+	}
+
+/* The highest epoch wins, wherever it stands and whoever is silent. */
+START_TEST(newest)
+{
+	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[3];
+	struct opinion opinions[3];
+	struct servers s;
+
+	fake_start(&servers[0]);
+	fake_start(&servers[1]);
+	for (int i = 0; i < 3; i++)
+		sentinels[i] = sentinel(&opinions[i], &servers[i == _i], i == _i ? 10 : 9);
+	sentinels[(_i + 1) % 3] = (struct fake){ .rules = { { "AUTH", NULL } } };
+	parse_sentinels(&s, sentinels, 3);
+	ck_assert_msg(try_connect(&s), "%s", error);
+	ck_assert_str_eq(s.used, servers[1].label);
+	ck_assert_int_eq(servers[0].asked, 0);
+	for (int i = 0; i < 3; i++) {
+		ck_assert_int_eq(sentinels[i].asked, 1);
+		fake_stop(&sentinels[i]);
+	}
+	fake_stop(&servers[0]);
+	fake_stop(&servers[1]);
+	servers_free(&s);
+}
+END_TEST
+
+/*
+ * A sentinel that alone says what is older than what is known moves nobody, neither while the
+ * connection stands nor after its loss; most of them do.
+ */
+START_TEST(stale)
+{
+	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[2];
+	struct opinion opinions[2];
+	struct servers s;
+
+	fake_start(&servers[0]);
+	fake_start(&servers[1]);
+	sentinels[0] = sentinel(&opinions[0], &servers[0], 1);
+	sentinels[1] = sentinel(&opinions[1], &servers[1], 2);
+	parse_sentinels(&s, sentinels, 2);
+	ck_assert_msg(try_connect(&s), "%s", error);
+	ck_assert_str_eq(s.used, servers[1].label);
+	fake_stop(&sentinels[1]);
+	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert(!try_connect(&s));
+	ck_assert_ptr_nonnull(strstr(error, "most sentinels do not answer"));
+	/* The same again from all that are listed. */
+	s.sentinel_count = 1;
+	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	    "the sentinels name another primary");
+	ck_assert(try_connect(&s));
+	ck_assert_str_eq(s.used, servers[0].label);
+	s.sentinel_count = 2;
+	fake_stop(&sentinels[0]);
+	fake_stop(&servers[0]);
+	fake_stop(&servers[1]);
+	servers_free(&s);
+}
+END_TEST
+
+/* Whom the sentinel names is no primary (yet, or any more): refused, and left where it was in use. */
+START_TEST(named_replica)
+{
+	struct fake server = SERVER(FAKE_REPLICA), sentinels[1];
+	char expected[VALKEY_ERROR_SIZE];
+	struct opinion opinion;
+	struct servers s;
+
+	fake_start(&server);
+	sentinels[0] = sentinel(&opinion, &server, 1);
+	parse_sentinels(&s, sentinels, 1);
+	ck_assert(!try_connect(&s));
+	snprintf(expected, sizeof(expected), "%s: no primary but a replica: what is published there "
+	    "reaches nobody else", server.label);
+	ck_assert_str_eq(error, expected);
+	s.primary = (struct sentinel_answer){ .host = "127.0.0.1", .port = server.port };
+	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	    "the server is no longer a primary");
+	/* Also where no sentinel answers. */
+	fake_stop(&sentinels[0]);
+	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	    "the server is no longer a primary");
+	fake_stop(&server);
+	servers_free(&s);
+}
+END_TEST
+
+/* No sentinel: each says why, in the order of the list. */
+START_TEST(no_sentinel)
+{
+	struct fake sentinels[2] = { { .rules = { { "AUTH", "-WRONGPASS no\r\n" } } },
+		{ .rules = { { "AUTH", "+OK\r\n" },
+		    { "SENTINEL MASTER", "-ERR No such master with that name\r\n" } } } };
+	char expected[VALKEY_ERROR_SIZE];
+	struct servers s;
+
+	parse_sentinels(&s, sentinels, 2);
+	snprintf(expected, sizeof(expected), "no sentinel of VALKEY_SENTINELS says who the primary "
+	    "is: %s: user or password refused: WRONGPASS no; %s: knows no primary named m: see VALKEY_SENTINEL_MASTER",
+	    sentinels[0].label, sentinels[1].label);
+	for (int i = 0; i < 2; i++) {
+		ck_assert(!try_connect(&s));
+		ck_assert_str_eq(error, expected);
+	}
+	fake_stop(&sentinels[0]);
+	fake_stop(&sentinels[1]);
+	servers_free(&s);
+}
+END_TEST
+
+int
+main(void)
+{
+	Suite *s = suite_create("servers");
+	TCase *parsing = tcase_create("parse"), *nodes = tcase_create("nodes");
+	TCase *asking = tcase_create("sentinels");
+	SRunner *sr = srunner_create(s);
+	int failed;
+
+	tcase_add_test(parsing, lists);
+	tcase_add_test(parsing, passwords);
+	tcase_add_test(parsing, sentinel_passwords);
+	tcase_add_test(parsing, sentinels_not_set);
+	tcase_add_loop_test(parsing, bad_lists, 0, sizeof(bad) / sizeof(bad[0]));
+	tcase_add_test(nodes, begins_anywhere);
+	tcase_add_test(nodes, passes_over);
+	tcase_add_test(nodes, none);
+	tcase_add_test(nodes, none_alone);
+	tcase_add_test(nodes, standalone);
+	tcase_add_test(nodes, apart);
+	tcase_add_test(nodes, apart_and_silent);
+	tcase_add_test(nodes, check_nodes);
+	tcase_add_loop_test(asking, newest, 0, 3);
+	tcase_add_test(asking, stale);
+	tcase_add_test(asking, named_replica);
+	tcase_add_test(asking, no_sentinel);
+	suite_add_tcase(s, parsing);
+	suite_add_tcase(s, nodes);
+	suite_add_tcase(s, asking);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
