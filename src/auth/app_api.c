@@ -11,9 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
-#include "base/hostport.h"
 #include "wire/wakeup.h"
 
 /* More than json-c takes for so many bytes of JSON. */
@@ -22,31 +20,6 @@
 static const char not_json[] = "not a JSON object";
 static const char not_expected[] = "JSON, but not what the application's interface says";
 static const char no_memory[] = "out of memory";
-
-bool
-app_url_valid(const char *url)
-{
-	struct hostport ignored;
-	const char *at;
-	size_t length;
-
-	for (at = url; *at != '\0'; at++)
-		if (*at <= ' ' || *at > '~')
-			return false;
-	if (strncmp(url, "unix:/", 6) == 0)
-		/* As much as a sockaddr_un takes. */
-		return strlen(url + 5) <= 107 && strncmp(url, "unix://", 7) != 0 && url[6] != '\0';
-	if (strncasecmp(url, "http://", 7) == 0)
-		url += 7;
-	else if (strncasecmp(url, "https://", 8) == 0)
-		url += 8;
-	else
-		return false;
-	length = strcspn(url, "/");
-	/* In a URL a zone is written in another way, which not every libcurl reads. */
-	return hostport_parse(&ignored, url, length) == NULL && memchr(url, '%', length) == NULL &&
-	    strpbrk(url + length, "?#\\") == NULL;
-}
 
 void
 app_projects_target(char target[APP_PROJECTS_TARGET_SIZE], const int32_t *projects, int count)

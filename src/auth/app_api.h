@@ -11,11 +11,6 @@
 
 #include "wire/channel_name.h"
 
-#define APP_URL_ALLOWED "http(s)://host[:port][/prefix] or unix:/path"
-
-/* Whether it is an APP_URL_ALLOWED. */
-bool app_url_valid(const char *url);
-
 /* What follows the application's URL in the question who this is. */
 #define APP_SESSION_TARGET "/api/auth/session"
 

@@ -16,7 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "auth/app_api.h"
+#include "config/app_url.h"
 #include "wire/channel_name.h"
 #include "base/text.h"
 

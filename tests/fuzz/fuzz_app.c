@@ -13,6 +13,7 @@
 #include <json-c/json.h>
 
 #include "auth/app_api.h"
+#include "config/app_url.h"
 #include "wire/wakeup.h"
 
 #define ASKED 8

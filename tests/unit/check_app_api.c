@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "auth/app_api.h"
+#include "config/app_url.h"
 #include "base/text.h"
 #include "wire/wakeup.h"
 

@@ -1,0 +1,45 @@
+#!/bin/sh
+# Checks that the includes of src/ point one way: a directory may include headers of its own and of
+# those before it in this list, with their path. The publisher uses nothing of the daemon's.
+
+set -u
+src=${srcdir:-.}/src
+order="base wire config valkey fcgi stream auth pubsub session daemon"
+publish="base wire config valkey publish"
+status=0
+
+# allowed WING: the directories that it may include.
+allowed()
+{
+	if [ "$1" = publish ]; then
+		echo "$publish"
+		return
+	fi
+	for wing in $order; do
+		printf '%s ' "$wing"
+		[ "$wing" != "$1" ] || return
+	done
+}
+
+for directory in "$src"/*/; do
+	wing=$(basename "$directory")
+	case " $order publish " in
+	*" $wing "*) ;;
+	*)
+		echo "src/$wing: not in the list of tests/include-lint.sh"
+		status=1
+		;;
+	esac
+	permitted=" $(allowed "$wing") "
+	for file in "$directory"*.[ch]; do
+		for header in $(sed -n 's/^#include "\(.*\)"$/\1/p' "$file"); do
+			[ "$header" != config.h ] || continue
+			case $permitted in
+			*" ${header%/*} "*) [ -f "$src/$header" ] && continue ;;
+			esac
+			echo "src/$wing/$(basename "$file"): may not include \"$header\""
+			status=1
+		done
+	done
+done
+exit $status
