@@ -66,14 +66,14 @@ enum {
 /* What the command line says, and what it does not say from the environment. */
 static struct options {
 	enum command command; /* COMMAND_COUNT until it is known */
-	struct batch_wish wish;
+	struct batch_request request;
 	struct publisher run;
 	const char *file; /* of a batch; NULL for standard input */
 	const char *url;
 	bool dry_run, help, version;
 } options = {
 	.command = COMMAND_COUNT,
-	.wish.dashes = "",
+	.request.dashes = "",
 	.run = { .tag = "tpi-publish", .timeout_ms = 2000 },
 };
 
@@ -86,17 +86,17 @@ static const struct choice {
 } choices[] = {
 #define ROW(name, type, commands, field)                                                          \
 	{ name, type, commands, offsetof(struct options, field), INT32_MAX }
-	ROW("user", CHOICE_TEXT, FOR_NOTIFICATION | FOR_REVOKE, wish.user),
-	ROW("broadcast", CHOICE_FLAG, FOR_NOTIFICATION, wish.broadcast),
-	ROW("id", CHOICE_TEXT, FOR_NOTIFICATION, wish.id),
-	ROW("event", CHOICE_TEXT, FOR_NOTIFICATION | FOR_ITEM, wish.event),
-	ROW("project", CHOICE_NUMBER, FOR_ITEM | FOR_REVOKE, wish.project),
-	ROW("issue", CHOICE_NUMBER, FOR_ISSUE, wish.item),
-	ROW("run", CHOICE_NUMBER, FOR_TEST_RUN, wish.item),
-	ROW("milestone", CHOICE_NUMBER, FOR_MILESTONE, wish.item),
-	ROW("target", CHOICE_NUMBER, FOR_TEST_RUN | FOR_MILESTONE, wish.target),
-	ROW("only-tenant", CHOICE_FLAG, FOR_BATCH, wish.only_tenant),
-	ROW("tenant", CHOICE_TEXT, FOR_ALL, wish.tenant),
+	ROW("user", CHOICE_TEXT, FOR_NOTIFICATION | FOR_REVOKE, request.user),
+	ROW("broadcast", CHOICE_FLAG, FOR_NOTIFICATION, request.broadcast),
+	ROW("id", CHOICE_TEXT, FOR_NOTIFICATION, request.id),
+	ROW("event", CHOICE_TEXT, FOR_NOTIFICATION | FOR_ITEM, request.event),
+	ROW("project", CHOICE_NUMBER, FOR_ITEM | FOR_REVOKE, request.project),
+	ROW("issue", CHOICE_NUMBER, FOR_ISSUE, request.item),
+	ROW("run", CHOICE_NUMBER, FOR_TEST_RUN, request.item),
+	ROW("milestone", CHOICE_NUMBER, FOR_MILESTONE, request.item),
+	ROW("target", CHOICE_NUMBER, FOR_TEST_RUN | FOR_MILESTONE, request.target),
+	ROW("only-tenant", CHOICE_FLAG, FOR_BATCH, request.only_tenant),
+	ROW("tenant", CHOICE_TEXT, FOR_ALL, request.tenant),
 	ROW("url", CHOICE_TEXT, FOR_ALL, url),
 	ROW("tag", CHOICE_TEXT, FOR_ALL, run.tag),
 	ROW("best-effort", CHOICE_FLAG, FOR_ALL, run.best_effort),
@@ -149,7 +149,7 @@ static const char help[] =
     "74 cannot write to standard output, 78 bad configuration.\n";
 
 static struct settings settings;
-static struct servers servers;
+static struct topology topology;
 
 static _Noreturn void __attribute__((format(printf, 1, 2)))
 usage_error(const char *format, ...)
@@ -333,7 +333,7 @@ hold_standard_descriptors(void)
 static char *
 get_setting(const char *name)
 {
-	if (strcmp(name, "INSTANCE_TENANT_ID") == 0 && options.wish.tenant != NULL)
+	if (strcmp(name, "INSTANCE_TENANT_ID") == 0 && options.request.tenant != NULL)
 		return NULL;
 	return getenv(name);
 }
@@ -345,12 +345,12 @@ load_settings(void)
 
 	if (settings_load(&settings, SETTINGS_PUBLISH, get_setting, error, sizeof(error)) != 0)
 		give_up(EX_CONFIG, error);
-	if (options.wish.tenant == NULL)
-		options.wish.tenant = settings.tenant;
-	else if (!channel_id_valid(options.wish.tenant, strlen(options.wish.tenant)))
-		usage_error("--tenant %.40s: must be " CHANNEL_ID_ALLOWED, options.wish.tenant);
-	options.wish.prefix = settings.issues_prefixes[0];
-	options.run.tenant = options.wish.tenant;
+	if (options.request.tenant == NULL)
+		options.request.tenant = settings.tenant;
+	else if (!channel_id_valid(options.request.tenant, strlen(options.request.tenant)))
+		usage_error("--tenant %.40s: must be " CHANNEL_ID_ALLOWED, options.request.tenant);
+	options.request.prefix = settings.issues_prefixes[0];
+	options.run.tenant = options.request.tenant;
 }
 
 static void
@@ -361,8 +361,8 @@ load_server(void)
 
 	if (options.dry_run)
 		return;
-	if (servers_parse(&servers, &settings, options.url, error, sizeof(error)) == 0) {
-		options.run.servers = &servers;
+	if (topology_parse(&topology, &settings, options.url, error, sizeof(error)) == 0) {
+		options.run.topology = &topology;
 		return;
 	}
 	if (options.url != NULL && strncmp(error, setting, strlen(setting)) == 0)
@@ -378,11 +378,11 @@ run_single(int64_t start)
 	int status;
 
 	uuid_random(uuid);
-	if (options.wish.id == NULL)
-		options.wish.id = uuid;
-	options.wish.stream = command_streams[options.command];
-	options.wish.dashes = "--";
-	if (!batch_make(&options.wish, &item, error, sizeof(error))) {
+	if (options.request.id == NULL)
+		options.request.id = uuid;
+	options.request.stream = command_streams[options.command];
+	options.request.dashes = "--";
+	if (!batch_make(&options.request, &item, error, sizeof(error))) {
 		if (errno == ENOMEM)
 			give_up(EX_OSERR, error);
 		usage_error("%s", error);
@@ -408,5 +408,5 @@ main(int argc, char **argv)
 	load_server();
 	if (options.command != COMMAND_BATCH)
 		return run_single(start);
-	return publisher_batch(&options.run, &options.wish, options.file);
+	return publisher_batch(&options.run, &options.request, options.file);
 }

@@ -2,8 +2,8 @@
  * tpi-streamd: a FastCGI responder that carries wake-ups from Valkey's pub/sub to browsers.
  *
  * main() reads the configuration, starts everything in order, and accepts connections until SIGTERM
- * or SIGINT; then it drains. Each connection runs in a thread of its own (connection.c); the hub's
- * thread writes the events (hub.c). The signals that end it are blocked in all threads; this one
+ * or SIGINT; then it drains. Each connection runs in a thread of its own (connection.c); the subscriber's
+ * thread writes the events (subscriber.c). The signals that end it are blocked in all threads; this one
  * reads them from a descriptor.
  */
 #include "config.h"
@@ -41,7 +41,7 @@
 
 #define ACCEPT_MAX      256   /* connections accepted before signals and timers are looked at again */
 #define ACCEPT_PAUSE_MS 100   /* after descriptors ran out */
-#define STOP_MS         100   /* for the hub's last words to Valkey */
+#define STOP_MS         100   /* for the subscriber's last words to Valkey */
 
 /*
  * glibc's, for less memory in each thread: no cache of its malloc, no spare room in its thread-local
@@ -56,9 +56,9 @@ struct options {
 	struct listener_options listener;
 };
 
-static struct gateway gateway;
+static struct registry registry;
 static struct settings settings;
-static struct servers servers;
+static struct topology topology;
 static struct listener listener;
 static struct address address;
 static const char *listen_text; /* address, as written */
@@ -246,11 +246,11 @@ read_configuration(const struct options *o)
 		    "%s%s: must be %s; a path has at most 107 bytes",
 		    o->listen != NULL ? "--listen " : "TPI_LISTEN=", listen_text,
 		    LISTENER_ALLOWED);
-	if (servers_parse(&servers, &settings, NULL, error, sizeof(error)) == -1)
+	if (topology_parse(&topology, &settings, NULL, error, sizeof(error)) == -1)
 		die(EX_CONFIG, "%s", error);
-	gateway_init(&gateway, &settings);
-	gateway.access = access_open(&settings, error, sizeof(error));
-	if (gateway.access == NULL)
+	registry_init(&registry, &settings);
+	registry.access = access_open(&settings, error, sizeof(error));
+	if (registry.access == NULL)
 		die(EX_CONFIG, "%s", error);
 }
 
@@ -307,20 +307,20 @@ start_gateway(void)
 {
 	int i;
 
-	for (i = 0; i < ROUTE_COUNT; i++) {
-		gateway.caps[i] = caps_new(route_tenant_cap(&routes[i], &settings),
-		    route_user_cap(&routes[i], &settings));
-		if (gateway.caps[i] == NULL)
+	for (i = 0; i < TOPIC_COUNT; i++) {
+		registry.caps[i] = caps_new(topic_tenant_cap(&topics[i], &settings),
+		    topic_user_cap(&topics[i], &settings));
+		if (registry.caps[i] == NULL)
 			die(EX_OSERR, "out of memory");
 	}
 	if (settings_ask_app(&settings)) {
-		gateway.gate = gate_start(&settings);
-		if (gateway.gate == NULL)
-			die(EX_OSERR, "cannot start the gate: %s", strerror(errno));
+		registry.app_client = app_client_start(&settings);
+		if (registry.app_client == NULL)
+			die(EX_OSERR, "cannot start the application client: %s", strerror(errno));
 	}
-	gateway.hub = hub_start(&settings, &servers, gateway_revoke, &gateway);
-	if (gateway.hub == NULL)
-		die(EX_OSERR, "cannot start the hub: %s", strerror(errno));
+	registry.subscriber = subscriber_start(&settings, &topology, registry_revoke, &registry);
+	if (registry.subscriber == NULL)
+		die(EX_OSERR, "cannot start the subscriber: %s", strerror(errno));
 }
 
 static void
@@ -328,7 +328,7 @@ log_start(void)
 {
 	LOG(LOG_LEVEL_INFO, "streamd", "started", LOG_STR("version", PACKAGE_VERSION),
 	    LOG_STR("listen", listener.inherited ? "inherited socket" : listen_text),
-	    LOG_STR("tenantId", settings.tenant), LOG_STR("valkey", servers.label),
+	    LOG_STR("tenantId", settings.tenant), LOG_STR("valkey", topology.label),
 	    LOG_STR("identity", settings.identity == IDENTITY_APP ? "app" : "web-server"),
 	    LOG_STR("projectAccess", settings.project_access),
 	    LOG_STR("application", settings_ask_app(&settings) ? settings.app_url : NULL));
@@ -356,9 +356,9 @@ serve(int fd)
 
 	/* Fails for a Unix socket, which needs none. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
-	error = connection_start(&gateway, fd);
+	error = connection_start(&registry, fd);
 	if (error != 0) {
-		counter_add(COUNTER_CONNECTIONS_REFUSED, 1);
+		metric_add(METRIC_CONNECTIONS_REFUSED, 1);
 		log_refusal("connection refused", error);
 		close(fd);
 	}
@@ -421,11 +421,11 @@ run(int signal_fd)
 			paused = accept_some() == ACCEPTED_NONE;
 		now = clock_ms();
 		if (now >= metrics_at) {
-			metrics_write(&gateway);
+			stats_log_write(&registry);
 			metrics_at = now + settings.metrics_ms;
 		}
 		if (now >= watchdog_at) {
-			if (hub_working(gateway.hub))
+			if (subscriber_working(registry.subscriber))
 				notify_send("WATCHDOG=1");
 			watchdog_at = now + watchdog_ms;
 		}
@@ -441,7 +441,7 @@ drain(int queued)
 
 	notify_send("STOPPING=1");
 	LOG(LOG_LEVEL_INFO, "streamd", "draining", LOG_INT("seconds", settings.drain_seconds));
-	gateway_drain(&gateway);
+	registry_drain(&registry);
 	/*
 	 * Who waits in our own queue is told to come back; an inherited one waits for the
 	 * successor.
@@ -451,9 +451,9 @@ drain(int queued)
 			break;
 	listener_close(&listener);
 	deadline += settings.drain_seconds * 1000 / 2 - 3 * STOP_MS;
-	left = gateway_wait(&gateway, deadline);
-	hub_stop(gateway.hub, STOP_MS);
-	stopped = gateway.gate == NULL || gate_stop(gateway.gate, STOP_MS);
+	left = registry_wait(&registry, deadline);
+	subscriber_stop(registry.subscriber, STOP_MS);
+	stopped = registry.app_client == NULL || app_client_stop(registry.app_client, STOP_MS);
 	LOG(LOG_LEVEL_INFO, "streamd", "stopped", LOG_INT("connectionsLeft", left));
 	if (!stopped)
 		_exit(EX_OK);

@@ -23,7 +23,7 @@ def judge_headers(stage, response):
 
 def deferred_remedy(response, other, publish_error, settings):
     """tpi-streamd answers "retry later". other: the stream of the other kind."""
-    look = f"Read the reason in the log: {LOG} | grep -E 'subscribe failed|valkey|gate'. "
+    look = f"Read the reason in the log: {LOG} | grep -E 'subscribe failed|valkey|app'. "
     if publish_error and "NOPERM" not in publish_error:
         return (look + f"tpi-publish cannot publish either ({plain(publish_error)}): start Valkey, or correct "
                 "VALKEY_URL.")

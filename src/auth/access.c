@@ -1,7 +1,7 @@
 /*
  * access: the rules of an access file, and the policy that the settings name. See access.h.
  *
- * The rules are a set of texts "<project or *> <user or *>"; a question is at most four look-ups.
+ * The rules are a set of texts "<project or *> <user or *>"; a query is at most four look-ups.
  */
 #include "auth/access.h"
 

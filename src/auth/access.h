@@ -1,13 +1,13 @@
 /*
  * access: may this user read these projects (TPI_PROJECT_ACCESS: deny, file:PATH or allow)? By the
- * application's word (app): gate.h.
+ * application's word (app): app_client.h.
  *
  * An access file holds one rule a line, "<project id or *> <user or *> ...", separated by spaces or
  * tabs; '#' begins a comment anywhere. It is read again when it has changed; one that does not
  * parse, or has gone, is logged once for that change, and the old rules stay.
  */
-#ifndef TPI_ACCESS_H
-#define TPI_ACCESS_H
+#ifndef TPI_AUTH_ACCESS_H
+#define TPI_AUTH_ACCESS_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,5 +1,5 @@
 /*
- * app: the questions to the application, and its answers. See app.h.
+ * app: the queries to the application, and its answers. See app.h.
  *
  * An answer counts as it stands in the contract, or not at all: whatever is not understood is
  * APP_WRONG. Bodies are checked by wakeup_json_check() before json-c reads them: it alone lets
@@ -22,7 +22,7 @@ static const char not_expected[] = "JSON, but not what the application's interfa
 static const char no_memory[] = "out of memory";
 
 void
-app_projects_target(char target[APP_PROJECTS_TARGET_SIZE], const int32_t *projects, int count)
+app_api_projects_target(char target[APP_PROJECTS_TARGET_SIZE], const int32_t *projects, int count)
 {
 	size_t used;
 	int i;
@@ -107,7 +107,7 @@ session_user(struct json_object *session, struct json_object **id)
 }
 
 enum app_answer
-app_read_session(int status, const char *body, size_t length, char user[CHANNEL_ID_MAX + 1],
+app_api_read_session(int status, const char *body, size_t length, char user[CHANNEL_ID_MAX + 1],
     const char **wrong)
 {
 	enum app_answer answer = read_status(status, wrong);
@@ -170,7 +170,7 @@ read_ids(struct json_object *data, size_t *count)
 }
 
 enum app_answer
-app_read_projects(int status, const char *body, size_t length, int32_t *projects, int count,
+app_api_read_projects(int status, const char *body, size_t length, int32_t *projects, int count,
     const char **wrong)
 {
 	enum app_answer answer = read_status(status, wrong);

@@ -2,8 +2,8 @@
  * app: what is asked of the application, and what its answers say (section 3 of the contract). Pure:
  * no input or output, thread-safe.
  */
-#ifndef TPI_APP_H
-#define TPI_APP_H
+#ifndef TPI_AUTH_APP_API_H
+#define TPI_AUTH_APP_API_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,20 +11,20 @@
 
 #include "wire/channel_name.h"
 
-/* What follows the application's URL in the question who this is. */
+/* What follows the application's URL in the query who this is. */
 #define APP_SESSION_TARGET "/api/auth/session"
 
 /* Projects are asked for in lots of at most so many. */
 #define APP_LOT 100
 
-/* What follows the URL in the question which of these 1 to APP_LOT projects may be read. */
+/* What follows the URL in the query which of these 1 to APP_LOT projects may be read. */
 #define APP_PROJECTS_TARGET_SIZE (256 + APP_LOT * 13)
-void app_projects_target(char target[APP_PROJECTS_TARGET_SIZE], const int32_t *projects, int count);
+void app_api_projects_target(char target[APP_PROJECTS_TARGET_SIZE], const int32_t *projects, int count);
 
 enum app_answer {
 	APP_YES,
 	APP_NO,   /* nobody, or nothing of what was asked for */
-	APP_WRONG /* not an answer to the question: no yes and no no */
+	APP_WRONG /* not an answer to the query: no yes and no no */
 };
 
 /*
@@ -32,14 +32,14 @@ enum app_answer {
  * APP_YES. Without an id, or with null, "", 0, false or a string that is not a valid id, the user is
  * anonymous: APP_NO. *wrong gets a static text where it is APP_WRONG.
  */
-enum app_answer app_read_session(int status, const char *body, size_t length,
+enum app_answer app_api_read_session(int status, const char *body, size_t length,
     char user[CHANNEL_ID_MAX + 1], const char **wrong);
 
 /*
- * Reads the answer to app_projects_target(). Those of the projects that may not be read become 0;
+ * Reads the answer to app_api_projects_target(). Those of the projects that may not be read become 0;
  * what was not asked for is ignored.
  */
-enum app_answer app_read_projects(int status, const char *body, size_t length, int32_t *projects,
+enum app_answer app_api_read_projects(int status, const char *body, size_t length, int32_t *projects,
     int count, const char **wrong);
 
 /*

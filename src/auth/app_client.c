@@ -1,14 +1,14 @@
 /*
- * gate: questions, the requests that they come down to, and the answers that are kept. See gate.h.
+ * app_client: queries, the requests that they come down to, and the answers that are kept. See app_client.h.
  *
- * A fact is one thing that the application is asked: by whom, and who he is or which of up to 100
- * projects he may read. It is in the table from the first question until its answer is no longer
- * kept: FACT_QUEUED, then FACT_ASKED, then FACT_KNOWN. A revocation takes out what has been asked. A
- * question waits for one fact, or, with many projects, for a few.
+ * A lookup is one thing that the application is asked: by whom, and who he is or which of up to 100
+ * projects he may read. It is in the table from the first query until its answer is no longer
+ * kept: LOOKUP_QUEUED, then LOOKUP_ASKED, then LOOKUP_KNOWN. A revocation takes out what has been asked. A
+ * query waits for one lookup, or, with many projects, for a few.
  *
- * The lock guards the table, the lists and every question's answer; it is held across nothing that
- * waits, and a stream's lock is taken under it. While a fact is FACT_ASKED its answer belongs to the
- * gate's thread.
+ * The lock guards the table, the lists and every query's answer; it is held across nothing that
+ * waits, and a stream's lock is taken under it. While a lookup is LOOKUP_ASKED its answer belongs to the
+ * app_client's thread.
  */
 #include "auth/app_client.h"
 
@@ -35,35 +35,35 @@
 #define WARN_MS     60000 /* between two warnings */
 
 LIST_HEAD(waiter_list, waiter);
-TAILQ_HEAD(fact_list, fact);
+TAILQ_HEAD(lookup_list, lookup);
 
-/* A question's wait for one fact. */
+/* A query's wait for one lookup. */
 struct waiter {
 	LIST_ENTRY(waiter) link;
-	struct question *question;
-	struct fact *fact; /* NULL: has been told */
-	int offset;        /* of the fact's projects in the question's */
+	struct app_query *query;
+	struct lookup *lookup; /* NULL: has been told */
+	int offset;        /* of the lookup's projects in the query's */
 };
 
-struct question {
-	struct gate *gate;
+struct app_query {
+	struct app_client *app_client;
 	struct stream *asker;
-	enum gate_answer answer;
+	enum app_query_answer answer;
 	int untold; /* waiters */
-	int64_t asked_at; /* of the first of the facts that have been told */
+	int64_t asked_at; /* of the first of the lookups that have been told */
 	char user[CHANNEL_ID_MAX + 1];
 	int32_t *projects; /* NULL: who is it? */
 	int count;         /* of projects */
 	struct waiter waiters[];
 };
 
-enum fact_state { FACT_QUEUED, FACT_ASKED, FACT_KNOWN };
+enum lookup_state { LOOKUP_QUEUED, LOOKUP_ASKED, LOOKUP_KNOWN };
 
-struct fact {
+struct lookup {
 	UT_hash_handle hh;
 	uint8_t key[SHA256_DIGEST_LENGTH];
-	enum fact_state state;
-	TAILQ_ENTRY(fact) link; /* of the queue, or of its list of those known, the oldest first */
+	enum lookup_state state;
+	TAILQ_ENTRY(lookup) link; /* of the queue, or of its list of those known, the oldest first */
 	struct waiter_list waiters;
 	struct credentials *credentials; /* until it is known */
 	bool stale; /* no longer in the table: its answer is for those who wait already */
@@ -80,163 +80,163 @@ struct fact {
 };
 
 struct known {
-	struct fact_list facts;
+	struct lookup_list lookups;
 	int count;
 };
 
-struct gate {
+struct app_client {
 	const struct settings *settings;
 	pthread_t thread;
-	struct fetch *fetch;
+	struct app_http *fetch;
 
 	pthread_mutex_t lock; /* everything down to stop_done */
-	struct fact *table;
-	struct fact_list queue;
+	struct lookup *table;
+	struct lookup_list queue;
 	struct known known[2]; /* by their answer: APP_YES, APP_NO */
-	int asked; /* facts that are FACT_ASKED */
+	int asked; /* lookups that are LOOKUP_ASKED */
 	int64_t paused_until;
 	bool stopping, stopped;
 	pthread_cond_t stop_done;
 
-	/* Of the gate's thread. */
+	/* Of the application client's thread. */
 	struct log_limit warned, forbidden;
 	bool failing;        /* a warning was written since the last answer */
 	int64_t answered_at; /* clock_ms() of the last whole answer, right or wrong */
 };
 
 static void
-fact_free(struct fact *fact)
+lookup_free(struct lookup *lookup)
 {
-	credentials_release(fact->credentials);
-	free(fact->user);
-	free(fact);
+	credentials_release(lookup->credentials);
+	free(lookup->user);
+	free(lookup);
 }
 
 /* Out of the table, unknown to anybody. The lock is held; nobody waits for it. */
 static void
-fact_drop(struct gate *g, struct fact *fact)
+lookup_drop(struct app_client *g, struct lookup *lookup)
 {
-	if (!fact->stale)
-		HASH_DEL(g->table, fact);
-	if (fact->state == FACT_QUEUED)
-		TAILQ_REMOVE(&g->queue, fact, link);
-	if (fact->state == FACT_KNOWN) {
-		TAILQ_REMOVE(&g->known[fact->answer].facts, fact, link);
-		g->known[fact->answer].count--;
+	if (!lookup->stale)
+		HASH_DEL(g->table, lookup);
+	if (lookup->state == LOOKUP_QUEUED)
+		TAILQ_REMOVE(&g->queue, lookup, link);
+	if (lookup->state == LOOKUP_KNOWN) {
+		TAILQ_REMOVE(&g->known[lookup->answer].lookups, lookup, link);
+		g->known[lookup->answer].count--;
 	}
-	fact_free(fact);
+	lookup_free(lookup);
 }
 
 /* The lock is held. */
 static void
-settle(struct question *q, enum gate_answer answer)
+settle(struct app_query *q, enum app_query_answer answer)
 {
 	q->answer = answer;
 	stream_mark(q->asker, STREAM_ANSWERED);
 }
 
-/* Tells a question what the fact says. The lock is held. */
+/* Tells a query what the lookup says. The lock is held. */
 static void
-tell(struct waiter *w, const struct fact *fact)
+tell(struct waiter *w, const struct lookup *lookup)
 {
-	struct question *q = w->question;
+	struct app_query *q = w->query;
 	int i;
 
-	w->fact = NULL;
+	w->lookup = NULL;
 	q->untold--;
-	if (fact->asked_at < q->asked_at)
-		q->asked_at = fact->asked_at;
-	if (q->answer != GATE_PENDING)
+	if (lookup->asked_at < q->asked_at)
+		q->asked_at = lookup->asked_at;
+	if (q->answer != QUERY_PENDING)
 		return;
-	if (fact->answer == APP_WRONG) {
-		settle(q, GATE_LATER);
+	if (lookup->answer == APP_WRONG) {
+		settle(q, QUERY_FAILED);
 		return;
 	}
-	if (fact->count == 0 && fact->answer == APP_YES)
-		strcpy(q->user, fact->user);
-	if (fact->count > 0)
-		memcpy(q->projects + w->offset, fact->projects,
-		    (size_t)fact->count * sizeof(*q->projects));
+	if (lookup->count == 0 && lookup->answer == APP_YES)
+		strcpy(q->user, lookup->user);
+	if (lookup->count > 0)
+		memcpy(q->projects + w->offset, lookup->projects,
+		    (size_t)lookup->count * sizeof(*q->projects));
 	if (q->untold > 0)
 		return;
 	if (q->projects == NULL) {
-		settle(q, fact->answer == APP_YES ? GATE_YES : GATE_NO);
+		settle(q, lookup->answer == APP_YES ? QUERY_YES : QUERY_NO);
 		return;
 	}
 	for (i = 0; i < q->count && q->projects[i] == 0; i++)
 		continue;
-	settle(q, i < q->count ? GATE_YES : GATE_NO);
+	settle(q, i < q->count ? QUERY_YES : QUERY_NO);
 }
 
 /* The lock is held. */
 static void
-tell_all(struct fact *fact)
+tell_all(struct lookup *lookup)
 {
 	struct waiter *w;
 
-	while ((w = LIST_FIRST(&fact->waiters)) != NULL) {
+	while ((w = LIST_FIRST(&lookup->waiters)) != NULL) {
 		LIST_REMOVE(w, link);
-		tell(w, fact);
+		tell(w, lookup);
 	}
 }
 
 /* No answer: whoever waits is told so, and the next to ask asks anew. The lock is held. */
 static void
-fact_fail(struct gate *g, struct fact *fact)
+lookup_fail(struct app_client *g, struct lookup *lookup)
 {
-	fact->answer = APP_WRONG;
-	tell_all(fact);
-	fact_drop(g, fact);
+	lookup->answer = APP_WRONG;
+	tell_all(lookup);
+	lookup_drop(g, lookup);
 }
 
 /*
- * Whether a fact that is known serves a question; after as for gate_ask(). A re-check takes a no
+ * Whether a lookup that is known serves a query; after as for app_query_start(). A re-check takes a no
  * only while it is young: it ends a stream, so it is better asked for again.
  */
 static bool
-serves(const struct fact *fact, int64_t after, int64_t now)
+serves(const struct lookup *lookup, int64_t after, int64_t now)
 {
-	if (fact->asked_at <= after)
+	if (lookup->asked_at <= after)
 		return false;
-	return now < fact->until || (after != GATE_CACHED && fact->answer == APP_YES);
+	return now < lookup->until || (after != GATE_CACHED && lookup->answer == APP_YES);
 }
 
-/* Whether a fact that is known can serve nobody any more. */
+/* Whether a lookup that is known can serve nobody any more. */
 static bool
-expired(const struct gate *g, const struct fact *fact, int64_t now)
+expired(const struct app_client *g, const struct lookup *lookup, int64_t now)
 {
 	int64_t recheck_ms = (int64_t)g->settings->recheck_seconds * 1000;
 
-	return now >= fact->until &&
-	    (fact->answer == APP_NO || now >= fact->asked_at + recheck_ms);
+	return now >= lookup->until &&
+	    (lookup->answer == APP_NO || now >= lookup->asked_at + recheck_ms);
 }
 
 /* Keeps an answer, and as many others as there is room for. The lock is held. */
 static void
-fact_keep(struct gate *g, struct fact *fact, int64_t now)
+lookup_keep(struct app_client *g, struct lookup *lookup, int64_t now)
 {
 	int64_t kept_ms = g->settings->app_cache_seconds * 1000;
-	struct known *known = &g->known[fact->answer];
-	struct fact *oldest;
+	struct known *known = &g->known[lookup->answer];
+	struct lookup *oldest;
 
-	if (fact->stale) {
-		fact_drop(g, fact);
+	if (lookup->stale) {
+		lookup_drop(g, lookup);
 		return;
 	}
-	if (fact->answer == APP_NO && kept_ms > NO_KEPT_MS)
+	if (lookup->answer == APP_NO && kept_ms > NO_KEPT_MS)
 		kept_ms = NO_KEPT_MS;
-	fact->state = FACT_KNOWN;
-	fact->until = now + kept_ms;
-	TAILQ_INSERT_TAIL(&known->facts, fact, link);
+	lookup->state = LOOKUP_KNOWN;
+	lookup->until = now + kept_ms;
+	TAILQ_INSERT_TAIL(&known->lookups, lookup, link);
 	known->count++;
-	while ((oldest = TAILQ_FIRST(&known->facts)) != NULL &&
+	while ((oldest = TAILQ_FIRST(&known->lookups)) != NULL &&
 	    (expired(g, oldest, now) || known->count > KNOWN_MAX))
-		fact_drop(g, oldest);
+		lookup_drop(g, oldest);
 }
 
 /* What the same credentials ask of the same projects has the same key. */
 static void
-fact_key(uint8_t key[SHA256_DIGEST_LENGTH], const struct credentials *c, const int32_t *projects,
+lookup_key(uint8_t key[SHA256_DIGEST_LENGTH], const struct credentials *c, const int32_t *projects,
     int count)
 {
 	SHA2_CTX sha;
@@ -248,106 +248,106 @@ fact_key(uint8_t key[SHA256_DIGEST_LENGTH], const struct credentials *c, const i
 }
 
 /* The lock is held. NULL: no memory. */
-static struct fact *
-fact_new(struct gate *g, const uint8_t key[SHA256_DIGEST_LENGTH], struct credentials *c,
+static struct lookup *
+lookup_new(struct app_client *g, const uint8_t key[SHA256_DIGEST_LENGTH], struct credentials *c,
     const int32_t *projects, int count)
 {
 	size_t size = (size_t)count * sizeof(*projects);
-	struct fact *fact;
+	struct lookup *lookup;
 
-	fact = calloc(1, sizeof(*fact) + size);
-	if (fact == NULL)
+	lookup = calloc(1, sizeof(*lookup) + size);
+	if (lookup == NULL)
 		return NULL;
-	memcpy(fact->key, key, sizeof(fact->key));
-	HASH_ADD(hh, g->table, key, sizeof(fact->key), fact);
-	if (fact->hh.tbl == NULL) {
-		free(fact);
+	memcpy(lookup->key, key, sizeof(lookup->key));
+	HASH_ADD(hh, g->table, key, sizeof(lookup->key), lookup);
+	if (lookup->hh.tbl == NULL) {
+		free(lookup);
 		return NULL;
 	}
-	fact->count = count;
+	lookup->count = count;
 	if (count > 0)
-		memcpy(fact->projects, projects, size);
-	fact->credentials = credentials_hold(c);
-	LIST_INIT(&fact->waiters);
-	TAILQ_INSERT_TAIL(&g->queue, fact, link);
-	return fact;
+		memcpy(lookup->projects, projects, size);
+	lookup->credentials = credentials_hold(c);
+	LIST_INIT(&lookup->waiters);
+	TAILQ_INSERT_TAIL(&g->queue, lookup, link);
+	return lookup;
 }
 
 static void
-note(enum counter_source from, int count)
+note(enum metric_source from, int count)
 {
 	static const char *const names[] = {
 		[SOURCE_APPLICATION] = "application",
-		[SOURCE_UNDER_WAY] = "a request under way",
+		[SOURCE_IN_FLIGHT] = "request in flight",
 		[SOURCE_CACHE] = "cache",
-		[SOURCE_NOBODY] = "nobody",
+		[SOURCE_NONE] = "none",
 	};
 
-	counter_add_label(COUNTER_GATE_QUESTIONS, from);
-	LOG(LOG_LEVEL_DEBUG, "gate", count > 0 ? "projects asked" : "user asked",
+	metric_add_label(METRIC_APP_QUERIES, from);
+	LOG(LOG_LEVEL_DEBUG, "app", count > 0 ? "projects asked" : "user asked",
 	    LOG_STR("from", names[from]), LOG_INT("projects", count));
 }
 
-/* Makes a waiter wait for a fact, or tells it at once. The lock is held. */
+/* Makes a waiter wait for a lookup, or tells it at once. The lock is held. */
 static void
-await(struct gate *g, struct waiter *w, const uint8_t key[SHA256_DIGEST_LENGTH],
+await(struct app_client *g, struct waiter *w, const uint8_t key[SHA256_DIGEST_LENGTH],
     struct credentials *c, const int32_t *projects, int count, int64_t after, int64_t deadline)
 {
 	int64_t now = clock_ms();
 	bool paused = now < g->paused_until;
-	struct fact *fact;
+	struct lookup *lookup;
 
-	HASH_FIND(hh, g->table, key, SHA256_DIGEST_LENGTH, fact);
-	if (fact != NULL && fact->state == FACT_KNOWN) {
-		if (serves(fact, after, now)) {
+	HASH_FIND(hh, g->table, key, SHA256_DIGEST_LENGTH, lookup);
+	if (lookup != NULL && lookup->state == LOOKUP_KNOWN) {
+		if (serves(lookup, after, now)) {
 			note(SOURCE_CACHE, count);
-			tell(w, fact);
+			tell(w, lookup);
 			return;
 		}
 		/* In a pause nothing takes its place, and it may still serve others. */
 		if (!paused)
-			fact_drop(g, fact);
-		fact = NULL;
+			lookup_drop(g, lookup);
+		lookup = NULL;
 	}
-	if (fact != NULL)
-		note(SOURCE_UNDER_WAY, count);
+	if (lookup != NULL)
+		note(SOURCE_IN_FLIGHT, count);
 	else if (!paused) {
 		note(SOURCE_APPLICATION, count);
-		fact = fact_new(g, key, c, projects, count);
+		lookup = lookup_new(g, key, c, projects, count);
 	} else
-		note(SOURCE_NOBODY, count);
-	if (fact == NULL) {
-		settle(w->question, GATE_LATER);
+		note(SOURCE_NONE, count);
+	if (lookup == NULL) {
+		settle(w->query, QUERY_FAILED);
 		return;
 	}
-	w->fact = fact;
-	LIST_INSERT_HEAD(&fact->waiters, w, link);
-	if (fact->state == FACT_QUEUED && fact->until < deadline)
-		fact->until = deadline;
+	w->lookup = lookup;
+	LIST_INSERT_HEAD(&lookup->waiters, w, link);
+	if (lookup->state == LOOKUP_QUEUED && lookup->until < deadline)
+		lookup->until = deadline;
 }
 
-/* How many facts a question about so many projects waits for; one where it is about the user. */
+/* How many lookups a query about so many projects waits for; one where it is about the user. */
 static int
 lots_of(int count)
 {
 	return count > 0 ? (count + APP_LOT - 1) / APP_LOT : 1;
 }
 
-static struct question *
-question_new(struct gate *g, const int32_t *projects, int count, struct stream *asker)
+static struct app_query *
+query_new(struct app_client *g, const int32_t *projects, int count, struct stream *asker)
 {
 	int i, lots = lots_of(count);
-	struct question *q;
+	struct app_query *q;
 
 	q = calloc(1, sizeof(*q) + (size_t)lots * sizeof(q->waiters[0]));
 	if (q == NULL)
 		return NULL;
-	q->gate = g;
+	q->app_client = g;
 	q->asker = asker;
 	q->untold = lots;
 	q->asked_at = INT64_MAX;
 	for (i = 0; i < lots; i++)
-		q->waiters[i] = (struct waiter){ .question = q, .offset = i * APP_LOT };
+		q->waiters[i] = (struct waiter){ .query = q, .offset = i * APP_LOT };
 	if (projects == NULL)
 		return q;
 	q->count = count;
@@ -360,60 +360,60 @@ question_new(struct gate *g, const int32_t *projects, int count, struct stream *
 	return q;
 }
 
-struct question *
-gate_ask(struct gate *g, struct credentials *c, const int32_t *projects, int count, int64_t after,
+struct app_query *
+app_query_start(struct app_client *g, struct credentials *c, const int32_t *projects, int count, int64_t after,
     struct stream *asker, int64_t deadline)
 {
 	uint8_t key[SHA256_DIGEST_LENGTH];
-	struct question *q;
+	struct app_query *q;
 	int i, lots = lots_of(count), lot;
 	bool wake;
 
-	q = question_new(g, projects, count, asker);
+	q = query_new(g, projects, count, asker);
 	if (q == NULL)
 		return NULL;
 	pthread_mutex_lock(&g->lock);
 	wake = TAILQ_EMPTY(&g->queue);
-	for (i = 0; i < lots && q->answer != GATE_LATER; i++) {
+	for (i = 0; i < lots && q->answer != QUERY_FAILED; i++) {
 		lot = count - i * APP_LOT;
 		if (lot > APP_LOT)
 			lot = APP_LOT;
-		fact_key(key, c, projects != NULL ? projects + i * APP_LOT : NULL, lot);
+		lookup_key(key, c, projects != NULL ? projects + i * APP_LOT : NULL, lot);
 		await(g, &q->waiters[i], key, c, projects != NULL ? projects + i * APP_LOT : NULL, lot,
 		    after, deadline);
 	}
 	wake &= !TAILQ_EMPTY(&g->queue) && g->asked < g->settings->app_concurrency;
 	pthread_mutex_unlock(&g->lock);
 	if (wake)
-		fetch_wake(g->fetch);
+		app_http_wake(g->fetch);
 	return q;
 }
 
-enum gate_answer
-gate_answer(struct question *q)
+enum app_query_answer
+app_query_answer(struct app_query *q)
 {
-	enum gate_answer answer;
+	enum app_query_answer answer;
 
-	pthread_mutex_lock(&q->gate->lock);
+	pthread_mutex_lock(&q->app_client->lock);
 	answer = q->answer;
-	pthread_mutex_unlock(&q->gate->lock);
+	pthread_mutex_unlock(&q->app_client->lock);
 	return answer;
 }
 
 int64_t
-gate_asked_at(const struct question *q)
+app_client_asked_at(const struct app_query *q)
 {
 	return q->asked_at;
 }
 
 const char *
-gate_user(const struct question *q)
+app_query_user(const struct app_query *q)
 {
 	return q->user;
 }
 
 int
-gate_filter(const struct question *q, int32_t *projects)
+app_query_filter(const struct app_query *q, int32_t *projects)
 {
 	int i, kept = 0;
 
@@ -424,41 +424,41 @@ gate_filter(const struct question *q, int32_t *projects)
 }
 
 void
-gate_forget(struct question *q)
+app_query_free(struct app_query *q)
 {
 	int i, lots;
-	struct fact *fact;
+	struct lookup *lookup;
 
 	if (q == NULL)
 		return;
 	lots = lots_of(q->count);
-	pthread_mutex_lock(&q->gate->lock);
+	pthread_mutex_lock(&q->app_client->lock);
 	for (i = 0; i < lots; i++) {
-		fact = q->waiters[i].fact;
-		if (fact == NULL)
+		lookup = q->waiters[i].lookup;
+		if (lookup == NULL)
 			continue;
 		LIST_REMOVE(&q->waiters[i], link);
 		/* A request that has begun goes on: the next to ask may want its answer. */
-		if (fact->state == FACT_QUEUED && LIST_EMPTY(&fact->waiters))
-			fact_drop(q->gate, fact);
+		if (lookup->state == LOOKUP_QUEUED && LIST_EMPTY(&lookup->waiters))
+			lookup_drop(q->app_client, lookup);
 	}
-	pthread_mutex_unlock(&q->gate->lock);
+	pthread_mutex_unlock(&q->app_client->lock);
 	free(q->projects);
 	free(q);
 }
 
 void
-gate_revoke(struct gate *g)
+app_client_invalidate(struct app_client *g)
 {
-	struct fact *fact, *next;
+	struct lookup *lookup, *next;
 
 	pthread_mutex_lock(&g->lock);
-	HASH_ITER(hh, g->table, fact, next) {
-		if (fact->state == FACT_KNOWN)
-			fact_drop(g, fact);
-		else if (fact->state == FACT_ASKED) {
-			HASH_DEL(g->table, fact);
-			fact->stale = true;
+	HASH_ITER(hh, g->table, lookup, next) {
+		if (lookup->state == LOOKUP_KNOWN)
+			lookup_drop(g, lookup);
+		else if (lookup->state == LOOKUP_ASKED) {
+			HASH_DEL(g->table, lookup);
+			lookup->stale = true;
 		}
 	}
 	pthread_mutex_unlock(&g->lock);
@@ -466,31 +466,31 @@ gate_revoke(struct gate *g)
 
 /* A warning at most once a minute, however it fails. status: of HTTP, 0 where none came. */
 static void
-log_failure(struct gate *g, const struct fact *fact, const char *error, int status)
+log_failure(struct app_client *g, const struct lookup *lookup, const char *error, int status)
 {
 	uint32_t suppressed;
 	bool warn = log_allowed(&g->warned, WARN_MS, &suppressed);
 	struct log_field fields[6] = { LOG_STR("url", g->settings->app_url),
-		LOG_STR("question", fact->count > 0 ? "projects" : "user"), LOG_STR("error", error),
+		LOG_STR("query", lookup->count > 0 ? "projects" : "user"), LOG_STR("error", error),
 		LOG_INT("status", status), LOG_END };
 
 	if (warn)
 		fields[4] = (struct log_field)LOG_INT("suppressed", suppressed);
-	log_write(warn ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "gate", "the application cannot be asked",
+	log_write(warn ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "app", "the application cannot be asked",
 	    fields);
 	g->failing |= warn;
 }
 
 /* A 403 to a findMany is about who asks, and from where, not about the projects. */
 static bool
-is_forbidden(const struct fact *fact, const struct fetch_result *result)
+is_forbidden(const struct lookup *lookup, const struct app_http_result *result)
 {
-	return fact->count > 0 && result->status == 403;
+	return lookup->count > 0 && result->status == 403;
 }
 
 /* A warning at most once a minute; log_answer() has a line for each. */
 static void
-log_forbidden(struct gate *g, const struct fact *fact, const struct fetch_result *result)
+log_forbidden(struct app_client *g, const struct lookup *lookup, const struct app_http_result *result)
 {
 	char reason[APP_REASON_SIZE];
 	uint32_t suppressed;
@@ -498,150 +498,150 @@ log_forbidden(struct gate *g, const struct fact *fact, const struct fetch_result
 	if (!log_allowed(&g->forbidden, WARN_MS, &suppressed))
 		return;
 	app_read_reason(result->body, result->length, reason);
-	LOG(LOG_LEVEL_WARN, "gate", "query forbidden", LOG_STR("url", g->settings->app_url),
+	LOG(LOG_LEVEL_WARN, "app", "query forbidden", LOG_STR("url", g->settings->app_url),
 	    LOG_INT("status", result->status),
 	    LOG_STR("reason", reason[0] != '\0' ? reason : NULL), LOG_INT("suppressed", suppressed),
-	    LOG_STR("secFetchSite", credentials_site(fact->credentials)));
+	    LOG_STR("secFetchSite", credentials_site(lookup->credentials)));
 }
 
 static void
-log_answer(struct gate *g, const struct fact *fact, int status, int64_t now)
+log_answer(struct app_client *g, const struct lookup *lookup, int status, int64_t now)
 {
-	LOG(LOG_LEVEL_DEBUG, "gate", fact->count > 0 ? "projects answered" : "user answered",
-	    LOG_STR("answer", fact->answer == APP_YES ? "yes" : "no"), LOG_STR("userId", fact->user),
-	    LOG_INT("status", status), LOG_INT("ms", now - fact->asked_at));
+	LOG(LOG_LEVEL_DEBUG, "app", lookup->count > 0 ? "projects answered" : "user answered",
+	    LOG_STR("answer", lookup->answer == APP_YES ? "yes" : "no"), LOG_STR("userId", lookup->user),
+	    LOG_INT("status", status), LOG_INT("ms", now - lookup->asked_at));
 	if (g->failing)
-		LOG(LOG_LEVEL_INFO, "gate", "the application answers again",
+		LOG(LOG_LEVEL_INFO, "app", "the application answers again",
 		    LOG_STR("url", g->settings->app_url));
 	g->failing = false;
 }
 
-/* Reads what came into the fact. NULL, or why it is of no use. */
+/* Reads what came into the lookup. NULL, or why it is of no use. */
 static const char *
-read_answer(struct fact *fact, const struct fetch_result *result)
+read_answer(struct lookup *lookup, const struct app_http_result *result)
 {
 	char user[CHANNEL_ID_MAX + 1];
 	const char *wrong = result->error;
 
 	if (result->status == 0)
-		fact->answer = APP_WRONG;
-	else if (fact->count > 0)
-		fact->answer = app_read_projects(result->status, result->body, result->length,
-		    fact->projects, fact->count, &wrong);
+		lookup->answer = APP_WRONG;
+	else if (lookup->count > 0)
+		lookup->answer = app_api_read_projects(result->status, result->body, result->length,
+		    lookup->projects, lookup->count, &wrong);
 	else
-		fact->answer = app_read_session(result->status, result->body, result->length, user,
+		lookup->answer = app_api_read_session(result->status, result->body, result->length, user,
 		    &wrong);
-	if (fact->count == 0 && fact->answer == APP_YES) {
-		fact->user = strdup(user);
-		if (fact->user == NULL) {
-			fact->answer = APP_WRONG;
+	if (lookup->count == 0 && lookup->answer == APP_YES) {
+		lookup->user = strdup(user);
+		if (lookup->user == NULL) {
+			lookup->answer = APP_WRONG;
 			wrong = "out of memory";
 		}
 	}
-	return fact->answer == APP_WRONG ? wrong : NULL;
+	return lookup->answer == APP_WRONG ? wrong : NULL;
 }
 
 /* wrong: as from read_answer(). */
-static enum counter_result
-counted_as(const struct fact *fact, const struct fetch_result *result, const char *wrong)
+static enum metric_result
+counted_as(const struct lookup *lookup, const struct app_http_result *result, const char *wrong)
 {
 	if (result->status == 0)
 		return RESULT_FAILED;
 	if (wrong != NULL)
 		return RESULT_WRONG;
-	if (is_forbidden(fact, result))
+	if (is_forbidden(lookup, result))
 		return RESULT_FORBIDDEN;
-	return fact->answer == APP_YES ? RESULT_YES : RESULT_NO;
+	return lookup->answer == APP_YES ? RESULT_YES : RESULT_NO;
 }
 
-/* Called by fetch_turn(). */
+/* Called by app_http_turn(). */
 static void
-on_done(void *arg, void *request, const struct fetch_result *result)
+on_done(void *arg, void *request, const struct app_http_result *result)
 {
-	struct gate *g = arg;
-	struct fact *fact = request;
+	struct app_client *g = arg;
+	struct lookup *lookup = request;
 	int64_t now = clock_ms();
 	const char *wrong;
 	bool dead;
 
-	/* Who answers others meanwhile is not dead: this question alone took too long. */
-	dead = result->dead && g->answered_at <= fact->asked_at;
+	/* Who answers others meanwhile is not dead: this query alone took too long. */
+	dead = result->dead && g->answered_at <= lookup->asked_at;
 	if (result->status != 0)
 		g->answered_at = now;
-	wrong = read_answer(fact, result);
-	counter_add_label(COUNTER_GATE_REQUESTS, counted_as(fact, result, wrong));
+	wrong = read_answer(lookup, result);
+	metric_add_label(METRIC_APP_REQUESTS, counted_as(lookup, result, wrong));
 	if (wrong != NULL)
-		log_failure(g, fact, wrong, result->status);
+		log_failure(g, lookup, wrong, result->status);
 	else
-		log_answer(g, fact, result->status, now);
-	if (is_forbidden(fact, result))
-		log_forbidden(g, fact, result);
+		log_answer(g, lookup, result->status, now);
+	if (is_forbidden(lookup, result))
+		log_forbidden(g, lookup, result);
 	pthread_mutex_lock(&g->lock);
 	g->asked--;
-	credentials_release(fact->credentials);
-	fact->credentials = NULL;
+	credentials_release(lookup->credentials);
+	lookup->credentials = NULL;
 	if (wrong != NULL)
-		fact_fail(g, fact);
+		lookup_fail(g, lookup);
 	else {
-		tell_all(fact);
-		fact_keep(g, fact, now);
+		tell_all(lookup);
+		lookup_keep(g, lookup, now);
 	}
 	if (dead) {
 		if (now >= g->paused_until)
-			counter_add(COUNTER_GATE_PAUSES, 1);
+			metric_add(METRIC_APP_PAUSES, 1);
 		g->paused_until = now + PAUSE_MS;
-		while ((fact = TAILQ_FIRST(&g->queue)) != NULL)
-			fact_fail(g, fact);
+		while ((lookup = TAILQ_FIRST(&g->queue)) != NULL)
+			lookup_fail(g, lookup);
 	}
 	pthread_mutex_unlock(&g->lock);
 }
 
-/* Takes the next fact of the queue; NULL where none is to be asked now. */
-static struct fact *
-take(struct gate *g, int64_t now)
+/* Takes the next lookup of the queue; NULL where none is to be asked now. */
+static struct lookup *
+take(struct app_client *g, int64_t now)
 {
-	struct fact *fact;
+	struct lookup *lookup;
 
 	pthread_mutex_lock(&g->lock);
-	while ((fact = TAILQ_FIRST(&g->queue)) != NULL && fact->until <= now)
-		fact_fail(g, fact);
-	if (fact != NULL && g->asked < g->settings->app_concurrency) {
-		TAILQ_REMOVE(&g->queue, fact, link);
-		fact->state = FACT_ASKED;
-		fact->asked_at = now;
+	while ((lookup = TAILQ_FIRST(&g->queue)) != NULL && lookup->until <= now)
+		lookup_fail(g, lookup);
+	if (lookup != NULL && g->asked < g->settings->app_concurrency) {
+		TAILQ_REMOVE(&g->queue, lookup, link);
+		lookup->state = LOOKUP_ASKED;
+		lookup->asked_at = now;
 		g->asked++;
 	} else
-		fact = NULL;
+		lookup = NULL;
 	pthread_mutex_unlock(&g->lock);
-	return fact;
+	return lookup;
 }
 
 static void
-ask(struct gate *g, struct fact *fact, int64_t now)
+ask(struct app_client *g, struct lookup *lookup, int64_t now)
 {
-	static const struct fetch_result failed = { .error = "out of memory" };
+	static const struct app_http_result failed = { .error = "out of memory" };
 	char target[APP_PROJECTS_TARGET_SIZE] = APP_SESSION_TARGET;
 
-	if (fact->count > 0)
-		app_projects_target(target, fact->projects, fact->count);
-	if (!fetch_start(g->fetch, target, fact->credentials->lines, fact->credentials->size,
-		fact->until - now, fact))
-		on_done(g, fact, &failed);
+	if (lookup->count > 0)
+		app_api_projects_target(target, lookup->projects, lookup->count);
+	if (!app_http_start(g->fetch, target, lookup->credentials->lines, lookup->credentials->size,
+		lookup->until - now, lookup))
+		on_done(g, lookup, &failed);
 }
 
 static void *
-gate_run(void *arg)
+app_client_run(void *arg)
 {
-	struct gate *g = arg;
-	struct fact *fact;
+	struct app_client *g = arg;
+	struct lookup *lookup;
 	bool stopping = false;
 	int64_t now;
 
 	while (!stopping) {
 		now = clock_ms();
-		while ((fact = take(g, now)) != NULL)
-			ask(g, fact, now);
-		fetch_turn(g->fetch, TURN_MS);
+		while ((lookup = take(g, now)) != NULL)
+			ask(g, lookup, now);
+		app_http_turn(g->fetch, TURN_MS);
 		pthread_mutex_lock(&g->lock);
 		stopping = g->stopping;
 		pthread_mutex_unlock(&g->lock);
@@ -653,10 +653,10 @@ gate_run(void *arg)
 	return NULL;
 }
 
-struct gate *
-gate_start(const struct settings *s)
+struct app_client *
+app_client_start(const struct settings *s)
 {
-	struct gate *g;
+	struct app_client *g;
 
 	g = calloc(1, sizeof(*g));
 	if (g == NULL)
@@ -665,17 +665,17 @@ gate_start(const struct settings *s)
 	pthread_mutex_init(&g->lock, NULL);
 	thread_cond_init(&g->stop_done);
 	TAILQ_INIT(&g->queue);
-	TAILQ_INIT(&g->known[APP_YES].facts);
-	TAILQ_INIT(&g->known[APP_NO].facts);
+	TAILQ_INIT(&g->known[APP_YES].lookups);
+	TAILQ_INIT(&g->known[APP_NO].lookups);
 	/* The process ends when this fails: nothing is undone. */
-	g->fetch = fetch_new(s, on_done, g);
-	if (g->fetch == NULL || thread_start_joinable(&g->thread, THREAD_LARGE, gate_run, g) != 0)
+	g->fetch = app_http_new(s, on_done, g);
+	if (g->fetch == NULL || thread_start_joinable(&g->thread, THREAD_LARGE, app_client_run, g) != 0)
 		return NULL;
 	return g;
 }
 
 bool
-gate_paused(struct gate *g)
+app_client_paused(struct app_client *g)
 {
 	bool paused;
 
@@ -686,14 +686,14 @@ gate_paused(struct gate *g)
 }
 
 bool
-gate_stop(struct gate *g, int timeout_ms)
+app_client_stop(struct app_client *g, int timeout_ms)
 {
 	int64_t deadline = clock_ms() + timeout_ms;
 	bool stopped;
 
 	pthread_mutex_lock(&g->lock);
 	g->stopping = true;
-	fetch_wake(g->fetch);
+	app_http_wake(g->fetch);
 	while (!g->stopped && thread_cond_wait(&g->stop_done, &g->lock, deadline))
 		continue;
 	stopped = g->stopped;

@@ -12,13 +12,13 @@
 
 #define STARVED_MS 100 /* between two attempts while memory is out */
 
-struct fetch {
+struct app_http {
 	CURLM *multi;
 	const struct settings *settings;
 	const char *socket;   /* of a unix: URL, else NULL */
 	const char *base;     /* what a target is put behind */
 	size_t base_length;
-	fetch_done *done;
+	app_http_done *done;
 	void *arg;
 };
 
@@ -41,7 +41,7 @@ on_body(char *data, size_t one, size_t length, void *arg)
 	char *grown;
 
 	(void)one;
-	if (t->length + length > FETCH_BODY_MAX) {
+	if (t->length + length > APP_HTTP_BODY_MAX) {
 		t->too_long = true;
 		return 0;
 	}
@@ -67,7 +67,7 @@ on_head(char *data, size_t one, size_t length, void *arg)
 	(void)data;
 	(void)one;
 	t->head_length += length;
-	t->too_long |= t->head_length > FETCH_HEAD_MAX;
+	t->too_long |= t->head_length > APP_HTTP_HEAD_MAX;
 	return t->too_long ? 0 : length;
 }
 
@@ -111,10 +111,10 @@ transfer_new(const char *lines, size_t size, void *request)
 	return NULL;
 }
 
-struct fetch *
-fetch_new(const struct settings *s, fetch_done *done, void *arg)
+struct app_http *
+app_http_new(const struct settings *s, app_http_done *done, void *arg)
 {
-	struct fetch *f;
+	struct app_http *f;
 
 	f = calloc(1, sizeof(*f));
 	if (f == NULL)
@@ -139,7 +139,7 @@ fetch_new(const struct settings *s, fetch_done *done, void *arg)
 }
 
 static bool
-set_url(const struct fetch *f, CURL *curl, const char *target)
+set_url(const struct app_http *f, CURL *curl, const char *target)
 {
 	char *url;
 	bool fine;
@@ -156,7 +156,7 @@ set_url(const struct fetch *f, CURL *curl, const char *target)
 
 /* Everything that keeps a request within bounds. False: no memory. */
 static bool
-configure(const struct fetch *f, CURL *curl, int64_t timeout_ms)
+configure(const struct app_http *f, CURL *curl, int64_t timeout_ms)
 {
 	const struct settings *s = f->settings;
 	bool fine = true;
@@ -191,7 +191,7 @@ configure(const struct fetch *f, CURL *curl, int64_t timeout_ms)
 }
 
 bool
-fetch_start(struct fetch *f, const char *target, const char *lines, size_t size, int64_t timeout_ms,
+app_http_start(struct app_http *f, const char *target, const char *lines, size_t size, int64_t timeout_ms,
     void *request)
 {
 	struct transfer *t;
@@ -235,9 +235,9 @@ is_dead(CURLcode code)
 }
 
 static void
-end(struct fetch *f, CURL *curl, CURLcode code)
+end(struct app_http *f, CURL *curl, CURLcode code)
 {
-	struct fetch_result result = { .dead = is_dead(code) };
+	struct app_http_result result = { .dead = is_dead(code) };
 	struct transfer *t = NULL;
 	long status = 0;
 
@@ -258,7 +258,7 @@ end(struct fetch *f, CURL *curl, CURLcode code)
 }
 
 void
-fetch_turn(struct fetch *f, int wait_ms)
+app_http_turn(struct app_http *f, int wait_ms)
 {
 	const CURLMsg *message;
 	int left;
@@ -273,7 +273,7 @@ fetch_turn(struct fetch *f, int wait_ms)
 }
 
 void
-fetch_wake(struct fetch *f)
+app_http_wake(struct app_http *f)
 {
 	curl_multi_wakeup(f->multi);
 }

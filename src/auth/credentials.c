@@ -14,7 +14,7 @@
 /* What the lines have beyond the parameters that they are made of. */
 #define NAMES_SIZE 256
 
-#define FETCH_SITE "Sec-Fetch-Site"
+#define APP_HTTP_SITE "Sec-Fetch-Site"
 
 /* Whether it can stand in a header: no control character, so no line of the peer's making. */
 static bool
@@ -117,7 +117,7 @@ add_fetch_site(char *at, char *const *params)
 	    (origin_is_host(unique_param(params, "HTTP_ORIGIN"), host) ||
 	    origin_is_host(unique_param(params, "HTTP_REFERER"), host)))
 		site = "same-origin";
-	return add_line(at, FETCH_SITE, site);
+	return add_line(at, APP_HTTP_SITE, site);
 }
 
 /* Writes all lines and returns their end; where there is nothing to sign in with, their start. */
@@ -170,7 +170,7 @@ credentials_read(char *const *params, struct credentials **result)
 const char *
 credentials_site(const struct credentials *c)
 {
-	static const char name[] = FETCH_SITE ": ";
+	static const char name[] = APP_HTTP_SITE ": ";
 	const char *at;
 
 	for (at = c->lines; at < c->lines + c->size; at += strlen(at) + 1)

@@ -4,8 +4,8 @@
  * secrets: never logged, and overwritten when the last holder lets go. What libraries copy is freed
  * with the request.
  */
-#ifndef TPI_CREDENTIALS_H
-#define TPI_CREDENTIALS_H
+#ifndef TPI_AUTH_CREDENTIALS_H
+#define TPI_AUTH_CREDENTIALS_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,8 +1,8 @@
 /*
  * origin: whether a page that asks is of the site that it asks. Pure and thread-safe.
  */
-#ifndef TPI_ORIGIN_H
-#define TPI_ORIGIN_H
+#ifndef TPI_AUTH_ORIGIN_H
+#define TPI_AUTH_ORIGIN_H
 
 #include <stdbool.h>
 

@@ -1,9 +1,9 @@
 /*
  * identity: the user of a request, as verified by the web server (TPI_IDENTITY=web-server). For
- * TPI_IDENTITY=app see gate.h.
+ * TPI_IDENTITY=app see app_client.h.
  */
-#ifndef TPI_IDENTITY_H
-#define TPI_IDENTITY_H
+#ifndef TPI_AUTH_WEB_IDENTITY_H
+#define TPI_AUTH_WEB_IDENTITY_H
 
 #include <stdbool.h>
 

@@ -1,8 +1,8 @@
 /*
  * clock: the monotonic time in milliseconds, which a test can move, and random intervals.
  */
-#ifndef TPI_CLOCK_H
-#define TPI_CLOCK_H
+#ifndef TPI_BASE_CLOCK_H
+#define TPI_BASE_CLOCK_H
 
 #include <stddef.h>
 #include <stdint.h>

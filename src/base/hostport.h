@@ -2,8 +2,8 @@
  * hostport: the address of a host, with or without a port, as settings and URLs hold it: "host",
  * "host:port", "[v6]" or "[v6]:port". Pure and thread-safe.
  */
-#ifndef TPI_HOSTPORT_H
-#define TPI_HOSTPORT_H
+#ifndef TPI_BASE_HOSTPORT_H
+#define TPI_BASE_HOSTPORT_H
 
 #include <stddef.h>
 

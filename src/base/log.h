@@ -7,8 +7,8 @@
  * line stays valid. Nothing here ever blocks: where standard error or output is closed or full the
  * line is dropped. Cookies, passwords and payloads are never passed to these functions.
  */
-#ifndef TPI_LOG_H
-#define TPI_LOG_H
+#ifndef TPI_BASE_LOG_H
+#define TPI_BASE_LOG_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -52,7 +52,7 @@ void log_write(enum log_level level, const char *tag, const char *message,
 void log_metric(const struct log_field *fields);
 
 /*
- * A gate for lines that could come in floods. log_allowed() is true at most once per interval_ms;
+ * A app_client for lines that could come in floods. log_allowed() is true at most once per interval_ms;
  * *suppressed (may be NULL) gets the number of refusals since the last true. Thread-safe.
  * A zeroed struct is ready for use.
  */

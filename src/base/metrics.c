@@ -17,7 +17,7 @@
 enum type { COUNTER, GAUGE, HISTOGRAM };
 static const char *const types[] = { "counter", "gauge", "histogram" };
 
-struct metric {
+struct metric_row {
 	const char *name;
 	enum type type;
 	bool by_kind;
@@ -27,7 +27,7 @@ struct metric {
 	const char *help;
 };
 
-static const char *const kinds[COUNTER_KINDS] = { "notifications", "issues" };
+static const char *const kinds[METRIC_KINDS] = { "notifications", "issues" };
 
 static const char *const ended[] = {
 	[ENDED_CLOSED] = "closed",
@@ -45,30 +45,30 @@ static const char *const refused[] = {
 	[REFUSED_METHOD] = "method",
 	[REFUSED_PARAMETERS] = "parameters",
 	[REFUSED_USER] = "user",
-	[REFUSED_NOBODY] = "nobody",
+	[REFUSED_ANONYMOUS] = "anonymous",
 	[REFUSED_PROJECTS] = "projects",
 	[REFUSED_CAP] = "cap",
 	NULL,
 };
 
 static const char *const later[] = {
-	[LATER_DRAINING] = "draining",
-	[LATER_CANCELLED] = "cancelled",
-	[LATER_EVICTED] = "evicted",
-	[LATER_APPLICATION] = "application",
-	[LATER_VALKEY_AWAY] = "valkey_away",
-	[LATER_VALKEY_REFUSED] = "valkey_refused",
-	[LATER_VALKEY_SILENT] = "valkey_silent",
-	[LATER_RESOURCES] = "resources",
-	[LATER_REVOKED] = "revoked",
+	[DEFERRED_DRAINING] = "draining",
+	[DEFERRED_CANCELLED] = "cancelled",
+	[DEFERRED_EVICTED] = "evicted",
+	[DEFERRED_APPLICATION] = "application",
+	[DEFERRED_VALKEY_UNREACHABLE] = "valkey_unreachable",
+	[DEFERRED_VALKEY_REFUSED] = "valkey_refused",
+	[DEFERRED_VALKEY_SILENT] = "valkey_silent",
+	[DEFERRED_RESOURCES] = "resources",
+	[DEFERRED_REVOKED] = "revoked",
 	NULL,
 };
 
 static const char *const sources[] = {
 	[SOURCE_APPLICATION] = "application",
-	[SOURCE_UNDER_WAY] = "under_way",
+	[SOURCE_IN_FLIGHT] = "in_flight",
 	[SOURCE_CACHE] = "cache",
-	[SOURCE_NOBODY] = "nobody",
+	[SOURCE_NONE] = "none",
 	NULL,
 };
 
@@ -83,58 +83,58 @@ static const char *const results[] = {
 
 #define METRIC(type_, name_, ...) .type = type_, .name = "tpi_stream_" name_, __VA_ARGS__
 
-static const struct metric table[COUNTER_COUNT] = {
-	[COUNTER_BUILD_INFO] = { METRIC(GAUGE, "build_info",
+static const struct metric_row table[METRIC_COUNT] = {
+	[METRIC_BUILD_INFO] = { METRIC(GAUGE, "build_info",
 	    .help = "Always 1; which version runs, and for which tenant.") },
-	[COUNTER_START_TIME] = { METRIC(GAUGE, "start_time_seconds",
+	[METRIC_START_TIME] = { METRIC(GAUGE, "start_time_seconds",
 	    .help = "When the process started, in seconds since 1970.") },
-	[COUNTER_OPEN] = { METRIC(GAUGE, "open_streams", .by_kind = true,
+	[METRIC_OPEN] = { METRIC(GAUGE, "open_streams", .by_kind = true,
 	    .help = "Streams that are open, from their first sync on.") },
-	[COUNTER_PLACES] = { METRIC(GAUGE, "places", .by_kind = true,
+	[METRIC_SLOTS] = { METRIC(GAUGE, "slots", .by_kind = true,
 	    .help = "Places of the tenant that are taken; requests under way count, too.") },
-	[COUNTER_PLACES_LIMIT] = { METRIC(GAUGE, "places_limit", .by_kind = true,
+	[METRIC_SLOTS_LIMIT] = { METRIC(GAUGE, "slots_limit", .by_kind = true,
 	    .help = "Places that there are; one request more is refused.") },
-	[COUNTER_OPENED] = { METRIC(COUNTER, "opened_total", .by_kind = true,
+	[METRIC_OPENED] = { METRIC(COUNTER, "opened_total", .by_kind = true,
 	    .help = "Streams that have got their first sync.") },
-	[COUNTER_ENDED] = { METRIC(COUNTER, "ended_total", .by_kind = true, .label = "reason",
+	[METRIC_ENDED] = { METRIC(COUNTER, "ended_total", .by_kind = true, .label = "reason",
 	    .values = ended, .help = "Streams that have ended.") },
-	[COUNTER_REFUSED] = { METRIC(COUNTER, "refused_total", .label = "reason", .values = refused,
+	[METRIC_REFUSED] = { METRIC(COUNTER, "refused_total", .label = "reason", .values = refused,
 	    .help = "Requests that were answered with 4xx or 503.") },
-	[COUNTER_LATER] = { METRIC(COUNTER, "later_total", .label = "reason", .values = later,
+	[METRIC_DEFERRED] = { METRIC(COUNTER, "deferred_total", .label = "reason", .values = later,
 	    .help = "Requests that were told to come back later.") },
-	[COUNTER_CONNECTIONS] = { METRIC(GAUGE, "connections",
+	[METRIC_CONNECTIONS] = { METRIC(GAUGE, "connections",
 	    .help = "Connections from the web server; each has a thread.") },
-	[COUNTER_CONNECTIONS_REFUSED] = { METRIC(COUNTER, "connections_refused_total",
+	[METRIC_CONNECTIONS_REFUSED] = { METRIC(COUNTER, "connections_refused_total",
 	    .help = "Connections for which there was no thread or memory.") },
-	[COUNTER_MESSAGES] = { METRIC(COUNTER, "messages_total",
+	[METRIC_MESSAGES] = { METRIC(COUNTER, "messages_total",
 	    .help = "Messages from Valkey to channels that are listened to.") },
-	[COUNTER_DROPPED] = { METRIC(COUNTER, "messages_dropped_total",
+	[METRIC_DROPPED] = { METRIC(COUNTER, "messages_dropped_total",
 	    .help = "Messages from Valkey whose payload is not allowed.") },
-	[COUNTER_SENT] = { METRIC(COUNTER, "events_sent_total",
+	[METRIC_SENT] = { METRIC(COUNTER, "events_sent_total",
 	    .help = "Wake-ups sent to streams or queued for them, lost in an overflow or not.") },
-	[COUNTER_MERGED] = { METRIC(COUNTER, "events_merged_total",
+	[METRIC_MERGED] = { METRIC(COUNTER, "events_merged_total",
 	    .help = "Wake-ups that went in one write with the one before.") },
-	[COUNTER_OVERFLOWS] = { METRIC(COUNTER, "backlog_overflows_total",
+	[METRIC_OVERFLOWS] = { METRIC(COUNTER, "backlog_overflows_total",
 	    .help = "Backlogs of slow readers that gave way to a sync.") },
-	[COUNTER_FANOUT] = { METRIC(HISTOGRAM, "fanout_seconds", .decimals = 6,
+	[METRIC_FANOUT] = { METRIC(HISTOGRAM, "fanout_seconds", .decimals = 6,
 	    .help = "Time to write what Valkey delivered in one go to all its streams.") },
-	[COUNTER_VALKEY_CONNECTED] = { METRIC(GAUGE, "valkey_connected",
+	[METRIC_VALKEY_CONNECTED] = { METRIC(GAUGE, "valkey_connected",
 	    .help = "Whether there is a connection to Valkey.") },
-	[COUNTER_VALKEY_CONNECTS] = { METRIC(COUNTER, "valkey_connects_total",
+	[METRIC_VALKEY_CONNECTS] = { METRIC(COUNTER, "valkey_connects_total",
 	    .help = "Connections to Valkey that were made.") },
-	[COUNTER_VALKEY_LOSSES] = { METRIC(COUNTER, "valkey_losses_total",
+	[METRIC_VALKEY_LOSSES] = { METRIC(COUNTER, "valkey_losses_total",
 	    .help = "Connections to Valkey that were lost.") },
-	[COUNTER_CHANNELS] = { METRIC(GAUGE, "valkey_channels",
+	[METRIC_CHANNELS] = { METRIC(GAUGE, "valkey_channels",
 	    .help = "Channels that are subscribed, or about to be.") },
-	[COUNTER_MESSAGE_AGE] = { METRIC(GAUGE, "last_message_age_seconds", .decimals = 3,
+	[METRIC_MESSAGE_AGE] = { METRIC(GAUGE, "last_message_age_seconds", .decimals = 3,
 	    .help = "Time since the last message, or since the start where none has come yet.") },
-	[COUNTER_GATE_PAUSED] = { METRIC(GAUGE, "gate_paused",
+	[METRIC_APP_PAUSED] = { METRIC(GAUGE, "app_paused",
 	    .help = "Whether the application was found dead and is left alone for 2 seconds.") },
-	[COUNTER_GATE_PAUSES] = { METRIC(COUNTER, "gate_pauses_total",
+	[METRIC_APP_PAUSES] = { METRIC(COUNTER, "app_pauses_total",
 	    .help = "How often the application was found dead.") },
-	[COUNTER_GATE_QUESTIONS] = { METRIC(COUNTER, "gate_questions_total", .label = "from",
+	[METRIC_APP_QUERIES] = { METRIC(COUNTER, "app_queries_total", .label = "from",
 	    .values = sources, .help = "Questions, by where the answer comes from.") },
-	[COUNTER_GATE_REQUESTS] = { METRIC(COUNTER, "gate_requests_total", .label = "result",
+	[METRIC_APP_REQUESTS] = { METRIC(COUNTER, "app_requests_total", .label = "result",
 	    .values = results, .help = "Requests to the application that have ended.") },
 };
 
@@ -143,36 +143,36 @@ static const uint32_t bounds[] = { 50, 100, 250, 500, 1000, 2500, 5000, 10000, 2
 	250000, 500000, 1000000 };
 #define BOUND_COUNT (sizeof(bounds) / sizeof(bounds[0]))
 #define SUM         (BOUND_COUNT + 1)
-_Static_assert(SUM < COUNTER_LABELS, "a histogram fits");
+_Static_assert(SUM < METRIC_LABELS, "a histogram fits");
 
-static _Atomic uint64_t cells[COUNTER_COUNT][COUNTER_KINDS][COUNTER_LABELS];
+static _Atomic uint64_t cells[METRIC_COUNT][METRIC_KINDS][METRIC_LABELS];
 
 static void
-add(enum counter counter, int kind, size_t label, uint64_t n)
+add(enum metric counter, int kind, size_t label, uint64_t n)
 {
 	atomic_fetch_add_explicit(&cells[counter][kind][label], n, memory_order_relaxed);
 }
 
 void
-counter_add(enum counter counter, uint64_t n)
+metric_add(enum metric counter, uint64_t n)
 {
 	add(counter, 0, 0, n);
 }
 
 void
-counter_add_label(enum counter counter, int label)
+metric_add_label(enum metric counter, int label)
 {
 	add(counter, 0, (size_t)label, 1);
 }
 
 void
-counter_add_kind(enum counter counter, int kind, int label)
+metric_add_kind(enum metric counter, int kind, int label)
 {
 	add(counter, kind, (size_t)label, 1);
 }
 
 void
-counter_observe(enum counter counter, uint64_t microseconds)
+metric_observe(enum metric counter, uint64_t microseconds)
 {
 	size_t i = 0;
 
@@ -183,13 +183,13 @@ counter_observe(enum counter counter, uint64_t microseconds)
 }
 
 void
-counters_read(struct counters *c)
+metrics_read(struct metrics *c)
 {
 	int counter, kind, label;
 
-	for (counter = 0; counter < COUNTER_COUNT; counter++)
-		for (kind = 0; kind < COUNTER_KINDS; kind++)
-			for (label = 0; label < COUNTER_LABELS; label++)
+	for (counter = 0; counter < METRIC_COUNT; counter++)
+		for (kind = 0; kind < METRIC_KINDS; kind++)
+			for (label = 0; label < METRIC_LABELS; label++)
 				c->cells[counter][kind][label] = atomic_load_explicit(
 				    &cells[counter][kind][label], memory_order_relaxed);
 }
@@ -223,7 +223,7 @@ write_number(uint64_t n, int decimals, FILE *out)
 
 /* One line; kind and value may be NULL. */
 static void
-write_sample(const struct metric *m, const char *kind, const char *value, uint64_t n, FILE *out)
+write_sample(const struct metric_row *m, const char *kind, const char *value, uint64_t n, FILE *out)
 {
 	fputs(m->name, out);
 	if (kind != NULL || value != NULL)
@@ -240,12 +240,12 @@ write_sample(const struct metric *m, const char *kind, const char *value, uint64
 }
 
 static void
-write_samples(const struct metric *m, const uint64_t cells_of[COUNTER_KINDS][COUNTER_LABELS],
+write_samples(const struct metric_row *m, const uint64_t cells_of[METRIC_KINDS][METRIC_LABELS],
     FILE *out)
 {
 	int kind, i;
 
-	for (kind = 0; kind < (m->by_kind ? COUNTER_KINDS : 1); kind++) {
+	for (kind = 0; kind < (m->by_kind ? METRIC_KINDS : 1); kind++) {
 		const char *name = m->by_kind ? kinds[kind] : NULL;
 
 		if (m->label == NULL)
@@ -256,7 +256,7 @@ write_samples(const struct metric *m, const uint64_t cells_of[COUNTER_KINDS][COU
 }
 
 static void
-write_histogram(const struct metric *m, const uint64_t buckets[COUNTER_LABELS], FILE *out)
+write_histogram(const struct metric_row *m, const uint64_t buckets[METRIC_LABELS], FILE *out)
 {
 	uint64_t count = 0;
 	size_t i;
@@ -272,7 +272,7 @@ write_histogram(const struct metric *m, const uint64_t buckets[COUNTER_LABELS], 
 }
 
 static void
-write_build_info(const struct metric *m, const char *tenant, FILE *out)
+write_build_info(const struct metric_row *m, const char *tenant, FILE *out)
 {
 	fprintf(out, "%s{version=\"" PACKAGE_VERSION "\",tenant=\"", m->name);
 	write_escaped(tenant, out);
@@ -280,15 +280,15 @@ write_build_info(const struct metric *m, const char *tenant, FILE *out)
 }
 
 void
-counters_write(const struct counters *c, const char *tenant, FILE *out)
+metrics_write(const struct metrics *c, const char *tenant, FILE *out)
 {
-	const struct metric *m;
+	const struct metric_row *m;
 	int i;
 
-	for (i = 0; i < COUNTER_COUNT; i++) {
+	for (i = 0; i < METRIC_COUNT; i++) {
 		m = &table[i];
 		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, types[m->type]);
-		if (i == COUNTER_BUILD_INFO)
+		if (i == METRIC_BUILD_INFO)
 			write_build_info(m, tenant, out);
 		else if (m->type == HISTOGRAM)
 			write_histogram(m, c->cells[i][0], out);

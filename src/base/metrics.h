@@ -6,47 +6,47 @@
  * may read it. What can be asked for at any time (open streams, Valkey's state) is not counted here:
  * who reads fills it into his copy. Labels have few values, all known beforehand: never a user.
  */
-#ifndef TPI_COUNTERS_H
-#define TPI_COUNTERS_H
+#ifndef TPI_BASE_METRICS_H
+#define TPI_BASE_METRICS_H
 
 #include <stdint.h>
 #include <stdio.h>
 
-#define COUNTER_KINDS  2  /* of stream: as many as routes[] has rows */
-#define COUNTER_LABELS 16 /* the most values of a label */
+#define METRIC_KINDS  2  /* of stream: as many as topics[] has rows */
+#define METRIC_LABELS 16 /* the most values of a label */
 
-enum counter {
-	COUNTER_BUILD_INFO,
-	COUNTER_START_TIME,
-	COUNTER_OPEN,
-	COUNTER_PLACES,
-	COUNTER_PLACES_LIMIT,
-	COUNTER_OPENED,
-	COUNTER_ENDED,   /* by enum counter_ended */
-	COUNTER_REFUSED, /* by enum counter_refused */
-	COUNTER_LATER,   /* by enum counter_later */
-	COUNTER_CONNECTIONS,
-	COUNTER_CONNECTIONS_REFUSED,
-	COUNTER_MESSAGES,
-	COUNTER_DROPPED,
-	COUNTER_SENT,
-	COUNTER_MERGED,
-	COUNTER_OVERFLOWS,
-	COUNTER_FANOUT, /* a histogram */
-	COUNTER_VALKEY_CONNECTED,
-	COUNTER_VALKEY_CONNECTS,
-	COUNTER_VALKEY_LOSSES,
-	COUNTER_CHANNELS,
-	COUNTER_MESSAGE_AGE,
-	COUNTER_GATE_PAUSED,
-	COUNTER_GATE_PAUSES,
-	COUNTER_GATE_QUESTIONS, /* by enum counter_source */
-	COUNTER_GATE_REQUESTS,  /* by enum counter_result */
-	COUNTER_COUNT
+enum metric {
+	METRIC_BUILD_INFO,
+	METRIC_START_TIME,
+	METRIC_OPEN,
+	METRIC_SLOTS,
+	METRIC_SLOTS_LIMIT,
+	METRIC_OPENED,
+	METRIC_ENDED,   /* by enum metric_ended */
+	METRIC_REFUSED, /* by enum metric_refused */
+	METRIC_DEFERRED,   /* by enum metric_deferred */
+	METRIC_CONNECTIONS,
+	METRIC_CONNECTIONS_REFUSED,
+	METRIC_MESSAGES,
+	METRIC_DROPPED,
+	METRIC_SENT,
+	METRIC_MERGED,
+	METRIC_OVERFLOWS,
+	METRIC_FANOUT, /* a histogram */
+	METRIC_VALKEY_CONNECTED,
+	METRIC_VALKEY_CONNECTS,
+	METRIC_VALKEY_LOSSES,
+	METRIC_CHANNELS,
+	METRIC_MESSAGE_AGE,
+	METRIC_APP_PAUSED,
+	METRIC_APP_PAUSES,
+	METRIC_APP_QUERIES, /* by enum metric_source */
+	METRIC_APP_REQUESTS,  /* by enum metric_result */
+	METRIC_COUNT
 };
 
 /* Why a stream has ended. */
-enum counter_ended {
+enum metric_ended {
 	ENDED_CLOSED,  /* by the peer */
 	ENDED_EVICTED, /* by the user's cap */
 	ENDED_STALLED,
@@ -56,35 +56,35 @@ enum counter_ended {
 	ENDED_REFUSED  /* Valkey refused a channel after a reconnect */
 };
 
-/* Why a request got neither a stream nor the wish to come back. */
-enum counter_refused {
+/* Why a request got neither a stream nor the request to come back. */
+enum metric_refused {
 	REFUSED_PATH,
 	REFUSED_METHOD,
 	REFUSED_PARAMETERS,
 	REFUSED_USER,
-	REFUSED_NOBODY,
+	REFUSED_ANONYMOUS,
 	REFUSED_PROJECTS,
 	REFUSED_CAP
 };
 
 /* Why a request was told to come back later. */
-enum counter_later {
-	LATER_DRAINING,
-	LATER_CANCELLED, /* by a newer request of the same user */
-	LATER_EVICTED,   /* the automatic reconnect of an evicted stream, and no free slot */
-	LATER_APPLICATION,
-	LATER_VALKEY_AWAY,
-	LATER_VALKEY_REFUSED,
-	LATER_VALKEY_SILENT,
-	LATER_RESOURCES,
-	LATER_REVOKED /* meanwhile */
+enum metric_deferred {
+	DEFERRED_DRAINING,
+	DEFERRED_CANCELLED, /* by a newer request of the same user */
+	DEFERRED_EVICTED,   /* the automatic reconnect of an evicted stream, and no free slot */
+	DEFERRED_APPLICATION,
+	DEFERRED_VALKEY_UNREACHABLE,
+	DEFERRED_VALKEY_REFUSED,
+	DEFERRED_VALKEY_SILENT,
+	DEFERRED_RESOURCES,
+	DEFERRED_REVOKED /* meanwhile */
 };
 
-/* Where the answer to a question to the gate comes from. */
-enum counter_source { SOURCE_APPLICATION, SOURCE_UNDER_WAY, SOURCE_CACHE, SOURCE_NOBODY };
+/* Where the answer to a query to the application client comes from. */
+enum metric_source { SOURCE_APPLICATION, SOURCE_IN_FLIGHT, SOURCE_CACHE, SOURCE_NONE };
 
 /* What came of a request to the application. */
-enum counter_result {
+enum metric_result {
 	RESULT_YES,
 	RESULT_NO,
 	RESULT_FORBIDDEN, /* 403 to a findMany */
@@ -93,22 +93,22 @@ enum counter_result {
 };
 
 /* n more, and one more with a label's value, without and with a kind of stream. Any thread. */
-void counter_add(enum counter counter, uint64_t n);
-void counter_add_label(enum counter counter, int label);
-void counter_add_kind(enum counter counter, int kind, int label);
+void metric_add(enum metric counter, uint64_t n);
+void metric_add_label(enum metric counter, int label);
+void metric_add_kind(enum metric counter, int kind, int label);
 
 /* One more observation of a histogram. Any thread. */
-void counter_observe(enum counter counter, uint64_t microseconds);
+void metric_observe(enum metric counter, uint64_t microseconds);
 
-/* A copy, to be filled up and written: COUNTER_OPEN of kind 1 is cells[COUNTER_OPEN][1][0]. */
-struct counters {
-	uint64_t cells[COUNTER_COUNT][COUNTER_KINDS][COUNTER_LABELS];
+/* A copy, to be filled up and written: METRIC_OPEN of kind 1 is cells[METRIC_OPEN][1][0]. */
+struct metrics {
+	uint64_t cells[METRIC_COUNT][METRIC_KINDS][METRIC_LABELS];
 };
 
 /* All that has been counted so far. Any thread. */
-void counters_read(struct counters *c);
+void metrics_read(struct metrics *c);
 
 /* Writes every series, in the text format 0.0.4 of Prometheus. The tenant is a label of one of them. */
-void counters_write(const struct counters *c, const char *tenant, FILE *out);
+void metrics_write(const struct metrics *c, const char *tenant, FILE *out);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * text: small things that several modules do with texts. Pure and thread-safe.
  */
-#ifndef TPI_TEXT_H
-#define TPI_TEXT_H
+#ifndef TPI_BASE_TEXT_H
+#define TPI_BASE_TEXT_H
 
 #include <stddef.h>
 

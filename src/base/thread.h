@@ -1,8 +1,8 @@
 /*
  * thread: threads with stacks no larger than they need, and how threads wait and wake.
  */
-#ifndef TPI_THREAD_H
-#define TPI_THREAD_H
+#ifndef TPI_BASE_THREAD_H
+#define TPI_BASE_THREAD_H
 
 #include <pthread.h>
 #include <stdbool.h>

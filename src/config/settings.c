@@ -150,7 +150,7 @@ static const struct setting table[] = {
 	{ CHOICE("TPI_APP_PROXY", app_proxy, "none", app_proxy_choices,
 	    .help = "the way to the application") },
 	{ NUMBER("TPI_APP_TIMEOUT_MS", app_timeout_ms, "2000", 50, 60000,
-	    .help = "time for all questions of one request to the application") },
+	    .help = "time for all queries of one request to the application") },
 	{ NUMBER("TPI_APP_CACHE_SECONDS", app_cache_seconds, "5", 0, 300,
 	    .help = "time that an answer of the application is kept") },
 	{ NUMBER("TPI_APP_CONCURRENCY", app_concurrency, "32", 1, 1000,

@@ -6,8 +6,8 @@
  * An empty variable counts as unset. The first value that does not parse, or is out of range, is
  * an error that names the setting, the value and what is allowed.
  */
-#ifndef TPI_SETTINGS_H
-#define TPI_SETTINGS_H
+#ifndef TPI_CONFIG_SETTINGS_H
+#define TPI_CONFIG_SETTINGS_H
 
 #include <stdbool.h>
 #include <stddef.h>

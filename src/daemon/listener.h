@@ -2,8 +2,8 @@
  * listener: the socket that web servers connect to: a Unix or TCP socket of our own, or one that
  * was inherited from systemd (LISTEN_FDS, see sd_listen_fds(3)) or spawn-fcgi (descriptor 0).
  */
-#ifndef TPI_LISTENER_H
-#define TPI_LISTENER_H
+#ifndef TPI_DAEMON_LISTENER_H
+#define TPI_DAEMON_LISTENER_H
 
 #include <stdbool.h>
 #include <stddef.h>

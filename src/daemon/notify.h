@@ -2,8 +2,8 @@
  * notify: tells systemd how the daemon is (sd_notify(3)); nothing happens where nobody wants to
  * know.
  */
-#ifndef TPI_NOTIFY_H
-#define TPI_NOTIFY_H
+#ifndef TPI_DAEMON_NOTIFY_H
+#define TPI_DAEMON_NOTIFY_H
 
 /*
  * Sends one or more assignments, such as "READY=1", to $NOTIFY_SOCKET. Never blocks. Thread-safe.

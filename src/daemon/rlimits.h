@@ -2,8 +2,8 @@
  * rlimits: whether the machine lets the process have as many descriptors and threads as the caps
  * need.
  */
-#ifndef TPI_RLIMITS_H
-#define TPI_RLIMITS_H
+#ifndef TPI_DAEMON_RLIMITS_H
+#define TPI_DAEMON_RLIMITS_H
 
 #include "config/settings.h"
 

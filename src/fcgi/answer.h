@@ -2,8 +2,8 @@
  * answer: a complete answer, that is, every answer but a stream, as the text of a CGI response
  * (RFC 3875, 6). Pure: the stream sends it (stream_finish()).
  */
-#ifndef TPI_ANSWER_H
-#define TPI_ANSWER_H
+#ifndef TPI_FCGI_ANSWER_H
+#define TPI_FCGI_ANSWER_H
 
 struct answer {
 	int status;

@@ -5,8 +5,8 @@
  * over, and what needs an answer of the protocol itself becomes a reply for the caller to send.
  * Pure but for the memory of the PARAMS: no input or output.
  */
-#ifndef TPI_HEAD_H
-#define TPI_HEAD_H
+#ifndef TPI_FCGI_HEAD_H
+#define TPI_FCGI_HEAD_H
 
 #include <stdbool.h>
 #include <stddef.h>

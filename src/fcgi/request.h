@@ -4,8 +4,8 @@
  * only what head.c has checked, in records of our own, from a file in memory; it never reads from
  * the peer, nor writes to it.
  */
-#ifndef TPI_REQUEST_H
-#define TPI_REQUEST_H
+#ifndef TPI_FCGI_REQUEST_H
+#define TPI_FCGI_REQUEST_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -21,7 +21,7 @@ struct request {
 	const char *last_event_id;
 	const char *user; /* set by identity.c; NULL before */
 
-	int32_t *projects; /* set by route.c: ascending, each once; owned */
+	int32_t *projects; /* set by topic.c: ascending, each once; owned */
 	int project_count;
 
 	struct FCGX_Request *fcgi; /* owned */

@@ -1,5 +1,5 @@
 /*
- * batch: checks a wish and builds its channel and payload; reads a wish from a line of JSON.
+ * batch: checks a request and builds its channel and payload; reads a request from a line of JSON.
  *
  * What the options of tpi-publish say and what a line of a batch says goes through batch_make(), so
  * that both obey the same rules. A payload leaves this file only if tpi-streamd would send it.
@@ -43,18 +43,18 @@ static const struct member {
 	const char *name;
 	enum value_type type;
 	unsigned streams; /* where it may stand */
-	size_t offset;    /* in struct batch_wish */
+	size_t offset;    /* in struct batch_request */
 } members[] = {
-	{ "tenant", VALUE_TEXT, OF_ALL, offsetof(struct batch_wish, tenant) },
-	{ "event", VALUE_TEXT, OF_ALL, offsetof(struct batch_wish, event) },
-	{ "user", VALUE_TEXT, OF_NOTIFICATION, offsetof(struct batch_wish, user) },
-	{ "broadcast", VALUE_FLAG, OF_NOTIFICATION, offsetof(struct batch_wish, broadcast) },
-	{ "id", VALUE_TEXT, OF_NOTIFICATION, offsetof(struct batch_wish, id) },
-	{ "project", VALUE_NUMBER, OF_ITEM, offsetof(struct batch_wish, project) },
-	{ "issue", VALUE_NUMBER, OF_ISSUE, offsetof(struct batch_wish, item) },
-	{ "run", VALUE_NUMBER, OF_TEST_RUN, offsetof(struct batch_wish, item) },
-	{ "milestone", VALUE_NUMBER, OF_MILESTONE, offsetof(struct batch_wish, item) },
-	{ "target", VALUE_NUMBER, OF_TEST_RUN | OF_MILESTONE, offsetof(struct batch_wish, target) },
+	{ "tenant", VALUE_TEXT, OF_ALL, offsetof(struct batch_request, tenant) },
+	{ "event", VALUE_TEXT, OF_ALL, offsetof(struct batch_request, event) },
+	{ "user", VALUE_TEXT, OF_NOTIFICATION, offsetof(struct batch_request, user) },
+	{ "broadcast", VALUE_FLAG, OF_NOTIFICATION, offsetof(struct batch_request, broadcast) },
+	{ "id", VALUE_TEXT, OF_NOTIFICATION, offsetof(struct batch_request, id) },
+	{ "project", VALUE_NUMBER, OF_ITEM, offsetof(struct batch_request, project) },
+	{ "issue", VALUE_NUMBER, OF_ISSUE, offsetof(struct batch_request, item) },
+	{ "run", VALUE_NUMBER, OF_TEST_RUN, offsetof(struct batch_request, item) },
+	{ "milestone", VALUE_NUMBER, OF_MILESTONE, offsetof(struct batch_request, item) },
+	{ "target", VALUE_NUMBER, OF_TEST_RUN | OF_MILESTONE, offsetof(struct batch_request, target) },
 };
 
 struct reason {
@@ -75,7 +75,7 @@ refuse(const struct reason *reason, const char *format, ...)
 	return false;
 }
 
-/* The same where the wish is not to blame. */
+/* The same where the request is not to blame. */
 static bool
 no_memory(const struct reason *reason)
 {
@@ -85,7 +85,7 @@ no_memory(const struct reason *reason)
 }
 
 static bool
-check_id(const struct batch_wish *w, const char *name, const char *id, const struct reason *reason)
+check_id(const struct batch_request *w, const char *name, const char *id, const struct reason *reason)
 {
 	if (channel_id_valid(id, strlen(id)))
 		return true;
@@ -93,7 +93,7 @@ check_id(const struct batch_wish *w, const char *name, const char *id, const str
 }
 
 static bool
-check_notification(const struct batch_wish *w, const struct reason *reason)
+check_notification(const struct batch_request *w, const struct reason *reason)
 {
 	if ((w->user != NULL) == w->broadcast)
 		return refuse(reason, "either %suser or %sbroadcast is needed, and not both",
@@ -104,7 +104,7 @@ check_notification(const struct batch_wish *w, const struct reason *reason)
 }
 
 static bool
-check_revocation(const struct batch_wish *w, const struct reason *reason)
+check_revocation(const struct batch_request *w, const struct reason *reason)
 {
 	if ((w->user != NULL) == (w->project != 0))
 		return refuse(reason, "either %suser or %sproject is needed, and not both",
@@ -120,14 +120,14 @@ add_channel(struct batch_item *item)
 }
 
 static void
-build_notification(const struct batch_wish *w, struct batch_item *item)
+build_notification(const struct batch_request *w, struct batch_item *item)
 {
 	const char *event = w->broadcast ? "SYSTEM_ANNOUNCEMENT" : "notification";
 
 	if (w->broadcast)
-		channel_broadcast(add_channel(item), w->tenant);
+		channel_name_broadcast(add_channel(item), w->tenant);
 	else
-		channel_user(add_channel(item), w->tenant, w->user);
+		channel_name_user(add_channel(item), w->tenant, w->user);
 	item->payload = wakeup_notification(w->id, w->event != NULL ? w->event : event);
 }
 
@@ -141,7 +141,7 @@ static const struct kind {
 };
 
 static bool
-check_item(const struct batch_wish *w, const struct reason *reason)
+check_item(const struct batch_request *w, const struct reason *reason)
 {
 	if (w->project == 0 || w->item == 0)
 		return refuse(reason, "%s%s is needed", w->dashes,
@@ -150,12 +150,12 @@ check_item(const struct batch_wish *w, const struct reason *reason)
 }
 
 static void
-build_item(const struct batch_wish *w, struct batch_item *item)
+build_item(const struct batch_request *w, struct batch_item *item)
 {
 	const struct kind *k = &kinds[w->stream];
 
 	if (w->stream == BATCH_ISSUE)
-		channel_project(add_channel(item), w->prefix, w->tenant, w->project);
+		channel_name_project(add_channel(item), w->prefix, w->tenant, w->project);
 	else if (w->stream == BATCH_TEST_RUN) {
 		channel_test_run(add_channel(item), w->tenant, w->item);
 		channel_project_test_runs(add_channel(item), w->tenant, w->project);
@@ -168,21 +168,21 @@ build_item(const struct batch_wish *w, struct batch_item *item)
 }
 
 static void
-build_revocation(const struct batch_wish *w, struct batch_item *item)
+build_revocation(const struct batch_request *w, struct batch_item *item)
 {
 	struct revocation r = { .project = w->project };
 
 	if (w->user != NULL)
 		strcpy(r.user, w->user);
-	channel_revoke(add_channel(item), w->tenant);
+	channel_name_revoke(add_channel(item), w->tenant);
 	item->payload = revocation_payload(&r);
 }
 
 /* The rows of the streams, in the order of enum batch_stream. */
 static const struct {
 	const char *name; /* in a line; NULL: never there */
-	bool (*check)(const struct batch_wish *, const struct reason *);
-	void (*build)(const struct batch_wish *, struct batch_item *);
+	bool (*check)(const struct batch_request *, const struct reason *);
+	void (*build)(const struct batch_request *, struct batch_item *);
 } streams[] = {
 	[BATCH_NOTIFICATION] = { "notification", check_notification, build_notification },
 	[BATCH_ISSUE] = { "issue", check_item, build_item },
@@ -193,7 +193,7 @@ static const struct {
 #define STREAM_COUNT (sizeof(streams) / sizeof(streams[0]))
 
 bool
-batch_make(const struct batch_wish *w, struct batch_item *item, char *error, size_t error_size)
+batch_make(const struct batch_request *w, struct batch_item *item, char *error, size_t error_size)
 {
 	const struct reason reason = { error, error_size };
 	const char *wrong;
@@ -218,7 +218,7 @@ batch_make(const struct batch_wish *w, struct batch_item *item, char *error, siz
 }
 
 static bool
-read_stream(struct batch_wish *w, struct json_object *object, const struct reason *reason)
+read_stream(struct batch_request *w, struct json_object *object, const struct reason *reason)
 {
 	struct json_object *value;
 
@@ -246,7 +246,7 @@ read_number(int32_t *number, struct json_object *value)
 }
 
 static bool
-read_member(struct batch_wish *w, const char *name, struct json_object *value,
+read_member(struct batch_request *w, const char *name, struct json_object *value,
     const struct reason *reason)
 {
 	const struct member *m = NULL;
@@ -279,7 +279,7 @@ read_member(struct batch_wish *w, const char *name, struct json_object *value,
 }
 
 static bool
-read_object(struct batch_wish *w, struct json_object *object, const struct reason *reason)
+read_object(struct batch_request *w, struct json_object *object, const struct reason *reason)
 {
 	if (!read_stream(w, object, reason))
 		return false;
@@ -291,12 +291,12 @@ read_object(struct batch_wish *w, struct json_object *object, const struct reaso
 }
 
 bool
-batch_parse(const char *line, size_t length, const struct batch_wish *standard,
+batch_parse(const char *line, size_t length, const struct batch_request *standard,
     struct batch_item *item, char *error, size_t error_size)
 {
 	const struct reason reason = { error, error_size };
 	const char *wrong = wakeup_json_check(line, length);
-	struct batch_wish w = *standard;
+	struct batch_request w = *standard;
 	struct json_tokener *tokener;
 	struct json_object *object;
 	bool good;

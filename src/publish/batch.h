@@ -3,8 +3,8 @@
  * batch_wish from its options; batch_parse() fills one from a line of `tpi-publish batch`. Pure: no
  * input or output, no clock, no chance.
  */
-#ifndef TPI_BATCH_H
-#define TPI_BATCH_H
+#ifndef TPI_PUBLISH_BATCH_H
+#define TPI_PUBLISH_BATCH_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -28,7 +28,7 @@ enum batch_stream {
 #define BATCH_CHANNELS_MAX 2
 
 /* Strings are the caller's and not checked yet; NULL and 0 stand for what was not given. */
-struct batch_wish {
+struct batch_request {
 	enum batch_stream stream;
 	const char *tenant;  /* always given */
 	const char *event;   /* standard: that of the stream */
@@ -51,11 +51,11 @@ struct batch_item {
 };
 
 /*
- * Fills *item. Returns false with one reason in error: which part of the wish was wrong and what
+ * Fills *item. Returns false with one reason in error: which part of the request was wrong and what
  * is allowed; then the item holds nothing to free, and errno is ENOMEM where memory is out, else
- * EINVAL. The error may quote bytes of the wish as they are.
+ * EINVAL. The error may quote bytes of the request as they are.
  */
-bool batch_make(const struct batch_wish *wish, struct batch_item *item, char *error,
+bool batch_make(const struct batch_request *request, struct batch_item *item, char *error,
     size_t error_size);
 
 /*
@@ -64,7 +64,7 @@ bool batch_make(const struct batch_wish *wish, struct batch_item *item, char *er
  * of a doubled one counts. standard gives tenant and id where the line has none, prefix and
  * only_tenant. line need not be terminated and has no line break.
  */
-bool batch_parse(const char *line, size_t length, const struct batch_wish *standard,
+bool batch_parse(const char *line, size_t length, const struct batch_request *standard,
     struct batch_item *item, char *error, size_t error_size);
 
 #endif

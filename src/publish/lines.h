@@ -2,8 +2,8 @@
  * lines: lines of bounded length from a descriptor, in whatever pieces it gives them. What is held
  * is bounded by the length of one line. For one thread.
  */
-#ifndef TPI_LINES_H
-#define TPI_LINES_H
+#ifndef TPI_PUBLISH_LINES_H
+#define TPI_PUBLISH_LINES_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -28,7 +28,7 @@
  * is the second to give it up, thread or owner, has it for himself.
  */
 struct attempt {
-	struct servers *servers;
+	struct topology *topology;
 	int timeout_ms;
 	int done_fd;           /* an eventfd, written to by the thread at its end */
 	_Atomic bool given_up;
@@ -93,7 +93,7 @@ attempt_run(void *arg)
 {
 	struct attempt *a = arg;
 
-	a->context = servers_connect(a->servers, a->timeout_ms, a->error, sizeof(a->error));
+	a->context = topology_connect(a->topology, a->timeout_ms, a->error, sizeof(a->error));
 	eventfd_write(a->done_fd, 1);
 	if (atomic_exchange(&a->given_up, true)) {
 		if (a->context != NULL)
@@ -105,31 +105,31 @@ attempt_run(void *arg)
 
 /* Starts the attempt; NULL with an error. */
 static struct attempt *
-attempt_start(struct servers *servers, int timeout_ms, pthread_t *thread, char *error)
+attempt_start(struct topology *topology, int timeout_ms, pthread_t *thread, char *error)
 {
 	struct attempt *a = calloc(1, sizeof(*a));
 	int wrong;
 
 	if (a == NULL) {
-		fail(error, "%s: out of memory", servers->label);
+		fail(error, "%s: out of memory", topology->label);
 		return NULL;
 	}
-	a->servers = servers;
+	a->topology = topology;
 	a->timeout_ms = timeout_ms;
 	a->done_fd = eventfd(0, EFD_CLOEXEC);
 	wrong = a->done_fd < 0 ? errno : pthread_create(thread, NULL, attempt_run, a);
 	if (wrong == 0)
 		return a;
-	fail(error, "%s: cannot start a thread: %s", servers->label, strerror(wrong));
+	fail(error, "%s: cannot start a thread: %s", topology->label, strerror(wrong));
 	attempt_free(a);
 	return NULL;
 }
 
 static redisContext *
-connect_server(struct servers *servers, int timeout_ms, int64_t since, char *error)
+connect_server(struct topology *topology, int timeout_ms, int64_t since, char *error)
 {
 	pthread_t thread;
-	struct attempt *a = attempt_start(servers, timeout_ms, &thread, error);
+	struct attempt *a = attempt_start(topology, timeout_ms, &thread, error);
 	struct pollfd done = { .events = POLLIN };
 	redisContext *context;
 	int n;
@@ -142,7 +142,7 @@ connect_server(struct servers *servers, int timeout_ms, int64_t since, char *err
 	while (n < 0 && errno == EINTR);
 	if (n <= 0 && !atomic_exchange(&a->given_up, true)) {
 		pthread_detach(thread);
-		fail_silent(error, servers->label, timeout_ms);
+		fail_silent(error, topology->label, timeout_ms);
 		return NULL;
 	}
 	pthread_join(thread, NULL);
@@ -154,23 +154,23 @@ connect_server(struct servers *servers, int timeout_ms, int64_t since, char *err
 }
 
 struct pipeline *
-pipeline_open(struct servers *servers, int timeout_ms, int64_t since, pipeline_answer *answer,
+pipeline_open(struct topology *topology, int timeout_ms, int64_t since, pipeline_answer *answer,
     void *arg, char *error)
 {
-	redisContext *context = connect_server(servers, timeout_ms, since, error);
+	redisContext *context = connect_server(topology, timeout_ms, since, error);
 	struct pipeline *p;
 
 	if (context == NULL)
 		return NULL;
 	p = calloc(1, sizeof(*p));
 	if (p == NULL) {
-		fail(error, "%s: %s", servers->label, strerror(errno));
+		fail(error, "%s: %s", topology->label, strerror(errno));
 		redisFree(context);
 		free(p);
 		return NULL;
 	}
 	p->context = context;
-	p->label = servers->used;
+	p->label = topology->used;
 	p->timeout_ms = timeout_ms;
 	p->error = error;
 	p->answer = answer;
@@ -264,7 +264,7 @@ take_answers(struct pipeline *p)
 			take_answer(p, reply);
 		freeReplyObject(reply);
 		if (!expected)
-			return fail(p->error, "%s: an answer to no question", p->label);
+			return fail(p->error, "%s: an answer to no query", p->label);
 	}
 	return fail(p->error, "%s: %s", p->label, c->errstr);
 }

@@ -5,8 +5,8 @@
  *
  * For one thread. It waits in pipeline_open() and pipeline_wait() alone.
  */
-#ifndef TPI_PIPELINE_H
-#define TPI_PIPELINE_H
+#ifndef TPI_PUBLISH_PIPELINE_H
+#define TPI_PUBLISH_PIPELINE_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -39,7 +39,7 @@ typedef void pipeline_answer(void *arg, const struct pipeline_command *command,
  * the attempt may hang. Whatever fails, here or below, leaves one line in error, which has
  * VALKEY_ERROR_SIZE bytes and outlives the pipeline. servers outlives all threads of the process.
  */
-struct pipeline *pipeline_open(struct servers *servers, int timeout_ms, int64_t since,
+struct pipeline *pipeline_open(struct topology *topology, int timeout_ms, int64_t since,
     pipeline_answer *answer, void *arg, char *error);
 void pipeline_close(struct pipeline *p);
 

@@ -24,7 +24,7 @@
 struct run {
 	const struct publisher *options;
 	const struct batch_item *single; /* NULL: a batch: */
-	const struct batch_wish *standard;
+	const struct batch_request *standard;
 	const char *input_name;
 	struct lines *input;
 
@@ -132,9 +132,9 @@ start(struct run *r, int64_t since)
 {
 	const struct publisher *o = r->options;
 
-	if (o->servers == NULL)
+	if (o->topology == NULL)
 		return true;
-	r->pipeline = pipeline_open(o->servers, o->timeout_ms, since, answered, r, r->error);
+	r->pipeline = pipeline_open(o->topology, o->timeout_ms, since, answered, r, r->error);
 	return r->pipeline != NULL || lose(r);
 }
 
@@ -166,7 +166,7 @@ is_blank(const char *line, size_t length)
 static bool
 put_line(struct run *r, const char *line, size_t length)
 {
-	struct batch_wish standard = *r->standard;
+	struct batch_request standard = *r->standard;
 	struct batch_item item;
 	char error[BATCH_ERROR_SIZE], uuid[UUID_SIZE];
 	bool good;
@@ -298,7 +298,7 @@ publisher_single(const struct publisher *options, const struct batch_item *item,
 }
 
 int
-publisher_batch(const struct publisher *options, const struct batch_wish *standard,
+publisher_batch(const struct publisher *options, const struct batch_request *standard,
     const char *path)
 {
 	static struct lines input;

@@ -2,8 +2,8 @@
  * publisher: the run of a tpi-publish: one wake-up or a batch, published or in a dry run only
  * shown; what became of each; how the run ends (section 9 of the contract).
  */
-#ifndef TPI_PUBLISHER_H
-#define TPI_PUBLISHER_H
+#ifndef TPI_PUBLISH_PUBLISHER_H
+#define TPI_PUBLISH_PUBLISHER_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,7 +13,7 @@
 
 /* What the command line says about it. */
 struct publisher {
-	struct servers *servers; /* NULL: a dry run; else it outlives the process's threads */
+	struct topology *topology; /* NULL: a dry run; else it outlives the process's threads */
 	int32_t timeout_ms;
 	const char *tenant; /* of a warning that concerns no one channel */
 	const char *tag;    /* of warnings */
@@ -24,7 +24,7 @@ struct publisher {
 int publisher_single(const struct publisher *options, const struct batch_item *item, int64_t start);
 
 /* path: NULL or "-" for standard input. standard: what a line need not say; its id is not used. */
-int publisher_batch(const struct publisher *options, const struct batch_wish *standard,
+int publisher_batch(const struct publisher *options, const struct batch_request *standard,
     const char *path);
 
 /*

@@ -2,8 +2,8 @@
  * report: what tpi-publish says on standard error: lines, and on a terminal one line of progress
  * that gives way to them. For one thread. Standard error that cannot be written stops nothing.
  */
-#ifndef TPI_REPORT_H
-#define TPI_REPORT_H
+#ifndef TPI_PUBLISH_REPORT_H
+#define TPI_PUBLISH_REPORT_H
 
 #include <stdint.h>
 

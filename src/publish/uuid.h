@@ -1,8 +1,8 @@
 /*
  * uuid: random UUIDs (RFC 9562, version 4), the ids of notifications that were given none.
  */
-#ifndef TPI_UUID_H
-#define TPI_UUID_H
+#ifndef TPI_PUBLISH_UUID_H
+#define TPI_PUBLISH_UUID_H
 
 #define UUID_SIZE 37 /* with the terminating NUL */
 

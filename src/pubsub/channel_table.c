@@ -24,8 +24,8 @@ struct command {
 	bool subscribe;
 };
 
-struct channels {
-	channels_command *command;
+struct channel_table {
+	channel_table_command *command;
 	void *arg;
 	bool up;
 	struct channel *table;
@@ -41,10 +41,10 @@ confirmed(const struct channel *ch)
 	return ch->asked && ch->unanswered == 0;
 }
 
-struct channels *
-channels_new(channels_command *command, void *arg)
+struct channel_table *
+channel_table_new(channel_table_command *command, void *arg)
 {
-	struct channels *c;
+	struct channel_table *c;
 
 	c = calloc(1, sizeof(*c));
 	if (c == NULL)
@@ -55,7 +55,7 @@ channels_new(channels_command *command, void *arg)
 }
 
 static bool
-ring_push(struct channels *c, struct channel *ch, bool subscribe)
+ring_push(struct channel_table *c, struct channel *ch, bool subscribe)
 {
 	struct command *grown;
 	size_t size, i;
@@ -79,7 +79,7 @@ ring_push(struct channels *c, struct channel *ch, bool subscribe)
 
 /* Sends the command that brings the channel to what is wanted of it. */
 static bool
-ask(struct channels *c, struct channel *ch)
+ask(struct channel_table *c, struct channel *ch)
 {
 	bool wanted = ch->count > 0 || ch->kept;
 
@@ -97,7 +97,7 @@ ask(struct channels *c, struct channel *ch)
 }
 
 static void
-free_unused(struct channels *c, struct channel *ch)
+free_unused(struct channel_table *c, struct channel *ch)
 {
 	if (ch->count > 0 || ch->kept || ch->unanswered > 0 || ch->asked)
 		return;
@@ -107,9 +107,9 @@ free_unused(struct channels *c, struct channel *ch)
 }
 
 static struct channel *
-find_or_add(struct channels *c, const char *name, size_t length)
+find_or_add(struct channel_table *c, const char *name, size_t length)
 {
-	struct channel *ch = channels_find(c, name, length);
+	struct channel *ch = channel_table_find(c, name, length);
 
 	if (ch != NULL)
 		return ch;
@@ -126,7 +126,7 @@ find_or_add(struct channels *c, const char *name, size_t length)
 }
 
 struct channel *
-channels_keep(struct channels *c, const char *name, size_t length)
+channel_table_keep(struct channel_table *c, const char *name, size_t length)
 {
 	struct channel *ch = find_or_add(c, name, length);
 
@@ -157,7 +157,7 @@ add_member(struct channel *ch, struct member *m)
 }
 
 static bool
-join_one(struct channels *c, struct subscription *sub, struct member *m, const char *name)
+join_one(struct channel_table *c, struct subscription *sub, struct member *m, const char *name)
 {
 	struct channel *ch = find_or_add(c, name, strlen(name));
 
@@ -187,7 +187,7 @@ tell_if_confirmed(struct subscription *sub)
 }
 
 void
-channels_join(struct channels *c, struct subscription *sub)
+channel_table_join(struct channel_table *c, struct subscription *sub)
 {
 	const char *name = sub->names;
 	int i;
@@ -206,7 +206,7 @@ channels_join(struct channels *c, struct subscription *sub)
 }
 
 static void
-leave_one(struct channels *c, struct member *m)
+leave_one(struct channel_table *c, struct member *m)
 {
 	struct channel *ch = m->channel;
 
@@ -222,14 +222,14 @@ leave_one(struct channels *c, struct member *m)
 }
 
 void
-channels_leave_some(struct channels *c, struct subscription *sub, const char *names, int count)
+channel_table_leave_some(struct channel_table *c, struct subscription *sub, const char *names, int count)
 {
 	struct channel *ch;
 	bool waited;
 	int i, m = 0, tried;
 
 	for (i = 0; i < count; i++, names += strlen(names) + 1) {
-		ch = channels_find(c, names, strlen(names));
+		ch = channel_table_find(c, names, strlen(names));
 		if (ch == NULL)
 			continue;
 		/* They come in the order of the members: each search goes on where the last ended. */
@@ -247,7 +247,7 @@ channels_leave_some(struct channels *c, struct subscription *sub, const char *na
 }
 
 void
-channels_leave(struct channels *c, struct subscription *sub)
+channel_table_leave(struct channel_table *c, struct subscription *sub)
 {
 	int i;
 
@@ -259,19 +259,19 @@ channels_leave(struct channels *c, struct subscription *sub)
 }
 
 size_t
-channels_unanswered(const struct channels *c)
+channel_table_unanswered(const struct channel_table *c)
 {
 	return c->ring_count;
 }
 
 const char *
-channels_awaited(const struct channels *c)
+channel_table_awaited(const struct channel_table *c)
 {
 	return c->ring_count > 0 ? c->ring[c->ring_head].channel->name : NULL;
 }
 
 bool
-channels_answer(struct channels *c, const char *name, size_t length, bool refused)
+channel_table_answer(struct channel_table *c, const char *name, size_t length, bool refused)
 {
 	struct command command;
 	struct channel *ch;
@@ -303,7 +303,7 @@ channels_answer(struct channels *c, const char *name, size_t length, bool refuse
 }
 
 bool
-channels_up(struct channels *c)
+channel_table_up(struct channel_table *c)
 {
 	struct channel *ch, *next;
 
@@ -315,7 +315,7 @@ channels_up(struct channels *c)
 }
 
 void
-channels_down(struct channels *c)
+channel_table_down(struct channel_table *c)
 {
 	struct channel *ch, *next;
 	uint32_t i;
@@ -333,7 +333,7 @@ channels_down(struct channels *c)
 }
 
 void
-channels_away(struct channels *c)
+channel_table_unreachable(struct channel_table *c)
 {
 	struct channel *ch, *next;
 	uint32_t i;
@@ -345,13 +345,13 @@ channels_away(struct channels *c)
 }
 
 uint32_t
-channels_total(const struct channels *c)
+channel_table_total(const struct channel_table *c)
 {
 	return HASH_COUNT(c->table) - c->kept_count;
 }
 
 struct channel *
-channels_find(struct channels *c, const char *name, size_t length)
+channel_table_find(struct channel_table *c, const char *name, size_t length)
 {
 	struct channel *ch;
 

@@ -1,5 +1,5 @@
 /*
- * dialer: connecting to Valkey, again and again. See dialer.h.
+ * connector: connecting to Valkey, again and again. See connector.h.
  */
 #include "pubsub/connector.h"
 
@@ -18,13 +18,13 @@
 #define CHECK_MS       10000
 #define STABLE_MS      1000 /* a connection that was lost sooner counts as a failed attempt */
 
-struct dialer {
-	struct servers *servers;
+struct connector {
+	struct topology *topology;
 	int wake_fd;
 
 	pthread_mutex_t lock; /* the fields below */
 	pthread_cond_t changed;
-	enum dialer_state state;
+	enum connector_state state;
 	redisContext *ready;
 	const char *give_up; /* why the connection in use is to be; NULL: it is not */
 	bool lost;
@@ -33,7 +33,7 @@ struct dialer {
 
 /* Sleeps until ms have passed or the connection in use was lost; true for the latter. */
 static bool
-wait_lost(struct dialer *d, int64_t ms)
+wait_lost(struct connector *d, int64_t ms)
 {
 	int64_t deadline = clock_ms() + ms;
 	bool lost;
@@ -50,7 +50,7 @@ wait_lost(struct dialer *d, int64_t ms)
  * Why the last connection was lost, with the first line that is written after that; NULL in others.
  */
 static const char *
-take_reason(struct dialer *d, char reason[VALKEY_ERROR_SIZE])
+take_reason(struct connector *d, char reason[VALKEY_ERROR_SIZE])
 {
 	pthread_mutex_lock(&d->lock);
 	memcpy(reason, d->reason, VALKEY_ERROR_SIZE);
@@ -60,11 +60,11 @@ take_reason(struct dialer *d, char reason[VALKEY_ERROR_SIZE])
 }
 
 static void
-log_change(struct dialer *d, const char *error)
+log_change(struct connector *d, const char *error)
 {
 	char buffer[VALKEY_ERROR_SIZE];
 	const char *reason = take_reason(d, buffer);
-	const char *server = error != NULL ? d->servers->label : d->servers->used;
+	const char *server = error != NULL ? d->topology->label : d->topology->used;
 	struct log_field fields[4] = { LOG_STR("server", server) };
 	int n = 1;
 
@@ -78,7 +78,7 @@ log_change(struct dialer *d, const char *error)
 
 /* Connects, however long it takes. */
 static void
-dial(struct dialer *d, int *backoff)
+dial(struct connector *d, int *backoff)
 {
 	char error[VALKEY_ERROR_SIZE], logged[VALKEY_ERROR_SIZE] = "";
 	redisContext *c;
@@ -86,7 +86,7 @@ dial(struct dialer *d, int *backoff)
 	for (;;) {
 		if (*backoff > 0)
 			wait_lost(d, clock_jitter((uint32_t)*backoff / 2, (uint32_t)*backoff));
-		c = servers_connect(d->servers, CONNECT_MS, error, sizeof(error));
+		c = topology_connect(d->topology, CONNECT_MS, error, sizeof(error));
 		*backoff = *backoff == 0 ? BACKOFF_MIN_MS : *backoff * 2;
 		if (*backoff > BACKOFF_MAX_MS)
 			*backoff = BACKOFF_MAX_MS;
@@ -97,7 +97,7 @@ dial(struct dialer *d, int *backoff)
 			memcpy(logged, error, sizeof(logged));
 		}
 		pthread_mutex_lock(&d->lock);
-		d->state = c != NULL ? DIALER_READY : DIALER_AWAY;
+		d->state = c != NULL ? CONNECTOR_READY : CONNECTOR_UNREACHABLE;
 		d->ready = c;
 		pthread_mutex_unlock(&d->lock);
 		thread_wake(d->wake_fd);
@@ -108,16 +108,16 @@ dial(struct dialer *d, int *backoff)
 
 /* Asks about the server until the connection in use is lost. */
 static void
-watch(struct dialer *d)
+watch(struct connector *d)
 {
 	char error[VALKEY_ERROR_SIZE];
 	const char *reason;
 
 	while (!wait_lost(d, CHECK_MS)) {
-		reason = servers_check(d->servers, CONNECT_MS, error, sizeof(error));
+		reason = topology_check(d->topology, CONNECT_MS, error, sizeof(error));
 		if (error[0] != '\0')
 			LOG(LOG_LEVEL_DEBUG, "valkey", "the check of the server failed",
-			    LOG_STR("server", d->servers->used), LOG_STR("error", error));
+			    LOG_STR("server", d->topology->used), LOG_STR("error", error));
 		if (reason == NULL)
 			continue;
 		pthread_mutex_lock(&d->lock);
@@ -128,9 +128,9 @@ watch(struct dialer *d)
 }
 
 static void *
-dialer_run(void *arg)
+connector_run(void *arg)
 {
-	struct dialer *d = arg;
+	struct connector *d = arg;
 	int64_t since;
 	int backoff = 0;
 
@@ -148,29 +148,29 @@ dialer_run(void *arg)
 	return NULL;
 }
 
-struct dialer *
-dialer_start(struct servers *servers, int wake_fd)
+struct connector *
+connector_start(struct topology *topology, int wake_fd)
 {
-	struct dialer *d;
+	struct connector *d;
 
 	d = calloc(1, sizeof(*d));
 	if (d == NULL)
 		return NULL;
-	d->servers = servers;
+	d->topology = topology;
 	d->wake_fd = wake_fd;
 	pthread_mutex_init(&d->lock, NULL);
 	thread_cond_init(&d->changed);
-	if (thread_start(THREAD_LARGE, dialer_run, d) != 0) {
+	if (thread_start(THREAD_LARGE, connector_run, d) != 0) {
 		free(d);
 		return NULL;
 	}
 	return d;
 }
 
-enum dialer_state
-dialer_news(struct dialer *d, redisContext **connection, const char **give_up)
+enum connector_state
+connector_poll(struct connector *d, redisContext **connection, const char **give_up)
 {
-	enum dialer_state state;
+	enum connector_state state;
 
 	pthread_mutex_lock(&d->lock);
 	state = d->state;
@@ -183,10 +183,10 @@ dialer_news(struct dialer *d, redisContext **connection, const char **give_up)
 }
 
 void
-dialer_lost(struct dialer *d, const char *reason)
+connector_lost(struct connector *d, const char *reason)
 {
 	pthread_mutex_lock(&d->lock);
-	d->state = DIALER_TRYING;
+	d->state = CONNECTOR_TRYING;
 	d->lost = true;
 	snprintf(d->reason, sizeof(d->reason), "%s", reason);
 	pthread_cond_signal(&d->changed);

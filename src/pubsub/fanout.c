@@ -222,7 +222,7 @@ fanout_flush(struct fanout *f)
 	}
 	f->stream_count = f->delivery_count = f->event_count = 0;
 	f->frames_length = 0;
-	counter_add(COUNTER_SENT, sent);
-	counter_add(COUNTER_MERGED, merged);
-	counter_observe(COUNTER_FANOUT, (uint64_t)(clock_us() - started));
+	metric_add(METRIC_SENT, sent);
+	metric_add(METRIC_MERGED, merged);
+	metric_observe(METRIC_FANOUT, (uint64_t)(clock_us() - started));
 }

@@ -1,10 +1,10 @@
 /*
  * fanout: what Valkey has delivered in one go, on its way to the streams. Events are collected with
  * fanout_add() and sent with fanout_flush(): each stream gets all of its own, from however many
- * channels, in order, in as few records as their size allows. Belongs to the hub's thread alone.
+ * channels, in order, in as few records as their size allows. Belongs to the subscriber's thread alone.
  */
-#ifndef TPI_FANOUT_H
-#define TPI_FANOUT_H
+#ifndef TPI_PUBSUB_FANOUT_H
+#define TPI_PUBSUB_FANOUT_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -1,7 +1,7 @@
 /*
- * hub: the thread that reads from Valkey and writes to the streams. See hub.h.
+ * subscriber: the thread that reads from Valkey and writes to the streams. See subscriber.h.
  *
- * Everything here belongs to the hub's thread, except the fields that name the lock, the atomic
+ * Everything here belongs to the subscriber's thread, except the fields that name the lock, the atomic
  * ones and the eventfd. The lock is held for a few instructions at a time, and no other is taken
  * under it.
  */
@@ -61,12 +61,12 @@ struct narrowing {
 };
 STAILQ_HEAD(narrowing_queue, narrowing);
 
-struct hub {
+struct subscriber {
 	const struct settings *settings;
-	hub_revoked *revoked;
+	subscriber_revoked *revoked;
 	void *revoked_arg;
-	struct dialer *dialer;
-	struct channels *channels;
+	struct connector *connector;
+	struct channel_table *channels;
 	struct channel *revocations; /* that revocations come through; kept */
 	struct fanout *fanout;
 	int wake_fd;
@@ -97,70 +97,70 @@ struct hub {
 static bool
 command(void *arg, bool subscribe, const char *name, size_t length)
 {
-	struct hub *hub = arg;
+	struct subscriber *subscriber = arg;
 	const char *argv[] = { subscribe ? "SUBSCRIBE" : "UNSUBSCRIBE", name };
 	size_t lengths[] = { strlen(argv[0]), length };
 
-	if (redisAppendCommandArgv(hub->link, 2, argv, lengths) != REDIS_OK)
+	if (redisAppendCommandArgv(subscriber->link, 2, argv, lengths) != REDIS_OK)
 		return false;
-	hub->unsent = true;
+	subscriber->unsent = true;
 	return true;
 }
 
 static void
-link_down(struct hub *hub, const char *error)
+link_down(struct subscriber *subscriber, const char *error)
 {
 	/* error may be in the context that is freed. */
-	dialer_lost(hub->dialer, error);
-	redisFree(hub->link);
-	hub->link = NULL;
-	hub->connected = hub->unsent = hub->unread = false;
-	counter_add(COUNTER_VALKEY_LOSSES, 1);
-	channels_down(hub->channels);
+	connector_lost(subscriber->connector, error);
+	redisFree(subscriber->link);
+	subscriber->link = NULL;
+	subscriber->connected = subscriber->unsent = subscriber->unread = false;
+	metric_add(METRIC_VALKEY_LOSSES, 1);
+	channel_table_down(subscriber->channels);
 }
 
 static void
-link_up(struct hub *hub, redisContext *link)
+link_up(struct subscriber *subscriber, redisContext *link)
 {
-	hub->link = link;
-	hub->connected = true;
-	counter_add(COUNTER_VALKEY_CONNECTS, 1);
-	hub->pinged = false;
-	hub->refused = 0;
-	hub->unread = true; /* behind what the dialer has read */
-	hub->heard_at = clock_ms();
-	if (!channels_up(hub->channels))
-		link_down(hub, "out of memory");
+	subscriber->link = link;
+	subscriber->connected = true;
+	metric_add(METRIC_VALKEY_CONNECTS, 1);
+	subscriber->pinged = false;
+	subscriber->refused = 0;
+	subscriber->unread = true; /* behind what the connector has read */
+	subscriber->heard_at = clock_ms();
+	if (!channel_table_up(subscriber->channels))
+		link_down(subscriber, "out of memory");
 }
 
 static void
-dialer_read(struct hub *hub)
+connector_read(struct subscriber *subscriber)
 {
 	redisContext *link;
-	enum dialer_state state;
+	enum connector_state state;
 	const char *give_up;
 
-	state = dialer_news(hub->dialer, &link, &give_up);
+	state = connector_poll(subscriber->connector, &link, &give_up);
 	/* Newcomers find out by themselves. */
-	if (state == DIALER_AWAY && !hub->away)
-		channels_away(hub->channels);
-	hub->away = state == DIALER_AWAY;
+	if (state == CONNECTOR_UNREACHABLE && !subscriber->away)
+		channel_table_unreachable(subscriber->channels);
+	subscriber->away = state == CONNECTOR_UNREACHABLE;
 	if (link != NULL)
-		link_up(hub, link);
-	else if (give_up != NULL && hub->link != NULL)
-		link_down(hub, give_up);
+		link_up(subscriber, link);
+	else if (give_up != NULL && subscriber->link != NULL)
+		link_down(subscriber, give_up);
 }
 
 static void
-take_join(struct hub *hub, struct subscription *sub)
+take_join(struct subscriber *subscriber, struct subscription *sub)
 {
 	if (sub->left) {
-		channels_leave(hub->channels, sub);
+		channel_table_leave(subscriber->channels, sub);
 		return;
 	}
 	sub->joined = true;
-	channels_join(hub->channels, sub);
-	if (hub->away && !sub->confirmed_once)
+	channel_table_join(subscriber->channels, sub);
+	if (subscriber->away && !sub->confirmed_once)
 		stream_mark(sub->stream, STREAM_REFUSED);
 }
 
@@ -168,21 +168,21 @@ take_join(struct hub *hub, struct subscription *sub)
 static void
 take_joins(void *arg)
 {
-	struct hub *hub = arg;
+	struct subscriber *subscriber = arg;
 	struct subscription *sub;
 	int i;
 
-	pthread_mutex_lock(&hub->lock);
-	STAILQ_CONCAT(&hub->newcomers, &hub->joining);
-	pthread_mutex_unlock(&hub->lock);
-	for (i = 0; i < JOINS_MAX && (sub = STAILQ_FIRST(&hub->newcomers)) != NULL; i++) {
-		STAILQ_REMOVE_HEAD(&hub->newcomers, join_link);
-		take_join(hub, sub);
+	pthread_mutex_lock(&subscriber->lock);
+	STAILQ_CONCAT(&subscriber->newcomers, &subscriber->joining);
+	pthread_mutex_unlock(&subscriber->lock);
+	for (i = 0; i < JOINS_MAX && (sub = STAILQ_FIRST(&subscriber->newcomers)) != NULL; i++) {
+		STAILQ_REMOVE_HEAD(&subscriber->newcomers, join_link);
+		take_join(subscriber, sub);
 	}
 }
 
 static void
-take_leaves(struct hub *hub)
+take_leaves(struct subscriber *subscriber)
 {
 	struct subscription_queue leaving = STAILQ_HEAD_INITIALIZER(leaving);
 	struct narrowing_queue narrowing = STAILQ_HEAD_INITIALIZER(narrowing);
@@ -193,78 +193,78 @@ take_leaves(struct hub *hub)
 	 * First those that want to leave, then the joins: whoever leaves is a newcomer at least. Who
 	 * leaves some channels has joined, and may leave all behind that.
 	 */
-	pthread_mutex_lock(&hub->lock);
-	STAILQ_CONCAT(&leaving, &hub->leaving);
-	STAILQ_CONCAT(&narrowing, &hub->narrowing);
-	pthread_mutex_unlock(&hub->lock);
-	take_joins(hub);
+	pthread_mutex_lock(&subscriber->lock);
+	STAILQ_CONCAT(&leaving, &subscriber->leaving);
+	STAILQ_CONCAT(&narrowing, &subscriber->narrowing);
+	pthread_mutex_unlock(&subscriber->lock);
+	take_joins(subscriber);
 	while ((n = STAILQ_FIRST(&narrowing)) != NULL) {
 		STAILQ_REMOVE_HEAD(&narrowing, link);
-		channels_leave_some(hub->channels, n->subscription, n->names, n->count);
+		channel_table_leave_some(subscriber->channels, n->subscription, n->names, n->count);
 		free(n->names);
 		free(n);
 	}
 	while ((sub = STAILQ_FIRST(&leaving)) != NULL) {
 		STAILQ_REMOVE_HEAD(&leaving, leave_link);
 		if (sub->joined)
-			channels_leave(hub->channels, sub);
+			channel_table_leave(subscriber->channels, sub);
 		else
 			sub->left = true;
 	}
 }
 
 static void
-drop(struct hub *hub, const redisReply *channel, const char *reason)
+drop(struct subscriber *subscriber, const redisReply *channel, const char *reason)
 {
 	uint32_t suppressed;
 
-	counter_add(COUNTER_DROPPED, 1);
-	if (!log_allowed(&hub->dropped, 1000, &suppressed))
+	metric_add(METRIC_DROPPED, 1);
+	if (!log_allowed(&subscriber->dropped, 1000, &suppressed))
 		return;
 	LOG(LOG_LEVEL_WARN, "valkey", "payload dropped", LOG_STR("channel", channel->str),
 	    LOG_STR("reason", reason), LOG_INT("suppressed", suppressed));
 }
 
 static void
-take_revocation(struct hub *hub, const redisReply *name, const redisReply *payload)
+take_revocation(struct subscriber *subscriber, const redisReply *name, const redisReply *payload)
 {
 	struct revocation r;
 	size_t count;
 
 	if (!revocation_read(&r, payload->str, (size_t)payload->len)) {
-		drop(hub, name, "is no revocation");
+		drop(subscriber, name, "is no revocation");
 		return;
 	}
-	count = hub->revoked(hub->revoked_arg, &r);
+	count = subscriber->revoked(subscriber->revoked_arg, &r);
 	if (r.project == 0) {
-		LOG(LOG_LEVEL_INFO, "revoke", "user", LOG_STR("tenantId", hub->settings->tenant),
+		LOG(LOG_LEVEL_INFO, "revoke", "user", LOG_STR("tenantId", subscriber->settings->tenant),
 		    LOG_STR("userId", r.user), LOG_INT("streams", count));
 		return;
 	}
-	LOG(LOG_LEVEL_INFO, "revoke", "project", LOG_STR("tenantId", hub->settings->tenant),
+	LOG(LOG_LEVEL_INFO, "revoke", "project", LOG_STR("tenantId", subscriber->settings->tenant),
 	    LOG_INT("projectId", r.project), LOG_INT("streams", count));
 }
 
 static void
-message(struct hub *hub, const redisReply *name, const redisReply *payload)
+message(struct subscriber *subscriber, const redisReply *name, const redisReply *payload)
 {
 	struct channel *channel;
 	const char *wrong;
 
 	/* Also what was on its way when the last member left. */
-	channel = channels_find(hub->channels, name->str, (size_t)name->len);
+	channel = channel_table_find(subscriber->channels, name->str, (size_t)name->len);
 	if (channel == NULL)
 		return;
-	hub->messages++;
-	if (channel == hub->revocations) {
-		take_revocation(hub, name, payload);
+	subscriber->messages++;
+	if (channel == subscriber->revocations) {
+		take_revocation(subscriber, name, payload);
 		return;
 	}
 	wrong = wakeup_check(payload->str, (size_t)payload->len);
 	if (wrong != NULL)
-		drop(hub, name, wrong);
+		drop(subscriber, name, wrong);
 	else
-		fanout_add(hub->fanout, channel, payload->str, (size_t)payload->len);
+		fanout_add(subscriber->fanout, channel, payload->str, (size_t)payload->len);
 }
 
 static bool
@@ -275,12 +275,12 @@ is_text(const redisReply *r)
 
 /* The answer to SUBSCRIBE or UNSUBSCRIBE. False where none is due. */
 static bool
-answered(struct hub *hub, const char *name, size_t length, bool refused)
+answered(struct subscriber *subscriber, const char *name, size_t length, bool refused)
 {
-	if (!channels_answer(hub->channels, name, length, refused))
+	if (!channel_table_answer(subscriber->channels, name, length, refused))
 		return false;
-	if (hub->before_pong > 0)
-		hub->before_pong--;
+	if (subscriber->before_pong > 0)
+		subscriber->before_pong--;
 	return true;
 }
 
@@ -302,56 +302,56 @@ prefix_of(const struct settings *s, const char *channel)
 
 /* Once for a connection and a prefix; each stream that it concerns has a line of its own. */
 static void
-log_refused(struct hub *hub, const char *channel, const char *error)
+log_refused(struct subscriber *subscriber, const char *channel, const char *error)
 {
-	int prefix = prefix_of(hub->settings, channel);
-	bool of_issues = prefix < hub->settings->issues_prefix_count;
+	int prefix = prefix_of(subscriber->settings, channel);
+	bool of_issues = prefix < subscriber->settings->issues_prefix_count;
 
-	LOG(hub->refused & 1u << prefix ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey",
+	LOG(subscriber->refused & 1u << prefix ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey",
 	    "channel refused", LOG_STR("channel", channel), LOG_STR("error", error),
 	    LOG_STR("remedy", of_issues ? ALLOW ", or remove its prefix from TPI_ISSUES_CHANNEL_PREFIX "
 	    "where nobody publishes under it" : ALLOW));
-	hub->refused |= 1u << prefix;
+	subscriber->refused |= 1u << prefix;
 }
 
 /* An error is the answer to a command. NULL, or why the link is of no more use. */
 static const char *
-refusal(struct hub *hub, const char *error)
+refusal(struct subscriber *subscriber, const char *error)
 {
-	const char *channel = channels_awaited(hub->channels);
+	const char *channel = channel_table_awaited(subscriber->channels);
 
-	if (hub->pinged && hub->before_pong == 0) {
+	if (subscriber->pinged && subscriber->before_pong == 0) {
 		/* Whoever may not PING hears that at least. */
-		hub->pinged = false;
+		subscriber->pinged = false;
 		return NULL;
 	}
 	if (channel == NULL)
 		return "an error that answers nothing";
-	if (channels_find(hub->channels, channel, strlen(channel)) == hub->revocations)
+	if (channel_table_find(subscriber->channels, channel, strlen(channel)) == subscriber->revocations)
 		/* Asked for once a connection. */
 		LOG(LOG_LEVEL_WARN, "valkey", "channel refused, tpi-publish revoke does not work",
 		    LOG_STR("channel", channel), LOG_STR("error", error),
 		    LOG_STR("remedy", ALLOW));
 	else
-		log_refused(hub, channel, error);
-	answered(hub, NULL, 0, true);
+		log_refused(subscriber, channel, error);
+	answered(subscriber, NULL, 0, true);
 	return NULL;
 }
 
 /* NULL, or why the link is of no more use. */
 static const char *
-reply(struct hub *hub, const redisReply *r)
+reply(struct subscriber *subscriber, const redisReply *r)
 {
 	const redisReply *kind = r, *name;
 
 	if (r->type == REDIS_REPLY_ERROR)
-		return refusal(hub, r->str);
+		return refusal(subscriber, r->str);
 	if (r->type == REDIS_REPLY_ARRAY && r->elements >= 2)
 		kind = r->element[0];
 	if (!is_text(kind))
 		return "a reply that is not of pub/sub";
 	if (strcasecmp(kind->str, "pong") == 0) {
-		hub->pinged = false;
+		subscriber->pinged = false;
 		return NULL;
 	}
 	if (r->type != REDIS_REPLY_ARRAY || r->elements != 3)
@@ -360,219 +360,219 @@ reply(struct hub *hub, const redisReply *r)
 	if (strcmp(kind->str, "message") == 0) {
 		if (!is_text(name) || !is_text(r->element[2]))
 			return "a malformed message";
-		message(hub, name, r->element[2]);
+		message(subscriber, name, r->element[2]);
 		return NULL;
 	}
 	if (strcmp(kind->str, "subscribe") != 0 && strcmp(kind->str, "unsubscribe") != 0)
 		return "a reply that is not of pub/sub";
 	if (!is_text(name) ||
-	    !answered(hub, name->str, (size_t)name->len, false))
+	    !answered(subscriber, name->str, (size_t)name->len, false))
 		return "an answer to no command";
 	return NULL;
 }
 
 static void
-count_messages(struct hub *hub)
+count_messages(struct subscriber *subscriber)
 {
-	if (hub->messages == 0)
+	if (subscriber->messages == 0)
 		return;
-	counter_add(COUNTER_MESSAGES, hub->messages);
-	hub->message_at = hub->heard_at;
-	hub->messages = 0;
+	metric_add(METRIC_MESSAGES, subscriber->messages);
+	subscriber->message_at = subscriber->heard_at;
+	subscriber->messages = 0;
 }
 
 /* Reads once, and fans out all that came in whole. NULL, or why the link is of no more use. */
 static const char *
-link_read(struct hub *hub)
+link_read(struct subscriber *subscriber)
 {
 	const char *error = NULL;
 	void *r;
 	ssize_t n;
 
-	n = valkey_read(hub->link, hub->input, READ_SIZE);
-	hub->unread = n == READ_SIZE;
+	n = valkey_read(subscriber->link, subscriber->input, READ_SIZE);
+	subscriber->unread = n == READ_SIZE;
 	if (n <= 0)
-		return n == 0 ? NULL : hub->link->errstr;
-	hub->heard_at = clock_ms();
-	if (redisReaderFeed(hub->link->reader, hub->input, (size_t)n) != REDIS_OK)
-		return hub->link->reader->errstr;
+		return n == 0 ? NULL : subscriber->link->errstr;
+	subscriber->heard_at = clock_ms();
+	if (redisReaderFeed(subscriber->link->reader, subscriber->input, (size_t)n) != REDIS_OK)
+		return subscriber->link->reader->errstr;
 	while (error == NULL) {
-		if (redisReaderGetReply(hub->link->reader, &r) != REDIS_OK) {
-			error = hub->link->reader->errstr;
+		if (redisReaderGetReply(subscriber->link->reader, &r) != REDIS_OK) {
+			error = subscriber->link->reader->errstr;
 			break;
 		}
 		if (r == NULL)
 			break;
-		error = reply(hub, r);
+		error = reply(subscriber, r);
 		freeReplyObject(r);
 	}
-	fanout_flush(hub->fanout);
-	count_messages(hub);
-	if (error == NULL && hub->link->reader->len - hub->link->reader->pos > PENDING_MAX)
+	fanout_flush(subscriber->fanout);
+	count_messages(subscriber);
+	if (error == NULL && subscriber->link->reader->len - subscriber->link->reader->pos > PENDING_MAX)
 		error = "a message of more than 16 MiB";
 	return error;
 }
 
 /* Sends what waits in the output buffer. NULL, or why the link is of no more use. */
 static const char *
-link_write(struct hub *hub)
+link_write(struct subscriber *subscriber)
 {
 	int done = 0;
 
-	if (valkey_write(hub->link, &done) != REDIS_OK)
-		return hub->link->errstr;
-	hub->unsent = !done;
+	if (valkey_write(subscriber->link, &done) != REDIS_OK)
+		return subscriber->link->errstr;
+	subscriber->unsent = !done;
 	return NULL;
 }
 
 static const char *
-link_ping(struct hub *hub)
+link_ping(struct subscriber *subscriber)
 {
-	int64_t silence = clock_ms() - hub->heard_at;
+	int64_t silence = clock_ms() - subscriber->heard_at;
 
 	if (silence >= SILENCE_MS)
 		return "silent for 12 s";
-	if (silence >= PING_MS && !hub->pinged) {
-		if (redisAppendCommand(hub->link, "PING") != REDIS_OK)
+	if (silence >= PING_MS && !subscriber->pinged) {
+		if (redisAppendCommand(subscriber->link, "PING") != REDIS_OK)
 			return "out of memory";
-		hub->pinged = hub->unsent = true;
-		hub->before_pong = channels_unanswered(hub->channels);
+		subscriber->pinged = subscriber->unsent = true;
+		subscriber->before_pong = channel_table_unanswered(subscriber->channels);
 	}
 	return NULL;
 }
 
 /* Waits for something to do, and does it. */
 static void
-turn(struct hub *hub)
+turn(struct subscriber *subscriber)
 {
-	struct pollfd p[2] = { { .fd = hub->wake_fd, .events = POLLIN },
-		{ .fd = hub->link != NULL ? hub->link->fd : -1, .events = POLLIN } };
+	struct pollfd p[2] = { { .fd = subscriber->wake_fd, .events = POLLIN },
+		{ .fd = subscriber->link != NULL ? subscriber->link->fd : -1, .events = POLLIN } };
 	const char *error = NULL;
 	uint64_t ignored;
 
-	if (hub->unsent)
+	if (subscriber->unsent)
 		p[1].events |= POLLOUT;
-	poll(p, 2, STAILQ_EMPTY(&hub->newcomers) && !hub->unread ? TURN_MS : 0);
-	hub->alive_at = clock_ms();
-	if (p[0].revents != 0 && read(hub->wake_fd, &ignored, sizeof(ignored)) == -1 &&
+	poll(p, 2, STAILQ_EMPTY(&subscriber->newcomers) && !subscriber->unread ? TURN_MS : 0);
+	subscriber->alive_at = clock_ms();
+	if (p[0].revents != 0 && read(subscriber->wake_fd, &ignored, sizeof(ignored)) == -1 &&
 	    errno != EAGAIN)
 		LOG(LOG_LEVEL_ERROR, "valkey", "eventfd", LOG_STR("error", strerror(errno)));
-	if (hub->link != NULL && (hub->unread || (p[1].revents & ~POLLOUT) != 0))
-		error = link_read(hub);
-	take_leaves(hub);
-	hub->channel_count = channels_total(hub->channels);
-	if (hub->link != NULL && error == NULL)
-		error = link_ping(hub);
-	if (hub->link != NULL && error == NULL && hub->unsent)
-		error = link_write(hub);
+	if (subscriber->link != NULL && (subscriber->unread || (p[1].revents & ~POLLOUT) != 0))
+		error = link_read(subscriber);
+	take_leaves(subscriber);
+	subscriber->channel_count = channel_table_total(subscriber->channels);
+	if (subscriber->link != NULL && error == NULL)
+		error = link_ping(subscriber);
+	if (subscriber->link != NULL && error == NULL && subscriber->unsent)
+		error = link_write(subscriber);
 	if (error != NULL)
-		link_down(hub, error);
+		link_down(subscriber, error);
 	if (p[0].revents != 0)
-		dialer_read(hub);
+		connector_read(subscriber);
 }
 
 static void
-say_goodbye(struct hub *hub)
+say_goodbye(struct subscriber *subscriber)
 {
-	if (hub->link == NULL)
+	if (subscriber->link == NULL)
 		return;
-	if (redisAppendCommand(hub->link, "UNSUBSCRIBE") == REDIS_OK)
-		link_write(hub);
-	redisFree(hub->link);
-	hub->link = NULL;
+	if (redisAppendCommand(subscriber->link, "UNSUBSCRIBE") == REDIS_OK)
+		link_write(subscriber);
+	redisFree(subscriber->link);
+	subscriber->link = NULL;
 }
 
 static void *
-hub_run(void *arg)
+subscriber_run(void *arg)
 {
-	struct hub *hub = arg;
+	struct subscriber *subscriber = arg;
 	bool stopping = false;
 
 	while (!stopping) {
-		turn(hub);
-		pthread_mutex_lock(&hub->lock);
-		stopping = hub->stopping;
-		pthread_mutex_unlock(&hub->lock);
+		turn(subscriber);
+		pthread_mutex_lock(&subscriber->lock);
+		stopping = subscriber->stopping;
+		pthread_mutex_unlock(&subscriber->lock);
 	}
-	say_goodbye(hub);
-	pthread_mutex_lock(&hub->lock);
-	hub->stopped = true;
-	pthread_cond_signal(&hub->stop_done);
-	pthread_mutex_unlock(&hub->lock);
+	say_goodbye(subscriber);
+	pthread_mutex_lock(&subscriber->lock);
+	subscriber->stopped = true;
+	pthread_cond_signal(&subscriber->stop_done);
+	pthread_mutex_unlock(&subscriber->lock);
 	return NULL;
 }
 
 static bool
-keep_revocations(struct hub *hub)
+keep_revocations(struct subscriber *subscriber)
 {
 	char name[CHANNEL_NAME_SIZE];
-	size_t length = channel_revoke(name, hub->settings->tenant);
+	size_t length = channel_name_revoke(name, subscriber->settings->tenant);
 
-	hub->revocations = channels_keep(hub->channels, name, length);
-	return hub->revocations != NULL;
+	subscriber->revocations = channel_table_keep(subscriber->channels, name, length);
+	return subscriber->revocations != NULL;
 }
 
 static bool
-hub_init(struct hub *hub, const struct settings *s)
+subscriber_init(struct subscriber *subscriber, const struct settings *s)
 {
-	hub->settings = s;
-	pthread_mutex_init(&hub->lock, NULL);
-	thread_cond_init(&hub->stop_done);
-	STAILQ_INIT(&hub->joining);
-	STAILQ_INIT(&hub->leaving);
-	STAILQ_INIT(&hub->newcomers);
-	STAILQ_INIT(&hub->narrowing);
-	hub->alive_at = hub->message_at = clock_ms();
-	hub->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	hub->input = malloc(READ_SIZE);
-	hub->channels = channels_new(command, hub);
+	subscriber->settings = s;
+	pthread_mutex_init(&subscriber->lock, NULL);
+	thread_cond_init(&subscriber->stop_done);
+	STAILQ_INIT(&subscriber->joining);
+	STAILQ_INIT(&subscriber->leaving);
+	STAILQ_INIT(&subscriber->newcomers);
+	STAILQ_INIT(&subscriber->narrowing);
+	subscriber->alive_at = subscriber->message_at = clock_ms();
+	subscriber->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	subscriber->input = malloc(READ_SIZE);
+	subscriber->channels = channel_table_new(command, subscriber);
 	/* A record that is partly sent must fit into a backlog. */
-	hub->fanout = fanout_new((size_t)s->backlog_bytes, take_joins, hub);
-	return hub->wake_fd != -1 && hub->input != NULL && hub->channels != NULL &&
-	    hub->fanout != NULL && keep_revocations(hub);
+	subscriber->fanout = fanout_new((size_t)s->backlog_bytes, take_joins, subscriber);
+	return subscriber->wake_fd != -1 && subscriber->input != NULL && subscriber->channels != NULL &&
+	    subscriber->fanout != NULL && keep_revocations(subscriber);
 }
 
-struct hub *
-hub_start(const struct settings *s, struct servers *servers, hub_revoked *revoked, void *arg)
+struct subscriber *
+subscriber_start(const struct settings *s, struct topology *topology, subscriber_revoked *revoked, void *arg)
 {
-	struct hub *hub;
+	struct subscriber *subscriber;
 
-	hub = calloc(1, sizeof(*hub));
-	if (hub == NULL)
+	subscriber = calloc(1, sizeof(*subscriber));
+	if (subscriber == NULL)
 		return NULL;
-	hub->revoked = revoked;
-	hub->revoked_arg = arg;
+	subscriber->revoked = revoked;
+	subscriber->revoked_arg = arg;
 	/* The process ends when this fails: nothing is undone. */
-	if (!hub_init(hub, s))
+	if (!subscriber_init(subscriber, s))
 		return NULL;
-	hub->dialer = dialer_start(servers, hub->wake_fd);
-	if (hub->dialer == NULL || thread_start(THREAD_LARGE, hub_run, hub) != 0)
+	subscriber->connector = connector_start(topology, subscriber->wake_fd);
+	if (subscriber->connector == NULL || thread_start(THREAD_LARGE, subscriber_run, subscriber) != 0)
 		return NULL;
-	return hub;
+	return subscriber;
 }
 
 bool
-hub_away(struct hub *hub)
+subscriber_unreachable(struct subscriber *subscriber)
 {
-	return hub->away;
+	return subscriber->away;
 }
 
 bool
-hub_working(struct hub *hub)
+subscriber_working(struct subscriber *subscriber)
 {
-	return clock_ms() - hub->alive_at < STUCK_MS;
+	return clock_ms() - subscriber->alive_at < STUCK_MS;
 }
 
 void
-hub_look(struct hub *hub, struct hub_view *view)
+subscriber_look(struct subscriber *subscriber, struct subscriber_view *view)
 {
-	view->state = hub->connected ? HUB_CONNECTED : hub->away ? HUB_AWAY : HUB_CONNECTING;
-	view->channels = hub->channel_count;
-	view->message_at = hub->message_at;
+	view->state = subscriber->connected ? SUBSCRIBER_CONNECTED : subscriber->away ? SUBSCRIBER_UNREACHABLE : SUBSCRIBER_CONNECTING;
+	view->channels = subscriber->channel_count;
+	view->message_at = subscriber->message_at;
 }
 
 struct subscription *
-hub_join(struct hub *hub, struct stream *stream, char *names, int count,
+subscriber_join(struct subscriber *subscriber, struct stream *stream, char *names, int count,
     void (*begin)(struct stream *stream))
 {
 	struct subscription *sub;
@@ -583,24 +583,24 @@ hub_join(struct hub *hub, struct stream *stream, char *names, int count,
 		free(names);
 		return NULL;
 	}
-	sub->hub = hub;
+	sub->subscriber = subscriber;
 	sub->stream = stream_hold(stream);
 	sub->begin = begin;
 	sub->names = names;
 	sub->count = count;
-	pthread_mutex_lock(&hub->lock);
-	first = STAILQ_EMPTY(&hub->joining);
-	STAILQ_INSERT_TAIL(&hub->joining, sub, join_link);
-	pthread_mutex_unlock(&hub->lock);
+	pthread_mutex_lock(&subscriber->lock);
+	first = STAILQ_EMPTY(&subscriber->joining);
+	STAILQ_INSERT_TAIL(&subscriber->joining, sub, join_link);
+	pthread_mutex_unlock(&subscriber->lock);
 	if (first)
-		thread_wake(hub->wake_fd);
+		thread_wake(subscriber->wake_fd);
 	return sub;
 }
 
 bool
-hub_leave_some(struct subscription *sub, char *names, int count)
+subscriber_leave_some(struct subscription *sub, char *names, int count)
 {
-	struct hub *hub = sub->hub;
+	struct subscriber *subscriber = sub->subscriber;
 	struct narrowing *n;
 
 	n = malloc(sizeof(*n));
@@ -609,36 +609,36 @@ hub_leave_some(struct subscription *sub, char *names, int count)
 		return false;
 	}
 	*n = (struct narrowing){ .subscription = sub, .names = names, .count = count };
-	pthread_mutex_lock(&hub->lock);
-	STAILQ_INSERT_TAIL(&hub->narrowing, n, link);
-	pthread_mutex_unlock(&hub->lock);
-	thread_wake(hub->wake_fd);
+	pthread_mutex_lock(&subscriber->lock);
+	STAILQ_INSERT_TAIL(&subscriber->narrowing, n, link);
+	pthread_mutex_unlock(&subscriber->lock);
+	thread_wake(subscriber->wake_fd);
 	return true;
 }
 
 void
-hub_leave(struct subscription *sub)
+subscriber_leave(struct subscription *sub)
 {
-	struct hub *hub = sub->hub;
+	struct subscriber *subscriber = sub->subscriber;
 	bool first;
 
-	pthread_mutex_lock(&hub->lock);
-	first = STAILQ_EMPTY(&hub->leaving);
-	STAILQ_INSERT_TAIL(&hub->leaving, sub, leave_link);
-	pthread_mutex_unlock(&hub->lock);
+	pthread_mutex_lock(&subscriber->lock);
+	first = STAILQ_EMPTY(&subscriber->leaving);
+	STAILQ_INSERT_TAIL(&subscriber->leaving, sub, leave_link);
+	pthread_mutex_unlock(&subscriber->lock);
 	if (first)
-		thread_wake(hub->wake_fd);
+		thread_wake(subscriber->wake_fd);
 }
 
 void
-hub_stop(struct hub *hub, int timeout_ms)
+subscriber_stop(struct subscriber *subscriber, int timeout_ms)
 {
 	int64_t deadline = clock_ms() + timeout_ms;
 
-	pthread_mutex_lock(&hub->lock);
-	hub->stopping = true;
-	thread_wake(hub->wake_fd);
-	while (!hub->stopped && thread_cond_wait(&hub->stop_done, &hub->lock, deadline))
+	pthread_mutex_lock(&subscriber->lock);
+	subscriber->stopping = true;
+	thread_wake(subscriber->wake_fd);
+	while (!subscriber->stopped && thread_cond_wait(&subscriber->stop_done, &subscriber->lock, deadline))
 		continue;
-	pthread_mutex_unlock(&hub->lock);
+	pthread_mutex_unlock(&subscriber->lock);
 }

@@ -26,7 +26,7 @@
 static int
 grace_ms(const struct connection *c)
 {
-	int half = c->gateway->settings->drain_seconds * 1000 / 2;
+	int half = c->registry->settings->drain_seconds * 1000 / 2;
 
 	return half < 1000 ? half : 1000;
 }
@@ -39,8 +39,8 @@ static bool
 finish(struct connection *c, const char *text)
 {
 	if (c->caps != NULL) {
-		caps_leave(c->caps, &c->place);
-		caps_release(c->caps, &c->place);
+		caps_leave(c->caps, &c->slot);
+		caps_release(c->caps, &c->slot);
 	}
 	stream_finish(c->stream, text);
 	return false;
@@ -48,50 +48,50 @@ finish(struct connection *c, const char *text)
 
 /* Retry later: the headers of a stream, a retry time, and the end (ANSWERS in tpi-stream(7)). */
 static bool
-later(struct connection *c, enum counter_later reason)
+later(struct connection *c, enum metric_deferred reason)
 {
-	bool slow = reason == LATER_EVICTED;
+	bool slow = reason == DEFERRED_EVICTED;
 	char text[256];
 
-	counter_add_label(COUNTER_LATER, reason);
+	metric_add_label(METRIC_DEFERRED, reason);
 	if (slow)
-		LOG(LOG_LEVEL_DEBUG, c->route->tag, "evicted before, no free slot",
-		    LOG_STR("tenantId", c->gateway->settings->tenant), LOG_STR("userId", c->user));
+		LOG(LOG_LEVEL_DEBUG, c->topic->tag, "evicted before, no free slot",
+		    LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user));
 	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n",
 	    clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000, slow ? CAPS_RETRY_MAX_MS : 30000));
 	return finish(c, text);
 }
 
 /* Why a request is told to retry later after STREAM_CANCELLED. */
-static enum counter_later
+static enum metric_deferred
 cancelled(const struct connection *c)
 {
-	return c->place.returning ? LATER_EVICTED : LATER_CANCELLED;
+	return c->slot.returning ? DEFERRED_EVICTED : DEFERRED_CANCELLED;
 }
 
 /* later(), and a line that says why, where that is trouble. */
 static bool
-subscribe_failed(struct connection *c, enum counter_later reason)
+subscribe_failed(struct connection *c, enum metric_deferred reason)
 {
 	static const char *const errors[] = {
-		[LATER_DRAINING] = NULL,
-		[LATER_CANCELLED] = NULL,
-		[LATER_EVICTED] = NULL,
-		[LATER_REVOKED] = NULL,
-		[LATER_APPLICATION] = "the application cannot be asked",
-		[LATER_VALKEY_AWAY] = "Valkey is away",
-		[LATER_VALKEY_REFUSED] = "Valkey refused the channel",
-		[LATER_VALKEY_SILENT] = "no confirmation from Valkey within 5 s",
-		[LATER_RESOURCES] = "out of memory",
+		[DEFERRED_DRAINING] = NULL,
+		[DEFERRED_CANCELLED] = NULL,
+		[DEFERRED_EVICTED] = NULL,
+		[DEFERRED_REVOKED] = NULL,
+		[DEFERRED_APPLICATION] = "the application cannot be asked",
+		[DEFERRED_VALKEY_UNREACHABLE] = "Valkey is away",
+		[DEFERRED_VALKEY_REFUSED] = "Valkey refused the channel",
+		[DEFERRED_VALKEY_SILENT] = "no confirmation from Valkey within 5 s",
+		[DEFERRED_RESOURCES] = "out of memory",
 	};
-	struct log_field fields[5] = { LOG_STR("tenantId", c->gateway->settings->tenant),
+	struct log_field fields[5] = { LOG_STR("tenantId", c->registry->settings->tenant),
 		LOG_STR("userId", c->user), LOG_STR("error", errors[reason]), LOG_END };
 
-	if (c->route->has_projects)
+	if (c->topic->has_projects)
 		fields[3] = (struct log_field)LOG_LIST("projectIds", c->request.projects,
 		    (size_t)c->request.project_count);
 	if (errors[reason] != NULL)
-		log_write(LOG_LEVEL_WARN, c->route->tag, "subscribe failed", fields);
+		log_write(LOG_LEVEL_WARN, c->topic->tag, "subscribe failed", fields);
 	return later(c, reason);
 }
 
@@ -111,30 +111,30 @@ answer(struct connection *c, const struct answer *a)
 #define ERROR(text)  "{\"error\":\"" text "\"}"
 
 static bool
-refuse(struct connection *c, enum counter_refused reason)
+refuse(struct connection *c, enum metric_refused reason)
 {
 	static const struct answer answers[] = {
 		[REFUSED_PATH] = { 404, "Not Found", "", JSON, ERROR("no such stream") },
 		[REFUSED_METHOD] = { 405, "Method Not Allowed", "Allow: GET\r\n", JSON,
 		    ERROR("only GET is allowed") },
-		[REFUSED_NOBODY] = { 401, "Unauthorized", "", JSON, ERROR("not signed in") },
+		[REFUSED_ANONYMOUS] = { 401, "Unauthorized", "", JSON, ERROR("not signed in") },
 		[REFUSED_PROJECTS] = { 404, "Not Found", "", JSON, ERROR("no such project") },
 		[REFUSED_CAP] = { 503, "Service Unavailable", "Retry-After: 30\r\n", JSON,
 		    ERROR("too many streams") },
 	};
 
-	counter_add_label(COUNTER_REFUSED, reason);
+	metric_add_label(METRIC_REFUSED, reason);
 	return answer(c, &answers[reason]);
 }
 
 /* 400: the request itself will not do. error is a text that needs no escaping. */
 static bool
-bad_request(struct connection *c, enum counter_refused reason, const char *error)
+bad_request(struct connection *c, enum metric_refused reason, const char *error)
 {
 	char body[256];
 	const struct answer a = { 400, "Bad Request", "", JSON, body };
 
-	counter_add_label(COUNTER_REFUSED, reason);
+	metric_add_label(METRIC_REFUSED, reason);
 	snprintf(body, sizeof(body), ERROR("%s"), error);
 	return answer(c, &a);
 }
@@ -142,7 +142,7 @@ bad_request(struct connection *c, enum counter_refused reason, const char *error
 static bool
 read_head(struct connection *c)
 {
-	const struct gateway *g = c->gateway;
+	const struct registry *g = c->registry;
 
 	return peer_read_head(&c->peer, clock_ms() + g->settings->request_timeout_ms, &g->draining,
 	    grace_ms(c));
@@ -161,7 +161,7 @@ decode(struct connection *c)
 	if (log_allowed(&limit, 1000, NULL))
 		LOG(LOG_LEVEL_ERROR, "streamd", "cannot take a request",
 		    LOG_STR("error", strerror(error)));
-	return later(c, LATER_RESOURCES);
+	return later(c, DEFERRED_RESOURCES);
 }
 
 /* A page for monitoring. */
@@ -175,34 +175,34 @@ show(struct connection *c, const struct status_page *page)
 
 	if (strcmp(c->request.method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
-	answer(c, status_answer(page, c->gateway, &a, &body) ? &a : &no_memory);
+	answer(c, status_answer(page, c->registry, &a, &body) ? &a : &no_memory);
 	free(body);
 	return false;
 }
 
 /* What the request alone decides: the rows of section 2 down to the project parameter. */
 static bool
-route(struct connection *c)
+topic(struct connection *c)
 {
 	struct request *r = &c->request;
 	const struct status_page *page;
 	const char *error;
 
-	page = status_find(c->gateway->settings, r->path);
+	page = status_find(c->registry->settings, r->path);
 	if (page != NULL)
 		return show(c, page);
-	c->route = route_find(r->path);
-	if (c->route == NULL)
+	c->topic = topic_find(r->path);
+	if (c->topic == NULL)
 		return refuse(c, REFUSED_PATH);
-	c->caps = c->gateway->caps[c->route - routes];
+	c->caps = c->registry->caps[c->topic - topics];
 	if (strcmp(r->method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
-	if (c->gateway->draining)
-		return later(c, LATER_DRAINING);
-	c->place.returning = route_is_returning(r);
-	error = c->route->parse != NULL ? c->route->parse(r) : NULL;
-	if (error == route_no_memory)
-		return later(c, LATER_RESOURCES);
+	if (c->registry->draining)
+		return later(c, DEFERRED_DRAINING);
+	c->slot.returning = topic_is_returning(r);
+	error = c->topic->parse != NULL ? c->topic->parse(r) : NULL;
+	if (error == topic_no_memory)
+		return later(c, DEFERRED_RESOURCES);
 	if (error != NULL)
 		return bad_request(c, REFUSED_PARAMETERS, error);
 	return true;
@@ -238,7 +238,7 @@ identify_web_server(struct connection *c)
 	switch (result) {
 	case IDENTITY_KNOWN:
 		c->user = strdup(c->request.user);
-		return c->user != NULL || later(c, LATER_RESOURCES);
+		return c->user != NULL || later(c, DEFERRED_RESOURCES);
 	case IDENTITY_BAD:
 		return bad_request(c, REFUSED_USER,
 		    "not a valid user id, or a parameter is there twice with different values");
@@ -247,20 +247,20 @@ identify_web_server(struct connection *c)
 		break;
 	}
 	explain_anonymous(result);
-	return refuse(c, REFUSED_NOBODY);
+	return refuse(c, REFUSED_ANONYMOUS);
 }
 
 static bool
 asks_for_projects(const struct connection *c)
 {
-	return c->route->has_projects && c->gateway->settings->access == ACCESS_APP;
+	return c->topic->has_projects && c->registry->settings->access == ACCESS_APP;
 }
 
 /* What the request alone says about who it is, and what it has to show to the application. */
 static bool
 identify(struct connection *c)
 {
-	bool by_app = c->gateway->settings->identity == IDENTITY_APP;
+	bool by_app = c->registry->settings->identity == IDENTITY_APP;
 	char *const *params = request_params(&c->request);
 
 	if (!by_app && !identify_web_server(c))
@@ -272,9 +272,9 @@ identify(struct connection *c)
 		return true;
 	switch (credentials_read(params, &c->credentials)) {
 	case CREDENTIALS_NO_MEMORY:
-		return later(c, LATER_RESOURCES);
+		return later(c, DEFERRED_RESOURCES);
 	case CREDENTIALS_NONE:
-		return !by_app || refuse(c, REFUSED_NOBODY);
+		return !by_app || refuse(c, REFUSED_ANONYMOUS);
 	case CREDENTIALS_FOUND:
 		break;
 	}
@@ -282,7 +282,7 @@ identify(struct connection *c)
 }
 
 /*
- * What may be read, as far as that needs no question: such policies come before the place, so that
+ * What may be read, as far as that needs no query: such policies come before the place, so that
  * they never take one.
  */
 static bool
@@ -290,16 +290,16 @@ allow(struct connection *c)
 {
 	struct request *r = &c->request;
 
-	if (!c->route->has_projects)
+	if (!c->topic->has_projects)
 		return true;
-	if (c->gateway->settings->access == ACCESS_DENY)
+	if (c->registry->settings->access == ACCESS_DENY)
 		return refuse(c, REFUSED_PROJECTS);
 	if (r->user == NULL)
 		return true;
 	if (asks_for_projects(c))
 		return c->credentials != NULL || refuse(c, REFUSED_PROJECTS);
 	r->project_count =
-	    access_filter(c->gateway->access, r->user, r->projects, r->project_count);
+	    access_filter(c->registry->access, r->user, r->projects, r->project_count);
 	return r->project_count > 0 || refuse(c, REFUSED_PROJECTS);
 }
 
@@ -309,11 +309,11 @@ reserve(struct connection *c)
 	static struct log_limit limit;
 	uint32_t suppressed;
 
-	if (!caps_reserve(c->caps, &c->place)) {
+	if (!caps_reserve(c->caps, &c->slot)) {
 		if (log_allowed(&limit, 1000, &suppressed))
-			LOG(LOG_LEVEL_WARN, c->route->tag, "tenant cap reached",
-			    LOG_STR("tenantId", c->gateway->settings->tenant),
-			    LOG_INT("cap", route_tenant_cap(c->route, c->gateway->settings)),
+			LOG(LOG_LEVEL_WARN, c->topic->tag, "tenant cap reached",
+			    LOG_STR("tenantId", c->registry->settings->tenant),
+			    LOG_INT("cap", topic_tenant_cap(c->topic, c->registry->settings)),
 			    LOG_INT("suppressed", suppressed));
 		return refuse(c, REFUSED_CAP);
 	}
@@ -327,28 +327,28 @@ obstacle(const struct connection *c, const struct stream_view *view)
 {
 	if (view->marks & STREAM_CANCELLED)
 		return cancelled(c);
-	if (c->gateway->draining)
-		return LATER_DRAINING;
+	if (c->registry->draining)
+		return DEFERRED_DRAINING;
 	if (view->marks & STREAM_REVOKED && !recheck_tells(c))
-		return LATER_REVOKED;
+		return DEFERRED_REVOKED;
 	if (view->marks & STREAM_REFUSED)
-		return hub_away(c->gateway->hub) ? LATER_VALKEY_AWAY : LATER_VALKEY_REFUSED;
+		return subscriber_unreachable(c->registry->subscriber) ? DEFERRED_VALKEY_UNREACHABLE : DEFERRED_VALKEY_REFUSED;
 	return NO_OBSTACLE;
 }
 
 /*
  * Asks the application who this is or, where projects is not NULL, what he may read, and waits for
- * the answer: GATE_YES or GATE_NO. NULL: there is none, and the request has been answered.
+ * the answer: QUERY_YES or QUERY_NO. NULL: there is none, and the request has been answered.
  */
-static struct question *
+static struct app_query *
 consult(struct connection *c, const int32_t *projects, int count, int64_t deadline)
 {
-	enum gate_answer answer = GATE_LATER;
+	enum app_query_answer answer = QUERY_FAILED;
 	struct stream_view view;
-	struct question *q;
+	struct app_query *q;
 	int reason;
 
-	q = gate_ask(c->gateway->gate, c->credentials, projects, count, GATE_CACHED, c->stream,
+	q = app_query_start(c->registry->app_client, c->credentials, projects, count, GATE_CACHED, c->stream,
 	    deadline);
 	while (q != NULL) {
 		/* First: an answer that comes behind this look leaves a mark that ends the wait. */
@@ -357,19 +357,19 @@ consult(struct connection *c, const int32_t *projects, int count, int64_t deadli
 			goto out;
 		reason = obstacle(c, &view);
 		if (reason != NO_OBSTACLE) {
-			later(c, (enum counter_later)reason);
+			later(c, (enum metric_deferred)reason);
 			goto out;
 		}
-		answer = gate_answer(q);
-		if (answer != GATE_PENDING || clock_ms() >= deadline)
+		answer = app_query_answer(q);
+		if (answer != QUERY_PENDING || clock_ms() >= deadline)
 			break;
 		peer_wait(&c->peer, deadline);
 	}
-	if (answer == GATE_YES || answer == GATE_NO)
+	if (answer == QUERY_YES || answer == QUERY_NO)
 		return q;
-	subscribe_failed(c, LATER_APPLICATION);
+	subscribe_failed(c, DEFERRED_APPLICATION);
 out:
-	gate_forget(q);
+	app_query_free(q);
 	return NULL;
 }
 
@@ -378,27 +378,27 @@ static bool
 ask_user(struct connection *c, int64_t deadline)
 {
 	bool known, nobody_there;
-	struct question *q;
+	struct app_query *q;
 
 	if (c->user != NULL)
 		return true;
 	q = consult(c, NULL, 0, deadline);
 	if (q == NULL)
 		return false;
-	nobody_there = gate_answer(q) == GATE_NO;
-	known = !nobody_there && (c->user = strdup(gate_user(q))) != NULL;
-	gate_forget(q);
+	nobody_there = app_query_answer(q) == QUERY_NO;
+	known = !nobody_there && (c->user = strdup(app_query_user(q))) != NULL;
+	app_query_free(q);
 	if (nobody_there)
-		return refuse(c, REFUSED_NOBODY);
+		return refuse(c, REFUSED_ANONYMOUS);
 	c->request.user = c->user;
-	return known ? allow(c) : later(c, LATER_RESOURCES);
+	return known ? allow(c) : later(c, DEFERRED_RESOURCES);
 }
 
-/* From here on a revocation finds the connection, see gateway_name(). */
+/* From here on a revocation finds the connection, see registry_name(). */
 static void
 name(struct connection *c)
 {
-	gateway_name(c->gateway, &c->entry, c->stream, c->user, c->request.projects,
+	registry_name(c->registry, &c->entry, c->stream, c->user, c->request.projects,
 	    c->request.project_count);
 }
 
@@ -407,17 +407,17 @@ static bool
 ask_projects(struct connection *c, int64_t deadline)
 {
 	struct request *r = &c->request;
-	struct question *q;
+	struct app_query *q;
 
 	if (!asks_for_projects(c))
 		return true;
 	q = consult(c, r->projects, r->project_count, deadline);
 	if (q == NULL)
 		return false;
-	gateway_unname(c->gateway, &c->entry);
-	r->project_count = gate_filter(q, r->projects);
+	registry_unname(c->registry, &c->entry);
+	r->project_count = app_query_filter(q, r->projects);
 	name(c);
-	gate_forget(q);
+	app_query_free(q);
 	return r->project_count > 0 || refuse(c, REFUSED_PROJECTS);
 }
 
@@ -425,15 +425,15 @@ ask_projects(struct connection *c, int64_t deadline)
 static bool
 admit(struct connection *c)
 {
-	int64_t deadline = clock_ms() + c->gateway->settings->app_timeout_ms;
+	int64_t deadline = clock_ms() + c->registry->settings->app_timeout_ms;
 
 	if (!reserve(c) || !ask_user(c, deadline))
 		return false;
-	switch (caps_claim(c->caps, &c->place, c->user, c->stream)) {
+	switch (caps_claim(c->caps, &c->slot, c->user, c->stream)) {
 	case CAPS_NO_MEMORY:
-		return later(c, LATER_RESOURCES);
+		return later(c, DEFERRED_RESOURCES);
 	case CAPS_NO_SLOT:
-		return later(c, LATER_EVICTED);
+		return later(c, DEFERRED_EVICTED);
 	case CAPS_CLAIMED:
 		break;
 	}
@@ -451,7 +451,7 @@ send_first(struct stream *stream, const char *id)
 	caps_live(stream, text);
 }
 
-/* The 200 and the first sync. Called by the hub's thread, once Valkey has confirmed all channels. */
+/* The 200 and the first sync. Called by the subscriber's thread, once Valkey has confirmed all channels. */
 static void
 begin(struct stream *stream)
 {
@@ -470,25 +470,25 @@ static bool
 join(struct connection *c)
 {
 	static struct log_limit limit;
-	int count = c->route->channel_count(&c->request, c->gateway->settings), reason;
+	int count = c->topic->channel_count(&c->request, c->registry->settings), reason;
 	struct stream_view view;
 	char *names;
 
 	stream_look(c->stream, &view);
 	reason = obstacle(c, &view);
 	if (reason != NO_OBSTACLE)
-		return later(c, (enum counter_later)reason);
-	if (hub_away(c->gateway->hub))
-		return subscribe_failed(c, LATER_VALKEY_AWAY);
-	names = route_channels(c->route, &c->request, c->gateway->settings);
+		return later(c, (enum metric_deferred)reason);
+	if (subscriber_unreachable(c->registry->subscriber))
+		return subscribe_failed(c, DEFERRED_VALKEY_UNREACHABLE);
+	names = topic_channels(c->topic, &c->request, c->registry->settings);
 	request_strip(&c->request);
 	if (names != NULL)
-		c->subscription = hub_join(c->gateway->hub, c->stream, names, count,
-		    c->place.returning ? begin_returning : begin);
+		c->subscription = subscriber_join(c->registry->subscriber, c->stream, names, count,
+		    c->slot.returning ? begin_returning : begin);
 	if (c->subscription != NULL)
 		return true;
-	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, LATER_RESOURCES) :
-						 later(c, LATER_RESOURCES);
+	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, DEFERRED_RESOURCES) :
+						 later(c, DEFERRED_RESOURCES);
 }
 
 /* The soonest that a stream which has begun could have something to do. */
@@ -523,14 +523,14 @@ await_begin(struct connection *c, unsigned *marks)
 		gone = c->peer.gone || view.broken;
 		reason = obstacle(c, &view);
 		if (reason == NO_OBSTACLE && clock_ms() >= deadline)
-			reason = LATER_VALKEY_SILENT;
+			reason = DEFERRED_VALKEY_SILENT;
 		if (gone || reason != NO_OBSTACLE) {
 			/* It may have begun since it was looked at. */
-			if (!caps_withdraw(c->caps, &c->place))
+			if (!caps_withdraw(c->caps, &c->slot))
 				continue;
-			return gone ? false : subscribe_failed(c, (enum counter_later)reason);
+			return gone ? false : subscribe_failed(c, (enum metric_deferred)reason);
 		}
-		look_at = clock_ms() + first_look_ms(c->gateway->settings);
+		look_at = clock_ms() + first_look_ms(c->registry->settings);
 		peer_wait(&c->peer, look_at < deadline ? look_at : deadline);
 	}
 }
@@ -539,7 +539,7 @@ await_begin(struct connection *c, unsigned *marks)
 static bool THREAD_STEP
 open_stream(struct connection *c)
 {
-	return read_head(c) && decode(c) && route(c) && identify(c) && allow(c) && admit(c) &&
+	return read_head(c) && decode(c) && topic(c) && identify(c) && allow(c) && admit(c) &&
 	    join(c);
 }
 
@@ -553,20 +553,20 @@ begun(struct connection *c)
 static void THREAD_STEP
 leave(struct connection *c)
 {
-	gateway_unname(c->gateway, &c->entry);
+	registry_unname(c->registry, &c->entry);
 	recheck_end(c);
 	if (c->subscription != NULL)
-		hub_leave(c->subscription);
+		subscriber_leave(c->subscription);
 	/* An answer has given both slots back already; those of a stream go here. */
 	if (c->caps != NULL)
-		caps_leave(c->caps, &c->place);
+		caps_leave(c->caps, &c->slot);
 	peer_flush(&c->peer, clock_ms() + grace_ms(c));
 	stream_close(c->stream);
 	stream_release(c->stream);
 	peer_discard(&c->peer);
 	close(c->peer.fd);
 	if (c->caps != NULL)
-		caps_release(c->caps, &c->place);
+		caps_release(c->caps, &c->slot);
 	request_free(&c->request);
 	head_release(&c->peer.head);
 	free(c->user);
@@ -590,17 +590,17 @@ static void *
 connection_run(void *arg)
 {
 	struct connection *c = arg;
-	struct gateway *g = c->gateway;
+	struct registry *g = c->registry;
 
-	gateway_run(g, &c->entry);
+	registry_run(g, &c->entry);
 	serve(c);
-	gateway_remove(g, &c->entry);
+	registry_remove(g, &c->entry);
 	free(c);
 	return NULL;
 }
 
 int
-connection_start(struct gateway *g, int fd)
+connection_start(struct registry *g, int fd)
 {
 	static _Atomic uint64_t arrivals;
 	struct connection *c;
@@ -609,9 +609,9 @@ connection_start(struct gateway *g, int fd)
 	c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return ENOMEM;
-	c->gateway = g;
+	c->registry = g;
 	c->peer.fd = fd;
-	c->place.arrival = ++arrivals;
+	c->slot.arrival = ++arrivals;
 	/*
 	 * Made here, as the connection is: what all threads of an accepting one make lies together, so
 	 * that a fan-out finds it in fewer pages.
@@ -621,10 +621,10 @@ connection_start(struct gateway *g, int fd)
 		free(c);
 		return ENOMEM;
 	}
-	gateway_add(g, &c->entry);
+	registry_add(g, &c->entry);
 	error = thread_start(THREAD_SMALL, connection_run, c);
 	if (error != 0) {
-		gateway_remove(g, &c->entry);
+		registry_remove(g, &c->entry);
 		stream_release(c->stream);
 		free(c);
 	}

@@ -1,8 +1,8 @@
 /*
  * connection: the life of one connection, from accept to close, in a thread of its own.
  */
-#ifndef TPI_CONNECTION_H
-#define TPI_CONNECTION_H
+#ifndef TPI_SESSION_CONNECTION_H
+#define TPI_SESSION_CONNECTION_H
 
 #include "stream/caps.h"
 #include "auth/credentials.h"
@@ -15,7 +15,7 @@
 /* What an open stream is asked again. */
 struct recheck {
 	int64_t at; /* clock_ms() of the next one; INT64_MAX: never */
-	struct question *question; /* under way, up to deadline */
+	struct app_query *query; /* under way, up to deadline */
 	int64_t deadline;
 	bool user_known;           /* by this re-check; what is asked now are the projects */
 	/*
@@ -23,22 +23,22 @@ struct recheck {
 	 */
 	int64_t user_asked_at, projects_asked_at;
 	bool owed;                 /* since a revocation: until there is an answer */
-	bool again;                /* revoked since the question was put: its answer may be older */
+	bool again;                /* revoked since the query was put: its answer may be older */
 	int retry_ms;              /* where owed: to the next one, should this have no answer */
-	int32_t *projects; /* of an issues stream, those that are left; owned; see gateway_name() */
+	int32_t *projects; /* of an issues stream, those that are left; owned; see registry_name() */
 	int project_count;
 };
 
 /* Belongs to its thread. */
 struct connection {
-	struct gateway *gateway;
-	struct gateway_entry entry;
+	struct registry *registry;
+	struct registry_entry entry;
 	struct peer peer;
 	struct stream *stream;
 	struct request request; /* freed when the stream begins */
-	const struct route *route;
-	struct caps *caps; /* of the route */
-	struct caps_entry place;
+	const struct topic *topic;
+	struct caps *caps; /* of the topic */
+	struct caps_entry slot;
 	struct subscription *subscription;
 	char *user; /* once known; owned */
 	struct credentials *credentials; /* for the application; NULL where it is not asked */
@@ -49,7 +49,7 @@ struct connection {
  * Serves fd, which it closes in the end, in a new thread. Returns 0, or an errno value when the
  * machine has no thread or memory left: then fd is still the caller's.
  */
-int connection_start(struct gateway *g, int fd);
+int connection_start(struct registry *g, int fd);
 
 /* The first re-check comes so many milliseconds after the start at least, for each second between two. */
 #define RECHECK_FIRST_MS 100

@@ -2,7 +2,7 @@
  * live: what the thread of an open stream does: it waits for silence (the heartbeat), for the
  * peer's close, and for whatever others have left for it to do.
  *
- * Events do not pass through here: the hub's thread sends them. Everything timed is a deadline; the
+ * Events do not pass through here: the subscriber's thread sends them. Everything timed is a deadline; the
  * thread sleeps until the first of them.
  */
 #include <stdlib.h>
@@ -21,7 +21,7 @@
 struct live {
 	struct connection *c;
 	const struct settings *settings;
-	int ended; /* enum counter_ended; -1: not known yet */
+	int ended; /* enum metric_ended; -1: not known yet */
 	/* Deadlines, of clock_ms(). */
 	int64_t end_at;      /* the stream is too old */
 	int64_t sync_at;     /* Valkey was lost and is back */
@@ -33,7 +33,7 @@ struct live {
 static void
 log_stream(const struct live *l, enum log_level level, const char *message)
 {
-	LOG(level, l->c->route->tag, message, LOG_STR("tenantId", l->settings->tenant),
+	LOG(level, l->c->topic->tag, message, LOG_STR("tenantId", l->settings->tenant),
 	    LOG_STR("userId", l->c->user));
 }
 
@@ -44,13 +44,13 @@ log_slow(const struct live *l, const char *message)
 	uint32_t suppressed;
 
 	if (log_allowed(&limit, 1000, &suppressed))
-		LOG(LOG_LEVEL_WARN, l->c->route->tag, message,
+		LOG(LOG_LEVEL_WARN, l->c->topic->tag, message,
 		    LOG_STR("tenantId", l->settings->tenant), LOG_STR("userId", l->c->user),
 		    LOG_INT("suppressed", suppressed));
 }
 
 static void
-finish(struct live *l, enum counter_ended reason, const char *words)
+finish(struct live *l, enum metric_ended reason, const char *words)
 {
 	if (l->ended == -1)
 		l->ended = reason;
@@ -61,7 +61,7 @@ static void
 handle_marks(struct live *l, unsigned marks, int64_t now)
 {
 	if (marks & STREAM_OVER) {
-		caps_ping(l->c->caps, &l->c->place);
+		caps_ping(l->c->caps, &l->c->slot);
 		l->cap_ping_at = now + CAPS_PING_MS;
 		l->cap_evict_at = now + CAPS_SETTLE_MS;
 	}
@@ -95,10 +95,10 @@ handle_time(struct live *l, int64_t now)
 	}
 	if (now >= l->cap_ping_at) {
 		l->cap_ping_at = NEVER;
-		caps_ping(c->caps, &c->place);
+		caps_ping(c->caps, &c->slot);
 	}
 	if (now >= l->cap_evict_at)
-		l->cap_evict_at = caps_evict(c->caps, &c->place);
+		l->cap_evict_at = caps_evict(c->caps, &c->slot);
 	l->recheck_at = recheck_turn(c, now);
 }
 
@@ -132,7 +132,7 @@ turn(struct live *l, int64_t *wait_until)
 			l->ended = c->peer.gone || view.broken ? ENDED_CLOSED : ENDED_REVOKED;
 		return false;
 	}
-	if (c->gateway->draining) {
+	if (c->registry->draining) {
 		finish(l, ENDED_DRAINED, "event: shutdown\ndata: {}\n\n");
 		return false;
 	}
@@ -161,13 +161,13 @@ turn(struct live *l, int64_t *wait_until)
 void
 live_run(struct connection *c, unsigned marks)
 {
-	const struct settings *s = c->gateway->settings;
+	const struct settings *s = c->registry->settings;
 	int64_t now = clock_ms(), wait_until;
 	struct live l = { .c = c, .settings = s, .ended = -1, .end_at = NEVER, .sync_at = NEVER,
 		.cap_ping_at = NEVER, .cap_evict_at = NEVER };
 
 	if (s->max_age_seconds > 0)
-		l.end_at = c->place.live_at + clock_jitter((uint32_t)s->max_age_seconds * 800,
+		l.end_at = c->slot.live_at + clock_jitter((uint32_t)s->max_age_seconds * 800,
 		    (uint32_t)s->max_age_seconds * 1200);
 	handle_marks(&l, marks, now);
 	while (turn(&l, &wait_until)) {
@@ -175,5 +175,5 @@ live_run(struct connection *c, unsigned marks)
 			thread_trim_stack();
 		peer_wait(&c->peer, wait_until);
 	}
-	counter_add_kind(COUNTER_ENDED, (int)(c->route - routes), l.ended);
+	metric_add_kind(METRIC_ENDED, (int)(c->topic - topics), l.ended);
 }

@@ -2,8 +2,8 @@
  * peer: the reading side of a connection: what the web server sends, before the head is complete
  * and after. It belongs to the connection's thread.
  */
-#ifndef TPI_PEER_H
-#define TPI_PEER_H
+#ifndef TPI_SESSION_PEER_H
+#define TPI_SESSION_PEER_H
 
 #include <stdbool.h>
 #include <stdint.h>

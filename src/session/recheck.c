@@ -26,7 +26,7 @@
 
 /* What has come of a step. */
 enum progress {
-	WAITING,  /* for the gate */
+	WAITING,  /* for the application client */
 	ANSWERED, /* and done what follows from it */
 	UNANSWERED
 };
@@ -34,21 +34,21 @@ enum progress {
 static bool
 by_app(const struct connection *c)
 {
-	return c->gateway->settings->identity == IDENTITY_APP;
+	return c->registry->settings->identity == IDENTITY_APP;
 }
 
 static bool
 has_projects(const struct connection *c)
 {
-	enum access_policy policy = c->gateway->settings->access;
+	enum access_policy policy = c->registry->settings->access;
 
-	return c->route->has_projects && (policy == ACCESS_APP || policy == ACCESS_FILE);
+	return c->topic->has_projects && (policy == ACCESS_APP || policy == ACCESS_FILE);
 }
 
 void
 recheck_start(struct connection *c)
 {
-	uint32_t seconds = (uint32_t)c->gateway->settings->recheck_seconds;
+	uint32_t seconds = (uint32_t)c->registry->settings->recheck_seconds;
 	struct recheck *r = &c->recheck;
 
 	r->projects = c->request.projects;
@@ -60,36 +60,36 @@ recheck_start(struct connection *c)
 		c->credentials = NULL;
 		return;
 	}
-	r->user_asked_at = r->projects_asked_at = c->place.live_at;
+	r->user_asked_at = r->projects_asked_at = c->slot.live_at;
 	/* Streams that began together are not asked for together. */
-	r->at = c->place.live_at + clock_jitter(seconds * RECHECK_FIRST_MS, seconds * 1000);
+	r->at = c->slot.live_at + clock_jitter(seconds * RECHECK_FIRST_MS, seconds * 1000);
 }
 
 void
 recheck_end(struct connection *c)
 {
-	gate_forget(c->recheck.question);
+	app_query_free(c->recheck.query);
 	free(c->recheck.projects);
 }
 
 static void
-drop_question(struct recheck *r)
+drop_query(struct recheck *r)
 {
-	gate_forget(r->question);
-	r->question = NULL;
+	app_query_free(r->query);
+	r->query = NULL;
 }
 
 static int
 interval_ms(const struct connection *c)
 {
-	return c->gateway->settings->recheck_seconds * 1000;
+	return c->registry->settings->recheck_seconds * 1000;
 }
 
 /* Whether an answer is an interval old, or from before the stream or a revocation. */
 static bool
 outdated(const struct connection *c, int64_t asked_at, int64_t now)
 {
-	return c->recheck.owed || asked_at <= c->place.live_at || asked_at + interval_ms(c) <= now;
+	return c->recheck.owed || asked_at <= c->slot.live_at || asked_at + interval_ms(c) <= now;
 }
 
 /* When the first of the stream's answers is an interval old. */
@@ -112,7 +112,7 @@ done(struct connection *c, bool answered, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
-	drop_question(r);
+	drop_query(r);
 	r->user_known = false;
 	if (r->again) {
 		r->again = false;
@@ -131,10 +131,10 @@ done(struct connection *c, bool answered, int64_t now)
 static void
 log_lost(const struct connection *c, const char *message, const int32_t *projects, int count)
 {
-	const struct log_field fields[] = { LOG_STR("tenantId", c->gateway->settings->tenant),
+	const struct log_field fields[] = { LOG_STR("tenantId", c->registry->settings->tenant),
 		LOG_STR("userId", c->user), LOG_LIST("projectIds", projects, (size_t)count), LOG_END };
 
-	log_write(LOG_LEVEL_INFO, c->route->tag, message, fields);
+	log_write(LOG_LEVEL_INFO, c->topic->tag, message, fields);
 }
 
 /* Leaves the channels of what is not among those kept. */
@@ -156,13 +156,13 @@ narrow(struct connection *c, const int32_t *kept, int kept_count)
 		else
 			lost.projects[lost.project_count++] = r->projects[i];
 	}
-	names = route_channels(c->route, &lost, c->gateway->settings);
-	count = c->route->channel_count(&lost, c->gateway->settings);
-	if (names != NULL && hub_leave_some(c->subscription, names, count)) {
-		gateway_unname(c->gateway, &c->entry);
+	names = topic_channels(c->topic, &lost, c->registry->settings);
+	count = c->topic->channel_count(&lost, c->registry->settings);
+	if (names != NULL && subscriber_leave_some(c->subscription, names, count)) {
+		registry_unname(c->registry, &c->entry);
 		memcpy(r->projects, kept, (size_t)kept_count * sizeof(*kept));
 		r->project_count = kept_count;
-		gateway_name(c->gateway, &c->entry, c->stream, c->user, r->projects, kept_count);
+		registry_name(c->registry, &c->entry, c->stream, c->user, r->projects, kept_count);
 		log_lost(c, "projects lost", lost.projects, lost.project_count);
 		progress = ANSWERED;
 	}
@@ -170,7 +170,7 @@ narrow(struct connection *c, const int32_t *kept, int kept_count)
 	return progress;
 }
 
-/* What he may still read, by the file or by the gate's answer. No memory: another time. */
+/* What he may still read, by the file or by the application client's answer. No memory: another time. */
 static enum progress
 check_projects(struct connection *c)
 {
@@ -183,10 +183,10 @@ check_projects(struct connection *c)
 	if (kept == NULL)
 		return UNANSWERED;
 	memcpy(kept, r->projects, (size_t)r->project_count * sizeof(*kept));
-	if (r->question != NULL)
-		count = gate_filter(r->question, kept);
+	if (r->query != NULL)
+		count = app_query_filter(r->query, kept);
 	else
-		count = access_filter(c->gateway->access, c->user, kept, r->project_count);
+		count = access_filter(c->registry->access, c->user, kept, r->project_count);
 	if (count == 0) {
 		log_lost(c, "all projects lost", r->projects, r->project_count);
 		stream_finish(c->stream, "");
@@ -196,16 +196,16 @@ check_projects(struct connection *c)
 	return progress;
 }
 
-/* Whether he still is who he was, by the gate's answer. */
+/* Whether he still is who he was, by the application client's answer. */
 static bool
 check_user(struct connection *c)
 {
-	struct question *q = c->recheck.question;
+	struct app_query *q = c->recheck.query;
 
-	if (gate_answer(q) == GATE_YES && strcmp(gate_user(q), c->user) == 0)
+	if (app_query_answer(q) == QUERY_YES && strcmp(app_query_user(q), c->user) == 0)
 		return true;
-	LOG(LOG_LEVEL_INFO, c->route->tag, "session lost",
-	    LOG_STR("tenantId", c->gateway->settings->tenant), LOG_STR("userId", c->user));
+	LOG(LOG_LEVEL_INFO, c->topic->tag, "session lost",
+	    LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user));
 	stream_finish(c->stream, "");
 	return false;
 }
@@ -215,9 +215,9 @@ ask(struct connection *c, const int32_t *projects, int count)
 {
 	struct recheck *r = &c->recheck;
 
-	r->question = gate_ask(c->gateway->gate, c->credentials, projects, count,
+	r->query = app_query_start(c->registry->app_client, c->credentials, projects, count,
 	    projects != NULL ? r->projects_asked_at : r->user_asked_at, c->stream, r->deadline);
-	return r->question != NULL ? WAITING : UNANSWERED;
+	return r->query != NULL ? WAITING : UNANSWERED;
 }
 
 /* The user is known: now the projects, if any. */
@@ -229,7 +229,7 @@ go_on_with_projects(struct connection *c, int64_t now)
 	r->user_known = true;
 	if (!has_projects(c) || !outdated(c, r->projects_asked_at, now))
 		return ANSWERED;
-	if (c->gateway->settings->access == ACCESS_APP)
+	if (c->registry->settings->access == ACCESS_APP)
 		return ask(c, r->projects, r->project_count);
 	r->projects_asked_at = now;
 	return check_projects(c);
@@ -240,34 +240,34 @@ begin(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
-	r->deadline = now + c->gateway->settings->app_timeout_ms;
+	r->deadline = now + c->registry->settings->app_timeout_ms;
 	if (by_app(c) && outdated(c, r->user_asked_at, now))
 		return ask(c, NULL, 0);
 	return go_on_with_projects(c, now);
 }
 
-/* Goes on with the gate's answer. */
+/* Goes on with the application client's answer. */
 static enum progress
 go_on(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
 	if (r->user_known) {
-		r->projects_asked_at = gate_asked_at(r->question);
+		r->projects_asked_at = app_client_asked_at(r->query);
 		return check_projects(c);
 	}
-	r->user_asked_at = gate_asked_at(r->question);
+	r->user_asked_at = app_client_asked_at(r->query);
 	if (!check_user(c))
 		return ANSWERED;
-	drop_question(r);
+	drop_query(r);
 	return go_on_with_projects(c, now);
 }
 
 bool
 recheck_tells(const struct connection *c)
 {
-	return c->gateway->settings->recheck_seconds > 0 && by_app(c) &&
-	    (!c->route->has_projects || has_projects(c));
+	return c->registry->settings->recheck_seconds > 0 && by_app(c) &&
+	    (!c->topic->has_projects || has_projects(c));
 }
 
 void
@@ -276,8 +276,8 @@ recheck_revoked(struct connection *c, bool many, int64_t now)
 	struct recheck *r = &c->recheck;
 	bool again = recheck_tells(c);
 
-	LOG(LOG_LEVEL_DEBUG, c->route->tag, again ? "revoked, asked again" : "revoked, ended",
-	    LOG_STR("tenantId", c->gateway->settings->tenant), LOG_STR("userId", c->user));
+	LOG(LOG_LEVEL_DEBUG, c->topic->tag, again ? "revoked, asked again" : "revoked, ended",
+	    LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user));
 	if (!again) {
 		stream_finish(c->stream, "");
 		return;
@@ -286,7 +286,7 @@ recheck_revoked(struct connection *c, bool many, int64_t now)
 		r->retry_ms = RETRY_MS;
 	r->owed = true;
 	/* However many come, none puts off what is due for those before it. */
-	if (r->question != NULL)
+	if (r->query != NULL)
 		r->again = true;
 	else if (many)
 		now += clock_jitter(0, SPREAD_MS);
@@ -299,18 +299,18 @@ recheck_turn(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 	enum progress progress = WAITING;
-	enum gate_answer answer;
+	enum app_query_answer answer;
 
-	if (r->question == NULL && now >= r->at)
+	if (r->query == NULL && now >= r->at)
 		progress = begin(c, now);
-	if (r->question != NULL) {
-		answer = gate_answer(r->question);
-		if (answer == GATE_LATER || (answer == GATE_PENDING && now >= r->deadline))
+	if (r->query != NULL) {
+		answer = app_query_answer(r->query);
+		if (answer == QUERY_FAILED || (answer == QUERY_PENDING && now >= r->deadline))
 			progress = UNANSWERED;
-		else if (answer != GATE_PENDING)
+		else if (answer != QUERY_PENDING)
 			progress = go_on(c, now);
 	}
 	if (progress != WAITING)
 		done(c, progress == ANSWERED, now);
-	return r->question != NULL ? r->deadline : r->at;
+	return r->query != NULL ? r->deadline : r->at;
 }

@@ -1,5 +1,5 @@
 /*
- * gateway: see gateway.h.
+ * registry: see registry.h.
  */
 #include "session/registry.h"
 
@@ -12,7 +12,7 @@
 #define REVOKED_AT_ONCE 100
 
 void
-gateway_init(struct gateway *g, const struct settings *settings)
+registry_init(struct registry *g, const struct settings *settings)
 {
 	g->settings = settings;
 	g->started_at = time(NULL);
@@ -22,7 +22,7 @@ gateway_init(struct gateway *g, const struct settings *settings)
 }
 
 void
-gateway_add(struct gateway *g, struct gateway_entry *e)
+registry_add(struct registry *g, struct registry_entry *e)
 {
 	pthread_mutex_lock(&g->lock);
 	LIST_INSERT_HEAD(&g->connections, e, link);
@@ -32,7 +32,7 @@ gateway_add(struct gateway *g, struct gateway_entry *e)
 }
 
 void
-gateway_run(struct gateway *g, struct gateway_entry *e)
+registry_run(struct registry *g, struct registry_entry *e)
 {
 	pthread_mutex_lock(&g->lock);
 	e->thread = pthread_self();
@@ -41,7 +41,7 @@ gateway_run(struct gateway *g, struct gateway_entry *e)
 }
 
 void
-gateway_remove(struct gateway *g, struct gateway_entry *e)
+registry_remove(struct registry *g, struct registry_entry *e)
 {
 	pthread_mutex_lock(&g->lock);
 	assert(e->user == NULL);
@@ -52,7 +52,7 @@ gateway_remove(struct gateway *g, struct gateway_entry *e)
 }
 
 int
-gateway_count(struct gateway *g)
+registry_count(struct registry *g)
 {
 	int count;
 
@@ -63,7 +63,7 @@ gateway_count(struct gateway *g)
 }
 
 void
-gateway_name(struct gateway *g, struct gateway_entry *e, struct stream *stream, const char *user,
+registry_name(struct registry *g, struct registry_entry *e, struct stream *stream, const char *user,
     const int32_t *projects, int count)
 {
 	uint64_t missed;
@@ -82,7 +82,7 @@ gateway_name(struct gateway *g, struct gateway_entry *e, struct stream *stream, 
 }
 
 void
-gateway_unname(struct gateway *g, struct gateway_entry *e)
+registry_unname(struct registry *g, struct registry_entry *e)
 {
 	pthread_mutex_lock(&g->lock);
 	e->user = NULL;
@@ -91,18 +91,18 @@ gateway_unname(struct gateway *g, struct gateway_entry *e)
 }
 
 size_t
-gateway_revoke(void *gateway, const struct revocation *revocation)
+registry_revoke(void *registry, const struct revocation *revocation)
 {
-	struct gateway *g = gateway;
-	struct gateway_entry *e;
+	struct registry *g = registry;
+	struct registry_entry *e;
 	size_t count = 0;
 
 	/*
-	 * The gate first: a connection that is not listed yet when the list is walked gets only
+	 * The application client first: a connection that is not listed yet when the list is walked gets only
 	 * answers that the application gives from now on.
 	 */
-	if (g->gate != NULL)
-		gate_revoke(g->gate);
+	if (g->app_client != NULL)
+		app_client_invalidate(g->app_client);
 	pthread_mutex_lock(&g->lock);
 	g->revocations++;
 	g->last_revocation = *revocation;
@@ -119,9 +119,9 @@ gateway_revoke(void *gateway, const struct revocation *revocation)
 }
 
 void
-gateway_drain(struct gateway *g)
+registry_drain(struct registry *g)
 {
-	struct gateway_entry *e;
+	struct registry_entry *e;
 
 	g->draining = true;
 	pthread_mutex_lock(&g->lock);
@@ -132,7 +132,7 @@ gateway_drain(struct gateway *g)
 }
 
 int
-gateway_wait(struct gateway *g, int64_t deadline)
+registry_wait(struct registry *g, int64_t deadline)
 {
 	int left;
 

@@ -1,9 +1,9 @@
 /*
- * gateway: what all connections share, and the list of them. Made by main() before the first
+ * registry: what all connections share, and the list of them. Made by main() before the first
  * connection.
  */
-#ifndef TPI_GATEWAY_H
-#define TPI_GATEWAY_H
+#ifndef TPI_SESSION_REGISTRY_H
+#define TPI_SESSION_REGISTRY_H
 
 #include <pthread.h>
 #include <stdbool.h>
@@ -19,11 +19,11 @@
 #include "config/settings.h"
 
 /*
- * One connection in the list; belongs to it. A zeroed struct is ready for gateway_add(). Guarded by
- * the gateway's lock.
+ * One connection in the list; belongs to it. A zeroed struct is ready for registry_add(). Guarded by
+ * the registry's lock.
  */
-struct gateway_entry {
-	LIST_ENTRY(gateway_entry) link;
+struct registry_entry {
+	LIST_ENTRY(registry_entry) link;
 	pthread_t thread;
 	bool running; /* thread is set */
 	/* What a revocation may concern; user is NULL while that is not known. Not owned. */
@@ -31,23 +31,23 @@ struct gateway_entry {
 	const char *user;
 	const int32_t *projects;
 	int project_count;
-	uint64_t revocations; /* the gateway's count when user was NULL last */
+	uint64_t revocations; /* the registry's count when user was NULL last */
 };
 
-struct gateway {
+struct registry {
 	/* Set before the first connection. */
 	const struct settings *settings;
-	struct hub *hub;
+	struct subscriber *subscriber;
 	struct access *access;
-	struct gate *gate;              /* NULL where nothing is asked of the application */
-	struct caps *caps[ROUTE_COUNT]; /* in the order of routes[] */
+	struct app_client *app_client;              /* NULL where nothing is asked of the application */
+	struct caps *caps[TOPIC_COUNT]; /* in the order of topics[] */
 
 	time_t started_at;              /* of the wall clock */
 
 	_Atomic bool draining;
 
 	pthread_mutex_t lock; /* the rest */
-	LIST_HEAD(, gateway_entry) connections;
+	LIST_HEAD(, registry_entry) connections;
 	int connection_count;
 	pthread_cond_t emptied;
 	uint64_t revocations; /* how many there have been */
@@ -55,41 +55,41 @@ struct gateway {
 };
 
 /* Prepares the list; the caller sets the rest. */
-void gateway_init(struct gateway *g, const struct settings *settings);
+void registry_init(struct registry *g, const struct settings *settings);
 
 /*
  * A connection that is there, one whose thread (the calling one) runs, one that has ended and is
  * unnamed. Thread-safe.
  */
-void gateway_add(struct gateway *g, struct gateway_entry *e);
-void gateway_run(struct gateway *g, struct gateway_entry *e);
-void gateway_remove(struct gateway *g, struct gateway_entry *e);
+void registry_add(struct registry *g, struct registry_entry *e);
+void registry_run(struct registry *g, struct registry_entry *e);
+void registry_remove(struct registry *g, struct registry_entry *e);
 
 /* How many there are. Thread-safe. */
-int gateway_count(struct gateway *g);
+int registry_count(struct registry *g);
 
 /*
  * Says whose stream this is, and of which projects: from now on a revocation that concerns it marks
  * it STREAM_REVOKED, and so does one that came since the connection was listed or last unnamed.
  * Only the last revocation is kept, so a connection that missed several counts as concerned. user
- * and projects must stay valid and unchanged up to gateway_unname(). Thread-safe.
+ * and projects must stay valid and unchanged up to registry_unname(). Thread-safe.
  */
-void gateway_name(struct gateway *g, struct gateway_entry *e, struct stream *stream,
+void registry_name(struct registry *g, struct registry_entry *e, struct stream *stream,
     const char *user, const int32_t *projects, int count);
 /* Before what was named changes or is freed; safe where nothing was named. Thread-safe. */
-void gateway_unname(struct gateway *g, struct gateway_entry *e);
+void registry_unname(struct registry *g, struct registry_entry *e);
 
 /*
- * Takes a revocation (a hub_revoked): the gate forgets every answer from before it, and the streams
+ * Takes a revocation (a subscriber_revoked): the application client forgets every answer from before it, and the streams
  * that it concerns are marked STREAM_REVOKED, and STREAM_MANY after the first 100. Returns how
  * many.
  */
-size_t gateway_revoke(void *gateway, const struct revocation *revocation);
+size_t registry_revoke(void *registry, const struct revocation *revocation);
 
 /* From now on streams end and requests are told to come back later; wakes every connection. */
-void gateway_drain(struct gateway *g);
+void registry_drain(struct registry *g);
 
 /* Waits until no connection is left, up to deadline (clock_ms()). Returns how many are. */
-int gateway_wait(struct gateway *g, int64_t deadline);
+int registry_wait(struct registry *g, int64_t deadline);
 
 #endif

@@ -10,18 +10,18 @@
 #include "base/log.h"
 
 void
-metrics_write(struct gateway *g)
+stats_log_write(struct registry *g)
 {
 	char host[HOST_NAME_MAX + 1] = "", now[CLOCK_ISO_SIZE];
 	int i, count;
 
 	gethostname(host, sizeof(host) - 1);
 	clock_iso(now, sizeof(now));
-	for (i = 0; i < ROUTE_COUNT; i++) {
+	for (i = 0; i < TOPIC_COUNT; i++) {
 		count = caps_count(g->caps[i]);
 		if (count == 0)
 			continue;
-		log_metric((const struct log_field[]){ LOG_STR("metric", routes[i].metric),
+		log_metric((const struct log_field[]){ LOG_STR("metric", topics[i].metric),
 		    LOG_STR("tenantId", g->settings->tenant), LOG_INT("count", count),
 		    LOG_STR("podId", host), LOG_STR("ts", now), LOG_END });
 	}

@@ -14,19 +14,19 @@
 
 struct status_page {
 	const char *path;
-	bool (*write)(struct gateway *g, struct answer *answer, char **body);
+	bool (*write)(struct registry *g, struct answer *answer, char **body);
 };
 
-static const char *const hub_states[] = {
-	[HUB_CONNECTING] = "connecting",
-	[HUB_CONNECTED] = "connected",
-	[HUB_AWAY] = "away",
+static const char *const subscriber_states[] = {
+	[SUBSCRIBER_CONNECTING] = "connecting",
+	[SUBSCRIBER_CONNECTED] = "connected",
+	[SUBSCRIBER_UNREACHABLE] = "unreachable",
 };
 
-static const char *const gate_states[] = {
-	[STATUS_GATE_OFF] = "off",
-	[STATUS_GATE_OK] = "ok",
-	[STATUS_GATE_PAUSED] = "paused",
+static const char *const app_states[] = {
+	[STATUS_APP_OFF] = "off",
+	[STATUS_APP_OK] = "ok",
+	[STATUS_APP_PAUSED] = "paused",
 };
 
 const char *
@@ -36,25 +36,25 @@ status_obstacle(const struct status *s)
 		return "draining";
 	if (!s->working)
 		return "the thread that reads from Valkey is stuck";
-	if (s->valkey == HUB_AWAY)
+	if (s->valkey == SUBSCRIBER_UNREACHABLE)
 		return "Valkey is away";
-	if (s->valkey == HUB_CONNECTING)
+	if (s->valkey == SUBSCRIBER_CONNECTING)
 		return "Valkey is not connected yet";
-	if (s->gate == STATUS_GATE_PAUSED)
+	if (s->app_client == STATUS_APP_PAUSED)
 		return "the application cannot be asked";
 	return NULL;
 }
 
 static struct status
-look(struct gateway *g)
+look(struct registry *g)
 {
-	struct status s = { .working = hub_working(g->hub), .draining = g->draining };
-	struct hub_view hub;
+	struct status s = { .working = subscriber_working(g->subscriber), .draining = g->draining };
+	struct subscriber_view subscriber;
 
-	hub_look(g->hub, &hub);
-	s.valkey = hub.state;
-	if (g->gate != NULL)
-		s.gate = gate_paused(g->gate) ? STATUS_GATE_PAUSED : STATUS_GATE_OK;
+	subscriber_look(g->subscriber, &subscriber);
+	s.valkey = subscriber.state;
+	if (g->app_client != NULL)
+		s.app_client = app_client_paused(g->app_client) ? STATUS_APP_PAUSED : STATUS_APP_OK;
 	return s;
 }
 
@@ -82,58 +82,58 @@ write_json(const char *members, const char *reason, struct answer *answer, char 
 }
 
 static bool
-write_health(struct gateway *g, struct answer *answer, char **body)
+write_health(struct registry *g, struct answer *answer, char **body)
 {
 	struct status s = look(g);
 	char members[128];
 
 	snprintf(members, sizeof(members),
-	    "\"valkey\":{\"state\":\"%s\"},\"gate\":{\"state\":\"%s\"},\"draining\":%s,",
-	    hub_states[s.valkey], gate_states[s.gate], s.draining ? "true" : "false");
+	    "\"valkey\":{\"state\":\"%s\"},\"application\":{\"state\":\"%s\"},\"draining\":%s,",
+	    subscriber_states[s.valkey], app_states[s.app_client], s.draining ? "true" : "false");
 	return write_json(members, status_obstacle(&s), answer, body);
 }
 
 /*
- * As the watchdog sees it. The gate's thread is no part of it: a name server may hold that up, and a
+ * As the watchdog sees it. The application client's thread is no part of it: a name server may hold that up, and a
  * restart would not help.
  */
 static bool
-write_live(struct gateway *g, struct answer *answer, char **body)
+write_live(struct registry *g, struct answer *answer, char **body)
 {
-	const struct status s = { .working = hub_working(g->hub), .valkey = HUB_CONNECTED };
+	const struct status s = { .working = subscriber_working(g->subscriber), .valkey = SUBSCRIBER_CONNECTED };
 
 	return write_json("", status_obstacle(&s), answer, body);
 }
 
 /* Fills in what is not counted. */
 static void
-complete(struct counters *c, struct gateway *g)
+complete(struct metrics *c, struct registry *g)
 {
 	struct caps_counts counts;
-	struct hub_view hub;
+	struct subscriber_view subscriber;
 	int i;
 
-	for (i = 0; i < ROUTE_COUNT; i++) {
+	for (i = 0; i < TOPIC_COUNT; i++) {
 		caps_counts(g->caps[i], &counts);
-		c->cells[COUNTER_OPEN][i][0] = (uint64_t)counts.live;
-		c->cells[COUNTER_OPENED][i][0] = counts.opened;
-		c->cells[COUNTER_PLACES][i][0] = (uint64_t)counts.reserved;
-		c->cells[COUNTER_PLACES_LIMIT][i][0] =
-		    (uint64_t)route_tenant_cap(&routes[i], g->settings);
+		c->cells[METRIC_OPEN][i][0] = (uint64_t)counts.live;
+		c->cells[METRIC_OPENED][i][0] = counts.opened;
+		c->cells[METRIC_SLOTS][i][0] = (uint64_t)counts.reserved;
+		c->cells[METRIC_SLOTS_LIMIT][i][0] =
+		    (uint64_t)topic_tenant_cap(&topics[i], g->settings);
 	}
-	hub_look(g->hub, &hub);
-	c->cells[COUNTER_START_TIME][0][0] = (uint64_t)g->started_at;
-	c->cells[COUNTER_CONNECTIONS][0][0] = (uint64_t)gateway_count(g);
-	c->cells[COUNTER_VALKEY_CONNECTED][0][0] = hub.state == HUB_CONNECTED;
-	c->cells[COUNTER_CHANNELS][0][0] = hub.channels;
-	c->cells[COUNTER_MESSAGE_AGE][0][0] = (uint64_t)(clock_ms() - hub.message_at);
-	c->cells[COUNTER_GATE_PAUSED][0][0] = g->gate != NULL && gate_paused(g->gate);
+	subscriber_look(g->subscriber, &subscriber);
+	c->cells[METRIC_START_TIME][0][0] = (uint64_t)g->started_at;
+	c->cells[METRIC_CONNECTIONS][0][0] = (uint64_t)registry_count(g);
+	c->cells[METRIC_VALKEY_CONNECTED][0][0] = subscriber.state == SUBSCRIBER_CONNECTED;
+	c->cells[METRIC_CHANNELS][0][0] = subscriber.channels;
+	c->cells[METRIC_MESSAGE_AGE][0][0] = (uint64_t)(clock_ms() - subscriber.message_at);
+	c->cells[METRIC_APP_PAUSED][0][0] = g->app_client != NULL && app_client_paused(g->app_client);
 }
 
 static bool
-write_metrics(struct gateway *g, struct answer *answer, char **body)
+write_metrics(struct registry *g, struct answer *answer, char **body)
 {
-	struct counters *c = malloc(sizeof(*c));
+	struct metrics *c = malloc(sizeof(*c));
 	size_t size;
 	bool failed;
 	FILE *out;
@@ -143,9 +143,9 @@ write_metrics(struct gateway *g, struct answer *answer, char **body)
 		free(c);
 		return false;
 	}
-	counters_read(c);
+	metrics_read(c);
 	complete(c, g);
-	counters_write(c, g->settings->tenant, out);
+	metrics_write(c, g->settings->tenant, out);
 	failed = ferror(out) != 0;
 	/* glibc does not report the last allocation's failure otherwise. */
 	failed |= fclose(out) != 0 || *body == NULL;
@@ -172,7 +172,7 @@ status_find(const struct settings *s, const char *path)
 }
 
 bool
-status_answer(const struct status_page *page, struct gateway *g, struct answer *answer, char **body)
+status_answer(const struct status_page *page, struct registry *g, struct answer *answer, char **body)
 {
 	*body = NULL;
 	return page->write(g, answer, body);

@@ -2,8 +2,8 @@
  * status: what monitoring may ask (TPI_STATUS=on): whether a new stream can begin, whether the
  * process does its work, and the metrics. Nothing here takes a place, asks anybody or waits.
  */
-#ifndef TPI_STATUS_H
-#define TPI_STATUS_H
+#ifndef TPI_SESSION_STATUS_H
+#define TPI_SESSION_STATUS_H
 
 #include <stdbool.h>
 
@@ -19,14 +19,14 @@ const struct status_page *status_find(const struct settings *s, const char *path
  * What a page says now. The caller frees *body, which the answer points to. False: no memory. Any
  * thread.
  */
-bool status_answer(const struct status_page *page, struct gateway *g, struct answer *answer,
+bool status_answer(const struct status_page *page, struct registry *g, struct answer *answer,
     char **body);
 
 /* What decides about the two pages of health. */
 struct status {
-	bool working; /* the hub's thread is */
-	enum hub_state valkey;
-	enum { STATUS_GATE_OFF, STATUS_GATE_OK, STATUS_GATE_PAUSED } gate;
+	bool working; /* the subscriber's thread is */
+	enum subscriber_state valkey;
+	enum { STATUS_APP_OFF, STATUS_APP_OK, STATUS_APP_PAUSED } app_client;
 	bool draining;
 };
 

@@ -1,5 +1,5 @@
 /*
- * route: the table of stream kinds, and how each reads its parameters. See route.h.
+ * topic: the table of stream kinds, and how each reads its parameters. See topic.h.
  */
 #include "session/topic.h"
 
@@ -9,7 +9,7 @@
 #include "base/metrics.h"
 #include "base/text.h"
 
-const char route_no_memory[] = "out of memory";
+const char topic_no_memory[] = "out of memory";
 
 /*
  * Decodes one name or value of application/x-www-form-urlencoded (WHATWG URL, 5.1) in place: '+' is
@@ -69,7 +69,7 @@ parse_projects(struct request *r, const char *text, size_t length, bool list)
 		return "projectId must be one whole number from 1 to 2147483647";
 	r->projects = malloc((size_t)count * sizeof(*r->projects));
 	if (r->projects == NULL)
-		return route_no_memory;
+		return topic_no_memory;
 	for (r->project_count = 0; r->project_count < count; r->project_count++) {
 		comma = memchr(text, ',', (size_t)(end - text));
 		if (!channel_number_parse(text, (size_t)((comma != NULL ? comma : end) - text),
@@ -103,7 +103,7 @@ form_is(const char *text, size_t length, const char *name)
 }
 
 bool
-route_is_returning(const struct request *r)
+topic_is_returning(const struct request *r)
 {
 	const char *at = r->query, *value;
 	size_t name_length, value_length;
@@ -133,7 +133,7 @@ issues_parse(struct request *r)
 
 	query = strdup(r->query);
 	if (query == NULL)
-		return route_no_memory;
+		return topic_no_memory;
 	for (at = query; at != NULL; at = next) {
 		next = strchr(at, '&');
 		if (next != NULL)
@@ -170,7 +170,7 @@ static size_t
 notifications_channel(const struct request *r, const struct settings *s, int i,
     char name[CHANNEL_NAME_SIZE])
 {
-	return i == 0 ? channel_user(name, s->tenant, r->user) : channel_broadcast(name, s->tenant);
+	return i == 0 ? channel_name_user(name, s->tenant, r->user) : channel_name_broadcast(name, s->tenant);
 }
 
 static int
@@ -185,12 +185,12 @@ issues_channel(const struct request *r, const struct settings *s, int i,
 {
 	int count = s->issues_prefix_count;
 
-	return channel_project(name, s->issues_prefixes[i % count], s->tenant, r->projects[i / count]);
+	return channel_name_project(name, s->issues_prefixes[i % count], s->tenant, r->projects[i / count]);
 }
 
-_Static_assert(ROUTE_COUNT == COUNTER_KINDS, "each kind of stream has its name in counters.c");
+_Static_assert(TOPIC_COUNT == METRIC_KINDS, "each kind of stream has its name in counters.c");
 
-const struct route routes[ROUTE_COUNT] = {
+const struct topic topics[TOPIC_COUNT] = {
 	{
 	    .path = "/api/notifications/stream",
 	    .tag = "sse/notifications",
@@ -213,21 +213,21 @@ const struct route routes[ROUTE_COUNT] = {
 	},
 };
 
-const struct route *
-route_find(const char *path)
+const struct topic *
+topic_find(const char *path)
 {
 	int i;
 
-	for (i = 0; i < ROUTE_COUNT; i++)
-		if (strcmp(path, routes[i].path) == 0)
-			return &routes[i];
+	for (i = 0; i < TOPIC_COUNT; i++)
+		if (strcmp(path, topics[i].path) == 0)
+			return &topics[i];
 	return NULL;
 }
 
 char *
-route_channels(const struct route *route, const struct request *r, const struct settings *s)
+topic_channels(const struct topic *topic, const struct request *r, const struct settings *s)
 {
-	int i, count = route->channel_count(r, s);
+	int i, count = topic->channel_count(r, s);
 	size_t used = 0, size = 0;
 	char *names = NULL, *grown;
 
@@ -241,7 +241,7 @@ route_channels(const struct route *route, const struct request *r, const struct 
 			}
 			names = grown;
 		}
-		used += route->channel(r, s, i, names + used) + 1;
+		used += topic->channel(r, s, i, names + used) + 1;
 	}
 	grown = realloc(names, used);
 	return grown != NULL ? grown : names;

@@ -1,8 +1,8 @@
 /*
- * route: the kinds of stream, as rows of one table. A further kind is a further row.
+ * topic: the kinds of stream, as rows of one table. A further kind is a further row.
  */
-#ifndef TPI_ROUTE_H
-#define TPI_ROUTE_H
+#ifndef TPI_SESSION_TOPIC_H
+#define TPI_SESSION_TOPIC_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -11,7 +11,7 @@
 #include "fcgi/request.h"
 #include "config/settings.h"
 
-struct route {
+struct topic {
 	const char *path;
 	const char *tag;    /* of log lines */
 	const char *metric; /* name of the metric of open streams */
@@ -20,7 +20,7 @@ struct route {
 	bool has_projects; /* projects are asked for, and reading them must be allowed */
 	/*
 	 * Reads the query into the request. Returns NULL, or what is wrong with it (a static text),
-	 * or route_no_memory. NULL where the kind has no parameters.
+	 * or topic_no_memory. NULL where the kind has no parameters.
 	 */
 	const char *(*parse)(struct request *r);
 	/* How many channels the stream joins, and the name of the i-th. */
@@ -29,35 +29,35 @@ struct route {
 	    char name[CHANNEL_NAME_SIZE]);
 };
 
-#define ROUTE_COUNT 2
-extern const struct route routes[ROUTE_COUNT];
-extern const char route_no_memory[];
+#define TOPIC_COUNT 2
+extern const struct topic topics[TOPIC_COUNT];
+extern const char topic_no_memory[];
 
 /* The row whose path this is, compared byte for byte; NULL where there is none. */
-const struct route *route_find(const char *path);
+const struct topic *topic_find(const char *path);
 
 /*
  * Whether this is the automatic reconnect of a stream that was evicted: its last event id is
  * "evicted", in the header or, where polyfills put it, in the query.
  */
-bool route_is_returning(const struct request *r);
+bool topic_is_returning(const struct request *r);
 
 /*
  * The names of the channels that a stream of this kind joins for the request, channel_count() of
  * them, each terminated, one behind the other. The caller frees them. NULL: no memory.
  */
-char *route_channels(const struct route *route, const struct request *r, const struct settings *s);
+char *topic_channels(const struct topic *topic, const struct request *r, const struct settings *s);
 
 static inline int
-route_tenant_cap(const struct route *route, const struct settings *s)
+topic_tenant_cap(const struct topic *topic, const struct settings *s)
 {
-	return *(const int *)(const void *)((const char *)s + route->tenant_cap);
+	return *(const int *)(const void *)((const char *)s + topic->tenant_cap);
 }
 
 static inline int
-route_user_cap(const struct route *route, const struct settings *s)
+topic_user_cap(const struct topic *topic, const struct settings *s)
 {
-	return *(const int *)(const void *)((const char *)s + route->user_cap);
+	return *(const int *)(const void *)((const char *)s + topic->user_cap);
 }
 
 #endif

@@ -17,8 +17,8 @@ TAILQ_HEAD(caps_list, caps_entry);
 
 struct caps_user {
 	UT_hash_handle hh;
-	struct caps_list live, under_way; /* by arrival, the oldest first */
-	int live_count, under_way_count;
+	struct caps_list live, pending; /* by arrival, the oldest first */
+	int live_count, pending_count;
 	int64_t synced_at; /* clock_ms() of the last sync of any stream of the user's */
 	char name[];
 };
@@ -70,7 +70,7 @@ find_or_add(struct caps *c, const char *name)
 	if (u == NULL)
 		return NULL;
 	TAILQ_INIT(&u->live);
-	TAILQ_INIT(&u->under_way);
+	TAILQ_INIT(&u->pending);
 	memcpy(u->name, name, length);
 	HASH_ADD_KEYPTR(hh, c->users, u->name, length, u);
 	if (u->hh.tbl == NULL) {
@@ -103,9 +103,9 @@ unlist(struct caps *c, struct caps_entry *e)
 		e->user->live_count--;
 		c->live--;
 	} else {
-		TAILQ_REMOVE(&e->user->under_way, e, link);
-		e->user->under_way_count--;
-		e->stream->place = NULL;
+		TAILQ_REMOVE(&e->user->pending, e, link);
+		e->user->pending_count--;
+		e->stream->slot = NULL;
 	}
 	e->state = CAPS_NONE;
 }
@@ -114,7 +114,7 @@ unlist(struct caps *c, struct caps_entry *e)
 static void
 free_unused(struct caps *c, struct caps_user *u)
 {
-	if (u->live_count + u->under_way_count > 0)
+	if (u->live_count + u->pending_count > 0)
 		return;
 	HASH_DEL(c->users, u);
 	free(u);
@@ -137,22 +137,22 @@ caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream
 
 	pthread_mutex_lock(&c->lock);
 	u = find_or_add(c, user);
-	held = u != NULL ? u->live_count + u->under_way_count : 0;
+	held = u != NULL ? u->live_count + u->pending_count : 0;
 	if (u == NULL || (e->returning && held >= c->user_cap)) {
 		pthread_mutex_unlock(&c->lock);
 		return u == NULL ? CAPS_NO_MEMORY : CAPS_NO_SLOT;
 	}
 	/* Where all are live, the new request is let in: its stream evicts the oldest. */
-	full = held >= 2 * c->user_cap && u->under_way_count > 0;
+	full = held >= 2 * c->user_cap && u->pending_count > 0;
 	e->user = u;
 	e->stream = stream;
-	e->state = CAPS_UNDER_WAY;
+	e->state = CAPS_PENDING;
 	stream->caps = c;
-	stream->place = e;
-	insert(&u->under_way, e);
-	u->under_way_count++;
+	stream->slot = e;
+	insert(&u->pending, e);
+	u->pending_count++;
 	if (full)
-		cancel(c, TAILQ_FIRST(&u->under_way));
+		cancel(c, TAILQ_FIRST(&u->pending));
 	pthread_mutex_unlock(&c->lock);
 	return CAPS_CLAIMED;
 }
@@ -198,7 +198,7 @@ count_in(struct caps *c, struct caps_entry *e)
 static bool
 has_slot(const struct caps *c, const struct caps_entry *e)
 {
-	return !e->returning || e->user->live_count + e->user->under_way_count <= c->user_cap;
+	return !e->returning || e->user->live_count + e->user->pending_count <= c->user_cap;
 }
 
 void
@@ -208,7 +208,7 @@ caps_live(struct stream *stream, const char *text)
 	struct caps_entry *e;
 
 	pthread_mutex_lock(&c->lock);
-	e = stream->place;
+	e = stream->slot;
 	if (e != NULL && !has_slot(c, e))
 		cancel(c, e);
 	else if (e != NULL) {
@@ -229,7 +229,7 @@ caps_withdraw(struct caps *c, struct caps_entry *e)
 	bool begun;
 
 	pthread_mutex_lock(&c->lock);
-	if (e->state == CAPS_UNDER_WAY) {
+	if (e->state == CAPS_PENDING) {
 		unlist(c, e);
 		free_unused(c, e->user);
 	}

@@ -8,8 +8,8 @@
  * lock for each kind; a stream's lock is taken under it. An entry belongs to its connection's thread;
  * others change it only under the lock.
  */
-#ifndef TPI_CAPS_H
-#define TPI_CAPS_H
+#ifndef TPI_STREAM_CAPS_H
+#define TPI_STREAM_CAPS_H
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -27,7 +27,7 @@ struct caps_entry {
 	uint64_t arrival; /* the lower, the earlier */
 	bool returning;   /* an evicted stream's automatic reconnect: takes a free slot or none */
 	/* Guarded by the lock of the caps. */
-	enum { CAPS_NONE, CAPS_UNDER_WAY, CAPS_LIVE } state;
+	enum { CAPS_NONE, CAPS_PENDING, CAPS_LIVE } state;
 	struct stream *stream;
 	struct caps_user *user;
 	TAILQ_ENTRY(caps_entry) link;

@@ -281,7 +281,7 @@ overflow(struct stream *s)
 	length = text_record(record, s->id, STREAM_SYNC);
 	backlog_append(s, record, length);
 	mark(s, STREAM_SLOW);
-	counter_add(COUNTER_OVERFLOWS, 1);
+	metric_add(METRIC_OVERFLOWS, 1);
 }
 
 bool

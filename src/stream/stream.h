@@ -7,11 +7,11 @@
  * behind the rest of the one that was partly sent, and the owner sends it when the socket has room.
  * When the backlog is full, what is not partly sent gives way to one `sync`.
  *
- * Nothing is sent before stream_start(), which is the hub's to call, and nothing is accepted after
+ * Nothing is sent before stream_start(), which is the subscriber's to call, and nothing is accepted after
  * stream_finish().
  */
-#ifndef TPI_STREAM_H
-#define TPI_STREAM_H
+#ifndef TPI_STREAM_STREAM_H
+#define TPI_STREAM_STREAM_H
 
 #include <pthread.h>
 #include <signal.h>
@@ -27,7 +27,7 @@ enum stream_mark {
 	STREAM_EVICTED = 1 << 3,   /* the last words of an evicted stream are queued */
 	STREAM_SLOW = 1 << 4,      /* the backlog has overflowed since the last look */
 	STREAM_FLUSH = 1 << 5,     /* the backlog is no longer empty */
-	STREAM_ANSWERED = 1 << 6,  /* the gate has answered */
+	STREAM_ANSWERED = 1 << 6,  /* the application client has answered */
 	STREAM_OVER = 1 << 7,      /* it has begun, and its user is over his cap */
 	STREAM_REVOKED = 1 << 8,   /* re-check whether its user has access, or end it */
 	STREAM_MANY = 1 << 9       /* with STREAM_REVOKED: many others do, so not at once */
@@ -49,7 +49,7 @@ struct stream {
 	/* Guarded by lock. */
 	int fd; /* -1 once closed */
 	uint16_t id; /* set before any other thread knows of the stream */
-	bool started; /* set by the hub's thread alone, which may look without the lock */
+	bool started; /* set by the subscriber's thread alone, which may look without the lock */
 	bool finished;
 	bool broken;  /* a send has failed: the peer is gone */
 	bool starved; /* the last send failed because the kernel had no memory */
@@ -72,7 +72,7 @@ struct stream {
 	struct caps *caps; /* that its place is of */
 
 	/* Its place while it has not begun and may yet begin; guarded by the lock of caps. */
-	struct caps_entry *place;
+	struct caps_entry *slot;
 };
 
 /*
@@ -95,7 +95,7 @@ void stream_set_id(struct stream *s, uint16_t id);
 
 /*
  * The head of the 200 and the first event, which no overflow drops. From now on events are sent.
- * False where it was finished before. The hub's thread.
+ * False where it was finished before. The subscriber's thread.
  */
 bool stream_start(struct stream *s, const char *text);
 

@@ -1,9 +1,9 @@
 /*
  * valkey: a connection to one server that can be used: connected, authenticated, and known to be of a
- * primary, or of a node of a Cluster. Which server it is to be says servers.h.
+ * primary, or of a node of a Cluster. Which server it is to be says topology.h.
  */
-#ifndef TPI_VALKEY_H
-#define TPI_VALKEY_H
+#ifndef TPI_VALKEY_CONNECT_H
+#define TPI_VALKEY_CONNECT_H
 
 #include <hiredis/hiredis.h>
 #include <stdbool.h>
@@ -29,7 +29,7 @@ struct valkey_word {
  * Connects, by TLS where the URL says so (see tls.h), sends AUTH where there is a user or a
  * password, and asks ROLE: a server that is no primary is refused, because what is published there
  * reaches nobody else, unless by CLUSTER INFO it is a node of a Cluster, which passes it on to all
- * nodes. of_cluster: a primary has to be in one, too; only who does not allow the question is
+ * nodes. of_cluster: a primary has to be in one, too; only who does not allow the query is
  * believed. Waits until about the deadline for all of its steps together. The result does not block;
  * TCP has keep-alive and no delay; arrays in arrays, which pub/sub has not, are errors. Returns NULL
  * with one line in error. Thread-safe.

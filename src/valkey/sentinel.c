@@ -91,17 +91,17 @@ sentinel_ask(const struct valkey *sentinel, const char *master, int64_t deadline
 	static const struct {
 		const char *word;
 		bool (*read)(const redisReply *, struct sentinel_answer *);
-	} questions[] = {
+	} queries[] = {
 		{ "MASTER", read_epoch }, { "GET-MASTER-ADDR-BY-NAME", read_address }
 	};
 	redisContext *c = valkey_open(sentinel, deadline, error, error_size);
 	bool good = c != NULL;
 
-	for (size_t i = 0; good && i < sizeof(questions) / sizeof(questions[0]); i++) {
-		const char *words[] = { "SENTINEL", questions[i].word, master };
+	for (size_t i = 0; good && i < sizeof(queries) / sizeof(queries[0]); i++) {
+		const char *words[] = { "SENTINEL", queries[i].word, master };
 		redisReply *r = valkey_ask(c, sentinel, deadline, 3, words, error, error_size);
 
-		good = r != NULL && questions[i].read(r, answer);
+		good = r != NULL && queries[i].read(r, answer);
 		if (r != NULL && !good)
 			explain(sentinel, master, r, error, error_size);
 		freeReplyObject(r);

@@ -1,8 +1,8 @@
 /*
  * sentinel: what one Valkey Sentinel says about who the primary is.
  */
-#ifndef TPI_SENTINEL_H
-#define TPI_SENTINEL_H
+#ifndef TPI_VALKEY_SENTINEL_H
+#define TPI_VALKEY_SENTINEL_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -193,7 +193,7 @@ tls_free(void *arg)
 	free(t);
 }
 
-/* Instead of a question on the terminal. */
+/* Instead of a query on the terminal. */
 static int
 no_passphrase(char *buffer, int size, int writing, void *arg)
 {

@@ -3,8 +3,8 @@
  * has from version 1. Both programs use it. In a build without TLS nothing can be configured, and no
  * URL asks for it.
  */
-#ifndef TPI_TLS_H
-#define TPI_TLS_H
+#ifndef TPI_VALKEY_TLS_H
+#define TPI_VALKEY_TLS_H
 
 #include <hiredis/hiredis.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
 /*
- * servers: see servers.h.
+ * servers: see topology.h.
  *
  * All sentinels are asked, and the newest answer counts, so that one that was cut off from the
  * others does not lead back to an old primary. Errors stand in the order of the settings, whoever
@@ -43,10 +43,10 @@ count_parts(const char *list, size_t (*length_of)(const char *))
 static bool
 too_many(const char *setting, int count, char *error, size_t size)
 {
-	if (count <= SERVERS_MAX)
+	if (count <= TOPOLOGY_MAX)
 		return false;
 	text_line(error, size, "%s: %d are too many; allowed are up to %d", setting, count,
-	    SERVERS_MAX);
+	    TOPOLOGY_MAX);
 	return true;
 }
 
@@ -60,7 +60,7 @@ out_of_memory(const char *setting, char *error, size_t size)
 
 /* The password of the file is for all, and is read once: it may be a pipe. */
 static bool
-parse_node(struct servers *s, const char *url, const char *list, const char *password_file,
+parse_node(struct topology *s, const char *url, const char *list, const char *password_file,
     char *error, size_t size)
 {
 	const struct valkey *first = s->node_count > 0 ? &s->nodes[0].valkey : NULL;
@@ -76,7 +76,7 @@ parse_node(struct servers *s, const char *url, const char *list, const char *pas
 }
 
 static bool
-parse_nodes(struct servers *s, const char *urls, const char *password_file, char *error,
+parse_nodes(struct topology *s, const char *urls, const char *password_file, char *error,
     size_t size)
 {
 	const char *list = urls;
@@ -132,7 +132,7 @@ parse_sentinel(struct valkey *v, const char *text, size_t length)
 
 /* The file takes precedence, and is read once: it may be a pipe. */
 static bool
-set_sentinel_password(const struct servers *s, struct valkey *v, const struct settings *settings,
+set_sentinel_password(const struct topology *s, struct valkey *v, const struct settings *settings,
     char *error, size_t size)
 {
 	struct valkey *first = &s->sentinels[0].valkey;
@@ -148,7 +148,7 @@ set_sentinel_password(const struct servers *s, struct valkey *v, const struct se
 }
 
 static bool
-parse_sentinels(struct servers *s, const struct settings *settings, char *error, size_t size)
+parse_sentinels(struct topology *s, const struct settings *settings, char *error, size_t size)
 {
 	const char *rest = settings->valkey_sentinels;
 	int count = count_parts(rest, part_length);
@@ -202,9 +202,9 @@ check_no_sentinels(const struct settings *settings, char *error, size_t size)
 
 /* "a:1,b:2", or "mymaster@a:26379,b:26379". */
 static char *
-make_label(const struct servers *s)
+make_label(const struct topology *s)
 {
-	const struct servers_entry *entries = s->sentinel_count > 0 ? s->sentinels : s->nodes;
+	const struct topology_entry *entries = s->sentinel_count > 0 ? s->sentinels : s->nodes;
 	int count = s->sentinel_count > 0 ? s->sentinel_count : s->node_count;
 	char *label = NULL;
 	size_t size;
@@ -224,7 +224,7 @@ make_label(const struct servers *s)
 
 /* What is set for a server of the environment's need not suit that of url. */
 static bool
-configure_tls(const struct servers *s, const struct settings *settings, const char *url,
+configure_tls(const struct topology *s, const struct settings *settings, const char *url,
     char *error, size_t size)
 {
 	bool used = false;
@@ -235,7 +235,7 @@ configure_tls(const struct servers *s, const struct settings *settings, const ch
 }
 
 static bool
-parse(struct servers *s, const struct settings *settings, const char *url, char *error, size_t size)
+parse(struct topology *s, const struct settings *settings, const char *url, char *error, size_t size)
 {
 	const char *urls = url != NULL ? url : settings->valkey_url;
 
@@ -253,19 +253,19 @@ parse(struct servers *s, const struct settings *settings, const char *url, char 
 }
 
 int
-servers_parse(struct servers *s, const struct settings *settings, const char *url, char *error,
+topology_parse(struct topology *s, const struct settings *settings, const char *url, char *error,
     size_t error_size)
 {
 	memset(s, 0, sizeof(*s));
 	s->used_node = -1;
 	if (parse(s, settings, url, error, error_size))
 		return 0;
-	servers_free(s);
+	topology_free(s);
 	return -1;
 }
 
 void
-servers_free(struct servers *s)
+topology_free(struct topology *s)
 {
 	for (int i = 0; i < s->node_count; i++)
 		valkey_free(&s->nodes[i].valkey);
@@ -291,7 +291,7 @@ share_until(int64_t deadline, int behind)
 
 /* What all of them have said, behind a prefix. */
 static void
-explain_all(const struct servers_entry *entries, int count, const char *prefix, char *error,
+explain_all(const struct topology_entry *entries, int count, const char *prefix, char *error,
     size_t size)
 {
 	size_t used = (size_t)snprintf(error, size, "%s", prefix);
@@ -306,14 +306,14 @@ explain_all(const struct servers_entry *entries, int count, const char *prefix, 
  * them have answered: then they were set up anew. Where just a few do, these were cut off.
  */
 static bool
-ask_sentinels(struct servers *s, int64_t deadline, struct sentinel_answer *newest, char *error,
+ask_sentinels(struct topology *s, int64_t deadline, struct sentinel_answer *newest, char *error,
     size_t size)
 {
 	struct sentinel_answer answer = { .port = 0 };
 	int answers = 0;
 
 	for (int i = 0; i < s->sentinel_count; i++) {
-		struct servers_entry *e = &s->sentinels[i];
+		struct topology_entry *e = &s->sentinels[i];
 
 		/* The last one leaves a share for the primary. */
 		if (!sentinel_ask(&e->valkey, s->master,
@@ -336,7 +336,7 @@ ask_sentinels(struct servers *s, int64_t deadline, struct sentinel_answer *newes
 
 /* The server at that address, with the user and password of VALKEY_URL; nothing of it is owned. */
 static struct valkey
-primary_of(const struct servers *s, struct sentinel_answer *answer, char label[VALKEY_LABEL_SIZE])
+primary_of(const struct topology *s, struct sentinel_answer *answer, char label[VALKEY_LABEL_SIZE])
 {
 	struct valkey v = s->nodes[0].valkey;
 
@@ -348,7 +348,7 @@ primary_of(const struct servers *s, struct sentinel_answer *answer, char label[V
 }
 
 static redisContext *
-connect_primary(struct servers *s, int timeout_ms, char *error, size_t size)
+connect_primary(struct topology *s, int timeout_ms, char *error, size_t size)
 {
 	int64_t deadline = valkey_clock() + timeout_ms;
 	struct sentinel_answer answer;
@@ -369,9 +369,9 @@ connect_primary(struct servers *s, int timeout_ms, char *error, size_t size)
 }
 
 static redisContext *
-try_node(struct servers *s, int node, int64_t deadline, int whole_ms, struct valkey_word *word)
+try_node(struct topology *s, int node, int64_t deadline, int whole_ms, struct valkey_word *word)
 {
-	struct servers_entry *e = &s->nodes[node];
+	struct topology_entry *e = &s->nodes[node];
 
 	return valkey_connect(&e->valkey, deadline, whole_ms, s->node_count > 1, word, e->error,
 	    sizeof(e->error));
@@ -379,7 +379,7 @@ try_node(struct servers *s, int node, int64_t deadline, int whole_ms, struct val
 
 /* One whose Cluster is not whole will do where there is no better. */
 static redisContext *
-connect_node(struct servers *s, int timeout_ms, char *error, size_t size)
+connect_node(struct topology *s, int timeout_ms, char *error, size_t size)
 {
 	int64_t deadline = valkey_clock() + timeout_ms;
 	int count = s->node_count, spare_node = 0, whole_ms = count == 1 ? timeout_ms : 0;
@@ -415,7 +415,7 @@ connect_node(struct servers *s, int timeout_ms, char *error, size_t size)
 }
 
 redisContext *
-servers_connect(struct servers *s, int timeout_ms, char *error, size_t error_size)
+topology_connect(struct topology *s, int timeout_ms, char *error, size_t error_size)
 {
 	if (s->sentinel_count > 0)
 		return connect_primary(s, timeout_ms, error, error_size);
@@ -424,7 +424,7 @@ servers_connect(struct servers *s, int timeout_ms, char *error, size_t error_siz
 
 /* Whether another node than the one in use is of a Cluster that is whole. */
 static bool
-better_node(struct servers *s, int64_t deadline)
+better_node(struct topology *s, int64_t deadline)
 {
 	bool found = false;
 
@@ -444,7 +444,7 @@ better_node(struct servers *s, int64_t deadline)
 }
 
 static const char *
-check_node(struct servers *s, int64_t deadline, char *error, size_t size)
+check_node(struct topology *s, int64_t deadline, char *error, size_t size)
 {
 	int64_t until = share_until(deadline, s->node_count - 1);
 	struct valkey_word word;
@@ -460,7 +460,7 @@ check_node(struct servers *s, int64_t deadline, char *error, size_t size)
 }
 
 static const char *
-check_primary(struct servers *s, int64_t deadline, char *error, size_t size)
+check_primary(struct topology *s, int64_t deadline, char *error, size_t size)
 {
 	struct sentinel_answer answer;
 	char label[VALKEY_LABEL_SIZE];
@@ -481,7 +481,7 @@ check_primary(struct servers *s, int64_t deadline, char *error, size_t size)
 }
 
 const char *
-servers_check(struct servers *s, int timeout_ms, char *error, size_t error_size)
+topology_check(struct topology *s, int timeout_ms, char *error, size_t error_size)
 {
 	int64_t deadline = valkey_clock() + timeout_ms;
 

@@ -3,8 +3,8 @@
  * Cluster, VALKEY_PASSWORD_FILE, VALKEY_SENTINELS, VALKEY_TLS_...), and the way from there to a connection. Both
  * programs use it.
  */
-#ifndef TPI_SERVERS_H
-#define TPI_SERVERS_H
+#ifndef TPI_VALKEY_TOPOLOGY_H
+#define TPI_VALKEY_TOPOLOGY_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -13,23 +13,23 @@
 #include "config/settings.h"
 #include "valkey/connect.h"
 
-#define SERVERS_MAX 32 /* nodes, or sentinels */
+#define TOPOLOGY_MAX 32 /* nodes, or sentinels */
 
-struct servers_entry {
+struct topology_entry {
 	struct valkey valkey;
 	char error[VALKEY_ERROR_SIZE]; /* of the last attempt */
 };
 
-struct servers {
+struct topology {
 	/* Of VALKEY_URL; with sentinels one, for its user and password. */
-	struct servers_entry *nodes;
+	struct topology_entry *nodes;
 	int node_count;
-	struct servers_entry *sentinels; /* NULL: none */
+	struct topology_entry *sentinels; /* NULL: none */
 	int sentinel_count;
 	char *master; /* whom the sentinels are asked for */
 	char *label;  /* all of them, for logs; holds no secret */
 
-	/* Of the last servers_connect() that succeeded: */
+	/* Of the last topology_connect() that succeeded: */
 	char used[VALKEY_LABEL_SIZE];   /* its label, for logs */
 	int used_node;                  /* -1: none yet */
 	struct sentinel_answer primary; /* with sentinels */
@@ -40,9 +40,9 @@ struct servers {
  * for none. Before any thread (see tls.h). Returns 0, or -1 with one line in error that names the setting, shows its value with
  * passwords masked, and says what is allowed; then *s holds nothing to free.
  */
-int servers_parse(struct servers *s, const struct settings *settings, const char *url, char *error,
+int topology_parse(struct topology *s, const struct settings *settings, const char *url, char *error,
     size_t error_size);
-void servers_free(struct servers *s);
+void topology_free(struct topology *s);
 
 /*
  * Connects to the server to use, by valkey_connect(): the primary that the sentinels name, or the
@@ -51,13 +51,13 @@ void servers_free(struct servers *s);
  * takes at most about timeout_ms (name resolution apart), and none can use up the time of those
  * behind it. NULL with one line in error. By one thread at a time.
  */
-redisContext *servers_connect(struct servers *s, int timeout_ms, char *error, size_t error_size);
+redisContext *topology_connect(struct topology *s, int timeout_ms, char *error, size_t error_size);
 
 /*
  * Asks, over other connections, whether the server in use still is the one to use. Returns NULL or
  * why not. error is "" or says what could not be asked, which is no reason to leave. By the thread
- * of servers_connect().
+ * of topology_connect().
  */
-const char *servers_check(struct servers *s, int timeout_ms, char *error, size_t error_size);
+const char *topology_check(struct topology *s, int timeout_ms, char *error, size_t error_size);
 
 #endif

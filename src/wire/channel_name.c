@@ -61,25 +61,25 @@ name_write(char name[CHANNEL_NAME_SIZE], const char *format, ...)
 }
 
 size_t
-channel_user(char name[CHANNEL_NAME_SIZE], const char *tenant, const char *user)
+channel_name_user(char name[CHANNEL_NAME_SIZE], const char *tenant, const char *user)
 {
 	return name_write(name, "notifications:tenant:%s:user:%s", tenant, user);
 }
 
 size_t
-channel_broadcast(char name[CHANNEL_NAME_SIZE], const char *tenant)
+channel_name_broadcast(char name[CHANNEL_NAME_SIZE], const char *tenant)
 {
 	return name_write(name, "notifications:tenant:%s:broadcast", tenant);
 }
 
 size_t
-channel_revoke(char name[CHANNEL_NAME_SIZE], const char *tenant)
+channel_name_revoke(char name[CHANNEL_NAME_SIZE], const char *tenant)
 {
 	return name_write(name, "notifications:tenant:%s:revoke", tenant);
 }
 
 size_t
-channel_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *tenant,
+channel_name_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *tenant,
     int32_t project)
 {
 	return name_write(name, "%s:tenant:%s:project:%d", prefix, tenant, (int)project);

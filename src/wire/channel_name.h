@@ -2,8 +2,8 @@
  * channel: the names of Valkey's pub/sub channels, and the identifiers they are made of. No other
  * file spells a channel name.
  */
-#ifndef TPI_CHANNEL_H
-#define TPI_CHANNEL_H
+#ifndef TPI_WIRE_CHANNEL_NAME_H
+#define TPI_WIRE_CHANNEL_NAME_H
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,10 +25,10 @@ bool channel_number_parse(const char *text, size_t length, int32_t *number);
 /*
  * Each writes a terminated name (at most CHANNEL_NAME_SIZE) and returns its length. Ids are valid.
  */
-size_t channel_user(char name[CHANNEL_NAME_SIZE], const char *tenant, const char *user);
-size_t channel_broadcast(char name[CHANNEL_NAME_SIZE], const char *tenant);
-size_t channel_revoke(char name[CHANNEL_NAME_SIZE], const char *tenant);
-size_t channel_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *tenant,
+size_t channel_name_user(char name[CHANNEL_NAME_SIZE], const char *tenant, const char *user);
+size_t channel_name_broadcast(char name[CHANNEL_NAME_SIZE], const char *tenant);
+size_t channel_name_revoke(char name[CHANNEL_NAME_SIZE], const char *tenant);
+size_t channel_name_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *tenant,
     int32_t project);
 size_t channel_test_run(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t run);
 size_t channel_project_test_runs(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t project);

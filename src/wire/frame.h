@@ -2,8 +2,8 @@
  * frame: what goes over the wire, as bytes: an event of an event stream (WHATWG HTML, 9.2.6) and
  * the record of FastCGI around it (FastCGI 1.0, 3.3). Pure: no input or output, no memory.
  */
-#ifndef TPI_FRAME_H
-#define TPI_FRAME_H
+#ifndef TPI_WIRE_FRAME_H
+#define TPI_WIRE_FRAME_H
 
 #include <fastcgi.h> /* the FCGI_ names of FastCGI 1.0, section 8 */
 #include <stddef.h>

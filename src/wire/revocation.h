@@ -4,8 +4,8 @@
  * letter: one of {"event":"revoke","user":"u1"} and {"event":"revoke","projectId":7}, and no other
  * spelling of them.
  */
-#ifndef TPI_REVOCATION_H
-#define TPI_REVOCATION_H
+#ifndef TPI_WIRE_REVOCATION_H
+#define TPI_WIRE_REVOCATION_H
 
 #include <stdbool.h>
 #include <stddef.h>

@@ -6,8 +6,8 @@
  * event-stream frame is at most WAKEUP_FRAME_MAX bytes, and whose "event" is not "sync" in any
  * spelling.
  */
-#ifndef TPI_WAKEUP_H
-#define TPI_WAKEUP_H
+#ifndef TPI_WIRE_WAKEUP_H
+#define TPI_WIRE_WAKEUP_H
 
 #include <stddef.h>
 #include <stdint.h>

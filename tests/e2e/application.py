@@ -274,7 +274,7 @@ class Application:
         self.complaints = []
         self.sent = 0  # bytes that endless() has got rid of
         self.server = None
-        self.under_way = 0
+        self.in_flight = 0
         self.open_connections = 0
         self.forget()
 
@@ -282,7 +282,7 @@ class Application:
         """Counts anew."""
         self.requests = []
         self.connections = 0
-        self.most_under_way = self.under_way
+        self.most_under_way = self.in_flight
         self.most_connections = self.open_connections
 
     @property
@@ -388,14 +388,14 @@ class Application:
             self.complain(f"target {target}")
         with self.lock:
             self.requests.append(request)
-            self.under_way += 1
-            self.most_under_way = max(self.most_under_way, self.under_way)
+            self.in_flight += 1
+            self.most_under_way = max(self.most_under_way, self.in_flight)
         return request
 
     def end(self, request):
         with self.lock:
             request.finished = time.monotonic()
-            self.under_way -= 1
+            self.in_flight -= 1
 
     @staticmethod
     def _token(request):

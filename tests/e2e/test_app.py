@@ -98,7 +98,7 @@ def test_head_too_long(gated):
     """Node.js answers 431 to a head of more than 16 KiB, which is no answer to the query."""
     _, daemon = gated()
     check_later(daemon.ask(**by(ANN, HTTP_COOKIE=f"{COOKIE}={ANN}; x=" + "x" * 17000)))
-    daemon.wait_for_log(r"\[gate\] the application cannot be asked .*\"status\":431")
+    daemon.wait_for_log(r"\[app\] the application cannot be asked .*\"status\":431")
 
 
 def test_both(shared, valkey):

@@ -979,7 +979,7 @@ def test_apache_with_defaults(change, front, streamd, doctor):
 
 # Health
 
-HEALTHY, AWAY = b'{"status":"ok"}', b'{"valkey":{"state":"away"},"status":"unavailable","reason":"Valkey is away"}'
+HEALTHY, AWAY = b'{"status":"ok"}', b'{"valkey":{"state":"unreachable"},"status":"unavailable","reason":"Valkey is away"}'
 
 
 @pytest.mark.parametrize("status, body, state", [

@@ -283,7 +283,7 @@ def test_no_answer_from_before(gated, revoke, tenant):
     daemon.wait_for_log('user asked.*"from":"cache"')
     daemon.wait_for_log('projects asked.*"from":"cache"')
     release = answer_from_now(app, SESSION)
-    under_way = daemon.open(**by(BEN))
+    in_flight = daemon.open(**by(BEN))
     app.wait_asked(1, SESSION, BEN)
     for token in ANN, BEN:
         app.sign_out(token)
@@ -296,10 +296,10 @@ def test_no_answer_from_before(gated, revoke, tenant):
         check_answer(daemon.ask(**by(token)), 401)
     check_answer(daemon.ask(**by("SECRET-eve", projects=7)), 404)
     check_ended(kept.wait_end(SOON))
-    assert not under_way.quiet(0).body
+    assert not in_flight.quiet(0).body
     release.set()
-    check_ended(under_way.wait_end(SOON))
-    check_first(under_way)
+    check_ended(in_flight.wait_end(SOON))
+    check_first(in_flight)
     daemon.wait_for_log("revoked, asked again.*ben")
 
 

@@ -50,8 +50,8 @@ def health(daemon, path=HEALTH):
     return peer.status, json.loads(check_page(peer, peer.status, "application/json"))
 
 
-def fine(gate="off"):
-    return 200, {"valkey": {"state": "connected"}, "gate": {"state": gate}, "draining": False, "status": "ok"}
+def fine(application="off"):
+    return 200, {"valkey": {"state": "connected"}, "application": {"state": application}, "draining": False, "status": "ok"}
 
 
 ALIVE = 200, {"status": "ok"}
@@ -119,7 +119,7 @@ class Counted:
 def series(name):
     """refused_cap -> refused_total{reason="cap"}; ended_issues_age, opened_issues, requests_yes, from_cache, ..."""
     word, _, rest = name.partition("_")
-    if word in ("refused", "later"):
+    if word in ("refused", "deferred"):
         return f'{word}_total{{reason="{rest}"}}'
     if word == "ended":
         kind, reason = rest.split("_", 1)
@@ -127,9 +127,9 @@ def series(name):
     if word == "opened":
         return f'opened_total{{kind="{rest}"}}'
     if word == "requests":
-        return f'gate_requests_total{{result="{rest}"}}'
+        return f'app_requests_total{{result="{rest}"}}'
     if word == "from":
-        return f'gate_questions_total{{from="{rest}"}}'
+        return f'app_queries_total{{from="{rest}"}}'
     return f"{name}_total"
 
 
@@ -176,8 +176,8 @@ def test_takes_no_place(watched):
         for path in PAGES * 3:
             assert ask(daemon, path).status == 200
         found = metrics(daemon)
-        assert found['open_streams{kind="notifications"}'] == found['places{kind="notifications"}'] == 1
-        assert found['places_limit{kind="notifications"}'] == 1 and found['places_limit{kind="issues"}'] == 1000
+        assert found['open_streams{kind="notifications"}'] == found['slots{kind="notifications"}'] == 1
+        assert found['slots_limit{kind="notifications"}'] == 1 and found['slots_limit{kind="issues"}'] == 1000
         assert found["connections"] == 2, "the stream's, and this one's"
         check_answer(daemon.ask("other"), 503)
         counted.expect(opened_notifications=1, refused_cap=1)
@@ -189,13 +189,13 @@ def test_health_and_valkey(watched, new_valkey):
     """503 while Valkey is away, exactly where a newcomer is told to come back later, and alive all the same."""
     valkey = new_valkey()
     daemon, counted = watched(VALKEY_URL=valkey.url)
-    eventually(lambda: health(daemon)[1]["valkey"]["state"] == "away", what="away")
+    eventually(lambda: health(daemon)[1]["valkey"]["state"] == "unreachable", what="away")
     status, body = health(daemon)
-    assert (status, body) == (503, {"valkey": {"state": "away"}, "gate": {"state": "off"}, "draining": False,
+    assert (status, body) == (503, {"valkey": {"state": "unreachable"}, "application": {"state": "off"}, "draining": False,
                                     "status": "unavailable", "reason": "Valkey is away"})
     check_later(daemon.ask())
     assert health(daemon, LIVE) == ALIVE and metrics(daemon)["valkey_connected"] == 0
-    counted.expect(later_valkey_away=1)
+    counted.expect(deferred_valkey_unreachable=1)
     valkey.start()
     eventually(lambda: health(daemon) == fine(), what="health")
     counted.expect(valkey_connects=1)
@@ -203,11 +203,11 @@ def test_health_and_valkey(watched, new_valkey):
         assert metrics(daemon)["valkey_connected"] == 1 and metrics(daemon)["valkey_channels"] == 2
         valkey.kill()
         eventually(lambda: health(daemon)[0] == 503, what="503")
-        assert health(daemon)[1]["valkey"]["state"] in ("connecting", "away")
+        assert health(daemon)[1]["valkey"]["state"] in ("connecting", "unreachable")
         eventually(lambda: health(daemon)[1]["reason"] == "Valkey is away", what="away")
         check_later(daemon.ask())
         assert health(daemon, LIVE) == ALIVE
-        counted.expect(opened_notifications=1, valkey_losses=1, later_valkey_away=1)
+        counted.expect(opened_notifications=1, valkey_losses=1, deferred_valkey_unreachable=1)
         valkey.start()
         eventually(lambda: health(daemon) == fine(), what="health again")
         counted.expect(valkey_connects=1)
@@ -226,12 +226,12 @@ def test_health_and_gate(gated):
 
     def paused():
         status, body = health(daemon)
-        assert metrics(daemon)["gate_paused"] in (0, 1) and health(daemon, LIVE) == ALIVE
-        return status == 503 and body["gate"]["state"] == "paused" and body
+        assert metrics(daemon)["app_paused"] in (0, 1) and health(daemon, LIVE) == ALIVE
+        return status == 503 and body["application"]["state"] == "paused" and body
     body = eventually(paused, 2, "a pause")
     assert body["reason"] == "the application cannot be asked" and body["valkey"]["state"] == "connected"
     eventually(lambda: health(daemon) == fine("ok"), 5, "the end of the pause")
-    counted.expect(later_application=1, requests_failed=1, from_application=1, gate_pauses=1)
+    counted.expect(deferred_application=1, requests_failed=1, from_application=1, app_pauses=1)
 
 
 def test_draining(watched):
@@ -258,7 +258,7 @@ def test_draining(watched):
     assert body["draining"] is True and (body["status"], body["reason"]) == ("unavailable", "draining")
     assert json.loads(check_page(peers[LIVE][0], 200, "application/json")) == ALIVE[1]
     after = parse(check_page(peers[METRICS][0], 200, "text/plain; version=0.0.4; charset=utf-8"))
-    for name, count in {"ended_notifications_drained": 1, "ended_issues_drained": 2, "later_draining": 1}.items():
+    for name, count in {"ended_notifications_drained": 1, "ended_issues_drained": 2, "deferred_draining": 1}.items():
         assert after[series(name)] - before[series(name)] == count, name
     assert daemon.wait() == 0
 
@@ -343,7 +343,7 @@ def test_streams_and_events(watched, valkey):
     ann = daemon.stream("ann")
     counted.expect(opened_issues=7, opened_notifications=1)
     found = metrics(daemon)
-    assert found['open_streams{kind="issues"}'] == found['places{kind="issues"}'] == 7
+    assert found['open_streams{kind="issues"}'] == found['slots{kind="issues"}'] == 7
     assert found["valkey_channels"] == 6  # two of each project, ann's, and the broadcasts'
     for number in range(3):
         valkey.publish(project_channel(8), issue(number, 8))
@@ -372,7 +372,7 @@ def test_streams_and_events(watched, valkey):
     counted.expect(ended_issues_closed=7)
     found = metrics(daemon)
     assert found['open_streams{kind="issues"}'] == 0 and found['open_streams{kind="notifications"}'] == 1
-    eventually(lambda: metrics(daemon)['places{kind="issues"}'] == 0, what="places")
+    eventually(lambda: metrics(daemon)['slots{kind="issues"}'] == 0, what="places")
 
 
 def test_merged(watched, valkey):
@@ -397,8 +397,8 @@ def test_refused(watched, rundir):
             ("path", 404, {"SCRIPT_NAME": "/x"}), ("method", 405, {"REQUEST_METHOD": "POST"}),
             ("parameters", 400, {"projects": "x"}), ("parameters", 400, {"SCRIPT_NAME": ISSUES}),
             ("user", 400, {"TPI_USER": "a b"}), ("user", 400, {"TPI_USER": ["a", "b"]}),
-            ("nobody", 401, {"TPI_USER": None}),
-            ("nobody", 401, {"TPI_USER": None, "REMOTE_USER": "ann"}),
+            ("anonymous", 401, {"TPI_USER": None}),
+            ("anonymous", 401, {"TPI_USER": None, "REMOTE_USER": "ann"}),
             ("projects", 404, {"user": "ben", "projects": "7"}),
             ("method", 405, {"SCRIPT_NAME": METRICS, "REQUEST_METHOD": "HEAD"})]:
         check_answer(daemon.ask(**named), status, named.get("REQUEST_METHOD"))
@@ -418,7 +418,7 @@ def test_ended(watched, valkey, rundir):
         check_evicted(peer.wait_end())
     counted.expect(opened_notifications=4, ended_notifications_evicted=2)
     check_still_evicted(daemon.ask(HTTP_LAST_EVENT_ID="evicted"))
-    counted.expect(later_evicted=1)
+    counted.expect(deferred_evicted=1)
     assert metrics(daemon)['open_streams{kind="notifications"}'] == 2
     peers[2].send(fcgi.record(fcgi.ABORT))
     peers[3].close()
@@ -490,14 +490,14 @@ def test_later(watched, new_valkey):
     eventually(lambda: health(daemon) == fine(), what="health")
     counted()
     check_later(daemon.ask(projects="7"))
-    counted.expect(later_valkey_refused=1)
+    counted.expect(deferred_valkey_refused=1)
     valkey.pause()
     try:
         peers = [daemon.open() for _ in range(3)]
         wait_all(peers, lambda p: p.closed, 15, "the end")
         for peer in peers:
             check_later(peer)
-        counted.expect(later_cancelled=1, later_valkey_silent=2)
+        counted.expect(deferred_cancelled=1, deferred_valkey_silent=2)
     finally:
         valkey.resume()
 
@@ -512,17 +512,17 @@ def test_gate(gated):
     listen(daemon, **by(ANN, projects="7")).close()
     counted.expect(opened_issues=1, ended_issues_closed=1, from_cache=1, from_application=1, requests_yes=1)
     check_answer(daemon.ask(**by("SECRET-nobody")), 401)
-    counted.expect(refused_nobody=1, from_application=1, requests_no=1)
+    counted.expect(refused_anonymous=1, from_application=1, requests_no=1)
     check_answer(daemon.ask(**by(ANN, projects="7", HTTP_SEC_FETCH_SITE="none")), 404)
     counted.expect(refused_projects=1, from_application=2, requests_yes=1, requests_forbidden=1)
     app.faults[SESSION] = says(b"<html>")
     check_later(daemon.ask(**by(BEN)))
-    counted.expect(later_application=1, from_application=1, requests_wrong=1)
+    counted.expect(deferred_application=1, from_application=1, requests_wrong=1)
     app.faults.clear()
     app.hold(SESSION)
     cat = app.sign_in("SECRET-cat", "cat")
     peers = [daemon.open(**by(cat)) for _ in range(3)]
-    counted.expect(from_application=1, from_under_way=2)
+    counted.expect(from_application=1, from_in_flight=2)
     app.release()
     wait_all(peers, fcgi.live, what="sync")
     counted.expect(requests_yes=1, opened_notifications=3)
@@ -538,7 +538,7 @@ def test_out_of_resources(watched, rundir):
     daemon, counted = watched(**faults.environment)
     faults.arm("memfd_create")
     check_later(daemon.ask())
-    counted.expect(later_resources=1)
+    counted.expect(deferred_resources=1)
     faults.arm("pthread_create")
     with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         assert daemon.ask().status is None

@@ -57,7 +57,7 @@ check_session(const char *body, size_t length)
 	static const int statuses[] = { 0, 204, 302, 401, 403, 500 };
 	char *user = fuzz_memory(CHANNEL_ID_MAX + 1);
 	const char *wrong = NULL;
-	enum app_answer answer = app_read_session(200, body, length, user, &wrong);
+	enum app_answer answer = app_api_read_session(200, body, length, user, &wrong);
 	struct json_object *session = fuzz_json_parse(body, length), *id;
 
 	id = member(member(session, "user"), "id");
@@ -77,7 +77,7 @@ check_session(const char *body, size_t length)
 		    (!is_falsy(id) && !json_object_is_type(id, json_type_string)));
 	}
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
-		REQUIRE(app_read_session(statuses[i], body, length, user, &wrong) ==
+		REQUIRE(app_api_read_session(statuses[i], body, length, user, &wrong) ==
 		    expect_status(statuses[i], answer));
 	json_object_put(session);
 	free(user);
@@ -122,7 +122,7 @@ check_projects(const char *body, size_t length)
 
 	collect(body, length, asked);
 	memcpy(left, asked, sizeof(left));
-	answer = app_read_projects(200, body, length, left, ASKED, &wrong);
+	answer = app_api_read_projects(200, body, length, left, ASKED, &wrong);
 	if (answer == APP_WRONG) {
 		REQUIRE(fuzz_is_line(wrong));
 	} else {
@@ -137,7 +137,7 @@ check_projects(const char *body, size_t length)
 	}
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
 		memcpy(left, asked, sizeof(left));
-		REQUIRE(app_read_projects(statuses[i], body, length, left, ASKED, &wrong) ==
+		REQUIRE(app_api_read_projects(statuses[i], body, length, left, ASKED, &wrong) ==
 		    expect_status(statuses[i], answer));
 		for (int k = 0; k < ASKED; k++)
 			REQUIRE(left[k] == 0 || expect_status(statuses[i], answer) == APP_WRONG);

@@ -14,7 +14,7 @@
 
 #define PREFIX "issues"
 
-static const struct batch_wish standard = {
+static const struct batch_request standard = {
 	.tenant = "default",
 	.id = "00000000-0000-4000-8000-000000000000",
 	.prefix = PREFIX,
@@ -59,11 +59,11 @@ check_notification(struct json_object *line, struct json_object *payload, char *
 
 	if (broadcast) {
 		REQUIRE(parts == NULL && strcmp(member(line, "broadcast", ""), "true") == 0);
-		channel_broadcast(expected, tenant);
+		channel_name_broadcast(expected, tenant);
 	} else {
 		REQUIRE(strcmp(kind, "user") == 0);
 		check_id(parts, member(line, "user", NULL));
-		channel_user(expected, tenant, parts);
+		channel_name_user(expected, tenant, parts);
 	}
 	REQUIRE(json_object_object_length(payload) == 2);
 	check_member(payload, "id", member(line, "id", standard.id));
@@ -102,7 +102,7 @@ check_item(const struct batch_item *item, struct json_object *line, struct json_
 	project = number(member(line, "project", ""));
 	id = number(member(line, k->option, ""));
 	if (k == kinds)
-		channel_project(expected, PREFIX, item->tenant, project);
+		channel_name_project(expected, PREFIX, item->tenant, project);
 	else if (k == kinds + 1) {
 		channel_test_run(expected, item->tenant, id);
 		channel_project_test_runs(second, item->tenant, project);

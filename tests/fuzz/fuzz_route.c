@@ -1,5 +1,5 @@
 /*
- * fuzz_route: the query of a request (route.h). A query is accepted exactly where a second
+ * fuzz_route: the query of a request (topic.h). A query is accepted exactly where a second
  * decoder, after WHATWG URL 5.1, finds one projectId or projectIds of 1 to 500 well-formed
  * numbers; then the projects are ascending, distinct, in range, and those that were asked for, and
  * each has its channel. The same decoder says whether a last event id in the query is "evicted".
@@ -136,7 +136,7 @@ holds(const int32_t *projects, size_t count, int32_t project)
 }
 
 static void
-check_projects(const struct route *route, struct request *r, const struct found *f)
+check_projects(const struct topic *topic, struct request *r, const struct found *f)
 {
 	char tenant[] = "t", name[CHANNEL_NAME_SIZE], expected[64];
 	struct settings settings = { .tenant = tenant, .issues_prefixes = { "issues", "i" },
@@ -145,14 +145,14 @@ check_projects(const struct route *route, struct request *r, const struct found 
 
 	REQUIRE(f->parameters == 1 && !f->malformed);
 	REQUIRE(r->project_count >= 1 && r->project_count <= REQUEST_PROJECTS_MAX);
-	REQUIRE(route->channel_count(r, &settings) == 2 * r->project_count);
+	REQUIRE(topic->channel_count(r, &settings) == 2 * r->project_count);
 	for (int i = 0; i < r->project_count; i++) {
 		REQUIRE(r->projects[i] >= 1 && (i == 0 || r->projects[i] > r->projects[i - 1]));
 		REQUIRE(holds(f->projects, f->count, r->projects[i]));
 		for (int k = 0; k < 2; k++) {
 			snprintf(expected, sizeof(expected), "%s:tenant:t:project:%d",
 			    settings.issues_prefixes[k], (int)r->projects[i]);
-			REQUIRE(route->channel(r, &settings, 2 * i + k, name) == strlen(expected));
+			REQUIRE(topic->channel(r, &settings, 2 * i + k, name) == strlen(expected));
 			REQUIRE(strcmp(name, expected) == 0);
 		}
 	}
@@ -190,7 +190,7 @@ make_query(const uint8_t *data, size_t size, int hundreds)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	const struct route *route = route_find("/api/issues/stream");
+	const struct topic *topic = topic_find("/api/issues/stream");
 	int hundreds = size > 0 && data[0] >= '0' && data[0] <= '9' ? data[0] - '0' : 0;
 	struct request r = { .last_event_id = "" };
 	const char *error;
@@ -199,15 +199,15 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size < 1)
 		return 0;
-	REQUIRE(route != NULL && hundreds <= HUNDREDS_MAX);
+	REQUIRE(topic != NULL && hundreds <= HUNDREDS_MAX);
 	query = make_query(data + 1, size - 1, hundreds);
 	r.query = query;
-	error = route->parse(&r);
+	error = topic->parse(&r);
 	f = find(query);
-	REQUIRE(error != route_no_memory);
-	REQUIRE(route_is_returning(&r) == f.returning);
+	REQUIRE(error != topic_no_memory);
+	REQUIRE(topic_is_returning(&r) == f.returning);
 	if (error == NULL) {
-		check_projects(route, &r, &f);
+		check_projects(topic, &r, &f);
 	} else {
 		REQUIRE(fuzz_is_line(error));
 		REQUIRE(f.parameters != 1 || f.malformed || too_many(&f));

@@ -1,5 +1,5 @@
 /*
- * fuzz_url: the addresses of Valkey (valkey.h), of several and of sentinels (servers.h), and of our
+ * fuzz_url: the addresses of Valkey (valkey.h), of several and of sentinels (topology.h), and of our
  * own socket (listener.h). What is accepted is in range and says again what was given. An error is
  * one printable line; neither it nor the label that logs show depends on the letters of a password.
  * What stands behind a NUL of the input is the password file: its first line is the password, and
@@ -115,7 +115,7 @@ check_password_file(const char *url, const uint8_t *data, size_t size)
 }
 
 static int
-parse_servers(struct servers *s, char *urls, char *sentinels, char *error)
+parse_servers(struct topology *s, char *urls, char *sentinels, char *error)
 {
 	struct settings settings = {
 		.valkey_url = urls, .valkey_password_file = (char[]){ "" },
@@ -127,7 +127,7 @@ parse_servers(struct servers *s, char *urls, char *sentinels, char *error)
 		.valkey_tls_key = (char[]){ "" },
 	};
 
-	return servers_parse(s, &settings, NULL, error, VALKEY_ERROR_SIZE);
+	return topology_parse(s, &settings, NULL, error, VALKEY_ERROR_SIZE);
 }
 
 /* Either a list of URLs or one of sentinels, and the same with other passwords. */
@@ -135,7 +135,7 @@ static void
 check_servers(char *urls, char *sentinels, const char *setting)
 {
 	char error[VALKEY_ERROR_SIZE] = "", other_error[VALKEY_ERROR_SIZE] = "";
-	struct servers s, t;
+	struct topology s, t;
 	int result = parse_servers(&s, urls, sentinels, error);
 
 	fuzz_change_password(urls);
@@ -146,8 +146,8 @@ check_servers(char *urls, char *sentinels, const char *setting)
 		REQUIRE(strncmp(error, setting, strlen(setting)) == 0 && fuzz_is_line(error));
 		REQUIRE(s.nodes == NULL && s.sentinels == NULL && s.label == NULL && s.master == NULL);
 	} else {
-		REQUIRE(s.node_count >= 1 && s.node_count <= SERVERS_MAX && s.node_count == t.node_count);
-		REQUIRE(s.sentinel_count <= SERVERS_MAX && s.sentinel_count == t.sentinel_count);
+		REQUIRE(s.node_count >= 1 && s.node_count <= TOPOLOGY_MAX && s.node_count == t.node_count);
+		REQUIRE(s.sentinel_count <= TOPOLOGY_MAX && s.sentinel_count == t.sentinel_count);
 		for (int i = 0; i < s.node_count; i++)
 			check_accepted(&s.nodes[i].valkey);
 		for (int i = 0; i < s.sentinel_count; i++) {
@@ -155,9 +155,9 @@ check_servers(char *urls, char *sentinels, const char *setting)
 			check_accepted(&s.sentinels[i].valkey);
 		}
 	}
-	servers_free(&s);
-	servers_free(&s);
-	servers_free(&t);
+	topology_free(&s);
+	topology_free(&s);
+	topology_free(&t);
 }
 
 /* A text in both places. */

@@ -304,7 +304,7 @@ may(struct access *access, int32_t project)
 	return access_filter(access, "u1", &project, 1) == 1;
 }
 
-/* deny is nobody, allow everybody, app nobody without a question; none touches the list. */
+/* deny is nobody, allow everybody, app nobody without a query; none touches the list. */
 START_TEST(without_a_file)
 {
 	int32_t projects[] = { 9, 7, 8 };
@@ -345,7 +345,7 @@ START_TEST(filter)
 }
 END_TEST
 
-/* A file that is written anew counts from the next question on. */
+/* A file that is written anew counts from the next query on. */
 START_TEST(rewritten)
 {
 	struct access *access;

@@ -1,5 +1,5 @@
 /*
- * check_app: the questions to the application byte for byte, and what its answers say. Each answer
+ * check_app: the queries to the application byte for byte, and what its answers say. Each answer
  * is read from a block of just its size.
  */
 #include <check.h>
@@ -78,9 +78,9 @@ START_TEST(refused_urls)
 }
 END_TEST
 
-/* ---- The questions */
+/* ---- The queries */
 
-/* The path of the question who this is. */
+/* The path of the query who this is. */
 START_TEST(session_target)
 {
 	ck_assert_str_eq(APP_SESSION_TARGET, "/api/auth/session");
@@ -93,7 +93,7 @@ expect_target(const int32_t *projects, int count, const char *expected)
 	char *target = malloc(APP_PROJECTS_TARGET_SIZE);
 
 	ck_assert_ptr_nonnull(target);
-	app_projects_target(target, projects, count);
+	app_api_projects_target(target, projects, count);
 	ck_assert_str_eq(target, expected);
 	free(target);
 }
@@ -139,7 +139,7 @@ START_TEST(projects_targets)
 		size_t used = 0;
 
 		ck_assert_ptr_nonnull(target);
-		app_projects_target(target, projects, count);
+		app_api_projects_target(target, projects, count);
 		ck_assert_uint_eq(strspn(target + strlen(start), "abcdefghijklmnopqrstuvwxyz"
 		    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%"), strlen(target) - strlen(start));
 		used += (size_t)sprintf(expected, "%s{\"where\":{\"id\":{\"in\":[", start);
@@ -172,7 +172,7 @@ expect_session(int status, const char *body, size_t length, enum app_answer answ
 
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, body, length);
-	result = app_read_session(status, copy, length, user, &wrong);
+	result = app_api_read_session(status, copy, length, user, &wrong);
 	ck_assert_msg(result == answer, "%d %s: %d, not %d", status, body, (int)result,
 	    (int)answer);
 	if (answer == APP_YES)
@@ -331,12 +331,12 @@ START_TEST(deep)
 	const char *wrong;
 
 	expect_session(200, body, strlen(body), APP_YES, "u");
-	ck_assert_int_eq(app_read_projects(200, body, strlen(body), &project, 1, &wrong), APP_YES);
+	ck_assert_int_eq(app_api_read_projects(200, body, strlen(body), &project, 1, &wrong), APP_YES);
 	free(body);
 	for (size_t i = 0; i < COUNT(depths); i++) {
 		body = nested(depths[i]);
 		expect_session(200, body, strlen(body), APP_WRONG, NOT_JSON);
-		ck_assert_int_eq(app_read_projects(200, body, strlen(body), &project, 1, &wrong),
+		ck_assert_int_eq(app_api_read_projects(200, body, strlen(body), &project, 1, &wrong),
 		    APP_WRONG);
 		free(body);
 	}
@@ -376,7 +376,7 @@ expect_projects(int status, const char *body, size_t length, enum app_answer ans
 
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, body, length);
-	result = app_read_projects(status, copy, length, projects, 4, &wrong);
+	result = app_api_read_projects(status, copy, length, projects, 4, &wrong);
 	ck_assert_msg(result == answer, "%d %s: %d, not %d", status, body, (int)result,
 	    (int)answer);
 	snprintf(list, sizeof(list), "%" PRId32 " %" PRId32 " %" PRId32 " %" PRId32, projects[0],
@@ -576,7 +576,7 @@ START_TEST(projects_many)
 	for (int i = 2 * APP_LOT; i >= -APP_LOT; i -= 2)
 		used += (size_t)sprintf(body + used, ",{\"id\":%d}", 1000 + i);
 	strcpy(body + used, "]}");
-	ck_assert_int_eq(app_read_projects(200, body, strlen(body), projects, APP_LOT, &wrong),
+	ck_assert_int_eq(app_api_read_projects(200, body, strlen(body), projects, APP_LOT, &wrong),
 	    APP_YES);
 	for (int i = 0; i < APP_LOT; i++)
 		ck_assert_int_eq(projects[i], i % 2 == 0 ? 1000 + i : 0);

@@ -3,7 +3,7 @@
  *
  * The fetch_ functions of this program stand in for fetch.c: they write down what is asked, and
  * answer when a test says so. The clock stands still until a test moves it. settle() waits until
- * the gate's thread has nothing left to do, so that what has not been asked by then will not be.
+ * the application client's thread has nothing left to do, so that what has not been asked by then will not be.
  */
 #include <check.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@
 #include "base/thread.h"
 
 #define LONG_MS      10000 /* nothing in these tests takes as long */
-#define TIMEOUT_MS   2000  /* from a question to its deadline */
+#define TIMEOUT_MS   2000  /* from a query to its deadline */
 #define KNOWN_MAX    16384 /* answers of a kind that are kept */
 #define REQUESTS_MAX (KNOWN_MAX + 64)
 #define WHO_MAX      (KNOWN_MAX + 1)
@@ -55,38 +55,38 @@ real_ms(void)
 
 /* ---- What stands in for fetch.c */
 
-/* As fetch_start() was told. */
+/* As app_http_start() was told. */
 struct asked {
 	char *target, *lines; /* owned; '|' ends each line */
 	int64_t timeout_ms;
 	void *request; /* NULL once it was answered */
 };
 
-struct fetch {
+struct app_http {
 	const struct settings *settings;
-	fetch_done *done;
+	app_http_done *done;
 	void *arg;
 
 	/* What a test has it do. */
-	_Atomic bool stuck;   /* fetch_turn() does not end */
+	_Atomic bool stuck;   /* app_http_turn() does not end */
 	_Atomic bool prompt;  /* every request is answered at the next turn */
-	_Atomic int refused;  /* how many of the next fetch_start() have no memory */
+	_Atomic int refused;  /* how many of the next app_http_start() have no memory */
 
 	pthread_mutex_t lock; /* everything below */
 	pthread_cond_t changed;
-	bool waiting; /* in fetch_turn() */
+	bool waiting; /* in app_http_turn() */
 	bool woken;
 	bool has_result;
 	int number;   /* of the request that result is for */
-	struct fetch_result result;
+	struct app_http_result result;
 	struct asked asked[REQUESTS_MAX];
 	int count;
 };
 
-static struct fetch fetch;
+static struct app_http fetch;
 
-struct fetch *
-fetch_new(const struct settings *s, fetch_done *done, void *arg)
+struct app_http *
+app_http_new(const struct settings *s, app_http_done *done, void *arg)
 {
 	fetch.settings = s;
 	fetch.done = done;
@@ -97,7 +97,7 @@ fetch_new(const struct settings *s, fetch_done *done, void *arg)
 }
 
 bool
-fetch_start(struct fetch *f, const char *target, const char *lines, size_t size, int64_t timeout_ms,
+app_http_start(struct app_http *f, const char *target, const char *lines, size_t size, int64_t timeout_ms,
     void *request)
 {
 	struct asked *a;
@@ -121,11 +121,11 @@ fetch_start(struct fetch *f, const char *target, const char *lines, size_t size,
 
 /* Answers all that was asked: who is "Cookie: s=secret-N" is "uN", and he may read project N. */
 static void
-answer_all(struct fetch *f)
+answer_all(struct app_http *f)
 {
 	for (int i = 0, who = -1; i < f->count; i++) {
 		struct asked *a = &f->asked[i];
-		struct fetch_result result = { .status = 200 };
+		struct app_http_result result = { .status = 200 };
 		char body[128];
 
 		sscanf(a->lines, "Cookie: s=secret-%d|", &who);
@@ -141,9 +141,9 @@ answer_all(struct fetch *f)
 }
 
 void
-fetch_turn(struct fetch *f, int wait_ms)
+app_http_turn(struct app_http *f, int wait_ms)
 {
-	struct fetch_result result;
+	struct app_http_result result;
 	void *request = NULL;
 	bool prompt;
 
@@ -171,7 +171,7 @@ fetch_turn(struct fetch *f, int wait_ms)
 }
 
 void
-fetch_wake(struct fetch *f)
+app_http_wake(struct app_http *f)
 {
 	pthread_mutex_lock(&f->lock);
 	f->woken = true;
@@ -179,7 +179,7 @@ fetch_wake(struct fetch *f)
 	pthread_mutex_unlock(&f->lock);
 }
 
-/* Waits until the gate's thread has done all that it was woken for. */
+/* Waits until the application client's thread has done all that it was woken for. */
 static void
 settle(void)
 {
@@ -191,14 +191,14 @@ settle(void)
 		idle = fetch.waiting && !fetch.woken && !fetch.has_result;
 	while (!idle && thread_cond_wait(&fetch.changed, &fetch.lock, deadline));
 	pthread_mutex_unlock(&fetch.lock);
-	ck_assert_msg(idle, "the gate's thread does not come back");
+	ck_assert_msg(idle, "the application client's thread does not come back");
 }
 
-/* Lets the gate's thread look at the time. */
+/* Lets the application client's thread look at the time. */
 static void
 turn(void)
 {
-	fetch_wake(&fetch);
+	app_http_wake(&fetch);
 	settle();
 }
 
@@ -209,14 +209,14 @@ advance(int ms)
 	turn();
 }
 
-/* ---- The gate and those who ask it */
+/* ---- The application client and those who ask it */
 
 static struct settings settings;
-static struct gate *gate;
+static struct app_client *app_client;
 static int log_fd;
 static struct credentials *known_by[WHO_MAX]; /* made by who() */
 static struct stream *streams[ASKERS];
-static struct question *questions[ASKERS]; /* of the stream of the same number */
+static struct app_query *queries[ASKERS]; /* of the stream of the same number */
 
 static void
 setup(void)
@@ -241,8 +241,8 @@ start(int concurrency, int cache_seconds)
 {
 	settings.app_concurrency = concurrency;
 	settings.app_cache_seconds = cache_seconds;
-	gate = gate_start(&settings);
-	ck_assert_ptr_nonnull(gate);
+	app_client = app_client_start(&settings);
+	ck_assert_ptr_nonnull(app_client);
 	settle();
 }
 
@@ -279,7 +279,7 @@ requests(void)
 }
 
 static void
-finish(int number, struct fetch_result result)
+finish(int number, struct app_http_result result)
 {
 	pthread_mutex_lock(&fetch.lock);
 	ck_assert_int_lt(number, fetch.count);
@@ -297,30 +297,30 @@ static void
 reply(int number, int status, const char *body)
 {
 	finish(number,
-	    (struct fetch_result){ .status = status, .body = body, .length = strlen(body) });
+	    (struct app_http_result){ .status = status, .body = body, .length = strlen(body) });
 }
 
 /* No answer to a request. */
 static void
 break_off(int number, bool dead)
 {
-	finish(number, (struct fetch_result){ .error = "no answer, for a test", .dead = dead });
+	finish(number, (struct app_http_result){ .error = "no answer, for a test", .dead = dead });
 }
 
 static void
 forget(int asker)
 {
-	gate_forget(questions[asker]);
-	questions[asker] = NULL;
+	app_query_free(queries[asker]);
+	queries[asker] = NULL;
 }
 
 static void
 ask_until(int asker, struct credentials *c, const int32_t *projects, int count, int64_t after,
     int64_t deadline)
 {
-	ck_assert_ptr_null(questions[asker]);
-	questions[asker] = gate_ask(gate, c, projects, count, after, streams[asker], deadline);
-	ck_assert_ptr_nonnull(questions[asker]);
+	ck_assert_ptr_null(queries[asker]);
+	queries[asker] = app_query_start(app_client, c, projects, count, after, streams[asker], deadline);
+	ck_assert_ptr_nonnull(queries[asker]);
 	settle();
 }
 
@@ -350,30 +350,30 @@ static void
 expect_pending(int asker)
 {
 	ck_assert_uint_eq(marks(asker), 0);
-	ck_assert_int_eq(gate_answer(questions[asker]), GATE_PENDING);
+	ck_assert_int_eq(app_query_answer(queries[asker]), QUERY_PENDING);
 }
 
 /* There is an answer, and its mark was left since the last look. */
 static void
-expect_answer(int asker, enum gate_answer answer)
+expect_answer(int asker, enum app_query_answer answer)
 {
-	ck_assert_int_eq(gate_answer(questions[asker]), answer);
+	ck_assert_int_eq(app_query_answer(queries[asker]), answer);
 	ck_assert_uint_eq(marks(asker), STREAM_ANSWERED);
 }
 
 /* It is still the same, without a further mark. */
 static void
-expect_unchanged(int asker, enum gate_answer answer)
+expect_unchanged(int asker, enum app_query_answer answer)
 {
-	ck_assert_int_eq(gate_answer(questions[asker]), answer);
+	ck_assert_int_eq(app_query_answer(queries[asker]), answer);
 	ck_assert_uint_eq(marks(asker), 0);
 }
 
 static void
 expect_user(int asker, const char *user)
 {
-	expect_answer(asker, GATE_YES);
-	ck_assert_str_eq(gate_user(questions[asker]), user);
+	expect_answer(asker, QUERY_YES);
+	ck_assert_str_eq(app_query_user(queries[asker]), user);
 }
 
 /* The answer is these projects, written as "7 8". */
@@ -382,10 +382,10 @@ expect_projects(int asker, const char *expected)
 {
 	int32_t projects[REQUEST_PROJECTS_MAX];
 	char list[16 * REQUEST_PROJECTS_MAX] = "";
-	int count = gate_filter(questions[asker], projects);
+	int count = app_query_filter(queries[asker], projects);
 	size_t used = 0;
 
-	expect_answer(asker, expected[0] != '\0' ? GATE_YES : GATE_NO);
+	expect_answer(asker, expected[0] != '\0' ? QUERY_YES : QUERY_NO);
 	for (int i = 0; i < count; i++)
 		used += (size_t)sprintf(list + used, "%s%d", i > 0 ? " " : "", (int)projects[i]);
 	ck_assert_str_eq(list, expected);
@@ -402,7 +402,7 @@ expect_kept(int number, const char *user)
 	if (user != NULL)
 		expect_user(0, user);
 	else
-		expect_answer(0, GATE_NO);
+		expect_answer(0, QUERY_NO);
 	forget(0);
 }
 
@@ -457,7 +457,7 @@ teardown(void)
 	for (int i = 0; i < requests(); i++)
 		if (fetch.asked[i].request != NULL)
 			reply(i, 200, "{}");
-	gate_stop(gate, LONG_MS);
+	app_client_stop(app_client, LONG_MS);
 	for (int i = 0; i < WHO_MAX; i++) {
 		if (known_by[i] != NULL)
 			ck_assert_int_eq(known_by[i]->references, 1);
@@ -487,7 +487,7 @@ START_TEST(who_is_it)
 	ck_assert_int_eq(fetch.asked[0].timeout_ms, TIMEOUT_MS);
 	reply(0, 200, SESSION("u1"));
 	expect_user(0, "u1");
-	expect_unchanged(0, GATE_YES);
+	expect_unchanged(0, QUERY_YES);
 	ck_assert_int_eq(requests(), 1);
 }
 END_TEST
@@ -498,18 +498,18 @@ START_TEST(not_yes)
 	static const struct {
 		int status;
 		const char *body;
-		enum gate_answer answer;
+		enum app_query_answer answer;
 	} rows[] = {
-		{ 200, "{}", GATE_NO },
-		{ 200, "null", GATE_NO },
-		{ 200, SESSION("a b"), GATE_NO },
-		{ 401, SESSION("u1"), GATE_NO },
-		{ 403, "", GATE_NO },
-		{ 200, "<html>", GATE_LATER },
-		{ 200, "{\"user\":{\"id\":7}}", GATE_LATER },
-		{ 302, SESSION("u1"), GATE_LATER },
-		{ 404, SESSION("u1"), GATE_LATER },
-		{ 500, SESSION("u1"), GATE_LATER },
+		{ 200, "{}", QUERY_NO },
+		{ 200, "null", QUERY_NO },
+		{ 200, SESSION("a b"), QUERY_NO },
+		{ 401, SESSION("u1"), QUERY_NO },
+		{ 403, "", QUERY_NO },
+		{ 200, "<html>", QUERY_FAILED },
+		{ 200, "{\"user\":{\"id\":7}}", QUERY_FAILED },
+		{ 302, SESSION("u1"), QUERY_FAILED },
+		{ 404, SESSION("u1"), QUERY_FAILED },
+		{ 500, SESSION("u1"), QUERY_FAILED },
 	};
 
 	start(32, 0);
@@ -521,18 +521,18 @@ START_TEST(not_yes)
 	}
 	ask_user(0, 1);
 	break_off(requests() - 1, false);
-	expect_answer(0, GATE_LATER);
+	expect_answer(0, QUERY_FAILED);
 }
 END_TEST
 
-/* Which of these may he read: those of the answer, in the order of the question. */
+/* Which of these may he read: those of the answer, in the order of the query. */
 START_TEST(which_projects)
 {
 	static const int32_t some[] = { 9, 7, 8 };
 	char target[APP_PROJECTS_TARGET_SIZE];
 
 	start(32, 5);
-	app_projects_target(target, some, 3);
+	app_api_projects_target(target, some, 3);
 	ask_projects(0, 1, some, 3);
 	expect_pending(0);
 	ck_assert_int_eq(requests(), 1);
@@ -549,7 +549,7 @@ START_TEST(which_projects)
 	expect_projects(2, "");
 	ask_projects(3, 4, some, 3);
 	reply(3, 200, "{}");
-	expect_answer(3, GATE_LATER);
+	expect_answer(3, QUERY_FAILED);
 }
 END_TEST
 
@@ -577,9 +577,9 @@ START_TEST(credentials_let_go)
 }
 END_TEST
 
-/* ---- One request for equal questions */
+/* ---- One request for equal queries */
 
-/* Equal questions under way are one request, whose answer all get, each once. */
+/* Equal queries under way are one request, whose answer all get, each once. */
 START_TEST(coalesced)
 {
 	struct credentials *again = new_credentials(1);
@@ -619,13 +619,13 @@ START_TEST(coalesced_in_the_queue)
 	reply(0, 200, "{}");
 	ck_assert_int_eq(requests(), 2);
 	break_off(1, false);
-	expect_answer(1, GATE_LATER);
-	expect_answer(2, GATE_LATER);
+	expect_answer(1, QUERY_FAILED);
+	expect_answer(2, QUERY_FAILED);
 	ck_assert_int_eq(requests(), 2);
 }
 END_TEST
 
-/* Other credentials, another kind, and other projects are other questions. */
+/* Other credentials, another kind, and other projects are other queries. */
 START_TEST(different)
 {
 	static const int32_t some[] = { 7, 8, 9 };
@@ -673,7 +673,7 @@ expect_lot(int number, int first, int count)
 	int32_t lot[APP_LOT];
 
 	fill(lot, first, count);
-	app_projects_target(target, lot, count);
+	app_api_projects_target(target, lot, count);
 	ck_assert_str_eq(fetch.asked[number].target, target);
 }
 
@@ -729,7 +729,7 @@ START_TEST(lots_at_the_edge)
 }
 END_TEST
 
-/* A lot that fails makes the whole question later, at once and once; what others say is kept. */
+/* A lot that fails makes the whole query later, at once and once; what others say is kept. */
 START_TEST(lot_fails)
 {
 	int32_t many[250];
@@ -740,9 +740,9 @@ START_TEST(lot_fails)
 	reply(0, 200, "{\"data\":[{\"id\":1}]}");
 	expect_pending(0);
 	reply(1, 500, "");
-	expect_answer(0, GATE_LATER);
+	expect_answer(0, QUERY_FAILED);
 	reply(2, 200, "{\"data\":[{\"id\":201}]}");
-	expect_unchanged(0, GATE_LATER);
+	expect_unchanged(0, QUERY_FAILED);
 	/* The next one asks for what has failed alone. */
 	ask_projects(1, 1, many, 250);
 	ck_assert_int_eq(requests(), 4);
@@ -859,7 +859,7 @@ START_TEST(failures_are_not_kept)
 }
 END_TEST
 
-/* A fresh question goes past what is kept, and its answer takes that one's place. */
+/* A fresh query goes past what is kept, and its answer takes that one's place. */
 START_TEST(fresh_question)
 {
 	start(32, 5);
@@ -923,11 +923,11 @@ START_TEST(rechecks_share)
 	advance(10);
 	reply(1, 200, SESSION("u2"));
 	expect_user(0, "u2");
-	ck_assert_int_eq(gate_asked_at(questions[0]), second);
+	ck_assert_int_eq(app_client_asked_at(queries[0]), second);
 	advance(299000);
 	ask_after(1, 1, first);
 	expect_user(1, "u2");
-	ck_assert_int_eq(gate_asked_at(questions[1]), second);
+	ck_assert_int_eq(app_client_asked_at(queries[1]), second);
 	ck_assert_int_eq(requests(), 2);
 	/* One that has used it already asks anew, and those that follow have this one. */
 	ask_after(2, 1, second);
@@ -974,7 +974,7 @@ START_TEST(recheck_and_no)
 	learn(1, 200, "{}");
 	advance(999);
 	ask_after(1, 1, before);
-	expect_answer(1, GATE_NO);
+	expect_answer(1, QUERY_NO);
 	advance(1);
 	ask_after(2, 1, before);
 	expect_pending(2);
@@ -999,7 +999,7 @@ START_TEST(recheck_of_lots)
 	ck_assert_int_eq(requests(), 2);
 	reply(1, 200, "{\"data\":[{\"id\":101}]}");
 	expect_projects(2, "1 101");
-	ck_assert_int_eq(gate_asked_at(questions[2]), first);
+	ck_assert_int_eq(app_client_asked_at(queries[2]), first);
 }
 END_TEST
 
@@ -1049,7 +1049,7 @@ START_TEST(revoked_recheck)
 	start(32, 5);
 	before = now - 1;
 	learn(1, 200, SESSION("u1"));
-	gate_revoke(gate);
+	app_client_invalidate(app_client);
 	ask_after(1, 1, before);
 	expect_pending(1);
 }
@@ -1087,7 +1087,7 @@ START_TEST(concurrency)
 }
 END_TEST
 
-/* A question whose askers have all gone before it was asked is not asked; others move up. */
+/* A query whose askers have all gone before it was asked is not asked; others move up. */
 START_TEST(forgotten_in_the_queue)
 {
 	start(1, 5);
@@ -1120,14 +1120,14 @@ START_TEST(expired_in_the_queue)
 	advance(499);
 	expect_pending(1);
 	advance(1);
-	expect_answer(1, GATE_LATER);
+	expect_answer(1, QUERY_FAILED);
 	ck_assert_int_eq(who(2)->references, 1);
 	expect_pending(2);
 	advance(99);
 	reply(0, 200, "{}");
 	ck_assert_int_eq(requests(), 2);
 	ck_assert_str_eq(fetch.asked[1].lines, "Cookie: s=secret-3|");
-	expect_unchanged(1, GATE_LATER);
+	expect_unchanged(1, QUERY_FAILED);
 }
 END_TEST
 
@@ -1154,7 +1154,7 @@ START_TEST(no_memory)
 	start(1, 5);
 	fetch.refused = 1;
 	ask_user(0, 1);
-	expect_answer(0, GATE_LATER);
+	expect_answer(0, QUERY_FAILED);
 	ck_assert_int_eq(requests(), 0);
 	ck_assert_int_eq(who(1)->references, 1);
 	/* No place is lost, and nothing is put off. */
@@ -1165,7 +1165,7 @@ START_TEST(no_memory)
 	ask_user(3, 3);
 	fetch.refused = 1;
 	reply(0, 200, SESSION("u1"));
-	expect_answer(2, GATE_LATER);
+	expect_answer(2, QUERY_FAILED);
 	expect_pending(3);
 	ck_assert_int_eq(requests(), 2);
 	ck_assert_str_eq(fetch.asked[1].lines, "Cookie: s=secret-3|");
@@ -1186,22 +1186,22 @@ START_TEST(pause_after_dead)
 	ask_user(1, 2);
 	ask_projects(2, 1, some, 1);
 	break_off(1, true);
-	expect_answer(0, GATE_LATER);
-	expect_answer(1, GATE_LATER);
-	expect_answer(2, GATE_LATER);
+	expect_answer(0, QUERY_FAILED);
+	expect_answer(1, QUERY_FAILED);
+	expect_answer(2, QUERY_FAILED);
 	for (int i = 0; i < 3; i++)
 		forget(i);
 	ask_user(0, 2);
-	expect_answer(0, GATE_LATER);
+	expect_answer(0, QUERY_FAILED);
 	/* What is kept is still given, also after somebody wanted it fresh. */
 	forget(0);
 	ask_until(0, who(7), NULL, 0, now, now + TIMEOUT_MS);
-	expect_answer(0, GATE_LATER);
+	expect_answer(0, QUERY_FAILED);
 	forget(0);
 	expect_kept(7, "u7");
 	advance(1999);
 	ask_user(0, 3);
-	expect_answer(0, GATE_LATER);
+	expect_answer(0, QUERY_FAILED);
 	forget(0);
 	ck_assert_int_eq(requests(), 2);
 	advance(1);
@@ -1209,7 +1209,7 @@ START_TEST(pause_after_dead)
 }
 END_TEST
 
-/* Who answers others while one question takes too long is not dead. */
+/* Who answers others while one query takes too long is not dead. */
 START_TEST(no_pause_beside_answers)
 {
 	start(2, 0);
@@ -1217,15 +1217,15 @@ START_TEST(no_pause_beside_answers)
 	advance(10);
 	learn(2, 200, SESSION("u2"));
 	break_off(0, true);
-	expect_answer(1, GATE_LATER);
+	expect_answer(1, QUERY_FAILED);
 	expect_not_kept(3);
-	/* An answer from before the question says nothing. */
+	/* An answer from before the query says nothing. */
 	ask_user(4, 4);
 	advance(10);
 	break_off(requests() - 1, true);
-	expect_answer(4, GATE_LATER);
+	expect_answer(4, QUERY_FAILED);
 	ask_user(5, 5);
-	expect_answer(5, GATE_LATER);
+	expect_answer(5, QUERY_FAILED);
 }
 END_TEST
 
@@ -1236,7 +1236,7 @@ START_TEST(under_way_in_a_pause)
 	ask_user(0, 1);
 	ask_user(1, 2);
 	break_off(0, true);
-	expect_answer(0, GATE_LATER);
+	expect_answer(0, QUERY_FAILED);
 	ask_user(2, 2);
 	expect_pending(1);
 	expect_pending(2);
@@ -1245,7 +1245,7 @@ START_TEST(under_way_in_a_pause)
 	expect_user(2, "u2");
 	/* Its answer ends no pause. */
 	ask_user(3, 3);
-	expect_answer(3, GATE_LATER);
+	expect_answer(3, QUERY_FAILED);
 }
 END_TEST
 
@@ -1258,7 +1258,7 @@ START_TEST(no_pause_after_wrong)
 	ask_user(1, 1);
 	ask_user(2, 2);
 	break_off(2, false);
-	expect_answer(1, GATE_LATER);
+	expect_answer(1, QUERY_FAILED);
 	expect_pending(2);
 	ck_assert_int_eq(requests(), 4);
 }
@@ -1273,13 +1273,13 @@ START_TEST(lots_in_a_pause)
 	fill(many, 1, 300);
 	ask_projects(0, 1, many, 300);
 	break_off(0, true);
-	expect_answer(0, GATE_LATER);
+	expect_answer(0, QUERY_FAILED);
 	ck_assert_int_eq(requests(), 1);
 	ask_projects(1, 1, many, 300);
-	expect_answer(1, GATE_LATER);
+	expect_answer(1, QUERY_FAILED);
 	turn();
-	expect_unchanged(0, GATE_LATER);
-	expect_unchanged(1, GATE_LATER);
+	expect_unchanged(0, QUERY_FAILED);
+	expect_unchanged(1, QUERY_FAILED);
 	ck_assert_int_eq(requests(), 1);
 }
 END_TEST
@@ -1328,9 +1328,9 @@ START_TEST(forgotten_lots)
 	expect_lot(3, 301, 100);
 	/* One that has failed already, with lots under way. */
 	break_off(3, true);
-	expect_answer(1, GATE_LATER);
+	expect_answer(1, QUERY_FAILED);
 	forget(1);
-	gate_forget(NULL);
+	app_query_free(NULL);
 }
 END_TEST
 
@@ -1342,7 +1342,7 @@ START_TEST(warnings)
 	start(32, 0);
 	learn(1, 500, "");
 	ck_assert_int_eq(logged("the application cannot be asked {\"url\":\"http://app.example\","
-	    "\"question\":\"user\",\"error\":\"an HTTP status other than 200, 401 and 403\","
+	    "\"query\":\"user\",\"error\":\"an HTTP status other than 200, 401 and 403\","
 	    "\"status\":500,\"suppressed\":0}"), 1);
 	for (int i = 0; i < 10; i++)
 		learn(1, 200, "<html>");
@@ -1379,12 +1379,12 @@ learn_projects(int number, int status, const char *body)
 }
 
 static uint64_t
-counted(enum counter_result result)
+counted(enum metric_result result)
 {
-	static struct counters c;
+	static struct metrics c;
 
-	counters_read(&c);
-	return c.cells[COUNTER_GATE_REQUESTS][0][result];
+	metrics_read(&c);
+	return c.cells[METRIC_APP_REQUESTS][0][result];
 }
 
 /*
@@ -1397,7 +1397,7 @@ START_TEST(forbidden)
 
 	start(32, 0);
 	learn_projects(1, 403, body);
-	ck_assert_int_eq(logged("[gate] query forbidden {\"url\":\"http://app.example\","
+	ck_assert_int_eq(logged("[app] query forbidden {\"url\":\"http://app.example\","
 	    "\"status\":403,\"reason\":\"External API access not enabled\",\"suppressed\":0,"
 	    "\"secFetchSite\":null}"), 1);
 	ck_assert_int_eq(logged("projects answered {\"answer\":\"no\",\"userId\":null,"
@@ -1441,7 +1441,7 @@ START_TEST(forbidden_is_escaped)
 	memset(site + strlen(site), '"', sizeof(site) - strlen(site) - 1);
 	start(32, 0);
 	ck_assert_int_eq(credentials_read(params, &c), CREDENTIALS_FOUND);
-	questions[0] = gate_ask(gate, c, &project, 1, false, streams[0], now + TIMEOUT_MS);
+	queries[0] = app_query_start(app_client, c, &project, 1, false, streams[0], now + TIMEOUT_MS);
 	settle();
 	reply(0, 403, "{\"error\":\"a\\nb \\u001b[0m \\\"quoted\\\"\"}");
 	ck_assert_int_eq(logged("\"reason\":\"a\\u000ab \\u001b[0m \\\"quoted\\\"\",\"suppressed\":0,"
@@ -1464,26 +1464,26 @@ START_TEST(cache_is_seen)
 	ck_assert_int_eq(logged("user asked {\"from\":\"cache\""), 1);
 	ask_user(0, 2);
 	ask_user(1, 2);
-	ck_assert_int_eq(logged("user asked {\"from\":\"a request under way\""), 1);
+	ck_assert_int_eq(logged("user asked {\"from\":\"request in flight\""), 1);
 	ck_assert_int_eq(logged("user answered {\"answer\":\"yes\",\"userId\":\"u1\""), 1);
 	break_off(1, true);
 	ask_user(2, 3);
-	ck_assert_int_eq(logged("user asked {\"from\":\"nobody\""), 1);
+	ck_assert_int_eq(logged("user asked {\"from\":\"none\""), 1);
 }
 END_TEST
 
 /* ---- The thread */
 
-/* gate_stop() waits for the thread as long as it is told, and no longer. */
+/* app_client_stop() waits for the thread as long as it is told, and no longer. */
 START_TEST(stop)
 {
 	start(32, 5);
 	fetch.stuck = true;
-	gate_stop(gate, 50);
+	app_client_stop(app_client, 50);
 	ck_assert_int_ge(real_ms(), now + 50);
 	fetch.stuck = false;
-	fetch_wake(&fetch);
-	gate_stop(gate, LONG_MS);
+	app_http_wake(&fetch);
+	app_client_stop(app_client, LONG_MS);
 	ck_assert_int_lt(real_ms(), now + LONG_MS);
 }
 END_TEST
@@ -1493,19 +1493,19 @@ END_TEST
  * mark and its answer are there together.
  */
 static bool
-wait_for_yes(struct question *q, struct stream *stream)
+wait_for_yes(struct app_query *q, struct stream *stream)
 {
-	enum gate_answer answer = GATE_PENDING;
+	enum app_query_answer answer = QUERY_PENDING;
 	struct stream_view view = { 0 };
 
 	while (!(view.marks & STREAM_ANSWERED)) {
-		if (answer != GATE_PENDING)
+		if (answer != QUERY_PENDING)
 			return false;
 		stream_wait(stream, now + LONG_MS);
-		answer = gate_answer(q);
+		answer = app_query_answer(q);
 		stream_look(stream, &view);
 	}
-	return gate_answer(q) == GATE_YES;
+	return app_query_answer(q) == QUERY_YES;
 }
 
 /* Asks who "u<number>" is, or which of two projects he may read. Whether the answer was right. */
@@ -1515,19 +1515,19 @@ ask_and_wait(int number, bool user, bool fresh, struct stream *stream)
 	struct credentials *c = new_credentials(number);
 	int32_t two[] = { number + 1, number };
 	struct stream_view view;
-	struct question *q;
+	struct app_query *q;
 	bool right;
 
-	q = gate_ask(gate, c, user ? NULL : two, user ? 0 : 2, fresh ? now : GATE_CACHED, stream,
+	q = app_query_start(app_client, c, user ? NULL : two, user ? 0 : 2, fresh ? now : GATE_CACHED, stream,
 	    now + LONG_MS);
 	right = q != NULL && wait_for_yes(q, stream);
 	if (right && user)
-		right = atoi(gate_user(q) + 1) == number;
+		right = atoi(app_query_user(q) + 1) == number;
 	else if (right)
-		right = gate_filter(q, two) == 1 && two[0] == number;
-	gate_forget(q);
+		right = app_query_filter(q, two) == 1 && two[0] == number;
+	app_query_free(q);
 	/* Another that is forgotten at once; its mark may come or not. */
-	gate_forget(gate_ask(gate, c, NULL, 0, now, stream, now + LONG_MS));
+	app_query_free(app_query_start(app_client, c, NULL, 0, now, stream, now + LONG_MS));
 	stream_look(stream, &view);
 	credentials_release(c);
 	return right;
@@ -1590,7 +1590,7 @@ START_TEST(revoked_while_kept)
 	learn(2, 200, "{}");
 	expect_kept(1, "u1");
 	expect_kept(2, NULL);
-	gate_revoke(gate);
+	app_client_invalidate(app_client);
 	expect_not_kept(1);
 	expect_not_kept(2);
 	reply(2, 200, "{}");
@@ -1609,8 +1609,8 @@ START_TEST(revoked_while_asked)
 	ask_user(0, 1);
 	ask_user(1, 1);
 	ask_projects(2, 1, some, 2);
-	gate_revoke(gate);
-	gate_revoke(gate);
+	app_client_invalidate(app_client);
+	app_client_invalidate(app_client);
 	for (int i = 0; i < 3; i++)
 		expect_pending(i);
 	ask_user(3, 1);
@@ -1626,8 +1626,8 @@ START_TEST(revoked_while_asked)
 		expect_pending(i);
 	reply(2, 200, "{}");
 	reply(3, 200, "{\"data\":[{\"id\":8}]}");
-	expect_answer(3, GATE_NO);
-	expect_answer(4, GATE_NO);
+	expect_answer(3, QUERY_NO);
+	expect_answer(4, QUERY_NO);
 	expect_projects(5, "8");
 	forget(0);
 	expect_kept(1, NULL);
@@ -1640,7 +1640,7 @@ START_TEST(revoked_and_overtaken)
 	start(32, 300);
 	for (int number = 1; number <= 3; number++)
 		ask_user(number, number);
-	gate_revoke(gate);
+	app_client_invalidate(app_client);
 	for (int number = 1; number <= 3; number++) {
 		ask_user(0, number);
 		forget(0);
@@ -1653,7 +1653,7 @@ START_TEST(revoked_and_overtaken)
 	break_off(1, false);
 	reply(2, 200, SESSION("old"));
 	expect_user(1, "old");
-	expect_answer(2, GATE_LATER);
+	expect_answer(2, QUERY_FAILED);
 	for (int number = 1; number <= 3; number++)
 		expect_kept(number, "new");
 }
@@ -1664,7 +1664,7 @@ START_TEST(revoked_takes_no_room)
 {
 	start(32, 300);
 	ask_user(1, 0);
-	gate_revoke(gate);
+	app_client_invalidate(app_client);
 	for (int i = 1; i <= KNOWN_MAX; i++)
 		learn(i, 200, SESSION("u"));
 	reply(0, 200, SESSION("u"));
@@ -1679,7 +1679,7 @@ START_TEST(revoked_while_queued)
 	start(1, 300);
 	ask_user(0, 1);
 	ask_user(1, 2);
-	gate_revoke(gate);
+	app_client_invalidate(app_client);
 	ask_user(2, 2);
 	ask_user(3, 1);
 	ck_assert_int_eq(requests(), 1);
@@ -1691,15 +1691,15 @@ START_TEST(revoked_while_queued)
 	expect_user(2, "u2");
 	ck_assert_int_eq(requests(), 3);
 	reply(2, 200, "{}");
-	expect_answer(3, GATE_NO);
+	expect_answer(3, QUERY_NO);
 }
 END_TEST
 
 int
 main(void)
 {
-	Suite *s = suite_create("gate");
-	TCase *tc = tcase_create("gate");
+	Suite *s = suite_create("app");
+	TCase *tc = tcase_create("app");
 	SRunner *sr = srunner_create(s);
 	int failed;
 

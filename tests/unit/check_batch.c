@@ -14,7 +14,7 @@
 #define R "{\"stream\":\"test-run\","
 #define M "{\"stream\":\"milestone\","
 
-static const struct batch_wish standard = {
+static const struct batch_request standard = {
 	.tenant = "default", .id = "uuid", .prefix = "issues", .dashes = "",
 };
 
@@ -113,7 +113,7 @@ START_TEST(only_tenant)
 {
 	static const char other[] = N "\"user\":\"u\",\"tenant\":\"t\"}";
 	static const char same[] = N "\"user\":\"u\",\"tenant\":\"default\"}";
-	struct batch_wish only = standard;
+	struct batch_request only = standard;
 	struct batch_item item;
 
 	only.only_tenant = true;
@@ -302,28 +302,28 @@ END_TEST
 /* The options' errors have dashes, and the channel prefix is the setting's. */
 START_TEST(make)
 {
-	struct batch_wish wish = {
+	struct batch_request request = {
 		.stream = BATCH_ISSUE, .tenant = "t", .prefix = "issue-updates", .dashes = "--",
 		.project = 7, .item = 42,
 	};
 	struct batch_item item;
 
-	ck_assert(batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert(batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(item.channels[0], "issue-updates:tenant:t:project:7");
 	free(item.payload);
 
-	wish.item = 0;
-	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	request.item = 0;
+	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "--issue is needed");
-	wish = (struct batch_wish){ .tenant = "t", .id = "i", .dashes = "--" };
-	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	request = (struct batch_request){ .tenant = "t", .id = "i", .dashes = "--" };
+	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "either --user or --broadcast is needed, and not both");
-	wish.user = "a b";
-	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	request.user = "a b";
+	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "--user a b: must be " CHANNEL_ID_ALLOWED);
-	wish.user = "u";
-	wish.id = "\xff";
-	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	request.user = "u";
+	request.id = "\xff";
+	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "the payload is not UTF-8");
 }
 END_TEST
@@ -331,29 +331,29 @@ END_TEST
 /* A revocation is about one user or one project, and goes to a channel of the tenant's own. */
 START_TEST(revocation)
 {
-	struct batch_wish wish = {
+	struct batch_request request = {
 		.stream = BATCH_REVOCATION, .tenant = "t", .prefix = "issues", .dashes = "--",
 		.id = "i", .user = "u1",
 	};
 	struct batch_item item;
 
-	ck_assert(batch_make(&wish, &item, error, sizeof(error)));
+	ck_assert(batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(item.channels[0], "notifications:tenant:t:revoke");
 	ck_assert_str_eq(item.payload, "{\"event\":\"revoke\",\"user\":\"u1\"}");
 	free(item.payload);
-	wish.project = 7;
-	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	request.project = 7;
+	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "either --user or --project is needed, and not both");
-	wish.user = NULL;
-	ck_assert(batch_make(&wish, &item, error, sizeof(error)));
+	request.user = NULL;
+	ck_assert(batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(item.channels[0], "notifications:tenant:t:revoke");
 	ck_assert_str_eq(item.payload, "{\"event\":\"revoke\",\"projectId\":7}");
 	free(item.payload);
-	wish.project = 0;
-	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	request.project = 0;
+	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "either --user or --project is needed, and not both");
-	wish.user = "a b";
-	ck_assert(!batch_make(&wish, &item, error, sizeof(error)));
+	request.user = "a b";
+	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "--user a b: must be " CHANNEL_ID_ALLOWED);
 }
 END_TEST

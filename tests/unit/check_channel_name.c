@@ -116,19 +116,19 @@ START_TEST(names)
 	char name[CHANNEL_NAME_SIZE];
 	size_t n;
 
-	n = channel_user(name, "default", "u1");
+	n = channel_name_user(name, "default", "u1");
 	ck_assert_str_eq(name, "notifications:tenant:default:user:u1");
 	ck_assert_uint_eq(n, strlen(name));
-	n = channel_broadcast(name, "acme");
+	n = channel_name_broadcast(name, "acme");
 	ck_assert_str_eq(name, "notifications:tenant:acme:broadcast");
 	ck_assert_uint_eq(n, strlen(name));
-	n = channel_revoke(name, "acme");
+	n = channel_name_revoke(name, "acme");
 	ck_assert_str_eq(name, "notifications:tenant:acme:revoke");
 	ck_assert_uint_eq(n, strlen(name));
-	n = channel_project(name, "issues", "default", 42);
+	n = channel_name_project(name, "issues", "default", 42);
 	ck_assert_str_eq(name, "issues:tenant:default:project:42");
 	ck_assert_uint_eq(n, strlen(name));
-	channel_project(name, "issue-updates", "default", 7);
+	channel_name_project(name, "issue-updates", "default", 7);
 	ck_assert_str_eq(name, "issue-updates:tenant:default:project:7");
 	n = channel_test_run(name, "acme", 42);
 	ck_assert_str_eq(name, "live:tenant:acme:testrun:42");
@@ -152,9 +152,9 @@ START_TEST(longest_names)
 
 	memset(id, 'x', CHANNEL_ID_MAX);
 	id[CHANNEL_ID_MAX] = '\0';
-	ck_assert_uint_eq(channel_user(name, id, id), strlen("notifications:tenant::user:") + 510);
+	ck_assert_uint_eq(channel_name_user(name, id, id), strlen("notifications:tenant::user:") + 510);
 	ck_assert_uint_eq(strlen(name), strlen("notifications:tenant::user:") + 510);
-	channel_project(name, id, id, INT32_MAX);
+	channel_name_project(name, id, id, INT32_MAX);
 	ck_assert_str_eq(name + strlen(name) - strlen(":project:2147483647"),
 	    ":project:2147483647");
 	ck_assert_uint_eq(strlen(name), strlen(":tenant::project:2147483647") + 510);

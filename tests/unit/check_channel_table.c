@@ -13,7 +13,7 @@
 
 #define STREAMS_MAX 8
 
-static struct channels *channels;
+static struct channel_table *channels;
 static struct stream *streams[STREAMS_MAX];
 static struct subscription *subscriptions[STREAMS_MAX];
 
@@ -69,7 +69,7 @@ join(int i, const char *names)
 		if (sub->names[k] == ' ')
 			sub->names[k] = '\0';
 	subscriptions[i] = sub;
-	channels_join(channels, sub);
+	channel_table_join(channels, sub);
 }
 
 /* Stream i leaves those channels that are named, separated by spaces. */
@@ -85,14 +85,14 @@ leave_some(int i, const char *list)
 			names[k] = '\0';
 			count++;
 		}
-	channels_leave_some(channels, subscriptions[i], names, count);
+	channel_table_leave_some(channels, subscriptions[i], names, count);
 	free(names);
 }
 
 static void
 leave(int i)
 {
-	channels_leave(channels, subscriptions[i]);
+	channel_table_leave(channels, subscriptions[i]);
 	subscriptions[i] = NULL;
 }
 
@@ -104,20 +104,20 @@ channels_count(void)
 	unsigned count = 0;
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
-		count += channels_find(channels, names[i], strlen(names[i])) != NULL;
+		count += channel_table_find(channels, names[i], strlen(names[i])) != NULL;
 	return count;
 }
 
 static bool
 answer(const char *name)
 {
-	return channels_answer(channels, name, strlen(name), false);
+	return channel_table_answer(channels, name, strlen(name), false);
 }
 
 static bool
 refuse(void)
 {
-	return channels_answer(channels, NULL, 0, true);
+	return channel_table_answer(channels, NULL, 0, true);
 }
 
 /* Expects marks for each stream, by one letter: C confirmed, R refused, B both, '.' none. */
@@ -139,7 +139,7 @@ expect_marks(const char *expected)
 static void
 setup(void)
 {
-	channels = channels_new(command, commands);
+	channels = channel_table_new(command, commands);
 	ck_assert_ptr_nonnull(channels);
 	for (int i = 0; i < STREAMS_MAX; i++) {
 		streams[i] = stream_new(-1, 65536);
@@ -152,7 +152,7 @@ static void
 setup_up(void)
 {
 	setup();
-	ck_assert(channels_up(channels));
+	ck_assert(channel_table_up(channels));
 }
 
 /*
@@ -168,7 +168,7 @@ teardown(void)
 		ck_assert_int_eq(streams[i]->references, 1);
 		stream_release(streams[i]);
 	}
-	channels_down(channels);
+	channel_table_down(channels);
 	ck_assert_uint_eq(channels_count(), 0);
 }
 
@@ -227,7 +227,7 @@ START_TEST(last_leave)
 	expect_commands("-a ");
 	ck_assert(answer("a"));
 	ck_assert_uint_eq(channels_count(), 0);
-	ck_assert_ptr_null(channels_find(channels, "a", 1));
+	ck_assert_ptr_null(channel_table_find(channels, "a", 1));
 }
 END_TEST
 
@@ -243,7 +243,7 @@ START_TEST(members)
 			join(i, "a");
 		leave(gone);
 		leave((gone + 2) % 5);
-		m = channel_members(channels_find(channels, "a", 1), &count);
+		m = channel_members(channel_table_find(channels, "a", 1), &count);
 		ck_assert_uint_eq(count, 3);
 		for (size_t i = 0; i < count; i++)
 			for (int k = 0; k < 5; k++)
@@ -265,13 +265,13 @@ END_TEST
 START_TEST(find)
 {
 	join(0, "ab b");
-	ck_assert_ptr_nonnull(channels_find(channels, "ab", 2));
-	ck_assert_ptr_nonnull(channels_find(channels, "b", 1));
-	ck_assert_ptr_ne(channels_find(channels, "b", 1), channels_find(channels, "ab", 2));
-	ck_assert_ptr_null(channels_find(channels, "a", 1));
-	ck_assert_ptr_null(channels_find(channels, "abc", 3));
-	ck_assert_ptr_null(channels_find(channels, "ab", 3));
-	ck_assert_ptr_null(channels_find(channels, "", 0));
+	ck_assert_ptr_nonnull(channel_table_find(channels, "ab", 2));
+	ck_assert_ptr_nonnull(channel_table_find(channels, "b", 1));
+	ck_assert_ptr_ne(channel_table_find(channels, "b", 1), channel_table_find(channels, "ab", 2));
+	ck_assert_ptr_null(channel_table_find(channels, "a", 1));
+	ck_assert_ptr_null(channel_table_find(channels, "abc", 3));
+	ck_assert_ptr_null(channel_table_find(channels, "ab", 3));
+	ck_assert_ptr_null(channel_table_find(channels, "", 0));
 }
 END_TEST
 
@@ -380,19 +380,19 @@ START_TEST(leave_some_of_several)
 	expect_commands("+a +b +c +d ");
 	leave_some(0, "b d");
 	expect_commands("-d ");
-	m = channel_members(channels_find(channels, "b", 1), &count);
+	m = channel_members(channel_table_find(channels, "b", 1), &count);
 	ck_assert_uint_eq(count, 1);
 	ck_assert_ptr_eq(m[0].member->subscription, subscriptions[1]);
-	channel_members(channels_find(channels, "c", 1), &count);
+	channel_members(channel_table_find(channels, "c", 1), &count);
 	ck_assert_uint_eq(count, 2);
-	m = channel_members(channels_find(channels, "a", 1), &count);
+	m = channel_members(channel_table_find(channels, "a", 1), &count);
 	ck_assert_uint_eq(count, 1);
 	ck_assert_ptr_eq(m[0].member->subscription, subscriptions[0]);
 	/* Nothing has changed for those who stay. */
 	expect_marks("..");
 	ck_assert(answer("d"));
 	expect_marks("..");
-	ck_assert_ptr_null(channels_find(channels, "d", 1));
+	ck_assert_ptr_null(channel_table_find(channels, "d", 1));
 	leave_some(0, "a c");
 	expect_commands("-a ");
 	leave(0);
@@ -415,7 +415,7 @@ START_TEST(leave_some_others)
 	expect_commands("+a +b +c ");
 	leave_some(0, "c d e ab");
 	expect_commands("");
-	channel_members(channels_find(channels, "c", 1), &count);
+	channel_members(channel_table_find(channels, "c", 1), &count);
 	ck_assert_uint_eq(count, 1);
 	leave_some(0, "a a");
 	leave_some(0, "a");
@@ -424,7 +424,7 @@ START_TEST(leave_some_others)
 	join(2, "a");
 	leave_some(0, "a");
 	expect_commands("+a ");
-	channel_members(channels_find(channels, "a", 1), &count);
+	channel_members(channel_table_find(channels, "a", 1), &count);
 	ck_assert_uint_eq(count, 1);
 	leave_some(0, "d a e");
 	expect_commands("");
@@ -451,11 +451,11 @@ START_TEST(leave_some_unconfirmed)
 	ck_assert(answer("c"));
 	expect_marks(".C");
 	/* What is lost and comes back counts the channels that are left. */
-	channels_down(channels);
+	channel_table_down(channels);
 	leave_some(1, "c");
 	expect_marks("..");
 	commands[0] = '\0';
-	channels_up(channels);
+	channel_table_up(channels);
 	expect_commands("+a +b ");
 	answer("a");
 	expect_marks("C.");
@@ -474,7 +474,7 @@ START_TEST(leave_some_refused)
 	leave_some(0, "b");
 	expect_marks("C");
 	expect_commands("+a +b ");
-	ck_assert_ptr_null(channels_find(channels, "b", 1));
+	ck_assert_ptr_null(channel_table_find(channels, "b", 1));
 }
 END_TEST
 
@@ -495,7 +495,7 @@ START_TEST(refused)
 	leave(2);
 	/* It was never subscribed: there is nothing to give up. */
 	expect_commands("+a +b +c ");
-	ck_assert_ptr_null(channels_find(channels, "b", 1));
+	ck_assert_ptr_null(channel_table_find(channels, "b", 1));
 }
 END_TEST
 
@@ -551,7 +551,7 @@ START_TEST(wrong_answers)
 	ck_assert(!answer("abc"));
 	ck_assert(!answer("AB"));
 	ck_assert(!answer(""));
-	ck_assert(!channels_answer(channels, "ab", 3, false));
+	ck_assert(!channel_table_answer(channels, "ab", 3, false));
 	expect_marks("..");
 	ck_assert(answer("ab"));
 	ck_assert(!answer("ab"));
@@ -565,26 +565,26 @@ END_TEST
 /* How many answers are due, and that the next is about the channel of the oldest command. */
 START_TEST(awaited)
 {
-	ck_assert_ptr_null(channels_awaited(channels));
-	ck_assert_uint_eq(channels_unanswered(channels), 0);
+	ck_assert_ptr_null(channel_table_awaited(channels));
+	ck_assert_uint_eq(channel_table_unanswered(channels), 0);
 	join(0, "ab b");
 	leave(0);
-	ck_assert_uint_eq(channels_unanswered(channels), 4);
+	ck_assert_uint_eq(channel_table_unanswered(channels), 4);
 	for (int i = 0; i < 2; i++) {
-		ck_assert_str_eq(channels_awaited(channels), "ab");
+		ck_assert_str_eq(channel_table_awaited(channels), "ab");
 		answer("ab");
-		ck_assert_str_eq(channels_awaited(channels), "b");
+		ck_assert_str_eq(channel_table_awaited(channels), "b");
 		if (i == 0)
 			refuse();
 		else
 			answer("b");
-		ck_assert_uint_eq(channels_unanswered(channels), i == 0 ? 2 : 0);
+		ck_assert_uint_eq(channel_table_unanswered(channels), i == 0 ? 2 : 0);
 	}
-	ck_assert_ptr_null(channels_awaited(channels));
+	ck_assert_ptr_null(channel_table_awaited(channels));
 	join(1, "a");
-	channels_down(channels);
-	ck_assert_ptr_null(channels_awaited(channels));
-	ck_assert_uint_eq(channels_unanswered(channels), 0);
+	channel_table_down(channels);
+	ck_assert_ptr_null(channel_table_awaited(channels));
+	ck_assert_uint_eq(channel_table_unanswered(channels), 0);
 }
 END_TEST
 
@@ -599,7 +599,7 @@ START_TEST(joins_while_down)
 	expect_marks("...");
 	ck_assert_uint_eq(channels_count(), 2);
 	ck_assert(!answer("a"));
-	channels_up(channels);
+	channel_table_up(channels);
 	expect_commands("+a +b ");
 	expect_marks("...");
 	ck_assert(answer("a"));
@@ -623,10 +623,10 @@ START_TEST(down_and_up)
 	expect_commands("+a +b +c ");
 	/* Stream 2 still waits for its first answer. */
 	for (int i = 0; i < 3; i++) {
-		channels_down(channels);
+		channel_table_down(channels);
 		expect_marks("...");
 		ck_assert(!answer("c"));
-		channels_up(channels);
+		channel_table_up(channels);
 		expect_commands("+a +b +c ");
 		ck_assert(answer("a"));
 		expect_marks("C..");
@@ -635,8 +635,8 @@ START_TEST(down_and_up)
 	expect_marks(".C.");
 	ck_assert(answer("c"));
 	expect_marks("..C");
-	channels_down(channels);
-	channels_up(channels);
+	channel_table_down(channels);
+	channel_table_up(channels);
 	expect_commands("+a +b +c ");
 	answer("a");
 	answer("b");
@@ -659,13 +659,13 @@ START_TEST(down_in_the_middle)
 	leave(1);
 	expect_commands("+a +b -a +a -b ");
 	expect_marks("C..");
-	channels_down(channels);
+	channel_table_down(channels);
 	ck_assert_uint_eq(channels_count(), 1);
 	leave(2);
 	join(3, "d");
 	expect_commands("");
 	ck_assert_uint_eq(channels_count(), 1);
-	channels_up(channels);
+	channel_table_up(channels);
 	expect_commands("+d ");
 	ck_assert(answer("d"));
 	expect_marks("...C");
@@ -678,15 +678,15 @@ START_TEST(refused_then_down)
 	join(0, "a");
 	refuse();
 	expect_marks("R");
-	channels_down(channels);
+	channel_table_down(channels);
 	expect_marks(".");
-	channels_up(channels);
+	channel_table_up(channels);
 	expect_commands("+a +a ");
 	answer("a");
 	expect_marks("C");
 	/* And one that is refused only then ends a stream that was confirmed before. */
-	channels_down(channels);
-	channels_up(channels);
+	channel_table_down(channels);
+	channel_table_up(channels);
 	ck_assert(refuse());
 	expect_marks("R");
 }
@@ -702,19 +702,19 @@ START_TEST(away)
 	join(2, "a b");
 	answer("a");
 	expect_marks("C..");
-	channels_down(channels);
+	channel_table_down(channels);
 	expect_marks("...");
-	channels_away(channels);
+	channel_table_unreachable(channels);
 	expect_marks(".RR");
 	join(3, "a");
-	channels_away(channels);
+	channel_table_unreachable(channels);
 	expect_marks(".RRR");
-	channels_up(channels);
+	channel_table_up(channels);
 	answer("a");
 	answer("b");
 	expect_marks("CCCC");
-	channels_down(channels);
-	channels_away(channels);
+	channel_table_down(channels);
+	channel_table_unreachable(channels);
 	expect_marks("....");
 }
 END_TEST
@@ -744,8 +744,8 @@ START_TEST(command_fails)
 	expect_commands("+c ");
 	expect_marks("..CR");
 	leave(3);
-	ck_assert_ptr_null(channels_find(channels, "d", 1));
-	ck_assert_ptr_null(channels_find(channels, "e", 1));
+	ck_assert_ptr_null(channel_table_find(channels, "d", 1));
+	ck_assert_ptr_null(channel_table_find(channels, "e", 1));
 	leave(2);
 	expect_commands("-c ");
 	answer("c");
@@ -759,13 +759,13 @@ END_TEST
 START_TEST(up_fails)
 {
 	join(0, "a b");
-	channels_down(channels);
+	channel_table_down(channels);
 	expect_commands("+a +b ");
 	commands_fail = 1;
-	ck_assert(!channels_up(channels));
-	channels_down(channels);
+	ck_assert(!channel_table_up(channels));
+	channel_table_down(channels);
 	commands[0] = '\0';
-	ck_assert(channels_up(channels));
+	ck_assert(channel_table_up(channels));
 	expect_commands("+a +b ");
 	ck_assert(answer("a"));
 	ck_assert(answer("b"));
@@ -803,7 +803,7 @@ START_TEST(many_under_way)
 	ck_assert(!answer(name));
 	for (int i = 0; i < asked / 2; i++) {
 		snprintf(name, sizeof(name), "c%d", i);
-		ck_assert_ptr_null(channels_find(channels, name, strlen(name)));
+		ck_assert_ptr_null(channel_table_find(channels, name, strlen(name)));
 	}
 }
 END_TEST
@@ -811,33 +811,33 @@ END_TEST
 /* A kept channel is asked for at each connection, and again by nobody. */
 START_TEST(kept)
 {
-	struct channel *k = channels_keep(channels, "k", 1);
+	struct channel *k = channel_table_keep(channels, "k", 1);
 	size_t count;
 
 	ck_assert_ptr_nonnull(k);
 	expect_commands("");
 	join(0, "a");
 	expect_commands("");
-	ck_assert(channels_up(channels));
+	ck_assert(channel_table_up(channels));
 	expect_commands("+k +a ");
-	ck_assert_str_eq(channels_awaited(channels), "k");
-	ck_assert_uint_eq(channels_unanswered(channels), 2);
+	ck_assert_str_eq(channel_table_awaited(channels), "k");
+	ck_assert_uint_eq(channel_table_unanswered(channels), 2);
 	ck_assert(answer("k"));
 	expect_marks(".");
 	ck_assert(answer("a"));
 	expect_marks("C");
-	ck_assert_ptr_eq(channels_find(channels, "k", 1), k);
+	ck_assert_ptr_eq(channel_table_find(channels, "k", 1), k);
 	channel_members(k, &count);
 	ck_assert_uint_eq(count, 0);
-	ck_assert_uint_eq(channels_total(channels), 1);
-	channels_away(channels);
-	channels_down(channels);
-	ck_assert_ptr_eq(channels_find(channels, "k", 1), k);
-	ck_assert(channels_up(channels));
+	ck_assert_uint_eq(channel_table_total(channels), 1);
+	channel_table_unreachable(channels);
+	channel_table_down(channels);
+	ck_assert_ptr_eq(channel_table_find(channels, "k", 1), k);
+	ck_assert(channel_table_up(channels));
 	expect_commands("+k +a ");
 	/* Down before the answer. */
-	channels_down(channels);
-	ck_assert(channels_up(channels));
+	channel_table_down(channels);
+	ck_assert(channel_table_up(channels));
 	expect_commands("+k +a ");
 	ck_assert(answer("k"));
 	ck_assert(answer("a"));
@@ -848,10 +848,10 @@ END_TEST
 /* A refusal of it concerns nobody, and the next connection asks again. */
 START_TEST(kept_refused)
 {
-	struct channel *k = channels_keep(channels, "k", 1);
+	struct channel *k = channel_table_keep(channels, "k", 1);
 
 	join(0, "a");
-	ck_assert(channels_up(channels));
+	ck_assert(channel_table_up(channels));
 	expect_commands("+k +a ");
 	ck_assert(refuse());
 	ck_assert(answer("a"));
@@ -863,9 +863,9 @@ START_TEST(kept_refused)
 	expect_commands("-a +a ");
 	ck_assert(answer("a"));
 	ck_assert(answer("a"));
-	ck_assert_ptr_eq(channels_find(channels, "k", 1), k);
-	channels_down(channels);
-	ck_assert(channels_up(channels));
+	ck_assert_ptr_eq(channel_table_find(channels, "k", 1), k);
+	channel_table_down(channels);
+	ck_assert(channel_table_up(channels));
 	expect_commands("+k +a ");
 	ck_assert(answer("k"));
 }
@@ -877,8 +877,8 @@ START_TEST(kept_with_members)
 	struct channel *k;
 	size_t count;
 
-	ck_assert(channels_up(channels));
-	k = channels_keep(channels, "k", 1);
+	ck_assert(channel_table_up(channels));
+	k = channel_table_keep(channels, "k", 1);
 	expect_commands("+k ");
 	join(0, "k");
 	expect_commands("");
@@ -888,7 +888,7 @@ START_TEST(kept_with_members)
 	ck_assert_uint_eq(count, 1);
 	leave(0);
 	expect_commands("");
-	ck_assert_ptr_eq(channels_find(channels, "k", 1), k);
+	ck_assert_ptr_eq(channel_table_find(channels, "k", 1), k);
 }
 END_TEST
 

@@ -242,7 +242,7 @@ START_TEST(forwarded_control_characters)
 END_TEST
 
 /* Sec-Fetch-Site goes on as the browser sent it, whatever else the request says. */
-START_TEST(fetch_site)
+START_TEST(app_http_site)
 {
 	EXPECT(
 	    { { "HTTP_COOKIE=a", "HTTP_SEC_FETCH_SITE=same-origin" },
@@ -281,7 +281,7 @@ START_TEST(site)
 END_TEST
 
 /* Where there is none, an Origin or a Referer of the request's own Host says the same. */
-START_TEST(fetch_site_derived)
+START_TEST(app_http_site_derived)
 {
 	EXPECT(
 	    { { "HTTP_COOKIE=a", "HTTP_HOST=h:8080", "HTTP_ORIGIN=http://h:8080" },
@@ -310,7 +310,7 @@ START_TEST(fetch_site_derived)
 END_TEST
 
 /* Nothing is invented for another site's page, for a script, or from what contradicts itself. */
-START_TEST(fetch_site_not_derived)
+START_TEST(app_http_site_not_derived)
 {
 	EXPECT(
 	    { { "HTTP_COOKIE=a", "HTTP_HOST=h" }, "Cookie: a|X-Forwarded-Host: h|" },
@@ -561,10 +561,10 @@ main(void)
 	tcase_add_test(tc, control_characters);
 	tcase_add_test(tc, forwarded);
 	tcase_add_test(tc, forwarded_control_characters);
-	tcase_add_test(tc, fetch_site);
+	tcase_add_test(tc, app_http_site);
 	tcase_add_test(tc, site);
-	tcase_add_test(tc, fetch_site_derived);
-	tcase_add_test(tc, fetch_site_not_derived);
+	tcase_add_test(tc, app_http_site_derived);
+	tcase_add_test(tc, app_http_site_not_derived);
 	tcase_add_test(tc, digests);
 	tcase_add_test(tc, references);
 	tcase_add_test(tc, threads);

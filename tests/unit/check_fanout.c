@@ -28,7 +28,7 @@ struct peer {
 	size_t length, at;
 };
 
-static struct channels *channels;
+static struct channel_table *channels;
 static struct fanout *fanout;
 static struct peer peers[PEERS_MAX];
 static int peer_count;
@@ -77,7 +77,7 @@ add_silent_peer(const char *names)
 	for (size_t i = 0; i < length; i++)
 		if (sub->names[i] == ' ')
 			sub->names[i] = '\0';
-	channels_join(channels, sub);
+	channel_table_join(channels, sub);
 	p->subscription = sub;
 	return peer_count++;
 }
@@ -94,7 +94,7 @@ add_peer(const char *names)
 static void
 setup(void)
 {
-	channels = channels_new(command, NULL);
+	channels = channel_table_new(command, NULL);
 	fanout = fanout_new(RECORD_MAX, yield, &yields);
 	ck_assert_ptr_nonnull(channels);
 	ck_assert_ptr_nonnull(fanout);
@@ -107,7 +107,7 @@ teardown(void)
 		struct peer *p = &peers[i];
 
 		ck_assert_ptr_null(p->stream->first);
-		channels_leave(channels, p->subscription);
+		channel_table_leave(channels, p->subscription);
 		stream_close(p->stream);
 		stream_release(p->stream);
 		close(p->writer);
@@ -119,7 +119,7 @@ teardown(void)
 static void
 add(const char *channel, const char *payload)
 {
-	struct channel *c = channels_find(channels, channel, strlen(channel));
+	struct channel *c = channel_table_find(channels, channel, strlen(channel));
 
 	ck_assert_ptr_nonnull(c);
 	fanout_add(fanout, c, payload, strlen(payload));
@@ -196,14 +196,14 @@ expect(int i, const char *const *texts)
 
 /* The sum of a counter, a histogram's buckets included. */
 static uint64_t
-counted(enum counter counter)
+counted(enum metric counter)
 {
-	static struct counters c;
+	static struct metrics c;
 	uint64_t sum = 0;
 
-	counters_read(&c);
+	metrics_read(&c);
 	/* The last two of a histogram are its sum, and nothing. */
-	for (int i = 0; i < COUNTER_LABELS - 2 + (counter != COUNTER_FANOUT); i++)
+	for (int i = 0; i < METRIC_LABELS - 2 + (counter != METRIC_FANOUT); i++)
 		sum += c.cells[counter][0][i];
 	return sum;
 }
@@ -218,15 +218,15 @@ START_TEST(counts)
 	add_peer("a");
 	add_peer("a");
 	fanout_flush(fanout);
-	ck_assert_uint_eq(counted(COUNTER_FANOUT), 0);
+	ck_assert_uint_eq(counted(METRIC_FANOUT), 0);
 	stream_finish(peers[2].stream, "");
 	for (int i = 0; i < 3; i++)
 		add("a", "{}");
 	add("b", "{}");
 	fanout_flush(fanout);
-	ck_assert_uint_eq(counted(COUNTER_SENT), 3 + 1 + 3);
-	ck_assert_uint_eq(counted(COUNTER_MERGED), 3 + 2);
-	ck_assert_uint_eq(counted(COUNTER_FANOUT), 1);
+	ck_assert_uint_eq(counted(METRIC_SENT), 3 + 1 + 3);
+	ck_assert_uint_eq(counted(METRIC_MERGED), 3 + 2);
+	ck_assert_uint_eq(counted(METRIC_FANOUT), 1);
 	/* Records of 4096 bytes: two of these fit into one. */
 	for (int i = 0; i < 5; i++) {
 		char payload[1600];
@@ -235,9 +235,9 @@ START_TEST(counts)
 		add("b", payload);
 	}
 	fanout_flush(fanout);
-	ck_assert_uint_eq(counted(COUNTER_SENT), 7 + 5);
-	ck_assert_uint_eq(counted(COUNTER_MERGED), 5 + 2);
-	ck_assert_uint_eq(counted(COUNTER_FANOUT), 2);
+	ck_assert_uint_eq(counted(METRIC_SENT), 7 + 5);
+	ck_assert_uint_eq(counted(METRIC_MERGED), 5 + 2);
+	ck_assert_uint_eq(counted(METRIC_FANOUT), 2);
 }
 END_TEST
 
@@ -570,7 +570,7 @@ START_TEST(many_members)
 		subs[i]->stream = stream_hold(streams[i]);
 		subs[i]->names = strdup("a");
 		subs[i]->count = 1;
-		channels_join(channels, subs[i]);
+		channel_table_join(channels, subs[i]);
 		streams[i]->started = true;
 		streams[i]->id = 1;
 	}
@@ -580,7 +580,7 @@ START_TEST(many_members)
 		ck_assert_uint_le(streams[i]->backlog_length, FCGI_HEADER_LEN + 9);
 		kept += streams[i]->backlog_length;
 		ck_assert_ptr_null(streams[i]->first);
-		channels_leave(channels, subs[i]);
+		channel_table_leave(channels, subs[i]);
 		stream_close(streams[i]);
 		stream_release(streams[i]);
 	}
@@ -598,8 +598,8 @@ START_TEST(no_members)
 	add_peer("a");
 	add_peer("b");
 	/* It is still there: the answers to its commands are due. */
-	channels_up(channels);
-	channels_leave(channels, peers[1].subscription);
+	channel_table_up(channels);
+	channel_table_leave(channels, peers[1].subscription);
 	add("b", "1");
 	add("a", "2");
 	fanout_flush(fanout);
@@ -609,7 +609,7 @@ START_TEST(no_members)
 	peers[1].subscription->stream = stream_hold(peers[1].stream);
 	peers[1].subscription->names = strdup("c");
 	peers[1].subscription->count = 1;
-	channels_join(channels, peers[1].subscription);
+	channel_table_join(channels, peers[1].subscription);
 	EXPECT_NOTHING(1);
 }
 END_TEST

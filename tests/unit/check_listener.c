@@ -298,7 +298,7 @@ START_TEST(live)
 	ck_assert_int_eq(listener_open(&first, &a, &o, error, sizeof(error)), 0);
 	open_at(&second, path, IN_USE);
 	listener_close(&second);
-	close(accept(first.fd, NULL, NULL)); /* that was the question */
+	close(accept(first.fd, NULL, NULL)); /* that was the query */
 	expect_served(&first, path);
 	while ((clients[count] = connect_to(path)) != -1)
 		ck_assert_int_lt(++count, 8);

@@ -366,36 +366,36 @@ moved_clock(void)
 	return now;
 }
 
-/* A gate opens once per interval and counts what it has refused. */
+/* A app_client opens once per interval and counts what it has refused. */
 START_TEST(limit)
 {
-	struct log_limit gate = { 0 };
+	struct log_limit app_client = { 0 };
 	uint32_t suppressed = 99;
 
 	clock_set_source(moved_clock);
 	now = 5000;
-	ck_assert(log_allowed(&gate, 1000, &suppressed));
+	ck_assert(log_allowed(&app_client, 1000, &suppressed));
 	ck_assert_uint_eq(suppressed, 0);
 	suppressed = 99;
-	ck_assert(!log_allowed(&gate, 1000, &suppressed));
+	ck_assert(!log_allowed(&app_client, 1000, &suppressed));
 	now = 5999;
-	ck_assert(!log_allowed(&gate, 1000, &suppressed));
+	ck_assert(!log_allowed(&app_client, 1000, &suppressed));
 	ck_assert_uint_eq(suppressed, 99);
 	now = 6000;
-	ck_assert(log_allowed(&gate, 1000, &suppressed));
+	ck_assert(log_allowed(&app_client, 1000, &suppressed));
 	ck_assert_uint_eq(suppressed, 2);
-	ck_assert(!log_allowed(&gate, 1000, NULL));
+	ck_assert(!log_allowed(&app_client, 1000, NULL));
 	now = 10000;
-	ck_assert(log_allowed(&gate, 1000, NULL));
-	ck_assert(!log_allowed(&gate, 1000, NULL));
+	ck_assert(log_allowed(&app_client, 1000, NULL));
+	ck_assert(!log_allowed(&app_client, 1000, NULL));
 	now = 11000;
-	ck_assert(log_allowed(&gate, 1000, &suppressed));
+	ck_assert(log_allowed(&app_client, 1000, &suppressed));
 	ck_assert_uint_eq(suppressed, 1);
 }
 END_TEST
 
 static struct log_limit shared_gate;
-static _Atomic int gate_opened;
+static _Atomic int app_client_opened;
 
 static void *
 write_lines(void *arg)
@@ -403,12 +403,12 @@ write_lines(void *arg)
 	for (int i = 0; i < LINES_EACH; i++) {
 		LOG(LOG_LEVEL_ERROR, "t", "m", LOG_STR("who", arg), LOG_INT("n", i));
 		if (log_allowed(&shared_gate, 1000, NULL))
-			gate_opened++;
+			app_client_opened++;
 	}
 	return NULL;
 }
 
-/* Lines of several threads never mix, each thread's stay in order, and a gate opens for one. */
+/* Lines of several threads never mix, each thread's stay in order, and a app_client opens for one. */
 START_TEST(threads)
 {
 	static char names[THREADS][2] = { "0", "1", "2", "3" };
@@ -436,7 +436,7 @@ START_TEST(threads)
 	}
 	for (int i = 0; i < THREADS; i++)
 		ck_assert_int_eq(next[i], LINES_EACH);
-	ck_assert_int_eq(gate_opened, 1);
+	ck_assert_int_eq(app_client_opened, 1);
 	ck_assert_uint_eq(shared_gate.suppressed, THREADS * LINES_EACH - 1);
 }
 END_TEST

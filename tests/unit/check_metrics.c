@@ -17,7 +17,7 @@
 #define THREADS 4
 #define EACH    20000
 
-static struct counters counters;
+static struct metrics counters;
 
 /* What would be sent now. The caller frees it. */
 static char *
@@ -28,8 +28,8 @@ text_of(const char *tenant)
 	FILE *out = open_memstream(&text, &size);
 
 	ck_assert_ptr_nonnull(out);
-	counters_read(&counters);
-	counters_write(&counters, tenant, out);
+	metrics_read(&counters);
+	metrics_write(&counters, tenant, out);
 	ck_assert_int_eq(fclose(out), 0);
 	return text;
 }
@@ -62,8 +62,8 @@ START_TEST(all_from_the_start)
 		"tpi_stream_ended_total{kind=\"issues\",reason=\"valkey_refused\"} 0",
 		"tpi_stream_refused_total{reason=\"path\"} 0",
 		"tpi_stream_refused_total{reason=\"cap\"} 0",
-		"tpi_stream_later_total{reason=\"draining\"} 0",
-		"tpi_stream_later_total{reason=\"resources\"} 0",
+		"tpi_stream_deferred_total{reason=\"draining\"} 0",
+		"tpi_stream_deferred_total{reason=\"resources\"} 0",
 		"tpi_stream_messages_total 0",
 		"tpi_stream_fanout_seconds_bucket{le=\"5e-05\"} 0",
 		"tpi_stream_fanout_seconds_bucket{le=\"1\"} 0",
@@ -71,9 +71,9 @@ START_TEST(all_from_the_start)
 		"tpi_stream_fanout_seconds_sum 0.000000",
 		"tpi_stream_fanout_seconds_count 0",
 		"tpi_stream_last_message_age_seconds 0.000",
-		"tpi_stream_gate_requests_total{result=\"forbidden\"} 0",
-		"tpi_stream_gate_requests_total{result=\"failed\"} 0",
-		"tpi_stream_gate_questions_total{from=\"under_way\"} 0",
+		"tpi_stream_app_requests_total{result=\"forbidden\"} 0",
+		"tpi_stream_app_requests_total{result=\"failed\"} 0",
+		"tpi_stream_app_queries_total{from=\"in_flight\"} 0",
 	};
 	char *text = text_of("t1");
 
@@ -134,7 +134,7 @@ START_TEST(format)
 		samples++;
 	}
 	ck_assert_int_gt(samples, 0);
-	ck_assert_int_eq(metrics, COUNTER_COUNT);
+	ck_assert_int_eq(metrics, METRIC_COUNT);
 	free(text);
 }
 END_TEST
@@ -144,20 +144,20 @@ START_TEST(own_cells)
 {
 	char *text;
 
-	counter_add(COUNTER_SENT, 1000000007);
-	counter_add(COUNTER_SENT, 3);
-	counter_add_label(COUNTER_REFUSED, REFUSED_NOBODY);
-	counter_add_label(COUNTER_LATER, LATER_VALKEY_SILENT);
-	counter_add_kind(COUNTER_ENDED, 1, ENDED_AGE);
-	counter_add_kind(COUNTER_ENDED, 1, ENDED_AGE);
-	counter_add_kind(COUNTER_ENDED, 0, ENDED_STALLED);
+	metric_add(METRIC_SENT, 1000000007);
+	metric_add(METRIC_SENT, 3);
+	metric_add_label(METRIC_REFUSED, REFUSED_ANONYMOUS);
+	metric_add_label(METRIC_DEFERRED, DEFERRED_VALKEY_SILENT);
+	metric_add_kind(METRIC_ENDED, 1, ENDED_AGE);
+	metric_add_kind(METRIC_ENDED, 1, ENDED_AGE);
+	metric_add_kind(METRIC_ENDED, 0, ENDED_STALLED);
 	text = text_of("default");
 	expect(text, "tpi_stream_events_sent_total 1000000010");
 	expect(text, "tpi_stream_events_merged_total 0");
-	expect(text, "tpi_stream_refused_total{reason=\"nobody\"} 1");
+	expect(text, "tpi_stream_refused_total{reason=\"anonymous\"} 1");
 	expect(text, "tpi_stream_refused_total{reason=\"user\"} 0");
 	expect(text, "tpi_stream_refused_total{reason=\"projects\"} 0");
-	expect(text, "tpi_stream_later_total{reason=\"valkey_silent\"} 1");
+	expect(text, "tpi_stream_deferred_total{reason=\"valkey_silent\"} 1");
 	expect(text, "tpi_stream_ended_total{kind=\"issues\",reason=\"age\"} 2");
 	expect(text, "tpi_stream_ended_total{kind=\"notifications\",reason=\"age\"} 0");
 	expect(text, "tpi_stream_ended_total{kind=\"notifications\",reason=\"stalled\"} 1");
@@ -172,7 +172,7 @@ START_TEST(histogram)
 	char *text;
 
 	for (size_t i = 0; i < sizeof(times) / sizeof(times[0]); i++)
-		counter_observe(COUNTER_FANOUT, times[i]);
+		metric_observe(METRIC_FANOUT, times[i]);
 	text = text_of("default");
 	expect(text, "tpi_stream_fanout_seconds_bucket{le=\"5e-05\"} 2");
 	expect(text, "tpi_stream_fanout_seconds_bucket{le=\"0.0001\"} 4");
@@ -205,13 +205,13 @@ START_TEST(filled_in)
 	size_t size;
 	FILE *out = open_memstream(&text, &size);
 
-	counters_read(&counters);
-	counters.cells[COUNTER_PLACES_LIMIT][1][0] = 1200;
-	counters.cells[COUNTER_MESSAGE_AGE][0][0] = 12045;
-	counters.cells[COUNTER_START_TIME][0][0] = 1795500000;
-	counters_write(&counters, "default", out);
+	metrics_read(&counters);
+	counters.cells[METRIC_SLOTS_LIMIT][1][0] = 1200;
+	counters.cells[METRIC_MESSAGE_AGE][0][0] = 12045;
+	counters.cells[METRIC_START_TIME][0][0] = 1795500000;
+	metrics_write(&counters, "default", out);
 	fclose(out);
-	expect(text, "tpi_stream_places_limit{kind=\"issues\"} 1200");
+	expect(text, "tpi_stream_slots_limit{kind=\"issues\"} 1200");
 	expect(text, "tpi_stream_last_message_age_seconds 12.045");
 	expect(text, "tpi_stream_start_time_seconds 1795500000");
 	free(text);
@@ -223,9 +223,9 @@ count(void *arg)
 {
 	(void)arg;
 	for (int i = 0; i < EACH; i++) {
-		counter_add(COUNTER_SENT, 2);
-		counter_add_kind(COUNTER_ENDED, 1, ENDED_CLOSED);
-		counter_observe(COUNTER_FANOUT, 10);
+		metric_add(METRIC_SENT, 2);
+		metric_add_kind(METRIC_ENDED, 1, ENDED_CLOSED);
+		metric_observe(METRIC_FANOUT, 10);
 	}
 	return NULL;
 }
@@ -239,16 +239,16 @@ START_TEST(threads)
 	for (int i = 0; i < THREADS; i++)
 		ck_assert_int_eq(pthread_create(&thread[i], NULL, count, NULL), 0);
 	for (int i = 0; i < 100; i++) {
-		counters_read(&counters);
-		ck_assert_uint_ge(counters.cells[COUNTER_SENT][0][0], last);
-		last = counters.cells[COUNTER_SENT][0][0];
+		metrics_read(&counters);
+		ck_assert_uint_ge(counters.cells[METRIC_SENT][0][0], last);
+		last = counters.cells[METRIC_SENT][0][0];
 	}
 	for (int i = 0; i < THREADS; i++)
 		pthread_join(thread[i], NULL);
-	counters_read(&counters);
-	ck_assert_uint_eq(counters.cells[COUNTER_SENT][0][0], 2 * EACH * THREADS);
-	ck_assert_uint_eq(counters.cells[COUNTER_ENDED][1][ENDED_CLOSED], EACH * THREADS);
-	ck_assert_uint_eq(counters.cells[COUNTER_FANOUT][0][0], EACH * THREADS);
+	metrics_read(&counters);
+	ck_assert_uint_eq(counters.cells[METRIC_SENT][0][0], 2 * EACH * THREADS);
+	ck_assert_uint_eq(counters.cells[METRIC_ENDED][1][ENDED_CLOSED], EACH * THREADS);
+	ck_assert_uint_eq(counters.cells[METRIC_FANOUT][0][0], EACH * THREADS);
 }
 END_TEST
 
@@ -329,7 +329,7 @@ START_TEST(manual_says_the_same)
 		    said, expected);
 	}
 	fclose(manual);
-	ck_assert_int_eq(count, COUNTER_COUNT);
+	ck_assert_int_eq(count, METRIC_COUNT);
 	free(text);
 }
 END_TEST

@@ -1,7 +1,7 @@
 /*
  * check_recheck: when an open stream is asked for again, what is asked, and what it loses.
  *
- * This program's own functions stand in for those of the gate, the access file and the hub: they
+ * This program's own functions stand in for those of the application client, the access file and the subscriber: they
  * write down what they are asked, in words, and answer when a test says so. The clock stands still
  * until a test moves it.
  */
@@ -57,13 +57,13 @@ expect_calls(const char *expected)
 }
 
 static struct connection c;
-static struct gateway gateway;
+static struct registry registry;
 static struct settings settings;
 
-/* ---- The gate */
+/* ---- The application client */
 
-struct question {
-	enum gate_answer answer;
+struct app_query {
+	enum app_query_answer answer;
 	const char *user;
 	const int32_t *readable; /* ends with 0 */
 	int32_t projects[8];
@@ -71,52 +71,52 @@ struct question {
 	int64_t after, asked_at;
 };
 
-static struct question question;
-static bool question_open;
-static bool no_memory; /* of the gate */
+static struct app_query query;
+static bool query_open;
+static bool no_memory; /* of the application client */
 
-struct question *
-gate_ask(struct gate *g, struct credentials *credentials, const int32_t *projects, int count,
+struct app_query *
+app_query_start(struct app_client *g, struct credentials *credentials, const int32_t *projects, int count,
     int64_t after, struct stream *asker, int64_t deadline)
 {
-	ck_assert_ptr_eq(g, gateway.gate);
+	ck_assert_ptr_eq(g, registry.app_client);
 	ck_assert_ptr_eq(credentials, c.credentials);
 	ck_assert_ptr_nonnull(credentials);
 	ck_assert_ptr_eq(asker, c.stream);
-	ck_assert_int_ge(after, c.place.live_at);
-	ck_assert(!question_open);
+	ck_assert_int_ge(after, c.slot.live_at);
+	ck_assert(!query_open);
 	call("ask %s +%d", projects != NULL ? "projects" : "user", (int)(deadline - now));
 	call_list(projects, count);
 	if (no_memory)
 		return NULL;
-	memset(&question, 0, sizeof(question));
+	memset(&query, 0, sizeof(query));
 	if (projects != NULL)
-		memcpy(question.projects, projects, (size_t)count * sizeof(*projects));
-	question.count = count;
-	question.after = after;
-	question.asked_at = now;
-	question_open = true;
-	return &question;
+		memcpy(query.projects, projects, (size_t)count * sizeof(*projects));
+	query.count = count;
+	query.after = after;
+	query.asked_at = now;
+	query_open = true;
+	return &query;
 }
 
-enum gate_answer
-gate_answer(struct question *q)
+enum app_query_answer
+app_query_answer(struct app_query *q)
 {
-	ck_assert(question_open);
+	ck_assert(query_open);
 	return q->answer;
 }
 
 int64_t
-gate_asked_at(const struct question *q)
+app_client_asked_at(const struct app_query *q)
 {
-	ck_assert(q->answer == GATE_YES || q->answer == GATE_NO);
+	ck_assert(q->answer == QUERY_YES || q->answer == QUERY_NO);
 	return q->asked_at;
 }
 
 const char *
-gate_user(const struct question *q)
+app_query_user(const struct app_query *q)
 {
-	ck_assert_int_eq(q->answer, GATE_YES);
+	ck_assert_int_eq(q->answer, QUERY_YES);
 	return q->user;
 }
 
@@ -133,35 +133,35 @@ keep(int32_t *projects, int count, const int32_t *readable)
 }
 
 int
-gate_filter(const struct question *q, int32_t *projects)
+app_query_filter(const struct app_query *q, int32_t *projects)
 {
-	ck_assert(q->answer == GATE_YES || q->answer == GATE_NO);
+	ck_assert(q->answer == QUERY_YES || q->answer == QUERY_NO);
 	ck_assert_ptr_nonnull(q->readable);
 	ck_assert_int_eq(memcmp(projects, q->projects, (size_t)q->count * sizeof(*projects)), 0);
 	return keep(projects, q->count, q->readable);
 }
 
 void
-gate_forget(struct question *q)
+app_query_free(struct app_query *q)
 {
 	if (q == NULL)
 		return;
-	ck_assert(question_open);
-	question_open = false;
+	ck_assert(query_open);
+	query_open = false;
 	call("forget;");
 }
 
-/* ---- The list of connections, the access file, and the hub */
+/* ---- The list of connections, the access file, and the subscriber */
 
 /* What a revocation finds; the list changes only while it is unnamed. */
 static int32_t listed[8];
 static int listed_count;
 
 void
-gateway_name(struct gateway *g, struct gateway_entry *e, struct stream *stream, const char *user,
+registry_name(struct registry *g, struct registry_entry *e, struct stream *stream, const char *user,
     const int32_t *projects, int count)
 {
-	ck_assert_ptr_eq(g, &gateway);
+	ck_assert_ptr_eq(g, &registry);
 	ck_assert_ptr_eq(e, &c.entry);
 	ck_assert_ptr_eq(stream, c.stream);
 	ck_assert_str_eq(user, c.user);
@@ -172,9 +172,9 @@ gateway_name(struct gateway *g, struct gateway_entry *e, struct stream *stream, 
 }
 
 void
-gateway_unname(struct gateway *g, struct gateway_entry *e)
+registry_unname(struct registry *g, struct registry_entry *e)
 {
-	ck_assert_ptr_eq(g, &gateway);
+	ck_assert_ptr_eq(g, &registry);
 	ck_assert_ptr_eq(e, &c.entry);
 	/* Nothing has changed before. */
 	ck_assert_int_eq(c.recheck.projects[0], 3);
@@ -186,17 +186,17 @@ static const int32_t *in_file; /* ends with 0 */
 int
 access_filter(struct access *access, const char *user, int32_t *projects, int count)
 {
-	ck_assert_ptr_eq(access, gateway.access);
+	ck_assert_ptr_eq(access, registry.access);
 	ck_assert_str_eq(user, "u1");
 	call("file");
 	call_list(projects, count);
 	return keep(projects, count, in_file);
 }
 
-static bool hub_full;
+static bool subscriber_full;
 
 bool
-hub_leave_some(struct subscription *subscription, char *names, int count)
+subscriber_leave_some(struct subscription *subscription, char *names, int count)
 {
 	const char *name = names;
 
@@ -206,7 +206,7 @@ hub_leave_some(struct subscription *subscription, char *names, int count)
 		call(" %s", name);
 	call(";");
 	free(names);
-	return !hub_full;
+	return !subscriber_full;
 }
 
 /* ---- An open stream */
@@ -222,11 +222,11 @@ setup(void)
 	settings.issues_prefix_count = 1;
 	settings.app_timeout_ms = TIMEOUT_MS;
 	settings.recheck_seconds = INTERVAL;
-	gateway.settings = &settings;
-	gateway.gate = (struct gate *)&question;
-	gateway.access = (struct access *)&in_file;
-	c.gateway = &gateway;
-	c.place.live_at = now;
+	registry.settings = &settings;
+	registry.app_client = (struct app_client *)&query;
+	registry.access = (struct access *)&in_file;
+	c.registry = &registry;
+	c.slot.live_at = now;
 	c.subscription = (struct subscription *)&calls;
 	c.user = strdup("u1");
 	c.stream = stream_new(-1, 65536);
@@ -237,7 +237,7 @@ static void
 teardown(void)
 {
 	recheck_end(&c);
-	ck_assert(!question_open);
+	ck_assert(!query_open);
 	credentials_release(c.credentials);
 	free(c.request.projects);
 	stream_release(c.stream);
@@ -254,9 +254,9 @@ start(const char *path, enum identity_source identity, enum access_policy access
 
 	settings.identity = identity;
 	settings.access = access;
-	c.route = route_find(path);
+	c.topic = topic_find(path);
 	ck_assert_int_eq(credentials_read(params, &c.credentials), CREDENTIALS_FOUND);
-	if (c.route->has_projects) {
+	if (c.topic->has_projects) {
 		c.request.projects = malloc(sizeof(some));
 		memcpy(c.request.projects, some, sizeof(some));
 		c.request.project_count = 3;
@@ -289,22 +289,22 @@ begin(void)
 	return turn_after(wait);
 }
 
-/* The gate answers the open question; returns as turn_after(). */
+/* The application client answers the open query; returns as turn_after(). */
 static int
-answer_user(enum gate_answer answer, const char *user)
+answer_user(enum app_query_answer answer, const char *user)
 {
-	ck_assert(question_open);
-	question.answer = answer;
-	question.user = user;
+	ck_assert(query_open);
+	query.answer = answer;
+	query.user = user;
 	return turn_after(10);
 }
 
 static int
-answer_projects(enum gate_answer answer, const int32_t *readable)
+answer_projects(enum app_query_answer answer, const int32_t *readable)
 {
-	ck_assert(question_open);
-	question.answer = answer;
-	question.readable = readable;
+	ck_assert(query_open);
+	query.answer = answer;
+	query.readable = readable;
 	return turn_after(10);
 }
 
@@ -347,7 +347,7 @@ START_TEST(never)
 		ck_assert_int_eq(turn_after(10 * INTERVAL_MS), -1);
 		expect_calls("");
 		/* The list of connections needs them. */
-		ck_assert(c.recheck.project_count == (c.route->has_projects ? 3 : 0));
+		ck_assert(c.recheck.project_count == (c.topic->has_projects ? 3 : 0));
 		free(c.recheck.projects);
 		c.recheck.projects = NULL;
 		c.request.project_count = 0;
@@ -379,7 +379,7 @@ START_TEST(spread)
 	expect_calls("");
 	ck_assert_int_eq(turn_after(1), TIMEOUT_MS);
 	expect_calls("ask user +2000;");
-	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	ck_assert_int_eq(answer_user(QUERY_YES, "u1"), INTERVAL_MS - 10);
 	expect_calls("forget;");
 	turn_after(INTERVAL_MS - 10);
 	expect_calls("ask user +2000;");
@@ -404,14 +404,14 @@ START_TEST(late)
 {
 	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
 	turn_after(5 * INTERVAL_MS);
-	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	ck_assert_int_eq(answer_user(QUERY_YES, "u1"), INTERVAL_MS - 10);
 	expect_calls("ask user +2000;forget;");
 	settings.app_timeout_ms = (int)(3 * INTERVAL_MS);
 	begin();
 	turn_after(2 * INTERVAL_MS);
-	ck_assert_int_eq(answer_user(GATE_YES, "u1"), 0);
+	ck_assert_int_eq(answer_user(QUERY_YES, "u1"), 0);
 	turn_after(0);
-	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	ck_assert_int_eq(answer_user(QUERY_YES, "u1"), INTERVAL_MS - 10);
 }
 END_TEST
 
@@ -425,25 +425,25 @@ START_TEST(shared)
 
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
 	begin();
-	ck_assert_int_eq(question.after, c.place.live_at);
-	user_at = question.asked_at = now - 20000;
-	answer_user(GATE_YES, "u1");
-	ck_assert_int_eq(question.after, c.place.live_at);
-	projects_at = question.asked_at = now - 10000;
+	ck_assert_int_eq(query.after, c.slot.live_at);
+	user_at = query.asked_at = now - 20000;
+	answer_user(QUERY_YES, "u1");
+	ck_assert_int_eq(query.after, c.slot.live_at);
+	projects_at = query.asked_at = now - 10000;
 	/* Each is due on its own. */
-	answer_projects(GATE_YES, all);
+	answer_projects(QUERY_YES, all);
 	calls[0] = '\0';
 	begin();
 	ck_assert_int_eq(now, user_at + INTERVAL_MS);
-	ck_assert_int_eq(question.after, user_at);
-	user_at = question.asked_at = now - 5000;
-	answer_user(GATE_YES, "u1");
+	ck_assert_int_eq(query.after, user_at);
+	user_at = query.asked_at = now - 5000;
+	answer_user(QUERY_YES, "u1");
 	expect_calls("ask user +2000;forget;");
 	begin();
 	ck_assert_int_eq(now, projects_at + INTERVAL_MS);
-	ck_assert_int_eq(question.after, projects_at);
-	projects_at = question.asked_at = now;
-	answer_projects(GATE_YES, all);
+	ck_assert_int_eq(query.after, projects_at);
+	projects_at = query.asked_at = now;
+	answer_projects(QUERY_YES, all);
 	expect_calls("ask projects +2000 3 7 9;forget;");
 	begin();
 	ck_assert_int_eq(now, user_at + INTERVAL_MS);
@@ -462,7 +462,7 @@ START_TEST(same_user)
 		/* Never two at once. */
 		ck_assert_int_eq(turn_after(500), TIMEOUT_MS - 500);
 		expect_calls("ask user +2000;");
-		answer_user(GATE_YES, "u1");
+		answer_user(QUERY_YES, "u1");
 		expect_calls("forget;");
 		expect_finished(false);
 	}
@@ -475,7 +475,7 @@ START_TEST(session_lost)
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
 	begin();
 	expect_finished(false);
-	answer_user(GATE_NO, NULL);
+	answer_user(QUERY_NO, NULL);
 	expect_calls("ask user +2000;forget;");
 	expect_finished(true);
 }
@@ -486,18 +486,18 @@ START_TEST(somebody_else)
 {
 	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_APP);
 	begin();
-	answer_user(GATE_YES, "u11");
+	answer_user(QUERY_YES, "u11");
 	expect_calls("ask user +2000;forget;");
 	expect_finished(true);
 }
 END_TEST
 
-/* A gate that says later, or nothing by the deadline, or has no memory, changes nothing. */
+/* A app_client that says later, or nothing by the deadline, or has no memory, changes nothing. */
 START_TEST(cannot_be_asked)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
 	begin();
-	ck_assert_int_eq(answer_user(GATE_LATER, NULL), INTERVAL_MS - 10);
+	ck_assert_int_eq(answer_user(QUERY_FAILED, NULL), INTERVAL_MS - 10);
 	expect_calls("ask user +2000;forget;");
 	begin();
 	ck_assert_int_eq(turn_after(TIMEOUT_MS - 1), 1);
@@ -508,20 +508,20 @@ START_TEST(cannot_be_asked)
 	ck_assert_int_eq(begin(), INTERVAL_MS);
 	expect_calls("ask user +2000;");
 	no_memory = false;
-	/* For projects, too: with what the user's question has left of the time. */
+	/* For projects, too: with what the user's query has left of the time. */
 	begin();
 	turn_after(490);
-	ck_assert_int_eq(answer_user(GATE_YES, "u1"), TIMEOUT_MS - 500);
+	ck_assert_int_eq(answer_user(QUERY_YES, "u1"), TIMEOUT_MS - 500);
 	expect_calls("ask user +2000;forget;ask projects +1500 3 7 9;");
-	ck_assert_int_eq(answer_projects(GATE_LATER, NULL), INTERVAL_MS - 510);
+	ck_assert_int_eq(answer_projects(QUERY_FAILED, NULL), INTERVAL_MS - 510);
 	expect_calls("forget;");
 	begin();
-	answer_user(GATE_YES, "u1");
+	answer_user(QUERY_YES, "u1");
 	turn_after(TIMEOUT_MS - 10);
 	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;forget;");
 	begin();
 	no_memory = true;
-	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	ck_assert_int_eq(answer_user(QUERY_YES, "u1"), INTERVAL_MS - 10);
 	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;");
 	expect_finished(false);
 	ck_assert_int_eq(c.recheck.project_count, 3);
@@ -537,9 +537,9 @@ START_TEST(user_then_projects)
 	for (int i = 0; i < 3; i++) {
 		begin();
 		expect_calls("ask user +2000;");
-		answer_user(GATE_YES, "u1");
+		answer_user(QUERY_YES, "u1");
 		expect_calls("forget;ask projects +1990 3 7 9;");
-		answer_projects(GATE_YES, all);
+		answer_projects(QUERY_YES, all);
 		expect_calls("forget;");
 		expect_finished(false);
 	}
@@ -553,7 +553,7 @@ START_TEST(projects_alone)
 	ck_assert_ptr_nonnull(c.credentials);
 	begin();
 	expect_calls("ask projects +2000 3 7 9;");
-	answer_projects(GATE_YES, all);
+	answer_projects(QUERY_YES, all);
 	expect_calls("forget;");
 	expect_finished(false);
 }
@@ -564,19 +564,19 @@ START_TEST(projects_lost)
 {
 	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
 	begin();
-	answer_projects(GATE_YES, outer);
+	answer_projects(QUERY_YES, outer);
 	expect_calls("ask projects +2000 3 7 9;leave i:tenant:t:project:7;forget;");
 	ck_assert_int_eq(listed_count, 2);
 	ck_assert(listed[0] == 3 && listed[1] == 9);
 	begin();
-	answer_projects(GATE_YES, all);
+	answer_projects(QUERY_YES, all);
 	expect_calls("ask projects +2000 3 9;forget;");
 	begin();
-	answer_projects(GATE_YES, first);
+	answer_projects(QUERY_YES, first);
 	expect_calls("ask projects +2000 3 9;leave i:tenant:t:project:9;forget;");
 	expect_finished(false);
 	begin();
-	answer_projects(GATE_NO, none);
+	answer_projects(QUERY_NO, none);
 	expect_calls("ask projects +2000 3;forget;");
 	expect_finished(true);
 }
@@ -587,7 +587,7 @@ START_TEST(several_lost)
 {
 	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
 	begin();
-	answer_projects(GATE_YES, middle);
+	answer_projects(QUERY_YES, middle);
 	expect_calls("ask projects +2000 3 7 9;"
 	    "leave i:tenant:t:project:3 i:tenant:t:project:9;forget;");
 	begin();
@@ -602,7 +602,7 @@ START_TEST(lost_under_all_prefixes)
 	settings.issues_prefix_count = 2;
 	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
 	begin();
-	answer_projects(GATE_YES, middle);
+	answer_projects(QUERY_YES, middle);
 	expect_calls("ask projects +2000 3 7 9;leave i:tenant:t:project:3 j:tenant:t:project:3 "
 	    "i:tenant:t:project:9 j:tenant:t:project:9;forget;");
 }
@@ -613,21 +613,21 @@ START_TEST(all_lost)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
 	begin();
-	answer_user(GATE_YES, "u1");
-	answer_projects(GATE_NO, none);
+	answer_user(QUERY_YES, "u1");
+	answer_projects(QUERY_NO, none);
 	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;forget;");
 	expect_finished(true);
 }
 END_TEST
 
-/* Where the hub has no memory nothing is lost yet; the next re-check tries again. */
-START_TEST(hub_without_memory)
+/* Where the subscriber has no memory nothing is lost yet; the next re-check tries again. */
+START_TEST(subscriber_without_memory)
 {
 	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
 	for (int i = 0; i < 2; i++) {
-		hub_full = i == 0;
+		subscriber_full = i == 0;
 		begin();
-		answer_projects(GATE_YES, outer);
+		answer_projects(QUERY_YES, outer);
 		expect_calls("ask projects +2000 3 7 9;leave i:tenant:t:project:7;forget;");
 	}
 	begin();
@@ -635,7 +635,7 @@ START_TEST(hub_without_memory)
 }
 END_TEST
 
-/* An access file is looked at again without any question. */
+/* An access file is looked at again without any query. */
 START_TEST(file)
 {
 	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_FILE);
@@ -660,10 +660,10 @@ START_TEST(user_then_file)
 	in_file = outer;
 	begin();
 	expect_calls("ask user +2000;");
-	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	ck_assert_int_eq(answer_user(QUERY_YES, "u1"), INTERVAL_MS - 10);
 	expect_calls("forget;file 3 7 9;leave i:tenant:t:project:7;");
 	begin();
-	answer_user(GATE_NO, NULL);
+	answer_user(QUERY_NO, NULL);
 	expect_calls("ask user +2000;forget;");
 	expect_finished(true);
 }
@@ -674,7 +674,7 @@ START_TEST(user_alone)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_ALLOW);
 	begin();
-	ck_assert_int_eq(answer_user(GATE_YES, "u1"), INTERVAL_MS - 10);
+	ck_assert_int_eq(answer_user(QUERY_YES, "u1"), INTERVAL_MS - 10);
 	expect_calls("ask user +2000;forget;");
 	expect_finished(false);
 }
@@ -698,14 +698,14 @@ START_TEST(revoked_and_good)
 	expect_calls("");
 	ck_assert_int_eq(turn_after(0), TIMEOUT_MS);
 	expect_calls("ask user +2000;");
-	answer_user(GATE_YES, "u1");
+	answer_user(QUERY_YES, "u1");
 	expect_calls("forget;ask projects +1990 3 7 9;");
-	ck_assert_int_eq(answer_projects(GATE_YES, all), INTERVAL_MS - 20);
+	ck_assert_int_eq(answer_projects(QUERY_YES, all), INTERVAL_MS - 20);
 	expect_calls("forget;");
 	expect_finished(false);
 	/* The revocation is over. */
 	begin();
-	ck_assert_int_eq(answer_user(GATE_LATER, NULL), INTERVAL_MS - 10);
+	ck_assert_int_eq(answer_user(QUERY_FAILED, NULL), INTERVAL_MS - 10);
 	expect_calls("ask user +2000;forget;");
 }
 END_TEST
@@ -716,20 +716,20 @@ START_TEST(revoked_and_lost)
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
 	revoked(false);
 	turn_after(0);
-	answer_user(GATE_YES, "u1");
-	answer_projects(GATE_YES, outer);
+	answer_user(QUERY_YES, "u1");
+	answer_projects(QUERY_YES, outer);
 	expect_calls("ask user +2000;forget;"
 	    "ask projects +1990 3 7 9;leave i:tenant:t:project:7;forget;");
 	revoked(false);
 	turn_after(0);
-	answer_user(GATE_NO, NULL);
+	answer_user(QUERY_NO, NULL);
 	expect_calls("ask user +2000;forget;");
 	expect_finished(true);
 }
 END_TEST
 
 /*
- * The answer to a question that is under way may be older than the revocation: a good one is not the
+ * The answer to a query that is under way may be older than the revocation: a good one is not the
  * last word, and all is asked once more, however often it was revoked.
  */
 START_TEST(revoked_during_a_recheck)
@@ -740,13 +740,13 @@ START_TEST(revoked_during_a_recheck)
 	revoked(true);
 	ck_assert_int_eq(turn_after(0), TIMEOUT_MS);
 	expect_calls("ask user +2000;");
-	answer_user(GATE_YES, "u1");
+	answer_user(QUERY_YES, "u1");
 	revoked(false);
-	ck_assert_int_eq(answer_projects(GATE_YES, all), 0);
+	ck_assert_int_eq(answer_projects(QUERY_YES, all), 0);
 	expect_calls("forget;ask projects +1990 3 7 9;forget;");
 	turn_after(0);
-	answer_user(GATE_YES, "u1");
-	ck_assert_int_gt(answer_projects(GATE_YES, all), 10000);
+	answer_user(QUERY_YES, "u1");
+	ck_assert_int_gt(answer_projects(QUERY_YES, all), 10000);
 	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;forget;");
 	expect_finished(false);
 }
@@ -758,11 +758,11 @@ START_TEST(revoked_during_a_bad_recheck)
 	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
 	begin();
 	revoked(false);
-	ck_assert_int_eq(answer_user(GATE_LATER, NULL), 0);
+	ck_assert_int_eq(answer_user(QUERY_FAILED, NULL), 0);
 	turn_after(0);
 	revoked(false);
 	expect_calls("ask user +2000;forget;ask user +2000;");
-	answer_user(GATE_NO, NULL);
+	answer_user(QUERY_NO, NULL);
 	expect_finished(true);
 }
 END_TEST
@@ -781,7 +781,7 @@ START_TEST(revoked_in_a_row)
 	}
 	/* Nor is the wait for an answer prolonged. */
 	turn_after((int)(c.recheck.at - now));
-	answer_user(GATE_LATER, NULL);
+	answer_user(QUERY_FAILED, NULL);
 	revoked(false);
 	ck_assert_int_eq((int)(c.recheck.at - now), 0);
 }
@@ -803,7 +803,7 @@ START_TEST(revoked_and_later)
 		for (int i = 0; i < 10; i++) {
 			expect_calls("ask user +2000;");
 			if (i % 2 == 0)
-				wait = answer_user(GATE_LATER, NULL);
+				wait = answer_user(QUERY_FAILED, NULL);
 			else
 				wait = turn_after(TIMEOUT_MS);
 			expect_calls("forget;");
@@ -815,7 +815,7 @@ START_TEST(revoked_and_later)
 			about = about < INTERVAL_MS / 2 ? about * 2 : INTERVAL_MS;
 		}
 		expect_calls("ask user +2000;");
-		answer_user(GATE_YES, "u1");
+		answer_user(QUERY_YES, "u1");
 		expect_calls("forget;");
 	}
 	expect_finished(false);
@@ -834,17 +834,17 @@ START_TEST(revoked_without_memory)
 	ck_assert_int_ge(wait, 3000);
 	ck_assert_int_le(wait, 7000);
 	no_memory = false;
-	hub_full = true;
+	subscriber_full = true;
 	turn_after(wait);
-	answer_user(GATE_YES, "u1");
-	wait = answer_projects(GATE_YES, outer);
+	answer_user(QUERY_YES, "u1");
+	wait = answer_projects(QUERY_YES, outer);
 	ck_assert_int_ge(wait, 6000);
 	ck_assert_int_le(wait, 14000);
-	hub_full = false;
+	subscriber_full = false;
 	turn_after(wait);
 	calls[0] = '\0';
-	answer_user(GATE_YES, "u1");
-	answer_projects(GATE_YES, outer);
+	answer_user(QUERY_YES, "u1");
+	answer_projects(QUERY_YES, outer);
 	expect_calls("forget;ask projects +1990 3 7 9;leave i:tenant:t:project:7;forget;");
 	ck_assert_int_eq(c.recheck.project_count, 2);
 }
@@ -856,10 +856,10 @@ START_TEST(revoked_and_half_answered)
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
 	revoked(false);
 	turn_after(0);
-	answer_user(GATE_YES, "u1");
-	turn_after(answer_projects(GATE_LATER, NULL));
+	answer_user(QUERY_YES, "u1");
+	turn_after(answer_projects(QUERY_FAILED, NULL));
 	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;forget;ask user +2000;");
-	answer_user(GATE_NO, NULL);
+	answer_user(QUERY_NO, NULL);
 	expect_finished(true);
 }
 END_TEST
@@ -893,7 +893,7 @@ START_TEST(revoked_by_file)
 	in_file = none;
 	revoked(false);
 	turn_after(0);
-	answer_user(GATE_YES, "u1");
+	answer_user(QUERY_YES, "u1");
 	expect_calls("ask user +2000;forget;file 3 7 9;");
 	expect_finished(true);
 }
@@ -934,7 +934,7 @@ START_TEST(end)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
 	begin();
-	ck_assert(question_open);
+	ck_assert(query_open);
 }
 END_TEST
 
@@ -962,7 +962,7 @@ main(void)
 	tcase_add_test(tc, several_lost);
 	tcase_add_test(tc, lost_under_all_prefixes);
 	tcase_add_test(tc, all_lost);
-	tcase_add_test(tc, hub_without_memory);
+	tcase_add_test(tc, subscriber_without_memory);
 	tcase_add_test(tc, file);
 	tcase_add_test(tc, user_then_file);
 	tcase_add_test(tc, user_alone);

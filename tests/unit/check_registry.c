@@ -1,7 +1,7 @@
 /*
  * check_gateway: which connections a revocation finds, in whatever phase they are.
  *
- * This program's own function stands in for that of the gate.
+ * This program's own function stands in for that of the application client.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -13,21 +13,21 @@
 
 #define MANY 100 /* re-checked at once */
 
-static struct gateway gateway;
-static int forgotten; /* how often the gate has forgotten its answers */
+static struct registry registry;
+static int forgotten; /* how often the application client has forgotten its answers */
 static uint64_t revocations_before;
 
 void
-gate_revoke(struct gate *g)
+app_client_invalidate(struct app_client *g)
 {
-	ck_assert_ptr_eq(g, gateway.gate);
+	ck_assert_ptr_eq(g, registry.app_client);
 	/* A connection that the walk does not find gets no answer from before it. */
-	ck_assert_uint_eq(gateway.revocations, revocations_before);
+	ck_assert_uint_eq(registry.revocations, revocations_before);
 	forgotten++;
 }
 
 struct named {
-	struct gateway_entry entry;
+	struct registry_entry entry;
 	struct stream *stream;
 };
 
@@ -37,8 +37,8 @@ setup(void)
 	static const struct settings settings;
 
 	stream_signal_init();
-	gateway_init(&gateway, &settings);
-	gateway.gate = (struct gate *)&forgotten;
+	registry_init(&registry, &settings);
+	registry.app_client = (struct app_client *)&forgotten;
 }
 
 static void
@@ -46,20 +46,20 @@ add(struct named *n)
 {
 	n->stream = stream_new(-1, 65536);
 	ck_assert_ptr_nonnull(n->stream);
-	gateway_add(&gateway, &n->entry);
+	registry_add(&registry, &n->entry);
 }
 
 static void
 name(struct named *n, const char *user, const int32_t *projects, int count)
 {
-	gateway_name(&gateway, &n->entry, n->stream, user, projects, count);
+	registry_name(&registry, &n->entry, n->stream, user, projects, count);
 }
 
 static void
 leave(struct named *n)
 {
-	gateway_unname(&gateway, &n->entry);
-	gateway_remove(&gateway, &n->entry);
+	registry_unname(&registry, &n->entry);
+	registry_remove(&registry, &n->entry);
 	stream_release(n->stream);
 }
 
@@ -68,7 +68,7 @@ leave_all(struct named *n, int count)
 {
 	for (int i = 0; i < count; i++)
 		leave(&n[i]);
-	ck_assert_int_eq(gateway_count(&gateway), 0);
+	ck_assert_int_eq(registry_count(&registry), 0);
 }
 
 static size_t
@@ -77,8 +77,8 @@ take(const char *user, int32_t project)
 	struct revocation r = { .project = project };
 
 	strcpy(r.user, user);
-	revocations_before = gateway.revocations;
-	return gateway_revoke(&gateway, &r);
+	revocations_before = registry.revocations;
+	return registry_revoke(&registry, &r);
 }
 
 /* The marks since the last time; the streams have begun, so a look clears them. */
@@ -114,7 +114,7 @@ START_TEST(concerned)
 		ck_assert_uint_eq(marks(&n[i]), i == 1 || i == 2 ? STREAM_REVOKED : 0);
 	ck_assert_uint_eq(take("", 9), 0);
 	ck_assert_int_eq(forgotten, 3);
-	gateway.gate = NULL;
+	registry.app_client = NULL;
 	leave(&n[1]);
 	ck_assert_uint_eq(take("", 7), 0);
 	ck_assert_uint_eq(take("", 3), 1);
@@ -162,14 +162,14 @@ START_TEST(unnamed_for_a_change)
 	name(&n, "u1", some, 2);
 	take("", 7);
 	ck_assert_uint_eq(marks(&n), STREAM_REVOKED);
-	gateway_unname(&gateway, &n.entry);
+	registry_unname(&registry, &n.entry);
 	name(&n, "u1", some, 2);
 	ck_assert_uint_eq(marks(&n), 0);
-	gateway_unname(&gateway, &n.entry);
+	registry_unname(&registry, &n.entry);
 	ck_assert_uint_eq(take("", 7), 0);
 	name(&n, "u1", some, 2);
 	ck_assert_uint_eq(marks(&n), STREAM_REVOKED);
-	gateway_unname(&gateway, &n.entry);
+	registry_unname(&registry, &n.entry);
 	take("", 7);
 	name(&n, "u1", some, 1);
 	ck_assert_uint_eq(marks(&n), 0);
@@ -203,8 +203,8 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("gateway");
-	TCase *tc = tcase_create("gateway");
+	Suite *s = suite_create("registry");
+	TCase *tc = tcase_create("registry");
 	SRunner *sr = srunner_create(s);
 	int failed;
 

@@ -31,21 +31,21 @@ START_TEST(pages)
 }
 END_TEST
 
-/* Of all states together, only one is without an obstacle; the gate does not matter where it is off. */
+/* Of all states together, only one is without an obstacle; the application client does not matter where it is off. */
 START_TEST(obstacles)
 {
 	struct status s;
 	int fine = 0;
 
 	for (int i = 0; i < 2 * 3 * 3 * 2; i++) {
-		s = (struct status){ .working = i % 2, .valkey = (enum hub_state)(i / 2 % 3),
+		s = (struct status){ .working = i % 2, .valkey = (enum subscriber_state)(i / 2 % 3),
 			.draining = i / 18 };
-		s.gate = i / 6 % 3;
+		s.app_client = i / 6 % 3;
 		if (status_obstacle(&s) != NULL)
 			continue;
 		ck_assert(s.working && !s.draining);
-		ck_assert_int_eq(s.valkey, HUB_CONNECTED);
-		ck_assert_int_ne(s.gate, STATUS_GATE_PAUSED);
+		ck_assert_int_eq(s.valkey, SUBSCRIBER_CONNECTED);
+		ck_assert_int_ne(s.app_client, STATUS_APP_PAUSED);
 		fine++;
 	}
 	ck_assert_int_eq(fine, 2);
@@ -56,11 +56,11 @@ END_TEST
 START_TEST(reasons)
 {
 	static const struct { struct status status; const char *word; } rows[] = {
-		{ { true, HUB_CONNECTED, STATUS_GATE_OK, true }, "draining" },
-		{ { false, HUB_CONNECTED, STATUS_GATE_OK, false }, "stuck" },
-		{ { true, HUB_AWAY, STATUS_GATE_OK, false }, "Valkey is away" },
-		{ { true, HUB_CONNECTING, STATUS_GATE_OFF, false }, "not connected" },
-		{ { true, HUB_CONNECTED, STATUS_GATE_PAUSED, false }, "application" },
+		{ { true, SUBSCRIBER_CONNECTED, STATUS_APP_OK, true }, "draining" },
+		{ { false, SUBSCRIBER_CONNECTED, STATUS_APP_OK, false }, "stuck" },
+		{ { true, SUBSCRIBER_UNREACHABLE, STATUS_APP_OK, false }, "Valkey is away" },
+		{ { true, SUBSCRIBER_CONNECTING, STATUS_APP_OFF, false }, "not connected" },
+		{ { true, SUBSCRIBER_CONNECTED, STATUS_APP_PAUSED, false }, "application" },
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)

@@ -9,8 +9,8 @@
 
 #include "session/topic.h"
 
-#define NOTIFICATIONS (&routes[0])
-#define ISSUES        (&routes[1])
+#define NOTIFICATIONS (&topics[0])
+#define ISSUES        (&topics[1])
 
 #define MISSING  "projectId or projectIds is missing"
 #define ONE      "projectId must be one whole number from 1 to 2147483647"
@@ -72,10 +72,10 @@ START_TEST(paths)
 		"/api/issues%2Fstream", "/api/issues/stream?projectId=1", "/api/issues/stream ",
 		" /api/issues/stream", "/api/issues/stream\n", "/tpi/api/issues/stream" };
 
-	ck_assert_ptr_eq(route_find("/api/notifications/stream"), NOTIFICATIONS);
-	ck_assert_ptr_eq(route_find("/api/issues/stream"), ISSUES);
+	ck_assert_ptr_eq(topic_find("/api/notifications/stream"), NOTIFICATIONS);
+	ck_assert_ptr_eq(topic_find("/api/issues/stream"), ISSUES);
 	for (size_t i = 0; i < sizeof(unknown) / sizeof(unknown[0]); i++)
-		ck_assert_msg(route_find(unknown[i]) == NULL, "%s", unknown[i]);
+		ck_assert_msg(topic_find(unknown[i]) == NULL, "%s", unknown[i]);
 }
 END_TEST
 
@@ -85,16 +85,16 @@ START_TEST(rows)
 	struct settings s = { .tenant_cap = 1, .user_cap = 2, .issues_tenant_cap = 3,
 		.issues_user_cap = 4 };
 
-	ck_assert_int_eq(ROUTE_COUNT, 2);
+	ck_assert_int_eq(TOPIC_COUNT, 2);
 	ck_assert_str_eq(NOTIFICATIONS->tag, "sse/notifications");
 	ck_assert_str_eq(NOTIFICATIONS->metric, "sse.connections.active");
-	ck_assert_int_eq(route_tenant_cap(NOTIFICATIONS, &s), 1);
-	ck_assert_int_eq(route_user_cap(NOTIFICATIONS, &s), 2);
+	ck_assert_int_eq(topic_tenant_cap(NOTIFICATIONS, &s), 1);
+	ck_assert_int_eq(topic_user_cap(NOTIFICATIONS, &s), 2);
 	ck_assert(!NOTIFICATIONS->has_projects);
 	ck_assert_str_eq(ISSUES->tag, "sse/issues");
 	ck_assert_str_eq(ISSUES->metric, "sse.issues.connections.active");
-	ck_assert_int_eq(route_tenant_cap(ISSUES, &s), 3);
-	ck_assert_int_eq(route_user_cap(ISSUES, &s), 4);
+	ck_assert_int_eq(topic_tenant_cap(ISSUES, &s), 3);
+	ck_assert_int_eq(topic_user_cap(ISSUES, &s), 4);
 	ck_assert(ISSUES->has_projects);
 }
 END_TEST
@@ -301,12 +301,12 @@ END_TEST
 
 /* Expects the i-th channel's name, and its length. */
 static void
-expect_channel(const struct route *route, const struct request *r, const struct settings *s, int i,
+expect_channel(const struct topic *topic, const struct request *r, const struct settings *s, int i,
     const char *expected)
 {
 	char name[CHANNEL_NAME_SIZE];
 
-	ck_assert_uint_eq(route->channel(r, s, i, name), strlen(expected));
+	ck_assert_uint_eq(topic->channel(r, s, i, name), strlen(expected));
 	ck_assert_str_eq(name, expected);
 }
 
@@ -352,10 +352,10 @@ END_TEST
 
 /* Expects that the names of all channels are these, '|' behind each. */
 static void
-expect_channels(const struct route *route, const struct request *r, const struct settings *s,
+expect_channels(const struct topic *topic, const struct request *r, const struct settings *s,
     const char *expected)
 {
-	char *names = route_channels(route, r, s), *copy = strdup(expected);
+	char *names = topic_channels(topic, r, s), *copy = strdup(expected);
 	const char *name = names;
 
 	ck_assert_ptr_nonnull(names);
@@ -407,20 +407,20 @@ START_TEST(longest_channels)
 		strcpy(s.issues_prefixes[i], tenant);
 		s.issues_prefixes[i][0] = (char)('a' + i);
 	}
-	names = route_channels(ISSUES, &r, &s);
+	names = topic_channels(ISSUES, &r, &s);
 	ck_assert_ptr_nonnull(names);
 	name = names;
 	for (int i = 0; i < REQUEST_PROJECTS_MAX * SETTINGS_PREFIXES_MAX; i++, name += strlen(name) + 1) {
-		channel_project(expected, s.issues_prefixes[i % SETTINGS_PREFIXES_MAX], tenant,
+		channel_name_project(expected, s.issues_prefixes[i % SETTINGS_PREFIXES_MAX], tenant,
 		    INT32_MAX - i / SETTINGS_PREFIXES_MAX);
 		ck_assert_str_eq(name, expected);
 	}
 	free(names);
-	names = route_channels(NOTIFICATIONS, &r, &s);
+	names = topic_channels(NOTIFICATIONS, &r, &s);
 	ck_assert_ptr_nonnull(names);
-	channel_user(expected, tenant, tenant);
+	channel_name_user(expected, tenant, tenant);
 	ck_assert_str_eq(names, expected);
-	channel_broadcast(expected, tenant);
+	channel_name_broadcast(expected, tenant);
 	ck_assert_str_eq(names + strlen(names) + 1, expected);
 	free(names);
 }
@@ -466,7 +466,7 @@ START_TEST(returning)
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		struct request r = { .last_event_id = cases[i].last_event_id, .query = cases[i].query };
 
-		ck_assert_msg(route_is_returning(&r) == cases[i].expected, "%s, %s", cases[i].last_event_id,
+		ck_assert_msg(topic_is_returning(&r) == cases[i].expected, "%s, %s", cases[i].last_event_id,
 		    cases[i].query);
 	}
 }
@@ -475,8 +475,8 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("route");
-	TCase *tc = tcase_create("route");
+	Suite *s = suite_create("topic");
+	TCase *tc = tcase_create("topic");
 	SRunner *sr = srunner_create(s);
 	int failed;
 

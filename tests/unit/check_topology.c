@@ -13,7 +13,7 @@
 static char error[VALKEY_ERROR_SIZE];
 
 static int
-parse(struct servers *s, const char *url, const char *sentinels, const char *option)
+parse(struct topology *s, const char *url, const char *sentinels, const char *option)
 {
 	struct settings settings = {
 		.valkey_url = (char *)(uintptr_t)url, .valkey_password_file = (char[]){ "" },
@@ -26,7 +26,7 @@ parse(struct servers *s, const char *url, const char *sentinels, const char *opt
 		.valkey_tls_key = (char[]){ "" },
 	};
 
-	return servers_parse(s, &settings, option, error, sizeof(error));
+	return topology_parse(s, &settings, option, error, sizeof(error));
 }
 
 /* Parsing */
@@ -49,15 +49,15 @@ START_TEST(lists)
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct servers s;
+		struct topology s;
 
 		ck_assert_msg(parse(&s, rows[i].url, rows[i].sentinels, rows[i].option) == 0, "%s",
 		    error);
 		ck_assert_str_eq(s.label, rows[i].label);
 		ck_assert_int_eq(s.node_count, rows[i].nodes);
 		ck_assert_int_eq(s.sentinel_count, rows[i].sentinel_count);
-		servers_free(&s);
-		servers_free(&s);
+		topology_free(&s);
+		topology_free(&s);
 	}
 }
 END_TEST
@@ -75,25 +75,25 @@ START_TEST(passwords)
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
-	struct servers s;
+	struct topology s;
 	int fd;
 
-	ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), 0);
+	ck_assert_int_eq(topology_parse(&s, &settings, NULL, error, sizeof(error)), 0);
 	ck_assert_str_eq(s.nodes[0].valkey.password, "p");
 	ck_assert_str_eq(s.nodes[1].valkey.user, "v");
 	ck_assert_str_eq(s.nodes[1].valkey.password, "q");
 	ck_assert_ptr_null(s.nodes[2].valkey.password);
-	servers_free(&s);
+	topology_free(&s);
 	fd = mkstemp(path);
 	ck_assert_int_eq((int)write(fd, "new\n", 4), 4);
 	close(fd);
 	settings.valkey_password_file = path;
-	ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), 0);
+	ck_assert_int_eq(topology_parse(&s, &settings, NULL, error, sizeof(error)), 0);
 	for (int i = 0; i < 3; i++)
 		ck_assert_str_eq(s.nodes[i].valkey.password, "new");
-	servers_free(&s);
+	topology_free(&s);
 	unlink(path);
-	ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), -1);
+	ck_assert_int_eq(topology_parse(&s, &settings, NULL, error, sizeof(error)), -1);
 }
 END_TEST
 
@@ -115,7 +115,7 @@ START_TEST(sentinel_passwords)
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
-	struct servers s;
+	struct topology s;
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		const char *content = rows[i].content != NULL ? rows[i].content : "";
@@ -123,15 +123,15 @@ START_TEST(sentinel_passwords)
 		ck_assert_int_eq(ftruncate(fd, 0), 0);
 		ck_assert_int_eq((int)pwrite(fd, content, strlen(content), 0), (int)strlen(content));
 		settings.valkey_sentinel_password_file = rows[i].content != NULL ? path : (char[]){ "" };
-		ck_assert_msg(servers_parse(&s, &settings, NULL, error, sizeof(error)) == 0, "%s", error);
+		ck_assert_msg(topology_parse(&s, &settings, NULL, error, sizeof(error)) == 0, "%s", error);
 		for (int k = 0; k < 2; k++)
 			ck_assert_str_eq(s.sentinels[k].valkey.password, rows[i].password);
 		ck_assert_str_eq(s.nodes[0].valkey.password, "p");
-		servers_free(&s);
+		topology_free(&s);
 	}
 	close(fd);
 	unlink(path);
-	ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), -1);
+	ck_assert_int_eq(topology_parse(&s, &settings, NULL, error, sizeof(error)), -1);
 	snprintf(expected, sizeof(expected), "VALKEY_SENTINEL_PASSWORD_FILE=%s: No such file", path);
 	ck_assert_msg(strncmp(error, expected, strlen(expected)) == 0, "%s", error);
 }
@@ -160,12 +160,12 @@ START_TEST(sentinels_not_set)
 			.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 			.valkey_tls_key = (char[]){ "" },
 		};
-		struct servers s;
+		struct topology s;
 
-		ck_assert_int_eq(servers_parse(&s, &settings, NULL, error, sizeof(error)), -1);
+		ck_assert_int_eq(topology_parse(&s, &settings, NULL, error, sizeof(error)), -1);
 		ck_assert_str_eq(error, rows[i].error);
-		ck_assert_int_eq(servers_parse(&s, &settings, "valkey://b", error, sizeof(error)), 0);
-		servers_free(&s);
+		ck_assert_int_eq(topology_parse(&s, &settings, "valkey://b", error, sizeof(error)), 0);
+		topology_free(&s);
 	}
 }
 END_TEST
@@ -218,7 +218,7 @@ static const struct {
 /* Errors name the setting, show the value without its password, and say what is allowed. */
 START_TEST(bad_lists)
 {
-	struct servers s;
+	struct topology s;
 
 	ck_assert_int_eq(parse(&s, bad[_i].url, bad[_i].sentinels, NULL), -1);
 	ck_assert_msg(strncmp(error, bad[_i].error, strlen(bad[_i].error)) == 0, "%s\n%s", error,
@@ -241,7 +241,7 @@ END_TEST
 #define NOBODY "valkey://127.0.0.1:1"
 
 static void
-parse_fakes(struct servers *s, struct fake *fakes, int count, const char *more)
+parse_fakes(struct topology *s, struct fake *fakes, int count, const char *more)
 {
 	char urls[1024] = "";
 
@@ -254,10 +254,10 @@ parse_fakes(struct servers *s, struct fake *fakes, int count, const char *more)
 }
 
 static bool
-try_connect(struct servers *s)
+try_connect(struct topology *s)
 {
 	int64_t began = clock_ms();
-	redisContext *c = servers_connect(s, TIMEOUT_MS, error, sizeof(error));
+	redisContext *c = topology_connect(s, TIMEOUT_MS, error, sizeof(error));
 
 	ck_assert_int_le((int)(clock_ms() - began), 4 * TIMEOUT_MS);
 	if (c != NULL)
@@ -269,7 +269,7 @@ try_connect(struct servers *s)
 START_TEST(begins_anywhere)
 {
 	struct fake fakes[3] = { PRIMARY, PRIMARY, NODE };
-	struct servers s;
+	struct topology s;
 	int asked, used;
 
 	parse_fakes(&s, fakes, 3, NULL);
@@ -287,7 +287,7 @@ START_TEST(begins_anywhere)
 	ck_assert_int_eq(fakes[used].asked, asked + 3);
 	for (int i = 0; i < 3; i++)
 		fake_stop(&fakes[i]);
-	servers_free(&s);
+	topology_free(&s);
 }
 END_TEST
 
@@ -296,7 +296,7 @@ START_TEST(passes_over)
 {
 	struct fake fakes[3] = { SILENT, LONELY, PRIMARY };
 	char urls[256];
-	struct servers s;
+	struct topology s;
 
 	for (int i = 0; i < 3; i++)
 		fake_start(&fakes[i]);
@@ -309,7 +309,7 @@ START_TEST(passes_over)
 	ck_assert_str_eq(s.used, fakes[2].label);
 	for (int i = 0; i < 3; i++)
 		fake_stop(&fakes[i]);
-	servers_free(&s);
+	topology_free(&s);
 }
 END_TEST
 
@@ -318,7 +318,7 @@ START_TEST(none)
 {
 	struct fake fakes[2] = { SILENT, LONELY };
 	char urls[256], expected[VALKEY_ERROR_SIZE];
-	struct servers s;
+	struct topology s;
 
 	fake_start(&fakes[0]);
 	fake_start(&fakes[1]);
@@ -336,19 +336,19 @@ START_TEST(none)
 	}
 	fake_stop(&fakes[0]);
 	fake_stop(&fakes[1]);
-	servers_free(&s);
+	topology_free(&s);
 }
 END_TEST
 
 /* One alone: the error is its own. */
 START_TEST(none_alone)
 {
-	struct servers s;
+	struct topology s;
 
 	ck_assert_int_eq(parse(&s, NOBODY, "", NULL), 0);
 	ck_assert(!try_connect(&s));
 	ck_assert_str_eq(error, "127.0.0.1:1: Connection refused");
-	servers_free(&s);
+	topology_free(&s);
 }
 END_TEST
 
@@ -357,7 +357,7 @@ START_TEST(standalone)
 {
 	struct fake fakes[2] = { STANDALONE, STANDALONE }, other = CLOSED;
 	char expected[VALKEY_ERROR_SIZE], url[128];
-	struct servers s;
+	struct topology s;
 
 	parse_fakes(&s, fakes, 2, NULL);
 	snprintf(expected, sizeof(expected), "no node can be used: %s: is no node of a Cluster: "
@@ -365,19 +365,19 @@ START_TEST(standalone)
 	    fakes[0].label, fakes[1].label);
 	ck_assert(!try_connect(&s));
 	ck_assert_str_eq(error, expected);
-	servers_free(&s);
+	topology_free(&s);
 	/* One alone need not be in any. */
 	snprintf(url, sizeof(url), "valkey://%s", fakes[0].label);
 	ck_assert_int_eq(parse(&s, url, "", NULL), 0);
 	ck_assert_msg(try_connect(&s), "%s", error);
-	servers_free(&s);
+	topology_free(&s);
 	fake_start(&other);
 	snprintf(url, sizeof(url), "valkey://%s,valkey://%s", fakes[0].label, other.label);
 	ck_assert_int_eq(parse(&s, url, "", NULL), 0);
 	s.used_node = 0;
 	ck_assert_msg(try_connect(&s), "%s", error);
 	ck_assert_str_eq(s.used, other.label);
-	servers_free(&s);
+	topology_free(&s);
 	for (int i = 0; i < 2; i++)
 		fake_stop(&fakes[i]);
 	fake_stop(&other);
@@ -388,7 +388,7 @@ END_TEST
 START_TEST(apart)
 {
 	struct fake fakes[3] = { APART, APART, NODE };
-	struct servers s;
+	struct topology s;
 	int asked;
 
 	parse_fakes(&s, fakes, 3, NULL);
@@ -397,15 +397,15 @@ START_TEST(apart)
 		ck_assert_msg(try_connect(&s), "%s", error);
 		ck_assert_int_eq(s.used_node, 2);
 	}
-	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
 	s.used_node = 1;
 	asked = fakes[1].asked;
-	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
 	    "the node was cut off from its Cluster");
 	/* The one in use is not asked twice. */
 	ck_assert_int_eq(fakes[1].asked, asked + 1);
 	fake_stop(&fakes[2]);
-	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
 	ck_assert_str_eq(error, "");
 	for (int i = 0; i < 3; i++) {
 		s.used_node = i;
@@ -414,7 +414,7 @@ START_TEST(apart)
 	}
 	fake_stop(&fakes[0]);
 	fake_stop(&fakes[1]);
-	servers_free(&s);
+	topology_free(&s);
 }
 END_TEST
 
@@ -422,20 +422,20 @@ END_TEST
 START_TEST(apart_and_silent)
 {
 	struct fake fakes[2] = { APART, SILENT };
-	struct servers s;
+	struct topology s;
 	int64_t began = clock_ms();
 	redisContext *c;
 
 	parse_fakes(&s, fakes, 2, NULL);
 	s.used_node = 0;
-	c = servers_connect(&s, 3000, error, sizeof(error));
+	c = topology_connect(&s, 3000, error, sizeof(error));
 	ck_assert_int_lt((int)(clock_ms() - began), 3000);
 	ck_assert_msg(c != NULL, "%s", error);
 	ck_assert_int_eq(s.used_node, 0);
 	redisFree(c);
 	fake_stop(&fakes[0]);
 	fake_stop(&fakes[1]);
-	servers_free(&s);
+	topology_free(&s);
 }
 END_TEST
 
@@ -443,23 +443,23 @@ END_TEST
 START_TEST(check_nodes)
 {
 	struct fake fakes[3] = { PRIMARY, LONELY, SILENT };
-	struct servers s;
+	struct topology s;
 
 	parse_fakes(&s, fakes, 3, NULL);
 	s.used_node = 0;
-	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
 	ck_assert_str_eq(error, "");
 	s.used_node = 1;
-	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
 	    "the server is no longer a primary");
 	s.used_node = 2;
-	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
 	ck_assert_ptr_nonnull(strstr(error, "no answer in time"));
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(fakes[i].asked, 1);
 		fake_stop(&fakes[i]);
 	}
-	servers_free(&s);
+	topology_free(&s);
 }
 END_TEST
 
@@ -486,7 +486,7 @@ sentinel(struct opinion *o, const struct fake *server, int epoch)
 }
 
 static void
-parse_sentinels(struct servers *s, struct fake *sentinels, int count)
+parse_sentinels(struct topology *s, struct fake *sentinels, int count)
 {
 	char list[256] = "";
 
@@ -510,7 +510,7 @@ START_TEST(newest)
 {
 	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[3];
 	struct opinion opinions[3];
-	struct servers s;
+	struct topology s;
 
 	fake_start(&servers[0]);
 	fake_start(&servers[1]);
@@ -527,7 +527,7 @@ START_TEST(newest)
 	}
 	fake_stop(&servers[0]);
 	fake_stop(&servers[1]);
-	servers_free(&s);
+	topology_free(&s);
 }
 END_TEST
 
@@ -539,7 +539,7 @@ START_TEST(stale)
 {
 	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[2];
 	struct opinion opinions[2];
-	struct servers s;
+	struct topology s;
 
 	fake_start(&servers[0]);
 	fake_start(&servers[1]);
@@ -549,12 +549,12 @@ START_TEST(stale)
 	ck_assert_msg(try_connect(&s), "%s", error);
 	ck_assert_str_eq(s.used, servers[1].label);
 	fake_stop(&sentinels[1]);
-	ck_assert_ptr_null(servers_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
 	ck_assert(!try_connect(&s));
 	ck_assert_ptr_nonnull(strstr(error, "most sentinels do not answer"));
 	/* The same again from all that are listed. */
 	s.sentinel_count = 1;
-	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
 	    "the sentinels name another primary");
 	ck_assert(try_connect(&s));
 	ck_assert_str_eq(s.used, servers[0].label);
@@ -562,7 +562,7 @@ START_TEST(stale)
 	fake_stop(&sentinels[0]);
 	fake_stop(&servers[0]);
 	fake_stop(&servers[1]);
-	servers_free(&s);
+	topology_free(&s);
 }
 END_TEST
 
@@ -572,7 +572,7 @@ START_TEST(named_replica)
 	struct fake server = SERVER(FAKE_REPLICA), sentinels[1];
 	char expected[VALKEY_ERROR_SIZE];
 	struct opinion opinion;
-	struct servers s;
+	struct topology s;
 
 	fake_start(&server);
 	sentinels[0] = sentinel(&opinion, &server, 1);
@@ -582,14 +582,14 @@ START_TEST(named_replica)
 	    "reaches nobody else", server.label);
 	ck_assert_str_eq(error, expected);
 	s.primary = (struct sentinel_answer){ .host = "127.0.0.1", .port = server.port };
-	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
 	    "the server is no longer a primary");
 	/* Also where no sentinel answers. */
 	fake_stop(&sentinels[0]);
-	ck_assert_str_eq(servers_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
 	    "the server is no longer a primary");
 	fake_stop(&server);
-	servers_free(&s);
+	topology_free(&s);
 }
 END_TEST
 
@@ -600,7 +600,7 @@ START_TEST(no_sentinel)
 		{ .rules = { { "AUTH", "+OK\r\n" },
 		    { "SENTINEL MASTER", "-ERR No such master with that name\r\n" } } } };
 	char expected[VALKEY_ERROR_SIZE];
-	struct servers s;
+	struct topology s;
 
 	parse_sentinels(&s, sentinels, 2);
 	snprintf(expected, sizeof(expected), "no sentinel of VALKEY_SENTINELS says who the primary "
@@ -612,7 +612,7 @@ START_TEST(no_sentinel)
 	}
 	fake_stop(&sentinels[0]);
 	fake_stop(&sentinels[1]);
-	servers_free(&s);
+	topology_free(&s);
 }
 END_TEST
 
