@@ -21,6 +21,7 @@
 
 #include "base/clock.h"
 
+#define RING_SIZE  (PIPELINE_MAX + BATCH_CHANNELS_MAX - 1)
 #define ANSWER_MAX (1024 * 1024) /* bytes of one that has not come whole */
 
 /*
@@ -50,7 +51,7 @@ struct pipeline {
 	/* A ring of the commands in flight, in the order of their replies. */
 	size_t first, in_flight;
 	size_t items; /* of which the last command is in flight */
-	struct pipeline_command commands[PIPELINE_MAX];
+	struct pipeline_command commands[RING_SIZE];
 };
 
 /* Always false, for the caller to return. */
@@ -202,14 +203,14 @@ pipeline_in_flight(const struct pipeline *p)
 bool
 pipeline_has_room(const struct pipeline *p)
 {
-	return p->in_flight + BATCH_CHANNELS_MAX <= PIPELINE_MAX;
+	return p->in_flight < PIPELINE_MAX;
 }
 
 static bool
 add_command(struct pipeline *p, const struct batch_item *item, int channel, uint64_t line)
 {
 	const char *words[] = { "PUBLISH", item->channels[channel], item->payload };
-	struct pipeline_command *command = &p->commands[(p->first + p->in_flight) % PIPELINE_MAX];
+	struct pipeline_command *command = &p->commands[(p->first + p->in_flight) % RING_SIZE];
 
 	if (redisAppendCommandArgv(p->context, 3, words, NULL) != REDIS_OK)
 		return fail(p->error, "%s: %s", p->label, p->context->errstr);
@@ -243,7 +244,7 @@ take_answer(struct pipeline *p, const redisReply *reply)
 	p->answer(p->arg, &p->commands[p->first], reply->integer, error);
 	if (p->commands[p->first].last)
 		p->items--;
-	p->first = (p->first + 1) % PIPELINE_MAX;
+	p->first = (p->first + 1) % RING_SIZE;
 	p->in_flight--;
 	p->waited_ms = 0;
 }

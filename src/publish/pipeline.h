@@ -15,7 +15,7 @@
 #include "publish/batch.h"
 #include "valkey/topology.h"
 
-#define PIPELINE_MAX 1000 /* commands under way */
+#define PIPELINE_MAX 1000 /* commands in flight, those of one item beyond */
 
 struct pipeline;
 

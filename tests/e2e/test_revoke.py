@@ -78,7 +78,7 @@ def test_valkey_away():
 def test_not_in_a_batch(valkey):
     """It is no line of a batch."""
     done = run("batch", stdin=b'{"stream":"revoke","user":"u1"}\n', VALKEY_URL=valkey.url)
-    assert done.status == 65 and 'stream must be "notification" or "issue"' in done.err
+    assert done.status == 65 and 'stream must be "notification", "issue", "test-run" or "milestone"' in done.err
 
 
 # Identity by the web server: it ends them
