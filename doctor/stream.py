@@ -171,9 +171,9 @@ def judge_end(stage, response, watched_until, settings):
 def judge_last_event_id(stage, response):
     """
     The answer to Last-Event-ID: evicted. tpi-streamd resets the id in the first event, or defers the request where
-    the user has no free slot; earlier versions answer 204.
+    the user has no free slot.
     """
-    if response.status == 204 or response.is_deferred:
+    if response.is_deferred:
         return Finding(stage, OK, "it reaches tpi-streamd")
     sync = next((event for event in response.events if event.is_sync), None)
     if not response.is_stream or sync is None:

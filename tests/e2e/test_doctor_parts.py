@@ -83,12 +83,12 @@ def test_head_has_no_body(parts):
 
 
 @pytest.mark.parametrize("data, state", [
-    (b"HTTP/1.1 204 No Content\r\n\r\n", "ok"), (HEAD + b"retry: 200000\n\n", "ok"),
+    (b"HTTP/1.1 204 No Content\r\n\r\n", "skipped"), (HEAD + b"retry: 200000\n\n", "ok"),
     (HEAD + b'id\ndata: {"event":"sync"}\nretry: 7\n\n', "ok"), (HEAD + b'id:\ndata: {"event":"sync"}\n\n', "ok"),
     (HEAD + SYNC, "warning"), (HEAD + b'id: 7\ndata: {"event":"sync"}\n\n', "warning"),
     (b"HTTP/1.1 503 X\r\nContent-Length: 0\r\n\r\n", "skipped"), (b"", "skipped")])
 def test_last_event_id(parts, data, state):
-    """It arrives where the id is reset, where the request is deferred, and with earlier versions where it is 204."""
+    """Last-Event-ID has reached the daemon if the id is reset or the request deferred."""
     finding = parts.judge_last_event_id("x", response(parts, (0.0, data), closed=1.0))
     assert finding.state == state and (state != "warning" or "HTTP_LAST_EVENT_ID" in finding.remedy)
 
