@@ -354,7 +354,7 @@ def test_health_remedies(parts):
         assert text in remedy and "journalctl" in remedy
         for other in "VALKEY_URL", "TPI_APP_URL", "is ending":
             assert other == text or other not in remedy, reason
-    status = fronts.read(os.path.join(ROOT, "src", "status.c"))
+    status = fronts.read(os.path.join(ROOT, "src", "session", "status.c"))
     obstacles = status.partition("\nstatus_obstacle(")[2].partition("\n}")[0]
     assert set(re.findall(r'return "(.*)";', obstacles)) == set(about) - {"another"}
 
