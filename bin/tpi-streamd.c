@@ -313,6 +313,8 @@ start_gateway(void)
 		if (gateway.caps[i] == NULL)
 			die(EX_OSERR, "out of memory");
 	}
+	if (!access_watch(gateway.access))
+		die(EX_OSERR, "cannot watch the access file: %s", strerror(errno));
 	if (settings_ask_app(&settings)) {
 		gateway.gate = gate_start(&settings);
 		if (gateway.gate == NULL)

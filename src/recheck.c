@@ -150,8 +150,10 @@ check_projects(struct connection *c)
 	memcpy(kept, r->projects, (size_t)r->project_count * sizeof(*kept));
 	if (r->question != NULL)
 		count = gate_filter(r->question, kept);
-	else
+	else {
+		access_refresh(c->gateway->access);
 		count = access_filter(c->gateway->access, c->user, kept, r->project_count);
+	}
 	if (count == 0) {
 		log_lost(c, "all projects lost", r->projects, r->project_count);
 		stream_finish(c->stream, "");

@@ -153,7 +153,7 @@ def test_password_file_that_is_missing(rundir):
 @pytest.mark.parametrize("text, number", [
     ("7 ann\nx ann\n", 2), ("0 ann\n", 1), ("\n\n07 ann\n", 3), ("2147483648 ann\n", 1), ("-1 ann\n", 1),
     ("7\n", 1), ("7 a:b\n", 1), ("7 ann*\n", 1), ("# c\n7 # nobody\n", 2), ("7,8 ann\n", 1), ("** ann\n", 1),
-    ("7 ann\n7 \xe4\n", 2), ("7 " + "a" * 256 + "\n", 1)])
+    ("7 ann\n7 \xe4\n", 2), ("7 " + "a" * 256 + "\n", 1), ("7 ann\n8 ann", 2)])
 def test_access_file_that_does_not_parse(rundir, text, number):
     """An access file that does not parse is fatal at the start, with its line number."""
     path = f"{rundir}/rules"

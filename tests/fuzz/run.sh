@@ -23,7 +23,7 @@ source=$(cd "$here/../.." && pwd -P)
 
 # What the targets link: each pulls in what it uses.
 modules="access app batch channel clock credentials frame head identity lines listener log request"
-modules="$modules revocation route sentinel servers settings text tls valkey valkey_url wakeup"
+modules="$modules revocation route sentinel servers settings text thread tls valkey valkey_url wakeup"
 warnings="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla"
 warnings="$warnings -Werror=implicit"
 sanitizers="address,undefined"
