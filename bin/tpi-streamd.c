@@ -12,7 +12,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
-#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -22,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sysexits.h>
@@ -42,13 +40,6 @@
 #define ACCEPT_MAX      256   /* connections accepted before signals and timers are looked at again */
 #define ACCEPT_PAUSE_MS 100   /* after descriptors ran out */
 #define STOP_MS         100   /* for the subscriber's last words to Valkey */
-
-/*
- * glibc's, for less memory in each thread: no cache of its malloc, no spare room in its thread-local
- * storage. The service files have them, too.
- */
-#define TUNABLES                                                                                  \
-	"glibc.malloc.tcache_count=0:glibc.rtld.nns=1:glibc.rtld.optional_static_tls=0"
 
 struct options {
 	char *listen; /* NULL: not given */
@@ -184,34 +175,6 @@ open_standard_descriptors(void)
 		close(fd);
 }
 
-/*
- * The C library reads TUNABLES when a program starts: where the environment has none, this one
- * starts once more. Where it cannot, it goes on as it is. Memory that sanitizers watch is not glibc's.
- */
-static void
-tune_c_library(char *argv[])
-{
-#if defined(__GLIBC__) && !defined(TPI_SANITIZED)
-	char program[PATH_MAX];
-	ssize_t length;
-
-	/*
-	 * AT_SECURE: glibc takes them away from a program with privileges of its own. AT_BASE: the loader
-	 * was started with this program's name, and is what would be started.
-	 */
-	if (getenv("GLIBC_TUNABLES") != NULL || getauxval(AT_SECURE) != 0 || getauxval(AT_BASE) == 0)
-		return;
-	length = readlink("/proc/self/exe", program, sizeof(program) - 1);
-	if (length == -1)
-		return;
-	program[length] = '\0';
-	if (setenv("GLIBC_TUNABLES", TUNABLES, 0) == 0)
-		execv(program, argv);
-#else
-	(void)argv;
-#endif
-}
-
 /* Of settings that may be misspelt. A value is not shown: it may be a password. */
 static void
 warn_unknown(void)
@@ -303,7 +266,7 @@ block_signals(void)
 }
 
 static void
-start_gateway(void)
+start_services(void)
 {
 	int i;
 
@@ -313,6 +276,8 @@ start_gateway(void)
 		if (registry.caps[i] == NULL)
 			die(EX_OSERR, "out of memory");
 	}
+	if (!access_watch(registry.access))
+		die(EX_OSERR, "cannot watch the access file: %s", strerror(errno));
 	if (settings_ask_app(&settings)) {
 		registry.app_client = app_client_start(&settings);
 		if (registry.app_client == NULL)
@@ -467,8 +432,6 @@ main(int argc, char *argv[])
 
 	open_standard_descriptors();
 	read_options(argc, argv, &options);
-	if (!options.check_config)
-		tune_c_library(argv);
 	read_configuration(&options);
 	if (options.check_config) {
 		if (options.listen != NULL)
@@ -480,7 +443,7 @@ main(int argc, char *argv[])
 	signal_fd = block_signals();
 	rlimits_apply(&settings);
 	open_listener(&options);
-	start_gateway();
+	start_services();
 	log_start();
 	notify_send("READY=1");
 	run(signal_fd);

@@ -2,6 +2,10 @@
  * access: the rules of an access file, and the policy that the settings name. See access.h.
  *
  * The rules are a set of texts "<project or *> <user or *>"; a query is at most four look-ups.
+ *
+ * A thread of its own checks the file every second, reads it again when it has changed, and puts the
+ * new rules in place. Nothing else touches the file after the start, and no lock is held meanwhile: a
+ * file system that hangs delays this thread alone.
  */
 #include "auth/access.h"
 
@@ -18,11 +22,15 @@
 #define HASH_NONFATAL_OOM 1
 #include <uthash.h>
 
-#include "wire/channel_name.h"
+#include "base/clock.h"
 #include "base/log.h"
+#include "base/thread.h"
+#include "wire/channel_name.h"
 
-#define RULE_SIZE (CHANNEL_ID_MAX + 16)
+#define RULE_SIZE     (CHANNEL_ID_MAX + 16)
 #define FILE_SIZE_MAX (64 << 20)
+#define CHECK_MS      1000 /* between two checks of the file */
+#define REFRESH_MS    1000 /* how long a re-check waits for one */
 
 struct rule {
 	UT_hash_handle hh;
@@ -36,9 +44,16 @@ struct access_rules {
 struct access {
 	enum access_policy policy;
 	const char *path;
+	pthread_t watcher;
+	bool watching;    /* set before any other thread */
+	struct stat seen; /* of the file at the last check, st_ino 0: there was none; the watcher's */
+
 	pthread_mutex_t lock; /* everything below */
 	struct access_rules *rules;
-	struct stat seen; /* of the file as last looked at; st_ino 0 where it was not there */
+	pthread_cond_t changed; /* something below */
+	bool wanted; /* a check, now */
+	bool stop;
+	uint64_t begun, done; /* checks of the file */
 };
 
 static bool
@@ -118,16 +133,17 @@ access_rules_parse(const char *text, size_t length, char *error, size_t error_si
 	}
 	for (line = 1; text != end; line++) {
 		line_end = memchr(text, '\n', (size_t)(end - text));
-		if (line_end == NULL)
-			line_end = end;
-		comment = memchr(text, '#', (size_t)(line_end - text));
-		wrong = rules_line(rules, text, comment != NULL ? comment : line_end);
+		if (line_end != NULL) {
+			comment = memchr(text, '#', (size_t)(line_end - text));
+			wrong = rules_line(rules, text, comment != NULL ? comment : line_end);
+		} else
+			wrong = "no line break at the end: the file may be half written";
 		if (wrong != NULL) {
 			snprintf(error, error_size, "line %d: %s", line, wrong);
 			access_rules_free(rules);
 			return NULL;
 		}
-		text = line_end != end ? line_end + 1 : end;
+		text = line_end + 1;
 	}
 	return rules;
 }
@@ -228,9 +244,9 @@ same_file(const struct stat *a, const struct stat *b)
 	    a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
-/* Reads the file again where it has changed. The lock is held. */
-static void
-refresh(struct access *access)
+/* Reads the file again where it has changed; NULL where it has not, or cannot be read. */
+static struct access_rules *
+reload(struct access *access)
 {
 	struct access_rules *rules;
 	struct stat now;
@@ -239,19 +255,52 @@ refresh(struct access *access)
 	if (stat(access->path, &now) == -1)
 		memset(&now, 0, sizeof(now));
 	if (same_file(&now, &access->seen))
-		return;
+		return NULL;
 	rules = load(access->path, &access->seen, error, sizeof(error));
 	if (rules == NULL) {
 		/* What stat() saw, so that the same state is not reported again. */
 		access->seen = now;
-		LOG(LOG_LEVEL_WARN, "access", "access file refused, the old rules stay",
+		LOG(LOG_LEVEL_WARN, "access",
+		    "cannot reload the access file; keeping the previous rules",
 		    LOG_STR("path", access->path), LOG_STR("error", error));
-		return;
+		return NULL;
 	}
-	access_rules_free(access->rules);
-	access->rules = rules;
-	LOG(LOG_LEVEL_INFO, "access", "access file read", LOG_STR("path", access->path),
+	LOG(LOG_LEVEL_INFO, "access", "access file reloaded", LOG_STR("path", access->path),
 	    LOG_INT("rules", HASH_COUNT(rules->set)));
+	return rules;
+}
+
+static void *
+watch(void *arg)
+{
+	struct access *access = arg;
+	struct access_rules *rules, *old;
+	int64_t next = clock_ms() + CHECK_MS;
+
+	pthread_mutex_lock(&access->lock);
+	while (!access->stop) {
+		if (!access->wanted && clock_ms() < next) {
+			thread_cond_wait(&access->changed, &access->lock, next);
+			continue;
+		}
+		access->wanted = false;
+		access->begun++;
+		pthread_mutex_unlock(&access->lock);
+		old = rules = reload(access);
+		pthread_mutex_lock(&access->lock);
+		if (rules != NULL) {
+			old = access->rules;
+			access->rules = rules;
+		}
+		access->done = access->begun;
+		pthread_cond_broadcast(&access->changed);
+		pthread_mutex_unlock(&access->lock);
+		access_rules_free(old);
+		next = clock_ms() + CHECK_MS;
+		pthread_mutex_lock(&access->lock);
+	}
+	pthread_mutex_unlock(&access->lock);
+	return NULL;
 }
 
 struct access *
@@ -268,6 +317,7 @@ access_open(const struct settings *settings, char *error, size_t error_size)
 	access->policy = settings->access;
 	access->path = settings->access_file;
 	pthread_mutex_init(&access->lock, NULL);
+	thread_cond_init(&access->changed);
 	if (access->policy != ACCESS_FILE)
 		return access;
 	access->rules = load(access->path, &access->seen, reason, sizeof(reason));
@@ -282,12 +332,45 @@ access_open(const struct settings *settings, char *error, size_t error_size)
 	return access;
 }
 
+bool
+access_watch(struct access *access)
+{
+	access->watching = access->policy == ACCESS_FILE;
+	return !access->watching ||
+	    thread_start_joinable(&access->watcher, THREAD_LARGE, watch, access) == 0;
+}
+
 void
 access_close(struct access *access)
 {
+	pthread_mutex_lock(&access->lock);
+	access->stop = true;
+	pthread_cond_broadcast(&access->changed);
+	pthread_mutex_unlock(&access->lock);
+	if (access->watching)
+		pthread_join(access->watcher, NULL);
 	access_rules_free(access->rules);
+	pthread_cond_destroy(&access->changed);
 	pthread_mutex_destroy(&access->lock);
 	free(access);
+}
+
+void
+access_refresh(struct access *access)
+{
+	int64_t deadline = clock_ms() + REFRESH_MS;
+	uint64_t check;
+
+	if (!access->watching)
+		return;
+	pthread_mutex_lock(&access->lock);
+	/* One under way may have seen the file before it changed. */
+	check = access->begun + 1;
+	access->wanted = true;
+	pthread_cond_broadcast(&access->changed);
+	while (access->done < check && clock_ms() < deadline)
+		thread_cond_wait(&access->changed, &access->lock, deadline);
+	pthread_mutex_unlock(&access->lock);
 }
 
 int
@@ -298,7 +381,6 @@ access_filter(struct access *access, const char *user, int32_t *projects, int co
 	if (access->policy != ACCESS_FILE)
 		return access->policy == ACCESS_ALLOW ? count : 0;
 	pthread_mutex_lock(&access->lock);
-	refresh(access);
 	for (i = 0; i < count; i++)
 		if (access_rules_allow(access->rules, projects[i], user))
 			projects[kept++] = projects[i];

@@ -3,12 +3,14 @@
  * application's word (app): app_client.h.
  *
  * An access file holds one rule a line, "<project id or *> <user or *> ...", separated by spaces or
- * tabs; '#' begins a comment anywhere. It is read again when it has changed; one that does not
- * parse, or has gone, is logged once for that change, and the old rules stay.
+ * tabs; '#' begins a comment anywhere. The last line ends in a line break, too: without one the file
+ * may be half written. It is reloaded when it has changed; one that does not parse, or has gone, is
+ * logged once for that change, and the previous rules stay.
  */
 #ifndef TPI_AUTH_ACCESS_H
 #define TPI_AUTH_ACCESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -29,12 +31,26 @@ struct access;
 
 /* settings must outlive it. NULL with one line in error. */
 struct access *access_open(const struct settings *settings, char *error, size_t error_size);
+
+/*
+ * Starts the thread that reloads an access file within about a second after it has changed. At most
+ * once. False with errno where the thread cannot be started.
+ */
+bool access_watch(struct access *access);
+
+/* Waits for the thread: on a file system that hangs, for as long as that does. */
 void access_close(struct access *access);
 
 /*
  * Keeps those projects that user may read without asking the application, in their order; returns how
- * many. Thread-safe.
+ * many. Never waits for the file. Thread-safe.
  */
 int access_filter(struct access *access, const char *user, int32_t *projects, int count);
+
+/*
+ * Has the file checked now, so that access_filter() decides by its present rules, and waits for that,
+ * at most a second. For re-checks; requests do not wait. Thread-safe.
+ */
+void access_refresh(struct access *access);
 
 #endif

@@ -69,7 +69,7 @@ struct lookup {
 	bool stale; /* no longer in the table: its answer is for those who wait already */
 	/*
 	 * clock_ms(): the latest deadline of a waiter; once known, the end of its use for
-	 * GATE_CACHED.
+	 * QUERY_CACHED.
 	 */
 	int64_t until;
 	int64_t asked_at;
@@ -198,7 +198,7 @@ serves(const struct lookup *lookup, int64_t after, int64_t now)
 {
 	if (lookup->asked_at <= after)
 		return false;
-	return now < lookup->until || (after != GATE_CACHED && lookup->answer == APP_YES);
+	return now < lookup->until || (after != QUERY_CACHED && lookup->answer == APP_YES);
 }
 
 /* Whether a lookup that is known can serve nobody any more. */

@@ -37,11 +37,11 @@ bool app_client_paused(struct app_client *g);
 bool app_client_stop(struct app_client *g, int timeout_ms);
 
 /* For app_query_start(): any answer that is kept for TPI_APP_CACHE_SECONDS will do. */
-#define GATE_CACHED (-1)
+#define QUERY_CACHED (-1)
 
 /*
  * Asks who this is, or, where projects is not NULL, which of these 1 to REQUEST_PROJECTS_MAX
- * projects (copied) the user may read. after is GATE_CACHED, or a clock_ms(): then a kept answer
+ * projects (copied) the user may read. after is QUERY_CACHED, or a clock_ms(): then a kept answer
  * will do only if the application was asked after that. The caller stops waiting at deadline
  * (clock_ms()); the request is given up then, too, or sooner where it was in flight already. asker
  * must live until app_query_free(). NULL: no memory. Any thread.

@@ -348,7 +348,7 @@ consult(struct connection *c, const int32_t *projects, int count, int64_t deadli
 	struct app_query *q;
 	int reason;
 
-	q = app_query_start(c->registry->app_client, c->credentials, projects, count, GATE_CACHED, c->stream,
+	q = app_query_start(c->registry->app_client, c->credentials, projects, count, QUERY_CACHED, c->stream,
 	    deadline);
 	while (q != NULL) {
 		/* First: an answer that comes behind this look leaves a mark that ends the wait. */

@@ -185,8 +185,10 @@ check_projects(struct connection *c)
 	memcpy(kept, r->projects, (size_t)r->project_count * sizeof(*kept));
 	if (r->query != NULL)
 		count = app_query_filter(r->query, kept);
-	else
+	else {
+		access_refresh(c->registry->access);
 		count = access_filter(c->registry->access, c->user, kept, r->project_count);
+	}
 	if (count == 0) {
 		log_lost(c, "all projects lost", r->projects, r->project_count);
 		stream_finish(c->stream, "");

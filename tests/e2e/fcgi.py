@@ -6,10 +6,12 @@ with such a parser; wait_all() reads any number of them in one thread until each
 condition, so a single Peer has a blocking face and 2000 of them need no threads.
 """
 
+import os
 import re
 import selectors
 import socket
 import struct
+import threading
 import time
 
 from eventstream import EventStream
@@ -161,6 +163,14 @@ class Response:
         else:
             self._content(content, now)
 
+    def _check_head(self, length):
+        """What nginx (a head over one page, a doubled header) or RFC 3875 (section 6.3) would refuse."""
+        names = [name.lower() for name, _ in self.headers]
+        if length > 4000 or len(names) != len(set(names)):
+            raise ProtocolError(f"a head that nginx refuses: {self.headers}")
+        if not re.fullmatch(r"[1-5][0-9][0-9] [ -~]+", self.header("Status") or "200 OK"):
+            raise ProtocolError(f"no status: {self.headers}")
+
     def _content(self, content, now):
         if self.head is None:
             self._stdout += content
@@ -172,11 +182,77 @@ class Response:
             self.head = head
             self.headers = [tuple(part.strip() for part in line.split(":", 1))
                             for line in head.decode("ascii").split("\r\n")]
+            self._check_head(len(head))
             self.status = int((self.header("Status") or "200").split()[0])
         if content:
+            if self.header("Content-Type") is None:
+                raise ProtocolError(f"a body without a type: {self.headers}")
             self.body += content
             self.arrivals.append((now, content))
             self.events.feed(content, now)
+
+
+class Recorder:
+    """A responder that keeps the parameters of each request, as lists of (name, value), and answers with one event.
+    It reads as the daemon must be able to: one request with id 1 per connection."""
+
+    def __init__(self, path):
+        self.path = path
+        self.requests = []
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(path)
+        os.chmod(path, 0o666)
+        self._listener.listen(16)
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self):
+        while True:
+            try:
+                connection, _ = self._listener.accept()
+            except OSError:
+                return
+            with connection, connection.makefile("rb") as file:
+                connection.settimeout(scaled(20))
+                self.requests.append(self._read(file))
+                connection.sendall(record(STDOUT, b"Content-Type: text/event-stream\r\n\r\ndata: x\n\n")
+                                   + record(STDOUT) + record(END, struct.pack(">IBxxx", 0, COMPLETE)))
+
+    @staticmethod
+    def _read(file):
+        streams = {PARAMS: bytearray(), STDIN: bytearray()}
+        for kind, id, content in Recorder._records(file):
+            assert id == 1
+            if kind == BEGIN:
+                assert struct.unpack(">HB5x", content)[0] == RESPONDER
+            streams.get(kind, bytearray()).extend(content)
+            if kind == STDIN and not content:
+                assert not streams[STDIN]
+                return Recorder._pairs(bytes(streams[PARAMS]))
+        raise ProtocolError("the request was cut off")
+
+    @staticmethod
+    def _records(file):
+        while len(head := file.read(8)) == 8:
+            version, kind, id, length, padding, _ = struct.unpack(">BBHHBB", head)
+            assert version == 1
+            yield kind, id, file.read(length + padding)[:length]
+
+    @staticmethod
+    def _pairs(data):
+        found = []
+        while data:
+            sizes = []
+            for _ in "name", "value":
+                wide = data[0] & 0x80
+                sizes.append(struct.unpack(">I", data[:4])[0] & 0x7fffffff if wide else data[0])
+                data = data[4 if wide else 1:]
+            name, value, data = data[:sizes[0]], data[sizes[0]:sum(sizes)], data[sum(sizes):]
+            found.append((name.decode("latin-1"), value.decode("latin-1")))
+        return found
+
+    def close(self):
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
 
 
 class Peer:

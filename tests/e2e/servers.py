@@ -284,6 +284,12 @@ def project_channels(project, tenant="default"):
 
 # tpi-streamd
 
+def tunables():
+    """GLIBC_TUNABLES of the service."""
+    with open(os.path.join(ROOT, "contrib", "systemd", "tpi-stream.service.in"), encoding="ascii") as file:
+        return re.search(r"^Environment=GLIBC_TUNABLES=(\S+)$", file.read(), re.M)[1]
+
+
 # Puts sockets where systemd would, or on descriptor 0, in the process that becomes the daemon.
 LAUNCHER = """
 import fcntl, os, sys

@@ -23,7 +23,8 @@ from application import ANN, SESSION, page
 from chart import Refused, read_yaml
 from fcgi import ISSUES, NOTIFICATIONS
 from fronts import CONTRIB, Apache, Front, Nginx, installed, open_directory, read, substitute, write
-from servers import ROOT, basic, clean_environment, free_port, http, project_channel, run_streamd, user_channel
+from servers import (ROOT, basic, clean_environment, free_port, http, project_channel, run_streamd, tunables,
+                     user_channel)
 from timing import eventually, scaled
 
 pytestmark = pytest.mark.slow
@@ -89,11 +90,6 @@ def environment(deployment):
     for entry in entries:
         assert isinstance(entry.get("value", ""), str), f"not quoted: {entry}"
     return {entry["name"]: entry.get("value") for entry in entries}
-
-
-def tunables():
-    """Those that the daemon starts itself with."""
-    return re.search(r'^#define TUNABLES\s.*\n\s*"(\S+)"$', read(f"{ROOT}/bin/tpi-streamd.c"), re.M)[1]
 
 
 def check_settings(env, password):
@@ -561,7 +557,8 @@ def test_containerfile():
         entry = json.loads(*of(stage, "ENTRYPOINT"))
         assert entry[0] == {"streamd": "tpi-streamd"}.get(name, name)
     assert of(stages["streamd"], "ENV") == [f"GLIBC_TUNABLES={tunables()}"]
-    assert f"Environment=GLIBC_TUNABLES={tunables()}\n" in read(f"{CONTRIB}/systemd/tpi-stream.service.in")
+    manual = read(f"{ROOT}/man/tpi-streamd.8").replace("\\e\n", "")
+    assert f"\nGLIBC_TUNABLES={tunables()}\n" in manual
     assert of(stages["nginx"], "STOPSIGNAL") == ["SIGQUIT"]
 
 

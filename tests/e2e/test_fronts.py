@@ -7,6 +7,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+import fcgi
 from answers import (EVICTED, FIRST, LATER, PING, RETURNED, SHUTDOWN, STREAM_HEADERS, after_first, frame,
                      issue, notification)
 from fcgi import ISSUES, NOTIFICATIONS, live, wait_all
@@ -220,6 +221,56 @@ def test_verified_user(streamd, valkey, front, server, setup):
         assert after_first(peer) == frame(notification("ann"))
     check_error(get(fore, user=None, **forged), 401)
     check_error(get(fore, Authorization=basic("ann", "wrong"), **forged), 401)
+
+
+@pytest.mark.parametrize("server, setup", VERIFIED.values(), ids=VERIFIED)
+def test_what_the_daemon_gets(front, rundir, server, setup):
+    """The real thing sends what fcgi.params(), the tests' own web server, does; each parameter that decides is there
+    once; what a client makes up is there as HTTP_* alone."""
+    recorder = fcgi.Recorder(f"{rundir}/recorder")
+    fore = front(server, recorder.path, **setup)
+    with get(fore, PROJECTS, TPI_USER="ben", Tpi_User="ben", Remote_User="ben", Auth_Type="Basic") as peer:
+        peer.wait(lambda p: p.ended, what="the end")
+        assert peer.body == b"data: x\n\n"
+    recorder.close()
+    [sent] = recorder.requests
+    path = "".join(dict(sent).get(name, "") for name in ("SCRIPT_NAME", "PATH_INFO"))
+    assert path == ISSUES
+    given = {name: value for name, value in sent if name not in ("SCRIPT_NAME", "PATH_INFO")}
+    expected = dict(fcgi.params("ann", projects="7,8", SCRIPT_NAME=None))
+    assert {name: given.get(name) for name in expected} == expected
+    for name in "TPI_USER", "REQUEST_METHOD", "QUERY_STRING", "SCRIPT_NAME", "PATH_INFO":
+        assert [key for key, _ in sent].count(name) <= 1, sent
+    assert {name for name, value in sent if value == "ben"} <= {"HTTP_TPI_USER", "HTTP_REMOTE_USER"}, sent
+
+
+# What the sites of others have, which does not reach into the streams: Debian's default modules with their settings,
+# and compression of everything.
+APACHE_SITE = "".join(f"LoadModule {name}_module ${{MODULES}}/mod_{name}.so\n" for name in (
+    "access_compat", "autoindex", "deflate", "filter", "negotiation", "reqtimeout", "setenvif", "status")) + """
+RequestReadTimeout header=1-2,minrate=500
+RequestReadTimeout body=1,minrate=500
+Timeout 2
+<Location "/">
+    SetOutputFilter DEFLATE
+    AddOutputFilterByType DEFLATE text/event-stream
+</Location>
+"""
+NGINX_SITE = """gzip on; gzip_types *; gzip_min_length 0; fastcgi_buffering on; fastcgi_read_timeout 2s;
+fastcgi_intercept_errors on; error_page 401 404 503 /index.html; fastcgi_param TPI_USER ben;"""
+
+
+@pytest.mark.parametrize("server, site", [(Apache, APACHE_SITE), (Nginx, NGINX_SITE)], ids=FRONTS)
+def test_settings_of_the_site(streamd, valkey, front, server, site):
+    """Compression, buffering, time limits and error pages of the site around them do not reach the streams."""
+    daemon = streamd(OPEN, SSE_HEARTBEAT_MS=3000)
+    fore = front(server, daemon, site=site)
+    with stream(fore, Accept_Encoding="gzip, deflate, br") as peer:
+        assert peer.header("Content-Encoding") is None
+        peer.wait_body(PING, 20)
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_data(notification(1))
+    assert b'"error"' in check_error(get(fore, PROJECTS), 404).body
 
 
 FORM = """LoadModule auth_form_module ${MODULES}/mod_auth_form.so

@@ -1,9 +1,13 @@
 /*
- * check_access: the rules of an access file, and when the file is read again.
+ * check_access: the rules of an access file, and when the file is reloaded.
+ *
+ * The program is linked with --wrap: a test can make reading the file hang, as on a file server
+ * that is gone. It is close() that hangs: the names of the other calls differ between systems.
  */
 #include <check.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -13,11 +17,14 @@
 #include <unistd.h>
 
 #include "auth/access.h"
+#include "base/clock.h"
 #include "wire/channel_name.h"
 
 #define PROJECT "a rule begins with a project id from 1 to 2147483647 or *"
 #define USER    "a user is * or " CHANNEL_ID_ALLOWED
 #define NO_USER "a rule names at least one user or *"
+
+#define CUT     "no line break at the end: the file may be half written"
 
 /* Parses from a block of just this size; the caller frees. */
 static struct access_rules *
@@ -33,11 +40,17 @@ parse_bytes(const char *text, size_t length, char *error, size_t error_size)
 	return rules;
 }
 
+/* With a line break at the end. */
 static struct access_rules *
 parse(const char *text)
 {
-	char error[256] = "";
-	struct access_rules *rules = parse_bytes(text, strlen(text), error, sizeof(error));
+	char error[256] = "", *line;
+	struct access_rules *rules;
+	int length = asprintf(&line, "%s\n", text);
+
+	ck_assert_int_gt(length, 0);
+	rules = parse_bytes(line, (size_t)length, error, sizeof(error));
+	free(line);
 
 	ck_assert_msg(rules != NULL, "%s: %s", text, error);
 	return rules;
@@ -67,7 +80,10 @@ expect_error_bytes(const char *text, size_t length, int line, const char *reason
 static void
 expect_error(const char *text, int line, const char *reason)
 {
-	expect_error_bytes(text, strlen(text), line, reason);
+	char lines[512];
+
+	snprintf(lines, sizeof(lines), "%s\n", text);
+	expect_error_bytes(lines, strlen(lines), line, reason);
 }
 
 /* A rule is for its project and its users, and for nobody and nothing else. */
@@ -128,6 +144,11 @@ START_TEST(empty)
 {
 	static const char *const texts[] = { "", "\n", "\n\n\n", " \t\r\n", "#", "# x\n", "#\n#",
 		" # 7 u1" };
+	char error[256];
+	struct access_rules *rules = parse_bytes("", 0, error, sizeof(error));
+
+	ck_assert_ptr_nonnull(rules);
+	access_rules_free(rules);
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
 		ck_assert_msg(!allows(texts[i], 7, "u1"), "%s", texts[i]);
@@ -148,10 +169,7 @@ START_TEST(comments)
 }
 END_TEST
 
-/*
- * Spaces and tabs separate, any number of them; lines end in LF or CR LF, the last one also in
- * nothing.
- */
+/* Spaces and tabs separate, any number of them; lines end in LF or CR LF. */
 START_TEST(white_space)
 {
 	ck_assert(allows("  7 \t u1\t\tu2  ", 7, "u2"));
@@ -200,10 +218,26 @@ END_TEST
 /* A NUL is no white space, and no end of anything. */
 START_TEST(nul)
 {
-	expect_error_bytes("7 u1\0", 5, 1, USER);
-	expect_error_bytes("7\0 u1", 5, 1, PROJECT);
-	expect_error_bytes("\0", 1, 1, PROJECT);
+	expect_error_bytes("7 u1\0\n", 6, 1, USER);
+	expect_error_bytes("7\0 u1\n", 6, 1, PROJECT);
+	expect_error_bytes("\0\n", 2, 1, PROJECT);
 	expect_error_bytes("7 u1\n\0" "8 u2\n", 11, 2, PROJECT);
+}
+END_TEST
+
+/* A last line without a line break is an error, whatever it says: its end may be missing. */
+START_TEST(half_written)
+{
+	static const char *const texts[] = { "7 u1", "#", " ", "7 u1 # x", "7", "nonsense", "7 u1\r" };
+	char text[64];
+
+	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++) {
+		expect_error_bytes(texts[i], strlen(texts[i]), 1, CUT);
+		snprintf(text, sizeof(text), "8 u1\n\n%s", texts[i]);
+		expect_error_bytes(text, strlen(text), 3, CUT);
+	}
+	/* An error of a line before it comes first. */
+	expect_error_bytes("x\n7 u1", 6, 1, PROJECT);
 }
 END_TEST
 
@@ -294,14 +328,23 @@ open_access(enum access_policy policy, const char *file)
 	s.access_file = file;
 	access = access_open(&s, error, sizeof(error));
 	ck_assert_msg(access != NULL, "%s", error);
+	ck_assert(access_watch(access));
 	return access;
+}
+
+/* Whether the rules in place let u1 read a project. */
+static bool
+allowed(struct access *access, int32_t project)
+{
+	return access_filter(access, "u1", &project, 1) == 1;
 }
 
 /* Whether the file lets u1 read a project now. */
 static bool
 may(struct access *access, int32_t project)
 {
-	return access_filter(access, "u1", &project, 1) == 1;
+	access_refresh(access);
+	return allowed(access, project);
 }
 
 /* deny is nobody, allow everybody, app nobody without a query; none touches the list. */
@@ -345,7 +388,7 @@ START_TEST(filter)
 }
 END_TEST
 
-/* A file that is written anew counts from the next query on. */
+/* A file that is written anew counts. */
 START_TEST(rewritten)
 {
 	struct access *access;
@@ -358,7 +401,7 @@ START_TEST(rewritten)
 	ck_assert(may(access, 8));
 	write_file(path, "");
 	ck_assert(!may(access, 8));
-	ck_assert_int_eq(logged("access file read"), 2);
+	ck_assert_int_eq(logged("access file reloaded"), 2);
 	access_close(access);
 }
 END_TEST
@@ -398,7 +441,7 @@ START_TEST(renamed_over)
 }
 END_TEST
 
-/* An unchanged file is not read again. */
+/* An unchanged file is not reloaded. */
 START_TEST(unchanged)
 {
 	struct access *access;
@@ -413,7 +456,7 @@ START_TEST(unchanged)
 END_TEST
 
 /*
- * When the file has gone the old rules stay, with one warning; back again, it counts, also
+ * When the file has gone the previous rules stay, with one warning; back again, it counts, also
  * unchanged.
  */
 START_TEST(removed)
@@ -425,23 +468,23 @@ START_TEST(removed)
 	ck_assert_int_eq(rename(path, other), 0);
 	for (int i = 0; i < 10; i++)
 		ck_assert(may(access, 7));
-	ck_assert_int_eq(logged("access file refused, the old rules stay"), 1);
+	ck_assert_int_eq(logged("cannot reload the access file; keeping the previous rules"), 1);
 	ck_assert_int_eq(logged("No such file or directory"), 1);
 	ck_assert_int_eq(rename(other, path), 0);
 	ck_assert(may(access, 7));
-	ck_assert_int_eq(logged("access file read"), 1);
+	ck_assert_int_eq(logged("access file reloaded"), 1);
 	ck_assert_int_eq(unlink(path), 0);
 	ck_assert(may(access, 7));
-	ck_assert_int_eq(logged("refused"), 2);
+	ck_assert_int_eq(logged("cannot reload"), 2);
 	write_file(path, "8 u1\n");
 	ck_assert(!may(access, 7));
 	ck_assert(may(access, 8));
-	ck_assert_int_eq(logged("access file read"), 2);
+	ck_assert_int_eq(logged("access file reloaded"), 2);
 	access_close(access);
 }
 END_TEST
 
-/* While the file does not parse the old rules stay, with one warning that names the line. */
+/* While the file does not parse the previous rules stay, with one warning that names the line. */
 START_TEST(broken_later)
 {
 	struct access *access;
@@ -453,7 +496,7 @@ START_TEST(broken_later)
 		ck_assert(may(access, 7));
 		ck_assert(!may(access, 8));
 	}
-	ck_assert_int_eq(logged("refused"), 1);
+	ck_assert_int_eq(logged("cannot reload"), 1);
 	ck_assert_int_eq(logged("line 2: " PROJECT), 1);
 	write_file(path, "8 u1\n");
 	ck_assert(may(access, 8));
@@ -462,7 +505,82 @@ START_TEST(broken_later)
 }
 END_TEST
 
-/* Something else in the file's place is not read: the old rules stay, and nothing hangs. */
+/* So do they while the file is half written: one warning, and then the whole file counts. */
+START_TEST(half_written_later)
+{
+	struct access *access;
+
+	write_file(path, "7 u1\n");
+	access = open_access(ACCESS_FILE, path);
+	write_file(path, "7 u2\n8 u1");
+	for (int i = 0; i < 10; i++)
+		ck_assert(may(access, 7) && !may(access, 8));
+	ck_assert_int_eq(logged("line 2: " CUT), 1);
+	write_file(path, "7 u2\n8 u1\n");
+	ck_assert(!may(access, 7) && may(access, 8));
+	access_close(access);
+}
+END_TEST
+
+/* Nobody has to ask for it: a changed file counts soon. */
+START_TEST(reloaded_by_itself)
+{
+	int64_t deadline = clock_ms() + 20000;
+	struct access *access;
+
+	write_file(path, "7 u1\n");
+	access = open_access(ACCESS_FILE, path);
+	write_file(path, "8 u1\n");
+	while (!allowed(access, 8)) {
+		ck_assert_int_lt(clock_ms(), deadline);
+		usleep(1000);
+	}
+	ck_assert(!allowed(access, 7));
+	access_close(access);
+}
+END_TEST
+
+int __real_close(int fd);
+int __wrap_close(int fd);
+
+static _Atomic bool hanging;
+static sem_t hung, go_on;
+
+int
+__wrap_close(int fd)
+{
+	if (hanging) {
+		sem_post(&hung);
+		sem_wait(&go_on);
+	}
+	return __real_close(fd);
+}
+
+/* While the file system hangs requests are decided by the previous rules at once; re-checks wait a little. */
+START_TEST(file_system_hangs)
+{
+	struct access *access;
+
+	sem_init(&hung, 0, 0);
+	sem_init(&go_on, 0, 0);
+	write_file(path, "7 u1\n");
+	access = open_access(ACCESS_FILE, path);
+	write_file(path, "8 u1\n");
+	hanging = true;
+	access_refresh(access);
+	sem_wait(&hung);
+	for (int i = 0; i < 1000; i++)
+		ck_assert(allowed(access, 7) && !allowed(access, 8));
+	access_refresh(access);
+	ck_assert(allowed(access, 7));
+	hanging = false;
+	sem_post(&go_on);
+	ck_assert(!may(access, 7) && may(access, 8));
+	access_close(access);
+}
+END_TEST
+
+/* Something else in the file's place is not read: the previous rules stay, and nothing hangs. */
 START_TEST(replaced_by_another_kind)
 {
 	struct access *access;
@@ -474,7 +592,7 @@ START_TEST(replaced_by_another_kind)
 	for (int i = 0; i < 10; i++)
 		ck_assert(may(access, 7));
 	ck_assert_int_eq(logged("not a regular file"), 1);
-	ck_assert_int_eq(logged("refused"), 1);
+	ck_assert_int_eq(logged("cannot reload"), 1);
 	access_close(access);
 }
 END_TEST
@@ -504,6 +622,8 @@ START_TEST(unusable_at_start)
 	ck_assert_int_eq(unlink(path), 0);
 	write_file(path, "7 u1\n8\n");
 	expect_refused(path, "line 2: " NO_USER);
+	write_file(path, "7 u1\n8 u1");
+	expect_refused(path, "line 2: " CUT);
 	ck_assert_int_eq(truncate(path, (64 << 20) + 1), 0);
 	expect_refused(path, "larger than 64 MiB");
 }
@@ -584,7 +704,7 @@ START_TEST(threads)
 	for (int i = 0; i < 200; i++) {
 		write_file(other, i % 2 == 0 ? "8 u1\n" : "7 u1\n");
 		ck_assert_int_eq(rename(other, path), 0);
-		usleep(1000);
+		access_refresh(access);
 	}
 	stop = true;
 	for (int i = 0; i < 4; i++) {
@@ -613,6 +733,7 @@ main(void)
 	tcase_add_test(rules, white_space);
 	tcase_add_test(rules, errors);
 	tcase_add_test(rules, nul);
+	tcase_add_test(rules, half_written);
 	tcase_add_test(rules, many_rules);
 	suite_add_tcase(s, rules);
 	tcase_set_timeout(file, 60);
@@ -625,6 +746,9 @@ main(void)
 	tcase_add_test(file, unchanged);
 	tcase_add_test(file, removed);
 	tcase_add_test(file, broken_later);
+	tcase_add_test(file, half_written_later);
+	tcase_add_test(file, reloaded_by_itself);
+	tcase_add_test(file, file_system_hangs);
 	tcase_add_test(file, replaced_by_another_kind);
 	tcase_add_test(file, unusable_at_start);
 	tcase_add_test(file, unreadable);

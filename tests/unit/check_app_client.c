@@ -328,13 +328,13 @@ ask_until(int asker, struct credentials *c, const int32_t *projects, int count, 
 static void
 ask_user(int asker, int number)
 {
-	ask_until(asker, who(number), NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
+	ask_until(asker, who(number), NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
 }
 
 static void
 ask_projects(int asker, int number, const int32_t *projects, int count)
 {
-	ask_until(asker, who(number), projects, count, GATE_CACHED, now + TIMEOUT_MS);
+	ask_until(asker, who(number), projects, count, QUERY_CACHED, now + TIMEOUT_MS);
 }
 
 static unsigned
@@ -559,8 +559,8 @@ START_TEST(credentials_let_go)
 	struct credentials *c = new_credentials(1);
 
 	start(1, 5);
-	ask_until(0, c, NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
-	ask_until(1, who(2), NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
+	ask_until(0, c, NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
+	ask_until(1, who(2), NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
 	ck_assert_int_eq(c->references, 2);
 	ck_assert_int_eq(who(2)->references, 2);
 	reply(0, 200, SESSION("u1"));
@@ -587,7 +587,7 @@ START_TEST(coalesced)
 
 	start(32, 0);
 	ask_user(0, 1);
-	ask_until(1, again, NULL, 0, GATE_CACHED, now + TIMEOUT_MS);
+	ask_until(1, again, NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
 	ask_user(2, 1);
 	ck_assert_int_eq(requests(), 1);
 	ck_assert_int_eq(again->references, 1);
@@ -599,7 +599,7 @@ START_TEST(coalesced)
 		forget(i);
 	}
 	ask_projects(0, 1, some, 2);
-	ask_until(1, again, some, 2, GATE_CACHED, now + TIMEOUT_MS);
+	ask_until(1, again, some, 2, QUERY_CACHED, now + TIMEOUT_MS);
 	ck_assert_int_eq(requests(), 2);
 	reply(1, 200, "{\"data\":[{\"id\":8}]}");
 	expect_projects(0, "8");
@@ -1115,8 +1115,8 @@ START_TEST(expired_in_the_queue)
 {
 	start(1, 5);
 	ask_user(0, 1);
-	ask_until(1, who(2), NULL, 0, GATE_CACHED, now + 500);
-	ask_until(2, who(3), NULL, 0, GATE_CACHED, now + 600);
+	ask_until(1, who(2), NULL, 0, QUERY_CACHED, now + 500);
+	ask_until(2, who(3), NULL, 0, QUERY_CACHED, now + 600);
 	advance(499);
 	expect_pending(1);
 	advance(1);
@@ -1136,9 +1136,9 @@ START_TEST(time_left)
 {
 	start(1, 5);
 	ask_user(0, 1);
-	ask_until(1, who(2), NULL, 0, GATE_CACHED, now + 500);
-	ask_until(2, who(2), NULL, 0, GATE_CACHED, now + 1500);
-	ask_until(3, who(2), NULL, 0, GATE_CACHED, now + 1000);
+	ask_until(1, who(2), NULL, 0, QUERY_CACHED, now + 500);
+	ask_until(2, who(2), NULL, 0, QUERY_CACHED, now + 1500);
+	ask_until(3, who(2), NULL, 0, QUERY_CACHED, now + 1000);
 	advance(700);
 	expect_pending(1);
 	reply(0, 200, "{}");
@@ -1518,7 +1518,7 @@ ask_and_wait(int number, bool user, bool fresh, struct stream *stream)
 	struct app_query *q;
 	bool right;
 
-	q = app_query_start(app_client, c, user ? NULL : two, user ? 0 : 2, fresh ? now : GATE_CACHED, stream,
+	q = app_query_start(app_client, c, user ? NULL : two, user ? 0 : 2, fresh ? now : QUERY_CACHED, stream,
 	    now + LONG_MS);
 	right = q != NULL && wait_for_yes(q, stream);
 	if (right && user)

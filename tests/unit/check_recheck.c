@@ -183,6 +183,13 @@ registry_unname(struct registry *g, struct registry_entry *e)
 
 static const int32_t *in_file; /* ends with 0 */
 
+void
+access_refresh(struct access *access)
+{
+	ck_assert_ptr_eq(access, registry.access);
+	call("refresh;");
+}
+
 int
 access_filter(struct access *access, const char *user, int32_t *projects, int count)
 {
@@ -641,14 +648,14 @@ START_TEST(file)
 	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_FILE);
 	in_file = all;
 	ck_assert_int_eq(begin(), INTERVAL_MS);
-	expect_calls("file 3 7 9;");
+	expect_calls("refresh;file 3 7 9;");
 	in_file = outer;
 	begin();
-	expect_calls("file 3 7 9;leave i:tenant:t:project:7;");
+	expect_calls("refresh;file 3 7 9;leave i:tenant:t:project:7;");
 	in_file = none;
 	expect_finished(false);
 	begin();
-	expect_calls("file 3 9;");
+	expect_calls("refresh;file 3 9;");
 	expect_finished(true);
 }
 END_TEST
@@ -661,7 +668,7 @@ START_TEST(user_then_file)
 	begin();
 	expect_calls("ask user +2000;");
 	ck_assert_int_eq(answer_user(QUERY_YES, "u1"), INTERVAL_MS - 10);
-	expect_calls("forget;file 3 7 9;leave i:tenant:t:project:7;");
+	expect_calls("forget;refresh;file 3 7 9;leave i:tenant:t:project:7;");
 	begin();
 	answer_user(QUERY_NO, NULL);
 	expect_calls("ask user +2000;forget;");
@@ -894,7 +901,7 @@ START_TEST(revoked_by_file)
 	revoked(false);
 	turn_after(0);
 	answer_user(QUERY_YES, "u1");
-	expect_calls("ask user +2000;forget;file 3 7 9;");
+	expect_calls("ask user +2000;forget;refresh;file 3 7 9;");
 	expect_finished(true);
 }
 END_TEST
