@@ -524,7 +524,7 @@ def test_who_leaves_gives_everything_back(gated):
     before = descriptors_and_threads(daemon.pid)
     for _ in range(3):
         peers = [daemon.open(**by("SECRET-first")) for _ in range(50)]
-        daemon.wait_for_log("a request under way", start=daemon.mark())
+        daemon.wait_for_log("request in flight", start=daemon.mark())
         for peer in peers:
             peer.close()
     wait_released(daemon.pid, before)

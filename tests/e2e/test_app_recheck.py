@@ -205,7 +205,7 @@ def test_application_slower_than_the_interval(gated, valkey):
     app.wait_asked(2, timeout=2 * INTERVAL + 4)
     first, second = app.requests
     assert second.started >= first.finished
-    assert not daemon.matching("a request under way")
+    assert not daemon.matching("request in flight")
     valkey.publish(user_channel("ann"), notification(1))
     peer.wait_body(frame(notification(1)), 0.5)
     assert daemon.stop() < scaled(1)

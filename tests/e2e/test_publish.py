@@ -650,7 +650,7 @@ def test_too_many_answers():
         done = run("batch", stdin=lines_of(notification("u")),
                    VALKEY_URL=f"valkey://127.0.0.1:{sock.getsockname()[1]}")
     assert done.status == 69
-    assert done.lines[0].endswith(": an answer to no question")
+    assert done.lines[0].endswith(": an answer to no query")
     assert done.lines[1:] == ["tpi-publish: published 1, bad 0"]
 
 
