@@ -1,7 +1,7 @@
 /*
- * app: the queries to the application, and its answers. See app.h.
+ * app_api: the queries to the application, and its answers. See app_api.h.
  *
- * An answer counts as it stands in the contract, or not at all: whatever is not understood is
+ * A response counts only in the documented form: whatever is not understood is
  * APP_WRONG. Bodies are checked by wakeup_json_check() before json-c reads them: it alone lets
  * through what is no JSON.
  */

@@ -1,6 +1,6 @@
 /*
- * app: what is asked of the application, and what its answers say (section 3 of the contract). Pure:
- * no input or output, thread-safe.
+ * app_api: the queries to the application, and what its responses mean
+ * (tpi-stream(7), AUTHORIZATION). Pure: no input or output, thread-safe.
  */
 #ifndef TPI_AUTH_APP_API_H
 #define TPI_AUTH_APP_API_H

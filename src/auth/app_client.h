@@ -1,6 +1,6 @@
 /*
  * app_client: asks the application who somebody is and what he may read (TPI_IDENTITY=app,
- * TPI_PROJECT_ACCESS=app; section 3 of the contract).
+ * TPI_PROJECT_ACCESS=app; tpi-stream(7), AUTHORIZATION).
  *
  * One thread talks to the application, with at most TPI_APP_CONCURRENCY requests under way; the
  * others wait in a queue. Equal queries that are open at the same time are one request. An answer

@@ -1,5 +1,5 @@
 /*
- * fetch: see fetch.h.
+ * app_http: see app_http.h.
  */
 #include "config.h"
 

@@ -1,5 +1,5 @@
 /*
- * fetch: HTTP requests to the application, many at a time, through curl_multi. Belongs to one
+ * app_http: HTTP requests to the application, many at a time, through curl_multi. Belongs to one
  * thread, but for app_http_wake().
  *
  * No redirect is followed, no proxy of the environment used unless TPI_APP_PROXY says so,

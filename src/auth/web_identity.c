@@ -1,5 +1,5 @@
 /*
- * identity: the user that the web server has verified. See identity.h.
+ * web_identity: the user that the web server has verified. See web_identity.h.
  */
 #include "auth/web_identity.h"
 

@@ -1,5 +1,5 @@
 /*
- * identity: the user of a request, as verified by the web server (TPI_IDENTITY=web-server). For
+ * web_identity: the user of a request, as verified by the web server (TPI_IDENTITY=web-server). For
  * TPI_IDENTITY=app see app_client.h.
  */
 #ifndef TPI_AUTH_WEB_IDENTITY_H

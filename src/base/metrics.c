@@ -1,5 +1,5 @@
 /*
- * counters: the table of metrics and their text. See counters.h.
+ * metrics: the table of metrics and their text. See metrics.h.
  *
  * A number is kept in the unit that it is counted in, and written in base units. The cells of a
  * histogram are its buckets, each without those below it, and behind the last one the sum; what is

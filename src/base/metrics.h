@@ -1,5 +1,5 @@
 /*
- * counters: what is counted, as one table: the name, type, help and labels of each metric that
+ * metrics: what is counted, as one table: the name, type, help and labels of each metric that
  * GET /api/streams/metrics has (tpi-stream(7), MONITORING).
  *
  * Counting is an addition to an atomic number without a lock, by any thread, whether or not anybody

@@ -1,6 +1,6 @@
 /*
  * publisher: the run of a tpi-publish: one wake-up or a batch, published or in a dry run only
- * shown; what became of each; how the run ends (section 9 of the contract).
+ * shown; what became of each; how the run ends (tpi-publish(1)).
  */
 #ifndef TPI_PUBLISH_PUBLISHER_H
 #define TPI_PUBLISH_PUBLISHER_H

@@ -1,5 +1,5 @@
 /*
- * channels: the table of channels and the commands under way. See channels.h.
+ * channel_table: the table of channels and the commands under way. See channel_table.h.
  */
 #include "pubsub/channel_table.h"
 

@@ -1,5 +1,5 @@
 /*
- * channels: which channels are asked for, what Valkey has said about each, and who listens. Belongs
+ * channel_table: which channels are asked for, what Valkey has said about each, and who listens. Belongs
  * to the subscriber's thread alone; no input or output: commands leave through a function of the subscriber's.
  *
  * A channel is asked for when its first member joins and given up when its last one has left; one

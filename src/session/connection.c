@@ -46,7 +46,7 @@ finish(struct connection *c, const char *text)
 	return false;
 }
 
-/* Retry later: the headers of a stream, a retry time, and the end (ANSWERS in tpi-stream(7)). */
+/* Retry later: the headers of a stream, a retry time, and the end (RESPONSES in tpi-stream(7)). */
 static bool
 later(struct connection *c, enum metric_deferred reason)
 {
@@ -180,7 +180,7 @@ show(struct connection *c, const struct status_page *page)
 	return false;
 }
 
-/* What the request alone decides: the rows of section 2 down to the project parameter. */
+/* What the request alone decides (tpi-stream(7), RESPONSES), down to its parameters. */
 static bool
 topic(struct connection *c)
 {

@@ -1,5 +1,5 @@
 /*
- * metrics: see metrics.h.
+ * stats_log: see stats_log.h.
  */
 #include "session/stats_log.h"
 

@@ -1,6 +1,6 @@
 /*
- * metrics: one line of JSON on standard output for each kind of stream that has any (section 8 of
- * the contract).
+ * stats_log: one line of JSON on standard output for each kind of stream that has any
+ * (tpi-streamd(8), METRICS).
  */
 #ifndef TPI_SESSION_STATS_LOG_H
 #define TPI_SESSION_STATS_LOG_H

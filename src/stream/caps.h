@@ -1,10 +1,11 @@
 /*
- * caps: the places of one kind of stream: how many a tenant may have, and how many a user (section
- * 4 of the contract). A place is reserved before anything is asked, so a burst cannot overshoot. A
- * stream gives it back when its connection is closed, every other answer before its end is sent.
+ * caps: the slots of one kind of stream: how many a tenant may have, and how many a user
+ * (tpi-stream(7), EVICTION). A slot is reserved before the application is queried, so a burst cannot
+ * overshoot. A stream gives it back when its connection is closed, every other response before its
+ * end is sent.
  *
- * A user's requests are under way until their sync, then live. Which of them is the oldest is decided
- * by the arrival of the request, not by its sync: several streams may begin in the same instant. One
+ * A user's requests are pending until their sync, then live. The oldest is the one whose request
+ * arrived first, not the one whose sync came first: several streams may begin in the same instant. One
  * lock for each kind; a stream's lock is taken under it. An entry belongs to its connection's thread;
  * others change it only under the lock.
  */

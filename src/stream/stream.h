@@ -159,7 +159,7 @@ void stream_close(struct stream *s);
 
 /*
  * The 200 and its headers, for streams that begin and for those that are told to come back later
- * (section 2 of the contract).
+ * (tpi-stream(7), STREAM FORMAT).
  */
 #define STREAM_HEAD                                                                               \
 	"Status: 200 OK\r\nContent-Type: text/event-stream\r\n"                                   \

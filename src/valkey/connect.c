@@ -1,5 +1,5 @@
 /*
- * valkey: see valkey.h.
+ * connect: see connect.h.
  *
  * A password is in no text that leaves this file: of what a server answers to AUTH only the part
  * before any quotation is shown, because some servers quote the command. Works with hiredis 0.14 as

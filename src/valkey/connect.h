@@ -1,5 +1,5 @@
 /*
- * valkey: a connection to one server that can be used: connected, authenticated, and known to be of a
+ * connect: a connection to one server that can be used: connected, authenticated, and known to be of a
  * primary, or of a node of a Cluster. Which server it is to be says topology.h.
  */
 #ifndef TPI_VALKEY_CONNECT_H

@@ -1,5 +1,5 @@
 /*
- * servers: see topology.h.
+ * topology: see topology.h.
  *
  * All sentinels are asked, and the newest answer counts, so that one that was cut off from the
  * others does not lead back to an old primary. Errors stand in the order of the settings, whoever

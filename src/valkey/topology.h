@@ -1,5 +1,5 @@
 /*
- * servers: which server to use. What the settings say (VALKEY_URL with one or several nodes of a
+ * topology: which server to use. What the settings say (VALKEY_URL with one or several nodes of a
  * Cluster, VALKEY_PASSWORD_FILE, VALKEY_SENTINELS, VALKEY_TLS_...), and the way from there to a connection. Both
  * programs use it.
  */

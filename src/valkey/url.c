@@ -1,5 +1,5 @@
 /*
- * valkey_url: see valkey_url.h.
+ * url: see url.h.
  *
  * A password is in no text that leaves this file: a URL is masked.
  */

@@ -1,5 +1,5 @@
 /*
- * valkey_url: where a server is and who we are there, from VALKEY_URL and VALKEY_PASSWORD_FILE.
+ * url: where a server is and who we are there, from VALKEY_URL and VALKEY_PASSWORD_FILE.
  */
 #ifndef TPI_VALKEY_URL_H
 #define TPI_VALKEY_URL_H

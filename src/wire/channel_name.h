@@ -1,5 +1,5 @@
 /*
- * channel: the names of Valkey's pub/sub channels, and the identifiers they are made of. No other
+ * channel_name: the names of Valkey's pub/sub channels, and the identifiers they are made of. No other
  * file spells a channel name.
  */
 #ifndef TPI_WIRE_CHANNEL_NAME_H

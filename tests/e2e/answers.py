@@ -1,4 +1,4 @@
-"""What the answers of the contract look like, byte for byte; shared by the tests."""
+"""The responses of tpi-stream(7), byte for byte; shared by the tests."""
 
 import json
 import re

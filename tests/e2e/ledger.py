@@ -1,6 +1,6 @@
 """Numbered wake-ups, and the proof that a stream got each of them: once, in order, none missing.
 
-Section 2 of the contract: nothing published after a sync was sent on a stream may be missing from it,
+tpi-stream(7), STREAM FORMAT: nothing published after a sync was sent on a stream may be missing from it,
 in order, once, unless another sync follows. A publication counts as made after the sync when it began
 after the sync was read here.
 """

@@ -1,4 +1,4 @@
-"""The application decides who listens and to what: section 3 of the contract, TPI_IDENTITY=app and
+"""The application identifies users and authorizes their streams: TPI_IDENTITY=app and
 TPI_PROJECT_ACCESS=app, each alone and both; what it is asked, how often, and with which headers."""
 
 import os

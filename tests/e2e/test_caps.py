@@ -1,4 +1,4 @@
-"""Section 4 of the contract: places per tenant and per user, exact, and given back."""
+"""Caps: the slots of a tenant and of a user are exact, and are given back."""
 
 import socket
 import time

@@ -1,4 +1,4 @@
-"""Section 5 of the contract: several nodes of one Cluster, tried in turn, and what passes for a node of one."""
+"""Cluster: the daemon tries several nodes in turn, and recognizes what is not a node."""
 
 import contextlib
 import shutil

@@ -1,4 +1,4 @@
-"""Section 3 of the contract: who may listen, under web-server identity, and to which projects."""
+"""Authorization under web-server identity: which user gets which projects."""
 
 import os
 

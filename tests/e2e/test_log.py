@@ -1,4 +1,4 @@
-"""Section 8 of the contract: the metric lines on stdout, and what stderr says."""
+"""The log: metric lines on standard output, messages on standard error."""
 
 import datetime
 import json

@@ -1,4 +1,4 @@
-"""Section 6 of the contract, the peers: a bad one costs its own connection and nothing else."""
+"""Misbehaving peers: each costs its own connection and nothing else."""
 
 import os
 import random

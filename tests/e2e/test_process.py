@@ -1,4 +1,4 @@
-"""Sections 7 and 10 of the contract: settings, sockets, signals, the end, and exit statuses."""
+"""The process: settings, sockets, signals, shutdown and exit statuses."""
 
 import grp
 import os

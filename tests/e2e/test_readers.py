@@ -1,4 +1,4 @@
-"""Section 6 of the contract, the readers: a slow one costs itself and nobody else."""
+"""Slow readers: they delay no other stream."""
 
 import re
 import select

@@ -1,4 +1,4 @@
-"""Section 2 of the contract: the checks of a request, in their order, and what each answers."""
+"""Requests: the checks in their order, and the response of each."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Section 5 of the contract: the primary is whom the sentinels name, for tpi-streamd and for tpi-publish."""
+"""Sentinel: tpi-streamd and tpi-publish use the primary that the sentinels name."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Section 2 of the contract: what a stream consists of, byte for byte, and whom it reaches."""
+"""Streams: their bytes, and which streams a wake-up reaches."""
 
 import itertools
 import random

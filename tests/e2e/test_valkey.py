@@ -1,4 +1,4 @@
-"""Section 5 of the contract: one Valkey by URL, its absence and its return, and what payloads pass."""
+"""One Valkey by URL: outages, reconnects, and which payloads pass."""
 
 import os
 import re
