@@ -344,7 +344,7 @@ class Streamd(Process):
                                                          fcgi.pair("FCGI_MPXS_CONNS", ""), id=0)) as peer:
                     peer.wait(lambda p: p.management, what="answer to GET_VALUES")
                 return True
-            except (FileNotFoundError, ConnectionRefusedError):
+            except (FileNotFoundError, ConnectionError):  # none yet, or it could not start a thread for this one
                 return False
         eventually(answers, 20, "tpi-streamd accepts connections")
 
