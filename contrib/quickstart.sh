@@ -97,16 +97,16 @@ fail()
 	exit 1
 }
 
-# await WHAT COMMAND...: runs the command until it succeeds, for at most 10 s.
+# await WHAT COMMAND...: runs the command until it succeeds, for at most 30 s.
 await()
 {
 	local what=$1 tries
 	shift
-	for ((tries = 0; tries < 100; tries++)); do
+	for ((tries = 0; tries < 300; tries++)); do
 		"$@" 2>/dev/null && return 0
 		sleep 0.1
 	done
-	fail "not within 10 s: $what"
+	fail "not within 30 s: $what"
 }
 
 # ---- Packages and programs
@@ -274,6 +274,12 @@ listens()
 	(: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
+# Whether it is our web server that listens there: it serves this demo's token to ann.
+serves()
+{
+	curl -s -m 5 -u ann:ann "http://127.0.0.1:$1/" | grep -q "$token"
+}
+
 # A port that is free now may be another program's a moment later: then the next one. Checks, of
 # which several may run at once, begin anywhere.
 web=
@@ -284,9 +290,9 @@ for ((port = first; port < first + 100; port++)); do
 	"start_$front" "$port"
 	web=$!
 	pids+=("$web")
-	for ((tries = 0; tries < 100; tries++)); do
+	for ((tries = 0; tries < 300; tries++)); do
 		kill -0 "$web" 2>/dev/null || break
-		! listens "$port" || break 2
+		! serves "$port" || break 2
 		sleep 0.1
 	done
 	end "$web" || true

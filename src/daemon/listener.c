@@ -196,6 +196,9 @@ listen_unix(struct listener *l, const struct address *a, const struct listener_o
 	result = open_unix(l, a, options, error, error_size);
 	if (result == 0 && listen(l->fd, options->backlog) == -1)
 		result = fail(error, error_size, "%s", strerror(errno));
+	/* A socket that failed looks stale to others: it goes before they may replace it. */
+	if (result == -1)
+		listener_close(l);
 	unlink(name);
 	close(lock);
 	return result;

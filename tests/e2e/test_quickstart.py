@@ -1,9 +1,11 @@
 """contrib/quickstart.sh: from nothing to an event in a browser-like client, by one command."""
 
+import contextlib
 import ctypes
 import os
 import re
 import signal
+import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -73,13 +75,26 @@ def test_check(quickstart, args):
     assert child.wait(scaled(120)) == 0
 
 
+@pytest.fixture
+def other_server():
+    """Another program has the port that the script would take first."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        with contextlib.suppress(OSError):  # it may be so already
+            listener.bind(("127.0.0.1", 8080))
+            listener.listen()
+        yield
+
+
 @pytest.mark.slow
 @FRONTS
-def test_interrupt(quickstart, args):
-    """Ctrl-C while it serves ends it with 130 and leaves neither a process nor a file."""
+def test_interrupt(quickstart, other_server, args):
+    """Where another program listens on its port it takes the next one; Ctrl-C while it serves ends it with 130
+    and leaves neither a process nor a file."""
     child, output = quickstart(*args)
     eventually(lambda: "Ctrl-C ends" in output() or child.poll() is not None, 120, "it serves")
     url = re.search(r"http://\S+", output())[0]
+    assert not url.startswith("http://127.0.0.1:8080/")
     directory = re.search(r"Logs are in (/tmp/\S+)\.", output())[1]
     with pytest.raises(urllib.error.HTTPError) as refused:
         urllib.request.urlopen(url, timeout=scaled(10))
