@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import itertools
 import json
 import random
 import socket
@@ -195,7 +196,7 @@ def pour(piece, pause=0.0):
     """Sends head and then the same bytes for ever."""
     def stream(handler):
         with contextlib.suppress(OSError):
-            for data in piece[0], *iter(lambda: piece[1], None):
+            for data in itertools.chain(piece[:1], itertools.repeat(piece[1])):
                 handler.connection.sendall(data)
                 time.sleep(pause)
     return stream
