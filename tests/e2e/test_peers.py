@@ -278,7 +278,7 @@ def counts(daemon, series):
 @pytest.mark.parametrize("status, series, changes", [
     (404, 'refused_total{reason="path"}', {"SCRIPT_NAME": "/x"}),
     (401, 'refused_total{reason="anonymous"}', {"TPI_USER": None}),
-    (200, 'later_total{reason="valkey_unreachable"}', {})], ids=["404", "401", "later"])
+    (200, 'deferred_total{reason="valkey_unreachable"}', {})], ids=["404", "401", "later"])
 def test_answer_after_unread_values(streamd, status, series, changes):
     """An answer follows the replies that the peer has not read yet: they do not suppress it."""
     daemon = streamd(TPI_STATUS="on", VALKEY_URL="redis://127.0.0.1:1")
