@@ -5,7 +5,7 @@
  */
 #include <stdlib.h>
 
-#include "settings.h"
+#include "config/settings.h"
 
 static const char head[] =
     "# Settings of tpi-streamd, for tpi-stream.service. tpi-streamd(8) explains each.\n"
