@@ -73,7 +73,7 @@ class Soak:
             self.valkey.publish(channel, payload)
             self.counts["published"] += 1
         except (OSError, EOFError, servers.ValkeyError):
-            self.valkey._forget_client()
+            self.valkey.forget_client()
             self.counts["not published"] += 1
 
     # Steps

@@ -38,8 +38,10 @@ start(pthread_t *thread, int state, enum thread_stack stack, void *(*run)(void *
 	int error;
 
 	error = pthread_attr_init(&attributes);
-	if (error != 0)
+	if (error != 0) {
+		errno = error;
 		return error;
+	}
 	pthread_attr_setdetachstate(&attributes, state);
 	/* Without this size each thread would take 8 MiB of address space. */
 	error = pthread_attr_setstacksize(&attributes, stack_size(stack));

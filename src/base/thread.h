@@ -14,8 +14,8 @@ enum thread_stack {
 };
 
 /*
- * Starts a detached thread with a stack of that size and a guard page. Returns 0 or an errno value,
- * which is in errno, too.
+ * Starts a detached thread with a stack of that size and a guard page. Returns 0, or an errno
+ * value, which is also left in errno.
  */
 int thread_start(enum thread_stack stack, void *(*run)(void *), void *arg);
 

@@ -14,12 +14,12 @@
 struct sentinel_answer {
 	char host[HOSTPORT_HOST_SIZE]; /* a name or an address, an IPv6 one without brackets */
 	int port;
-	long long epoch; /* of the failover that made it the primary: the higher, the newer */
+	long long epoch; /* config-epoch: the higher, the newer the failover that the sentinel knows of */
 };
 
 /*
- * Asks one sentinel, until deadline (clock_ms()), for the primary of that name. False with one line
- * in error. Thread-safe.
+ * Queries one sentinel, until deadline (valkey_clock()), for the primary of that name. False with one
+ * line in error. Thread-safe.
  */
 bool sentinel_ask(const struct valkey *sentinel, const char *master, int64_t deadline,
     struct sentinel_answer *answer, char *error, size_t error_size);
