@@ -1,9 +1,9 @@
 /*
  * metrics: the table of metrics and their text. See metrics.h.
  *
- * A number is kept in the unit that it is counted in, and written in base units. The cells of a
- * histogram are its buckets, each without those below it, and behind the last one the sum; what is
- * written is cumulative, so a count that is read while others go on never disagrees with its buckets.
+ * Values are stored in the unit they are counted in and written in base units. The cells of a
+ * histogram are its buckets, not cumulative, followed by the sum. Buckets and count are accumulated
+ * when they are written, so they always agree, even while other threads are counting.
  */
 #include "config.h"
 
@@ -21,7 +21,7 @@ struct metric_row {
 	const char *name;
 	enum type type;
 	bool by_kind;
-	int decimals;              /* of the unit that is counted below the one that is written */
+	int decimals;              /* written as cell / 10^decimals: 6 for microseconds */
 	const char *label;         /* NULL: none */
 	const char *const *values; /* of the label, NULL-terminated */
 	const char *help;
@@ -51,7 +51,7 @@ static const char *const refused[] = {
 	NULL,
 };
 
-static const char *const later[] = {
+static const char *const deferred[] = {
 	[DEFERRED_DRAINING] = "draining",
 	[DEFERRED_CANCELLED] = "cancelled",
 	[DEFERRED_EVICTED] = "evicted",
@@ -85,60 +85,60 @@ static const char *const results[] = {
 
 static const struct metric_row table[METRIC_COUNT] = {
 	[METRIC_BUILD_INFO] = { METRIC(GAUGE, "build_info",
-	    .help = "Always 1; which version runs, and for which tenant.") },
+	    .help = "Always 1; the labels give the running version and the tenant.") },
 	[METRIC_START_TIME] = { METRIC(GAUGE, "start_time_seconds",
-	    .help = "When the process started, in seconds since 1970.") },
+	    .help = "Start time of the process, in seconds since 1970.") },
 	[METRIC_OPEN] = { METRIC(GAUGE, "open_streams", .by_kind = true,
-	    .help = "Streams that are open, from their first sync on.") },
+	    .help = "Open streams, counted from their first sync.") },
 	[METRIC_SLOTS] = { METRIC(GAUGE, "slots", .by_kind = true,
-	    .help = "Places of the tenant that are taken; requests under way count, too.") },
+	    .help = "Slots of the tenant in use, including those of requests in flight.") },
 	[METRIC_SLOTS_LIMIT] = { METRIC(GAUGE, "slots_limit", .by_kind = true,
-	    .help = "Places that there are; one request more is refused.") },
+	    .help = "Slots of the tenant; requests over this limit are refused.") },
 	[METRIC_OPENED] = { METRIC(COUNTER, "opened_total", .by_kind = true,
-	    .help = "Streams that have got their first sync.") },
+	    .help = "Streams opened, counted at their first sync.") },
 	[METRIC_ENDED] = { METRIC(COUNTER, "ended_total", .by_kind = true, .label = "reason",
-	    .values = ended, .help = "Streams that have ended.") },
+	    .values = ended, .help = "Streams ended.") },
 	[METRIC_REFUSED] = { METRIC(COUNTER, "refused_total", .label = "reason", .values = refused,
-	    .help = "Requests that were answered with 4xx or 503.") },
-	[METRIC_DEFERRED] = { METRIC(COUNTER, "deferred_total", .label = "reason", .values = later,
-	    .help = "Requests that were told to come back later.") },
+	    .help = "Requests refused with 4xx or 503.") },
+	[METRIC_DEFERRED] = { METRIC(COUNTER, "deferred_total", .label = "reason",
+	    .values = deferred, .help = "Requests told to retry later.") },
 	[METRIC_CONNECTIONS] = { METRIC(GAUGE, "connections",
 	    .help = "Connections from the web server; each has a thread.") },
 	[METRIC_CONNECTIONS_REFUSED] = { METRIC(COUNTER, "connections_refused_total",
-	    .help = "Connections for which there was no thread or memory.") },
+	    .help = "Connections closed for lack of a thread or memory.") },
 	[METRIC_MESSAGES] = { METRIC(COUNTER, "messages_total",
-	    .help = "Messages from Valkey to channels that are listened to.") },
+	    .help = "Messages received from Valkey on channels with subscribers.") },
 	[METRIC_DROPPED] = { METRIC(COUNTER, "messages_dropped_total",
-	    .help = "Messages from Valkey whose payload is not allowed.") },
+	    .help = "Messages from Valkey dropped because of an invalid payload.") },
 	[METRIC_SENT] = { METRIC(COUNTER, "events_sent_total",
-	    .help = "Wake-ups sent to streams or queued for them, lost in an overflow or not.") },
+	    .help = "Wake-ups sent or queued to streams, including those lost in an overflow.") },
 	[METRIC_MERGED] = { METRIC(COUNTER, "events_merged_total",
-	    .help = "Wake-ups that went in one write with the one before.") },
+	    .help = "Wake-ups sent in the same write as the one before.") },
 	[METRIC_OVERFLOWS] = { METRIC(COUNTER, "backlog_overflows_total",
-	    .help = "Backlogs of slow readers that gave way to a sync.") },
+	    .help = "Backlogs of slow readers replaced by a sync.") },
 	[METRIC_FANOUT] = { METRIC(HISTOGRAM, "fanout_seconds", .decimals = 6,
-	    .help = "Time to write what Valkey delivered in one go to all its streams.") },
+	    .help = "Time to write one batch of messages from Valkey to all its streams.") },
 	[METRIC_VALKEY_CONNECTED] = { METRIC(GAUGE, "valkey_connected",
-	    .help = "Whether there is a connection to Valkey.") },
+	    .help = "1 if connected to Valkey, else 0.") },
 	[METRIC_VALKEY_CONNECTS] = { METRIC(COUNTER, "valkey_connects_total",
-	    .help = "Connections to Valkey that were made.") },
+	    .help = "Connections to Valkey established.") },
 	[METRIC_VALKEY_LOSSES] = { METRIC(COUNTER, "valkey_losses_total",
-	    .help = "Connections to Valkey that were lost.") },
+	    .help = "Connections to Valkey lost.") },
 	[METRIC_CHANNELS] = { METRIC(GAUGE, "valkey_channels",
-	    .help = "Channels that are subscribed, or about to be.") },
+	    .help = "Channels subscribed or about to be.") },
 	[METRIC_MESSAGE_AGE] = { METRIC(GAUGE, "last_message_age_seconds", .decimals = 3,
-	    .help = "Time since the last message, or since the start where none has come yet.") },
+	    .help = "Time since the last message, or since the start if there was none.") },
 	[METRIC_APP_PAUSED] = { METRIC(GAUGE, "app_paused",
-	    .help = "Whether the application was found dead and is left alone for 2 seconds.") },
+	    .help = "1 while queries pause because the application is unreachable, else 0.") },
 	[METRIC_APP_PAUSES] = { METRIC(COUNTER, "app_pauses_total",
-	    .help = "How often the application was found dead.") },
+	    .help = "Pauses because the application was unreachable.") },
 	[METRIC_APP_QUERIES] = { METRIC(COUNTER, "app_queries_total", .label = "from",
-	    .values = sources, .help = "Questions, by where the answer comes from.") },
+	    .values = sources, .help = "Queries of the application, by source of the answer.") },
 	[METRIC_APP_REQUESTS] = { METRIC(COUNTER, "app_requests_total", .label = "result",
-	    .values = results, .help = "Requests to the application that have ended.") },
+	    .values = results, .help = "Requests to the application completed.") },
 };
 
-/* Upper bounds of the buckets of a histogram, in microseconds; a last one has none. */
+/* Upper bounds of a histogram's buckets, in microseconds; one more bucket is unbounded. */
 static const uint32_t bounds[] = { 50, 100, 250, 500, 1000, 2500, 5000, 10000, 25000, 50000, 100000,
 	250000, 500000, 1000000 };
 #define BOUND_COUNT (sizeof(bounds) / sizeof(bounds[0]))
@@ -194,7 +194,7 @@ metrics_read(struct metrics *c)
 				    &cells[counter][kind][label], memory_order_relaxed);
 }
 
-/* A value of a label: the three characters that the format escapes. */
+/* Escapes what the format requires in a label value: backslash, quote and line break. */
 static void
 write_escaped(const char *text, FILE *out)
 {
@@ -221,7 +221,7 @@ write_number(uint64_t n, int decimals, FILE *out)
 		fprintf(out, ".%0*" PRIu64, decimals, n % unit);
 }
 
-/* One line; kind and value may be NULL. */
+/* Writes one sample line; kind and value may be NULL. */
 static void
 write_sample(const struct metric_row *m, const char *kind, const char *value, uint64_t n, FILE *out)
 {

@@ -1,10 +1,10 @@
 /*
- * metrics: what is counted, as one table: the name, type, help and labels of each metric that
- * GET /api/streams/metrics has (tpi-stream(7), MONITORING).
+ * metrics: the counters behind GET /api/streams/metrics (tpi-stream(7), MONITORING), and one table
+ * with the name, type, help text and labels of each metric.
  *
- * Counting is an addition to an atomic number without a lock, by any thread, whether or not anybody
- * may read it. What can be asked for at any time (open streams, Valkey's state) is not counted here:
- * who reads fills it into his copy. Labels have few values, all known beforehand: never a user.
+ * Counting adds to an atomic number without a lock, from any thread, even if the status pages are
+ * off. Values that can be queried at any time (open streams, Valkey's state) are not counted here:
+ * the reader fills them into its copy. Labels have a small, fixed set of values: never a user.
  */
 #ifndef TPI_BASE_METRICS_H
 #define TPI_BASE_METRICS_H
@@ -12,8 +12,8 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define METRIC_KINDS  2  /* of stream: as many as topics[] has rows */
-#define METRIC_LABELS 16 /* the most values of a label */
+#define METRIC_KINDS  2  /* kinds of stream: the number of rows of topics[] */
+#define METRIC_LABELS 16 /* the most values that a label may have */
 
 enum metric {
 	METRIC_BUILD_INFO,
@@ -45,7 +45,7 @@ enum metric {
 	METRIC_COUNT
 };
 
-/* Why a stream has ended. */
+/* Why a stream ended. */
 enum metric_ended {
 	ENDED_CLOSED,  /* by the peer */
 	ENDED_EVICTED, /* by the user's cap */
@@ -56,7 +56,7 @@ enum metric_ended {
 	ENDED_REFUSED  /* Valkey refused a channel after a reconnect */
 };
 
-/* Why a request got neither a stream nor the request to come back. */
+/* Why a request was refused: it got neither a stream nor "retry later". */
 enum metric_refused {
 	REFUSED_PATH,
 	REFUSED_METHOD,
@@ -67,23 +67,23 @@ enum metric_refused {
 	REFUSED_CAP
 };
 
-/* Why a request was told to come back later. */
+/* Why a request was answered with "retry later". */
 enum metric_deferred {
 	DEFERRED_DRAINING,
 	DEFERRED_CANCELLED, /* by a newer request of the same user */
-	DEFERRED_EVICTED,   /* the automatic reconnect of an evicted stream, and no free slot */
+	DEFERRED_EVICTED,   /* an evicted stream reconnected, and there was no free slot */
 	DEFERRED_APPLICATION,
 	DEFERRED_VALKEY_UNREACHABLE,
 	DEFERRED_VALKEY_REFUSED,
 	DEFERRED_VALKEY_SILENT,
 	DEFERRED_RESOURCES,
-	DEFERRED_REVOKED /* meanwhile */
+	DEFERRED_REVOKED /* while the request was in flight */
 };
 
-/* Where the answer to a query to the application client comes from. */
+/* Where the answer to a query of the application came from. */
 enum metric_source { SOURCE_APPLICATION, SOURCE_IN_FLIGHT, SOURCE_CACHE, SOURCE_NONE };
 
-/* What came of a request to the application. */
+/* The outcome of a request to the application. */
 enum metric_result {
 	RESULT_YES,
 	RESULT_NO,
@@ -92,23 +92,25 @@ enum metric_result {
 	RESULT_FAILED
 };
 
-/* n more, and one more with a label's value, without and with a kind of stream. Any thread. */
+/*
+ * Count n, or one with a label value, or one with a kind of stream and a label value. Thread-safe.
+ */
 void metric_add(enum metric counter, uint64_t n);
 void metric_add_label(enum metric counter, int label);
 void metric_add_kind(enum metric counter, int kind, int label);
 
-/* One more observation of a histogram. Any thread. */
+/* Adds an observation to a histogram. Thread-safe. */
 void metric_observe(enum metric counter, uint64_t microseconds);
 
-/* A copy, to be filled up and written: METRIC_OPEN of kind 1 is cells[METRIC_OPEN][1][0]. */
+/* A snapshot for metrics_write(), indexed by metric, kind and label value. */
 struct metrics {
 	uint64_t cells[METRIC_COUNT][METRIC_KINDS][METRIC_LABELS];
 };
 
-/* All that has been counted so far. Any thread. */
+/* Copies all the counts. Thread-safe. */
 void metrics_read(struct metrics *c);
 
-/* Writes every series, in the text format 0.0.4 of Prometheus. The tenant is a label of one of them. */
+/* Writes every series in Prometheus text format 0.0.4. tenant is a label of build_info. */
 void metrics_write(const struct metrics *c, const char *tenant, FILE *out);
 
 #endif

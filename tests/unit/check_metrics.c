@@ -1,6 +1,6 @@
 /*
- * check_counters: what is counted comes out, in the text format 0.0.4 of Prometheus, whole from the
- * start. TPI_MAN7 names man/tpi-stream.7; without it that one test is skipped.
+ * check_metrics: every metric is written correctly in Prometheus text format 0.0.4, and from the
+ * start. TPI_MAN7 names man/tpi-stream.7; without it, the tests that read the manual do nothing.
  */
 #include "config.h"
 
@@ -19,7 +19,7 @@
 
 static struct metrics counters;
 
-/* What would be sent now. The caller frees it. */
+/* The current text of all metrics. The caller frees it. */
 static char *
 text_of(const char *tenant)
 {
@@ -34,7 +34,7 @@ text_of(const char *tenant)
 	return text;
 }
 
-/* Expects that this line is there, once. */
+/* Expects exactly one such line. */
 static void
 expect(const char *text, const char *line)
 {
@@ -51,7 +51,7 @@ expect(const char *text, const char *line)
 	ck_assert_msg(found == 1, "%s: %d times in\n%s", line, found, text);
 }
 
-/* Each series is there before anything happens, with 0. */
+/* Every series exists from the start, with value 0. */
 START_TEST(all_from_the_start)
 {
 	static const char *const lines[] = {
@@ -99,8 +99,8 @@ ends_with(const char *text, const char *end)
 }
 
 /*
- * Each metric is HELP, TYPE and then its samples; names are of our own and go by Prometheus's
- * conventions: _total for a counter and for nothing else, base units.
+ * Each metric consists of HELP, TYPE and its samples. Names have the prefix tpi_stream_ and follow
+ * Prometheus's conventions: base units, and _total for counters only.
  */
 START_TEST(format)
 {
@@ -128,7 +128,7 @@ START_TEST(format)
 			ck_assert_msg(strcmp(type, "histogram") != 0 || ends_with(name, "_seconds"), "%s", name);
 			continue;
 		}
-		ck_assert_msg(strncmp(line, name, strlen(name)) == 0, "%s among those of %s", line, name);
+		ck_assert_msg(strncmp(line, name, strlen(name)) == 0, "%s in the samples of %s", line, name);
 		ck_assert_msg(strchr(line, ' ') != NULL && strchr(strchr(line, ' ') + 1, ' ') == NULL,
 		    "%s", line);
 		samples++;
@@ -139,7 +139,7 @@ START_TEST(format)
 }
 END_TEST
 
-/* Each counter has cells of its own, kind by kind and label by label. */
+/* Each combination of metric, kind and label value is counted separately. */
 START_TEST(own_cells)
 {
 	char *text;
@@ -165,7 +165,7 @@ START_TEST(own_cells)
 }
 END_TEST
 
-/* The buckets are cumulative, a bound belongs to its bucket, and count and sum agree with them. */
+/* Buckets are cumulative and include their upper bound; count and sum agree with them. */
 START_TEST(histogram)
 {
 	static const uint64_t times[] = { 0, 50, 51, 100, 999, 1000, 1001, 1000000, 1000001, 5000000 };
@@ -188,7 +188,7 @@ START_TEST(histogram)
 }
 END_TEST
 
-/* A value of a label cannot forge another label or line. */
+/* A label value cannot forge another label or line. */
 START_TEST(escaping)
 {
 	char *text = text_of("a\\b\"c\nd");
@@ -198,7 +198,7 @@ START_TEST(escaping)
 }
 END_TEST
 
-/* What the reader fills in is written, in base units. */
+/* Values that the reader fills in are written in base units. */
 START_TEST(filled_in)
 {
 	char *text;
@@ -230,7 +230,7 @@ count(void *arg)
 	return NULL;
 }
 
-/* None is lost where several threads count, and what is read meanwhile never goes back. */
+/* Several threads count without losing anything, and a concurrent reader never sees a decrease. */
 START_TEST(threads)
 {
 	pthread_t thread[THREADS];
@@ -252,7 +252,7 @@ START_TEST(threads)
 }
 END_TEST
 
-/* The next metric of the manual: its name, and the lines below it joined. False at the end. */
+/* Reads the next metric of the manual: its name, and its lines of text joined. False at the end. */
 static bool
 next_in_manual(FILE *manual, char name[128], char text[1024])
 {
@@ -277,7 +277,7 @@ next_in_manual(FILE *manual, char name[128], char text[1024])
 	return false;
 }
 
-/* The labels of a metric as the manual writes them: ", by kind and reason". */
+/* The labels of a metric in the words of the manual: ", by kind and reason". */
 static void
 labels_of(const char *text, const char *name, char labels[64])
 {
@@ -299,7 +299,7 @@ labels_of(const char *text, const char *name, char labels[64])
 	}
 }
 
-/* The manual has the metrics, each once, with type, labels and help, and no others. */
+/* The manual lists exactly the metrics of the program, with their types, labels and help texts. */
 START_TEST(manual_says_the_same)
 {
 	const char *path = getenv("TPI_MAN7"), *help;
@@ -308,7 +308,7 @@ START_TEST(manual_says_the_same)
 	FILE *manual;
 
 	if (path == NULL || path[0] == '\0') {
-		fprintf(stderr, "check_counters: TPI_MAN7 is not set: the manual is not checked\n");
+		fprintf(stderr, "check_metrics: TPI_MAN7 is not set: the manual is not checked\n");
 		return;
 	}
 	text = text_of("default");
@@ -317,7 +317,7 @@ START_TEST(manual_says_the_same)
 	for (; next_in_manual(manual, name, said); count++) {
 		snprintf(key, sizeof(key), "# HELP %s ", name);
 		help = strstr(text, key);
-		ck_assert_msg(help != NULL, "the manual has a metric %s, the program has none", name);
+		ck_assert_msg(help != NULL, "%s is in the manual but not in the program", name);
 		help += strlen(key);
 		snprintf(key, sizeof(key), "# TYPE %s ", name);
 		ck_assert_int_eq(sscanf(strstr(text, key) + strlen(key), "%31s", type), 1);
@@ -368,8 +368,8 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("counters");
-	TCase *tc = tcase_create("counters");
+	Suite *s = suite_create("metrics");
+	TCase *tc = tcase_create("metrics");
 	SRunner *sr = srunner_create(s);
 	int failed;
 
