@@ -1,4 +1,4 @@
-"""Caps and wake-ups are exact under concurrency: places, and what follows a sync."""
+"""Under concurrency, caps are exact and no wake-up after a sync is missing or repeated."""
 
 import random
 import threading
@@ -17,7 +17,7 @@ from timing import eventually
 
 
 def burst(daemon, requests, workers=8):
-    """Opens all at once from several threads; returns the peers in order."""
+    """Opens all streams at once from several threads; returns the peers in order."""
     with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(lambda named: daemon.open(**named), requests))
 
@@ -32,7 +32,7 @@ def close_all(peers):
 
 
 class Publisher:
-    """Publishes on these channels in a thread of its own until it is stopped."""
+    """Publishes on the channels in its own thread until it is stopped."""
 
     def __init__(self, address, channels, pause=0.001, filler=0):
         self.client = ValkeyClient(address)
@@ -57,7 +57,7 @@ class Publisher:
 
 @pytest.mark.parametrize("kind", [{}, {"projects": "7"}], ids=["notifications", "issues"])
 def test_tenant_cap_in_a_burst(streamd, kind):
-    """Three times the cap at once: exactly the cap gets streams, all others 503; again after they left."""
+    """Of three times as many requests as the cap, exactly the cap get streams and all others 503, every time."""
     cap = 40
     daemon = streamd(SSE_PER_TENANT_CAP=cap, SSE_ISSUES_PER_TENANT_CAP=cap, TPI_PROJECT_ACCESS="allow")
     before = descriptors_and_threads(daemon.pid)
@@ -73,16 +73,16 @@ def test_tenant_cap_in_a_burst(streamd, kind):
 
 
 def test_user_cap_in_a_burst(streamd, valkey):
-    """Three times his cap at once: when it has settled exactly the cap is open and gets wake-ups; the
-    others were evicted or told to come back later."""
+    """Of three times as many streams as a user's cap, exactly the cap stay open and get wake-ups; the others are
+    evicted or told to retry later."""
     daemon = streamd(SSE_PER_USER_CAP=4)
     peers = burst(daemon, [{"user": "burst"}] * 12)
     wait_all(peers, lambda p: p.closed or live(p), 30, "stream or end")
     eventually(lambda: [p.pump() for p in peers if not p.closed] and sum(not p.closed for p in peers) == 4,
-               10, "four are left")
+               10, "four open streams")
     valkey.publish(user_channel("burst"), '{"id":"1","event":"x"}')
-    left = [peer for peer in peers if not peer.closed]
-    wait_all(left, lambda p: '{"id":"1","event":"x"}' in p.events.data, 10, "the wake-up")
+    remaining = [peer for peer in peers if not peer.closed]
+    wait_all(remaining, lambda p: '{"id":"1","event":"x"}' in p.events.data, 10, "the wake-up")
     for peer in peers:
         if peer.closed:
             assert peer.ended and (EVICTED.search(peer.body) or LATER.fullmatch(peer.body))
@@ -90,35 +90,35 @@ def test_user_cap_in_a_burst(streamd, valkey):
 
 
 def only_stream(daemon):
-    """A stream, as soon as the only place is free again."""
+    """Opens a stream as soon as the only slot is free again."""
     def attempt():
         peer = daemon.open("a").wait(decided, 10, "stream or refusal")
         return peer if live(peer) else peer.close()
-    return eventually(attempt, 10, "the place")
+    return eventually(attempt, 10, "a free slot")
 
 
-def give_back_close(daemon, valkey):
+def release_by_close(daemon, valkey):
     only_stream(daemon).close()
 
 
-def give_back_abort(daemon, valkey):
+def release_by_abort(daemon, valkey):
     with only_stream(daemon) as peer:
         peer.send(fcgi.record(fcgi.ABORT))
         peer.wait_end(2)
 
 
-def give_back_cut_head(daemon, valkey):
-    whole = request(params("a"))
-    for cut in range(1, len(whole), 7):
-        fcgi.Peer(daemon.address, whole[:cut]).close()
+def release_by_truncated_head(daemon, valkey):
+    data = request(params("a"))
+    for cut in range(1, len(data), 7):
+        fcgi.Peer(daemon.address, data[:cut]).close()
 
 
-def give_back_at_once(daemon, valkey):
+def release_by_immediate_close(daemon, valkey):
     for _ in range(20):
         daemon.open("a").close()
 
 
-def give_back_failed_subscription(daemon, valkey):
+def release_by_failed_subscription(daemon, valkey):
     valkey.pause()
     try:
         daemon.ask("a", timeout=15)
@@ -126,13 +126,13 @@ def give_back_failed_subscription(daemon, valkey):
         valkey.resume()
 
 
-PATHS = [give_back_close, give_back_abort, give_back_cut_head, give_back_at_once,
-         pytest.param(give_back_failed_subscription, marks=pytest.mark.slow)]
+PATHS = [release_by_close, release_by_abort, release_by_truncated_head, release_by_immediate_close,
+         pytest.param(release_by_failed_subscription, marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("path", PATHS, ids=lambda path: path.__name__)
-def test_place_is_given_back(streamd, new_valkey, path):
-    """With one place for the tenant: after each way out the next request gets it."""
+def test_slot_is_released(streamd, new_valkey, path):
+    """However a request ends, the next one gets the tenant's only slot."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_TENANT_CAP=1)
     for _ in range(3):
@@ -142,12 +142,12 @@ def test_place_is_given_back(streamd, new_valkey, path):
             peer = daemon.open("b").wait(decided, 10, "stream or refusal")
             peer.close()
             return live(peer)
-        eventually(opened, 15, "the place is free again")
+        eventually(opened, 15, "the slot is free again")
 
 
 def test_distant_valkey(streamd, valkey, rundir):
-    """With Valkey 30 ms away, pairs of streams leave and join channels that nobody else has, while wake-ups come:
-    each stream is whole from its only sync on."""
+    """With 30 ms of latency to Valkey, streams that leave and join the same channels during wake-ups miss nothing
+    after their only sync."""
     relay = Relay(rundir, valkey.address, 0.03)
     daemon = streamd(VALKEY_URL=relay.url, TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0)
     daemon.wait_for_log(r"^\[valkey\] connected")
@@ -156,7 +156,7 @@ def test_distant_valkey(streamd, valkey, rundir):
     pairs = {n: [] for n in numbers}
 
     def read(seconds):
-        """Often, so that a sync's time is known."""
+        """Polls often, so that the time of each sync is accurate."""
         until = time.monotonic() + seconds
         while True:
             for peer in sum(pairs.values(), []):
@@ -185,8 +185,7 @@ def test_distant_valkey(streamd, valkey, rundir):
 
 
 def test_last_leaves_while_next_joins(streamd, valkey):
-    """The last stream of a project's channels closes as the next one opens: that one misses nothing on any of them,
-    300 times over."""
+    """A stream that joins a project's channels while their last stream leaves misses nothing on any of them."""
     daemon = streamd(TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0)
     channels = project_channels(201)
     ledger = Ledger(valkey.publish)
@@ -207,7 +206,7 @@ def test_last_leaves_while_next_joins(streamd, valkey):
 
 
 def test_many_join_the_same_channel(streamd, valkey):
-    """60 users join two busy project channels at once: each stream is whole from its sync on."""
+    """Sixty users who join two busy projects at once miss nothing after their sync."""
     daemon = streamd(TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0)
     channels = [*project_channels(301), *project_channels(302), broadcast_channel()]
     joined = {}
@@ -223,7 +222,8 @@ def test_many_join_the_same_channel(streamd, valkey):
 
 @pytest.mark.slow
 def test_thousands_of_opens_and_closes(streamd, valkey):
-    """3000 streams in a row, 20 at a time, on busy channels: each is whole, and nothing is left of them."""
+    """Of 3000 streams on busy channels, 20 at a time, none misses a wake-up, and none leaves a descriptor, a thread
+    or a subscription."""
     daemon = streamd(TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0)
     before = descriptors_and_threads(daemon.pid)
     channels = [channel for n in range(401, 406) for channel in project_channels(n)]

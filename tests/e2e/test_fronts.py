@@ -23,7 +23,7 @@ PROJECTS = ISSUES + "?projectIds=7,8"
 
 @pytest.fixture
 def front(rundir):
-    """front(Apache or Nginx, daemon or address, ...) starts one."""
+    """front(Apache or Nginx, daemon or address, ...) starts a web server."""
     started = []
 
     def start(server, daemon, **named):
@@ -35,11 +35,11 @@ def front(rundir):
         process.kill()
 
 
-OPEN = ["--mode", "0666"]  # the front servers' workers are another user
+OPEN = ["--mode", "0666"]  # the web server's workers run as another user
 
 
 def get(front, target=NOTIFICATIONS, user="ann", **headers):
-    """A request of a user; his password is his name. None comes without Authorization."""
+    """Sends a request as user, whose password is the user name. None: without Authorization."""
     if user:
         headers.setdefault("Authorization", basic(user, user))
     return http(front.address, target, **headers)
@@ -55,26 +55,26 @@ def stream(front, target=NOTIFICATIONS, user="ann", **headers):
 
 
 def check_error(peer, status):
-    peer.wait(lambda p: p.ended, what="a whole answer")
+    peer.wait(lambda p: p.ended, what="a complete response")
     assert peer.status == status, peer
     return peer
 
 
 @both
 def test_both_streams(streamd, valkey, front, server):
-    """sync first, wake-ups of both kinds as published, pings when idle, and shutdown at the end."""
+    """Both streams carry sync first, wake-ups as published, pings when idle, and shutdown at the end."""
     daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow", SSE_HEARTBEAT_MS=1000)
-    fore = front(server, daemon)
+    web = front(server, daemon)
     for target, channel, payload in [
             (NOTIFICATIONS, user_channel("ann"), notification(1)),
             (NOTIFICATIONS, broadcast_channel(), notification(2)),
             (PROJECTS, project_channel(8), issue(3, 8))]:
-        with stream(fore, target) as peer:
+        with stream(web, target) as peer:
             valkey.publish(channel, payload)
             peer.wait_body(frame(payload))
             peer.wait_body(PING)
             assert after_first(peer).replace(PING, b"") == frame(payload)
-    peers = [stream(fore), stream(fore, PROJECTS)]
+    peers = [stream(web), stream(web, PROJECTS)]
     daemon.stop()
     for peer in peers:
         peer.wait(lambda p: p.ended, what="the end")
@@ -83,9 +83,9 @@ def test_both_streams(streamd, valkey, front, server):
 
 @both
 def test_latency(streamd, valkey, front, server):
-    """A wake-up is there within 100 ms (the median of 20)."""
-    fore = front(server, streamd(OPEN))
-    with stream(fore) as peer:
+    """The median latency of a wake-up is below 100 ms."""
+    web = front(server, streamd(OPEN))
+    with stream(web) as peer:
         times = []
         for number in range(20):
             started = time.monotonic()
@@ -97,46 +97,46 @@ def test_latency(streamd, valkey, front, server):
 
 
 @both
-def test_answers_pass_through(streamd, front, server):
-    """The daemon's answers reach the client as they are: 401, 400, 404, 405, and 503 with Retry-After."""
+def test_responses_pass_through(streamd, front, server):
+    """The daemon's 400, 401, 404, 405, and 503 with Retry-After reach the client unchanged."""
     daemon = streamd(OPEN, SSE_PER_TENANT_CAP=1, SSE_PER_USER_CAP=1)
-    fore = front(server, daemon)
-    assert b'"error"' in check_error(get(fore, PROJECTS), 404).body  # access: deny
-    assert b'"error"' in check_error(get(fore, ISSUES), 400).body
-    peer = check_error(http(fore.address, NOTIFICATIONS, "POST", Authorization=basic("ann", "ann"),
+    web = front(server, daemon)
+    assert b'"error"' in check_error(get(web, PROJECTS), 404).body  # access: deny
+    assert b'"error"' in check_error(get(web, ISSUES), 400).body
+    peer = check_error(http(web.address, NOTIFICATIONS, "POST", Authorization=basic("ann", "ann"),
                             Content_Length="0"), 405)
     assert peer.header("Allow") == "GET"
-    check_error(get(fore, user=None), 401)
-    check_error(get(fore, Authorization=basic("ann", "wrong")), 401)
-    with stream(fore):
-        peer = check_error(get(fore, user="ben"), 503)
+    check_error(get(web, user=None), 401)
+    check_error(get(web, Authorization=basic("ann", "wrong")), 401)
+    with stream(web):
+        peer = check_error(get(web, user="ben"), 503)
         assert peer.header("Retry-After") == "30" and b'"error"' in peer.body
         assert peer.header("Cache-Control") == "no-store"
 
 
 @both
 def test_evicted(streamd, front, server):
-    """The evicted stream gets its closing event and its end; its reconnect is told to retry in minutes, and gets a
-    stream when there is room."""
-    # Behind Apache only a heartbeat reveals that the second one has gone.
-    fore = front(server, streamd(OPEN, SSE_PER_USER_CAP=1, SSE_HEARTBEAT_MS=500))
-    first = stream(fore)
-    second = stream(fore)
+    """An evicted stream gets the closing event and ends; its reconnect has to retry in minutes, and gets a stream
+    when a slot is free."""
+    # Apache notices only at a heartbeat that the second client has closed.
+    web = front(server, streamd(OPEN, SSE_PER_USER_CAP=1, SSE_HEARTBEAT_MS=500))
+    first = stream(web)
+    second = stream(web)
     first.wait(lambda p: p.ended, what="eviction")
     assert EVICTED.search(first.body).end() == len(first.body)
     for named in {"Last_Event_ID": first.events.last_event_id}, {"target": f"{NOTIFICATIONS}?lastEventId=evicted"}:
-        peer = get(fore, **named).wait(lambda p: p.ended, what="retry later")
+        peer = get(web, **named).wait(lambda p: p.ended, what="retry later")
         assert peer.status == 200 and 120000 <= int(LATER.fullmatch(peer.body)[1]) <= 300000
     assert not second.quiet(0).ended
     second.close()
 
     def again():
-        peer = get(fore, Last_Event_ID=first.events.last_event_id)
+        peer = get(web, Last_Event_ID=first.events.last_event_id)
         return RETURNED.match(peer.wait(lambda p: p.ended or live(p)).body)
-    eventually(again, 20, "a stream when there is room")
+    eventually(again, 20, "a stream when a slot is free")
 
 
-# Identities that nobody has verified
+# Unverified identities
 
 FORGED = {
     "TPI_USER": {"TPI_USER": "ann"}, "Tpi-User": {"Tpi-User": "ann"}, "REMOTE_USER": {"REMOTE_USER": "ann"},
@@ -153,7 +153,7 @@ SETUPS = {"Apache, none": (Apache, "none"), "Apache, TPI_USER alone": (Apache, "
 
 @pytest.fixture(scope="module")
 def unverified(module_streamd, module_rundir):
-    """A front server for each set-up, started when a test needs it."""
+    """Starts a web server for each setup when a test first needs it."""
     daemon = module_streamd(OPEN)
     started = {}
 
@@ -169,11 +169,11 @@ def unverified(module_streamd, module_rundir):
 @pytest.mark.parametrize("headers", FORGED.values(), ids=FORGED)
 @pytest.mark.parametrize("server, auth", SETUPS.values(), ids=SETUPS)
 def test_forged_identity(unverified, server, auth, headers):
-    """Where the web server has verified nobody, no header of a client gives it an identity: 401."""
+    """A request that the web server has not authenticated gets 401, whatever its headers claim."""
     check_error(http(unverified(server, auth).address, NOTIFICATIONS, **headers), 401)
 
 
-# Each verifies ann by Basic authentication, and leaves the rest to contrib/apache/tpi-stream-user.conf.
+# Verifies ann with Basic authentication, and leaves the rest to contrib/apache/tpi-stream-user.conf.
 BASIC = """<LocationMatch "^/api/(?:notifications|issues)/stream$">
     AuthType Basic
     AuthName "TestPlanIt"
@@ -189,7 +189,7 @@ SET_HANDLER = """<LocationMatch "^/api/(?:notifications|issues)/stream$">
     ProxySet flushpackets=on
 </Proxy>
 """
-# A site that takes the user from a header in every way that Apache has, before and after ours.
+# A site that sets TPI_USER from a header in every way that Apache has, before and after our configuration.
 CARELESS = """LoadModule rewrite_module ${MODULES}/mod_rewrite.so
 LoadModule setenvif_module ${MODULES}/mod_setenvif.so
 SetEnvIf Tpi-User (.+) TPI_USER=$1
@@ -199,7 +199,7 @@ RewriteRule ^ - [E=TPI_USER:%{HTTP:Tpi-User}]
 PassEnv TPI_USER
 SetEnv TPI_USER ben
 """
-VERIFIED = {  # set-up of the front server: options, does it send AUTH_TYPE?
+VERIFIED = {  # setup: web server, options
     "Apache": (Apache, {"auth": "basic"}),
     "Apache, SetHandler": (Apache, {"auth": "basic", "after": SET_HANDLER}),
     "Apache, careless": (Apache, {"auth": "basic", "site": CARELESS}),
@@ -211,25 +211,25 @@ VERIFIED = {  # set-up of the front server: options, does it send AUTH_TYPE?
 
 @pytest.mark.parametrize("server, setup", VERIFIED.values(), ids=VERIFIED)
 def test_verified_user(streamd, valkey, front, server, setup):
-    """The stream belongs to the user that the web server has verified, whatever the client's headers say."""
-    fore = front(server, streamd(OPEN), **setup)
+    """The stream belongs to the user whom the web server has authenticated, whatever the client's headers claim."""
+    web = front(server, streamd(OPEN), **setup)
     forged = {"TPI_USER": "ben", "Tpi-User": "ben", "REMOTE_USER": "ben", "Remote-User": "ben", "X-User": "ben"}
-    with stream(fore, **forged) as peer:
+    with stream(web, **forged) as peer:
         valkey.publish(user_channel("ben"), notification("ben"))
         valkey.publish(user_channel("ann"), notification("ann"))
         peer.wait_data(notification("ann"))
         assert after_first(peer) == frame(notification("ann"))
-    check_error(get(fore, user=None, **forged), 401)
-    check_error(get(fore, Authorization=basic("ann", "wrong"), **forged), 401)
+    check_error(get(web, user=None, **forged), 401)
+    check_error(get(web, Authorization=basic("ann", "wrong"), **forged), 401)
 
 
 @pytest.mark.parametrize("server, setup", VERIFIED.values(), ids=VERIFIED)
-def test_what_the_daemon_gets(front, rundir, server, setup):
-    """The real thing sends what fcgi.params(), the tests' own web server, does; each parameter that decides is there
-    once; what a client makes up is there as HTTP_* alone."""
+def test_parameters_sent_to_daemon(front, rundir, server, setup):
+    """A real web server sends the parameters of fcgi.params(), those that matter once, and a client's forged headers only as
+    HTTP_*."""
     recorder = fcgi.Recorder(f"{rundir}/recorder")
-    fore = front(server, recorder.path, **setup)
-    with get(fore, PROJECTS, TPI_USER="ben", Tpi_User="ben", Remote_User="ben", Auth_Type="Basic") as peer:
+    web = front(server, recorder.path, **setup)
+    with get(web, PROJECTS, TPI_USER="ben", Tpi_User="ben", Remote_User="ben", Auth_Type="Basic") as peer:
         peer.wait(lambda p: p.ended, what="the end")
         assert peer.body == b"data: x\n\n"
     recorder.close()
@@ -244,7 +244,7 @@ def test_what_the_daemon_gets(front, rundir, server, setup):
     assert {name for name, value in sent if value == "ben"} <= {"HTTP_TPI_USER", "HTTP_REMOTE_USER"}, sent
 
 
-# What the sites of others have, which does not reach into the streams: Debian's default modules with their settings,
+# Settings of the surrounding site that must not affect the streams: Debian's default modules with their settings,
 # and compression of everything.
 APACHE_SITE = "".join(f"LoadModule {name}_module ${{MODULES}}/mod_{name}.so\n" for name in (
     "access_compat", "autoindex", "deflate", "filter", "negotiation", "reqtimeout", "setenvif", "status")) + """
@@ -261,16 +261,16 @@ fastcgi_intercept_errors on; error_page 401 404 503 /index.html; fastcgi_param T
 
 
 @pytest.mark.parametrize("server, site", [(Apache, APACHE_SITE), (Nginx, NGINX_SITE)], ids=FRONTS)
-def test_settings_of_the_site(streamd, valkey, front, server, site):
-    """Compression, buffering, time limits and error pages of the site around them do not reach the streams."""
+def test_site_settings_do_not_affect_streams(streamd, valkey, front, server, site):
+    """Compression, buffering, timeouts and error pages of the surrounding site do not affect the streams."""
     daemon = streamd(OPEN, SSE_HEARTBEAT_MS=3000)
-    fore = front(server, daemon, site=site)
-    with stream(fore, Accept_Encoding="gzip, deflate, br") as peer:
+    web = front(server, daemon, site=site)
+    with stream(web, Accept_Encoding="gzip, deflate, br") as peer:
         assert peer.header("Content-Encoding") is None
         peer.wait_body(PING, 20)
         valkey.publish(user_channel("ann"), notification(1))
         peer.wait_data(notification(1))
-    assert b'"error"' in check_error(get(fore, PROJECTS), 404).body
+    assert b'"error"' in check_error(get(web, PROJECTS), 404).body
 
 
 FORM = """LoadModule auth_form_module ${MODULES}/mod_auth_form.so
@@ -296,50 +296,50 @@ LoadModule session_cookie_module ${MODULES}/mod_session_cookie.so
 
 
 def test_apache_form_login(streamd, valkey, front):
-    """contrib/apache/tpi-stream-user.conf behind a login form: the user of the session."""
-    fore = front(Apache, streamd(OPEN), auth="user", after=FORM)
+    """With contrib/apache/tpi-stream-user.conf and a login form, the stream belongs to the user of the session."""
+    web = front(Apache, streamd(OPEN), auth="user", after=FORM)
     form = b"httpd_username=ben&httpd_password=ben"
-    with http(fore.address, "/login", "POST", Content_Length=len(form),
+    with http(web.address, "/login", "POST", Content_Length=len(form),
               Content_Type="application/x-www-form-urlencoded") as login:
         login.send(form)
         login.wait(lambda p: p.ended, what="a complete response")
         session = login.header("Set-Cookie").split(";")[0]
     # mod_session adds a Cache-Control of its own.
-    with get(fore, user=None, Cookie=session, Tpi_User="ann").wait_live(20) as peer:
+    with get(web, user=None, Cookie=session, Tpi_User="ann").wait_live(20) as peer:
         valkey.publish(user_channel("ann"), notification("ann"))
         valkey.publish(user_channel("ben"), notification("ben"))
         peer.wait_data(notification("ben"))
         assert after_first(peer) == frame(notification("ben"))
-    check_error(get(fore, user=None, Cookie="session=forged", Tpi_User="ann"), 401)
+    check_error(get(web, user=None, Cookie="session=forged", Tpi_User="ann"), 401)
 
 
 def test_upgrade_from_remote_user(streamd, front):
-    """An Apache that sends REMOTE_USER alone, as the files of earlier versions had it: 401, and the log says once
-    what to configure."""
+    """An Apache that still sends only REMOTE_USER, as in earlier versions, gets 401, and the log says once what to
+    configure."""
     daemon = streamd(OPEN)
-    fore = front(Apache, daemon, auth="none", after=BASIC)
+    web = front(Apache, daemon, auth="none", after=BASIC)
     for _ in range(3):
-        check_error(get(fore), 401)
+        check_error(get(web), 401)
     assert "REMOTE_USER" in daemon.wait_for_log("^.streamd. TPI_USER is not set: ")
     daemon.stop()
     assert len(daemon.matching("TPI_USER")) == 1
 
 
 def test_nginx_auth_request(streamd, valkey, front, check_server):
-    """contrib/nginx/tpi-stream-auth-request.conf: the user whom the site's own check names, by the browser's
-    cookies; a client cannot name him."""
-    fore = front(Nginx, streamd(OPEN), auth="request", check=check_server)
-    with stream(fore, user=None, Cookie="session=of-ann", X_User="ben") as peer:
+    """With contrib/nginx/tpi-stream-auth-request.conf the site's own check names the user from the cookies; a client's
+    headers cannot."""
+    web = front(Nginx, streamd(OPEN), auth="request", check=check_server)
+    with stream(web, user=None, Cookie="session=of-ann", X_User="ben") as peer:
         valkey.publish(user_channel("ann"), notification(1))
         peer.wait_data(notification(1))
-    check_error(get(fore, user=None, Cookie="session=none"), 401)
-    check_error(get(fore, user=None, X_User="ann"), 401)
-    check_error(get(fore, user=None, Cookie="session=nameless", X_User="ann", TPI_USER="ann"), 401)
+    check_error(get(web, user=None, Cookie="session=none"), 401)
+    check_error(get(web, user=None, X_User="ann"), 401)
+    check_error(get(web, user=None, Cookie="session=nameless", X_User="ann", TPI_USER="ann"), 401)
 
 
 @pytest.fixture
 def check_server():
-    """A site that knows ann by her cookie, somebody without a name, and nobody else."""
+    """A check that accepts ann's cookie, and another without naming its user; all others get 401."""
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self):
             session = self.headers.get("Cookie", "")
@@ -362,10 +362,10 @@ def check_server():
 
 @both
 def test_over_tcp(streamd, valkey, front, server):
-    """The same over TCP."""
+    """A stream works with the daemon on a TCP port."""
     port = free_port()
-    fore = front(server, streamd(["--listen", f"127.0.0.1:{port}"], address=("127.0.0.1", port)))
-    with stream(fore) as peer:
+    web = front(server, streamd(["--listen", f"127.0.0.1:{port}"], address=("127.0.0.1", port)))
+    with stream(web) as peer:
         valkey.publish(user_channel("ann"), notification(1))
         peer.wait_data(notification(1))
 
@@ -373,41 +373,41 @@ def test_over_tcp(streamd, valkey, front, server):
 # Restarts
 
 @both
-def test_daemon_is_gone(streamd, front, server):
-    """While there is no daemon the front server answers later by itself, and never a 502 or 503; when it is
-    back, streams are at once."""
+def test_daemon_down(streamd, front, server):
+    """While the daemon is down the web server itself answers "retry later", never 502 or 503; streams open as soon as it
+    runs again."""
     daemon = streamd(OPEN)
     address = daemon.address
-    fore = front(server, daemon)
-    with stream(fore):
+    web = front(server, daemon)
+    with stream(web):
         daemon.stop()
     for _ in range(3):
-        peer = get(fore).wait(lambda p: p.ended, what="a whole answer")
+        peer = get(web).wait(lambda p: p.ended, what="a complete response")
         assert peer.status == 200 and peer.header("Content-Type") == "text/event-stream"
         assert LATER.fullmatch(peer.body), peer
         assert peer.events.reconnection_time == 10000 and peer.header("X-Accel-Buffering") in (None, "no")
     streamd([*OPEN, "--listen", address], address=address)
-    stream(fore).close()
+    stream(web).close()
 
 
 @both
 @pytest.mark.slow
 def test_restart_on_an_inherited_socket(streamd, rundir, valkey, front, server, count=200):
-    """The daemon is restarted on an inherited socket with 200 open streams: all are back with sync, and no
-    client saw an answer other than 200."""
+    """When the daemon restarts on an inherited socket with 200 open streams, all reconnect, and no client sees a status
+    other than 200."""
     path = f"{rundir}/inherited"
     with listening_socket(path) as listener:
         daemon = streamd(inherit=[listener], SSE_PER_USER_CAP=1000)
-        fore = front(server, path)
-        peers = [get(fore) for _ in range(count)]
+        web = front(server, path)
+        peers = [get(web) for _ in range(count)]
         wait_all(peers, live, 60, "sync")
         daemon.stop()
         wait_all(peers, lambda p: p.ended, 20, "the end")
         for peer in peers:
             assert peer.status == 200 and after_first(peer) == SHUTDOWN
             peer.close()
-        # They come back while there is nobody, and wait in the queue.
-        peers = [get(fore) for _ in range(count)]
+        # They reconnect while no daemon runs, and wait in the socket's queue.
+        peers = [get(web) for _ in range(count)]
         streamd(inherit=[listener], SSE_PER_USER_CAP=1000)
         wait_all(peers, lambda p: live(p) or p.status not in (None, 200), 60, "sync")
         assert [peer.status for peer in peers] == [200] * count
@@ -420,25 +420,24 @@ def test_restart_on_an_inherited_socket(streamd, rundir, valkey, front, server, 
 
 @both
 def test_front_reload(streamd, valkey, front, server):
-    """A graceful reload of the front server keeps open streams, and takes new ones."""
-    fore = front(server, streamd(OPEN))
-    with stream(fore) as peer:
-        fore.reload()
-        with stream(fore, user="ben"):
+    """A graceful reload of the web server keeps open streams and accepts new ones."""
+    web = front(server, streamd(OPEN))
+    with stream(web) as peer:
+        web.reload()
+        with stream(web, user="ben"):
             valkey.publish(broadcast_channel(), notification(1))
             peer.wait_data(notification(1))
 
 
 @both
-def test_client_that_leaves(streamd, valkey, front, server):
-    """A client that closes frees its stream: behind nginx within a second, behind Apache by the second
-    heartbeat."""
-    fore = front(server, streamd(OPEN, SSE_HEARTBEAT_MS=500))
-    stream(fore).close()
+def test_client_disconnects(streamd, valkey, front, server):
+    """The stream of a client that disconnects ends within a second with nginx, by the second heartbeat with Apache."""
+    web = front(server, streamd(OPEN, SSE_HEARTBEAT_MS=500))
+    stream(web).close()
     valkey.wait_subscribers(user_channel("ann"), 0, 1 if server is Nginx else 3)
 
 
-# Many
+# Many streams
 
 def check_many(valkey, count, connect):
     peers = []
@@ -448,7 +447,7 @@ def check_many(valkey, count, connect):
     started = time.monotonic()
     valkey.publish(broadcast_channel(), notification("all"))
     wait_all(peers, lambda p: notification("all") in p.events.data, 30, "the broadcast")
-    print(f"{count} streams had the broadcast after {(time.monotonic() - started) * 1000:.0f} ms")
+    print(f"{count} streams received the broadcast within {(time.monotonic() - started) * 1000:.0f} ms")
     for peer in peers:
         assert peer.status == 200 and peer.events.data == ['{"event":"sync"}', notification("all")]
         peer.close()
@@ -457,14 +456,14 @@ def check_many(valkey, count, connect):
 @pytest.mark.slow
 @pytest.mark.parametrize("server, count", [(Nginx, 1000), (Apache, 300)], ids=["nginx 1000", "Apache 300"])
 def test_many(streamd, valkey, front, server, count):
-    """1000 streams at once through nginx, 300 through Apache: one broadcast reaches all of them."""
+    """One broadcast reaches all of 1000 streams through nginx, and of 300 through Apache."""
     daemon = streamd(OPEN, SSE_PER_TENANT_CAP=3000, SSE_PER_USER_CAP=3000)
-    fore = front(server, daemon)
-    check_many(valkey, count, lambda _: get(fore))
+    web = front(server, daemon)
+    check_many(valkey, count, lambda _: get(web))
 
 
 @pytest.mark.slow
 def test_many_directly(streamd, valkey):
-    """2000 streams at once directly."""
+    """One broadcast reaches all of 2000 streams without a web server."""
     daemon = streamd(SSE_PER_TENANT_CAP=3000)
     check_many(valkey, 2000, lambda number: daemon.open(f"u{number}"))

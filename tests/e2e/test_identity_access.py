@@ -14,16 +14,16 @@ def daemon(module_streamd):
     return module_streamd(SSE_PER_USER_CAP=10000)
 
 
-def who(daemon, valkey, user, **changes):
-    """Proves that the stream belongs to user: a wake-up of that user reaches it."""
+def check_user(daemon, valkey, user, **changes):
+    """Checks that the stream belongs to user: it gets that user's wake-ups."""
     with daemon.stream(**changes) as peer:
         check_first(peer)
-        assert valkey.publish(user_channel(user), notification("who")) == 1
-        peer.wait_data(notification("who"))
+        assert valkey.publish(user_channel(user), notification("user")) == 1
+        peer.wait_data(notification("user"))
 
 
 LONGEST = "a" * 255
-USERS = {  # TPI_USER, REMOTE_USER, AUTH_TYPE: the user, or the status
+USERS = {  # TPI_USER, REMOTE_USER, AUTH_TYPE, expected user or status
     "TPI_USER": ("ann", None, None, "ann"),
     "TPI_USER and REMOTE_USER": ("ann", "bob", "Basic", "ann"),
     "TPI_USER and a forged REMOTE_USER": ("ann", "bob", None, "ann"),
@@ -48,7 +48,7 @@ USERS = {  # TPI_USER, REMOTE_USER, AUTH_TYPE: the user, or the status
        for bad in (" ", ":", "*", "?", "[", "]", "\\", '"', "\0", "\n", "\r", "\t", "\x1b", "\x7f",
                    "\x80", "\xe4", "\xff")},
     "invalid REMOTE_USER": (None, "a:b", "Basic", 401),
-    "NUL behind": ("ann\0", None, None, 400),
+    "trailing NUL": ("ann\0", None, None, 400),
     "glob alone": ("*", None, None, 400),
 }
 
@@ -58,7 +58,7 @@ def test_identity(daemon, valkey, tpi_user, remote_user, auth_type, expected):
     """TPI_USER alone names the user."""
     changes = {"TPI_USER": tpi_user, "REMOTE_USER": remote_user, "AUTH_TYPE": auth_type}
     if isinstance(expected, str):
-        who(daemon, valkey, expected, **changes)
+        check_user(daemon, valkey, expected, **changes)
     else:
         check_answer(daemon.ask(**changes), expected)
 
@@ -72,11 +72,11 @@ def test_no_other_parameter_is_an_identity(daemon, name):
 
 
 def test_header_does_not_override(daemon, valkey):
-    """A header that looks like an identity changes nothing for whom the web server has verified."""
-    who(daemon, valkey, "ann", TPI_USER="ann", HTTP_TPI_USER="bob", HTTP_AUTH_TYPE="Basic")
+    """A header that looks like an identity does not change the user whom the web server has authenticated."""
+    check_user(daemon, valkey, "ann", TPI_USER="ann", HTTP_TPI_USER="bob", HTTP_AUTH_TYPE="Basic")
 
 
-ANONYMOUS = {  # parameters: must the log mention REMOTE_USER?
+ANONYMOUS = {  # parameters, whether the log mentions REMOTE_USER
     "nothing": ({}, False), "empty": ({"TPI_USER": ""}, False),
     "REMOTE_USER": ({"REMOTE_USER": "bob"}, True),
     "REMOTE_USER and AUTH_TYPE": ({"REMOTE_USER": "bob", "AUTH_TYPE": "Basic"}, True),
@@ -87,7 +87,7 @@ ANONYMOUS = {  # parameters: must the log mention REMOTE_USER?
 
 @pytest.mark.parametrize("params, mentioned", ANONYMOUS.values(), ids=ANONYMOUS)
 def test_anonymous_is_explained_once(streamd, params, mentioned):
-    """The log says once per process what to configure, and whether a REMOTE_USER was not accepted."""
+    """The log says once per process what to configure, and mentions a REMOTE_USER that was ignored."""
     daemon = streamd()
     for _ in range(3):
         check_answer(daemon.ask(**{"TPI_USER": None, **params}), 401)
@@ -97,7 +97,7 @@ def test_anonymous_is_explained_once(streamd, params, mentioned):
 
 
 def test_each_cause_is_explained(streamd):
-    """A monitor's bare request does not use up the line about REMOTE_USER."""
+    """A request without any identity, as of a monitor, does not suppress the line about REMOTE_USER."""
     daemon = streamd()
     for params in {}, {"REMOTE_USER": "bob"}, {}, {"REMOTE_USER": "bob"}:
         check_answer(daemon.ask(TPI_USER=None, **params), 401)
@@ -108,16 +108,16 @@ def test_each_cause_is_explained(streamd):
 
 # Project access
 
-def test_deny_is_the_default_and_said_at_start(daemon):
-    """Without TPI_PROJECT_ACCESS nobody reads a project, and the start-up log says so."""
+def test_deny_is_the_default(daemon):
+    """Without TPI_PROJECT_ACCESS no user has access to any project, and the daemon logs that at start."""
     daemon.wait_for_log("TPI_PROJECT_ACCESS")
     check_answer(daemon.ask(projects="7"), 404)
-    with daemon.stream():  # notifications need no project
+    with daemon.stream():  # notifications need no access to projects
         pass
 
 
 def test_allow(streamd, valkey):
-    """allow: whoever the web server lets in reads every project that he names."""
+    """With allow, an authenticated user has access to every project."""
     daemon = streamd(TPI_PROJECT_ACCESS="allow")
     with daemon.stream(projects="7,8") as peer:
         check_first(peer)
@@ -136,10 +136,10 @@ RULES = """\
 
 11 a#b
 """
-ACCESS = {  # user, projects: those that he reads
+ACCESS = {  # user, requested projects, accessible projects
     "one": ("ann", "7", [7]),
     "several": ("ann", "7,8", [7, 8]),
-    "the unreadable is dropped in silence": ("bob", "7,8", [7]),
+    "inaccessible ones are dropped": ("bob", "7,8", [7]),
     "order and repetition": ("ann", "8,7,8", [7, 8]),
     "any project": ("root", "1,7,2147483647", [1, 7, 2147483647]),
     "any user": ("stranger", "9", [9]),
@@ -148,8 +148,8 @@ ACCESS = {  # user, projects: those that he reads
     "none of several": ("bob", "8,12", []),
     "a prefix of a user": ("an", "7", []),
     "a longer user": ("annn", "7", []),
-    "a comment begins inside a word": ("a", "11", [11]),
-    "a word ends at its comment": ("team", "7", []),
+    "a comment starts inside a word": ("a", "11", [11]),
+    "a comment ends a word": ("team", "7", []),
 }
 
 
@@ -162,15 +162,15 @@ def file_daemon(module_streamd, module_rundir):
 
 
 @pytest.mark.parametrize("user, projects, expected", ACCESS.values(), ids=ACCESS)
-def test_file(file_daemon, valkey, user, projects, expected):
-    """A stream has exactly those of its projects that the file lets its user read."""
+def test_access_file(file_daemon, valkey, user, projects, expected):
+    """A stream carries exactly those of its projects that the access file grants to the user."""
     if not expected:
         check_answer(file_daemon.ask(user, projects=projects), 404)
         return
     with file_daemon.stream(user, projects=projects) as peer:
-        asked = sorted({int(project) for project in projects.split(",")})
-        assert [p for p in asked if valkey.subscribers(project_channel(p))] == expected
-        for project in asked:
+        requested = sorted({int(project) for project in projects.split(",")})
+        assert [p for p in requested if valkey.subscribers(project_channel(p))] == expected
+        for project in requested:
             valkey.publish(project_channel(project), issue(1, project))
         last = expected[-1]
         peer.wait_data(issue(1, last))
@@ -178,52 +178,52 @@ def test_file(file_daemon, valkey, user, projects, expected):
 
 
 def write(path, text):
-    """Replaces the file in one step, as a careful administrator does."""
+    """Replaces the file atomically."""
     with open(path + ".new", "w", encoding="ascii") as file:
         file.write(text)
     os.rename(path + ".new", path)
 
 
-def readable(daemon, user, project):
+def has_access(daemon, user, project):
     with daemon.open(user, projects=project) as peer:
         peer.wait(lambda p: p.status)
         return peer.status == 200
 
 
-def test_file_is_read_again(streamd, rundir):
-    """A changed file counts without a restart; one that does not parse, or has gone, is a warning with its
-    line number, and the old rules stay."""
+def test_access_file_is_reloaded(streamd, rundir):
+    """A changed access file takes effect without a restart; one that is invalid or missing is logged, with the
+    line's number, and the previous rules stay in effect."""
     path = os.path.join(rundir, "rules")
     write(path, "7 ann\n")
     daemon = streamd(TPI_PROJECT_ACCESS=f"file:{path}", SSE_ISSUES_PER_USER_CAP=10000)
-    assert readable(daemon, "ann", "7") and not readable(daemon, "bob", "7")
+    assert has_access(daemon, "ann", "7") and not has_access(daemon, "bob", "7")
     write(path, "7 bob\n")
-    eventually(lambda: readable(daemon, "bob", "7"), what="the new rule")
-    assert not readable(daemon, "ann", "7")
+    eventually(lambda: has_access(daemon, "bob", "7"), what="the new rule")
+    assert not has_access(daemon, "ann", "7")
 
     mark = daemon.mark()
     write(path, "7 ann\n# fine\nseven ann\n")
-    eventually(lambda: readable(daemon, "bob", "7") and daemon.matching("rules.*3", start=mark),
+    eventually(lambda: has_access(daemon, "bob", "7") and daemon.matching("rules.*3", start=mark),
                what="a warning that names line 3")
-    assert not readable(daemon, "ann", "7")
+    assert not has_access(daemon, "ann", "7")
 
     mark = daemon.mark()
     os.unlink(path)
-    eventually(lambda: readable(daemon, "bob", "7") and daemon.matching("rules", start=mark),
+    eventually(lambda: has_access(daemon, "bob", "7") and daemon.matching("rules", start=mark),
                what="a warning that the file is gone")
 
     write(path, "7 ann\n")
-    eventually(lambda: readable(daemon, "ann", "7"), what="the rules that parse again")
-    assert not readable(daemon, "bob", "7")
+    eventually(lambda: has_access(daemon, "ann", "7"), what="the valid rules")
+    assert not has_access(daemon, "bob", "7")
     assert len(daemon.matching("rules", start=mark)) < 4, "a warning for each request"
 
 
-def test_file_changed_in_place(streamd, rundir):
-    """A file that is written in place, of the same length, counts too."""
+def test_access_file_changed_in_place(streamd, rundir):
+    """An access file that is rewritten in place with the same length is reloaded, too."""
     path = os.path.join(rundir, "rules")
     write(path, "7 ann\n")
     daemon = streamd(TPI_PROJECT_ACCESS=f"file:{path}", SSE_ISSUES_PER_USER_CAP=10000)
-    assert readable(daemon, "ann", "7")
+    assert has_access(daemon, "ann", "7")
     with open(path, "w", encoding="ascii") as file:
         file.write("7 bob\n")
-    eventually(lambda: readable(daemon, "bob", "7"), what="the new rule")
+    eventually(lambda: has_access(daemon, "bob", "7"), what="the new rule")

@@ -18,7 +18,7 @@ LINE = re.compile(r"[\x20-\x7e]*")
 
 
 def check_lines(daemon):
-    """Each line is printable ASCII."""
+    """Checks that each line is printable ASCII."""
     for line in daemon.lines["stderr"] + daemon.lines["stdout"]:
         assert LINE.fullmatch(line), line
 
@@ -28,16 +28,16 @@ def metric(line):
     assert list(found) == KEYS and " " not in line
     assert found["podId"] == socket.gethostname()
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found["ts"])
-    told = datetime.datetime.fromisoformat(found["ts"].replace("Z", "+00:00"))
-    assert abs((datetime.datetime.now(datetime.timezone.utc) - told).total_seconds()) < scaled(60)
+    logged = datetime.datetime.fromisoformat(found["ts"].replace("Z", "+00:00"))
+    assert abs((datetime.datetime.now(datetime.timezone.utc) - logged).total_seconds()) < scaled(60)
     return found["metric"], found["count"], found["tenantId"]
 
 
 def test_metrics(streamd):
-    """One line for each kind with at least one stream past its sync, with exactly these keys."""
+    """Each kind with an open stream, and no other, gets a metric line with exactly the documented keys."""
     daemon = streamd(SSE_METRICS_MS=200, TPI_PROJECT_ACCESS="allow", INSTANCE_TENANT_ID="acme")
     time.sleep(scaled(0.7))
-    assert daemon.stdout == "", "a line without a stream"
+    assert daemon.stdout == "", "a metric line without a stream"
     peers = [daemon.stream(f"u{number}") for number in range(3)]
     daemon.wait_for_log('"count":3', stream="stdout")
     assert {metric(line)[0] for line in daemon.lines["stdout"]} == {"sse.connections.active"}
@@ -57,7 +57,7 @@ def test_metrics(streamd):
 
 
 def test_a_stream_counts_from_its_sync(streamd, new_valkey):
-    """A request that waits for Valkey is not an active stream."""
+    """A request that waits for its subscription is not counted as an active stream."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_METRICS_MS=100)
     daemon.stream("x").close()
@@ -74,7 +74,7 @@ def test_a_stream_counts_from_its_sync(streamd, new_valkey):
 
 
 def test_subscribe_failed(streamd, new_valkey):
-    """The two warnings have their exact tags and keys."""
+    """The warning about a failed subscription has the exact tag and keys of each kind."""
     daemon = streamd(VALKEY_URL=new_valkey().url, TPI_PROJECT_ACCESS="allow", INSTANCE_TENANT_ID="acme")
     daemon.ask("ann")
     daemon.ask("bob", projects="8,7,8")
@@ -88,7 +88,7 @@ def test_subscribe_failed(streamd, new_valkey):
 
 
 def test_long_project_list(streamd, new_valkey):
-    """500 projects of a failed subscription are one whole line."""
+    """The warning about a failed subscription to 500 projects is one complete JSON line."""
     daemon = streamd(VALKEY_URL=new_valkey().url, TPI_PROJECT_ACCESS="allow")
     projects = ",".join(str(2147483647 - number) for number in range(500))
     daemon.ask("bob", projects=projects)
@@ -101,8 +101,8 @@ def test_long_project_list(streamd, new_valkey):
 EVIL = "x\n[valkey] connection lost {}\r\x1b[31m\x1b]0;title\x07\x9b31m\xff%s%n\"\\"
 
 
-def test_nothing_can_forge_a_line(streamd, valkey):
-    """Line breaks, escape sequences and format directives in any value do not reach the log as they are."""
+def test_values_are_escaped(streamd, valkey):
+    """Line breaks, escape sequences and format directives in untrusted values are escaped in the log."""
     daemon = streamd(TPI_LOG_LEVEL="debug", TPI_PROJECT_ACCESS="allow", SSE_PER_USER_CAP=1)
     for name in ("TPI_USER", "REMOTE_USER", "AUTH_TYPE", "REQUEST_METHOD", "QUERY_STRING", "SCRIPT_NAME",
                  "PATH_INFO", "HTTP_LAST_EVENT_ID", "HTTP_COOKIE", "REMOTE_ADDR", EVIL):
@@ -121,16 +121,16 @@ def test_nothing_can_forge_a_line(streamd, valkey):
 
 @pytest.mark.parametrize("env", [{"TPI_LISTEN": EVIL}, {"TPI_PROJECT_ACCESS": "file:/" + EVIL},
                                  {"SSE_STALL_MS": EVIL}, {"VALKEY_URL": EVIL}, {"INSTANCE_TENANT_ID": EVIL}])
-def test_nothing_can_forge_an_error(env):
-    """An error at the start is one printable line, whatever the setting holds."""
+def test_startup_error_is_one_line(env):
+    """A start-up error is one printable line, whatever the setting contains."""
     env = {name: value.encode("latin-1").decode("utf-8", "surrogateescape") for name, value in env.items()}
     result = run_streamd("--check-config", **env)
     assert result.returncode == 78
     assert result.stderr.count("\n") == 1 and result.stderr[:-1].isascii() and result.stderr[:-1].isprintable()
 
 
-def test_path_in_the_log(streamd, rundir):
-    """A name with control characters is escaped where it is logged."""
+def test_path_is_escaped(streamd, rundir):
+    """Control characters in a path are escaped in the log."""
     path = f"{rundir}/\x1b[31m\n[valkey] x\x7f\udc9b"
     daemon = streamd(["--listen", path], address=path)
     assert r"\u001b[31m\u000a[valkey] x\u007f\u009b" in daemon.wait_for_log("started")
@@ -138,7 +138,7 @@ def test_path_in_the_log(streamd, rundir):
 
 
 def test_cookies_and_payloads_are_not_logged(streamd, valkey):
-    """Cookies, Authorization headers and payloads are in no line, not even at level debug."""
+    """Cookies, Authorization headers and payloads are not logged, not even at level debug."""
     daemon = streamd(TPI_LOG_LEVEL="debug")
     with daemon.stream("ann", HTTP_COOKIE="session=s3cret", HTTP_AUTHORIZATION="Bearer s3cret") as peer:
         valkey.publish(user_channel("ann"), b"bad s3cret payload")
@@ -156,7 +156,7 @@ KUBERNETES = {"VALKEY_SERVICE_HOST": "10.0.0.1", "VALKEY_SERVICE_PORT": 6379, "V
 
 
 def test_unknown_settings(streamd):
-    """A name like ours that nothing reads is told, without its value; what Kubernetes sets is not."""
+    """An unknown variable with one of our prefixes is logged without its value; those that Kubernetes sets are not."""
     wrong = {"VALKEY_SENTINEL": "s3cret", "SSE_PER_USERCAP": 1, "TPI_\x1b": 1}
     lines = ["[streamd] no such setting: " + name.replace("\x1b", "?") for name in wrong]
     daemon = streamd(**wrong, **KUBERNETES)
@@ -169,7 +169,7 @@ def test_unknown_settings(streamd):
 
 
 def test_levels(streamd):
-    """error says less than info."""
+    """At level error neither the start nor an eviction is logged."""
     daemon = streamd(TPI_LOG_LEVEL="error", SSE_PER_USER_CAP=1)
     with daemon.stream("ann") as first, daemon.stream("ann"):
         first.wait_end()

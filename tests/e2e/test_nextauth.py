@@ -1,5 +1,5 @@
-"""A real NextAuth.js (v4) behind a real Apache and a real nginx, and tpi-streamd beside it: the cookies of a browser
-that has signed in open its streams, and no others do."""
+"""NextAuth.js (v4) and tpi-streamd behind Apache and nginx: the cookies of a signed-in browser open its streams, and
+no others do."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from timing import scaled
 
 pytestmark = pytest.mark.slow
 
-OPEN = ["--mode", "0666"]  # the front servers' workers are another user
+OPEN = ["--mode", "0666"]  # the web server's workers run as another user
 SERVERS = {"Apache": Apache, "nginx": Nginx}
 both = pytest.mark.parametrize("server", SERVERS.values(), ids=SERVERS)
 schemes = pytest.mark.parametrize("scheme", ["http", "https"])
@@ -36,7 +36,7 @@ def nextauth_directory():
 
 
 class NextAuth(Process):
-    """The application of nextauth/server.js."""
+    """Runs nextauth/server.js."""
 
     def __init__(self, directory, port, secret="SECRET", **env):
         self.url = f"http://127.0.0.1:{port}"
@@ -48,7 +48,7 @@ class NextAuth(Process):
 
 @pytest.fixture
 def nextauth(nextauth_directory):
-    """nextauth(port=, secret=) starts one."""
+    """nextauth(port=, secret=) starts an application."""
     started = []
 
     def start(port=None, **named):
@@ -59,11 +59,11 @@ def nextauth(nextauth_directory):
         process.kill()
 
 
-# The front servers, with the application beside the streams, in the clear and with TLS
+# The web servers, with the application and the streams on one origin, over HTTP and HTTPS
 
 def apache_site(app, secure, certificate, key):
     modules = "/usr/lib/apache2/modules"
-    beside = f"""
+    routes = f"""
         ProxyPass "/" "{app.url}/"
         <LocationMatch "^/api/(auth|model)/">
             RequestHeader set X-Forwarded-Proto "expr=%{{REQUEST_SCHEME}}"
@@ -73,13 +73,13 @@ def apache_site(app, secure, certificate, key):
             LoadModule proxy_http_module {modules}/mod_proxy_http.so
         </IfModule>
         LoadModule ssl_module {modules}/mod_ssl.so
-        {beside}
+        {routes}
         Listen 127.0.0.1:{secure} https
         <VirtualHost 127.0.0.1:{secure}>
             SSLEngine on
             SSLCertificateFile {certificate}
             SSLCertificateKeyFile {key}
-            {beside}
+            {routes}
         </VirtualHost>"""
 
 
@@ -99,7 +99,7 @@ def nginx_site(app, secure, certificate, key):
 
 
 class Site:
-    """One origin: a front server, and behind it the application and the streams."""
+    """One origin: a web server with the application and the streams behind it."""
 
     def __init__(self, server, rundir, daemon, app, scheme):
         authority = Authority(rundir)
@@ -147,7 +147,7 @@ class Browser:
 
     @property
     def cookie(self):
-        """The Cookie header of a request now."""
+        """The Cookie header that a request would have now."""
         request = Request(self.site.url + NOTIFICATIONS)
         self.jar.add_cookie_header(request)
         return request.get_header("Cookie")
@@ -166,8 +166,8 @@ class Browser:
         assert peer.status == 200 and FIRST.match(peer.body), peer
         return peer
 
-    def refused(self, target=NOTIFICATIONS, **headers):
-        peer = self.open(target, **headers).wait(lambda p: p.ended, what="an answer")
+    def status(self, target=NOTIFICATIONS, **headers):
+        peer = self.open(target, **headers).wait(lambda p: p.ended, what="a response")
         return peer.status
 
 
@@ -175,13 +175,13 @@ class Browser:
 @schemes
 @pytest.mark.parametrize("user, projects, cookies", [("ann", [7, 8], [""]), ("kim", [7], [".0", ".1"])],
                          ids=["one cookie", "chunked cookie"])
-def test_a_real_session(gated, nextauth, valkey, site, server, scheme, user, projects, cookies):
-    """Signing in opens both streams, for this user and his projects; signing out closes the door, and a session
-    cookie that has been tampered with never opens it."""
+def test_session(gated, nextauth, valkey, site, server, scheme, user, projects, cookies):
+    """A session opens both streams, with the user's own wake-ups and projects; a signed-out session and an altered
+    cookie open none."""
     app, daemon = gated(OPEN, app=nextauth())
     browser = Browser(site(server, daemon, app, scheme))
-    assert browser.refused() == 401
-    assert browser.refused(Cookie="next-auth.session-token=SECRET") == 401
+    assert browser.status() == 401
+    assert browser.status(Cookie="next-auth.session-token=SECRET") == 401
 
     browser.sign_in(user)
     prefix = "__Secure-" if scheme == "https" else ""
@@ -195,21 +195,21 @@ def test_a_real_session(gated, nextauth, valkey, site, server, scheme, user, pro
         for project in 7, 8, 9:
             valkey.publish(project_channel(project), issue(1, project))
         peer.wait_body(b"".join(frame(issue(1, project)) for project in projects))
-    assert browser.refused(f"{ISSUES}?projectId=9") == 404
+    assert browser.status(f"{ISSUES}?projectId=9") == 404
 
     good = browser.cookie
     first = good.index(COOKIE)
-    assert browser.refused(Cookie=good[:first] + "x" + good[first:]) == 401
+    assert browser.status(Cookie=good[:first] + "x" + good[first:]) == 401
     middle = good.index("..", first) + 30
-    assert browser.refused(Cookie=good[:middle] + ("A" if good[middle] != "A" else "B") + good[middle + 1:]) == 401
+    assert browser.status(Cookie=good[:middle] + ("A" if good[middle] != "A" else "B") + good[middle + 1:]) == 401
     if len(cookies) > 1:
-        assert browser.refused(Cookie="; ".join(part for part in good.split("; ") if f"{COOKIE}.1" not in part)) == 401
+        assert browser.status(Cookie="; ".join(part for part in good.split("; ") if f"{COOKIE}.1" not in part)) == 401
     for name, _, value in (part.partition("=") for part in good.split("; ")):
         assert COOKIE not in name or value[-40:] not in daemon.stderr
     browser.sign_out()
     assert not browser.session_cookies
-    assert browser.refused() == 401
-    assert browser.refused(f"{ISSUES}?projectId=7") == 401
+    assert browser.status() == 401
+    assert browser.status(f"{ISSUES}?projectId=7") == 401
 
 
 @both
@@ -217,36 +217,36 @@ def test_a_real_session(gated, nextauth, valkey, site, server, scheme, user, pro
 @pytest.mark.parametrize("user, status", [("ada", 200), ("sam", 200), ("ann", 404)],
                          ids=["administrator", "API user", "ordinary user"])
 def test_api_access(gated, nextauth, site, server, scheme, user, status):
-    """A page of the site opens the issue stream of any user, however the browser shows which page it is; a script with
-    the same cookie opens it only for a user with API access."""
+    """A page of the site opens any user's issue stream, by Sec-Fetch-Site, Referer or Origin; a script with the same
+    cookie opens it only for a user with API access."""
     app, daemon = gated(OPEN, app=nextauth())
-    place = site(server, daemon, app, scheme)
-    browser = Browser(place).sign_in(user)
+    origin = site(server, daemon, app, scheme)
+    browser = Browser(origin).sign_in(user)
     issues = f"{ISSUES}?projectId=7"
-    for headers in {}, {"Referer": f"{place.url}/en-US/projects"}, {"Origin": place.url}:
+    for headers in {}, {"Referer": f"{origin.url}/en-US/projects"}, {"Origin": origin.url}:
         with browser.open(issues, **{"Sec_Fetch_Site": None, **headers} if headers else {}) as peer:
             assert peer.wait(lambda p: synced(p) or p.ended, what="sync").status == 200
     with browser.open(issues, Sec_Fetch_Site=None) as peer:
-        assert peer.wait(lambda p: synced(p) or p.ended, what="an answer").status == status
+        assert peer.wait(lambda p: synced(p) or p.ended, what="a response").status == status
     assert len(daemon.matching("query forbidden")) == (status == 404)
 
 
-def test_another_scheme_is_another_cookie(gated, nextauth, site):
-    """The secure cookie over plain HTTP is nobody's: the application is told how the browser came."""
+def test_cookie_of_another_scheme(gated, nextauth, site):
+    """The application does not accept the cookie of HTTP over HTTPS, nor the reverse: it knows the browser's scheme."""
     app, daemon = gated(OPEN, app=nextauth())
-    place = site(Nginx, daemon, app, "https")
-    browser = Browser(place).sign_in("ann")
-    assert browser.refused(Cookie=browser.cookie.replace("__Secure-", "")) == 401
+    origin = site(Nginx, daemon, app, "https")
+    browser = Browser(origin).sign_in("ann")
+    assert browser.status(Cookie=browser.cookie.replace("__Secure-", "")) == 401
     with browser.stream():
         pass
     cookie = browser.cookie
-    place.tls, place.address = None, place.front.address
-    assert browser.refused(Cookie=cookie) == 401
+    origin.tls, origin.address = None, origin.front.address
+    assert browser.status(Cookie=cookie) == 401
 
 
-def test_sessions_that_end(gated, nextauth, site):
-    """While the application restarts, streams stay open; when it has forgotten its sessions (another secret), the
-    re-check ends them cleanly."""
+def test_session_ends(gated, nextauth, site):
+    """Streams stay open while the application restarts; when its sessions are invalid (another secret), the re-check
+    ends the streams."""
     app, daemon = gated(OPEN, app=nextauth(), TPI_RECHECK_SECONDS=5)
     browser = Browser(site(Nginx, daemon, app, "http")).sign_in("ann")
     peers = [browser.stream(), browser.stream(f"{ISSUES}?projectId=7")]
@@ -261,15 +261,15 @@ def test_sessions_that_end(gated, nextauth, site):
 
 @both
 @schemes
-def test_what_the_front_servers_forward(gated, application, site, server, scheme):
-    """Through a front server the application gets the browser's own Cookie and Authorization, that a page of the site
-    asks, and how the request came by the front server's word, not by the browser's."""
+def test_forwarded_headers(gated, application, site, server, scheme):
+    """The application gets the browser's Cookie and Authorization, Sec-Fetch-Site, and the X-Forwarded-* headers of the
+    web server, not the browser's own."""
     app = application()
     _, daemon = gated(OPEN, app=app)
-    place = site(server, daemon, app, scheme)
+    origin = site(server, daemon, app, scheme)
     headers = {"Cookie": f"a=1; {COOKIE}={ANN}", "Authorization": "Bearer SECRET-other", "Accept_Language": "en",
-               "Referer": f"{place.url}/x"}
-    peer = http(place.address, NOTIFICATIONS, tls=place.tls, X_Forwarded_For="203.0.113.9",
+               "Referer": f"{origin.url}/x"}
+    peer = http(origin.address, NOTIFICATIONS, tls=origin.tls, X_Forwarded_For="203.0.113.9",
                 X_Forwarded_Proto="gopher", X_Forwarded_Host="evil.example", **headers)
     peer.wait(synced, what="sync").close()
     [request] = app.requests
@@ -278,4 +278,4 @@ def test_what_the_front_servers_forward(gated, application, site, server, scheme
     assert sent == {
         "Host": app.url.removeprefix("http://"), "Accept": "application/json", "Cookie": headers["Cookie"],
         "Authorization": "Bearer SECRET-other", "X-Forwarded-For": "127.0.0.1",
-        "X-Forwarded-Proto": scheme, "X-Forwarded-Host": "%s:%d" % place.address, "Sec-Fetch-Site": "same-origin"}
+        "X-Forwarded-Proto": scheme, "X-Forwarded-Host": "%s:%d" % origin.address, "Sec-Fetch-Site": "same-origin"}

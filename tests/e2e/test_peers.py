@@ -1,4 +1,4 @@
-"""Misbehaving peers: each costs its own connection and nothing else."""
+"""A misbehaving peer loses its own connection and affects nothing else."""
 
 import os
 import random
@@ -30,12 +30,12 @@ def daemon(module_streamd):
 
 @pytest.fixture(scope="module")
 def hasty(module_streamd):
-    """A daemon that waits half a second for a request."""
+    """A daemon that waits half a second for a complete request."""
     return module_streamd(SSE_PER_USER_CAP=10000, TPI_REQUEST_TIMEOUT_MS=500)
 
 
 def check_good(daemon):
-    """A good request is answered at once."""
+    """Checks that the daemon answers a valid request at once."""
     started = time.monotonic()
     daemon.stream().close()
     assert time.monotonic() - started < scaled(1)
@@ -52,7 +52,7 @@ def params_of_size(size):
     return GOOD + pad + pair("Y", "y" * (rest - 9), wide=True)
 
 
-# Unusual, and legal
+# Unusual but legal
 
 LEGAL = {
     "byte by byte": (head(GOOD), 1),
@@ -66,7 +66,7 @@ LEGAL = {
     "flags": (begin(flags=255) + cut_records(PARAMS, GOOD) + record(STDIN), None),
     "reserved bytes": (record(BEGIN, b"\0\1\0rubbi") + cut_records(PARAMS, GOOD) + record(STDIN), None),
     "STDIN with content": (request(params(), stdin=b"x" * 100000), None),
-    "values asked first": (VALUES + head(GOOD), None),
+    "GET_VALUES first": (VALUES + head(GOOD), None),
     "10000 parameters": (head(GOOD + pair("A", "") * 10000), None),
     "a head of 64 KiB": (head(params_of_size(HEAD_MAX)), None),
     "a head of 64 KiB, cut": (head(params_of_size(HEAD_MAX), cut=1000, padding=255), None),
@@ -76,7 +76,7 @@ LEGAL = {
 
 @pytest.mark.parametrize("data, step", LEGAL.values(), ids=LEGAL)
 def test_legal_head(daemon, data, step):
-    """However a legal head is cut and padded, it gets its stream."""
+    """A legal head gets its stream, however it is split and padded."""
     with Peer(daemon.address) as peer:
         step = step or len(data)
         for position in range(0, len(data), step):
@@ -86,9 +86,9 @@ def test_legal_head(daemon, data, step):
 
 # Illegal
 
-LIES = {
-    "lengths that overflow a sum": struct.pack(">II", 0xFFFFFFFF, 0xFFFFFFFF),
-    "lengths that overflow to a little": struct.pack(">II", 0xFFFFFFFF, 0x80000002) + b"ab",
+BAD_LENGTHS = {
+    "lengths whose sum overflows": struct.pack(">II", 0xFFFFFFFF, 0xFFFFFFFF),
+    "lengths whose sum overflows to a small number": struct.pack(">II", 0xFFFFFFFF, 0x80000002) + b"ab",
     "a name of 2 GiB": struct.pack(">II", 0xFFFFFFFF, 0x80000000),
     "a value of 2 GiB": struct.pack(">II", 0x80000000, 0xFFFFFFFF),
     "a name longer than the rest": b"\x20\x00abc",
@@ -100,10 +100,10 @@ LIES = {
     "one byte short": pair("NAME", "value")[:-1],
 }
 BAD = {
-    **{f"lying: {name}": head(content) for name, content in LIES.items()},
-    **{f"lying behind good: {name}": head(GOOD + content) for name, content in LIES.items()},
-    **{f"lying before good: {name}": head(content + GOOD) for name, content in LIES.items()
-       if name in ("lengths that overflow a sum", "a name of 2 GiB", "a value of 2 GiB")},
+    **{f"bad lengths: {name}": head(content) for name, content in BAD_LENGTHS.items()},
+    **{f"bad lengths after valid parameters: {name}": head(GOOD + content) for name, content in BAD_LENGTHS.items()},
+    **{f"bad lengths before valid parameters: {name}": head(content + GOOD) for name, content in BAD_LENGTHS.items()
+       if name in ("lengths whose sum overflows", "a name of 2 GiB", "a value of 2 GiB")},
     "version 0": record(BEGIN, b"\0\1\0\0\0\0\0\0", version=0),
     "version 2": record(BEGIN, b"\0\1\0\0\0\0\0\0", version=2),
     "version 2 in PARAMS": begin() + record(PARAMS, GOOD, version=2),
@@ -123,7 +123,7 @@ BAD = {
 
 @pytest.mark.parametrize("data", BAD.values(), ids=BAD)
 def test_bad_head(daemon, data):
-    """A head that lies costs its connection: closed without a stream, at once; the next peer is served."""
+    """The connection of a malformed head is closed at once without a stream, and the next peer is served."""
     with Peer(daemon.address) as peer:
         peer.send_or_closed(data)
         peer.wait_end()
@@ -131,15 +131,15 @@ def test_bad_head(daemon, data):
         check_good(daemon)
 
 
-def test_head_limit_is_named(streamd):
-    """Whoever meets the limit of 64 KiB finds it in the log."""
+def test_head_limit_is_logged(streamd):
+    """A head over 64 KiB is logged with the limit."""
     daemon = streamd()
     Peer(daemon.address, head(params_of_size(HEAD_MAX + 1))).wait_end()
     daemon.wait_for_log("64 KiB|65536")
 
 
 def test_endless_params(daemon):
-    """200 MB of PARAMS are not kept: the connection is closed after 64 KiB."""
+    """The connection of a peer that sends endless PARAMS is closed after 64 KiB."""
     with Peer(daemon.address, begin()) as peer:
         sent = 0
         piece = record(PARAMS, pair("X", "x" * 60000))
@@ -151,28 +151,28 @@ def test_endless_params(daemon):
 
 
 @pytest.mark.parametrize("cut", range(0, len(head(GOOD)), 7))
-def test_head_cut_off(daemon, cut):
-    """A peer that closes in the middle of its head leaves nothing behind."""
+def test_truncated_head(daemon, cut):
+    """A peer that closes in the middle of its head does no harm."""
     Peer(daemon.address, head(GOOD)[:cut]).close()
 
 
 def test_bad_peers_are_logged_at_most_once_a_second(streamd):
-    """Many bad peers make a warning at most once a second."""
+    """Malformed heads are logged at most once a second."""
     daemon = streamd(TPI_PROJECT_ACCESS="allow")
     started = time.monotonic()
     mark = daemon.mark()
     for _ in range(100):
         Peer(daemon.address, bytes(64)).wait_end()
     daemon.wait_for_log("FastCGI", start=mark)
-    taken = time.monotonic() - started
+    elapsed = time.monotonic() - started
     lines = daemon.matching("FastCGI", start=mark)
-    assert 1 <= len(lines) <= taken + 1, lines
+    assert 1 <= len(lines) <= elapsed + 1, lines
 
 
-# Silence
+# Silent peers
 
 def test_silent_peer(hasty):
-    """A peer that says nothing is closed after TPI_REQUEST_TIMEOUT_MS."""
+    """A connection on which nothing arrives is closed after TPI_REQUEST_TIMEOUT_MS."""
     with Peer(hasty.address) as peer:
         peer.wait_end()
         assert 0.4 < peer.closed_at - peer.opened < scaled(2)
@@ -181,8 +181,8 @@ def test_silent_peer(hasty):
 @pytest.mark.parametrize("data", [begin(), head(GOOD)[:-8], head(GOOD)[:20], VALUES, head(GOOD)[:3],
                                   cut_records(PARAMS, GOOD) + record(STDIN)],
                          ids=["BEGIN", "no end", "part", "values", "part of a header", "no BEGIN"])
-def test_silent_after_a_while(hasty, data):
-    """A peer that falls silent before its request is complete is closed, too."""
+def test_incomplete_request(hasty, data):
+    """A connection whose request stays incomplete is closed after TPI_REQUEST_TIMEOUT_MS."""
     with Peer(hasty.address, data) as peer:
         peer.wait_end()
         assert peer.status is None
@@ -190,7 +190,7 @@ def test_silent_after_a_while(hasty, data):
 
 
 def test_slow_sender(hasty):
-    """A peer that sends a byte now and then is closed at the same time: the limit is for the whole request."""
+    """TPI_REQUEST_TIMEOUT_MS limits the whole request: a peer that keeps sending single bytes does not extend it."""
     data = head(GOOD, cut=1)
     with Peer(hasty.address) as peer:
         for position in range(len(data)):
@@ -202,8 +202,8 @@ def test_slow_sender(hasty):
         assert 0.4 < peer.closed_at - peer.opened < scaled(2)
 
 
-def test_values_do_not_extend(hasty):
-    """Questions for values do not extend the time for the request."""
+def test_get_values_does_not_extend_the_timeout(hasty):
+    """GET_VALUES records do not extend TPI_REQUEST_TIMEOUT_MS."""
     with Peer(hasty.address) as peer:
         while not peer.quiet(0.05).closed and peer.send_or_closed(VALUES):
             pass
@@ -212,7 +212,7 @@ def test_values_do_not_extend(hasty):
 
 
 def test_500_silent_peers(daemon):
-    """500 connections that say nothing delay nobody."""
+    """500 silent connections do not delay other requests."""
     peers = [Peer(daemon.address) for _ in range(500)]
     for _ in range(20):
         check_good(daemon)
@@ -220,8 +220,8 @@ def test_500_silent_peers(daemon):
         peer.close()
 
 
-def test_peer_that_does_not_read_its_answers(hasty):
-    """A peer that asks for values and never reads is closed at the limit and delays nobody."""
+def test_unread_replies(hasty):
+    """A peer that sends GET_VALUES and never reads is closed at the timeout and does not delay other requests."""
     with Peer(hasty.address, rcvbuf=4096) as peer:
         peer.socket.settimeout(scaled(5))
         try:
@@ -232,7 +232,7 @@ def test_peer_that_does_not_read_its_answers(hasty):
         check_good(hasty)
 
 
-# Records of the protocol itself
+# Management records and request ids
 
 def values(content):
     found = {}
@@ -247,10 +247,10 @@ def values(content):
     (["FCGI_MPXS_CONNS"], MPXS), (["FCGI_MPXS_CONNS", "FCGI_UNHEARD_OF"], MPXS),
     (["FCGI_UNHEARD_OF"], {}), ([], {})], ids=["one", "and an unknown", "unknown", "none"])
 def test_get_values(daemon, names, expected):
-    """GET_VALUES is answered with FCGI_MPXS_CONNS=0, and unknown names are left out; a request may follow."""
-    question = record(GET_VALUES, pairs_of([(name, "") for name in names]), id=0)
-    with Peer(daemon.address, question) as peer:
-        peer.wait(lambda p: p.management, what="an answer")
+    """The reply to GET_VALUES has FCGI_MPXS_CONNS=0 and no unknown names; a request may follow."""
+    query = record(GET_VALUES, pairs_of([(name, "") for name in names]), id=0)
+    with Peer(daemon.address, query) as peer:
+        peer.wait(lambda p: p.management, what="a reply")
         kind, content = peer.management[0]
         assert kind == GET_VALUES_RESULT
         found = values(content)
@@ -261,16 +261,16 @@ def test_get_values(daemon, names, expected):
 
 
 def test_get_values_during_a_stream(daemon):
-    """A question for values during a stream is answered, between whole records, and harms nothing."""
+    """GET_VALUES during a stream is answered between complete records and does not disturb the stream."""
     with daemon.stream() as peer:
         peer.send(VALUES)
-        peer.wait(lambda p: p.management, what="an answer")
+        peer.wait(lambda p: p.management, what="a reply")
         assert values(peer.management[0][1]) == MPXS
         assert after_first(peer) == b"" and not peer.closed
 
 
-def counts(daemon, series):
-    """A metric has become 1."""
+def is_counted(daemon, series):
+    """Whether the metric has become 1."""
     page = daemon.ask(SCRIPT_NAME="/api/streams/metrics", TPI_USER=None)
     return f"tpi_stream_{series} 1\n".encode() in page.body
 
@@ -279,15 +279,15 @@ def counts(daemon, series):
     (404, 'refused_total{reason="path"}', {"SCRIPT_NAME": "/x"}),
     (401, 'refused_total{reason="anonymous"}', {"TPI_USER": None}),
     (200, 'deferred_total{reason="valkey_unreachable"}', {})], ids=["404", "401", "later"])
-def test_answer_after_unread_values(streamd, status, series, changes):
-    """An answer follows the replies that the peer has not read yet: they do not suppress it."""
+def test_response_after_unread_replies(streamd, status, series, changes):
+    """A response is sent after replies that the peer has not read yet, not dropped."""
     daemon = streamd(TPI_STATUS="on", VALKEY_URL="redis://127.0.0.1:1")
     daemon.wait_for_log("Valkey|valkey")
-    questions = 1500  # more replies than a Unix socket takes, fewer than a backlog
-    with Peer(daemon.address, VALUES * questions + request(params(**changes))) as peer:
-        eventually(lambda: counts(daemon, series), what=series)
+    queries = 1500  # more replies than a Unix socket takes, fewer than a backlog
+    with Peer(daemon.address, VALUES * queries + request(params(**changes))) as peer:
+        eventually(lambda: is_counted(daemon, series), what=series)
         peer.wait_end()
-        assert len(peer.management) == questions
+        assert len(peer.management) == queries
         if status == 200:
             check_later(peer)
         else:
@@ -296,17 +296,17 @@ def test_answer_after_unread_values(streamd, status, series, changes):
 
 @pytest.mark.parametrize("kind", [0, 12, 100, 255])
 def test_unknown_type(daemon, kind):
-    """A management record of an unknown type gets FCGI_UNKNOWN_TYPE that names it; a request may follow."""
+    """A management record of an unknown type gets FCGI_UNKNOWN_TYPE with that type; a request may follow."""
     with Peer(daemon.address, record(kind, b"whatever", id=0, padding=3)) as peer:
-        peer.wait(lambda p: p.management, what="an answer")
-        answer, content = peer.management[0]
-        assert answer == UNKNOWN_TYPE and content[0] == kind and content[1:] == bytes(7)
+        peer.wait(lambda p: p.management, what="a reply")
+        reply, content = peer.management[0]
+        assert reply == UNKNOWN_TYPE and content[0] == kind and content[1:] == bytes(7)
         peer.send(head(GOOD))
         check_first(peer.wait_live())
 
 
 def test_second_request(daemon):
-    """A second request id, during the head or during the stream, gets FCGI_CANT_MPX_CONN; the first goes on."""
+    """A second request id, in the head or during the stream, gets FCGI_CANT_MPX_CONN; the first request goes on."""
     for early in True, False:
         second = request(params("u2"), id=2)
         data = begin() + (begin(id=2) if early else b"") + cut_records(PARAMS, GOOD) + record(STDIN)
@@ -320,7 +320,7 @@ def test_second_request(daemon):
 
 
 def test_second_request_of_the_same_id(daemon, valkey):
-    """The running id begun again is not a second stream."""
+    """A second BEGIN with the same request id does not start a second stream."""
     with daemon.stream("same") as peer:
         peer.send_or_closed(begin())
         peer.quiet(0.2)
@@ -329,8 +329,8 @@ def test_second_request_of_the_same_id(daemon, valkey):
 
 
 @pytest.mark.parametrize("kind", [STDIN, DATA, PARAMS, STDOUT])
-def test_stray_data_behind_the_head(daemon, kind):
-    """Data behind the complete request disturbs neither other streams nor the daemon."""
+def test_stray_data_after_the_head(daemon, kind):
+    """Data after a complete request does not affect other streams or the daemon."""
     with daemon.stream() as other, daemon.stream("stray") as peer:
         for _ in range(50):
             if not peer.send_or_closed(record(kind, b"x" * 5000)):
@@ -341,8 +341,8 @@ def test_stray_data_behind_the_head(daemon, kind):
         check_good(daemon)
 
 
-def test_garbage_behind_the_head(daemon, valkey):
-    """What is no record at all, behind the head, ends at most its own stream."""
+def test_garbage_after_the_head(daemon, valkey):
+    """Bytes after the head that are not a record end at most their own stream."""
     with daemon.stream("garbage") as peer:
         peer.send_or_closed(os.urandom(100000))
         peer.quiet(0.2)
@@ -350,7 +350,7 @@ def test_garbage_behind_the_head(daemon, valkey):
     valkey.wait_subscribers(user_channel("garbage"), 0)
 
 
-# The end that the web server makes
+# Ended by the web server
 
 @pytest.mark.parametrize("flags", [0, KEEP_CONN])
 def test_abort(daemon, valkey, flags):
@@ -368,9 +368,9 @@ def test_abort(daemon, valkey, flags):
 @pytest.mark.parametrize("data", [begin() + record(ABORT),
                                   begin() + record(PARAMS, GOOD) + record(ABORT),
                                   begin() + cut_records(PARAMS, GOOD) + record(ABORT)],
-                         ids=["behind BEGIN", "in PARAMS", "before STDIN"])
+                         ids=["after BEGIN", "in PARAMS", "before STDIN"])
 def test_abort_in_the_head(daemon, data):
-    """An abort during the head ends the request."""
+    """FCGI_ABORT_REQUEST in the head ends the request."""
     with Peer(daemon.address, data) as peer:
         peer.wait_end()
         assert peer.status is None
@@ -379,7 +379,7 @@ def test_abort_in_the_head(daemon, data):
 
 
 def test_abort_of_another_id(daemon):
-    """An abort of an id that is not under way means nothing."""
+    """FCGI_ABORT_REQUEST for another request id is ignored."""
     with daemon.stream() as peer:
         peer.send(record(ABORT, id=7))
         assert not peer.quiet(0.3).closed
@@ -387,7 +387,7 @@ def test_abort_of_another_id(daemon):
 
 @pytest.mark.parametrize("how", ["close", "half"])
 def test_close(daemon, valkey, how):
-    """A web server that closes ends an idle stream within a second; half-closed is closed."""
+    """When the web server closes its connection, even for writing only, an idle stream ends within a second."""
     peer = daemon.stream("leaver")
     assert valkey.subscribers(user_channel("leaver")) == 1
     if how == "half":
@@ -400,7 +400,7 @@ def test_close(daemon, valkey, how):
 
 
 def test_close_while_subscribing(streamd, new_valkey):
-    """A peer that leaves while Valkey has not confirmed leaves nothing behind."""
+    """A peer that closes before Valkey confirms the subscription leaves no slot reserved and no channel subscribed."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_TENANT_CAP=1)
     daemon.stream("x").close()
@@ -409,12 +409,12 @@ def test_close_while_subscribing(streamd, new_valkey):
         peer.quiet(0.2)
     valkey.resume()
     eventually(lambda: daemon.open("other").wait(lambda p: p.closed or fcgi.live(p)).events.data,
-               what="the only place")
+               what="the only slot")
     valkey.wait_subscribers(user_channel("leaver"), 0)
 
 
 def test_many_come_and_go(daemon, valkey):
-    """Opens and closes in a row from several threads leave no channel subscribed and no descriptor open."""
+    """Streams that open and close from several threads leave no channel subscribed and no descriptor open."""
     def descriptors():
         return len(os.listdir(f"/proc/{daemon.pid}/fd"))
     eventually(lambda: valkey.subscribers(user_channel("u1")) == 0, what="a quiet start")
@@ -428,7 +428,7 @@ def test_many_come_and_go(daemon, valkey):
                 if number % 3:
                     peer.wait_live()
                 peer.close()
-        except Exception as error:  # noqa: BLE001 - shown by the main thread
+        except Exception as error:  # noqa: BLE001 - reported by the main thread
             failures.append(error)
     threads = [threading.Thread(target=come_and_go, args=(f"u{n}",)) for n in range(4)]
     for thread in threads:
@@ -442,7 +442,7 @@ def test_many_come_and_go(daemon, valkey):
 
 
 def test_noise(daemon):
-    """Random bytes, and good heads with random bytes changed, never cost more than their connection."""
+    """Random bytes, and valid heads with random bytes changed, cost at most their own connection."""
     rng = random.Random(7)
     good = request(params(), cut=50, padding=3)
     peers = []
