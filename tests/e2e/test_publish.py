@@ -1,4 +1,4 @@
-"""tpi-publish against a real Valkey: section by section what its manual page says."""
+"""tpi-publish against a real Valkey, in the order of its manual page."""
 
 import errno
 import json
@@ -23,11 +23,11 @@ UUID4 = r"[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"
 USER = ("notification", "--user", "u1", "--id", "n1")
 USER_PAYLOAD = b'{"id":"n1","event":"notification"}'
 FAILED = "[tpi-publish] SSE publish failed "
-ALLOWED = {0, 65, 66, 69, 71, 74, 78}  # exit status of what was used rightly
+ALLOWED = {0, 65, 66, 69, 71, 74, 78}  # exit statuses except that of wrong usage
 
 
 class Result:
-    """An ended tpi-publish; its errors are lines of its own, and no sanitizer found anything."""
+    """A finished tpi-publish, all of whose errors are its own lines, not a sanitizer's."""
 
     def __init__(self, status, out, err, seconds):
         self.status, self.out, self.seconds = status, out, seconds
@@ -68,8 +68,8 @@ def notification(user, **more):
     return {"stream": "notification", "user": user, **more}
 
 
-class Ear:
-    """Hears everything that is published, in order."""
+class Subscriber:
+    """Receives everything that is published, in order."""
 
     def __init__(self, valkey):
         self.client = servers.ValkeyClient(valkey.address)
@@ -84,21 +84,21 @@ class Ear:
         return channel.decode(), payload
 
     def nothing_more(self):
-        """Nothing was published before this, because it comes first."""
+        """Checks that nothing else was published: a message published now arrives first."""
         self.valkey.publish("end", "end")
         assert self.next() == ("end", b"end")
 
 
 @pytest.fixture
-def ear(valkey):
-    ear = Ear(valkey)
-    yield ear
-    ear.client.close()
+def subscriber(valkey):
+    subscriber = Subscriber(valkey)
+    yield subscriber
+    subscriber.client.close()
 
 
 @pytest.fixture
 def publish(valkey):
-    """publish(*args): with the shared Valkey."""
+    """publish(*args) runs tpi-publish with the shared Valkey."""
     def call(*args, **named):
         return run(*args, **{"VALKEY_URL": valkey.url, **named})
     return call
@@ -117,10 +117,10 @@ def publish(valkey):
     ((*USER, "--event", "e"), {}, user_channel("u1"), b'{"id":"n1","event":"e"}'),
     (("notification", "--broadcast", "--id", "b", "--event", "e"), {}, broadcast_channel(),
      b'{"id":"b","event":"e"}'),
-    # A text is any UTF-8, escaped where JSON wants it and nowhere else.
+    # Any UTF-8, escaped only where JSON requires it.
     (("notification", "--user", "u1", "--id", 'a"b\\c/d\n\t', "--event", "é€😀'<>&"), {},
      user_channel("u1"), '{"id":"a\\"b\\\\c/d\\n\\t","event":"é€😀\'<>&"}'.encode()),
-    # The tenant: the option, then the environment, then "default"; an empty variable is none.
+    # The tenant: the option, then the environment, then "default"; an empty variable is unset.
     (USER, {"INSTANCE_TENANT_ID": "t1"}, user_channel("u1", "t1"), USER_PAYLOAD),
     ((*USER, "--tenant", "t2"), {"INSTANCE_TENANT_ID": "t1"}, user_channel("u1", "t2"),
      USER_PAYLOAD),
@@ -134,21 +134,21 @@ def publish(valkey):
      b'{"event":"issue-updated","issueId":1,"projectId":7}'),
     (("issue", "--project", "7", "--issue", "1"), {"TPI_ISSUES_CHANNEL_PREFIX": " issue-updates, issues"},
      project_channel(7, prefix="issue-updates"), b'{"event":"issue-updated","issueId":1,"projectId":7}'),
-    # Options stand anywhere, may be short of letters, and may hold their value.
+    # Options may be anywhere, abbreviated, and joined with their value.
     (("--tenant", "t", "--id=n1", "notification", "--us", "u1"), {}, user_channel("u1", "t"),
      USER_PAYLOAD),
     (("notification", "--id", "n1", "--user", "u1"), {"POSIXLY_CORRECT": "1"}, user_channel("u1"),
      USER_PAYLOAD),
     (("--user", "notification", "--id", "n1", "--", "notification"), {},
      user_channel("notification"), USER_PAYLOAD),
-    # Settings of tpi-streamd alone are not looked at.
+    # Settings of tpi-streamd are ignored.
     (USER, {"SSE_PER_USER_CAP": "none", "TPI_LOG_LEVEL": "x"}, user_channel("u1"), USER_PAYLOAD),
 ])
-def test_published(publish, ear, args, env, channel, payload):
-    """One message with exactly this payload on exactly this channel, without a word."""
+def test_published(publish, subscriber, args, env, channel, payload):
+    """A command publishes exactly one message, with this payload on this channel, and prints nothing."""
     publish(*args, **env).silent()
-    assert ear.next() == (channel, payload)
-    ear.nothing_more()
+    assert subscriber.next() == (channel, payload)
+    subscriber.nothing_more()
 
 
 @pytest.mark.parametrize("args, channels, payload", [
@@ -163,79 +163,79 @@ def test_published(publish, ear, args, env, channel, payload):
      ("live:tenant:default:milestone:9", "live:tenant:default:project:7:milestones"),
      b'{"event":"milestone.updated","milestoneId":9,"projectId":7}'),
 ])
-def test_published_to_both_channels(publish, ear, args, channels, payload):
-    """A test run or milestone wakes its own channel and its project's, singly and in a batch."""
+def test_published_to_both_channels(publish, subscriber, args, channels, payload):
+    """A test run or milestone is published to its own channel and its project's, by a command and by a batch."""
     publish(*args).silent()
     for channel in channels:
-        assert ear.next() == (channel, payload)
+        assert subscriber.next() == (channel, payload)
     options = dict(zip([name[2:] for name in args[1::2]], args[2::2]))
     line = {name: int(value) if value.isdigit() else value for name, value in options.items()}
     done = publish("batch", stdin=lines_of({"stream": args[0], **line}))
     assert (done.status, done.lines) == (0, ["tpi-publish: published 1, bad 0"])
     for channel in channels:
-        assert ear.next() == (channel, payload)
-    ear.nothing_more()
+        assert subscriber.next() == (channel, payload)
+    subscriber.nothing_more()
     done = publish(*args, "--verbose", "--dry-run")
     assert done.out.decode().splitlines() == [f"{channel} {payload.decode()}" for channel in channels]
 
 
-def test_only_tenant(publish, ear):
-    """With --only-tenant a line for another tenant is bad, and the others are published."""
+def test_only_tenant(publish, subscriber):
+    """With --only-tenant a line for another tenant is an error, and the other lines are published."""
     done = publish("batch", "--only-tenant", stdin=lines_of(
         notification("u", id="1"), notification("u", id="2", tenant="t"), notification("u", id="3", tenant="default")))
     assert done.status == 65
     assert done.lines == ["tpi-publish: line 2: tenant t: only default is allowed",
                           "tpi-publish: published 2, bad 1"]
-    assert [ear.next()[0] for _ in range(2)] == [user_channel("u")] * 2
-    ear.nothing_more()
+    assert [subscriber.next()[0] for _ in range(2)] == [user_channel("u")] * 2
+    subscriber.nothing_more()
 
 
-def test_random_id(publish, ear):
-    """Without --id each publish has a random UUID of its own."""
+def test_random_id(publish, subscriber):
+    """Without --id each notification has its own random UUID."""
     seen = set()
     for args in (("--user", "u"), ("--user", "u"), ("--broadcast",)):
         publish("notification", *args).silent()
-        seen.add(json.loads(ear.next()[1])["id"])
+        seen.add(json.loads(subscriber.next()[1])["id"])
     assert len(seen) == 3
     assert all(re.fullmatch(UUID4, uuid) for uuid in seen), seen
 
 
-def test_nobody_listens(publish):
-    """It is published also with nobody listening."""
+def test_without_subscribers(publish):
+    """Publishing succeeds without subscribers."""
     publish(*USER).silent()
 
 
-def test_largest_payload(publish, ear):
-    """The largest payload that tpi-streamd would send is published, one byte more is not."""
-    room = 16384 - len('data: {"id":"","event":"notification"}\n\n')
-    publish("notification", "--user", "u", "--id", "x" * room).silent()
-    assert len(ear.next()[1]) == 16384 - len("data: \n\n")
-    refused = publish("notification", "--user", "u", "--id", "x" * (room + 1))
+def test_largest_payload(publish, subscriber):
+    """The largest payload that tpi-streamd accepts is published; one byte more is an error."""
+    longest = 16384 - len('data: {"id":"","event":"notification"}\n\n')
+    publish("notification", "--user", "u", "--id", "x" * longest).silent()
+    assert len(subscriber.next()[1]) == 16384 - len("data: \n\n")
+    refused = publish("notification", "--user", "u", "--id", "x" * (longest + 1))
     assert refused.status == 64
     assert "over 16384 bytes" in refused.line()
-    ear.nothing_more()
+    subscriber.nothing_more()
 
 
-def test_verbose(publish, ear):
-    """--verbose prints how many subscribers Valkey counted."""
+def test_verbose(publish, subscriber):
+    """--verbose prints the number of subscribers."""
     done = publish(*USER, "--verbose")
     assert (done.status, done.err) == (0, "")
     assert done.out == b"notifications:tenant:default:user:u1: 1 subscribers\n"
-    ear.client.close()
+    subscriber.client.close()
 
 
 def test_url(publish, valkey, new_valkey):
-    """--url stands before VALKEY_URL; a TCP address works as a Unix socket does."""
+    """--url takes precedence over VALKEY_URL, and may be a TCP address, an address with a database, or a name."""
     other = new_valkey(tcp=True).start()
-    ear = Ear(other)
+    subscriber = Subscriber(other)
     publish(*USER, "--url", other.url).silent()
     publish(*USER, "--url", other.url.replace("valkey:", "redis:") + "/5",
             VALKEY_URL="nonsense").silent()
     publish(*USER, "--url", other.url.replace("127.0.0.1", "localhost")).silent()
     for _ in range(3):
-        assert ear.next() == (user_channel("u1"), USER_PAYLOAD)
-    ear.nothing_more()
-    ear.client.close()
+        assert subscriber.next() == (user_channel("u1"), USER_PAYLOAD)
+    subscriber.nothing_more()
+    subscriber.client.close()
 
 
 # Usage and configuration
@@ -296,15 +296,15 @@ def test_url(publish, valkey, new_valkey):
     ((*USER, "--url", ""), "--url : the scheme is unknown"),
 ])
 @pytest.mark.parametrize("more", [(), ("--best-effort", "--quiet")])
-def test_usage(publish, ear, args, error, more):
-    """Wrong usage is 64 and one line that says what was wrong; nothing is published."""
-    # In front, because the last option of args may lack its value.
+def test_usage(publish, subscriber, args, error, more):
+    """Wrong usage exits with 64 and one line with the reason, and nothing is published."""
+    # First, because the last option of args may lack its value.
     done = publish(*more, *args)
     assert (done.status, done.out) == (64, b"")
     assert done.line().startswith(error), done.err
     assert done.line().endswith(" (see tpi-publish --help)")
     assert "secret" not in done.err
-    ear.nothing_more()
+    subscriber.nothing_more()
 
 
 @pytest.mark.parametrize("env, error", [
@@ -319,7 +319,7 @@ def test_usage(publish, ear, args, error, more):
      "VALKEY_PASSWORD_FILE=/dev/null: the first line is empty"),
 ])
 def test_configuration(publish, env, error):
-    """A bad setting is 78 and one line that names it, also with --best-effort."""
+    """A bad setting exits with 78 and one line that names it, also with --best-effort."""
     for args in (USER, (*USER, "--best-effort", "--quiet"), ("batch",)):
         done = publish(*args, **env)
         assert (done.status, done.out) == (78, b"")
@@ -328,7 +328,7 @@ def test_configuration(publish, env, error):
 
 
 def test_help_and_version():
-    """--help fits a screen and names each option; both go to standard output."""
+    """--help fits on a screen and lists each option and exit status; --version prints the version."""
     done = run("--help")
     assert (done.status, done.err) == (0, "")
     text = done.out.decode()
@@ -345,7 +345,7 @@ def test_help_and_version():
     assert re.fullmatch(rb"tpi-publish \d+\.\d+\S*\n", done.out)
 
 
-# Dry run, and standard output
+# Dry run and output
 
 def test_dry_run():
     """--dry-run needs no Valkey and prints channel and payload."""
@@ -354,14 +354,14 @@ def test_dry_run():
     assert done.out == b"notifications:tenant:default:user:u1 " + USER_PAYLOAD + b"\n"
 
 
-def test_dry_run_publishes_nothing(publish, ear):
+def test_dry_run_publishes_nothing(publish, subscriber):
     assert publish("--dry-run", *USER).status == 0
     assert publish("--dry-run", "batch", stdin=lines_of(notification("u"))).status == 0
-    ear.nothing_more()
+    subscriber.nothing_more()
 
 
 def test_dry_run_of_a_batch():
-    """A batch is checked line by line, and what would be published is printed."""
+    """A dry run of a batch reports bad lines and prints what would be published."""
     done = run("batch", "--dry-run", stdin=b'{"stream":"issue","project":7,"issue":1}\nx\n'
                b'{"stream":"notification","broadcast":true,"id":"b","tenant":"t"}\n')
     assert done.status == 65
@@ -378,7 +378,7 @@ def closed(number):
 
 @pytest.mark.parametrize("args", [("--dry-run", *USER), ("--help",), ("--version",)])
 def test_unwritable_output(args):
-    """Output that was asked for and cannot be written is an error, never a crash."""
+    """Output that cannot be written exits with 74."""
     with open("/dev/full", "wb") as full:
         done = run(*args, popen={"stdout": full})
     assert done.status == 74
@@ -394,27 +394,27 @@ def test_unwritable_output(args):
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])
-def test_closed_descriptor(publish, ear, number):
-    """A closed descriptor is not taken for the connection to Valkey, and stops nothing."""
+def test_closed_descriptor(publish, subscriber, number):
+    """With a standard descriptor closed tpi-publish works, and does not write output to Valkey's connection."""
     assert publish(*USER, "--verbose", popen=closed(number)).status == 0
-    assert ear.next() == (user_channel("u1"), USER_PAYLOAD)
+    assert subscriber.next() == (user_channel("u1"), USER_PAYLOAD)
     done = publish("batch", stdin=None if number == 0 else lines_of(notification("u")),
                    popen={**closed(number), **({"stdin": None} if number == 0 else {})})
     assert done.status == (66 if number == 0 else 0)
     if number != 0:
-        ear.next()
-    ear.nothing_more()
+        subscriber.next()
+    subscriber.nothing_more()
 
 
 def test_full_errors(publish):
-    """Standard error that cannot be written changes no exit status."""
+    """An error that cannot be written to stderr does not change the exit status."""
     with open("/dev/full", "wb") as full:
         assert publish("batch", stdin=b"x\n", popen={"stderr": full}).status == 65
         assert run(*USER, VALKEY_URL="unix:///nonexistent", popen={"stderr": full}).status == 69
 
 
 def full_pipe():
-    """The two ends of a pipe that takes nothing more."""
+    """Returns both ends of a full pipe."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     with pytest.raises(BlockingIOError):
@@ -424,8 +424,8 @@ def full_pipe():
     return reader, writer
 
 
-def test_nobody_reads_the_error():
-    """A single publish ends in time also where standard error takes nothing."""
+def test_blocked_stderr():
+    """A command ends within --timeout even if stderr is a full pipe."""
     reader, writer = full_pipe()
     in_time(run(*USER, "--timeout", "300", VALKEY_URL="unix:///nonexistent",
                 popen={"stderr": writer}), 0.3, 69)
@@ -434,7 +434,7 @@ def test_nobody_reads_the_error():
 
 
 def test_errors_are_read_late(valkey):
-    """A batch waits for whoever reads its errors, and loses none; that is not Valkey's silence."""
+    """A batch waits for the reader of its errors and loses none; that time does not count for --timeout."""
     reader, writer = os.pipe()
     text = b"x\n" * 3000 + lines_of(notification("u"))
     child = subprocess.Popen([servers.program("tpi-publish"), "batch", "--timeout", "100"],
@@ -456,10 +456,10 @@ def test_errors_are_read_late(valkey):
         child.wait()
 
 
-# Valkey away
+# Valkey unreachable
 
 def fails(error, *args, **env):
-    """69 with this error; with --best-effort 0 and this warning; with --quiet as well, silence."""
+    """Checks for 69 and the error; with --best-effort for 0 and the warning; with --quiet also for no output."""
     done = run(*USER, *args, **env)
     assert (done.status, done.out) == (69, b"")
     assert re.fullmatch(error, done.line()), done.err
@@ -475,7 +475,7 @@ def fails(error, *args, **env):
     run(*USER, "--best-effort", "--quiet", *args, **env).silent()
 
 
-def test_nothing_there():
+def test_missing_socket():
     fails("unix:/nonexistent: No such file or directory", VALKEY_URL="unix:///nonexistent")
 
 
@@ -490,28 +490,28 @@ def test_unknown_name():
 
 
 def test_tag():
-    """The warning says who publishes, and for which tenant."""
+    """The warning of --best-effort has the tag and the tenant's channel."""
     done = run(*USER, "--best-effort", "--tag", "notificationWorker", "--tenant", "t",
                VALKEY_URL="unix:///nonexistent")
     assert done.warning("notificationWorker")["channel"] == user_channel("u1", "t")
 
 
 def test_replica(new_valkey):
-    """A PUBLISH on a replica would succeed and reach nobody: it is refused."""
+    """tpi-publish refuses a replica, where PUBLISH would succeed but reach no subscriber of the primary."""
     replica = new_valkey(config=["--replicaof", "127.0.0.1", str(servers.free_port())]).start()
-    ear = Ear(replica)
+    subscriber = Subscriber(replica)
     fails(r"unix:\S+: no primary but a replica: what is published there reaches nobody else",
           VALKEY_URL=replica.url)
     done = run("batch", stdin=lines_of(notification("u")), VALKEY_URL=replica.url)
     assert done.status == 69
-    ear.nothing_more()
-    ear.client.close()
+    subscriber.nothing_more()
+    subscriber.client.close()
 
 
 def test_password(new_valkey, tmp_path):
-    """A password comes from the URL or, in preference, from the file; it is never shown."""
+    """The password of the file takes precedence over that of the URL, and neither is ever printed."""
     server = new_valkey(tcp=True, password="right").start()
-    ear = Ear(server)
+    subscriber = Subscriber(server)
     file = tmp_path / "password"
 
     def url(userinfo):
@@ -522,7 +522,7 @@ def test_password(new_valkey, tmp_path):
     run(*USER, VALKEY_URL=server.url, VALKEY_PASSWORD_FILE=file).silent()
     run(*USER, "--url", url(":wrong"), VALKEY_PASSWORD_FILE=file).silent()
     for _ in range(4):
-        assert ear.next()[1] == USER_PAYLOAD
+        assert subscriber.next()[1] == USER_PAYLOAD
     file.write_text("hidden")
     refused = r"127.0.0.1:\d+: user or password refused: WRONGPASS [^']*"
     fails(refused, VALKEY_URL=url(":hidden"))
@@ -530,13 +530,13 @@ def test_password(new_valkey, tmp_path):
     fails(r"127.0.0.1:\d+: wants a password: .*VALKEY_PASSWORD_FILE.*", VALKEY_URL=server.url)
     done = run(*USER, VALKEY_URL=url(":hidden"))
     assert "hidden" not in done.err
-    ear.nothing_more()
-    ear.client.close()
+    subscriber.nothing_more()
+    subscriber.client.close()
 
 
 @pytest.fixture
 def acl_valkey(new_valkey):
-    """A user who may publish for the tenant "default" alone, and one who may not ask ROLE."""
+    """A Valkey with a user limited to the tenant "default", and one without access to ROLE."""
     server = new_valkey(tcp=True).start()
     server("ACL", "SETUSER", "pub", "on", ">pw", "resetchannels", "&*:tenant:default:*",
            "+publish", "+role")
@@ -550,7 +550,7 @@ def as_user(server, user):
 
 
 def test_acl(acl_valkey):
-    """What Valkey's access lists refuse is 69 with their reason."""
+    """A command that Valkey's ACL refuses exits with 69 and the reason."""
     run(*USER, VALKEY_URL=as_user(acl_valkey, "pub")).silent()
     fails(r"127.0.0.1:\d+: may not ask ROLE: the user needs \+role",
           VALKEY_URL=as_user(acl_valkey, "roleless"))
@@ -559,8 +559,8 @@ def test_acl(acl_valkey):
     assert re.fullmatch(r"127.0.0.1:\d+: PUBLISH: NOPERM .*channel.*", done.line())
 
 
-def listener(serve):
-    """A TCP server of one thread: serve(connection) for each."""
+def tcp_server(serve):
+    """Starts a TCP server that calls serve(connection) for each connection, one after the other."""
     sock = socket.create_server(("127.0.0.1", 0))
 
     def loop():
@@ -579,16 +579,16 @@ def listener(serve):
 
 
 def test_wrong_protocol():
-    """A server that is no Valkey is named as one."""
+    """The error about a server that does not speak Valkey's protocol says so."""
     def serve(connection):
         connection.recv(1000)
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-    with listener(serve) as sock:
+    with tcp_server(serve) as sock:
         fails(r"127.0.0.1:\d+: this is no Valkey: .*",
               VALKEY_URL=f"valkey://127.0.0.1:{sock.getsockname()[1]}")
 
 
-# The time limit
+# Timeout
 
 def in_time(result, timeout, status):
     assert result.status == status
@@ -596,7 +596,7 @@ def in_time(result, timeout, status):
 
 
 def test_stopped_server(new_valkey):
-    """A Valkey that does not answer is given up after --timeout, 2000 ms by default."""
+    """If Valkey does not answer, tpi-publish exits after --timeout, 2000 ms by default."""
     server = new_valkey().start()
     server.pause()
     done = run(*USER, VALKEY_URL=server.url)
@@ -613,40 +613,40 @@ def test_stopped_server(new_valkey):
 
 
 def test_dripping_server():
-    """A server that sends a byte now and then does not prolong the time limit."""
+    """A server that keeps sending single bytes does not extend --timeout."""
     def serve(connection):
         connection.recv(1000)
         connection.sendall(b"*")
         while True:
             time.sleep(0.05)
             connection.sendall(b"1")
-    with listener(serve) as sock:
+    with tcp_server(serve) as sock:
         done = run(*USER, "--timeout", "500",
                    VALKEY_URL=f"valkey://127.0.0.1:{sock.getsockname()[1]}")
     in_time(done, 0.5, 69)
     assert "no answer within 500 ms" in done.line()
 
 
-def test_wordless_server():
-    """A connection that is closed instead of an answer is an error at once."""
+def test_server_closes():
+    """A connection that the server closes without a reply is an error at once."""
     def serve(connection):
         connection.recv(1000)
         connection.sendall(b"*1\r\n$6\r\nmaster\r\n")
         connection.recv(1000)
-    with listener(serve) as sock:
+    with tcp_server(serve) as sock:
         fails(r"127.0.0.1:\d+: connection lost: .+", "--timeout", "10000",
               VALKEY_URL=f"valkey://127.0.0.1:{sock.getsockname()[1]}")
 
 
-def test_too_many_answers():
-    """A server that answers what nobody asked is not trusted."""
+def test_unexpected_reply():
+    """A reply without a command ends the run with an error."""
     def serve(connection):
         connection.recv(1000)
         connection.sendall(b"*1\r\n$6\r\nmaster\r\n")
         connection.recv(1000)
         connection.sendall(b":1\r\n:1\r\n")
         connection.recv(1000)
-    with listener(serve) as sock:
+    with tcp_server(serve) as sock:
         done = run("batch", stdin=lines_of(notification("u")),
                    VALKEY_URL=f"valkey://127.0.0.1:{sock.getsockname()[1]}")
     assert done.status == 69
@@ -656,8 +656,8 @@ def test_too_many_answers():
 
 # Batch
 
-def test_batch_lines(publish, ear, tmp_path):
-    """From a file, from standard input, or from "-": each line to its channel, in order."""
+def test_batch_lines(publish, subscriber, tmp_path):
+    """A batch from a file, standard input or "-" publishes each line to its channel, in order."""
     text = (b'{"stream":"notification","user":"u1","id":"n1"}\n'
             b'\n  \t\r\n'
             b'{"stream":"notification","broadcast":true,"id":"b"}\r\n'
@@ -668,19 +668,19 @@ def test_batch_lines(publish, ear, tmp_path):
     for args, stdin in ((str(file),), None), ((), text), (("-",), text):
         done = publish("batch", *args, stdin=stdin, INSTANCE_TENANT_ID="t1")
         assert (done.status, done.out, done.line()) == (0, b"", "published 4, bad 0")
-        assert [ear.next() for _ in range(4)] == [
+        assert [subscriber.next() for _ in range(4)] == [
             (user_channel("u1", "t1"), USER_PAYLOAD),
             (broadcast_channel("t1"), b'{"id":"b","event":"SYSTEM_ANNOUNCEMENT"}'),
             (project_channel(7, "t1"), b'{"event":"e","issueId":42,"projectId":7}'),
             (project_channel(8, "t2"), b'{"event":"issue-updated","issueId":1,"projectId":8}')]
     publish("batch", "--quiet", str(file), "--tenant", "t3").silent()
-    assert ear.next() == (user_channel("u1", "t3"), USER_PAYLOAD)
+    assert subscriber.next() == (user_channel("u1", "t3"), USER_PAYLOAD)
 
 
-def test_batch_ids(publish, ear):
-    """Each notification without an id gets a UUID of its own."""
+def test_batch_ids(publish, subscriber):
+    """Each notification without an id gets its own UUID."""
     assert publish("batch", stdin=lines_of(*[notification("u")] * 50)).status == 0
-    seen = {json.loads(ear.next()[1])["id"] for _ in range(50)}
+    seen = {json.loads(subscriber.next()[1])["id"] for _ in range(50)}
     assert len(seen) == 50
     assert all(re.fullmatch(UUID4, uuid) for uuid in seen)
 
@@ -692,38 +692,38 @@ def test_empty_batch(publish):
 
 @pytest.mark.parametrize("path, error", [("/nonexistent", errno.ENOENT), ("/", errno.EISDIR)])
 def test_batch_file_missing(publish, path, error):
-    """A file that cannot be read is 66, also with --best-effort."""
+    """A file that cannot be read exits with 66, also with --best-effort."""
     for more in ((), ("--best-effort",)):
         done = publish("batch", path, *more)
         assert done.status == 66
         assert done.lines[0] == f"tpi-publish: {path}: {os.strerror(error)}"
 
 
-def test_batch_of_10000(publish, ear):
-    """Bad lines are named by their number, and the others published in order."""
+def test_batch_of_10000(publish, subscriber):
+    """Bad lines are reported by number, and the others are published in order."""
     bad = {1: b"", 2: b"x", 500: b'{"stream":"issue","project":0,"issue":1}',
            5000: b'{"stream":"notification","user":"u","event":"sync"}', 9999: b"\xff",
            10000: b'{"stream":"notification"}'}
     text = b"".join(bad.get(n, b'{"stream":"issue","project":7,"issue":%d}' % n) + b"\n"
                     for n in range(1, 10001))
     for more in ((), ("--best-effort",)):
-        heard = []
-        thread = threading.Thread(target=lambda: heard.extend(ear.next() for _ in range(9994)))
+        received = []
+        thread = threading.Thread(target=lambda: received.extend(subscriber.next() for _ in range(9994)))
         thread.start()
         done = publish("batch", *more, stdin=text)
         assert done.status == 65
         thread.join(scaled(20))
-        assert [json.loads(payload)["issueId"] for _, payload in heard] == \
+        assert [json.loads(payload)["issueId"] for _, payload in received] == \
             [n for n in range(1, 10001) if n not in bad]
-        named = [int(n) for n in re.findall(r"^tpi-publish: line (\d+): .", done.err, re.M)]
-        assert named == [2, 500, 5000, 9999, 10000]
+        reported = [int(n) for n in re.findall(r"^tpi-publish: line (\d+): .", done.err, re.M)]
+        assert reported == [2, 500, 5000, 9999, 10000]
         assert done.lines[-1] == "tpi-publish: published 9994, bad 5"
         assert len(done.lines) == 6
-    ear.nothing_more()
+    subscriber.nothing_more()
 
 
-def test_batch_line_length(publish, ear):
-    """A line of 64 KiB is good, a longer one is one bad line, however long; the next is read."""
+def test_batch_line_length(publish, subscriber):
+    """A line of 64 KiB is accepted; a longer one is one bad line, however long, and the next line is read."""
     line = b'{"stream":"notification","user":"u","id":"%d"}'
     full = (line % 1).ljust(65536)
     done = publish("batch", stdin=b"\n".join([
@@ -732,25 +732,25 @@ def test_batch_line_length(publish, ear):
     assert done.lines == [
         *(f"tpi-publish: line {n}: longer than 65536 bytes" for n in (2, 4, 5, 7)),
         "tpi-publish: published 4, bad 4"]
-    assert [json.loads(ear.next()[1])["id"] for _ in range(4)] == ["1", "3", "6", "1"]
-    ear.nothing_more()
-    # The last line, without a line break.
+    assert [json.loads(subscriber.next()[1])["id"] for _ in range(4)] == ["1", "3", "6", "1"]
+    subscriber.nothing_more()
+    # A last line without a line break.
     assert publish("batch", stdin=full + b" ").lines == [
         "tpi-publish: line 1: longer than 65536 bytes", "tpi-publish: published 0, bad 1"]
 
 
-def test_batch_unwelcome_bytes(publish, ear):
-    """Whatever stands in a line, its error is one line of printable text."""
+def test_batch_control_characters(publish, subscriber):
+    """The error about a bad line is one printable line, whatever that contains."""
     done = publish("batch", stdin=b'{"stream":"notification","\\u001b[1m\\nx":1}\n\0\n\x1b[1m\n')
     assert done.status == 65
     assert len(done.lines) == 4
     assert done.err.replace("\n", "").isprintable()
-    ear.nothing_more()
+    subscriber.nothing_more()
 
 
-def test_batch_answers_have_lines(acl_valkey):
-    """What Valkey refuses is named by its line, and the rest published."""
-    ear = Ear(acl_valkey)
+def test_batch_refused_lines(acl_valkey):
+    """Lines that Valkey refuses are reported by number, and the others are published."""
+    subscriber = Subscriber(acl_valkey)
     refused = range(10, 3000, 7)
     text = lines_of(*(notification("u", id=str(n), tenant="x" if n in refused else "default")
                       for n in range(1, 3001)))
@@ -762,7 +762,7 @@ def test_batch_answers_have_lines(acl_valkey):
     assert lines == list(refused)
     count = 3000 - len(refused)
     assert done.lines[-1] == f"tpi-publish: published {count}, bad 0, refused {len(refused)}"
-    assert [json.loads(ear.next()[1])["id"] for _ in range(count)] == \
+    assert [json.loads(subscriber.next()[1])["id"] for _ in range(count)] == \
         [str(n) for n in range(1, 3001) if n not in refused]
     done = run("batch", "--best-effort", stdin=text, VALKEY_URL=url)
     assert done.status == 0
@@ -771,11 +771,11 @@ def test_batch_answers_have_lines(acl_valkey):
     assert first["error"].startswith("line 10: PUBLISH: NOPERM")
     done = run("batch", "--best-effort", "--quiet", stdin=text + b"x\n", VALKEY_URL=url)
     assert (done.status, done.line()) == (65, "line 3001: the line is not one JSON object")
-    ear.client.close()
+    subscriber.client.close()
 
 
 def test_batch_half_refused(acl_valkey):
-    """A wake-up is refused if Valkey refuses one of its two channels, and counts once."""
+    """A wake-up for two channels counts as refused, once, if Valkey refuses one of them."""
     acl_valkey("ACL", "SETUSER", "half", "on", ">pw", "resetchannels", "&live:tenant:*:testrun:*",
                "+publish", "+role")
     text = lines_of(*({"stream": "test-run", "project": 7, "run": n} for n in (1, 2)))
@@ -785,16 +785,16 @@ def test_batch_half_refused(acl_valkey):
     assert done.lines[-1] == "tpi-publish: published 0, bad 0, refused 2"
 
 
-def test_batch_verbose(publish, ear):
-    """--verbose prints the count for each line."""
+def test_batch_verbose(publish, subscriber):
+    """--verbose prints the number of subscribers for each line."""
     done = publish("batch", "--verbose", stdin=lines_of(notification("a"), notification("b")))
     assert done.out == (b"notifications:tenant:default:user:a: 1 subscribers\n"
                         b"notifications:tenant:default:user:b: 1 subscribers\n")
-    assert ear.next()
+    assert subscriber.next()
 
 
 class Running(servers.Process):
-    """tpi-publish batch that is fed by hand."""
+    """A running tpi-publish batch that the test feeds."""
 
     def __init__(self, url, *args, **popen):
         super().__init__("tpi-publish", [servers.program("tpi-publish"), "batch", *args],
@@ -810,7 +810,7 @@ class Running(servers.Process):
         return self.wait()
 
     def flood(self):
-        """Feeds good lines for as long as they are taken."""
+        """Feeds valid lines in a thread until a write fails."""
         text = lines_of(*[notification("u", id="x" * 100)] * 100)
 
         def loop():
@@ -824,18 +824,18 @@ class Running(servers.Process):
         return thread
 
 
-def test_batch_is_prompt_and_patient(valkey, ear):
-    """A line is published when it comes, and silence of the input is not Valkey's."""
+def test_batch_slow_input(valkey, subscriber):
+    """A line is published as soon as it is read, and --timeout does not apply to silence of the input."""
     batch = Running(valkey.url, "--timeout", "200")
     try:
         for number in range(3):
             batch.feed(lines_of(notification("u", id=str(number))))
-            assert json.loads(ear.next()[1])["id"] == str(number)
+            assert json.loads(subscriber.next()[1])["id"] == str(number)
             with pytest.raises(subprocess.TimeoutExpired):
                 batch.child.wait(0.6)
         batch.feed(b'{"stream":"notification","user"')
         batch.feed(b':"u","id":"cut"}\n')
-        assert json.loads(ear.next()[1])["id"] == "cut"
+        assert json.loads(subscriber.next()[1])["id"] == "cut"
         assert batch.end() == 0
         assert batch.stderr == "tpi-publish: published 4, bad 0"
     finally:
@@ -843,7 +843,7 @@ def test_batch_is_prompt_and_patient(valkey, ear):
 
 
 def lost(stderr):
-    """The error and the summary of a batch that lost its Valkey."""
+    """Returns error, published and unknown of a batch that lost its connection."""
     error, summary = stderr.splitlines()
     numbers = re.fullmatch(r"tpi-publish: published (\d+), bad 0(?:, not known (\d+))?", summary)
     assert numbers, summary
@@ -852,14 +852,14 @@ def lost(stderr):
 
 @pytest.mark.parametrize("args, status", [((), 69), (("--best-effort",), 0)])
 def test_batch_loses_valkey(new_valkey, args, status):
-    """A connection lost midway ends the run, and says how much is known to be published."""
+    """A lost connection ends the run, and the summary has the number of lines known to be published."""
     server = new_valkey().start()
-    ear = Ear(server)
+    subscriber = Subscriber(server)
     batch = Running(server.url, *args)
     try:
         batch.flood()
         for _ in range(5000):
-            ear.next()
+            subscriber.next()
         server.kill()
         assert batch.wait() == status
         error, published, _ = lost(batch.stderr)
@@ -871,35 +871,35 @@ def test_batch_loses_valkey(new_valkey, args, status):
         assert re.fullmatch(r"tpi-publish: unix:\S+: connection lost: .+", error)
     finally:
         batch.kill()
-        ear.client.close()
+        subscriber.client.close()
 
 
 def test_batch_idle_loses_valkey(new_valkey):
-    """A connection that is lost while nothing is under way is noticed as well."""
+    """A connection lost while no command is in flight ends the run, too."""
     server = new_valkey().start()
-    ear = Ear(server)
+    subscriber = Subscriber(server)
     batch = Running(server.url)
     try:
         batch.feed(lines_of(notification("u")))
-        ear.next()
+        subscriber.next()
         server.kill()
         assert batch.wait() == 69
         assert lost(batch.stderr)[2] <= 1
     finally:
         batch.kill()
-        ear.client.close()
+        subscriber.client.close()
 
 
 @pytest.mark.parametrize("args, status", [((), 69), (("--best-effort",), 0)])
 def test_batch_stopped_server(new_valkey, args, status):
-    """--timeout is the longest silence of Valkey's; what is under way is bounded meanwhile."""
+    """A batch ends when Valkey is silent for --timeout, with at most 1000 commands in flight."""
     server = new_valkey().start()
-    ear = Ear(server)
+    subscriber = Subscriber(server)
     batch = Running(server.url, "--timeout", "1000", *args)
     try:
         batch.flood()
         for _ in range(2000):
-            ear.next()
+            subscriber.next()
         server.pause()
         began = time.monotonic()
         assert batch.wait() == status
@@ -911,11 +911,11 @@ def test_batch_stopped_server(new_valkey, args, status):
     finally:
         batch.kill()
         server.resume()
-        ear.client.close()
+        subscriber.client.close()
 
 
 def test_batch_memory(valkey):
-    """Endless input is read as Valkey takes it: memory does not grow with it."""
+    """Memory does not grow with the input: a batch reads no faster than Valkey accepts commands."""
     def peak():
         with open(f"/proc/{batch.pid}/status") as status:
             return int(re.search(r"VmHWM:\s+(\d+)", status.read())[1])
@@ -937,7 +937,7 @@ def test_batch_memory(valkey):
 
 
 def test_batch_progress(valkey):
-    """On a terminal a progress line is shown, at most 10 times a second."""
+    """On a terminal a batch prints its progress at most 10 times a second."""
     master, slave = pty.openpty()
     batch = Running(valkey.url, stderr=slave)
     os.close(slave)
@@ -957,7 +957,7 @@ def test_batch_progress(valkey):
 
 
 def terminal_of(url, *args, text=b""):
-    """What a batch writes on a terminal until its end."""
+    """Returns the exit status of a batch, and its output on a terminal."""
     master, slave = pty.openpty()
     batch = Running(url, *args, stderr=slave)
     os.close(slave)
@@ -967,17 +967,17 @@ def terminal_of(url, *args, text=b""):
     try:
         while chunk := os.read(master, 4096):
             shown += chunk
-    except OSError:  # how Linux says that nobody holds the other end
+    except OSError:  # EIO: the other end is closed
         pass
     os.close(master)
     return status, shown
 
 
 def test_batch_progress_and_errors(valkey):
-    """An error and the summary stand on lines of their own; --quiet shows no progress."""
+    """On a terminal, an error and the summary are separate lines; --quiet suppresses the progress."""
     status, shown = terminal_of(valkey.url, text=lines_of(notification("u")) + b"x\n")
     assert status == 65
-    # As a terminal shows it: a line that is cleared and begun anew is gone.
+    # As a terminal shows it: without cleared lines.
     assert re.sub(rb"[^\n]*\r\x1b\[K", b"", shown).splitlines() == [
         b"tpi-publish: line 2: the line is not one JSON object",
         b"tpi-publish: published 1, bad 1"]
@@ -989,10 +989,10 @@ def test_batch_progress_and_errors(valkey):
 @pytest.mark.parametrize("function", FUNCTIONS)
 @pytest.mark.parametrize("args", [USER, ("batch", "-")])
 def test_each_call_fails_once(publish, rundir, args, function):
-    """Whatever call fails, it published, or an exit status and a line say what is wrong.
+    """Whichever call fails, tpi-publish succeeds, or exits with a documented status and prints the reason.
 
-    Out of memory, hiredis 0.14 aborts where it copies a path or a host name, by design, and
-    json-c 0.16 crashes where it copies the name of a member, which only a batch has it do.
+    Out of memory, hiredis 0.14 aborts by design where it copies a path or a host name, and
+    json-c 0.16 crashes where it copies the name of a member, which only a batch needs.
     """
     library = {-signal.SIGABRT, *([-signal.SIGSEGV] if "batch" in args else [])}
     faults = Faults(rundir)

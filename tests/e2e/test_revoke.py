@@ -1,5 +1,5 @@
-"""tpi-publish revoke: every daemon of the tenant asks again for the streams concerned, at once, or ends them; nobody
-else's suffer, and no answer from before counts."""
+"""tpi-publish revoke: every daemon of the tenant re-checks or ends the streams concerned at once; other streams are not
+affected, and answers from before the revocation do not count."""
 
 import json
 import re
@@ -19,13 +19,13 @@ from test_publish import run
 from timing import eventually, scaled
 
 ALLOWED = {"TPI_PROJECT_ACCESS": "allow", "TPI_LOG_LEVEL": "debug"}
-SOON = 5  # seconds; far less than an interval between two re-checks
+SOON = 5  # seconds; far less than the interval between two re-checks
 LATER = 20
 
 
 @pytest.fixture
 def tenant():
-    """One of the test's own, because all share a Valkey."""
+    """A tenant of the test's own, because all tests share one Valkey."""
     return f"t-{uuid.uuid4().hex[:8]}"
 
 
@@ -35,7 +35,7 @@ def revoke_channel(tenant):
 
 @pytest.fixture
 def revoke(valkey, tenant):
-    """revoke(user=, project=) runs the command; returns how many daemons have heard it."""
+    """revoke(user=, project=) runs the command; returns the number of daemons that received it."""
     def call(user=None, project=None, tenant=tenant, url=valkey.url):
         option = ("--user", user) if user else ("--project", str(project))
         done = run("revoke", *option, "--tenant", tenant, "--url", url, "--verbose")
@@ -52,23 +52,23 @@ def check_open(*peers):
 
 
 def check_got(peer, *payloads):
-    """Just these wake-ups, once, and nothing else."""
+    """Checks that the stream got exactly these wake-ups, once each."""
     peer.wait_body(frame(payloads[-1]))
     assert after_first(peer) == b"".join(map(frame, payloads))
 
 
 # The command
 
-def test_nobody_listens(valkey, tenant):
-    """Nobody needs to listen; without --verbose the command says nothing."""
+def test_without_subscribers(valkey, tenant):
+    """The command succeeds without subscribers and, without --verbose, prints nothing; --dry-run needs no Valkey."""
     run("revoke", "--user", "u1", "--tenant", tenant, VALKEY_URL=valkey.url).silent()
     done = run("revoke", "--project", "7", "--dry-run", INSTANCE_TENANT_ID=tenant, VALKEY_URL="unix:///nonexistent")
     assert (done.status, done.err) == (0, "")
     assert done.out.decode() == revoke_channel(tenant) + ' {"event":"revoke","projectId":7}\n'
 
 
-def test_valkey_away():
-    """Where it cannot be published that is an error, or a warning with --best-effort."""
+def test_valkey_unreachable():
+    """While Valkey is unreachable the command fails, or with --best-effort prints a warning."""
     args = ("revoke", "--user", "u1", "--url", "unix:///nonexistent")
     assert run(*args).status == 69
     done = run(*args, "--best-effort", "--tag", "idp")
@@ -76,16 +76,16 @@ def test_valkey_away():
 
 
 def test_not_in_a_batch(valkey):
-    """It is no line of a batch."""
+    """A batch does not accept a revocation."""
     done = run("batch", stdin=b'{"stream":"revoke","user":"u1"}\n', VALKEY_URL=valkey.url)
     assert done.status == 65 and 'stream must be "notification", "issue", "test-run" or "milestone"' in done.err
 
 
-# Identity by the web server: it ends them
+# Identity from the web server: streams end
 
-def test_user(streamd, valkey, revoke, tenant):
-    """All streams of this user end cleanly, of both kinds and in both daemons of the tenant; no other does, of whatever
-    user or tenant, and no wake-up is lost on those."""
+def test_user_streams_end(streamd, valkey, revoke, tenant):
+    """A user's streams of both kinds end gracefully in both daemons of the tenant; those of other users and tenants
+    stay open and miss no wake-up."""
     first, second = (streamd(INSTANCE_TENANT_ID=tenant, **ALLOWED) for _ in range(2))
     other = streamd(INSTANCE_TENANT_ID=tenant + "x", **ALLOWED)
     ends = [daemon.stream("u1", projects=projects) for daemon in (first, second) for projects in (None, 7, "8,9")]
@@ -108,14 +108,14 @@ def test_user(streamd, valkey, revoke, tenant):
         daemon.wait_for_log("revoked, ended.*u1", count=3)
         assert not daemon.matching("revoked.*u2")
     assert not other.matching("revoke")
-    # He is welcome as far as the web server lets him in.
+    # The user can connect again, because the web server decides who is authenticated.
     first.stream("u1")
 
 
 @pytest.mark.parametrize("prefixes", [None, "issue-updates", "a,b,issue-updates"])
-def test_project(streamd, valkey, revoke, tenant, prefixes):
-    """A project's streams end, also those of several projects, each counted once whatever the number of its channels;
-    a notification stream is none of them."""
+def test_project_streams_end(streamd, valkey, revoke, tenant, prefixes):
+    """A project's streams end, those with further projects included, and each is counted once, whatever the number of
+    its channels; notification streams stay open."""
     daemon = streamd(INSTANCE_TENANT_ID=tenant, TPI_ISSUES_CHANNEL_PREFIX=prefixes, **ALLOWED)
     ends = [daemon.stream("u1", projects=7), daemon.stream("u2", projects="6,7,8")]
     stays = [daemon.stream("u1"), daemon.stream("u1", projects=8), daemon.stream("u2", projects="70,77")]
@@ -135,8 +135,9 @@ def test_project(streamd, valkey, revoke, tenant, prefixes):
 
 @pytest.mark.parametrize("settings", [
     {"TPI_IDENTITY": None}, {"TPI_RECHECK_SECONDS": 0}, {"TPI_PROJECT_ACCESS": "allow"}], ids=str)
-def test_not_all_can_be_asked(gated, revoke, tenant, settings):
-    """Where a re-check would not ask for all that let a stream in, it ends, though the application still says yes."""
+def test_stream_that_cannot_be_rechecked(gated, revoke, tenant, settings):
+    """A stream ends if a re-check would not cover all that authorized it, even if the application still grants
+    access."""
     _, daemon = gated(INSTANCE_TENANT_ID=tenant, **settings)
     peer = listen(daemon, **by(ANN, TPI_USER="ann", projects=7))
     revoke("ann")
@@ -146,11 +147,11 @@ def test_not_all_can_be_asked(gated, revoke, tenant, settings):
     check_ended(peer.wait_end(SOON))
 
 
-# Identity by the application: it is asked again
+# Identity from the application: streams are re-checked
 
-def test_asked_again(gated, valkey, revoke, tenant):
-    """The session is asked for at once, past the cache: who has lost it loses the stream, who has not keeps it, and
-    every wake-up before and after comes once. Who has lost some projects leaves those channels alone."""
+def test_user_is_rechecked(gated, valkey, revoke, tenant):
+    """A user's streams are re-checked at once, without the cache: they end if the session has ended, stay open without
+    losing a wake-up if not, and leave only the channels of projects that the user has lost."""
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_CACHE_SECONDS=300)
     for name in "gone", "good", "some":
         app.sign_in(f"SECRET-{name}", name, [7, 8])
@@ -176,14 +177,14 @@ def test_asked_again(gated, valkey, revoke, tenant):
     good[1].wait(lambda peer: any('"x"' in data for data in peer.events.data), what="the wake-up of 7")
     assert not any('"x"' in data for data in some.quiet(0).events.data)
     assert len(app.asked(SESSION, "SECRET-good")) in (1, 2), "not once for each stream, or for both"
-    # Nothing is owed any more.
+    # No re-check is pending any more.
     with app.quiet():
         time.sleep(scaled(0.5))
     check_open(*good, some)
 
 
-def test_project_asked_again(gated, revoke, tenant):
-    """A project's streams are asked for, whoever has them, and no others."""
+def test_project_is_rechecked(gated, revoke, tenant):
+    """A project's streams are re-checked, whoever their user is, and no others."""
     app, daemon = gated(INSTANCE_TENANT_ID=tenant)
     app.people[BEN].projects |= {7, 8}
     ann, ben = (listen(daemon, **by(token, projects="7,8")) for token in (ANN, BEN))
@@ -198,8 +199,8 @@ def test_project_asked_again(gated, revoke, tenant):
     assert {tuple(request.ids) for request in app.asked(PROJECTS)} == {(7, 8)}
 
 
-def test_file(gated, revoke, tenant, rundir):
-    """The access file is looked at again, too."""
+def test_access_file_is_rechecked(gated, revoke, tenant, rundir):
+    """With an access file, a project's streams are re-checked against its present rules."""
     path = f"{rundir}/rules"
 
     def write(text):
@@ -217,9 +218,9 @@ def test_file(gated, revoke, tenant, rundir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["down", "hold"])
-def test_application_away(gated, revoke, tenant, how):
-    """A revocation is not lost while the application cannot be asked: the streams stay open, and who has lost his
-    session loses his as soon as that is known. Then nobody is asked for any more."""
+def test_application_unreachable(gated, revoke, tenant, how):
+    """While the application is unreachable the streams of a revocation stay open; as soon as it answers, those without
+    a session end, and the others are not re-checked again."""
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_TIMEOUT_MS=500)
     gone, good = (listen(daemon, **by(token)) for token in (ANN, BEN))
     app.sign_out(ANN)
@@ -227,7 +228,7 @@ def test_application_away(gated, revoke, tenant, how):
     mark = daemon.mark()
     revoke("ann")
     revoke("ben")
-    # More than once each.
+    # At least two attempts for each stream.
     daemon.wait_for_log("user asked|nobody", LATER, start=mark, count=4)
     check_open(gone, good)
     app.release()
@@ -243,12 +244,12 @@ def test_application_away(gated, revoke, tenant, how):
     check_open(good)
 
 
-def test_recheck_under_way(gated, revoke, tenant):
-    """A good answer to a re-check that was under way when the revocation came is not the last word."""
+def test_recheck_in_flight(gated, revoke, tenant):
+    """A positive answer to a re-check that was in flight at the revocation does not count."""
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_RECHECK_SECONDS=5, TPI_APP_TIMEOUT_MS=20000)
     peer = listen(daemon, **by(ANN))
     app.forget()
-    release = answer_from_now(app, SESSION)
+    release = hold_present_answer(app, SESSION)
     app.wait_asked(1, SESSION, timeout=8)
     app.sign_out(ANN)
     del app.faults[SESSION]
@@ -258,10 +259,10 @@ def test_recheck_under_way(gated, revoke, tenant):
     check_ended(peer.wait_end(SOON))
 
 
-# Who is on the way in
+# Requests in flight
 
-def answer_from_now(app, kind):
-    """Questions of this kind get the answer that is honest now when the event that this returns is set."""
+def hold_present_answer(app, kind):
+    """Queries of this kind get the answer that is true on arrival, once the returned event is set."""
     release = threading.Event()
 
     def fault(exchange):
@@ -272,9 +273,9 @@ def answer_from_now(app, kind):
     return release
 
 
-def test_no_answer_from_before(gated, revoke, tenant):
-    """Neither a kept answer nor one to a question that is under way lets anybody in after the revocation; who waits
-    for that one already is asked for again as soon as he has begun."""
+def test_earlier_answers_do_not_count(gated, revoke, tenant):
+    """After a revocation neither a cached answer nor a query in flight authorizes a request; a request that already
+    waits for that query is re-checked as soon as its stream begins."""
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_CACHE_SECONDS=300, TPI_APP_TIMEOUT_MS=30000)
     kept = listen(daemon, **by(ANN))
     app.sign_in("SECRET-eve", "eve", [7])
@@ -282,7 +283,7 @@ def test_no_answer_from_before(gated, revoke, tenant):
         listen(daemon, **by("SECRET-eve", projects=7)).close()
     daemon.wait_for_log('user asked.*"from":"cache"')
     daemon.wait_for_log('projects asked.*"from":"cache"')
-    release = answer_from_now(app, SESSION)
+    release = hold_present_answer(app, SESSION)
     in_flight = daemon.open(**by(BEN))
     app.wait_asked(1, SESSION, BEN)
     for token in ANN, BEN:
@@ -303,10 +304,10 @@ def test_no_answer_from_before(gated, revoke, tenant):
     daemon.wait_for_log("revoked, asked again.*ben")
 
 
-def test_newcomer_is_good(gated, revoke, tenant):
-    """A newcomer whose session is good gets his stream, and keeps it, though he was on his way."""
+def test_request_in_flight_stays(gated, revoke, tenant):
+    """A request in flight at the revocation gets its stream, and keeps it if the session is still valid."""
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_TIMEOUT_MS=30000)
-    release = answer_from_now(app, SESSION)
+    release = hold_present_answer(app, SESSION)
     ann, ben = (daemon.open(**by(token)) for token in (ANN, BEN))
     app.wait_asked(2)
     del app.faults[SESSION]
@@ -322,11 +323,11 @@ def test_newcomer_is_good(gated, revoke, tenant):
 
 
 @pytest.mark.parametrize("named", [{"user": "ann"}, {"project": 7}], ids=str)
-def test_newcomer_is_not_asked_again(gated, revoke, tenant, named):
-    """Where a re-check would not tell, a newcomer on his way comes later, and nobody else does."""
+def test_request_in_flight_that_cannot_be_rechecked(gated, revoke, tenant, named):
+    """A request in flight is told to retry later if a re-check would not cover it; other requests get their streams."""
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_IDENTITY=None, TPI_APP_TIMEOUT_MS=30000)
     app.people[BEN].projects.add(9)
-    release = answer_from_now(app, PROJECTS)
+    release = hold_present_answer(app, PROJECTS)
     ann = daemon.open(**by(ANN, TPI_USER="ann", projects="7"))
     ben = daemon.open(**by(BEN, TPI_USER="ben", projects="9"))
     app.wait_asked(2, PROJECTS)
@@ -338,20 +339,20 @@ def test_newcomer_is_not_asked_again(gated, revoke, tenant, named):
     check_open(ben)
 
 
-class Script(standins.Server):
-    """Before it confirms a channel for the first time it publishes a revocation, and waits."""
+class RevokeBeforeConfirmation(standins.Server):
+    """Publishes a revocation before it first confirms a channel, then waits for go_on."""
 
     def __init__(self, channel, tenant, payload):
         self.channel = channel.encode()
         self.revocation = standins.array(*map(standins.bulk, (b"message", revoke_channel(tenant).encode(), payload.encode())))
         self.go_on = threading.Event()
-        self.waits = threading.Event()
+        self.waiting = threading.Event()
         super().__init__()
 
     def answer(self, session, words, send):
-        if words == [b"SUBSCRIBE", self.channel] and not self.waits.is_set():
+        if words == [b"SUBSCRIBE", self.channel] and not self.waiting.is_set():
             send(self.revocation)
-            self.waits.set()
+            self.waiting.set()
             self.go_on.wait(60)
         super().answer(session, words, send)
 
@@ -363,13 +364,13 @@ class Script(standins.Server):
 @pytest.mark.parametrize("payload", ['{"event":"revoke","user":"ann"}', '{"event":"revoke","projectId":7}'])
 @pytest.mark.parametrize("identity", [None, "app"])
 def test_between_join_and_confirmation(gated, tenant, payload, identity):
-    """A revocation that comes while Valkey has not confirmed the channels yet reaches the stream: it comes later, or
-    begins and is asked for at once."""
-    script = Script(project_channel(7, tenant), tenant, payload)
+    """A revocation that arrives before Valkey confirms the channels concerns the stream: it is told to retry later, or
+    begins and is re-checked at once."""
+    script = RevokeBeforeConfirmation(project_channel(7, tenant), tenant, payload)
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_IDENTITY=identity, VALKEY_URL=script.url)
     daemon.wait_for_log("connected")
     peer = daemon.open(**by(ANN, TPI_USER="ann", projects="7,8"))
-    assert script.waits.wait(scaled(10))
+    assert script.waiting.wait(scaled(10))
     daemon.wait_for_log(r'\[revoke\].*"streams":1')
     if identity is None:
         check_later(peer.wait_end(SOON))
@@ -385,8 +386,8 @@ def test_between_join_and_confirmation(gated, tenant, payload, identity):
 # Valkey
 
 def test_acl(new_valkey, streamd, revoke, tenant):
-    """Where the ACL forbids the channel streams work, and one warning says what does not and what to grant; another
-    refused channel still has its own. With the right, at the next connection, it works."""
+    """Without access to the revoke channel, streams work, and one warning names the channel and the remedy; another
+    refused channel still gets its own. Once access is granted, revocations work from the next connection on."""
     valkey = new_valkey(tcp=True).start()
     valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "+@all",
            f"&notifications:tenant:{tenant}:user:*", f"&notifications:tenant:{tenant}:broadcast")
@@ -411,7 +412,7 @@ def test_acl(new_valkey, streamd, revoke, tenant):
 
 
 def test_valkey_restarted(new_valkey, streamd, revoke, tenant):
-    """The channel is asked for at each connection, before any stream's."""
+    """Revocations work after each reconnect to Valkey, also without a stream."""
     valkey = new_valkey().start()
     daemon = streamd(INSTANCE_TENANT_ID=tenant, VALKEY_URL=valkey.url, **ALLOWED)
     peer, other = daemon.stream("u1"), daemon.stream("u2")
@@ -423,7 +424,7 @@ def test_valkey_restarted(new_valkey, streamd, revoke, tenant):
     assert revoke("u1", url=valkey.url) == 1
     check_ended(peer.wait_end(SOON))
     check_open(other)
-    # Without any stream, too.
+    # Without a stream, too.
     other.close()
     valkey.wait_subscribers(user_channel("u2", tenant), 0)
     assert revoke("u2", url=valkey.url) == 1
@@ -431,7 +432,7 @@ def test_valkey_restarted(new_valkey, streamd, revoke, tenant):
 
 
 def test_forged(streamd, valkey, tenant):
-    """What is not such a payload to the letter does nothing, and neither does one on another channel."""
+    """A malformed revocation, or one on another channel, has no effect."""
     daemon = streamd(INSTANCE_TENANT_ID=tenant, **ALLOWED)
     peers = [daemon.stream("u1"), daemon.stream("u1", projects=7)]
     good = '{"event":"revoke","user":"u1"}'
@@ -448,16 +449,17 @@ def test_forged(streamd, valkey, tenant):
     check_open(*peers)
     assert not daemon.matching(r"\[revoke\]")
     daemon.wait_for_log("payload dropped.*is no revocation")
-    # A good one behind all that is heard.
+    # A valid one after all that works.
     valkey.publish(revoke_channel(tenant), good)
     wait_all(peers, lambda peer: peer.closed, SOON, "the end")
 
 
-# Many
+# Load
 
 @pytest.mark.slow
 def test_storm(gated, revoke, tenant):
-    """All streams of a project are asked for within TPI_APP_CONCURRENCY, spread, and each gets its answer."""
+    """All streams of a project are re-checked, spread over time and within TPI_APP_CONCURRENCY, and only those without
+    access end."""
     count, most = 300, 8
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_CONCURRENCY=most, SSE_ISSUES_PER_TENANT_CAP=count)
     tokens = [app.sign_in(f"SECRET-{number}", f"user{number}", [7]) for number in range(count)]
@@ -470,7 +472,7 @@ def test_storm(gated, revoke, tenant):
         app.people[token].projects.clear()
     revoke(project=7)
     wait_all(peers[::2], lambda peer: peer.closed, 30, "the end")
-    eventually(lambda: {request.token for request in app.asked(PROJECTS)} == set(tokens), 30, "all are asked for")
+    eventually(lambda: {request.token for request in app.asked(PROJECTS)} == set(tokens), 30, "all are queried")
     assert app.most_under_way <= most
     times = [request.started for request in app.asked(SESSION)]
     assert max(times) - min(times) > 1, "all at once"

@@ -18,7 +18,7 @@ from answers import SYNC, after_first, check_later, notification
 from certificates import Authority
 from sentinels import Sentinel
 from servers import BUILD, free_port, listening_socket, processor_time, run_streamd, user_channel
-from test_publish import USER, USER_PAYLOAD, Ear, lines_of, run
+from test_publish import USER, USER_PAYLOAD, Subscriber, lines_of, run
 from test_valkey import ABOUT_VALKEY, check_works, of_frame
 from timing import eventually, scaled
 
@@ -100,11 +100,11 @@ def tls_valkey(new_valkey, pki):
 
 def published(valkey, *args, **env):
     """tpi-publish publishes one, which is heard."""
-    ear = Ear(valkey)
+    subscriber = Subscriber(valkey)
     result = run(*USER, *args, **env)
     assert (result.status, result.err) == (0, "")
-    assert ear.next() == (user_channel("u1"), USER_PAYLOAD)
-    ear.client.close()
+    assert subscriber.next() == (user_channel("u1"), USER_PAYLOAD)
+    subscriber.client.close()
 
 
 # It works
@@ -357,13 +357,13 @@ def test_batch(tls_valkey, pki, size, count):
     valkey = tls_valkey(None, "no", "--client-output-buffer-limit", "pubsub 0 0 0")
     lines = [{"stream": "notification", "user": "u", "id": f"{number:08}" + "x" * (size - 8)}
              for number in range(count)]
-    ear = Ear(valkey)
+    subscriber = Subscriber(valkey)
     result = run("batch", stdin=lines_of(*lines), **settings(pki, valkey.tls_port))
     assert result.status == 0, result.err
     assert result.out + result.err.encode() != b"" and f"published {count}" in result.err + result.out.decode()
     for line in lines:
-        assert f'"id":"{line["id"]}"'.encode() in ear.next()[1]
-    ear.client.close()
+        assert f'"id":"{line["id"]}"'.encode() in subscriber.next()[1]
+    subscriber.client.close()
 
 
 @needs_tls
@@ -371,14 +371,14 @@ def test_batch_into_a_full_socket(tls_valkey, pki):
     """While Valkey reads nothing more is added behind what could not be sent: all of it arrives, in order."""
     valkey = tls_valkey(None, "no", "--client-output-buffer-limit", "pubsub 0 0 0")
     lines = [{"stream": "notification", "user": "u", "id": f"{number:08}" + "x" * 15992} for number in range(950)]
-    ear = Ear(valkey)
+    subscriber = Subscriber(valkey)
     publish = subprocess.Popen([servers.program("tpi-publish"), "batch", "--timeout", "60000"],
                                env=servers.clean_environment(**settings(pki, valkey.tls_port)),
                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         publish.stdin.write(lines_of(lines[0]))
         publish.stdin.flush()
-        assert lines[0]["id"].encode() in ear.next()[1]
+        assert lines[0]["id"].encode() in subscriber.next()[1]
         valkey.pause()
         publish.stdin.write(lines_of(*lines[1:]))
         publish.stdin.flush()
@@ -389,8 +389,8 @@ def test_batch_into_a_full_socket(tls_valkey, pki):
         publish.kill()
         publish.wait()
     for line in lines[1:]:
-        assert f'"id":"{line["id"]}"'.encode() in ear.next()[1]
-    ear.client.close()
+        assert f'"id":"{line["id"]}"'.encode() in subscriber.next()[1]
+    subscriber.client.close()
 
 
 @needs_tls
