@@ -21,7 +21,7 @@ from timing import eventually, scaled
 
 USAGE, SYSTEM, CONFIG = 64, 71, 78
 
-NUMBERS = {  # setting: default, minimum, maximum, whether 0 is off
+NUMBERS = {  # setting: default, minimum, maximum, whether 0 turns it off
     "SSE_PER_TENANT_CAP": (1000, 1, 1000000, False),
     "SSE_PER_USER_CAP": (4, 1, 10000, False),
     "SSE_ISSUES_PER_TENANT_CAP": (1000, 1, 1000000, False),
@@ -55,7 +55,7 @@ TEXTS = {  # setting: default, good values, bad values
 
 
 def check_config_error(result, name, value=None):
-    """One line on stderr that names the setting and the value; nothing on stdout."""
+    """Checks for exit status 78 and one line on stderr that names the setting and the value."""
     assert result.returncode == CONFIG, result
     lines = result.stderr.splitlines()
     assert len(lines) == 1, result.stderr
@@ -75,8 +75,8 @@ def effective(**env):
 
 @pytest.mark.parametrize("name", NUMBERS)
 def test_number(name):
-    """A number is taken within its range, empty is unset, and anything else is exit 78 with one line that names
-    setting, value and range; a start and --check-config agree."""
+    """A number is accepted within its range and empty means unset; anything else exits with 78 and one line that
+    names setting, value and range, at start and with --check-config."""
     default, low, high, off = NUMBERS[name]
     assert effective()[name] == str(default)
     assert effective(**{name: ""})[name] == str(default)
@@ -94,7 +94,8 @@ def test_number(name):
 
 @pytest.mark.parametrize("name", TEXTS)
 def test_text(name):
-    """The same for settings that are texts."""
+    """A text setting accepts its valid values, and empty means unset; anything else exits with 78 and one line that
+    names it."""
     default, good, bad = TEXTS[name]
     if default is not None:
         assert effective()[name] == default
@@ -110,7 +111,7 @@ def test_text(name):
 
 @pytest.mark.parametrize("url", ["valkeys://h", "rediss://h:1"])
 def test_tls_url(url):
-    """A build without TLS refuses a TLS URL, and says why."""
+    """A build without TLS rejects a TLS URL and says why."""
     result = run_streamd("--check-config", VALKEY_URL=url)
     if result.returncode:
         assert "TLS" in check_config_error(result, "VALKEY_URL")
@@ -121,7 +122,7 @@ def test_password_is_masked():
     result = run_streamd("--check-config", VALKEY_URL="valkey://user:s3cret@h:1")
     assert result.returncode == 0 and "s3cret" not in result.stdout + result.stderr
     assert "user" not in result.stdout or "***" in result.stdout
-    # What is no port may be a password whose '@' is missing.
+    # An invalid port may be a password whose '@' is missing.
     for url in "valkey://h:s3cret", "valkey://h:1:s3cret", "valkey://user:s3cret@h:x", "http://:s3cret@h",\
             "valkey://:s3cret@h:1/x", "user:s3cret@h":
         assert "s3cret" not in check_config_error(run_streamd("--check-config", VALKEY_URL=url), "VALKEY_URL")
@@ -134,8 +135,8 @@ SECRETS = ["SECRET", "SEC,RET", "SEC@RET", "SEC/RET", "SEC%RET", "SEC%40RET", "S
 @pytest.mark.parametrize("url", [url.format(secret) for secret in SECRETS for url in [
     "redis://:{}@h:x", "redis://u:{}@h/x", "redis://a,redis://:{}@h:0,redis://b", "h:{}@h"]] + [
         f"redis://u:{secret}%40h" for secret in SECRETS if "@" not in secret])
-def test_no_part_of_a_password_shows(url):
-    """Whatever a password holds, nothing of it is said when the URL is wrong, wherever the URL stands."""
+def test_no_part_of_a_password_is_printed(url):
+    """An error about a URL, in a setting or an argument, prints no part of its password, whatever that contains."""
     for name in "VALKEY_URL", "VALKEY_SENTINELS", "TPI_APP_URL":
         more = {"TPI_IDENTITY": "app"} if name == "TPI_APP_URL" else {}
         line = check_config_error(run_streamd("--check-config", **{name: url}, **more), name)
@@ -146,8 +147,8 @@ def test_no_part_of_a_password_shows(url):
         assert result.status == 64 and not re.search("SEC|RET", result.line()), result.line()
 
 
-def test_password_file_that_is_missing(rundir):
-    """A password file that cannot be read is a wrong configuration that names the file."""
+def test_missing_password_file(rundir):
+    """A password file that cannot be read exits with 78 and names the file."""
     path = f"{rundir}/missing"
     check_config_error(run_streamd("--check-config", VALKEY_PASSWORD_FILE=path), "VALKEY_PASSWORD_FILE", path)
 
@@ -156,8 +157,8 @@ def test_password_file_that_is_missing(rundir):
     ("7 ann\nx ann\n", 2), ("0 ann\n", 1), ("\n\n07 ann\n", 3), ("2147483648 ann\n", 1), ("-1 ann\n", 1),
     ("7\n", 1), ("7 a:b\n", 1), ("7 ann*\n", 1), ("# c\n7 # nobody\n", 2), ("7,8 ann\n", 1), ("** ann\n", 1),
     ("7 ann\n7 \xe4\n", 2), ("7 " + "a" * 256 + "\n", 1), ("7 ann\n8 ann", 2)])
-def test_access_file_that_does_not_parse(rundir, text, number):
-    """An access file that does not parse is fatal at the start, with its line number."""
+def test_invalid_access_file(rundir, text, number):
+    """An invalid access file is fatal at start, with the line's number."""
     path = f"{rundir}/rules"
     with open(path, "w", encoding="latin-1") as file:
         file.write(text)
@@ -166,15 +167,15 @@ def test_access_file_that_does_not_parse(rundir, text, number):
         assert f":{number}:" in line or f"line {number}" in line, line
 
 
-def test_access_file_that_is_missing(rundir):
-    """So is one that cannot be read: missing, or a directory."""
+def test_unreadable_access_file(rundir):
+    """An access file that is missing or a directory is fatal at start."""
     for path in f"{rundir}/missing", rundir:
         line = check_config_error(run_streamd("--check-config", TPI_PROJECT_ACCESS=f"file:{path}"), path)
         assert "TPI_PROJECT_ACCESS" in line
 
 
 def test_check_config_prints_every_setting():
-    """--check-config prints each setting of this program once, and asks nobody."""
+    """--check-config prints each of the daemon's settings once, without connecting to Valkey."""
     result = run_streamd("--check-config", VALKEY_URL="valkey://127.0.0.1:1")
     names = [line.split("=")[0] for line in result.stdout.splitlines()]
     assert len(names) == len(set(names))
@@ -189,7 +190,7 @@ def test_check_config_prints_every_setting():
     ["--backlog", "x"], ["--backlog", "-1"], ["--backlog", "99999999999"], ["--check-config", "extra"],
     ["--group", ""]], ids=" ".join)
 def test_wrong_usage(args):
-    """Wrong usage is exit 64 and says on stderr what was wrong."""
+    """Wrong usage exits with 64 and prints the reason on stderr."""
     result = run_streamd(*args)
     assert result.returncode == USAGE, result
     assert result.stderr and not result.stdout
@@ -198,7 +199,7 @@ def test_wrong_usage(args):
 
 
 def test_help_and_version():
-    """--help names every option on stdout; --version names the program."""
+    """--help prints every option on stdout, --version the program's name."""
     result = run_streamd("--help")
     assert result.returncode == 0 and not result.stderr
     for option in "--listen", "--mode", "--group", "--backlog", "--check-config", "--help", "--version":
@@ -210,20 +211,20 @@ def test_help_and_version():
 # Sockets
 
 def test_missing_directory(rundir):
-    """A socket in a directory that is not there: exit 71 and one line with the path."""
+    """A socket in a missing directory exits with 71 and prints the path."""
     path = f"{rundir}/missing/s"
     result = run_streamd("--listen", path)
     assert result.returncode == SYSTEM and path in result.stderr.splitlines()[-1], result
 
 
 def test_unknown_group(rundir):
-    """An unknown group is named."""
+    """The error about an unknown group names it."""
     result = run_streamd("--listen", f"{rundir}/s", "--group", "no-such-group")
     assert result.returncode in (USAGE, SYSTEM) and "no-such-group" in result.stderr
 
 
-def test_live_socket_is_not_taken(streamd):
-    """A socket on which somebody listens is left alone: exit 71; the first daemon goes on."""
+def test_live_socket_is_not_replaced(streamd):
+    """A socket that another daemon serves exits with 71, and that daemon is not affected."""
     daemon = streamd()
     result = run_streamd("--listen", daemon.address)
     assert result.returncode == SYSTEM and daemon.address in result.stderr.splitlines()[-1], result
@@ -231,7 +232,7 @@ def test_live_socket_is_not_taken(streamd):
 
 
 def test_stale_socket_is_replaced(streamd, rundir):
-    """A socket file that nobody listens on is replaced."""
+    """A socket file without a listener is replaced."""
     path = f"{rundir}/s"
     listening_socket(path).close()
     assert os.path.exists(path)
@@ -242,7 +243,7 @@ def test_stale_socket_is_replaced(streamd, rundir):
 
 
 def test_other_files_are_not_replaced(rundir):
-    """A file that is no socket is not removed."""
+    """A file that is not a socket is not removed."""
     path = f"{rundir}/s"
     with open(path, "w", encoding="ascii") as file:
         file.write("precious")
@@ -253,7 +254,7 @@ def test_other_files_are_not_replaced(rundir):
 
 
 def test_socket_is_removed_only_if_ours(streamd, rundir):
-    """A socket file that somebody else has put in place is left at the exit."""
+    """A socket file that another process has created at the same path is not removed at exit."""
     path = f"{rundir}/s"
     daemon = streamd(["--listen", path], address=path)
     os.unlink(path)
@@ -263,7 +264,7 @@ def test_socket_is_removed_only_if_ours(streamd, rundir):
 
 
 def test_mode_group_backlog(streamd, rundir):
-    """The socket has mode 0660, or that of --mode, from the first moment, and the group of --group."""
+    """The socket has mode 0660 or that of --mode, the group of --group, and the queue of --backlog."""
     daemon = streamd()
     assert stat.S_IMODE(os.stat(daemon.address).st_mode) == 0o660
     group = grp.getgrgid(os.getegid()) if os.geteuid() else grp.getgrnam("daemon")
@@ -279,7 +280,7 @@ def test_mode_group_backlog(streamd, rundir):
 
 @pytest.mark.parametrize("form", ["/path", "unix:/path", "TPI_LISTEN", "host:port", "localhost:port", "v6"])
 def test_addresses(streamd, rundir, form):
-    """Every form of an address can be connected to."""
+    """The daemon listens on every form of an address."""
     path, port = f"{rundir}/s", free_port()
     args, address, env = {
         "/path": (["--listen", path], path, {}),
@@ -293,7 +294,7 @@ def test_addresses(streamd, rundir, form):
         try:
             socket.create_server(("::1", port), family=socket.AF_INET6).close()
         except OSError:
-            pytest.skip("no IPv6 here")
+            pytest.skip("no IPv6")
         daemon = streamd(args, address=address, wait=False)
         eventually(lambda: socket.socket(socket.AF_INET6).connect_ex(address) == 0, what="a connection")
         return
@@ -303,14 +304,14 @@ def test_addresses(streamd, rundir, form):
 
 
 def test_option_over_setting(streamd, rundir):
-    """--listen counts over TPI_LISTEN."""
+    """--listen takes precedence over TPI_LISTEN."""
     path = f"{rundir}/s"
     streamd(["--listen", path], address=path, TPI_LISTEN=f"{rundir}/other").stream().close()
     assert not os.path.exists(f"{rundir}/other")
 
 
 def test_busy_port():
-    """A port that is taken: exit 71 and one line with the address."""
+    """A port in use exits with 71 and prints the address."""
     with listening_socket(("127.0.0.1", 0)) as taken:
         address = "127.0.0.1:%d" % taken.getsockname()[1]
         result = run_streamd("--listen", address)
@@ -320,7 +321,7 @@ def test_busy_port():
 @pytest.mark.parametrize("how", ["systemd", "fd0"])
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 def test_inherited(streamd, rundir, how, tcp):
-    """A socket from systemd, or on descriptor 0, is used and left alone at the exit."""
+    """A socket from systemd or on descriptor 0 is used, and left in place at exit."""
     address = ("127.0.0.1", 0) if tcp else f"{rundir}/inherited"
     with listening_socket(address) as listener:
         daemon = streamd(inherit=[listener], how=how)
@@ -334,14 +335,14 @@ def test_inherited(streamd, rundir, how, tcp):
 
 
 def test_foreign_listen_pid(streamd, rundir):
-    """LISTEN_FDS of another process is not ours."""
+    """LISTEN_FDS is ignored when LISTEN_PID is another process."""
     path = f"{rundir}/s"
     daemon = streamd(["--listen", path], address=path, LISTEN_FDS="1", LISTEN_PID="1")
     daemon.stream().close()
 
 
 def test_queue_of_an_inherited_socket(streamd, rundir):
-    """What is queued on an inherited socket during the exit waits for the successor and gets its stream."""
+    """Connections queued on an inherited socket get their streams from the next daemon."""
     with listening_socket(f"{rundir}/inherited") as listener:
         daemon = streamd(inherit=[listener])
         daemon.stream()
@@ -355,13 +356,13 @@ def test_queue_of_an_inherited_socket(streamd, rundir):
 
 
 def test_queue_of_our_own_socket(streamd):
-    """What is queued on a socket of our own at the exit gets later, or a stream and its shutdown, never silence."""
+    """Connections queued on the daemon's own socket at exit get "retry later", or a stream with shutdown."""
     daemon = streamd()
     daemon.signal(signal.SIGSTOP)
     waiting = [daemon.open(f"u{number}") for number in range(30)]
     daemon.signal(signal.SIGTERM)
     daemon.signal(signal.SIGCONT)
-    wait_all(waiting, lambda p: p.closed, what="an answer")
+    wait_all(waiting, lambda p: p.closed, what="a response")
     for peer in waiting:
         if LATER.fullmatch(peer.body):
             check_later(peer)
@@ -372,11 +373,12 @@ def test_queue_of_our_own_socket(streamd):
     assert daemon.wait() == 0
 
 
-# The end
+# Shutdown and signals
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_drain(streamd, valkey, number):
-    """Every stream gets shutdown and END_REQUEST; channels are left; exit 0 well within TPI_DRAIN_SECONDS."""
+    """On a signal every stream gets shutdown and END_REQUEST, channels are unsubscribed, and the daemon exits with 0
+    well within TPI_DRAIN_SECONDS."""
     daemon = streamd(SSE_PER_USER_CAP=1000)
     peers = daemon.streams(100)
     assert daemon.stop(number) < scaled(3)
@@ -389,7 +391,7 @@ def test_drain(streamd, valkey, number):
 
 
 def test_drain_without_valkey(streamd, new_valkey):
-    """Neither a Valkey that is silent nor one that is away holds up the exit."""
+    """Neither a silent nor an unreachable Valkey delays the exit."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, TPI_DRAIN_SECONDS=2)
     with daemon.stream() as peer:
@@ -405,7 +407,7 @@ def test_drain_without_valkey(streamd, new_valkey):
 
 
 def test_drain_with_silent_peers(streamd):
-    """Peers that have said nothing do not hold up the exit."""
+    """Peers with incomplete requests do not delay the exit beyond TPI_DRAIN_SECONDS."""
     daemon = streamd(TPI_REQUEST_TIMEOUT_MS=60000)
     peers = [fcgi.Peer(daemon.address, fcgi.begin()) for _ in range(20)]
     daemon.stream().close()
@@ -415,7 +417,7 @@ def test_drain_with_silent_peers(streamd):
 
 
 def test_second_signal(streamd):
-    """A second signal changes nothing."""
+    """Further signals during the drain change nothing."""
     daemon = streamd()
     peers = [daemon.stream(f"u{number}") for number in range(30)]
     for number in signal.SIGTERM, signal.SIGTERM, signal.SIGINT:
@@ -427,7 +429,7 @@ def test_second_signal(streamd):
 
 
 def test_signal_at_start(rundir, valkey):
-    """A signal in the first moments ends it in order, too."""
+    """A signal right after the start exits gracefully, too."""
     for delay in 0.03, 0.06, 0.1:
         daemon = Streamd(rundir, {"VALKEY_URL": valkey.url}, wait=False)
         eventually(lambda d=daemon: os.path.exists(d.address), what="the socket")
@@ -440,18 +442,18 @@ def test_signal_at_start(rundir, valkey):
 
 @pytest.mark.parametrize("value", [None, "glibc.malloc.arena_max=1", tunables()])
 def test_environment_is_left_alone(streamd, value):
-    """The daemon runs with the GLIBC_TUNABLES that it was given, and does not start itself again."""
+    """The daemon runs with the GLIBC_TUNABLES of its environment and does not re-execute itself."""
     daemon = streamd(GLIBC_TUNABLES=value)
     with open(f"/proc/{daemon.pid}/environ", "r", encoding="utf-8") as environment:
         found = dict(entry.split("=", 1) for entry in environment.read().split("\0") if "=" in entry)
-    # glibc leaves the first of them there.
+    # glibc keeps only the first tunable in the environment.
     expected = value.split(":")[0] if value else os.environ.get("GLIBC_TUNABLES")
     assert found.get("GLIBC_TUNABLES") == expected
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGPIPE, signal.SIGWINCH, signal.SIGUSR1], ids=str)
 def test_survived(streamd, valkey, number):
-    """Signals that are not for us change nothing."""
+    """Other signals change nothing."""
     daemon = streamd()
     with daemon.stream("ann") as peer:
         for _ in range(5):
@@ -464,7 +466,7 @@ def test_survived(streamd, valkey, number):
 # systemd
 
 def test_notify(streamd, rundir):
-    """systemd hears READY=1 when connections are taken, WATCHDOG=1 in time, and STOPPING=1."""
+    """systemd gets READY=1 when the daemon accepts connections, WATCHDOG=1 in time, and STOPPING=1."""
     systemd = NotifySocket(rundir)
     daemon = streamd(NOTIFY_SOCKET=systemd.path, WATCHDOG_USEC="500000", wait=False)
     systemd.wait("READY=1")
@@ -476,7 +478,7 @@ def test_notify(streamd, rundir):
 
 
 def test_abstract_notify_socket(streamd):
-    """systemd's socket may be an abstract one."""
+    """systemd's socket may be an abstract socket."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     name = f"tpi-test-{os.getpid()}"
     listener.bind("\0" + name)
@@ -486,8 +488,8 @@ def test_abstract_notify_socket(streamd):
     listener.close()
 
 
-def test_notify_socket_that_is_gone(streamd, rundir):
-    """Nobody at systemd's end stops nothing."""
+def test_missing_notify_socket(streamd, rundir):
+    """A missing notify socket does not stop the daemon."""
     streamd(NOTIFY_SOCKET=f"{rundir}/gone", WATCHDOG_USEC="200000").stream().close()
 
 
@@ -498,7 +500,7 @@ def closed(number):
 
 
 def test_closed_outputs(streamd, valkey):
-    """Closed stdout and stderr stop nothing, and no connection ends up in their place."""
+    """With stdin, stdout or stderr closed the daemon works, and no connection gets their descriptors."""
     for popen in closed(1), closed(2), {"preexec_fn": lambda: (os.close(1), os.close(2), os.close(0))}:
         daemon = streamd(popen=popen, SSE_METRICS_MS=100, TPI_LOG_LEVEL="debug", SSE_PER_USER_CAP=1)
         with daemon.stream("ann") as first, daemon.stream("ann"):
@@ -511,8 +513,8 @@ def test_closed_outputs(streamd, valkey):
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
-def test_output_that_nobody_reads(streamd, valkey, name):
-    """A full pipe at stdout or stderr stops nothing, and the exit is in time."""
+def test_blocked_output(streamd, valkey, name):
+    """A full pipe at stdout or stderr blocks neither streams nor the exit."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     try:
@@ -533,8 +535,8 @@ def test_output_that_nobody_reads(streamd, valkey, name):
     os.close(writer)
 
 
-def test_output_whose_reader_is_gone(streamd, valkey):
-    """A broken pipe at stdout stops nothing."""
+def test_broken_pipe(streamd, valkey):
+    """A broken pipe at stdout does not stop the daemon."""
     reader, writer = os.pipe()
     daemon = streamd(popen={"stdout": writer}, SSE_METRICS_MS=100)
     os.close(reader)
@@ -545,10 +547,10 @@ def test_output_whose_reader_is_gone(streamd, valkey):
         peer.wait_data(notification(1))
 
 
-# Limits of the machine
+# Resource limits
 
-def test_limits_that_do_not_fit(streamd):
-    """Caps that do not fit in the descriptors are said at the start."""
+def test_caps_exceed_descriptors(streamd):
+    """Caps that exceed the limit of descriptors are logged at start."""
     limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))}
     daemon = streamd(popen=limit)
     daemon.wait_for_log("RLIMIT_NOFILE|descriptors")
@@ -556,7 +558,7 @@ def test_limits_that_do_not_fit(streamd):
 
 
 def test_limit_is_raised(streamd):
-    """The soft limit of descriptors is raised to the hard one."""
+    """The soft limit of descriptors is raised to the hard limit."""
     limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 4000))}
     daemon = streamd(popen=limit)
     with open(f"/proc/{daemon.pid}/limits", encoding="ascii") as file:
@@ -565,12 +567,12 @@ def test_limit_is_raised(streamd):
 
 
 def test_out_of_descriptors(streamd):
-    """Out of descriptors: later or a refused connection, no spin, and it serves again when they are back."""
+    """Out of descriptors, the daemon keeps its streams, and serves new ones again as soon as some are closed."""
     limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (100, 100))}
     daemon = streamd(popen=limit, SSE_PER_USER_CAP=1000)
     first = daemon.stream("ann")
     peers = [daemon.open() for _ in range(150)]
-    eventually(lambda: sum(fcgi.live(p.quiet(0)) or p.closed for p in peers) >= 40, what="some answers")
+    eventually(lambda: sum(fcgi.live(p.quiet(0)) or p.closed for p in peers) >= 40, what="some responses")
     assert not first.quiet(0).closed
     for peer in peers:
         peer.close()

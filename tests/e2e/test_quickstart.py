@@ -1,4 +1,4 @@
-"""contrib/quickstart.sh: from nothing to an event in a browser-like client, by one command."""
+"""contrib/quickstart.sh: one command that starts everything and shows events arriving."""
 
 import contextlib
 import ctypes
@@ -20,7 +20,7 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 def children():
-    """The process ids of our children that still run."""
+    """The process ids of this process's running children."""
     found = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -35,9 +35,9 @@ def children():
 
 @pytest.fixture
 def quickstart(tmp_path):
-    """Starts the script; afterwards none of its processes may be left, of any session."""
+    """Starts the script; checks afterwards that none of its processes is left, in any session."""
     libc = ctypes.CDLL(None)
-    # What loses its parent becomes a child of ours.
+    # Orphaned processes become children of this process.
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     before = children()
     output = tmp_path / "output"
@@ -70,17 +70,17 @@ FRONTS = pytest.mark.parametrize("args", [[], ["--nginx"]], ids=["Apache", "ngin
 @pytest.mark.slow
 @FRONTS
 def test_check(quickstart, args):
-    """--check starts it all, sees events arrive, asks the application, leaves no process."""
+    """--check starts everything, checks that events arrive and the application is queried, and leaves no process."""
     child, _ = quickstart(*args, "--check")
     assert child.wait(scaled(120)) == 0
 
 
 @pytest.fixture
 def other_server():
-    """Another program has the port that the script would take first."""
+    """Occupies the port that the script tries first."""
     with socket.socket() as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        with contextlib.suppress(OSError):  # it may be so already
+        with contextlib.suppress(OSError):  # it may be in use already
             listener.bind(("127.0.0.1", 8080))
             listener.listen()
         yield
@@ -89,10 +89,10 @@ def other_server():
 @pytest.mark.slow
 @FRONTS
 def test_interrupt(quickstart, other_server, args):
-    """Where another program listens on its port it takes the next one; Ctrl-C while it serves ends it with 130
-    and leaves neither a process nor a file."""
+    """The script takes the next port if its first one is in use; Ctrl-C ends it with 130 and leaves no process and
+    no file."""
     child, output = quickstart(*args)
-    eventually(lambda: "Ctrl-C ends" in output() or child.poll() is not None, 120, "it serves")
+    eventually(lambda: "Ctrl-C ends" in output() or child.poll() is not None, 120, "the script to serve")
     url = re.search(r"http://\S+", output())[0]
     assert not url.startswith("http://127.0.0.1:8080/")
     directory = re.search(r"Logs are in (/tmp/\S+)\.", output())[1]

@@ -1,4 +1,4 @@
-"""Slow readers: they delay no other stream."""
+"""Slow readers do not delay other streams, and their own streams stay intact."""
 
 import re
 import select
@@ -13,7 +13,7 @@ from servers import free_port, user_channel
 from timing import eventually, scaled
 
 OVERFLOW = "(?i)slow reader"  # the warning
-SLOW = 4096  # a small receive buffer, so that little hides in the kernel
+SLOW = 4096  # a small receive buffer, so that the kernel holds little
 
 
 def big(number, size=1000):
@@ -21,14 +21,14 @@ def big(number, size=1000):
 
 
 def wait_gone(peer, timeout=10):
-    """Waits for the other side's close without reading."""
+    """Waits until the daemon closes, without reading."""
     poller = select.poll()
     poller.register(peer, select.POLLRDHUP)
     assert poller.poll(scaled(timeout) * 1000), "not closed in time"
 
 
 def flood(daemon, valkey):
-    """Publishes to ann until a reader has overflowed, no faster than the daemon takes it; returns how many."""
+    """Publishes to ann until a backlog overflows, no faster than the daemon reads; returns the number of wake-ups."""
     sent = 0
     with daemon.stream("pacer") as pacer:
         while not daemon.matching(OVERFLOW):
@@ -41,13 +41,13 @@ def flood(daemon, valkey):
 
 
 def numbers(peer):
-    """The stream behind the first sync as numbers, and None for a sync."""
+    """The events after the first sync as their numbers, None for a sync."""
     return [None if data == '{"event":"sync"}' else int(re.match(r'{"id":"(\d+)"', data)[1])
             for data in peer.events.data[1:]]
 
 
 def test_others_are_not_delayed(streamd, valkey):
-    """Readers that read nothing, on the same channel, change nothing for those that do."""
+    """Readers that do not read do not delay another one on the same channel."""
     daemon = streamd(SSE_PER_USER_CAP=10000, SSE_BACKLOG_BYTES=16384)
     stuck = [daemon.stream("ann", rcvbuf=SLOW) for _ in range(20)]
     good = daemon.stream("ann")
@@ -67,7 +67,7 @@ def test_others_are_not_delayed(streamd, valkey):
 
 
 def on_tcp():
-    """Where to listen on TCP: a full TCP socket takes a part of a record, a Unix socket all or nothing."""
+    """Arguments for TCP: a full TCP socket takes part of a record, a Unix socket all or nothing."""
     port = free_port()
     return {"args": ["--listen", f"127.0.0.1:{port}"], "address": ("127.0.0.1", port)}
 
@@ -75,13 +75,13 @@ def on_tcp():
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 @pytest.mark.parametrize("backlog", [16384, 262144])
 def test_overflow(streamd, valkey, backlog, tcp):
-    """What a slow reader gets is whole events in order, with one sync in place of what was dropped."""
+    """A slow reader gets complete events in order, with one sync instead of what was dropped."""
     daemon = streamd(SSE_BACKLOG_BYTES=backlog, **(on_tcp() if tcp else {}))
     peer = daemon.stream("ann", rcvbuf=SLOW)
     sent = flood(daemon, valkey)
     valkey.publish(user_channel("ann"), big(sent))
     size = -1
-    while len(peer.body) > size:  # until nothing comes for a while
+    while len(peer.body) > size:  # until nothing arrives for a while
         size = len(peer.body)
         peer.quiet(0.5)
     got = numbers(peer)
@@ -103,7 +103,7 @@ def test_overflow(streamd, valkey, backlog, tcp):
 
 
 def test_stall(streamd, valkey):
-    """A reader that takes nothing for SSE_STALL_MS is closed, and its place is free."""
+    """A stream whose reader reads nothing for SSE_STALL_MS is closed and unsubscribed."""
     daemon = streamd(SSE_STALL_MS=1000, SSE_BACKLOG_BYTES=16384)
     peer = daemon.stream("ann", rcvbuf=SLOW)
     valkey.publish_all(user_channel("ann"), [big(number) for number in range(1000)])
@@ -112,18 +112,18 @@ def test_stall(streamd, valkey):
     assert time.monotonic() - started > 0.8
     valkey.wait_subscribers(user_channel("ann"), 0)
     peer.wait_end()
-    assert numbers(peer)[:5] == [0, 1, 2, 3, 4], "what was taken is whole events"
+    assert numbers(peer)[:5] == [0, 1, 2, 3, 4], "not complete events"
 
 
 @pytest.mark.parametrize("pause", [None, 0.2])
 def test_stall_without_a_backlog(streamd, valkey, pause):
-    """The same where all fits in the kernel's buffer: one event that is not taken, or one now and then. No
-    ping helps: the heartbeat is far away."""
+    """SSE_STALL_MS also applies while everything fits in the kernel's buffer: to one unread event, and to events that
+    keep arriving. The heartbeat is too far away to reveal it."""
     daemon = streamd(SSE_STALL_MS=1000, SSE_HEARTBEAT_MS=60000)
     peer = daemon.stream("ann")
     poller = select.poll()
     poller.register(peer, select.POLLRDHUP)
-    peer.quiet(scaled(2.2))  # the sync is taken, and no look at it is due any more
+    peer.quiet(scaled(2.2))  # the sync has been read, and no check of it is due any more
     started = time.monotonic()
     valkey.publish(user_channel("ann"), notification(0))
     while not poller.poll(1000 * (pause or 0.05)):
@@ -134,8 +134,8 @@ def test_stall_without_a_backlog(streamd, valkey, pause):
 
 
 @pytest.mark.slow
-def test_reads_a_little(streamd, valkey):
-    """A reader that takes a little now and then is not stalled."""
+def test_slow_reader_is_not_stalled(streamd, valkey):
+    """A reader that reads a little now and then is not closed as stalled."""
     daemon = streamd(SSE_STALL_MS=1000, SSE_BACKLOG_BYTES=16384)
     peer = daemon.stream("ann", rcvbuf=SLOW)
     valkey.publish_all(user_channel("ann"), [big(number) for number in range(1000)])
@@ -150,7 +150,7 @@ def test_reads_a_little(streamd, valkey):
 
 @pytest.mark.slow
 def test_behind_is_not_stalled(streamd, valkey):
-    """A reader that takes each event only when the next one is there is not stalled, whenever it is looked at."""
+    """A reader that is always one event behind is not closed as stalled."""
     daemon = streamd(SSE_STALL_MS=1000, SSE_HEARTBEAT_MS=60000)
     with daemon.stream("ann") as peer:
         size = 8 + len(frame(notification(100)))
@@ -163,7 +163,7 @@ def test_behind_is_not_stalled(streamd, valkey):
 
 
 def test_idle_is_not_stalled(streamd, valkey):
-    """A stream on which nothing is sent is not a stalled one."""
+    """A stream on which nothing is sent is not closed as stalled."""
     daemon = streamd(SSE_STALL_MS=1000)
     with daemon.stream("ann") as peer:
         assert not peer.quiet(scaled(1.5)).closed
@@ -172,7 +172,7 @@ def test_idle_is_not_stalled(streamd, valkey):
 
 
 def stuck_peers(daemon, valkey, count):
-    """Streams of one user, all full to the brim."""
+    """Streams of one user whose backlogs have overflowed."""
     peers = [daemon.stream("ann", rcvbuf=SLOW) for _ in range(count)]
     flood(daemon, valkey)
     valkey.publish_all(user_channel("ann"), [big(number) for number in range(200)])
@@ -180,18 +180,18 @@ def stuck_peers(daemon, valkey, count):
 
 
 def test_evicted_but_not_reading(streamd, valkey):
-    """An evicted stream whose reader does not read is closed after 1 s."""
+    """An evicted stream whose reader does not read is closed after a second."""
     daemon = streamd(SSE_PER_USER_CAP=1, SSE_BACKLOG_BYTES=16384)
     peer, = stuck_peers(daemon, valkey, 1)
     started = time.monotonic()
-    newcomer = daemon.stream("ann")
+    new_stream = daemon.stream("ann")
     wait_gone(peer, 5)
     assert time.monotonic() - started > 0.5
-    assert not newcomer.quiet(0).closed
+    assert not new_stream.quiet(0).closed
 
 
 def test_drain_with_stalled_readers(streamd, valkey):
-    """Readers that do not read do not hold up the exit; the others get shutdown and their end."""
+    """Readers that do not read do not delay the exit; the others get shutdown and END_REQUEST."""
     daemon = streamd(SSE_BACKLOG_BYTES=16384, SSE_PER_USER_CAP=100)
     stuck = stuck_peers(daemon, valkey, 20)
     good = [daemon.stream(f"u{number}") for number in range(20)]
@@ -205,13 +205,13 @@ def test_drain_with_stalled_readers(streamd, valkey):
     assert time.monotonic() - started < scaled(5)
     for peer in stuck:
         check_first(peer.wait_end())
-        whole = peer.body.rpartition(b"\n\n")[0] + b"\n\n"
-        assert FIRST.match(whole), "whole events, and perhaps a part of one that the end cut off"
+        complete = peer.body.rpartition(b"\n\n")[0] + b"\n\n"
+        assert FIRST.match(complete), "not complete events, but for a last one that the exit truncated"
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 def test_backlog_of_a_pausing_reader(streamd, valkey, tcp):
-    """What fits in the backlog is not lost: a reader that pauses gets everything in order, without a sync."""
+    """A reader that pauses while events fit in the backlog gets all of them in order, without a sync."""
     daemon = streamd(SSE_BACKLOG_BYTES=1048576, **(on_tcp() if tcp else {}))
     peer = daemon.stream("ann", rcvbuf=SLOW)
     sent = [big(number) for number in range(800)]
@@ -222,7 +222,7 @@ def test_backlog_of_a_pausing_reader(streamd, valkey, tcp):
 
 
 def test_memory_is_bounded(streamd, valkey):
-    """A flood at readers that do not read does not grow the process."""
+    """Wake-ups for readers that do not read do not grow the process."""
     daemon = streamd(SSE_BACKLOG_BYTES=16384, SSE_PER_USER_CAP=100)
 
     def resident():

@@ -20,7 +20,7 @@ def split(script, path):
     return {"SCRIPT_NAME": script, "PATH_INFO": path}
 
 
-ANSWERS = {
+RESPONSES = {
     # Paths: SCRIPT_NAME followed by PATH_INFO, compared exactly
     "notifications": (200, {}),
     "notifications split": (200, split("/api", "/notifications/stream")),
@@ -31,8 +31,8 @@ ANSWERS = {
     "empty path": (404, {"SCRIPT_NAME": ""}),
     "other path": (404, {"SCRIPT_NAME": "/api/milestones/stream"}),
     "root": (404, {"SCRIPT_NAME": "/"}),
-    "slash behind": (404, {"SCRIPT_NAME": NOTIFICATIONS + "/"}),
-    "PATH_INFO behind a whole path": (404, split(NOTIFICATIONS, NOTIFICATIONS)),
+    "trailing slash": (404, {"SCRIPT_NAME": NOTIFICATIONS + "/"}),
+    "PATH_INFO after a complete path": (404, split(NOTIFICATIONS, NOTIFICATIONS)),
     "two slashes": (404, {"SCRIPT_NAME": "/api//notifications/stream"}),
     "dot": (404, {"SCRIPT_NAME": "/api/./notifications/stream"}),
     "dots": (404, {"SCRIPT_NAME": "/x/../api/notifications/stream"}),
@@ -41,22 +41,22 @@ ANSWERS = {
     "upper case": (404, {"SCRIPT_NAME": NOTIFICATIONS.upper()}),
     "prefix": (404, {"SCRIPT_NAME": NOTIFICATIONS[:-1]}),
     "query in the path": (404, {"SCRIPT_NAME": NOTIFICATIONS + "?x"}),
-    "NUL behind": (404, {"SCRIPT_NAME": NOTIFICATIONS + "\0"}),
-    "REQUEST_URI is not looked at": (404, {"SCRIPT_NAME": "/x", "REQUEST_URI": NOTIFICATIONS}),
+    "trailing NUL": (404, {"SCRIPT_NAME": NOTIFICATIONS + "\0"}),
+    "REQUEST_URI is ignored": (404, {"SCRIPT_NAME": "/x", "REQUEST_URI": NOTIFICATIONS}),
     # Methods
     **{f"method {method!r}": (405, {"REQUEST_METHOD": method})
        for method in ("HEAD", "POST", "PUT", "DELETE", "OPTIONS", "get", "GET ", "GETX", "", "GET\0",
                       None)},
     "HEAD of an unknown path": (404, {"SCRIPT_NAME": "/x", "REQUEST_METHOD": "HEAD"}),
     "HEAD without a user": (405, {"TPI_USER": None, "REQUEST_METHOD": "HEAD"}),
-    # What is not the automatic reconnect of an evicted stream (more in test_caps.py)
+    # Other ids than that of an evicted stream's reconnect (more in test_caps.py)
     "other Last-Event-ID": (200, {"HTTP_LAST_EVENT_ID": "evicted2"}),
     "other lastEventId": (200, {"QUERY_STRING": "lastEventId=evicted2"}),
     "empty Last-Event-ID": (200, {"HTTP_LAST_EVENT_ID": ""}),
     # Identity (more in test_identity_access.py)
-    "nobody": (401, {"TPI_USER": None}),
+    "anonymous": (401, {"TPI_USER": None}),
     "invalid user": (400, {"TPI_USER": "a b"}),
-    # The query of a notification stream means nothing
+    # A notification stream ignores its query
     "unknown query": (200, {"QUERY_STRING": "projectId=x&projectId=y&%zz"}),
     "no query": (200, {"QUERY_STRING": None}),
 }
@@ -123,7 +123,7 @@ def name_of(query):
 
 
 def check(peer, status, method="GET"):
-    """The one status; a stream is read until its first bytes are there."""
+    """Checks the status of a response, and the first bytes of a stream."""
     with peer:
         if status == 200:
             check_first(peer.wait_live())
@@ -131,26 +131,26 @@ def check(peer, status, method="GET"):
             check_answer(peer.wait_end(), status, method)
 
 
-@pytest.mark.parametrize("status, changes", ANSWERS.values(), ids=ANSWERS)
-def test_answer(daemon, status, changes):
-    """Each request gets its status, its headers, and a complete answer."""
+@pytest.mark.parametrize("status, changes", RESPONSES.values(), ids=RESPONSES)
+def test_response(daemon, status, changes):
+    """Each request gets its status, its headers, and a complete response."""
     check(daemon.open(**changes), status, changes.get("REQUEST_METHOD"))
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=name_of)
 def test_project_parameter(daemon, query):
-    """The project parameters are read as the contract says."""
+    """The project parameters follow tpi-stream(7), STREAMS."""
     check(daemon.open(projects="", QUERY_STRING=query), QUERIES[query])
 
 
 def test_no_query_string(daemon):
-    """An issues stream without QUERY_STRING lacks its projects."""
+    """An issue stream without QUERY_STRING gets 400."""
     check(daemon.open(projects="", QUERY_STRING=None), 400)
 
 
-# Parameters that are there twice
+# Duplicate parameters
 
-TWICE = {
+DUPLICATES = {
     "TPI_USER": ("u1", "u2"),
     "REQUEST_METHOD": ("GET", "HEAD"),
     "QUERY_STRING": ("projectId=7", "projectId=8"),
@@ -159,32 +159,32 @@ TWICE = {
 }
 
 
-@pytest.mark.parametrize("name", TWICE)
-def test_twice_with_different_values(daemon, name):
-    """A parameter that says two things is a 400; one that says the same thing twice is not."""
+@pytest.mark.parametrize("name", DUPLICATES)
+def test_duplicate_parameter(daemon, name):
+    """A parameter with two different values gets 400; the same value twice is accepted."""
     named = {"projects": "7", "QUERY_STRING": "projectId=7"}
     if name == "PATH_INFO":
         named["SCRIPT_NAME"] = "/api"
-    first, second = TWICE[name]
+    first, second = DUPLICATES[name]
     check(daemon.open(**{**named, name: [first, second]}), 400)
     check(daemon.open(**{**named, name: [first, first]}), 200)
 
 
 def test_empty_and_set_are_different_values(daemon):
-    """An empty TPI_USER beside a set one is two different values, in either order."""
+    """An empty and a set TPI_USER are two different values, in either order."""
     check(daemon.open(TPI_USER=["", "u1"]), 400)
     check(daemon.open(TPI_USER=["u1", ""]), 400)
 
 
-# The order
+# Order of the checks
 
-WRONG = [  # in the order of the contract's table; the last two of one kind exclude each other
+WRONG = [  # in the order of the checks; two that change the same parameter are not combined
     ("unknown path", 404, {"SCRIPT_NAME": "/nowhere"}),
     ("method", 405, {"REQUEST_METHOD": "POST"}),
     ("projects", 400, {"QUERY_STRING": "projectIds=x"}),
-    ("nobody", 401, {"TPI_USER": None}),
+    ("anonymous", 401, {"TPI_USER": None}),
     ("invalid user", 400, {"TPI_USER": "a b"}),
-    ("twice", 400, {"PATH_INFO": ["", "/x"]}),
+    ("duplicate", 400, {"PATH_INFO": ["", "/x"]}),
     ("access", 404, {"TPI_USER": "stranger"}),
 ]
 PAIRS = [pair for pair in itertools.combinations(WRONG, 2) if not set(pair[0][2]) & set(pair[1][2])]
@@ -192,7 +192,7 @@ PAIRS = [pair for pair in itertools.combinations(WRONG, 2) if not set(pair[0][2]
 
 @pytest.fixture(scope="module")
 def full_daemon(module_streamd, module_rundir):
-    """A daemon whose places are all taken."""
+    """A daemon without free slots."""
     rules = f"{module_rundir}/rules"
     with open(rules, "w", encoding="ascii") as file:
         file.write("7 reader\n")
@@ -204,18 +204,18 @@ def full_daemon(module_streamd, module_rundir):
 
 @pytest.mark.parametrize("first, second", PAIRS, ids=[f"{a[0]}, {b[0]}" for a, b in PAIRS])
 def test_order(full_daemon, first, second):
-    """Of two things that are wrong the earlier one of the table answers."""
+    """A request with two errors gets the response of the earlier check."""
     check(full_daemon.open("reader", projects="7", **first[2], **second[2]), first[1])
 
 
 @pytest.mark.parametrize("name, status, changes", WRONG, ids=[row[0] for row in WRONG])
-def test_before_the_tenants_cap(full_daemon, name, status, changes):
-    """What needs no question is answered before a place: every check precedes the 503."""
+def test_checks_precede_the_tenant_cap(full_daemon, name, status, changes):
+    """Every check that needs no query precedes the tenant's cap and its 503."""
     check(full_daemon.open("reader", projects="7", **changes), status)
 
 
-def test_tenants_cap_before_valkey(new_valkey, streamd):
-    """Without a place nothing is asked: a full tenant is 503 also while Valkey is away."""
+def test_tenant_cap_precedes_valkey(new_valkey, streamd):
+    """A full tenant gets 503 even while Valkey is unreachable."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_TENANT_CAP=1)
     with daemon.stream():
@@ -224,9 +224,9 @@ def test_tenants_cap_before_valkey(new_valkey, streamd):
 
 
 def test_draining(streamd):
-    """While draining, unknown paths and methods have their own answer; all else is later."""
+    """While the daemon drains, an unknown path gets 404 and another method 405; all else gets "retry later"."""
     daemon = streamd(TPI_REQUEST_TIMEOUT_MS=60000)
-    # Connections that were accepted before the drain began, whose requests are completed in it.
+    # Connections accepted before the drain, whose requests are completed during it.
     rows = [({"SCRIPT_NAME": "/nowhere"}, 404), ({"REQUEST_METHOD": "POST"}, 405),
             ({"HTTP_LAST_EVENT_ID": "evicted"}, 200), ({}, 200), ({"TPI_USER": None}, 200),
             ({"SCRIPT_NAME": ISSUES, "QUERY_STRING": "x"}, 200)]
@@ -237,7 +237,7 @@ def test_draining(streamd):
         daemon.signal(15)
         stream.wait_body(answers.SHUTDOWN)
     for peer, (changes, status) in zip(peers, rows):
-        # The drain may close a connection that has said nothing: that is a refused one, not a wrong answer.
+        # The drain may close a connection without a complete request: that is not a wrong response.
         if not peer.send_or_closed(fcgi.request(fcgi.params(**changes))):
             continue
         peer.wait_end()
@@ -254,7 +254,7 @@ def test_draining(streamd):
 
 @pytest.mark.parametrize("role", [0, fcgi.AUTHORIZER, fcgi.FILTER, 4, 257, 65535])
 def test_other_role(daemon, role):
-    """A role that is not RESPONDER gets END_REQUEST with FCGI_UNKNOWN_ROLE and nothing else."""
+    """A role other than RESPONDER gets END_REQUEST with FCGI_UNKNOWN_ROLE and nothing else."""
     with fcgi.Peer(daemon.address, fcgi.request(fcgi.params(), role=role)) as peer:
         peer.wait_end()
         assert peer.ends[1][1] == fcgi.UNKNOWN_ROLE
@@ -262,15 +262,15 @@ def test_other_role(daemon, role):
 
 
 def test_role_before_path(daemon):
-    """The role is the first check."""
+    """The role is checked first."""
     with fcgi.Peer(daemon.address, fcgi.request([], role=fcgi.AUTHORIZER)) as peer:
         assert peer.wait_end().ends[1][1] == fcgi.UNKNOWN_ROLE
 
 
-# Forms
+# Records of a request
 
 def test_keep_conn_is_not_kept(daemon):
-    """One request a connection: closed after END_REQUEST whatever FCGI_KEEP_CONN says."""
+    """The daemon closes the connection after END_REQUEST, even with FCGI_KEEP_CONN."""
     data = fcgi.request(fcgi.params(SCRIPT_NAME="/x"), flags=fcgi.KEEP_CONN)
     with fcgi.Peer(daemon.address, data) as peer:
         check_answer(peer.wait_end(), 404)
@@ -278,21 +278,21 @@ def test_keep_conn_is_not_kept(daemon):
 
 @pytest.mark.parametrize("id", [2, 255, 256, 65535])
 def test_request_id(daemon, id):
-    """Answers and streams carry the request's own id."""
+    """Responses and streams carry the request's id."""
     for changes, status in ({"SCRIPT_NAME": "/x"}, 404), ({}, 200):
         check(fcgi.Peer(daemon.address, fcgi.request(fcgi.params(**changes), id=id), id=id), status)
 
 
 @pytest.mark.parametrize("size", [0, 1, 65535, 1000000])
 def test_stdin_is_read_to_its_end(daemon, size):
-    """A body is read before the answer, so that no web server meets a closed door while it sends."""
+    """The daemon reads a body to its end before it closes, so that the web server's writes do not fail."""
     data = fcgi.request(fcgi.params(REQUEST_METHOD="POST"), stdin=b"x" * size)
     with fcgi.Peer(daemon.address, data) as peer:
         check_answer(peer.wait_end(), 405)
 
 
-def test_no_answer_before_the_end_of_stdin(daemon):
-    """The answer comes when STDIN has ended, and not before."""
+def test_no_response_before_the_end_of_stdin(daemon):
+    """The response is sent after STDIN has ended, not before."""
     head = fcgi.begin() + fcgi.cut_records(fcgi.PARAMS, fcgi.pairs_of(fcgi.params(SCRIPT_NAME="/x")))
     with fcgi.Peer(daemon.address, head + fcgi.record(fcgi.STDIN, b"abc")) as peer:
         peer.quiet(0.3)
