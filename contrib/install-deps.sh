@@ -1,17 +1,18 @@
 #!/bin/sh
-# Installs the Debian or Ubuntu packages that are missing, and nothing else: says nothing and needs
-# no privilege where all is there, however it came there. A server that a package brings along is
-# neither started nor enabled.
+# Installs the Debian or Ubuntu packages that are missing. Prints nothing and needs no privilege if
+# every program and library is present, wherever it came from. Servers are installed without being
+# started or enabled.
 #
 #   contrib/install-deps.sh SET...
 #
 # build   compiler, autotools and libraries
 # demo    Valkey (or Redis), Apache, nginx, curl
-# test    demo, and what the tests are written in
+# test    demo, and the tools and libraries of the tests
 # bench   demo, and what the benchmark compares with: Node.js, nginx with nchan
-# ci      clang and its libFuzzer
+# ci      clang with libFuzzer
 #
-# Needs root or sudo. Exit status: 0 all there, 64 wrong usage, 69 cannot be installed.
+# Needs root or sudo if a package is missing. Exit status: 0 everything is present, 64 wrong usage,
+# 69 cannot install.
 
 set -u
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
@@ -49,7 +50,7 @@ module()
 	/usr/bin/python3 -c "import $1" 2>/dev/null
 }
 
-# Adds a package, or the alternatives a|b, to the missing ones unless the check succeeds.
+# need PACKAGE CHECK...: adds the package, or the alternatives a|b, to $missing if the check fails.
 missing=
 need()
 {
@@ -68,7 +69,7 @@ build()
 	need pkg-config program pkg-config
 	need libfcgi-dev header fcgiapp.h
 	need libhiredis-dev library hiredis
-	# For TLS to Valkey; where hiredis is older it changes nothing.
+	# For TLS to Valkey; unused if hiredis is older than 1.0.
 	need libssl-dev library openssl
 	need libjson-c-dev library json-c
 	need uthash-dev header uthash.h
@@ -80,7 +81,7 @@ demo()
 {
 	need 'valkey-server|redis-server' program valkey-server redis-server
 	need 'valkey-tools|redis-tools' program valkey-cli redis-cli
-	# The program and its modules without the service: that is what Debian's apache2 adds.
+	# apache2-bin has the program and its modules; the package apache2 adds the service.
 	need apache2-bin program apache2 httpd
 	need nginx-light\|nginx program nginx
 	need curl program curl
@@ -95,7 +96,7 @@ testing()
 	need python3-pytest module pytest
 	need python3-pytest-xdist module xdist
 	need openssl program openssl
-	# The Helm chart is rendered by a program of the tests.
+	# The tests render the Helm chart with a Go program of their own.
 	need golang-go program go
 	need golang-github-masterminds-sprig-dev \
 	    test -d /usr/share/gocode/src/github.com/Masterminds/sprig
@@ -103,11 +104,11 @@ testing()
 	need python3-yaml module yaml
 	need python3-jsonschema module jsonschema
 	need perl program perl
-	# promtool; its service is neither started nor enabled.
+	# For promtool only; the service is not started.
 	need prometheus program promtool
 	need nodejs program node
 	need npm program npm
-	# Ubuntu has it as a snap alone, which sees no temporary directories: the tests skip there.
+	# Ubuntu has Chromium only as a snap, which cannot read temporary directories: skip those tests.
 	[ "$(. /etc/os-release && echo "$ID")" = ubuntu ] || need chromium program chromium
 }
 
@@ -143,7 +144,7 @@ apt_get()
 	    </dev/null >&2
 }
 
-# The first of the alternatives a|b that the archive has.
+# candidate PACKAGE|PACKAGE...: prints the first alternative that the package archive has.
 candidate()
 {
 	for name in $(echo "$1" | tr '|' ' '); do
@@ -155,7 +156,7 @@ candidate()
 	return 1
 }
 
-# While this file says no, packages start no service.
+# Packages do not start their services while this file exists and exits 101.
 policy=/usr/sbin/policy-rc.d
 policy_is_ours=no
 
@@ -185,20 +186,20 @@ for set; do
 done
 [ -n "$missing" ] || exit 0
 
-program apt-get || die 69 "not found, and there is no apt-get to install it:$missing"
-as_root true 2>/dev/null || die 69 "not found, and installing it needs root or sudo:$missing"
+program apt-get || die 69 "apt-get not found: install these packages by other means:$missing"
+as_root true 2>/dev/null || die 69 "missing packages, and no root or sudo to install them:$missing"
 
 trap policy_unset EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
 echo "${0##*/}: installing$missing" >&2
-apt_get update || die 69 "apt-get update failed; still missing:$missing"
+apt_get update || die 69 "apt-get update failed; missing packages:$missing"
 
 packages=
 for alternatives in $missing; do
 	package=$(candidate "$alternatives") ||
-	    die 69 "the package archive has no $(echo "$alternatives" | sed 's/|/ or /g')"
+	    die 69 "not in the package archive: $(echo "$alternatives" | sed 's/|/ or /g')"
 	case " $packages " in
 	*" $package "*) ;;
 	*) packages="$packages $package" ;;

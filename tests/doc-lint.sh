@@ -1,6 +1,6 @@
 #!/bin/sh
-# The documents agree with the tree: links lead somewhere, files, settings, metrics and sections of the
-# manual that they name exist, and the README stays short.
+# Checks the documents against the tree: the files, headings, settings, metrics and manual sections
+# they name exist, and the README stays short.
 
 cd "${srcdir:-.}" || exit 99
 
@@ -11,14 +11,14 @@ complain()
 	status=1
 }
 
-# The anchors that GitHub makes of the headings of a file.
+# anchors FILE: the anchors that GitHub generates from its headings.
 anchors()
 {
 	sed -n 's/^##* //p' "$1" | tr 'A-Z ' 'a-z-' | tr -cd 'a-z0-9_\n-'
 }
 
 lines=$(wc -l <README.md)
-[ "$lines" -le 150 ] || complain "README.md: $lines lines; 150 are allowed"
+[ "$lines" -le 150 ] || complain "README.md: $lines lines; at most 150 are allowed"
 
 for file in README.md SECURITY.md HACKING.md doc/*.md; do
 	directory=$(dirname "$file")
@@ -34,7 +34,7 @@ for file in README.md SECURITY.md HACKING.md doc/*.md; do
 		fi
 	done
 
-	# Programs in tests/ are in the build directory.
+	# Programs built in tests/ are not in the source tree.
 	for path in $(grep -oE '(^|[^A-Za-z0-9_./-])(contrib|tests|doc|src|man)/[A-Za-z0-9_./-]*[A-Za-z0-9_-]' "$file" |
 	    sed 's/^[^a-z]//' | grep -vE '^tests/(unit|bench)/[a-z_]*$' | sort -u); do
 		[ -e "$path" ] || complain "$file: $path: no such file"
@@ -49,7 +49,7 @@ for file in README.md SECURITY.md HACKING.md doc/*.md; do
 		grep -qw -- "$name" man/tpi-stream.7 || complain "$file: $name: not in tpi-stream(7)"
 	done
 
-	# "`tpi-stream(7)`, THE WEB SERVER": the page has such a section.
+	# "`tpi-stream(7)`, THE WEB SERVER" names a section of that page.
 	tr '\n' ' ' <"$file" | grep -oE '`tpi-[a-z-]*\([0-9]\)`, +[A-Z][A-Z ]+[A-Z]' | sort -u |
 	    while read -r page section; do
 		page=$(echo "$page" | sed 's/`\(.*\)(\(.\))`,/man\/\1.\2/')

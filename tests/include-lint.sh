@@ -1,6 +1,7 @@
 #!/bin/sh
-# Checks that the includes of src/ point one way: a directory may include headers of its own and of
-# those before it in this list, with their path. The publisher uses nothing of the daemon's.
+# Checks that includes in src/ point one way: a directory may include its own headers and those of
+# the directories before it in this list, by path ("base/clock.h"). tpi-publish uses no code of the
+# daemon.
 
 set -u
 src=${srcdir:-.}/src
@@ -8,7 +9,7 @@ order="base wire config valkey fcgi stream auth pubsub session daemon"
 publish="base wire config valkey publish"
 status=0
 
-# allowed WING: the directories that it may include.
+# allowed WING: the directories whose headers it may include.
 allowed()
 {
 	if [ "$1" = publish ]; then

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The manual pages are correct mdoc: mandoc has nothing to warn about.
+# Checks the manual pages with mandoc; a warning is a failure.
 
 if ! command -v mandoc >/dev/null; then
 	echo 'mandoc not found: skipped'

@@ -1,7 +1,8 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2016,SC2154 # scripts for the roots; variables of those who source it
-# For the tests that work in roots made with debootstrap, which source it: what they run and count,
-# and how. They set source, the top of the sources, and then work, a directory of their own.
+# shellcheck disable=SC2016,SC2154 # scripts for the roots; variables that the caller sets
+# Functions for tests that work in roots made with debootstrap: running commands in a root, counting
+# tests. A test sets $source, the top of the source tree, sources this file, then sets $work, a
+# temporary directory.
 
 skip()
 {
@@ -19,7 +20,7 @@ heading()
 	printf '\n==> %s\n' "$1"
 }
 
-# check WHAT COMMAND...: one test. Its output is shown where it fails.
+# check WHAT COMMAND...: runs one test; shows its output if it fails.
 check()
 {
 	local what=$1
@@ -34,7 +35,7 @@ check()
 	fi
 }
 
-# need WHAT COMMAND...: what everything behind it needs.
+# need WHAT COMMAND...: like check, but ends the run on failure because all later tests depend on it.
 need()
 {
 	local before=$failed
@@ -49,8 +50,8 @@ finish()
 	exit
 }
 
-# within ROOT [OPTION...] -- COMMAND...: with a /proc, and without what is left running at the end.
-# Options are those of unshare.
+# within ROOT [OPTION...] -- COMMAND...: runs a command in a root, with /proc mounted; processes that
+# it leaves running are killed. Options are passed to unshare.
 within()
 {
 	local root=$1 options=()
@@ -61,7 +62,7 @@ within()
 	done
 	shift
 	unshare --mount --pid --fork --kill-child "${options[@]}" sh -c '
-		unset TMPDIR # may not be there
+		unset TMPDIR # may not exist in the root
 		mount -t proc proc "$0/proc" && exec chroot "$0" "$@"' "$root" "$@" </dev/null
 }
 
@@ -70,7 +71,7 @@ apt()
 	within "$1" -- apt-get -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends "${@:2}"
 }
 
-# copy_sources TO: the files of a clean copy; of a distribution everything.
+# copy_sources TO: copies the files that git tracks or would track; without git, all files.
 copy_sources()
 {
 	mkdir -p "$1"

@@ -1,21 +1,23 @@
 #!/bin/bash
-# Builds the programs outside the source tree and runs every test: `make check`, which needs no
-# server, and then the end-to-end tests with real servers. The last line is pytest's summary.
+# Builds the programs outside the source tree and runs the tests: `make check`, which needs no
+# server, then the end-to-end tests with real servers. The last line is pytest's summary.
 #
 #   tests/run.sh [OPTION...] [BUILD-DIRECTORY] [-- PYTEST-ARGUMENT...]
 #
-# --sanitizers LIST   build with them: address,undefined or address or undefined or thread
-# --quick             leave out the end-to-end tests marked slow
-# --long              run those marked long as well
-# --all               everything, long ones too: plain, under address,undefined, and under thread
+# --sanitizers LIST   build with sanitizers: address,undefined or address or undefined or thread
+# --quick             skip the end-to-end tests marked slow
+# --long              also run those marked long
+# --all               run everything, long tests included: without sanitizers, with
+#                     address,undefined, and with thread
 #
-# The build directory is _build beside the sources unless named; it is kept for the next run, and
-# is all that is left behind. Without sanitizers two files of end-to-end tests run beside each other,
-# and -n0 among pytest's arguments runs one after the other. Missing packages are installed
-# (contrib/install-deps.sh), which needs root or sudo. Exit status: 0 all passed, 1 not all, 64 wrong
-# usage, 69 cannot be tested here.
-# In the environment: TPI_CONFIGURE, further arguments of configure; TPI_TIME_SCALE, a factor for
-# the time limits of the end-to-end tests.
+# The default build directory is _build in the source tree; it is kept for the next run, and nothing
+# else is left behind. Without sanitizers two files of end-to-end tests run in parallel; pass -n0 to
+# pytest to run one at a time. Missing packages are installed (contrib/install-deps.sh), which needs
+# root or sudo.
+#
+# Exit status: 0 all passed, 1 a test or the build failed, 64 wrong usage, 69 cannot test here.
+# Environment: TPI_CONFIGURE, additional arguments for configure; TPI_TIME_SCALE, a factor for the
+# time limits of the end-to-end tests.
 
 set -u -o pipefail
 export LC_ALL=C.UTF-8 PYTHONDONTWRITEBYTECODE=1
@@ -57,7 +59,7 @@ while [ $# -gt 0 ]; do
 		;;
 	-*) die 64 "unknown option $1; see tests/run.sh --help" ;;
 	*)
-		[ -z "$build" ] || die 64 "one build directory, not two: $build and $1"
+		[ -z "$build" ] || die 64 "more than one build directory: $build and $1"
 		build=$1
 		;;
 	esac
@@ -65,14 +67,14 @@ while [ $# -gt 0 ]; do
 done
 case $sanitizers in
 '' | address | undefined | thread | address,undefined | undefined,address) ;;
-*) die 64 "--sanitizers $sanitizers: see tests/run.sh --help" ;;
+*) die 64 "unknown sanitizers $sanitizers; see tests/run.sh --help" ;;
 esac
-[ $all = no ] || [ -z "$sanitizers" ] || die 64 "--all brings its own --sanitizers"
+[ $all = no ] || [ -z "$sanitizers" ] || die 64 "--all cannot be combined with --sanitizers"
 build=${build:-$source/_build}
-mkdir -p "$build" && build=$(cd "$build" && pwd -P) || die 69 "cannot make the build directory"
+mkdir -p "$build" && build=$(cd "$build" && pwd -P) || die 69 "cannot create the build directory"
 
 if [ $all = yes ]; then
-	# One run for each, and the sum of their summaries.
+	# Run this script once for each kind, then print each run's summary line.
 	failed=0 lines=()
 	for kind in plain address,undefined thread; do
 		heading "everything, $kind"
@@ -92,19 +94,19 @@ fi
 [ ! -e "$source/config.status" ] ||
     die 69 "the sources were configured in place: make distclean there first"
 
-# Memory that is laid out at random breaks the thread sanitizer of older compilers.
-calmly=
+# The thread sanitizer of older compilers fails with address space layout randomization.
+no_aslr=
 if [ -n "$sanitizers" ] && setarch -R true 2>/dev/null; then
-	calmly="setarch -R"
+	no_aslr="setarch -R"
 fi
 
-# Tests mostly wait, so two files run beside each other; sanitizers leave no processor for that.
-beside="-n 2 --dist loadfile"
+# Tests mostly wait, so run two files in parallel. With sanitizers the CPU is the limit.
+parallel="-n 2 --dist loadfile"
 if [ -n "$sanitizers" ]; then
-	beside=
+	parallel=
 	export TPI_SANITIZED=1 TPI_TIME_SCALE=${TPI_TIME_SCALE-3}
 	export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
-	# At its exit a program with threads would sleep for a second.
+	# By default a program with threads sleeps for a second when it exits.
 	export TSAN_OPTIONS=${TSAN_OPTIONS-second_deadlock_stack=1:atexit_sleep_ms=50}
 fi
 
@@ -129,8 +131,8 @@ make -s -j2 || exit 1
 
 failed=0
 heading "make check"
-# Their logs are printed where one fails.
-$calmly make -s -j2 check VERBOSE=1 || failed=1
+# VERBOSE=1 prints the logs of failed tests.
+$no_aslr make -s -j2 check VERBOSE=1 || failed=1
 
 if [ -z "$marks" ] && [ -z "$sanitizers" ]; then
 	heading "Debian package"
@@ -141,6 +143,6 @@ fi
 
 heading "pytest ${marks:+-m \"$marks\"} $*"
 cd "$source/tests/e2e" || exit 69
-TPI_BUILD=$build $calmly $pytest -p no:cacheprovider $beside ${marks:+-m "$marks"} "$@" </dev/null ||
+TPI_BUILD=$build $no_aslr $pytest -p no:cacheprovider $parallel ${marks:+-m "$marks"} "$@" </dev/null ||
     failed=1
 exit $failed

@@ -1,14 +1,13 @@
 #!/bin/bash
-# Builds the programs in a fresh root of Debian 13 made with debootstrap, and tests there what
-# concerns Valkey: its hiredis has TLS, and its server is Valkey itself. What concerns TLS is tested
+# Builds the programs in a fresh Debian 13 root made with debootstrap and runs the tests that involve
+# Valkey there: Debian 13 has a hiredis with TLS, and Valkey rather than Redis. The TLS tests run
 # under sanitizers as well.
 #
 #   tests/trixie.sh [MIRROR]
 #
-# MIRROR is http://deb.debian.org/debian unless given. Takes some minutes and a gigabyte and a half
-# in TMPDIR. Nothing of the machine's own is installed, started or changed. The last line is "N
-# passed, M failed". Exit status: 0 all passed, 1 not all, 77 cannot be tested here: it needs root
-# and debootstrap.
+# MIRROR defaults to http://deb.debian.org/debian. Takes several minutes and 1.5 GB in TMPDIR.
+# Installs, starts and changes nothing on the machine itself. The last line is "N passed, M failed".
+# Exit status: 0 all passed, 1 a test failed, 77 skipped: not root, or debootstrap is missing.
 #
 # shellcheck disable=SC1091,SC2317 # root.sh; functions that check() calls
 # shellcheck source=tests/root.sh
@@ -27,7 +26,7 @@ trap 'rm -rf --one-file-system "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# What install-deps.sh and the tests below need; mandoc is for make check.
+# What the build and the tests below need; mandoc is for `make check`.
 packages="automake check gcc libc6-dev libcurl4-openssl-dev libfcgi-dev libhiredis-dev libjson-c-dev
     libmd-dev libssl-dev make mandoc openssl pkg-config python3-pytest uthash-dev valkey-server"
 
@@ -40,7 +39,7 @@ make_root()
 	apt "$work/root" install $packages
 }
 
-# build NAME [OPTION...]: in /NAME, without a warning.
+# build NAME [OPTION...]: builds in /NAME of the root; a warning is an error.
 build()
 {
 	# shellcheck disable=SC2016
@@ -51,7 +50,7 @@ build()
 		make -s -j2' sh "$@"
 }
 
-# end_to_end NAME TEST...: with what is built there.
+# end_to_end NAME TEST...: runs end-to-end tests with the programs built in /NAME.
 end_to_end()
 {
 	# shellcheck disable=SC2016
@@ -62,7 +61,7 @@ end_to_end()
 		python3 -m pytest -q -m "not long" "$@"' sh "$@"
 }
 
-# passes WHAT COMMAND...: check(), and the summary of pytest.
+# passes WHAT COMMAND...: like check, and prints pytest's summary.
 passes()
 {
 	check "$@"
@@ -70,7 +69,7 @@ passes()
 }
 
 heading "building in a fresh root: trixie from $mirror"
-need "the root" debootstrap --variant=minbase trixie "$work/root" "$mirror"
+need "a Debian 13 root" debootstrap --variant=minbase trixie "$work/root" "$mirror"
 need "compiler, libraries and Valkey" make_root
 need "a build without warnings, with TLS" build plain
 check "make check" within "$work/root" -- make -s -C /plain -j2 check VERBOSE=1
@@ -80,7 +79,7 @@ passes "plain" end_to_end plain test_tls.py test_valkey.py test_sentinel.py test
     test_cluster.py test_publish.py test_stream.py
 
 heading "end-to-end tests under address,undefined"
-need "a build" build sanitized --enable-sanitizers=address,undefined
+need "a build with sanitizers" build sanitized --enable-sanitizers=address,undefined
 export TPI_SANITIZED=1 TPI_TIME_SCALE=${TPI_TIME_SCALE-3} UBSAN_OPTIONS=print_stacktrace=1
 passes "sanitized" end_to_end sanitized test_tls.py test_valkey.py test_sentinel.py
 finish
