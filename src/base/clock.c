@@ -1,8 +1,8 @@
 /*
- * clock: the monotonic time, random intervals, and the wall clock as text.
+ * clock: monotonic time, random intervals, and the wall clock as text.
  *
- * Nothing here fails, blocks or allocates: where the kernel's random numbers are not to be had, the
- * clock stands in for them. They only spread load in time, so they need not be secret.
+ * Nothing here fails, blocks or allocates. If getrandom() has no numbers, random intervals are
+ * derived from the clock: they only spread load over time and need not be unpredictable.
  */
 #include "base/clock.h"
 
@@ -12,7 +12,7 @@
 #include <sys/random.h>
 #include <time.h>
 
-static int64_t (*clock_source)(void); /* NULL is the real clock; set before any thread */
+static int64_t (*clock_source)(void); /* NULL: the real clock. Set before any thread starts. */
 
 static uint64_t
 monotonic_ns(void)
@@ -41,7 +41,7 @@ clock_set_source(int64_t (*source)(void))
 	clock_source = source;
 }
 
-/* 64 bits from the clock and a counter, mixed as in splitmix64 so that all bits differ. */
+/* The clock and a counter, mixed as in splitmix64 so that close inputs give unrelated results. */
 static uint64_t
 random_from_clock(void)
 {
@@ -60,10 +60,10 @@ clock_jitter(uint32_t low, uint32_t high)
 	uint64_t x;
 
 	assert(low <= high);
-	/* GRND_NONBLOCK: early in a boot getrandom() would wait. */
+	/* Without GRND_NONBLOCK, getrandom() may block early in the boot. */
 	if (getrandom(&x, sizeof(x), GRND_NONBLOCK) != (ssize_t)sizeof(x))
 		x = random_from_clock();
-	/* 64 bits over a range of at most 2^32: no number is preferred by more than 2^-32. */
+	/* Reducing 64 bits to a range of at most 2^32 biases no number by more than 2^-32. */
 	return low + (uint32_t)(x % ((uint64_t)high - low + 1));
 }
 

@@ -32,7 +32,7 @@ parse_port(struct hostport *hp, const char *text, size_t length)
 	return hp->port >= 1 && hp->port <= 65535 ? NULL : wrong;
 }
 
-/* An address, and the zone of a link-local one. */
+/* Whether text is an IPv6 address, optionally with the zone of a link-local one (%eth0). */
 static bool
 is_v6(const char *text, size_t length)
 {
@@ -49,7 +49,7 @@ is_v6(const char *text, size_t length)
 	return inet_pton(AF_INET6, address, &ignored) == 1;
 }
 
-/* *used is how much of text the host takes. */
+/* *used gets the number of bytes that the host occupies in text, brackets included. */
 static const char *
 parse_host(struct hostport *hp, const char *text, size_t length, size_t *used)
 {

@@ -1,26 +1,26 @@
 /*
- * hostport: the address of a host, with or without a port, as settings and URLs hold it: "host",
- * "host:port", "[v6]" or "[v6]:port". Pure and thread-safe.
+ * hostport: parses and formats the addresses in settings and URLs: "host", "host:port", "[v6]" or
+ * "[v6]:port". Pure and thread-safe.
  */
 #ifndef TPI_BASE_HOSTPORT_H
 #define TPI_BASE_HOSTPORT_H
 
 #include <stddef.h>
 
-#define HOSTPORT_HOST_SIZE 254 /* a DNS name of 253 bytes, terminated */
+#define HOSTPORT_HOST_SIZE 254 /* a DNS name has up to 253 bytes */
 
 struct hostport {
-	char host[HOSTPORT_HOST_SIZE]; /* a name or an address; IPv6 without brackets, maybe with %zone */
-	int port;                      /* 1 to 65535; 0: none given */
+	char host[HOSTPORT_HOST_SIZE]; /* name or address; IPv6 without brackets, or with %zone */
+	int port;                      /* 1 to 65535; 0: not given */
 };
 
 /*
- * Reads length bytes of text. Returns NULL, or what is wrong with them: a static text; then *hp is
- * undefined. Names are checked for their characters only.
+ * Parses length bytes of text. Returns NULL, or a static text that says what is wrong; *hp is then
+ * undefined. A host name is only checked for invalid characters.
  */
 const char *hostport_parse(struct hostport *hp, const char *text, size_t length);
 
-/* Writes "host:port" or "[v6]:port", truncated to size. */
+/* Writes "host:port" or "[v6]:port", truncated to fit size. */
 void hostport_format(char *text, size_t size, const char *host, int port);
 
 #endif

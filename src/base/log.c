@@ -1,10 +1,9 @@
 /*
- * log: lines on standard error and standard output.
+ * log: builds and writes log lines and metric lines. See log.h.
  *
- * A line is built completely in a buffer of LOG_LINE_MAX bytes and then handed over in one write(),
- * or not at all. Whoever adds to a line leaves room for what must still come: the smallest form of
- * each later field, the closing brace and the line break. So a line that had to be cut is still
- * valid, and has all its keys.
+ * Each line is built in a buffer of LOG_LINE_MAX bytes and written with one write(), or dropped.
+ * Every step reserves room for what must still follow: the shortest form of each later field, the
+ * closing brace and the line break. A truncated line is therefore still valid and has all its keys.
  */
 #include "base/log.h"
 
@@ -24,7 +23,7 @@
 #define LINE_TAIL 2    /* "}\n" */
 #define INTEGER_MAX 20 /* digits of INT64_MIN with its sign */
 
-/* How sd-daemon(3) marks a line's priority. */
+/* Priority prefixes of sd-daemon(3). */
 static const char *const journal_prefix[] = {
 	[LOG_LEVEL_ERROR] = "<3>",
 	[LOG_LEVEL_WARN] = "<4>",
@@ -32,20 +31,20 @@ static const char *const journal_prefix[] = {
 	[LOG_LEVEL_DEBUG] = "<7>",
 };
 
-/* Both are set before any thread. */
+/* Both are set before any thread starts. */
 static enum log_level log_level = LOG_LEVEL_INFO;
 static bool log_to_journal;
 
-/* Held from poll() to write(), or two lines could take the room of one and block. */
+/* Held from poll() to write(): otherwise two threads could see room for one line, and one block. */
 static pthread_mutex_t log_lock = PTHREAD_MUTEX_INITIALIZER;
 
 struct line {
 	char text[LOG_LINE_MAX];
 	size_t used;
-	size_t limit; /* nothing is written from here on */
+	size_t limit; /* line_add() writes nothing past this offset */
 };
 
-/* Whether standard error is the journal's: systemd names the stream's inode in JOURNAL_STREAM. */
+/* Whether standard error goes to the journal: JOURNAL_STREAM has its device and inode. */
 static bool
 is_journal(void)
 {
@@ -72,7 +71,7 @@ log_enabled(enum log_level level)
 	return level <= log_level;
 }
 
-/* Adds all of the bytes or none of them. */
+/* Adds all the bytes, or none if they do not fit. */
 static bool
 line_add(struct line *line, const char *bytes, size_t length)
 {
@@ -89,7 +88,7 @@ line_text(struct line *line, const char *text)
 	return line_add(line, text, strlen(text));
 }
 
-/* Adds as much of text as fits, escaped; no escape is ever cut in two. */
+/* Adds as much of text as fits, escaped; never splits an escape sequence. */
 static void
 line_escaped(struct line *line, const char *text, bool quoted)
 {
@@ -109,7 +108,7 @@ line_escaped(struct line *line, const char *text, bool quoted)
 	}
 }
 
-/* The room that a field needs at the least, with the comma before it. */
+/* The shortest that a field can be, including the comma in front of it. */
 static size_t
 field_minimum(const struct log_field *field)
 {
@@ -179,7 +178,7 @@ line_field(struct line *line, const struct log_field *field)
 	}
 }
 
-/* What the object of these fields needs at the least, braces included. */
+/* The shortest that an object of these fields can be, including its braces. */
 static size_t
 object_minimum(const struct log_field *fields)
 {
@@ -191,8 +190,8 @@ object_minimum(const struct log_field *fields)
 }
 
 /*
- * Adds "{...}". A field may take what the later ones can do without. Keys are the program's own and
- * short; should they be too long for the line all the same, the later fields are left out.
+ * Adds "{...}". A field may use all the room except the minimum of the fields after it. Keys are
+ * short constants; if they do not fit in a line anyway, the last fields are omitted.
  */
 static void
 line_object(struct line *line, const struct log_field *fields)
@@ -217,8 +216,8 @@ line_object(struct line *line, const struct log_field *fields)
 }
 
 /*
- * Ends the line and writes it, if that cannot block: a pipe or socket that polls writable takes
- * LOG_LINE_MAX bytes. A reader that has gone makes no SIGPIPE here, as it polls with POLLERR.
+ * Ends the line and writes it unless that could block: a pipe or socket that polls writable accepts
+ * LOG_LINE_MAX bytes. If the reader has gone, poll() reports POLLERR, so no SIGPIPE is raised.
  */
 static void
 line_write(struct line *line, int fd)
@@ -282,7 +281,7 @@ log_allowed(struct log_limit *limit, int interval_ms, uint32_t *suppressed)
 	int64_t next = atomic_load(&limit->next);
 	uint32_t refused;
 
-	/* Of several threads that come at once only one moves the time on. */
+	/* If several threads get here at once, only one advances the time and may log. */
 	if (now < next || !atomic_compare_exchange_strong(&limit->next, &next, now + interval_ms)) {
 		atomic_fetch_add(&limit->suppressed, 1);
 		return false;

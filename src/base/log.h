@@ -1,11 +1,11 @@
 /*
- * log: one line per happening on standard error, one JSON line per metric on standard output.
+ * log: one line per event on standard error, one JSON line per metric on standard output.
  *
- * A line reads "[tag] message {"key":"value",...}". Values are escaped as JSON strings, with every
- * byte that is not printable ASCII written as \u00XX, so that no value can forge a line or a
- * terminal sequence. A line is at most LOG_LINE_MAX bytes: values and lists are cut to fit and the
- * line stays valid. Nothing here ever blocks: where standard error or output is closed or full the
- * line is dropped. Cookies, passwords and payloads are never passed to these functions.
+ * A line reads "[tag] message {"key":"value",...}". Values are escaped as JSON strings, and every
+ * byte that is not printable ASCII is written as \u00XX, so no value can forge a log line or a
+ * terminal escape sequence. A line has at most LOG_LINE_MAX bytes: values and lists are truncated
+ * to fit, and the line stays valid. Nothing here blocks: if standard error or output is closed or
+ * full, the line is dropped. Never pass cookies, passwords or payloads to these functions.
  */
 #ifndef TPI_BASE_LOG_H
 #define TPI_BASE_LOG_H
@@ -14,12 +14,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* PIPE_BUF: a pipe that polls writable takes this many bytes at once without blocking. */
+/* PIPE_BUF: a pipe that polls writable accepts this many bytes without blocking. */
 #define LOG_LINE_MAX 4096
 
 enum log_level { LOG_LEVEL_ERROR, LOG_LEVEL_WARN, LOG_LEVEL_INFO, LOG_LEVEL_DEBUG };
 
-/* One key and value of a line; made by the macros below, ended by LOG_END. */
+/* A key and its value. Build arrays of them with the macros below and end them with LOG_END. */
 struct log_field {
 	const char *key;
 	enum { LOG_FIELD_STRING, LOG_FIELD_INTEGER, LOG_FIELD_LIST } type;
@@ -38,7 +38,7 @@ struct log_field {
 #define LOG(level, tag, message, ...)                                                             \
 	log_write(level, tag, message, (const struct log_field[]){ __VA_ARGS__, LOG_END })
 
-/* Lines above this level are not written. LOG_LEVEL_INFO until it is called. Before any thread. */
+/* Less important lines are not written. Default LOG_LEVEL_INFO. Call it before threads start. */
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
 
@@ -46,15 +46,13 @@ bool log_enabled(enum log_level level);
 void log_write(enum log_level level, const char *tag, const char *message,
     const struct log_field *fields);
 
-/*
- * Writes one JSON object and a line break, made of fields alone, to standard output. Thread-safe.
- */
+/* Writes the fields as one line of JSON to standard output. Thread-safe. */
 void log_metric(const struct log_field *fields);
 
 /*
- * A app_client for lines that could come in floods. log_allowed() is true at most once per interval_ms;
- * *suppressed (may be NULL) gets the number of refusals since the last true. Thread-safe.
- * A zeroed struct is ready for use.
+ * A rate limit for lines that a peer could provoke in floods. log_allowed() returns true at most
+ * once per interval_ms; *suppressed (may be NULL) then gets the number of calls that returned false
+ * since the last true. Zero-initialize the struct. Thread-safe.
  */
 struct log_limit {
 	_Atomic int64_t next; /* clock_ms() from which the next line may be written */

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Sanitizers need more. */
+/* Sanitizers need larger stacks. */
 #ifdef TPI_SANITIZED
 #define SCALE 8
 #else
@@ -22,7 +22,7 @@ static const size_t sizes[] = {
 	[THREAD_LARGE] = SCALE * 1024 * 1024,
 };
 
-/* The system refuses a stack below its minimum: 128 KiB on 64-bit Arm. */
+/* Never below the system's minimum, which pthread_attr_setstacksize() rejects: 128 KiB on arm64. */
 static size_t
 stack_size(enum thread_stack stack)
 {
@@ -43,7 +43,7 @@ start(pthread_t *thread, int state, enum thread_stack stack, void *(*run)(void *
 		return error;
 	}
 	pthread_attr_setdetachstate(&attributes, state);
-	/* Without this size each thread would take 8 MiB of address space. */
+	/* The default would reserve 8 MiB of address space for each thread. */
 	error = pthread_attr_setstacksize(&attributes, stack_size(stack));
 	if (error == 0)
 		error = pthread_create(thread, &attributes, run, arg);
@@ -66,13 +66,13 @@ thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(v
 	return start(thread, PTHREAD_CREATE_JOINABLE, stack, run, arg);
 }
 
-/* Inlined, it would not know where its caller's frame ends. */
+/* If inlined, it would take its caller's frame address for its own, and discard live data. */
 void THREAD_STEP
 thread_trim_stack(void)
 {
 	/*
-	 * Above this address is what is left of this frame, and madvise()'s: a bare system call, but
-	 * where sanitizers watch it.
+	 * 256 bytes below the frame address leave room for the rest of this frame and for that of
+	 * madvise(), which is a bare system call unless a sanitizer intercepts it.
 	 */
 #ifndef TPI_SANITIZED
 	const uintptr_t used = (uintptr_t)__builtin_frame_address(0) - 256;
@@ -109,7 +109,7 @@ thread_wake(int eventfd)
 {
 	const uint64_t one = 1;
 
-	/* An eventfd takes this always; were it full, its reader would be awake already. */
+	/* Fails only if the counter is full; the reader is then awake already. */
 	if (write(eventfd, &one, sizeof(one)) == -1)
 		return;
 }

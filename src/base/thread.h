@@ -1,5 +1,5 @@
 /*
- * thread: threads with stacks no larger than they need, and how threads wait and wake.
+ * thread: starts threads with small stacks, and helps them to wait and to wake each other.
  */
 #ifndef TPI_BASE_THREAD_H
 #define TPI_BASE_THREAD_H
@@ -9,34 +9,35 @@
 #include <stdint.h>
 
 enum thread_stack {
-	THREAD_SMALL, /* a connection's: there are thousands of them */
-	THREAD_LARGE  /* of the few others, whose work may resolve names */
+	THREAD_SMALL, /* for connections, of which there are thousands */
+	THREAD_LARGE  /* for the few other threads, which may resolve names */
 };
 
 /*
- * Starts a detached thread with a stack of that size and a guard page. Returns 0, or an errno
- * value, which is also left in errno.
+ * Starts a detached thread with a stack of that size and a guard page. Returns 0 or an errno value,
+ * which it also stores in errno.
  */
 int thread_start(enum thread_stack stack, void *(*run)(void *), void *arg);
 
-/* The same for a thread that is to be joined (pthread_join()). */
-int thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(void *), void *arg);
+/* The same for a thread that the caller joins with pthread_join(). */
+int thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(void *),
+    void *arg);
 
 /*
- * For steps of a connection's thread that are over when it sleeps: inlined, they would make the frame
- * larger that it sleeps in.
+ * Marks functions that return before a connection's thread sleeps. If they were inlined, their
+ * locals would enlarge the frame in which the thread sleeps, and so the memory of each stream.
  */
 #define THREAD_STEP __attribute__((noinline))
 
 /*
- * Gives back the memory of the stack that earlier, deeper calls have used. Costs a few microseconds:
- * for a thread of THREAD_SMALL that is about to sleep for seconds.
+ * Returns to the system the stack memory that earlier, deeper calls used. Costs a few microseconds.
+ * Call it only in a THREAD_SMALL thread that is about to sleep for seconds.
  */
 void thread_trim_stack(void);
 
-/* A condition variable whose time limits are of clock_ms(). */
+/* Initializes a condition variable for thread_cond_wait(). */
 void thread_cond_init(pthread_cond_t *cond);
-/* pthread_cond_timedwait() up to deadline (clock_ms()); false once that has passed. */
+/* pthread_cond_timedwait() until deadline (clock_ms()); false if that has passed. */
 bool thread_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t deadline);
 
 /* Makes an eventfd readable. Thread-safe. */

@@ -1,7 +1,7 @@
 /*
- * check_clock: time, random intervals and the wall clock's text.
+ * check_clock: monotonic time, random intervals, and the wall clock as text.
  *
- * getrandom() is replaced here, so that a test can make it fail.
+ * This program replaces getrandom(), so that a test can make it fail.
  */
 #include <check.h>
 #include <errno.h>
@@ -35,7 +35,7 @@ fixed_source(void)
 	return 4711;
 }
 
-/* Draws from 10 to 13 and expects each number about equally often, and no other. */
+/* Draws from 10 to 13 and expects each of these numbers about equally often, and no other. */
 static void
 draw_four(void)
 {
@@ -48,7 +48,7 @@ draw_four(void)
 		ck_assert_uint_le(n, 13);
 		seen[n - 10]++;
 	}
-	/* 1000 are expected; 800 would be 7 standard deviations off. */
+	/* The expected count is 1000; 800 would be 7 standard deviations below. */
 	for (int i = 0; i < 4; i++)
 		ck_assert_int_gt(seen[i], 800);
 }
@@ -66,7 +66,7 @@ START_TEST(clock_runs_in_milliseconds)
 }
 END_TEST
 
-/* A test can set the time, and give the real clock back. */
+/* A test can replace the clock and restore it. */
 START_TEST(source_is_replaceable)
 {
 	int64_t real = clock_ms();
@@ -78,7 +78,7 @@ START_TEST(source_is_replaceable)
 }
 END_TEST
 
-/* Every number of the range comes up, both ends included, and about as often as the others. */
+/* Random numbers are evenly distributed, and include both ends of the range. */
 START_TEST(jitter_is_even)
 {
 	draw_four();
@@ -86,7 +86,7 @@ START_TEST(jitter_is_even)
 }
 END_TEST
 
-/* Without the kernel's random numbers the result is still in range and still spread. */
+/* If getrandom() fails, the numbers are still in range and still spread evenly. */
 START_TEST(jitter_survives_without_getrandom)
 {
 	random_fails = true;
@@ -95,7 +95,7 @@ START_TEST(jitter_survives_without_getrandom)
 }
 END_TEST
 
-/* A range of one number gives that number; the full range of 32 bits does not overflow. */
+/* A range of one number yields that number; the full range of 32 bits does not overflow. */
 START_TEST(jitter_at_the_edges)
 {
 	bool high_half = false;
@@ -108,7 +108,7 @@ START_TEST(jitter_at_the_edges)
 }
 END_TEST
 
-/* The wall clock's text has the form of ISO 8601 with milliseconds, and is the present UTC time. */
+/* The wall clock's text is the current UTC time in ISO 8601, with milliseconds. */
 START_TEST(iso_is_utc_now)
 {
 	char text[CLOCK_ISO_SIZE];
@@ -125,7 +125,7 @@ START_TEST(iso_is_utc_now)
 	ck_assert_int_eq(rest[0], '.');
 	ck_assert_uint_eq(strspn(rest + 1, "0123456789"), 3);
 	ck_assert_str_eq(rest + 4, "Z");
-	/* time() reads a coarser clock, which may be a tick behind. */
+	/* time() reads a coarser clock, which may lag by a tick. */
 	ck_assert_int_ge(timegm(&tm), before - 1);
 	ck_assert_int_le(timegm(&tm), time(NULL) + 1);
 }

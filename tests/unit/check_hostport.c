@@ -1,5 +1,5 @@
 /*
- * check_hostport: hosts and ports as settings and URLs hold them.
+ * check_hostport: parsing and formatting of host[:port].
  */
 #include <check.h>
 #include <stdlib.h>
@@ -69,7 +69,7 @@ START_TEST(bad)
 }
 END_TEST
 
-/* No byte after the length counts. */
+/* Bytes after the given length are ignored. */
 START_TEST(part_of_a_text)
 {
 	struct hostport hp;

@@ -1,8 +1,8 @@
 /*
- * check_log: lines are whole, valid, harmless, and never wait for a reader.
+ * check_log: log lines are complete, valid and cannot be forged, and writing them never blocks.
  *
- * Each test runs in a process of its own and reads what was written through a pipe. A test that
- * hangs is ended by Check's time limit and fails.
+ * Each test runs in its own process and reads the output through a pipe. If a test hangs, Check's
+ * time limit ends it, and it fails.
  */
 #include <check.h>
 #include <errno.h>
@@ -22,7 +22,7 @@
 #define THREADS 4
 #define LINES_EACH 200
 
-static int reader = -1; /* of the pipe that capture() has put in place of a descriptor */
+static int reader = -1; /* read end of the pipe that replaced the descriptor given to capture() */
 
 static void
 capture(int fd)
@@ -36,7 +36,7 @@ capture(int fd)
 	reader = ends[0];
 }
 
-/* What has been written since the last call, at most size - 1 bytes, terminated. */
+/* Reads the output since the last call, at most size - 1 bytes, and terminates it. */
 static char *
 captured(char *buffer, size_t size)
 {
@@ -49,7 +49,7 @@ captured(char *buffer, size_t size)
 	return buffer;
 }
 
-/* The next single line. */
+/* Returns the output since the last call, which is expected to be one line. */
 static const char *
 line(void)
 {
@@ -58,7 +58,7 @@ line(void)
 	return captured(buffer, sizeof(buffer));
 }
 
-/* Checks what holds for every line, and returns its object, or NULL where it has none. */
+/* Checks the format of any line. Returns the line's JSON object, or NULL if it has none. */
 static struct json_object *
 object(const char *text)
 {
@@ -137,7 +137,7 @@ START_TEST(levels)
 }
 END_TEST
 
-/* Each of the 255 possible bytes of a value comes out as printable ASCII and as one character. */
+/* Each of the 255 possible bytes of a value is written as printable ASCII, as one character. */
 START_TEST(values_are_escaped)
 {
 	char all[256], *p;
@@ -165,7 +165,7 @@ START_TEST(values_are_escaped)
 }
 END_TEST
 
-/* Neither tag nor message can forge a line or a terminal sequence. */
+/* Neither the tag nor the message can forge a line or a terminal escape sequence. */
 START_TEST(tag_and_message_are_harmless)
 {
 	capture(STDERR_FILENO);
@@ -175,7 +175,7 @@ START_TEST(tag_and_message_are_harmless)
 }
 END_TEST
 
-/* Strings around the limit are cut: never inside an escape, and the fields behind stay. */
+/* Strings that exceed the limit are truncated, but not inside an escape; later fields remain. */
 START_TEST(long_strings_are_cut)
 {
 	static char text[LOG_LINE_MAX + 8];
@@ -183,7 +183,7 @@ START_TEST(long_strings_are_cut)
 
 	capture(STDERR_FILENO);
 	for (size_t b = 0; b < sizeof(bytes); b++) {
-		/* Around the lengths at which escapes of 6, 2 and 1 bytes begin to be cut. */
+		/* Lengths around those at which escapes of 6, 2 and 1 bytes no longer fit. */
 		for (size_t n = 600; n < LOG_LINE_MAX + 8; n += n % 1000 == 100 ? 900 : 1) {
 			struct json_object *o;
 
@@ -203,7 +203,7 @@ START_TEST(long_strings_are_cut)
 }
 END_TEST
 
-/* What fits exactly is not cut, and one byte more still makes a full line. */
+/* A line that fits exactly is not truncated; with one byte more, it is as long as possible. */
 START_TEST(exact_fit)
 {
 	static char text[LOG_LINE_MAX];
@@ -225,7 +225,7 @@ START_TEST(exact_fit)
 }
 END_TEST
 
-/* A long list is cut between two numbers. */
+/* A long list is truncated between two numbers. */
 START_TEST(long_lists_are_cut)
 {
 	static int32_t ids[1000];
@@ -248,7 +248,7 @@ START_TEST(long_lists_are_cut)
 }
 END_TEST
 
-/* A message or tag longer than a line leaves a line that is whole and has its keys. */
+/* A tag or message longer than a line is truncated; the line is valid and has all its keys. */
 START_TEST(long_messages_are_cut)
 {
 	static char text[3 * LOG_LINE_MAX];
@@ -265,7 +265,7 @@ START_TEST(long_messages_are_cut)
 }
 END_TEST
 
-/* Keys that cannot all be had are left out from the end. */
+/* If the keys do not fit in a line, the last ones are omitted. */
 START_TEST(long_keys)
 {
 	static char key[LOG_LINE_MAX / 2];
@@ -280,7 +280,7 @@ START_TEST(long_keys)
 }
 END_TEST
 
-/* A metric is one JSON object on standard output, whatever the level. */
+/* A metric is one JSON object on standard output, regardless of the log level. */
 START_TEST(metric)
 {
 	capture(STDOUT_FILENO);
@@ -292,7 +292,7 @@ START_TEST(metric)
 }
 END_TEST
 
-/* A full pipe never holds the caller up; lines are dropped whole, until it is read. */
+/* A full pipe does not block the caller: whole lines are dropped until the pipe is read. */
 START_TEST(full_pipe_drops)
 {
 	char *all = malloc(1 << 20);
@@ -313,7 +313,7 @@ START_TEST(full_pipe_drops)
 }
 END_TEST
 
-/* A reader that has gone, a closed descriptor, a full device: nothing happens, errno included. */
+/* Without a reader, a descriptor or space on the device, the line is lost, and errno is kept. */
 START_TEST(no_reader_is_harmless)
 {
 	int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
@@ -333,7 +333,7 @@ START_TEST(no_reader_is_harmless)
 }
 END_TEST
 
-/* Lines get sd-daemon's priority where JOURNAL_STREAM names standard error, and only there. */
+/* Lines have an sd-daemon(3) priority if, and only if, JOURNAL_STREAM names standard error. */
 START_TEST(journal)
 {
 	struct stat st;
@@ -366,7 +366,7 @@ moved_clock(void)
 	return now;
 }
 
-/* A app_client opens once per interval and counts what it has refused. */
+/* A log_limit allows one line per interval and counts those that it refused. */
 START_TEST(limit)
 {
 	struct log_limit app_client = { 0 };
@@ -408,7 +408,7 @@ write_lines(void *arg)
 	return NULL;
 }
 
-/* Lines of several threads never mix, each thread's stay in order, and a app_client opens for one. */
+/* Lines of several threads do not mix and stay in order; a log_limit allows one thread only. */
 START_TEST(threads)
 {
 	static char names[THREADS][2] = { "0", "1", "2", "3" };

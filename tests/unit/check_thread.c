@@ -1,8 +1,8 @@
 /*
- * check_thread: the stack of a connection's thread is as small as the system allows, grows with a deep
- * call, and is given back, except under a sanitizer.
+ * check_thread: a connection's thread has a stack as small as the system allows, and
+ * thread_trim_stack() returns what a deep call used, except under a sanitizer.
  *
- * The program is linked with --wrap: a test can raise the system's minimum for the size of a stack.
+ * The program is linked with --wrap, so that a test can raise the system's minimum stack size.
  */
 #include "config.h"
 
@@ -24,12 +24,12 @@ long __wrap_sysconf(int name);
 int __real_pthread_attr_setstacksize(pthread_attr_t *attributes, size_t size);
 int __wrap_pthread_attr_setstacksize(pthread_attr_t *attributes, size_t size);
 
-static long minimum; /* the system's own, where 0 */
-static int refusal;  /* of pthread_attr_setstacksize(), for whatever size */
+static long minimum; /* minimum stack size; 0: that of the system */
+static int refusal;  /* what pthread_attr_setstacksize() returns for any size; 0: as usual */
 static uintptr_t used;
 static bool grown, trimmed, kept;
 
-/* Whether the page at an address is in memory. */
+/* Whether the page that contains address is in memory. */
 static bool
 resident(uintptr_t address)
 {
@@ -40,7 +40,7 @@ resident(uintptr_t address)
 	return state & 1;
 }
 
-/* Uses much of the stack; used is an address in that. */
+/* Uses DEPTH bytes of the stack; used gets an address among them. */
 static void THREAD_STEP
 deep(void)
 {
@@ -50,7 +50,7 @@ deep(void)
 	used = (uintptr_t)room;
 }
 
-/* Trims at each of so many depths; whether what the calls hold is still there. */
+/* Trims the stack at each level of a recursion. Returns whether all locals kept their values. */
 static bool THREAD_STEP
 keeps(int depths)
 {
@@ -80,7 +80,7 @@ run(void *arg)
 	return NULL;
 }
 
-/* thread_trim_stack(): the pages of returned calls go, the caller's stay, as often as one likes. */
+/* thread_trim_stack() frees the pages of calls that returned and keeps the callers', repeatedly. */
 START_TEST(a_trimmed_stack_is_given_back)
 {
 	pthread_t thread;
@@ -132,10 +132,10 @@ size_of(enum thread_stack stack)
 	return size;
 }
 
-/* Where the system's minimum is larger than what a connection needs, a thread gets that, not 8 MiB. */
+/* If the system's minimum is larger than THREAD_SMALL, a thread gets that minimum, not 8 MiB. */
 START_TEST(the_systems_minimum_is_respected)
 {
-	/* In this order: the C library takes larger stacks of earlier threads again. */
+	/* The order matters: the C library reuses the larger stacks of earlier threads. */
 	const size_t small = size_of(THREAD_SMALL);
 
 	minimum = (long)small * 2;
@@ -147,7 +147,7 @@ START_TEST(the_systems_minimum_is_respected)
 }
 END_TEST
 
-/* A size that the system does not take is an error, not a thread with another size. */
+/* If the system refuses a stack size, no thread starts, and the error is returned. */
 START_TEST(a_refused_size_is_an_error)
 {
 	pthread_t thread;
