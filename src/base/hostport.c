@@ -23,7 +23,7 @@ consists_of(const char *text, size_t length, const char *characters)
 static const char *
 parse_port(struct hostport *hp, const char *text, size_t length)
 {
-	static const char wrong[] = "a port is a number from 1 to 65535";
+	static const char wrong[] = "the port must be a number from 1 to 65535";
 
 	if (length > 5 || !consists_of(text, length, DIGITS))
 		return wrong;
@@ -58,7 +58,7 @@ parse_host(struct hostport *hp, const char *text, size_t length, size_t *used)
 	if (length > 0 && text[0] == '[') {
 		end = memchr(text, ']', length);
 		if (end == NULL)
-			return "'[' has no ']'";
+			return "'[' without ']'";
 		host++;
 		*used = (size_t)(end - text) + 1;
 	} else {

@@ -85,7 +85,7 @@ static const struct setting table[] = {
 	    .users = STREAMD,
 	    .help = "where to listen, as --listen") },
 	{ STRING("VALKEY_URL", valkey_url, "valkey://127.0.0.1:6379",
-	    "a valkey://, valkeys://, redis://, rediss:// or unix:// URL, several separated by commas",
+	    "one or more valkey://, valkeys://, redis://, rediss:// or unix:// URLs, separated by commas",
 	    .users = BOTH, .is_url = 1,
 	    .help = "the Valkey (or Redis) server") },
 	{ STRING("VALKEY_PASSWORD_FILE", valkey_password_file, "", "the path of a file",

@@ -19,7 +19,7 @@
 
 #define SETTINGS_PREFIXES_MAX 4
 #define SETTINGS_ERROR_SIZE 512
-#define SETTINGS_SENTINELS_ALLOWED "host[:port] or [v6][:port], several separated by commas"
+#define SETTINGS_SENTINELS_ALLOWED "a comma-separated list of host[:port] or [v6][:port]"
 #define SETTINGS_MASTER_STANDARD "mymaster"
 
 enum identity_source { IDENTITY_WEB_SERVER, IDENTITY_APP };

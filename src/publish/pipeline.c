@@ -240,7 +240,7 @@ take_answer(struct pipeline *p, const redisReply *reply)
 	const char *error = NULL;
 
 	if (reply->type != REDIS_REPLY_INTEGER)
-		error = reply->type == REDIS_REPLY_ERROR ? reply->str : "not the expected answer";
+		error = reply->type == REDIS_REPLY_ERROR ? reply->str : "unexpected reply";
 	p->answer(p->arg, &p->commands[p->first], reply->integer, error);
 	if (p->commands[p->first].last)
 		p->items--;

@@ -1,9 +1,8 @@
 /*
  * connect: see connect.h.
  *
- * A password is in no text that leaves this file: of what a server answers to AUTH only the part
- * before any quotation is shown, because some servers quote the command. Works with hiredis 0.14 as
- * with 1.x, so it uses only what both have.
+ * No error text contains a password: an error reply is only shown up to the first quotation mark,
+ * because some servers quote the AUTH command. The code supports hiredis 0.14 and 1.x.
  */
 #include "valkey/connect.h"
 
@@ -25,15 +24,15 @@
 #include "base/text.h"
 #include "valkey/tls.h"
 
-#define ANSWER_MAX (256 * 1024) /* bytes of an answer that is asked for */
-#define SHOWN_MAX  160          /* bytes of one in an error */
+#define REPLY_MAX (256 * 1024) /* bytes of the reply to a command */
+#define SHOWN_MAX 160          /* bytes of a reply in an error */
 
 static const char no_memory[] = "out of memory";
 
 int
 valkey_write(redisContext *context, int *done)
 {
-	/* Asked whether it is done, it would look into the buffer that it did not get. */
+	/* A non-NULL argument would make hiredis 0.14 read the new buffer even if it is NULL. */
 	if (redisBufferWrite(context, NULL) != REDIS_OK)
 		return REDIS_ERR;
 	if (context->obuf == NULL) {
@@ -64,15 +63,15 @@ valkey_read(redisContext *context, char *buffer, size_t size)
 #endif
 }
 
-static _Thread_local int64_t looked_up_ms; /* spent in looking names up */
+static _Thread_local int64_t resolving_ms; /* time spent resolving names */
 
 int64_t
 valkey_clock(void)
 {
-	return clock_ms() - looked_up_ms;
+	return clock_ms() - resolving_ms;
 }
 
-/* What is carried from step to step. */
+/* State that the steps of an attempt share. */
 struct attempt {
 	const struct valkey *valkey;
 	redisContext *context;
@@ -80,13 +79,13 @@ struct attempt {
 	char *error;
 	size_t error_size;
 
-	/* Of valkey_connect(): */
-	int whole_ms;
-	bool of_cluster;
-	struct valkey_word word;
+	/* For valkey_connect() only: */
+	int limit_ms;
+	bool needs_cluster;
+	struct valkey_state state;
 };
 
-/* For hiredis, to which 0 is no limit. */
+/* A timeout for hiredis, which takes 0 as "no limit". */
 static struct timeval
 timeval_of(int64_t ms)
 {
@@ -103,7 +102,7 @@ time_left(const struct attempt *a)
 	return left > 0 ? left : 0;
 }
 
-/* The error is the label and this. Always false. */
+/* Stores "label: text" as the error. Always returns false. */
 static bool __attribute__((format(printf, 2, 3)))
 fail(const struct attempt *a, const char *format, ...)
 {
@@ -118,8 +117,9 @@ fail(const struct attempt *a, const char *format, ...)
 }
 
 /*
- * A server that closes is seen as the end of what it sends or, where it has not read what was sent to
- * it, as a reset: which of them is chance, and the log has a line for each change.
+ * If a server closes the connection, the client sees either the end of the data or, if the server
+ * had not read everything, a reset. Which of them is a matter of timing, so both get the same text:
+ * otherwise the reason would keep changing, and each change is logged.
  */
 static bool
 is_reset(int error)
@@ -127,7 +127,7 @@ is_reset(int error)
 	return error == ECONNRESET || error == EPIPE;
 }
 
-/* Why hiredis gave up. Always false. */
+/* Stores the reason why hiredis failed. Always returns false. */
 static bool
 explain_context(const struct attempt *a)
 {
@@ -136,13 +136,13 @@ explain_context(const struct attempt *a)
 	if (c == NULL)
 		return fail(a, "%s", no_memory);
 	if (c->err == REDIS_ERR_PROTOCOL)
-		return fail(a, "this is no Valkey: %s", c->errstr);
+		return fail(a, "not a Valkey or Redis server: %s", c->errstr);
 	if (c->err == REDIS_ERR_EOF || (c->err == REDIS_ERR_IO && is_reset(errno)))
 		return fail(a, "the server closed the connection");
 	if (time_left(a) > 0)
 		return fail(a, "%s", c->errstr);
-	if (a->whole_ms > 0)
-		return fail(a, "no answer within %d ms", a->whole_ms);
+	if (a->limit_ms > 0)
+		return fail(a, "no answer within %d ms", a->limit_ms);
 	return fail(a, "no answer in time");
 }
 
@@ -151,14 +151,14 @@ valkey_explain(const struct valkey *v, const char *what, const redisReply *reply
     size_t error_size)
 {
 	const char *text =
-	    reply->type == REDIS_REPLY_ERROR ? reply->str : "not the expected answer";
+	    reply->type == REDIS_REPLY_ERROR ? reply->str : "unexpected reply";
 	int length = (int)strcspn(text, "'`\"");
 
 	text_line(error, error_size, "%s: %s: %.*s", v->label, what,
 	    length < SHOWN_MAX ? length : SHOWN_MAX, text);
 }
 
-/* Always false. */
+/* Always returns false. */
 static bool
 explain_reply(const struct attempt *a, const char *what, const redisReply *reply)
 {
@@ -166,7 +166,7 @@ explain_reply(const struct attempt *a, const char *what, const redisReply *reply
 	return false;
 }
 
-/* Until the socket is ready; false where the time is up. */
+/* Waits until the socket is ready; false if the time is up. */
 static bool
 wait_ready(const struct attempt *a, short events)
 {
@@ -177,8 +177,8 @@ wait_ready(const struct attempt *a, short events)
 }
 
 /*
- * Reads what has come into hiredis's reader, after a wait where nothing has. *read is how much was
- * read for the reply at hand. False with the reason in the context, or where the time is up.
+ * Feeds available data to hiredis's reader, or waits for data if there is none. *read counts the
+ * bytes of the current reply. False with an error in the context, or if the time is up.
  */
 static bool
 read_some(const struct attempt *a, size_t *read)
@@ -192,20 +192,20 @@ read_some(const struct attempt *a, size_t *read)
 	if (n < 0)
 		return false;
 	*read += (size_t)n;
-	if (*read <= ANSWER_MAX && redisReaderFeed(c->reader, buffer, (size_t)n) == REDIS_OK)
+	if (*read <= REPLY_MAX && redisReaderFeed(c->reader, buffer, (size_t)n) == REDIS_OK)
 		return time_left(a) > 0;
 	c->err = REDIS_ERR_OTHER;
 	snprintf(c->errstr, sizeof(c->errstr), "%s",
-	    *read > ANSWER_MAX ? "an answer of more than 256 KiB" : no_memory);
+	    *read > REPLY_MAX ? "the reply is over 256 KiB" : no_memory);
 	return false;
 }
 
 /*
- * Sends one command and waits for its reply, which is the caller's to free; NULL with an error. All
- * of it has the time that is left, so that a byte now and then does not prolong it.
+ * Sends a command and waits for its reply, which the caller frees; NULL with an error. The deadline
+ * applies to the whole exchange: a server that sends a byte now and then cannot extend it.
  */
 static redisReply *
-ask(const struct attempt *a, int count, const char **words)
+command(const struct attempt *a, int count, const char **words)
 {
 	redisContext *c = a->context;
 	void *reply = NULL;
@@ -230,9 +230,9 @@ bad:
 }
 
 /*
- * hiredis makes room for an array of whatever length a server claims, and walks all of it when the
- * reply is freed. No reply that the programs ask for comes near this bound. What is said on a
- * connection in use has no arrays in arrays: in those, far more memory than bytes could be claimed.
+ * hiredis allocates an array of any length that a server announces, and walks all of it when the
+ * reply is freed. No legitimate reply comes near this limit. Once a connection is in use, nested
+ * arrays are refused, too: with them, a few bytes could claim a lot of memory. Pub/sub has none.
  */
 #define ELEMENTS_MAX 65536
 
@@ -242,7 +242,7 @@ typedef size_t elements_type;
 typedef int elements_type;
 #endif
 
-/* hiredis's own, but for arrays; set once. */
+/* hiredis's functions, with createArray replaced; set once. */
 static redisReplyObjectFunctions bounded, flat;
 static void *(*create_array)(const redisReadTask *task, elements_type elements);
 
@@ -261,7 +261,7 @@ create_flat_array(const redisReadTask *task, elements_type elements)
 static void
 bound_arrays(redisReader *reader)
 {
-	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* the three above */
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the three above */
 
 	pthread_mutex_lock(&lock);
 	if (create_array == NULL) {
@@ -284,7 +284,7 @@ start_tls(const struct attempt *a)
 	    sizeof(reason)) || fail(a, "%s", reason);
 }
 
-/* One address of possibly several. */
+/* Tries one address of the host. */
 static bool
 connect_address(struct attempt *a, const char *address, int64_t ms)
 {
@@ -294,9 +294,9 @@ connect_address(struct attempt *a, const char *address, int64_t ms)
 	return a->context != NULL && a->context->err == 0;
 }
 
-/* The family is for names: an address, such as one that a sentinel names, is used as it is. */
+/* The family applies to names only; an address, such as one from a sentinel, is used as it is. */
 static int
-look_up(const struct valkey *v, struct addrinfo **all)
+resolve(const struct valkey *v, struct addrinfo **all)
 {
 	struct addrinfo hints = { .ai_socktype = SOCK_STREAM };
 	struct in_addr ignored;
@@ -307,8 +307,8 @@ look_up(const struct valkey *v, struct addrinfo **all)
 }
 
 /*
- * The addresses of a name in turn, each with its share of the time. Looking it up takes as long as
- * name servers need, and counts for nothing: else one that is dead would make all others fail.
+ * Tries each address of the host, with an equal share of the time left. Resolving the name does not
+ * count towards the deadline: otherwise one dead name server would use up the time of all nodes.
  */
 static bool
 connect_host(struct attempt *a)
@@ -316,10 +316,10 @@ connect_host(struct attempt *a)
 	char address[NI_MAXHOST];
 	struct addrinfo *all, *i;
 	int64_t began = clock_ms();
-	int wrong = look_up(a->valkey, &all), left = 0;
+	int wrong = resolve(a->valkey, &all), left = 0;
 	bool good = false;
 
-	looked_up_ms += clock_ms() - began;
+	resolving_ms += clock_ms() - began;
 	if (wrong != 0)
 		return fail(a, "%s", wrong == EAI_SYSTEM ? strerror(errno) : gai_strerror(wrong));
 	for (i = all; i != NULL; i = i->ai_next)
@@ -338,7 +338,7 @@ connect_path(struct attempt *a)
 	return (a->context != NULL && a->context->err == 0) || explain_context(a);
 }
 
-/* From here on the socket does not block: hiredis waits for nothing. */
+/* Makes the socket non-blocking, so that hiredis never waits. */
 static bool
 unblock(const struct attempt *a)
 {
@@ -357,7 +357,7 @@ open_connection(struct attempt *a)
 	} options[] = {
 		{ IPPROTO_TCP, TCP_NODELAY, 1 },
 		{ SOL_SOCKET, SO_KEEPALIVE, 1 },
-		/* A peer that is gone is found after 5 + 3 * 3 s. */
+		/* Detects a dead peer after 5 + 3 * 3 s. */
 		{ IPPROTO_TCP, TCP_KEEPIDLE, 5 },
 		{ IPPROTO_TCP, TCP_KEEPINTVL, 3 },
 		{ IPPROTO_TCP, TCP_KEEPCNT, 3 },
@@ -373,7 +373,7 @@ open_connection(struct attempt *a)
 	return !v->tls || start_tls(a);
 }
 
-/* A user without a password may be one that Valkey lets in with any. */
+/* A user without a password gets an empty one: for a nopass user, Valkey accepts any. */
 static bool
 authenticate(const struct attempt *a)
 {
@@ -386,11 +386,11 @@ authenticate(const struct attempt *a)
 
 	if (v->user == NULL && v->password == NULL)
 		return true;
-	reply = v->user != NULL ? ask(a, 3, with_user) : ask(a, 2, alone);
+	reply = v->user != NULL ? command(a, 3, with_user) : command(a, 2, alone);
 	if (reply == NULL)
 		return false;
 	good = reply->type == REDIS_REPLY_STATUS ||
-	    explain_reply(a, "user or password refused", reply);
+	    explain_reply(a, "authentication failed", reply);
 	freeReplyObject(reply);
 	return good;
 }
@@ -401,7 +401,7 @@ reply_begins(const redisReply *reply, const char *code)
 	return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, code, strlen(code)) == 0;
 }
 
-/* What a server says that it is: "master", "slave", "sentinel"; NULL where it does not say. */
+/* The role in a reply to ROLE: "master", "slave" or "sentinel"; NULL if there is none. */
 static const char *
 role_of(const redisReply *reply)
 {
@@ -412,50 +412,52 @@ role_of(const redisReply *reply)
 }
 
 /*
- * Asks about the Cluster, which passes what is published on to all nodes. A replica has to be in
- * one, and so has one of several servers: else publisher and daemon may use two that know nothing of
- * each other.
+ * Checks with CLUSTER INFO that the server is a Cluster node. A Cluster forwards messages to all
+ * its nodes. A replica must be in one, and so must each of several servers: otherwise publisher and
+ * daemon might connect to two servers that do not forward messages to each other.
  */
 static bool
-judge_cluster(struct attempt *a, bool primary)
+check_cluster(struct attempt *a, bool primary)
 {
 	const char *words[] = { "CLUSTER", "INFO" };
-	redisReply *reply = ask(a, 2, words);
+	redisReply *reply = command(a, 2, words);
 	bool node, good;
 
 	if (reply == NULL)
 		return false;
 	node = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_state:") != NULL;
-	a->word.apart = node && strstr(reply->str, "cluster_state:ok") == NULL;
-	a->word.demoted = !node && !primary;
+	a->state.cluster_down = node && strstr(reply->str, "cluster_state:ok") == NULL;
+	a->state.demoted = !node && !primary;
 	good = node || (primary && reply_begins(reply, "NOPERM"));
-	if (a->word.demoted)
-		fail(a, "no primary but a replica: what is published there reaches nobody else%s",
+	if (a->state.demoted)
+		fail(a, "is a replica, not a primary: messages published there reach no other "
+		    "server%s",
 		    reply_begins(reply, "NOPERM")
-			? " (for a replica in a Cluster the user needs +cluster|info)" : "");
+			? " (to use a replica in a Cluster, give the user +cluster|info)" : "");
 	else if (!good)
-		fail(a, "is no node of a Cluster: VALKEY_URL names several");
+		fail(a, "is not a Cluster node, but VALKEY_URL names several servers");
 	freeReplyObject(reply);
 	return good;
 }
 
 static bool
-judge_role(struct attempt *a, const redisReply *reply)
+check_role(struct attempt *a, const redisReply *reply)
 {
 	const char *role = role_of(reply);
 
 	if (role != NULL && strcmp(role, "master") == 0)
-		return !a->of_cluster || judge_cluster(a, true);
+		return !a->needs_cluster || check_cluster(a, true);
 	if (role != NULL && strcmp(role, "slave") == 0)
-		return judge_cluster(a, false);
-	a->word.demoted = role != NULL;
+		return check_cluster(a, false);
+	a->state.demoted = role != NULL;
 	if (role != NULL)
-		return fail(a, "no primary but a %.*s: what is published there reaches nobody else",
-		    SHOWN_MAX, role);
+		return fail(a, "is a %.*s, not a primary: messages published there reach no other "
+		    "server", SHOWN_MAX, role);
 	if (reply_begins(reply, "NOAUTH"))
-		return fail(a, "wants a password: VALKEY_PASSWORD_FILE, or user:password@ in the URL");
+		return fail(a, "requires a password: set VALKEY_PASSWORD_FILE, or user:password@ "
+		    "in the URL");
 	if (reply_begins(reply, "NOPERM"))
-		return fail(a, "may not ask ROLE: the user needs +role");
+		return fail(a, "cannot query ROLE: the user needs +role");
 	return explain_reply(a, "ROLE", reply);
 }
 
@@ -463,14 +465,14 @@ static bool
 require_role(struct attempt *a)
 {
 	const char *words[] = { "ROLE" };
-	redisReply *reply = ask(a, 1, words);
-	bool good = reply != NULL && judge_role(a, reply);
+	redisReply *reply = command(a, 1, words);
+	bool good = reply != NULL && check_role(a, reply);
 
 	freeReplyObject(reply);
 	return good;
 }
 
-/* Hands over the connection of an attempt, or closes it. */
+/* Returns the connection of a successful attempt, or closes it. */
 static redisContext *
 finish(struct attempt *a, bool good)
 {
@@ -482,18 +484,18 @@ finish(struct attempt *a, bool good)
 }
 
 redisContext *
-valkey_connect(const struct valkey *v, int64_t deadline, int whole_ms, bool of_cluster,
-    struct valkey_word *word, char *error, size_t error_size)
+valkey_connect(const struct valkey *v, int64_t deadline, int limit_ms, bool needs_cluster,
+    struct valkey_state *state, char *error, size_t error_size)
 {
 	struct attempt a = {
-		.valkey = v, .deadline = deadline, .whole_ms = whole_ms, .of_cluster = of_cluster,
-		.error = error, .error_size = error_size,
+		.valkey = v, .deadline = deadline, .limit_ms = limit_ms,
+		.needs_cluster = needs_cluster, .error = error, .error_size = error_size,
 	};
 	bool good = open_connection(&a) && authenticate(&a) && require_role(&a);
 
 	if (good)
 		a.context->reader->fn = &flat;
-	*word = a.word;
+	*state = a.state;
 	return finish(&a, good);
 }
 
@@ -508,7 +510,7 @@ valkey_open(const struct valkey *v, int64_t deadline, char *error, size_t error_
 }
 
 redisReply *
-valkey_ask(redisContext *context, const struct valkey *v, int64_t deadline, int count,
+valkey_command(redisContext *context, const struct valkey *v, int64_t deadline, int count,
     const char **words, char *error, size_t error_size)
 {
 	const struct attempt a = {
@@ -516,5 +518,5 @@ valkey_ask(redisContext *context, const struct valkey *v, int64_t deadline, int 
 		.error_size = error_size,
 	};
 
-	return ask(&a, count, words);
+	return command(&a, count, words);
 }

@@ -1,10 +1,11 @@
 /*
  * sentinel: see sentinel.h.
  *
- * The epoch is asked before the address. A failover between the two makes a new address come with
- * an old epoch, and never an old address with a new one, which would outdo the other sentinels.
- * SENTINEL MASTER has an address, too, but in the sentinel that leads a failover the old one still
- * stands beside the new epoch until all replicas have followed.
+ * The epoch is queried before the address. If a failover happens in between, a new address gets an
+ * old epoch. The reverse order could give an old address a new epoch, which would then win over the
+ * correct answers of other sentinels. The address in the reply to SENTINEL MASTER is not used: in
+ * the sentinel that leads a failover it is the old one, with the new epoch, until all replicas have
+ * followed.
  */
 #include "valkey/sentinel.h"
 
@@ -14,7 +15,6 @@
 
 #include "base/text.h"
 
-static const char malformed[] = "not the expected answer";
 
 static bool
 is_text(const redisReply *r)
@@ -33,7 +33,7 @@ number_of(const redisReply *r)
 	return strtoll(r->str, NULL, 10);
 }
 
-/* Of the names and values that SENTINEL MASTER answers with. */
+/* Finds config-epoch among the names and values of SENTINEL MASTER. */
 static bool
 read_epoch(const redisReply *r, struct sentinel_answer *answer)
 {
@@ -70,26 +70,26 @@ static void
 explain(const struct valkey *sentinel, const char *master, const redisReply *r, char *error,
     size_t size)
 {
-	const char *text = r->type == REDIS_REPLY_ERROR ? r->str : malformed;
+	const char *text = r->type == REDIS_REPLY_ERROR ? r->str : "";
 
 	if (r->type == REDIS_REPLY_NIL || strncmp(text, "ERR No such master", 18) == 0)
-		text_line(error, size, "%s: knows no primary named %s: see VALKEY_SENTINEL_MASTER",
+		text_line(error, size, "%s: no primary named %s: check VALKEY_SENTINEL_MASTER",
 		    sentinel->label, master);
 	else if (strncmp(text, "NOAUTH", 6) == 0)
-		text_line(error, size, "%s: wants a password: VALKEY_SENTINEL_PASSWORD",
+		text_line(error, size, "%s: requires a password: set VALKEY_SENTINEL_PASSWORD",
 		    sentinel->label);
 	else if (strncasecmp(text, "ERR unknown command", 19) == 0)
-		text_line(error, size, "%s: this is no sentinel", sentinel->label);
+		text_line(error, size, "%s: not a sentinel", sentinel->label);
 	else
 		valkey_explain(sentinel, "SENTINEL", r, error, size);
 }
 
 bool
-sentinel_ask(const struct valkey *sentinel, const char *master, int64_t deadline,
+sentinel_query(const struct valkey *sentinel, const char *master, int64_t deadline,
     struct sentinel_answer *answer, char *error, size_t error_size)
 {
 	static const struct {
-		const char *word;
+		const char *subcommand;
 		bool (*read)(const redisReply *, struct sentinel_answer *);
 	} queries[] = {
 		{ "MASTER", read_epoch }, { "GET-MASTER-ADDR-BY-NAME", read_address }
@@ -98,8 +98,8 @@ sentinel_ask(const struct valkey *sentinel, const char *master, int64_t deadline
 	bool good = c != NULL;
 
 	for (size_t i = 0; good && i < sizeof(queries) / sizeof(queries[0]); i++) {
-		const char *words[] = { "SENTINEL", queries[i].word, master };
-		redisReply *r = valkey_ask(c, sentinel, deadline, 3, words, error, error_size);
+		const char *words[] = { "SENTINEL", queries[i].subcommand, master };
+		redisReply *r = valkey_command(c, sentinel, deadline, 3, words, error, error_size);
 
 		good = r != NULL && queries[i].read(r, answer);
 		if (r != NULL && !good)

@@ -1,5 +1,5 @@
 /*
- * sentinel: what one Valkey Sentinel says about who the primary is.
+ * sentinel: asks one Valkey Sentinel for the address of the primary.
  */
 #ifndef TPI_VALKEY_SENTINEL_H
 #define TPI_VALKEY_SENTINEL_H
@@ -12,16 +12,20 @@
 #include "valkey/connect.h"
 
 struct sentinel_answer {
-	char host[HOSTPORT_HOST_SIZE]; /* a name or an address, an IPv6 one without brackets */
-	int port;
-	long long epoch; /* config-epoch: the higher, the newer the failover that the sentinel knows of */
+	char host[HOSTPORT_HOST_SIZE]; /* name or address; IPv6 without brackets */
+	int port;                      /* 1 to 65535 */
+	/*
+	 * The sentinel's config-epoch, which each failover raises. It is read before the address:
+	 * if a failover happens in between, it is older than the address. It is never newer.
+	 */
+	long long epoch;
 };
 
 /*
- * Queries one sentinel, until deadline (valkey_clock()), for the primary of that name. False with one
- * line in error. Thread-safe.
+ * Connects to one sentinel and asks for the primary named master; takes until about deadline, which
+ * is of valkey_clock(). False with one line in error; *answer is then undefined. Thread-safe.
  */
-bool sentinel_ask(const struct valkey *sentinel, const char *master, int64_t deadline,
+bool sentinel_query(const struct valkey *sentinel, const char *master, int64_t deadline,
     struct sentinel_answer *answer, char *error, size_t error_size);
 
 #endif

@@ -1,10 +1,10 @@
 /*
  * tls: see tls.h.
  *
- * The read and write functions here keep the promises of hiredis's own: 0 is "not now", below that
- * is the end, with its reason in the context. OpenSSL looks at its queue of errors, one for each
- * thread, to tell what has happened to a connection: it is emptied before each call, because that
- * of another connection may be in it.
+ * The read and write functions follow the conventions of hiredis's own: they return 0 for "try
+ * again", and a negative number for a permanent failure, with the reason in the context.
+ * SSL_get_error() consults OpenSSL's error queue, of which each thread has one. It is cleared
+ * before each call, because it may hold errors of another connection.
  */
 #include "config.h"
 
@@ -12,7 +12,7 @@
 
 #include "base/text.h"
 
-/* NULL where no setting is about TLS. */
+/* The name of the first TLS setting that is set, or NULL. */
 static const char *
 first_set(const struct settings *s)
 {
@@ -47,23 +47,23 @@ first_set(const struct settings *s)
 
 static const struct settings *settings; /* set by tls_configure() */
 
-/* What was read from the files, and how they looked before that. */
+/* The context that connections share, and the state of its files just before they were read. */
 static struct {
-	pthread_mutex_t lock; /* the others */
-	SSL_CTX *ctx;         /* NULL: to be made */
+	pthread_mutex_t lock; /* guards the other fields */
+	SSL_CTX *ctx;         /* NULL: not created yet */
 	struct stat files[FILES];
-	bool settled; /* a change of the files will show in their times */
+	bool settled; /* any further change of the files would change their timestamps */
 } current = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 struct tls {
-	redisContextFuncs funcs; /* hiredis's own, but for what is below */
+	redisContextFuncs funcs; /* hiredis's own, except for read, write and free_privctx */
 	SSL *ssl;
-	size_t unsent; /* what has to be offered again, 0: nothing */
+	size_t unsent; /* length of the write that OpenSSL requires to be repeated; 0: none */
 };
 
 static const char closed[] = "the server closed the connection";
 
-/* What can be said better than by OpenSSL. */
+/* Errors for which we have better texts than OpenSSL. */
 static const struct {
 	int code;
 	const char *text;
@@ -71,27 +71,27 @@ static const struct {
 	{ X509_V_ERR_CERT_HAS_EXPIRED, "the server's certificate has expired" },
 	{ X509_V_ERR_CERT_NOT_YET_VALID, "the server's certificate is not valid yet" },
 	{ X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT,
-	    "the server's certificate is self-signed: VALKEY_TLS_CA may name it" },
+	    "the server's certificate is self-signed: to trust it, set VALKEY_TLS_CA" },
 	{ X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN,
-	    "the server's certificate is from an unknown authority: VALKEY_TLS_CA" },
+	    "the server's certificate is from an unknown authority: check VALKEY_TLS_CA" },
 	{ X509_V_ERR_UNABLE_TO_GET_ISSUER_CERT_LOCALLY,
-	    "the server's certificate is from an unknown authority: VALKEY_TLS_CA" },
+	    "the server's certificate is from an unknown authority: check VALKEY_TLS_CA" },
 	{ X509_V_ERR_UNABLE_TO_VERIFY_LEAF_SIGNATURE,
-	    "the server's certificate is from an unknown authority: VALKEY_TLS_CA" },
+	    "the server's certificate is from an unknown authority: check VALKEY_TLS_CA" },
 	{ X509_V_ERR_HOSTNAME_MISMATCH, "the server's certificate is for another name" },
 	{ X509_V_ERR_IP_ADDRESS_MISMATCH, "the server's certificate is not for this address" },
 }, failures[] = {
-	{ SSL_R_WRONG_VERSION_NUMBER, "the server speaks no TLS on this port" },
-	{ SSL_R_UNSUPPORTED_PROTOCOL, "the server has no TLS 1.2 or newer" },
-	{ SSL_R_TLSV1_ALERT_PROTOCOL_VERSION, "the server has no TLS 1.2 or newer" },
+	{ SSL_R_WRONG_VERSION_NUMBER, "the server does not speak TLS on this port" },
+	{ SSL_R_UNSUPPORTED_PROTOCOL, "the server does not support TLS 1.2 or newer" },
+	{ SSL_R_TLSV1_ALERT_PROTOCOL_VERSION, "the server does not support TLS 1.2 or newer" },
 	{ SSL_R_TLSV13_ALERT_CERTIFICATE_REQUIRED,
-	    "the server wants a client certificate: VALKEY_TLS_CERT" },
+	    "the server requires a client certificate: set VALKEY_TLS_CERT" },
 	{ SSL_R_TLSV1_ALERT_UNKNOWN_CA, "the server does not trust VALKEY_TLS_CERT" },
-	{ SSL_R_SSLV3_ALERT_BAD_CERTIFICATE, "the server does not take VALKEY_TLS_CERT" },
+	{ SSL_R_SSLV3_ALERT_BAD_CERTIFICATE, "the server does not accept VALKEY_TLS_CERT" },
 	{ SSL_R_SSLV3_ALERT_CERTIFICATE_EXPIRED, "VALKEY_TLS_CERT has expired" },
 };
 
-/* Why a call on ssl has failed, for good; error is what SSL_get_error() said. */
+/* Why a call on ssl has failed permanently; error is the result of SSL_get_error(). */
 static const char *
 reason_of(const SSL *ssl, int error)
 {
@@ -110,19 +110,19 @@ reason_of(const SSL *ssl, int error)
 			return failures[i].text;
 	if (text != NULL)
 		return text;
-	/* Where the server has not read all that was sent, its end is seen as a reset. */
+	/* If the server closes before it has read everything, we see a reset. */
 	if (error == SSL_ERROR_ZERO_RETURN || system == ECONNRESET || system == EPIPE)
 		return closed;
 	return strerror(system);
 }
 
 static bool
-is_later(int error)
+would_block(int error)
 {
 	return error == SSL_ERROR_WANT_READ || error == SSL_ERROR_WANT_WRITE;
 }
 
-/* result is what SSL_read() or SSL_write() returned. */
+/* Handles a result of SSL_read() or SSL_write() that is not a success. */
 static ssize_t
 failed(redisContext *c, int result)
 {
@@ -130,17 +130,17 @@ failed(redisContext *c, int result)
 	int error = SSL_get_error(t->ssl, result);
 	const char *reason;
 
-	if (is_later(error))
+	if (would_block(error))
 		return 0;
 	reason = reason_of(t->ssl, error);
-	/* Not REDIS_ERR_IO, for which others look at errno. */
+	/* Not REDIS_ERR_IO: for that, callers would consult errno. */
 	c->err = reason == closed ? REDIS_ERR_EOF : REDIS_ERR_OTHER;
 	snprintf(c->errstr, sizeof(c->errstr), "%s%s", error == SSL_ERROR_SSL ? "TLS: " : "",
 	    reason);
 	return -1;
 }
 
-/* All that fits: poll() does not show what stays in OpenSSL's buffer. */
+/* Fills the buffer as far as possible: poll() does not report data that stays inside OpenSSL. */
 static ssize_t
 tls_read(redisContext *c, char *buffer, size_t size)
 {
@@ -156,8 +156,11 @@ tls_read(redisContext *c, char *buffer, size_t size)
 	} while (result > 0 && used < size);
 	if (used == 0)
 		return failed(c, result);
-	/* An error comes again, when there is nothing before it: poll() has to show something. */
-	if (result <= 0 && !is_later(SSL_get_error(t->ssl, result)))
+	/*
+	 * Data came before a permanent error: return the data, and make sure that poll() reports
+	 * the socket as readable, so that the caller reads again and gets the error.
+	 */
+	if (result <= 0 && !would_block(SSL_get_error(t->ssl, result)))
 		shutdown(c->fd, SHUT_RD);
 	return (ssize_t)used;
 }
@@ -174,7 +177,7 @@ tls_write(redisContext *c)
 	t->unsent = result > 0 ? 0 : length;
 	if (result > 0)
 		return (ssize_t)n;
-	/* A server that refuses us and has gone has said why: that is what is told. */
+	/* A server that refused us and closed has sent an alert with the reason: report that. */
 	if (SSL_get_error(t->ssl, result) == SSL_ERROR_SYSCALL) {
 		char byte;
 
@@ -193,7 +196,7 @@ tls_free(void *arg)
 	free(t);
 }
 
-/* Instead of a query on the terminal. */
+/* Fails, where OpenSSL's default would prompt for the passphrase on the terminal. */
 static int
 no_passphrase(char *buffer, int size, int writing, void *arg)
 {
@@ -201,7 +204,7 @@ no_passphrase(char *buffer, int size, int writing, void *arg)
 	return -1;
 }
 
-/* 0, or an errno. */
+/* Returns 0 if path is a readable regular file, else an errno value. */
 static int
 cannot_read(const char *path)
 {
@@ -212,7 +215,7 @@ cannot_read(const char *path)
 	return S_ISREG(file.st_mode) ? 0 : S_ISDIR(file.st_mode) ? EISDIR : EINVAL;
 }
 
-/* Of OpenSSL's queue. */
+/* The text of the first error in OpenSSL's queue. */
 static const char *
 first_error(void)
 {
@@ -227,7 +230,7 @@ use_key(SSL_CTX *ctx, const char *path)
 	return SSL_CTX_use_PrivateKey_file(ctx, path, SSL_FILETYPE_PEM);
 }
 
-/* Loads what a setting names, if it is set. False with an error. */
+/* Loads the file of a setting, if it is set. False with an error. */
 static bool
 load(SSL_CTX *ctx, const char *setting, const char *path, int (*use)(SSL_CTX *, const char *),
     const char *allowed, char *error, size_t error_size)
@@ -240,7 +243,7 @@ load(SSL_CTX *ctx, const char *setting, const char *path, int (*use)(SSL_CTX *, 
 	wrong = cannot_read(path);
 	if (wrong == 0 && use(ctx, path) == 1)
 		return true;
-	text_line(error, error_size, "%s=%s: %s; allowed is the path of a file %s", setting, path,
+	text_line(error, error_size, "%s=%s: %s; must be the path of a file %s", setting, path,
 	    wrong != 0 ? strerror(wrong) : first_error(), allowed);
 	return false;
 }
@@ -251,7 +254,9 @@ load_files(SSL_CTX *ctx, char *error, size_t error_size)
 	static const char certificates[] = "of PEM certificates";
 	const char *cert = settings->valkey_tls_cert, *key = settings->valkey_tls_key;
 
-	/* The key first: a certificate that it does not belong to would be an error of its own. */
+	/*
+	 * The key first: once a certificate is loaded, a key that does not match it fails to load.
+	 */
 	if (!load(ctx, "VALKEY_TLS_CA", settings->valkey_tls_ca, SSL_CTX_load_verify_file,
 		certificates, error, error_size) ||
 	    !load(ctx, "VALKEY_TLS_KEY", key, use_key, "with a PEM key, without a passphrase",
@@ -266,7 +271,7 @@ load_files(SSL_CTX *ctx, char *error, size_t error_size)
 	return false;
 }
 
-/* All that is set, and what every connection wants. NULL with an error. */
+/* Creates a context with the settings and options that all connections need. NULL with an error. */
 static SSL_CTX *
 new_context(char *error, size_t error_size)
 {
@@ -280,12 +285,17 @@ new_context(char *error, size_t error_size)
 		SSL_CTX_free(ctx);
 		return NULL;
 	}
-	/* The system's configuration of OpenSSL counts, but for less than this. */
+	/*
+	 * Respects the minimum in the system's OpenSSL configuration, unless it is below TLS 1.2.
+	 */
 	if (SSL_CTX_get_min_proto_version(ctx) < TLS1_2_VERSION)
 		SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION);
 	SSL_CTX_set_verify(ctx, SSL_VERIFY_PEER, NULL);
 	SSL_CTX_set_default_passwd_cb(ctx, no_passphrase);
-	/* Without renegotiation a write never has to wait for a read. RESP tells its ends itself. */
+	/*
+	 * Without renegotiation, a write never waits for a read. An end without close_notify is
+	 * harmless: RESP is self-delimiting, so truncation cannot go unnoticed.
+	 */
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_read_ahead(ctx, 1); /* one system call for several small records */
@@ -303,16 +313,16 @@ default_path(const char *variable, const char *path)
 	return value != NULL ? value : path;
 }
 
-/* How the files look now; one that cannot be looked at is all zero. */
+/* Gets the current state of the files; all zero for those that stat() cannot find. */
 static void
-look_at_files(struct stat files[FILES])
+stat_files(struct stat files[FILES])
 {
-	bool of_system = settings->valkey_tls_ca[0] == '\0';
+	bool system_ca = settings->valkey_tls_ca[0] == '\0';
 	const char *paths[FILES] = {
 		settings->valkey_tls_cert, settings->valkey_tls_key,
-		of_system ? default_path(X509_get_default_cert_file_env(), X509_get_default_cert_file())
+		system_ca ? default_path(X509_get_default_cert_file_env(), X509_get_default_cert_file())
 			  : settings->valkey_tls_ca,
-		of_system ? default_path(X509_get_default_cert_dir_env(), X509_get_default_cert_dir()) : "",
+		system_ca ? default_path(X509_get_default_cert_dir_env(), X509_get_default_cert_dir()) : "",
 	};
 
 	memset(files, 0, FILES * sizeof(*files));
@@ -335,8 +345,8 @@ same_file(const struct stat *a, const struct stat *b)
 }
 
 /*
- * Times of files are coarse: one that was written a moment ago may be written again without another
- * time.
+ * File timestamps are coarse: a file that was written a moment ago can be written again without a
+ * change of its timestamp.
  */
 static bool
 is_settled(const struct stat *file)
@@ -349,8 +359,9 @@ is_settled(const struct stat *file)
 }
 
 /*
- * What connections share, made anew where a file has changed: reading the authorities of Debian 13
- * takes 9 ms. One reference is the caller's. NULL with an error.
+ * Returns the context that connections share, after recreating it if a file has changed. It is
+ * shared because loading Debian 13's authorities takes 9 ms. The caller owns a reference. NULL with
+ * an error.
  */
 static SSL_CTX *
 get_context(char *error, size_t error_size)
@@ -360,7 +371,7 @@ get_context(char *error, size_t error_size)
 	SSL_CTX *ctx;
 
 	pthread_mutex_lock(&current.lock);
-	look_at_files(files);
+	stat_files(files);
 	for (int i = 0; i < FILES; i++)
 		same &= same_file(&files[i], &current.files[i]);
 	if (current.ctx == NULL || !current.settled || !same) {
@@ -378,7 +389,7 @@ get_context(char *error, size_t error_size)
 	return ctx;
 }
 
-/* Whose certificate it has to be. A name is told to the server, too, as RFC 6066 wants it. */
+/* Sets the host that the certificate must be for. A name is also sent as SNI (RFC 6066). */
 static bool
 set_host(SSL *ssl, const char *host)
 {
@@ -387,9 +398,9 @@ set_host(SSL *ssl, const char *host)
 	return SSL_set1_host(ssl, host) == 1 && SSL_set_tlsext_host_name(ssl, host) == 1;
 }
 
-/* The socket does not block. NULL, or what is wrong. */
+/* Performs the handshake on a non-blocking socket. Returns NULL, or what is wrong. */
 static const char *
-shake_hands(SSL *ssl, int fd, int64_t deadline)
+handshake(SSL *ssl, int fd, int64_t deadline)
 {
 	for (;;) {
 		struct pollfd p = { .fd = fd };
@@ -401,15 +412,15 @@ shake_hands(SSL *ssl, int fd, int64_t deadline)
 		if (result == 1)
 			return NULL;
 		error = SSL_get_error(ssl, result);
-		if (error != SSL_ERROR_WANT_READ && error != SSL_ERROR_WANT_WRITE)
+		if (!would_block(error))
 			return reason_of(ssl, error);
 		p.events = error == SSL_ERROR_WANT_READ ? POLLIN : POLLOUT;
 		if (left <= 0 || poll(&p, 1, (int)left) == 0)
-			return "no handshake in time: does the server speak TLS on this port?";
+			return "handshake timed out: does the server speak TLS on this port?";
 	}
 }
 
-/* The context gets what it needs to read and write; NULL: no memory. */
+/* Makes hiredis read from and write to c through TLS. NULL: no memory. */
 static struct tls *
 attach(redisContext *c, SSL_CTX *ctx, const char *host)
 {
@@ -442,7 +453,7 @@ tls_start(redisContext *c, const char *host, int64_t deadline, char *error, size
 		return false;
 	t = attach(c, ctx, host);
 	SSL_CTX_free(ctx);
-	wrong = t != NULL ? shake_hands(t->ssl, c->fd, deadline) : strerror(ENOMEM);
+	wrong = t != NULL ? handshake(t->ssl, c->fd, deadline) : strerror(ENOMEM);
 	if (wrong != NULL)
 		text_line(error, error_size, "TLS: %s", wrong);
 	return wrong == NULL;
@@ -456,18 +467,18 @@ tls_configure(const struct settings *s, bool used, char *error, size_t error_siz
 
 	if ((s->valkey_tls_cert[0] == '\0') != (s->valkey_tls_key[0] == '\0')) {
 		text_line(error, error_size,
-		    "VALKEY_TLS_CERT, VALKEY_TLS_KEY: one without the other");
+		    "VALKEY_TLS_CERT, VALKEY_TLS_KEY: set both or neither");
 		return -1;
 	}
 	if (!used && set != NULL) {
 		text_line(error, error_size,
-		    "%s: is set, but VALKEY_URL is no valkeys:// or rediss:// URL", set);
+		    "%s: is set, but VALKEY_URL is not a valkeys:// or rediss:// URL", set);
 		return -1;
 	}
 	settings = s;
 	if (!used)
 		return 0;
-	/* Not at the end of the process, when a thread may still be connecting. */
+	/* No cleanup at exit: a thread may still be connecting then. */
 	OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
 	SSL_CTX_free(current.ctx);
 	current.ctx = NULL;

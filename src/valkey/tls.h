@@ -1,7 +1,6 @@
 /*
- * tls: TLS on a connection to Valkey, beneath hiredis: OpenSSL in the function table that hiredis
- * has from version 1. Both programs use it. In a build without TLS nothing can be configured, and no
- * URL asks for it.
+ * tls: TLS for connections to Valkey: plugs OpenSSL into the function table of hiredis 1.0 and
+ * later. Both programs use it. A build without TLS refuses its settings, and URLs that need it.
  */
 #ifndef TPI_VALKEY_TLS_H
 #define TPI_VALKEY_TLS_H
@@ -14,19 +13,20 @@
 #include "config/settings.h"
 
 /*
- * Takes VALKEY_TLS_CA, VALKEY_TLS_CERT and VALKEY_TLS_KEY, and reads the files to see that they
- * will do; used says whether any server is reached by TLS, because settings that do nothing would
- * make believe that one is. *s outlives all connections. Called once, before any thread and before
- * anything else uses OpenSSL. Returns 0, or -1 with one line in error that names the setting.
+ * Takes VALKEY_TLS_CA, VALKEY_TLS_CERT and VALKEY_TLS_KEY from *s and reads their files to validate
+ * them. used: whether any server is reached over TLS; if not, setting them is an error, because the
+ * administrator would believe that connections are encrypted. *s must outlive all connections.
+ * Call it once, before any thread starts and before anything else uses OpenSSL. Returns 0, or -1
+ * with one line in error that names the setting.
  */
 int tls_configure(const struct settings *s, bool used, char *error, size_t error_size);
 
 /*
- * Begins TLS on a context that has just been connected and whose socket does not block, and ends the
- * handshake by deadline (clock_ms()). The server's certificate is good: from an authority that is
- * trusted, valid now, and for host, a name or an address. Files that have changed are read again, so
- * that renewed ones count from the next connection on. False with one line in error, without the
- * name of the server; the context is then good for redisFree() alone. Thread-safe.
+ * Performs the TLS handshake on a newly connected context with a non-blocking socket, by deadline
+ * (clock_ms()). Requires a server certificate from a trusted authority that is currently valid and
+ * issued for host, a name or an address. Files that changed are read again, so renewed certificates
+ * are used from the next connection on. False with one line in error, which does not include the
+ * name of the server; the only valid call on the context is then redisFree(). Thread-safe.
  */
 bool tls_start(redisContext *context, const char *host, int64_t deadline, char *error,
     size_t error_size);

@@ -1,9 +1,9 @@
 /*
  * topology: see topology.h.
  *
- * All sentinels are asked, and the newest answer counts, so that one that was cut off from the
- * others does not lead back to an old primary. Errors stand in the order of the settings, whoever
- * was asked first: the same trouble is told in the same words.
+ * All sentinels are queried and the newest answer wins, so that a sentinel that was cut off from
+ * the others cannot lead back to an old primary. Errors are listed in the order of the setting,
+ * whatever the order of the attempts, so that the same failure always has the same text.
  */
 #include "valkey/topology.h"
 
@@ -21,7 +21,7 @@
 
 /* Parsing */
 
-/* The length of the first part of a list: up to a comma, or the end. */
+/* The length of the first part of a list, up to a comma or the end. */
 static size_t
 part_length(const char *list)
 {
@@ -45,12 +45,12 @@ too_many(const char *setting, int count, char *error, size_t size)
 {
 	if (count <= TOPOLOGY_MAX)
 		return false;
-	text_line(error, size, "%s: %d are too many; allowed are up to %d", setting, count,
+	text_line(error, size, "%s: %d entries; at most %d are allowed", setting, count,
 	    TOPOLOGY_MAX);
 	return true;
 }
 
-/* Always false. */
+/* Always returns false. */
 static bool
 out_of_memory(const char *setting, char *error, size_t size)
 {
@@ -58,7 +58,7 @@ out_of_memory(const char *setting, char *error, size_t size)
 	return false;
 }
 
-/* The password of the file is for all, and is read once: it may be a pipe. */
+/* The password file applies to all nodes and is read once, because it may be a pipe. */
 static bool
 parse_node(struct topology *s, const char *url, const char *list, const char *password_file,
     char *error, size_t size)
@@ -105,7 +105,7 @@ parse_nodes(struct topology *s, const char *urls, const char *password_file, cha
 	return true;
 }
 
-/* Always false. Who takes it for a list of URLs does not see his password. */
+/* Always returns false. Masks the value, in case it is a URL with a password. */
 static bool
 refuse(const char *setting, const char *list, const char *wrong, char *error, size_t size)
 {
@@ -116,21 +116,21 @@ refuse(const char *setting, const char *list, const char *wrong, char *error, si
 	return false;
 }
 
-/* One of the list, with white space around it. */
+/* Parses one part of VALKEY_SENTINELS. Returns NULL, or what is wrong. */
 static const char *
 parse_sentinel(struct valkey *v, const char *text, size_t length)
 {
 	text_trim(&text, &length);
-	/* Without these two the error would only name a wrong host or port. */
+	/* Without these two checks, the error would only mention a wrong host or port. */
 	if (memmem(text, length, "://", 3) != NULL)
 		return "a sentinel is not a URL";
 	for (size_t i = 0; i < length; i++)
 		if (strchr(";" TEXT_SPACE, text[i]) != NULL)
-			return "only commas separate sentinels";
+			return "only commas may separate sentinels";
 	return valkey_parse_address(v, text, length, SENTINEL_PORT);
 }
 
-/* The file takes precedence, and is read once: it may be a pipe. */
+/* The password file takes precedence and is read once, because it may be a pipe. */
 static bool
 set_sentinel_password(const struct topology *s, struct valkey *v, const struct settings *settings,
     char *error, size_t size)
@@ -155,9 +155,8 @@ parse_sentinels(struct topology *s, const struct settings *settings, char *error
 	char text[VALKEY_ERROR_SIZE];
 
 	if (s->node_count > 1 || s->nodes[0].valkey.path != NULL)
-		return refuse("VALKEY_URL", settings->valkey_url, "must be one URL with a host "
-		    "beside VALKEY_SENTINELS, of which the user and the password are used", error,
-		    size);
+		return refuse("VALKEY_URL", settings->valkey_url, "must be one URL with a host if "
+		    "VALKEY_SENTINELS is set: it supplies the user and password", error, size);
 	if (too_many("VALKEY_SENTINELS", count, error, size))
 		return false;
 	s->sentinels = calloc((size_t)count, sizeof(*s->sentinels));
@@ -169,7 +168,7 @@ parse_sentinels(struct topology *s, const struct settings *settings, char *error
 		const char *wrong = parse_sentinel(v, rest, part_length(rest));
 
 		if (wrong != NULL) {
-			snprintf(text, sizeof(text), "%s; allowed is " SETTINGS_SENTINELS_ALLOWED,
+			snprintf(text, sizeof(text), "%s; must be " SETTINGS_SENTINELS_ALLOWED,
 			    wrong);
 			return refuse("VALKEY_SENTINELS", settings->valkey_sentinels, text, error,
 			    size);
@@ -183,7 +182,9 @@ parse_sentinels(struct topology *s, const struct settings *settings, char *error
 	return true;
 }
 
-/* Who sets what only sentinels use, wants them to be asked. */
+/*
+ * Settings for sentinels without VALKEY_SENTINELS are a mistake: sentinels were meant to be used.
+ */
 static bool
 check_no_sentinels(const struct settings *settings, char *error, size_t size)
 {
@@ -222,7 +223,7 @@ make_label(const struct topology *s)
 	return NULL;
 }
 
-/* What is set for a server of the environment's need not suit that of url. */
+/* TLS settings in the environment need not fit the server that an option (url) gives. */
 static bool
 configure_tls(const struct topology *s, const struct settings *settings, const char *url,
     char *error, size_t size)
@@ -280,16 +281,16 @@ topology_free(struct topology *s)
 
 /* Connecting */
 
-/* When an attempt has to end that as many others as these are behind. */
+/* The deadline of an attempt that has to leave equal shares of the time to others after it. */
 static int64_t
-share_until(int64_t deadline, int behind)
+share_until(int64_t deadline, int others)
 {
 	int64_t now = valkey_clock();
 
-	return deadline > now ? now + (deadline - now) / (behind + 1) : now;
+	return deadline > now ? now + (deadline - now) / (others + 1) : now;
 }
 
-/* What all of them have said, behind a prefix. */
+/* Joins the errors of all entries, after a prefix. */
 static void
 explain_all(const struct topology_entry *entries, int count, const char *prefix, char *error,
     size_t size)
@@ -302,11 +303,12 @@ explain_all(const struct topology_entry *entries, int count, const char *prefix,
 }
 
 /*
- * The newest answer of all sentinels. One that is older than what is known counts only if most of
- * them have answered: then they were set up anew. Where just a few do, these were cut off.
+ * Gets the newest answer of all sentinels. If it is older than the answer in use, it is accepted
+ * only if most sentinels answered: the sentinels were then set up again. If only a few answered,
+ * they were probably cut off from the others.
  */
 static bool
-ask_sentinels(struct topology *s, int64_t deadline, struct sentinel_answer *newest, char *error,
+query_sentinels(struct topology *s, int64_t deadline, struct sentinel_answer *newest, char *error,
     size_t size)
 {
 	struct sentinel_answer answer = { .port = 0 };
@@ -315,8 +317,8 @@ ask_sentinels(struct topology *s, int64_t deadline, struct sentinel_answer *newe
 	for (int i = 0; i < s->sentinel_count; i++) {
 		struct topology_entry *e = &s->sentinels[i];
 
-		/* The last one leaves a share for the primary. */
-		if (!sentinel_ask(&e->valkey, s->master,
+		/* Even the last one leaves a share of the time for the primary. */
+		if (!sentinel_query(&e->valkey, s->master,
 			share_until(deadline, s->sentinel_count - i), &answer, e->error,
 			sizeof(e->error)))
 			continue;
@@ -325,16 +327,16 @@ ask_sentinels(struct topology *s, int64_t deadline, struct sentinel_answer *newe
 	}
 	if (answers == 0)
 		explain_all(s->sentinels, s->sentinel_count,
-		    "no sentinel of VALKEY_SENTINELS says who the primary is: ", error, size);
+		    "no sentinel in VALKEY_SENTINELS named the primary: ", error, size);
 	else if (newest->epoch < s->primary.epoch && answers * 2 <= s->sentinel_count) {
-		snprintf(error, size, "%s: most sentinels do not answer, and the others do not "
-		    "know of the last failover", s->label);
+		snprintf(error, size, "%s: most sentinels did not answer, and the others missed the "
+		    "last failover", s->label);
 		return false;
 	}
 	return answers > 0;
 }
 
-/* The server at that address, with the user and password of VALKEY_URL; nothing of it is owned. */
+/* The server at that address, with VALKEY_URL's user and password. The result owns no memory. */
 static struct valkey
 primary_of(const struct topology *s, struct sentinel_answer *answer, char label[VALKEY_LABEL_SIZE])
 {
@@ -353,14 +355,14 @@ connect_primary(struct topology *s, int timeout_ms, char *error, size_t size)
 	int64_t deadline = valkey_clock() + timeout_ms;
 	struct sentinel_answer answer;
 	char label[VALKEY_LABEL_SIZE];
-	struct valkey_word word;
+	struct valkey_state state;
 	struct valkey v;
 	redisContext *c;
 
-	if (!ask_sentinels(s, deadline, &answer, error, size))
+	if (!query_sentinels(s, deadline, &answer, error, size))
 		return NULL;
 	v = primary_of(s, &answer, label);
-	c = valkey_connect(&v, deadline, 0, false, &word, error, size);
+	c = valkey_connect(&v, deadline, 0, false, &state, error, size);
 	if (c == NULL)
 		return NULL;
 	s->primary = answer;
@@ -369,44 +371,45 @@ connect_primary(struct topology *s, int timeout_ms, char *error, size_t size)
 }
 
 static redisContext *
-try_node(struct topology *s, int node, int64_t deadline, int whole_ms, struct valkey_word *word)
+try_node(struct topology *s, int node, int64_t deadline, int limit_ms, struct valkey_state *state)
 {
 	struct topology_entry *e = &s->nodes[node];
 
-	return valkey_connect(&e->valkey, deadline, whole_ms, s->node_count > 1, word, e->error,
+	return valkey_connect(&e->valkey, deadline, limit_ms, s->node_count > 1, state, e->error,
 	    sizeof(e->error));
 }
 
-/* One whose Cluster is not whole will do where there is no better. */
+/* A node whose Cluster is down is used only if there is no better one. */
 static redisContext *
 connect_node(struct topology *s, int timeout_ms, char *error, size_t size)
 {
 	int64_t deadline = valkey_clock() + timeout_ms;
-	int count = s->node_count, spare_node = 0, whole_ms = count == 1 ? timeout_ms : 0;
+	int count = s->node_count, spare_node = 0, limit_ms = count == 1 ? timeout_ms : 0;
 	int first = s->used_node >= 0 ? s->used_node : (int)clock_jitter(0, (uint32_t)count - 1);
 	redisContext *spare = NULL;
 
 	for (int i = 0; i < count; i++) {
 		int node = (first + i) % count;
-		/* A spare one is to be handed over in time. */
-		int behind = count - 1 - i + (spare != NULL);
-		struct valkey_word word;
-		redisContext *c = try_node(s, node, share_until(deadline, behind), whole_ms, &word);
+		/* With a spare connection, stop early enough to return it before the deadline. */
+		int others = count - 1 - i + (spare != NULL);
+		struct valkey_state state;
+		int64_t until = share_until(deadline, others);
+		redisContext *c = try_node(s, node, until, limit_ms, &state);
 
 		if (c == NULL)
 			continue;
-		if (!word.apart || spare == NULL) {
+		if (!state.cluster_down || spare == NULL) {
 			if (spare != NULL)
 				redisFree(spare);
 			spare = c;
 			spare_node = node;
 		} else
 			redisFree(c);
-		if (!word.apart)
+		if (!state.cluster_down)
 			break;
 	}
 	if (spare == NULL) {
-		explain_all(s->nodes, count, count > 1 ? "no node can be used: " : "", error, size);
+		explain_all(s->nodes, count, count > 1 ? "no usable node: " : "", error, size);
 		return NULL;
 	}
 	s->used_node = spare_node;
@@ -422,7 +425,7 @@ topology_connect(struct topology *s, int timeout_ms, char *error, size_t error_s
 	return connect_node(s, timeout_ms, error, error_size);
 }
 
-/* Whether another node than the one in use is of a Cluster that is whole. */
+/* Whether a node other than the one in use is usable and its Cluster is not down. */
 static bool
 better_node(struct topology *s, int64_t deadline)
 {
@@ -430,13 +433,13 @@ better_node(struct topology *s, int64_t deadline)
 
 	for (int i = 0; i < s->node_count && !found; i++) {
 		int64_t until = share_until(deadline, s->node_count - 1 - i);
-		struct valkey_word word;
+		struct valkey_state state;
 		redisContext *c;
 
 		if (i == s->used_node)
 			continue;
-		c = try_node(s, i, until, 0, &word);
-		found = c != NULL && !word.apart;
+		c = try_node(s, i, until, 0, &state);
+		found = c != NULL && !state.cluster_down;
 		if (c != NULL)
 			redisFree(c);
 	}
@@ -447,16 +450,17 @@ static const char *
 check_node(struct topology *s, int64_t deadline, char *error, size_t size)
 {
 	int64_t until = share_until(deadline, s->node_count - 1);
-	struct valkey_word word;
-	redisContext *c = try_node(s, s->used_node, until, 0, &word);
+	struct valkey_state state;
+	redisContext *c = try_node(s, s->used_node, until, 0, &state);
 
 	if (c != NULL)
 		redisFree(c);
 	else
 		snprintf(error, size, "%s", s->nodes[s->used_node].error);
-	if (word.demoted)
+	if (state.demoted)
 		return "the server is no longer a primary";
-	return word.apart && better_node(s, deadline) ? "the node was cut off from its Cluster" : NULL;
+	return state.cluster_down && better_node(s, deadline)
+	    ? "the node was cut off from its Cluster" : NULL;
 }
 
 static const char *
@@ -464,20 +468,20 @@ check_primary(struct topology *s, int64_t deadline, char *error, size_t size)
 {
 	struct sentinel_answer answer;
 	char label[VALKEY_LABEL_SIZE];
-	struct valkey_word word;
+	struct valkey_state state;
 	struct valkey v;
 	redisContext *c;
 
-	if (ask_sentinels(s, deadline, &answer, error, size)) {
+	if (query_sentinels(s, deadline, &answer, error, size)) {
 		if (answer.port != s->primary.port || strcmp(answer.host, s->primary.host) != 0)
 			return "the sentinels name another primary";
 		s->primary = answer;
 	}
 	v = primary_of(s, &s->primary, label);
-	c = valkey_connect(&v, deadline, 0, false, &word, error, size);
+	c = valkey_connect(&v, deadline, 0, false, &state, error, size);
 	if (c != NULL)
 		redisFree(c);
-	return word.demoted ? "the server is no longer a primary" : NULL;
+	return state.demoted ? "the server is no longer a primary" : NULL;
 }
 
 const char *

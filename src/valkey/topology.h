@@ -1,7 +1,7 @@
 /*
- * topology: which server to use. What the settings say (VALKEY_URL with one or several nodes of a
- * Cluster, VALKEY_PASSWORD_FILE, VALKEY_SENTINELS, VALKEY_TLS_...), and the way from there to a connection. Both
- * programs use it.
+ * topology: chooses the server to connect to: the only one, a node of a Cluster, or the primary
+ * that the sentinels name. Parses the settings for that (VALKEY_URL, VALKEY_PASSWORD_FILE,
+ * VALKEY_SENTINELS, ..., VALKEY_TLS_...) and connects. Both programs use it.
  */
 #ifndef TPI_VALKEY_TOPOLOGY_H
 #define TPI_VALKEY_TOPOLOGY_H
@@ -21,42 +21,45 @@ struct topology_entry {
 };
 
 struct topology {
-	/* Of VALKEY_URL; with sentinels one, for its user and password. */
+	/*
+	 * From VALKEY_URL. With sentinels, a single one that only supplies the user and password.
+	 */
 	struct topology_entry *nodes;
 	int node_count;
 	struct topology_entry *sentinels; /* NULL: none */
 	int sentinel_count;
-	char *master; /* whom the sentinels are asked for */
-	char *label;  /* all of them, for logs; holds no secret */
+	char *master; /* the name of the primary that sentinels are queried for */
+	char *label;  /* all nodes or all sentinels, for logs; contains no secret */
 
-	/* Of the last topology_connect() that succeeded: */
+	/* The server of the last successful topology_connect(): */
 	char used[VALKEY_LABEL_SIZE];   /* its label, for logs */
-	int used_node;                  /* -1: none yet */
-	struct sentinel_answer primary; /* with sentinels */
+	int used_node;                  /* index into nodes; -1: none yet */
+	struct sentinel_answer primary; /* only with sentinels */
 };
 
 /*
- * Reads the settings. url: in place of VALKEY_URL, and then VALKEY_SENTINELS does not count; NULL
- * for none. Before any thread (see tls.h). Returns 0, or -1 with one line in error that names the setting, shows its value with
- * passwords masked, and says what is allowed; then *s holds nothing to free.
+ * Parses the settings. If url is not NULL, it replaces VALKEY_URL, and VALKEY_SENTINELS is ignored.
+ * Call it before any thread starts (see tls.h). Returns 0, or -1 with one line in error that names
+ * the setting, shows its value with passwords masked, and says what is allowed; *s then needs no
+ * topology_free().
  */
 int topology_parse(struct topology *s, const struct settings *settings, const char *url, char *error,
     size_t error_size);
 void topology_free(struct topology *s);
 
 /*
- * Connects to the server to use, by valkey_connect(): the primary that the sentinels name, or the
- * first node that will do, beginning with that of the last time, or anywhere at first; of several
- * nodes one whose Cluster is whole goes before one that was cut off. All of it
- * takes at most about timeout_ms (name resolution apart), and none can use up the time of those
- * behind it. NULL with one line in error. By one thread at a time.
+ * Connects with valkey_connect() to the primary that the sentinels name, or to the first usable
+ * node, starting with the one used last, or at first with a random one. A node whose Cluster is
+ * down is used only if there is no better one. Takes at most about timeout_ms, not counting name
+ * resolution; no server can use up the time of those after it. Returns NULL with one line in error.
+ * Not thread-safe: one thread at a time.
  */
 redisContext *topology_connect(struct topology *s, int timeout_ms, char *error, size_t error_size);
 
 /*
- * Asks, over other connections, whether the server in use still is the one to use. Returns NULL or
- * why not. error is "" or says what could not be asked, which is no reason to leave. By the thread
- * of topology_connect().
+ * Checks, over separate connections, whether the server in use is still the right one. Returns
+ * NULL, or why the daemon should reconnect. error gets "", or what failed during the check; that
+ * alone is no reason to reconnect. Call it in the thread that calls topology_connect().
  */
 const char *topology_check(struct topology *s, int timeout_ms, char *error, size_t error_size);
 

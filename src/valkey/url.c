@@ -1,7 +1,7 @@
 /*
  * url: see url.h.
  *
- * A password is in no text that leaves this file: a URL is masked.
+ * No error text contains a password: URLs are masked.
  */
 #include "config.h"
 
@@ -27,8 +27,8 @@
 #define URL_ALLOWED                                                                               \
 	"valkey:// or redis:// [user[:password]@]host[:port][/db][?family=0|4|6]" TLS_ALLOWED \
 	", or unix:///path; " \
-	"of one Cluster several, separated by commas"
-#define STANDARD_PORT 6379
+	"separate several nodes of one Cluster with commas"
+#define DEFAULT_PORT  6379
 #define PASSWORD_MAX  4096
 #define SHOWN_MAX     160 /* bytes of a URL in an error */
 #define PARAMETER_MAX 32   /* bytes of the name of a parameter in an error */
@@ -38,11 +38,11 @@
 static const char no_memory[] = "out of memory";
 static const char wrong_query[] = "the query may only be family=0, family=4 or family=6";
 
-/* Undoes percent-encoding into memory of the caller's. Returns NULL, or what is wrong. */
+/* Decodes percent-encoding. The caller frees *out in any case. Returns NULL, or what is wrong. */
 static const char *
 decode(const char *text, size_t length, char **out)
 {
-	char *p = calloc(1, length + 1); /* so that it is terminated at any time */
+	char *p = calloc(1, length + 1); /* always terminated */
 
 	*out = p;
 	if (p == NULL)
@@ -57,14 +57,14 @@ decode(const char *text, size_t length, char **out)
 		high = i + 2 < length ? text_hex_digit(text[i + 1]) : -1;
 		low = high >= 0 ? text_hex_digit(text[i + 2]) : -1;
 		if (low < 0 || high + low == 0)
-			return "% stands before two hexadecimal digits, not 00";
+			return "% must be followed by two hexadecimal digits, not 00";
 		*p++ = (char)(high * 16 + low);
 		i += 2;
 	}
 	return NULL;
 }
 
-/* user[:password]; an empty one is none. */
+/* Parses user[:password]; an empty user or password counts as none. */
 static const char *
 parse_userinfo(struct valkey *v, const char *text, size_t length)
 {
@@ -95,7 +95,7 @@ valkey_parse_address(struct valkey *v, const char *text, size_t length, int port
 	return v->host != NULL && v->label != NULL ? NULL : no_memory;
 }
 
-/* What follows the '?', as ioredis takes it. */
+/* Parses the text after the '?', with ioredis's name and values for the address family. */
 static const char *
 parse_query(struct valkey *v, const char *query)
 {
@@ -128,13 +128,13 @@ parse_network(struct valkey *v, const char *text)
 		text = at + 1;
 	}
 	end = text + strcspn(text, "/?");
-	wrong = valkey_parse_address(v, text, (size_t)(end - text), STANDARD_PORT);
+	wrong = valkey_parse_address(v, text, (size_t)(end - text), DEFAULT_PORT);
 	if (wrong != NULL)
 		return wrong;
 	if (*end == '/') {
 		end += 1 + strspn(end + 1, DIGITS);
 		if (*end != '\0' && *end != '?')
-			return "the db is a number";
+			return "the db must be a number";
 	}
 	return *end == '?' ? parse_query(v, end + 1) : NULL;
 }
@@ -145,11 +145,11 @@ parse_unix(struct valkey *v, const char *path)
 	static const struct sockaddr_un address;
 
 	if (path[0] != '/' || path[1] == '\0')
-		return "the path of a socket begins with /";
+		return "the socket path must begin with / and name a socket";
 	if (strchr(path, '?') != NULL)
-		return "a unix:// URL has no query";
+		return "a unix:// URL cannot have a query";
 	if (strlen(path) >= sizeof(address.sun_path))
-		return "the path of a socket has at most 107 bytes";
+		return "the socket path is over 107 bytes";
 	v->path = strdup(path);
 	if (asprintf(&v->label, "unix:%s", path) < 0)
 		v->label = NULL;
@@ -187,7 +187,7 @@ parse_url(struct valkey *v, const char *url)
 		if (strncasecmp(url, schemes[i].prefix, length) == 0)
 			return schemes[i].parse(v, url + length);
 	}
-	return "the scheme is unknown";
+	return "unknown scheme";
 }
 
 bool
@@ -200,11 +200,11 @@ valkey_set_password(struct valkey *v, const char *password)
 	return (v->password != NULL) == (password != NULL);
 }
 
-/* Reads the first line. Returns NULL, or what is wrong. */
+/* Reads the password from the first line of a file. Returns NULL, or what is wrong. */
 static const char *
 read_password(struct valkey *v, const char *path)
 {
-	char line[PASSWORD_MAX + 2]; /* room for the line break and for NUL */
+	char line[PASSWORD_MAX + 2]; /* with a line break and the terminating NUL */
 	const char *wrong = NULL;
 	FILE *file = fopen(path, "re");
 	size_t length, read;
@@ -220,7 +220,7 @@ read_password(struct valkey *v, const char *path)
 	else if (length > PASSWORD_MAX)
 		wrong = "the first line is over 4096 bytes";
 	else if (length < read && line[length] == '\0')
-		wrong = "the first line holds a NUL";
+		wrong = "the first line contains a NUL";
 	fclose(file);
 	if (length > 0 && line[length] == '\n' && line[length - 1] == '\r')
 		length--;
@@ -240,14 +240,14 @@ valkey_read_password(struct valkey *v, const char *setting, const char *path, ch
 	const char *wrong = read_password(v, path);
 
 	if (wrong != NULL)
-		text_line(error, error_size, "%s=%s: %s; allowed is a file whose first line is the password",
-		    setting, path, wrong);
+		text_line(error, error_size, "%s=%s: %s; must be a file whose first line is the "
+		    "password", setting, path, wrong);
 	return wrong == NULL;
 }
 
 /*
- * The name of the parameter that makes a query wrong, for the error; returns its length, 0 for what
- * may be part of a password.
+ * Finds the name of the first query parameter, for the error. Returns its length, or 0 if the text
+ * might be part of a password.
  */
 static int
 query_name(const char *url, const char **name)
@@ -268,7 +268,7 @@ explain_url(const char *url, const char *list, const char *wrong, char *error, s
 	char masked[SHOWN_MAX];
 
 	settings_mask_text(strchr(list, '@') != NULL ? list : url, masked, sizeof(masked));
-	text_line(error, error_size, "VALKEY_URL=%s: %s%s%.*s; allowed is " URL_ALLOWED, masked, wrong,
+	text_line(error, error_size, "VALKEY_URL=%s: %s%s%.*s; must be " URL_ALLOWED, masked, wrong,
 	    length > 0 ? ", not " : "", length, length > 0 ? name : "");
 }
 

@@ -22,11 +22,11 @@
 
 static const char not_json[] = "is not JSON (RFC 8259)";
 static const char not_utf8[] = "is not UTF-8";
-static const char has_nul[] = "holds a NUL (\\u0000)";
+static const char has_nul[] = "contains a NUL (\\u0000)";
 static const char not_object[] = "is not one JSON object";
 static const char too_deep[] = "is nested over " TEXT_OF(WAKEUP_DEPTH_MAX) " deep";
 static const char too_long[] = "is over " TEXT_OF(WAKEUP_FRAME_MAX) " bytes as an event";
-static const char is_forged[] = "has the event \"sync\", which is tpi-streamd's own";
+static const char is_forged[] = "has the event \"sync\", which is reserved for tpi-streamd";
 
 /* Every scan_ function moves at behind what it has read; it returns NULL, or what is wrong. */
 struct scan {

@@ -157,7 +157,7 @@ def test_acl(streamd, cluster):
     urls = [node.url.replace("://", "://limited:pw@") for node in (primary, replica)]
     publish(1, urls[0]).silent()
     done = publish(1, urls[1])
-    assert done.status == 69 and "(for a replica in a Cluster the user needs +cluster|info)" in done.line()
+    assert done.status == 69 and "(to use a replica in a Cluster, give the user +cluster|info)" in done.line()
     replica("ACL", "SETUSER", "limited", "+cluster|info")
     publish(1, urls[1]).silent()
     daemon = streamd(VALKEY_URL=urls[1])
@@ -261,15 +261,15 @@ def test_node_leaves(streamd, new_cluster):
     publish(6, f"{leaver.url},valkey://127.0.0.1:1").silent()
 
 
-# What is no node of a Cluster
+# Servers that are not Cluster nodes
 
 def test_replica_in_a_list(streamd, new_valkey):
     """A replica outside of a Cluster is refused in a list, too."""
     primary = new_valkey(tcp=True).start()
     replica = new_valkey(tcp=True, config=["--replicaof", f"127.0.0.1 {primary.port}"]).start()
     other = f"valkey://127.0.0.1:{free_port()}"
-    error = (f"no node can be used: 127.0.0.1:{replica.port}: no primary but a replica: what is published there "
-             f"reaches nobody else; {other.removeprefix('valkey://')}: Connection refused")
+    error = (f"no usable node: 127.0.0.1:{replica.port}: is a replica, not a primary: messages published there "
+             f"reach no other server; {other.removeprefix('valkey://')}: Connection refused")
     daemon = streamd(VALKEY_URL=f"{replica.url},{other}")
     assert f'"error":"{error}"' in daemon.wait_for_log(ABOUT_VALKEY)
     check_later(daemon.ask())
@@ -284,8 +284,8 @@ def test_primaries_in_a_list(streamd, new_valkey):
     and one whose user may not ask, are used."""
     first, second = (new_valkey(tcp=True).start() for _ in range(2))
     url = f"{first.url},{second.url}"
-    error = "no node can be used: " + "; ".join(
-        f"127.0.0.1:{valkey.port}: is no node of a Cluster: VALKEY_URL names several" for valkey in (first, second))
+    error = "no usable node: " + "; ".join(
+        f"127.0.0.1:{valkey.port}: is not a Cluster node, but VALKEY_URL names several servers" for valkey in (first, second))
     assert f'"error":"{error}"' in streamd(VALKEY_URL=url).wait_for_log(ABOUT_VALKEY)
     done = publish(1, url)
     assert done.status == 69 and done.line() == error

@@ -292,8 +292,8 @@ def test_url(publish, valkey, new_valkey):
     *(((*USER, "--timeout", bad),
        f"--timeout {bad}: must be a whole number from 1 to 3600000")
       for bad in ("", "0", "-1", "1.5", "3600001", "2s")),
-    ((*USER, "--url", "http://u:secret@h"), "--url http://u:***@h: the scheme is unknown"),
-    ((*USER, "--url", ""), "--url : the scheme is unknown"),
+    ((*USER, "--url", "http://u:secret@h"), "--url http://u:***@h: unknown scheme"),
+    ((*USER, "--url", ""), "--url : unknown scheme"),
 ])
 @pytest.mark.parametrize("more", [(), ("--best-effort", "--quiet")])
 def test_usage(publish, subscriber, args, error, more):
@@ -310,9 +310,9 @@ def test_usage(publish, subscriber, args, error, more):
 @pytest.mark.parametrize("env, error", [
     ({"INSTANCE_TENANT_ID": "a b"}, "INSTANCE_TENANT_ID=a b: must be"),
     ({"TPI_ISSUES_CHANNEL_PREFIX": "a,b:c"}, "TPI_ISSUES_CHANNEL_PREFIX=a,b:c: must be 1 to 4 different prefixes, "),
-    ({"VALKEY_URL": "valkey://u:secret@h:x"}, "VALKEY_URL=valkey://u:***@h:x: a port is"),
+    ({"VALKEY_URL": "valkey://u:secret@h:x"}, "VALKEY_URL=valkey://u:***@h:x: the port must be"),
     ({"VALKEY_URL": "valkey://u:secret@h?password=secret"},
-     "VALKEY_URL=valkey://u:***@h?***: the query may only be family=0, family=4 or family=6, not password; allowed is"),
+     "VALKEY_URL=valkey://u:***@h?***: the query may only be family=0, family=4 or family=6, not password; must be"),
     ({"VALKEY_PASSWORD_FILE": "/nonexistent"},
      "VALKEY_PASSWORD_FILE=/nonexistent: No such file or directory"),
     ({"VALKEY_PASSWORD_FILE": "/dev/null"},
@@ -499,8 +499,13 @@ def test_tag():
 def test_replica(new_valkey):
     """tpi-publish refuses a replica, where PUBLISH would succeed but reach no subscriber of the primary."""
     replica = new_valkey(config=["--replicaof", "127.0.0.1", str(servers.free_port())]).start()
+<<<<<<< HEAD
     subscriber = Subscriber(replica)
     fails(r"unix:\S+: no primary but a replica: what is published there reaches nobody else",
+=======
+    ear = Ear(replica)
+    fails(r"unix:\S+: is a replica, not a primary: messages published there reach no other server",
+>>>>>>> valkey: rewrite errors, comments and names in plain English
           VALKEY_URL=replica.url)
     done = run("batch", stdin=lines_of(notification("u")), VALKEY_URL=replica.url)
     assert done.status == 69
@@ -524,10 +529,10 @@ def test_password(new_valkey, tmp_path):
     for _ in range(4):
         assert subscriber.next()[1] == USER_PAYLOAD
     file.write_text("hidden")
-    refused = r"127.0.0.1:\d+: user or password refused: WRONGPASS [^']*"
+    refused = r"127.0.0.1:\d+: authentication failed: WRONGPASS [^']*"
     fails(refused, VALKEY_URL=url(":hidden"))
     fails(refused, VALKEY_URL=server.url, VALKEY_PASSWORD_FILE=file)
-    fails(r"127.0.0.1:\d+: wants a password: .*VALKEY_PASSWORD_FILE.*", VALKEY_URL=server.url)
+    fails(r"127.0.0.1:\d+: requires a password: .*VALKEY_PASSWORD_FILE.*", VALKEY_URL=server.url)
     done = run(*USER, VALKEY_URL=url(":hidden"))
     assert "hidden" not in done.err
     subscriber.nothing_more()
@@ -552,7 +557,7 @@ def as_user(server, user):
 def test_acl(acl_valkey):
     """A command that Valkey's ACL refuses exits with 69 and the reason."""
     run(*USER, VALKEY_URL=as_user(acl_valkey, "pub")).silent()
-    fails(r"127.0.0.1:\d+: may not ask ROLE: the user needs \+role",
+    fails(r"127.0.0.1:\d+: cannot query ROLE: the user needs \+role",
           VALKEY_URL=as_user(acl_valkey, "roleless"))
     done = run(*USER, "--tenant", "other", VALKEY_URL=as_user(acl_valkey, "pub"))
     assert done.status == 69
@@ -583,8 +588,13 @@ def test_wrong_protocol():
     def serve(connection):
         connection.recv(1000)
         connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+<<<<<<< HEAD
     with tcp_server(serve) as sock:
         fails(r"127.0.0.1:\d+: this is no Valkey: .*",
+=======
+    with listener(serve) as sock:
+        fails(r"127.0.0.1:\d+: not a Valkey or Redis server: .*",
+>>>>>>> valkey: rewrite errors, comments and names in plain English
               VALKEY_URL=f"valkey://127.0.0.1:{sock.getsockname()[1]}")
 
 

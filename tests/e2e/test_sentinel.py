@@ -16,7 +16,7 @@ from servers import run_streamd, user_channel
 from test_valkey import ABOUT_VALKEY, check_works
 from timing import scaled
 
-NO_SENTINEL = "no sentinel of VALKEY_SENTINELS says who the primary is"
+NO_SENTINEL = "no sentinel in VALKEY_SENTINELS named the primary"
 CHECK = 10 + 2  # seconds after which a replaced primary is left at the latest
 BACK = 15       # seconds, likewise, after a failover that followed a loss
 
@@ -210,12 +210,12 @@ def test_stale_sentinel(streamd, group, others):
     peer.wait_body(frame(notification(1)))
     g.sentinels[0].kill()
     mark, asked = daemon.mark(), stale.asked
-    daemon.wait_for_log(r"the check of the server failed .*most sentinels do not answer", CHECK + scaled(5), start=mark)
+    daemon.wait_for_log(r"the check of the server failed .*most sentinels did not answer", CHECK + scaled(5), start=mark)
     assert stale.asked > asked
     g.replica.publish(user_channel("ann"), notification(2))
     peer.wait_body(frame(notification(2)))
     g.replica("CLIENT", "KILL", "TYPE", "pubsub")
-    daemon.wait_for_log(r"^\[valkey\] away .*most sentinels do not answer", start=mark)
+    daemon.wait_for_log(r"^\[valkey\] away .*most sentinels did not answer", start=mark)
     time.sleep(1)  # several attempts
     assert g.primary.subscribers(user_channel("ann")) == 0 and not daemon.matching("connected", start=mark)
 
@@ -224,7 +224,7 @@ def test_wrong_master(streamd, group):
     """A name that the sentinels do not know is told, once."""
     g = group(sentinels=2)
     daemon = streamd(**settings(g.names, VALKEY_SENTINEL_MASTER="other"))
-    wanted = "; ".join(f"{s.name}: knows no primary named other: see VALKEY_SENTINEL_MASTER" for s in g.sentinels)
+    wanted = "; ".join(f"{s.name}: no primary named other: check VALKEY_SENTINEL_MASTER" for s in g.sentinels)
     line = daemon.wait_for_log(ABOUT_VALKEY)
     assert wanted in line
     check_later(daemon.ask())
@@ -258,12 +258,12 @@ def test_passwords(streamd, group, rundir):
     publish(1, g.names, **from_file).silent()
     check_works(streamd(**settings(g.names, **from_file)), g.primary)
     sentinel, server = g.sentinels[0].name, f"127.0.0.1:{g.primary.port}"
-    for env, error in [({}, f"{NO_SENTINEL}: {sentinel}: wants a password: VALKEY_SENTINEL_PASSWORD"),
-                       ({"VALKEY_SENTINEL_PASSWORD": "s3rver"}, f"{NO_SENTINEL}: {sentinel}: user or password refused: WRONGPASS"),
+    for env, error in [({}, f"{NO_SENTINEL}: {sentinel}: requires a password: set VALKEY_SENTINEL_PASSWORD"),
+                       ({"VALKEY_SENTINEL_PASSWORD": "s3rver"}, f"{NO_SENTINEL}: {sentinel}: authentication failed: WRONGPASS"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3ntinel", "VALKEY_PASSWORD_FILE": None},
-                        f"{server}: wants a password: VALKEY_PASSWORD_FILE"),
+                        f"{server}: requires a password: set VALKEY_PASSWORD_FILE"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3ntinel", "VALKEY_PASSWORD_FILE": None,
-                         "VALKEY_URL": "valkey://:s3ntinel@x"}, f"{server}: user or password refused: WRONGPASS")]:
+                         "VALKEY_URL": "valkey://:s3ntinel@x"}, f"{server}: authentication failed: WRONGPASS")]:
         env = {"VALKEY_PASSWORD_FILE": path, **env}
         done = publish(1, g.names, **env)
         assert done.status == 69 and done.line().startswith(error) and "s3ntinel" not in done.err
@@ -273,22 +273,22 @@ def test_passwords(streamd, group, rundir):
 
 
 @pytest.mark.parametrize("env, error", [
-    ({"VALKEY_SENTINELS": "a:x"}, "VALKEY_SENTINELS=a:x: a port is a number from 1 to 65535; allowed is host"),
+    ({"VALKEY_SENTINELS": "a:x"}, "VALKEY_SENTINELS=a:x: the port must be a number from 1 to 65535; must be a comma-separated list of host"),
     ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "unix:///s"}, "VALKEY_URL=unix:///s: must be one URL with a host"),
     ({"VALKEY_SENTINELS": "a", "VALKEY_URL": "valkey://b,valkey://c"}, "VALKEY_URL=valkey://b,valkey://c: must be one"),
-    ({"VALKEY_SENTINELS": "redis://h:26379"}, "VALKEY_SENTINELS=redis://h:26379: a sentinel is not a URL; allowed is host[:"),
-    ({"VALKEY_SENTINELS": "a:1, b:2 c:3"}, "VALKEY_SENTINELS=a:1, b:2 c:3: only commas separate sentinels; allowed is"),
+    ({"VALKEY_SENTINELS": "redis://h:26379"}, "VALKEY_SENTINELS=redis://h:26379: a sentinel is not a URL; must be a comma-separated list of host[:"),
+    ({"VALKEY_SENTINELS": "a:1, b:2 c:3"}, "VALKEY_SENTINELS=a:1, b:2 c:3: only commas may separate sentinels; must be"),
     ({"VALKEY_URL": "valkey://a, valkey://:s3cret@c?db=1"}, "VALKEY_URL=valkey://***@c?***: the query may only be "
-     "family=0, family=4 or family=6, not db; allowed is"),
-    ({"VALKEY_URL": "unix:///s?family=4"}, "VALKEY_URL=unix:///s?family=4: a unix:// URL has no query; allowed is"),
-    ({"VALKEY_SENTINELS": "a:1;b:2"}, "VALKEY_SENTINELS=a:1;b:2: only commas separate sentinels; allowed is host[:port]"),
+     "family=0, family=4 or family=6, not db; must be"),
+    ({"VALKEY_URL": "unix:///s?family=4"}, "VALKEY_URL=unix:///s?family=4: a unix:// URL cannot have a query; must be"),
+    ({"VALKEY_SENTINELS": "a:1;b:2"}, "VALKEY_SENTINELS=a:1;b:2: only commas may separate sentinels; must be a comma-separated list of host[:port]"),
     ({"VALKEY_SENTINEL_MASTER": "main"}, "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not"),
     ({"VALKEY_SENTINEL_PASSWORD": "s3cret"}, "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not"),
     ({"VALKEY_SENTINEL_PASSWORD_FILE": "/f"}, "VALKEY_SENTINEL_PASSWORD_FILE: is set, but VALKEY_SENTINELS is not"),
     ({"VALKEY_SENTINELS": "a", "VALKEY_SENTINEL_PASSWORD_FILE": "/dev/null"},
-     "VALKEY_SENTINEL_PASSWORD_FILE=/dev/null: the first line is empty; allowed is a file whose first line is"),
+     "VALKEY_SENTINEL_PASSWORD_FILE=/dev/null: the first line is empty; must be a file whose first line is"),
     ({"VALKEY_SENTINEL_MASTER": "a b"}, "VALKEY_SENTINEL_MASTER=a b: must be 1 to 255 of A-Z a-z 0-9 . - _"),
-    ({"VALKEY_URL": "valkey://u:s3cret@b,valkey://:s3cret@c:0"}, "VALKEY_URL=valkey://u:***@c:0: a port is a number"),
+    ({"VALKEY_URL": "valkey://u:s3cret@b,valkey://:s3cret@c:0"}, "VALKEY_URL=valkey://u:***@c:0: the port must be a number"),
 ])
 def test_configuration(env, error):
     """What cannot be right is exit status 78, for both programs, in the same words."""

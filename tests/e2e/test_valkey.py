@@ -231,7 +231,7 @@ def test_family(streamd, new_valkey, separator):
     assert test_publish.run("notification", "--user", "u", VALKEY_URL=f"{url}?family=6").status == 69
     node = f"valkey://localhost:{valkey.port}?family=4"
     done = test_publish.run("notification", "--user", "u", VALKEY_URL=separator.join([f"{url}?family=6", node]))
-    assert (done.status, "is no node of a Cluster" in done.err) == (69, True)
+    assert (done.status, "is not a Cluster node" in done.err) == (69, True)
 
 
 def test_user_and_password(streamd, new_valkey):

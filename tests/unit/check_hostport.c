@@ -39,10 +39,10 @@ START_TEST(good)
 }
 END_TEST
 
-#define PORT  "a port is a number from 1 to 65535"
+#define PORT  "the port must be a number from 1 to 65535"
 #define NAME  "the host must be a name, an IPv4 address or an [IPv6 address]"
 #define V6    "the text in [...] is not an IPv6 address"
-#define CLOSE "'[' has no ']'"
+#define CLOSE "'[' without ']'"
 #define AFTER "only :port may follow ']'"
 
 static const struct {

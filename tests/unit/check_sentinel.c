@@ -1,5 +1,5 @@
 /*
- * check_sentinel: what is made of a sentinel's answers.
+ * check_sentinel: how the replies of a sentinel are interpreted.
  */
 #include <stdlib.h>
 
@@ -24,13 +24,13 @@ ask(struct fake *f, struct sentinel_answer *answer, const char *password)
 	ck_assert(password == NULL || valkey_set_password(&v, password));
 	memset(answer, 0, sizeof(*answer));
 	error[0] = '\0';
-	good = sentinel_ask(&v, "m", clock_ms() + 400, answer, error, sizeof(error));
+	good = sentinel_query(&v, "m", clock_ms() + 400, answer, error, sizeof(error));
 	fake_stop(f);
 	valkey_set_password(&v, NULL);
 	return good;
 }
 
-/* The address may be of any kind; the epoch stands anywhere. */
+/* The host may be a name or an address; config-epoch may be anywhere in the reply. */
 START_TEST(answers)
 {
 	static const struct {
@@ -39,7 +39,7 @@ START_TEST(answers)
 		long long number;
 	} rows[] = {
 		{ EPOCH, ADDRESS, "10.0.0.1", 6380, 7 },
-		/* A value is not taken for a name. */
+		/* A value that reads "config-epoch" is not mistaken for a name. */
 		{ "*4\r\n$4\r\nname\r\n$12\r\nconfig-epoch\r\n$12\r\nconfig-epoch\r\n$1\r\n7\r\n",
 		    ADDRESS, "10.0.0.1", 6380, 7 },
 		{ "*2\r\n$12\r\nconfig-epoch\r\n$1\r\n0\r\n", "*2\r\n$3\r\n::1\r\n$1\r\n1\r\n", "::1", 1, 0 },
@@ -60,7 +60,7 @@ START_TEST(answers)
 }
 END_TEST
 
-/* The password is sent. */
+/* The password is sent to the sentinel. */
 START_TEST(password)
 {
 	struct fake f = { .rules = { { "AUTH pw", "+OK\r\n" },
@@ -72,33 +72,34 @@ START_TEST(password)
 END_TEST
 
 #define A64 "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"
-#define WRONG "SENTINEL: not the expected answer"
+#define UNEXPECTED "SENTINEL: unexpected reply"
 
 static const struct {
 	const char *epoch, *address, *error;
 } refusals[] = {
 	{ "-ERR No such master with that name\r\n", NULL,
-	    "knows no primary named m: see VALKEY_SENTINEL_MASTER" },
-	{ EPOCH, "*-1\r\n", "knows no primary named m: see VALKEY_SENTINEL_MASTER" },
-	{ "-NOAUTH Authentication required.\r\n", NULL, "wants a password: VALKEY_SENTINEL_PASSWORD" },
+	    "no primary named m: check VALKEY_SENTINEL_MASTER" },
+	{ EPOCH, "*-1\r\n", "no primary named m: check VALKEY_SENTINEL_MASTER" },
+	{ "-NOAUTH Authentication required.\r\n", NULL, "requires a password: set VALKEY_SENTINEL_PASSWORD" },
 	{ "-ERR unknown command 'SENTINEL', with args beginning with: 'MASTER'\r\n", NULL,
-	    "this is no sentinel" },
-	{ "-ERR unknown command `SENTINEL`\r\n", NULL, "this is no sentinel" },
+	    "not a sentinel" },
+	{ "-ERR unknown command `SENTINEL`\r\n", NULL, "not a sentinel" },
 	{ "-NOPERM \033 no right\r\n", NULL, "SENTINEL: NOPERM ? no right" },
-	{ "+OK\r\n", ADDRESS, WRONG }, { "*0\r\n", ADDRESS, WRONG },
-	{ "*1\r\n$12\r\nconfig-epoch\r\n", ADDRESS, WRONG },
-	{ "*2\r\n$12\r\nconfig-epoch\r\n$2\r\n-1\r\n", ADDRESS, WRONG },
-	{ "*2\r\n$12\r\nconfig-epoch\r\n$0\r\n\r\n", ADDRESS, WRONG },
-	{ "*2\r\n$12\r\nconfig-epoch\r\n$19\r\n1234567890123456789\r\n", ADDRESS, WRONG },
-	{ "*2\r\n:1\r\n:2\r\n", ADDRESS, WRONG },
-	{ EPOCH, "*1\r\n$1\r\nh\r\n", WRONG }, { EPOCH, "*2\r\n$1\r\nh\r\n$1\r\n0\r\n", WRONG },
-	{ EPOCH, "*2\r\n$1\r\nh\r\n$5\r\n65536\r\n", WRONG },
-	{ EPOCH, "*2\r\n$1\r\nh\r\n$2\r\n1x\r\n", WRONG },
-	{ EPOCH, "*2\r\n$0\r\n\r\n$1\r\n1\r\n", WRONG }, { EPOCH, "*2\r\n:1\r\n$1\r\n1\r\n", WRONG },
-	{ EPOCH, "*2\r\n$256\r\n" A64 A64 A64 A64 "\r\n$1\r\n1\r\n", WRONG },
+	{ "+OK\r\n", ADDRESS, UNEXPECTED }, { "*0\r\n", ADDRESS, UNEXPECTED },
+	{ "*1\r\n$12\r\nconfig-epoch\r\n", ADDRESS, UNEXPECTED },
+	{ "*2\r\n$12\r\nconfig-epoch\r\n$2\r\n-1\r\n", ADDRESS, UNEXPECTED },
+	{ "*2\r\n$12\r\nconfig-epoch\r\n$0\r\n\r\n", ADDRESS, UNEXPECTED },
+	{ "*2\r\n$12\r\nconfig-epoch\r\n$19\r\n1234567890123456789\r\n", ADDRESS, UNEXPECTED },
+	{ "*2\r\n:1\r\n:2\r\n", ADDRESS, UNEXPECTED },
+	{ EPOCH, "*1\r\n$1\r\nh\r\n", UNEXPECTED }, { EPOCH, "*2\r\n$1\r\nh\r\n$1\r\n0\r\n", UNEXPECTED },
+	{ EPOCH, "*2\r\n$1\r\nh\r\n$5\r\n65536\r\n", UNEXPECTED },
+	{ EPOCH, "*2\r\n$1\r\nh\r\n$2\r\n1x\r\n", UNEXPECTED },
+	{ EPOCH, "*2\r\n$0\r\n\r\n$1\r\n1\r\n", UNEXPECTED }, { EPOCH, "*2\r\n:1\r\n$1\r\n1\r\n", UNEXPECTED },
+	{ EPOCH, "*2\r\n$256\r\n" A64 A64 A64 A64 "\r\n$1\r\n1\r\n", UNEXPECTED },
 	{ EPOCH, NULL, "no answer in time" },
 };
 
+/* Each bad reply has its own error, with the sentinel's label in front. */
 START_TEST(refused)
 {
 	struct fake f = { .rules = { { "SENTINEL GET-MASTER-ADDR-BY-NAME m", refusals[_i].address },
@@ -112,13 +113,14 @@ START_TEST(refused)
 }
 END_TEST
 
+/* A wrong password is reported without showing it. */
 START_TEST(password_refused)
 {
 	struct fake f = { .rules = { { "AUTH", "-WRONGPASS invalid 'secret'\r\n" } } };
 	struct sentinel_answer answer;
 
 	ck_assert(!ask(&f, &answer, "secret"));
-	ck_assert_ptr_nonnull(strstr(error, "user or password refused: WRONGPASS"));
+	ck_assert_ptr_nonnull(strstr(error, "authentication failed: WRONGPASS"));
 	ck_assert_ptr_null(strstr(error, "secret"));
 }
 END_TEST

@@ -1,6 +1,6 @@
 /*
- * check_tls: what is wrong with settings of TLS, in a build with it and without, and a handshake
- * that does not come to its end. What needs certificates is in tests/e2e/test_tls.py.
+ * check_tls: errors in the TLS settings, in builds with and without TLS, handshakes that fail, and
+ * the sharing of contexts. Handshakes that succeed are tested in tests/e2e/test_tls.py.
  */
 #include "config.h"
 
@@ -37,7 +37,7 @@ configure(const char *ca, const char *cert, const char *key, bool used)
 	return tls_configure(&s, used, error, sizeof(error));
 }
 
-/* Nothing is set and nothing asked for: good in any build. */
+/* Without TLS settings and TLS URLs, every build accepts the configuration. */
 START_TEST(nothing)
 {
 	ck_assert_int_eq(configure("", "", "", false), 0);
@@ -52,21 +52,21 @@ static const struct {
 	const char *error;
 } rows[] = {
 	{ "/a", "", "", false,
-	    "VALKEY_TLS_CA: is set, but VALKEY_URL is no valkeys:// or rediss:// URL" },
+	    "VALKEY_TLS_CA: is set, but VALKEY_URL is not a valkeys:// or rediss:// URL" },
 	{ "", "/a", "/b", false,
-	    "VALKEY_TLS_CERT: is set, but VALKEY_URL is no valkeys:// or rediss:// URL" },
-	{ "", "/a", "", true, "VALKEY_TLS_CERT, VALKEY_TLS_KEY: one without the other" },
-	{ "", "", "/a", true, "VALKEY_TLS_CERT, VALKEY_TLS_KEY: one without the other" },
-	{ "", "", "/a", false, "VALKEY_TLS_CERT, VALKEY_TLS_KEY: one without the other" },
+	    "VALKEY_TLS_CERT: is set, but VALKEY_URL is not a valkeys:// or rediss:// URL" },
+	{ "", "/a", "", true, "VALKEY_TLS_CERT, VALKEY_TLS_KEY: set both or neither" },
+	{ "", "", "/a", true, "VALKEY_TLS_CERT, VALKEY_TLS_KEY: set both or neither" },
+	{ "", "", "/a", false, "VALKEY_TLS_CERT, VALKEY_TLS_KEY: set both or neither" },
 	{ "/nonexistent", "", "", true, "VALKEY_TLS_CA=/nonexistent: No such file or directory; "
-	    "allowed is the path of a file of PEM certificates" },
+	    "must be the path of a file of PEM certificates" },
 	{ "/", "", "", true, "VALKEY_TLS_CA=/: Is a directory; "
-	    "allowed is the path of a file of PEM certificates" },
+	    "must be the path of a file of PEM certificates" },
 	{ "", "/a", "/non\n", true, "VALKEY_TLS_KEY=/non?: No such file or directory; "
-	    "allowed is the path of a file with a PEM key, without a passphrase" },
+	    "must be the path of a file with a PEM key, without a passphrase" },
 };
 
-/* Each is one line that names the setting. */
+/* Each error is one line that names the setting. */
 START_TEST(wrong)
 {
 	ck_assert_int_eq(configure(rows[_i].ca, rows[_i].cert, rows[_i].key, rows[_i].used), -1);
@@ -74,7 +74,7 @@ START_TEST(wrong)
 }
 END_TEST
 
-/* A connection to somebody who reads and says nothing. */
+/* A connection to a peer that sends nothing. */
 static redisContext *
 silence(int *other)
 {
@@ -88,7 +88,7 @@ silence(int *other)
 	return c;
 }
 
-/* The deadline holds, also one that has passed. */
+/* A handshake ends at its deadline, even if that has passed already. */
 START_TEST(stalled)
 {
 	int64_t began = clock_ms();
@@ -97,7 +97,7 @@ START_TEST(stalled)
 
 	ck_assert_int_eq(configure("", "", "", true), 0);
 	ck_assert(!tls_start(c, "h", began + 200 * _i, error, sizeof(error)));
-	ck_assert_str_eq(error, "TLS: no handshake in time: does the server speak TLS on this port?");
+	ck_assert_str_eq(error, "TLS: handshake timed out: does the server speak TLS on this port?");
 	ck_assert_int_ge((int)(clock_ms() - began), 200 * _i);
 	ck_assert_int_lt((int)(clock_ms() - began), 5000);
 	redisFree(c);
@@ -105,7 +105,7 @@ START_TEST(stalled)
 }
 END_TEST
 
-static int made; /* contexts of OpenSSL */
+static int made; /* number of SSL_CTX_new() calls */
 
 SSL_CTX *
 SSL_CTX_new(const SSL_METHOD *method)
@@ -116,7 +116,7 @@ SSL_CTX_new(const SSL_METHOD *method)
 	return real(method);
 }
 
-/* A connection to a peer that has gone; the error. */
+/* Connects to a peer that closes. Returns the error. */
 static const char *
 connect_once(void)
 {
@@ -149,7 +149,7 @@ remove_directory(void)
 	rmdir(directory);
 }
 
-/* A certificate of its own key, or something else, in a file that was written so long ago. */
+/* Writes a self-signed certificate (good) or nonsense to a file, with an mtime seconds ago. */
 static void
 write_file(const char *path, bool good, int seconds)
 {
@@ -177,7 +177,7 @@ write_file(const char *path, bool good, int seconds)
 	EVP_PKEY_free(key);
 }
 
-/* Connections share what was read, until a file is another: replaced, written anew, gone. */
+/* Connections share a context until its file is replaced, rewritten or removed. */
 START_TEST(shared)
 {
 	char next[sizeof(ca) + 4];
@@ -208,7 +208,7 @@ START_TEST(shared)
 }
 END_TEST
 
-/* A file that was written within the last second, or in the future, is read for each connection. */
+/* A file with an mtime within the last second, or in the future, is read for each connection. */
 START_TEST(not_settled)
 {
 	write_file(ca, true, _i == 0 ? 0 : -3600);
@@ -218,7 +218,7 @@ START_TEST(not_settled)
 }
 END_TEST
 
-/* Without VALKEY_TLS_CA those of the system are shared, too, until they change. */
+/* Without VALKEY_TLS_CA, the system's authorities are shared until they change. */
 START_TEST(of_system)
 {
 	write_file(ca, true, 100);
@@ -234,7 +234,7 @@ START_TEST(of_system)
 }
 END_TEST
 
-/* The peer has gone. */
+/* A peer that closes during the handshake has its own error. */
 START_TEST(closed)
 {
 	ck_assert_int_eq(configure("", "", "", true), 0);
@@ -252,7 +252,7 @@ static const struct {
 	{ "", "", "/a", "VALKEY_TLS_KEY: " NO_TLS },
 };
 
-/* Any of the settings is refused. */
+/* A build without TLS refuses each of the settings. */
 START_TEST(wrong)
 {
 	ck_assert_int_eq(configure(rows[_i].ca, rows[_i].cert, rows[_i].key, false), -1);

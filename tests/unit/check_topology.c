@@ -1,6 +1,6 @@
 /*
- * check_servers: lists of nodes and of sentinels, and which server is used: by what servers and
- * sentinels say, in what order, and in what time.
+ * check_topology: parsing of lists of nodes and sentinels, and the choice of the server, depending
+ * on the replies of servers and sentinels, their order, and the time limit.
  */
 #include <stdlib.h>
 
@@ -62,10 +62,10 @@ START_TEST(lists)
 }
 END_TEST
 
-/* Each URL has a user and password of its own, and the file's password goes before all of them. */
+/* Each URL has its own user and password; the password file takes precedence over all of them. */
 START_TEST(passwords)
 {
-	char path[] = "/tmp/check_servers.XXXXXX";
+	char path[] = "/tmp/check_topology.XXXXXX";
 	struct settings settings = {
 		.valkey_url = (char[]){ "valkey://u:p@a,valkey://v:q@b,valkey://c" },
 		.valkey_password_file = (char[]){ "" }, .valkey_sentinels = (char[]){ "" },
@@ -97,7 +97,7 @@ START_TEST(passwords)
 }
 END_TEST
 
-/* The password of the sentinels, from its file or, without one, from the environment. */
+/* The sentinels' password comes from its file or, if there is none, from the environment. */
 START_TEST(sentinel_passwords)
 {
 	static const struct {
@@ -105,7 +105,7 @@ START_TEST(sentinel_passwords)
 	} rows[] = {
 		{ NULL, "old" }, { "new", "new" }, { "new\n", "new" }, { "new\r\n", "new" },
 	};
-	char path[] = "/tmp/check_servers.XXXXXX", expected[128];
+	char path[] = "/tmp/check_topology.XXXXXX", expected[128];
 	int fd = mkstemp(path);
 	struct settings settings = {
 		.valkey_url = (char[]){ "valkey://u:p@a" }, .valkey_password_file = (char[]){ "" },
@@ -137,7 +137,7 @@ START_TEST(sentinel_passwords)
 }
 END_TEST
 
-/* What only sentinels use is refused without them, unless an option stands in for all of it. */
+/* Settings for sentinels are errors without VALKEY_SENTINELS, unless an option gives the URL. */
 START_TEST(sentinels_not_set)
 {
 	static const struct {
@@ -171,48 +171,48 @@ START_TEST(sentinels_not_set)
 END_TEST
 
 #define L8(text) text "," text "," text "," text "," text "," text "," text "," text
-#define SENTINELS_ALLOWED "; allowed is host[:port] or [v6][:port], several separated by commas"
-#define BESIDE ": must be one URL with a host beside VALKEY_SENTINELS, of which the user and the " \
-	"password are used"
+#define SENTINELS_ALLOWED "; must be a comma-separated list of host[:port] or [v6][:port]"
+#define ONE_URL ": must be one URL with a host if VALKEY_SENTINELS is set: " \
+	"it supplies the user and password"
 
 static const struct {
 	const char *url, *sentinels, *error;
 } bad[] = {
-	{ "valkey://u:pw@a,valkey://v:pw@b:0", "", "VALKEY_URL=valkey://u:***@b:0: a port is a number" },
+	{ "valkey://u:pw@a,valkey://v:pw@b:0", "", "VALKEY_URL=valkey://u:***@b:0: the port must be a number" },
 	{ "valkey://a,", "", "VALKEY_URL=valkey://a,: the host must be a name" },
 	{ "valkey://a,b", "", "VALKEY_URL=valkey://a,b: the host must be a name" },
 	{ "valkey://a,valkey://u:pw@b?db=pw,valkey://c", "", "VALKEY_URL=valkey://***@b?***: the query "
-	    "may only be family=0, family=4 or family=6, not db; allowed" },
+	    "may only be family=0, family=4 or family=6, not db; must be" },
 	{ "valkey://a,valkey://b?db=1", "", "VALKEY_URL=valkey://b?***: the query may only be family=0, "
-	    "family=4 or family=6, not db; allowed" },
+	    "family=4 or family=6, not db; must be" },
 	{ "valkey://a b", "", "VALKEY_URL=valkey://a b: the host must be a name" },
-	{ "valkey://a,http://u:pw@b", "", "VALKEY_URL=valkey://***@b: the scheme is unknown" },
+	{ "valkey://a,http://u:pw@b", "", "VALKEY_URL=valkey://***@b: unknown scheme" },
 	{ "valkey://:pw,redis://pw@b", "", "VALKEY_URL=valkey://:***@b: the host is missing" },
-	{ "valkey://u:pw@a/pw,redis://pw@b", "", "VALKEY_URL=valkey://u:***@b: the db is a number" },
-	{ "valkey://a,valkey://b:pw,valkey://c", "", "VALKEY_URL=valkey://b:***: a port is a number" },
-	{ L8(L8("valkey://a")), "", "VALKEY_URL: 64 are too many; allowed are up to 32" },
-	{ "valkey://a", L8(L8("a")), "VALKEY_SENTINELS: 64 are too many; allowed are up to 32" },
+	{ "valkey://u:pw@a/pw,redis://pw@b", "", "VALKEY_URL=valkey://u:***@b: the db must be a number" },
+	{ "valkey://a,valkey://b:pw,valkey://c", "", "VALKEY_URL=valkey://b:***: the port must be a number" },
+	{ L8(L8("valkey://a")), "", "VALKEY_URL: 64 entries; at most 32 are allowed" },
+	{ "valkey://a", L8(L8("a")), "VALKEY_SENTINELS: 64 entries; at most 32 are allowed" },
 	{ "valkey://a", "a,", "VALKEY_SENTINELS=a,: the host is missing" SENTINELS_ALLOWED },
 	{ "valkey://a", ",a", "VALKEY_SENTINELS=,a: the host is missing" SENTINELS_ALLOWED },
-	{ "valkey://a", "a:x,b", "VALKEY_SENTINELS=a:x,b: a port is a number from 1 to 65535"
+	{ "valkey://a", "a:x,b", "VALKEY_SENTINELS=a:x,b: the port must be a number from 1 to 65535"
 	    SENTINELS_ALLOWED },
 	{ "valkey://a", "a?b", "VALKEY_SENTINELS=a?***: the host must be a name" },
-	{ "valkey://a", "a:1 b:1", "VALKEY_SENTINELS=a:1 b:1: only commas separate sentinels"
+	{ "valkey://a", "a:1 b:1", "VALKEY_SENTINELS=a:1 b:1: only commas may separate sentinels"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "a : 1", "VALKEY_SENTINELS=a : 1: only commas separate sentinels"
+	{ "valkey://a", "a : 1", "VALKEY_SENTINELS=a : 1: only commas may separate sentinels"
 	    SENTINELS_ALLOWED },
 	{ "valkey://a", "a, ,b", "VALKEY_SENTINELS=a, ,b: the host is missing" SENTINELS_ALLOWED },
-	{ "valkey://a", "a:1;b:1", "VALKEY_SENTINELS=a:1;b:1: only commas separate sentinels"
+	{ "valkey://a", "a:1;b:1", "VALKEY_SENTINELS=a:1;b:1: only commas may separate sentinels"
 	    SENTINELS_ALLOWED },
 	{ "valkey://a", "redis://a:1,b:1", "VALKEY_SENTINELS=redis://a:***: a sentinel is not a URL"
 	    SENTINELS_ALLOWED },
 	{ "valkey://a", "a,redis://b:1", "VALKEY_SENTINELS=a,redis://b:1: a sentinel is not a URL"
 	    SENTINELS_ALLOWED },
-	{ "valkey://a", "[::1", "VALKEY_SENTINELS=[::1: '[' has no ']'" },
+	{ "valkey://a", "[::1", "VALKEY_SENTINELS=[::1: '[' without ']'" },
 	{ "valkey://a", "a,valkey://u:pw@b", "VALKEY_SENTINELS=***@b: " },
 	{ "valkey://a", "u:pw@b", "VALKEY_SENTINELS=***@b: " },
-	{ "valkey://u:pw@a,valkey://b", "c", "VALKEY_URL=valkey://u:***@a,valkey://b" BESIDE },
-	{ "unix:///s", "c", "VALKEY_URL=unix:///s" BESIDE },
+	{ "valkey://u:pw@a,valkey://b", "c", "VALKEY_URL=valkey://u:***@a,valkey://b" ONE_URL },
+	{ "unix:///s", "c", "VALKEY_URL=unix:///s" ONE_URL },
 };
 
 /* Errors name the setting, show the value without its password, and say what is allowed. */
@@ -235,7 +235,7 @@ END_TEST
 #define STANDALONE { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_ALONE } } }
 #define CLOSED { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", "-NOPERM no\r\n" } } }
 #define LONELY { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER INFO", FAKE_ALONE } } }
-#define APART { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_APART } } }
+#define CLUSTER_DOWN { .rules = { { "ROLE", FAKE_MASTER }, { "CLUSTER INFO", FAKE_CLUSTER_DOWN } } }
 #define NODE { .rules = { { "ROLE", FAKE_REPLICA }, { "CLUSTER INFO", FAKE_CLUSTER } } }
 #define SILENT { .rules = { { "ROLE", NULL } } }
 #define NOBODY "valkey://127.0.0.1:1"
@@ -265,7 +265,7 @@ try_connect(struct topology *s)
 	return c != NULL;
 }
 
-/* It begins anywhere, and then where it last was. */
+/* The first attempt starts at a random node, later ones at the node that was used last. */
 START_TEST(begins_anywhere)
 {
 	struct fake fakes[3] = { PRIMARY, PRIMARY, NODE };
@@ -273,25 +273,25 @@ START_TEST(begins_anywhere)
 	int asked, used;
 
 	parse_fakes(&s, fakes, 3, NULL);
-	for (int i = 0; i < 200 && (fakes[0].asked == 0 || fakes[1].asked == 0 || fakes[2].asked == 0);
+	for (int i = 0; i < 200 && (fakes[0].accepted == 0 || fakes[1].accepted == 0 || fakes[2].accepted == 0);
 	     i++) {
 		s.used_node = -1;
 		ck_assert_msg(try_connect(&s), "%s", error);
 		ck_assert_str_eq(s.used, fakes[s.used_node].label);
 	}
 	used = s.used_node;
-	ck_assert(fakes[0].asked > 0 && fakes[1].asked > 0 && fakes[2].asked > 0);
-	asked = fakes[used].asked;
+	ck_assert(fakes[0].accepted > 0 && fakes[1].accepted > 0 && fakes[2].accepted > 0);
+	asked = fakes[used].accepted;
 	for (int i = 0; i < 3; i++)
 		ck_assert(try_connect(&s) && s.used_node == used);
-	ck_assert_int_eq(fakes[used].asked, asked + 3);
+	ck_assert_int_eq(fakes[used].accepted, asked + 3);
 	for (int i = 0; i < 3; i++)
 		fake_stop(&fakes[i]);
 	topology_free(&s);
 }
 END_TEST
 
-/* A silent one, nobody, and a replica outside of a Cluster are passed over, in time. */
+/* Nodes that do not answer, do not run, or are replicas without a Cluster are skipped in time. */
 START_TEST(passes_over)
 {
 	struct fake fakes[3] = { SILENT, LONELY, PRIMARY };
@@ -313,7 +313,7 @@ START_TEST(passes_over)
 }
 END_TEST
 
-/* Where none will do the error has all of them, in the order of the list, wherever it began. */
+/* If no node is usable, the error lists all nodes in the order of the setting. */
 START_TEST(none)
 {
 	struct fake fakes[2] = { SILENT, LONELY };
@@ -325,9 +325,9 @@ START_TEST(none)
 	snprintf(urls, sizeof(urls), "valkey://%s," NOBODY ",valkey://%s", fakes[0].label,
 	    fakes[1].label);
 	ck_assert_int_eq(parse(&s, urls, "", NULL), 0);
-	snprintf(expected, sizeof(expected), "no node can be used: %s: no answer in time; "
-	    "127.0.0.1:1: Connection refused; %s: no primary but a replica: what is published there "
-	    "reaches nobody else", fakes[0].label, fakes[1].label);
+	snprintf(expected, sizeof(expected), "no usable node: %s: no answer in time; "
+	    "127.0.0.1:1: Connection refused; %s: is a replica, not a primary: messages published there "
+	    "reach no other server", fakes[0].label, fakes[1].label);
 	for (int i = -1; i < 3; i++) {
 		s.used_node = i;
 		ck_assert(!try_connect(&s));
@@ -340,7 +340,7 @@ START_TEST(none)
 }
 END_TEST
 
-/* One alone: the error is its own. */
+/* With a single server, the error is that of the server. */
 START_TEST(none_alone)
 {
 	struct topology s;
@@ -352,7 +352,10 @@ START_TEST(none_alone)
 }
 END_TEST
 
-/* Of several, a primary in no Cluster is refused; who may not ask it does not know. */
+/*
+ * If VALKEY_URL names several servers, a primary that is not in a Cluster is refused, unless the
+ * user is not permitted to query CLUSTER INFO.
+ */
 START_TEST(standalone)
 {
 	struct fake fakes[2] = { STANDALONE, STANDALONE }, other = CLOSED;
@@ -360,13 +363,13 @@ START_TEST(standalone)
 	struct topology s;
 
 	parse_fakes(&s, fakes, 2, NULL);
-	snprintf(expected, sizeof(expected), "no node can be used: %s: is no node of a Cluster: "
-	    "VALKEY_URL names several; %s: is no node of a Cluster: VALKEY_URL names several",
+	snprintf(expected, sizeof(expected), "no usable node: %s: is not a Cluster node, but VALKEY_URL "
+	    "names several servers; %s: is not a Cluster node, but VALKEY_URL names several servers",
 	    fakes[0].label, fakes[1].label);
 	ck_assert(!try_connect(&s));
 	ck_assert_str_eq(error, expected);
 	topology_free(&s);
-	/* One alone need not be in any. */
+	/* A single server need not be in a Cluster. */
 	snprintf(url, sizeof(url), "valkey://%s", fakes[0].label);
 	ck_assert_int_eq(parse(&s, url, "", NULL), 0);
 	ck_assert_msg(try_connect(&s), "%s", error);
@@ -384,10 +387,10 @@ START_TEST(standalone)
 }
 END_TEST
 
-/* A node whose Cluster is not whole is used where no other will do, and left when one will. */
-START_TEST(apart)
+/* A node whose Cluster is down is used only as long as no other node is usable. */
+START_TEST(cluster_down)
 {
-	struct fake fakes[3] = { APART, APART, NODE };
+	struct fake fakes[3] = { CLUSTER_DOWN, CLUSTER_DOWN, NODE };
 	struct topology s;
 	int asked;
 
@@ -399,11 +402,11 @@ START_TEST(apart)
 	}
 	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
 	s.used_node = 1;
-	asked = fakes[1].asked;
+	asked = fakes[1].accepted;
 	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
 	    "the node was cut off from its Cluster");
-	/* The one in use is not asked twice. */
-	ck_assert_int_eq(fakes[1].asked, asked + 1);
+	/* The node in use is queried only once. */
+	ck_assert_int_eq(fakes[1].accepted, asked + 1);
 	fake_stop(&fakes[2]);
 	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
 	ck_assert_str_eq(error, "");
@@ -418,10 +421,10 @@ START_TEST(apart)
 }
 END_TEST
 
-/* It is handed over before the time is up, also where the last one to be tried says nothing. */
-START_TEST(apart_and_silent)
+/* Such a node is returned in time even if the last node to be tried does not answer. */
+START_TEST(cluster_down_and_silent)
 {
-	struct fake fakes[2] = { APART, SILENT };
+	struct fake fakes[2] = { CLUSTER_DOWN, SILENT };
 	struct topology s;
 	int64_t began = clock_ms();
 	redisContext *c;
@@ -439,7 +442,7 @@ START_TEST(apart_and_silent)
 }
 END_TEST
 
-/* The check is about the node in use alone; trouble with asking is no reason to leave. */
+/* Only the node in use is checked; if that fails, it stays in use. */
 START_TEST(check_nodes)
 {
 	struct fake fakes[3] = { PRIMARY, LONELY, SILENT };
@@ -456,7 +459,7 @@ START_TEST(check_nodes)
 	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
 	ck_assert_ptr_nonnull(strstr(error, "no answer in time"));
 	for (int i = 0; i < 3; i++) {
-		ck_assert_int_eq(fakes[i].asked, 1);
+		ck_assert_int_eq(fakes[i].accepted, 1);
 		fake_stop(&fakes[i]);
 	}
 	topology_free(&s);
@@ -465,13 +468,13 @@ END_TEST
 
 /* Sentinels */
 
-/* What a sentinel says: the port of a server on loopback, and since which epoch. */
-struct opinion {
+/* The replies of a sentinel: the address of a server on loopback, and its epoch. */
+struct replies {
 	char address[64], epoch[64];
 };
 
 static struct fake
-sentinel(struct opinion *o, const struct fake *server, int epoch)
+sentinel(struct replies *o, const struct fake *server, int epoch)
 {
 	char port[8], number[8];
 
@@ -498,31 +501,31 @@ parse_sentinels(struct topology *s, struct fake *sentinels, int count)
 	ck_assert_int_eq(parse(s, "valkey://u:pw@elsewhere", list, NULL), 0);
 }
 
-/* A server that wants the user and password of VALKEY_URL. */
+/* A server that requires the user and password of VALKEY_URL. */
 #define SERVER(role)                                                                              \
 	{                                                                                         \
 		.rules = { { "AUTH u pw", "+OK\r\n" }, { "ROLE", role },                          \
 			{ "CLUSTER INFO", FAKE_ALONE } }                                          \
 	}
 
-/* The highest epoch wins, wherever it stands and whoever is silent. */
+/* The highest epoch wins, whichever sentinel it comes from, even if one does not answer. */
 START_TEST(newest)
 {
 	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[3];
-	struct opinion opinions[3];
+	struct replies replies[3];
 	struct topology s;
 
 	fake_start(&servers[0]);
 	fake_start(&servers[1]);
 	for (int i = 0; i < 3; i++)
-		sentinels[i] = sentinel(&opinions[i], &servers[i == _i], i == _i ? 10 : 9);
+		sentinels[i] = sentinel(&replies[i], &servers[i == _i], i == _i ? 10 : 9);
 	sentinels[(_i + 1) % 3] = (struct fake){ .rules = { { "AUTH", NULL } } };
 	parse_sentinels(&s, sentinels, 3);
 	ck_assert_msg(try_connect(&s), "%s", error);
 	ck_assert_str_eq(s.used, servers[1].label);
-	ck_assert_int_eq(servers[0].asked, 0);
+	ck_assert_int_eq(servers[0].accepted, 0);
 	for (int i = 0; i < 3; i++) {
-		ck_assert_int_eq(sentinels[i].asked, 1);
+		ck_assert_int_eq(sentinels[i].accepted, 1);
 		fake_stop(&sentinels[i]);
 	}
 	fake_stop(&servers[0]);
@@ -532,27 +535,27 @@ START_TEST(newest)
 END_TEST
 
 /*
- * A sentinel that alone says what is older than what is known moves nobody, neither while the
- * connection stands nor after its loss; most of them do.
+ * An answer older than the known one is ignored if it comes from a minority of the sentinels, both
+ * while connected and when reconnecting. It is accepted from a majority.
  */
 START_TEST(stale)
 {
 	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[2];
-	struct opinion opinions[2];
+	struct replies replies[2];
 	struct topology s;
 
 	fake_start(&servers[0]);
 	fake_start(&servers[1]);
-	sentinels[0] = sentinel(&opinions[0], &servers[0], 1);
-	sentinels[1] = sentinel(&opinions[1], &servers[1], 2);
+	sentinels[0] = sentinel(&replies[0], &servers[0], 1);
+	sentinels[1] = sentinel(&replies[1], &servers[1], 2);
 	parse_sentinels(&s, sentinels, 2);
 	ck_assert_msg(try_connect(&s), "%s", error);
 	ck_assert_str_eq(s.used, servers[1].label);
 	fake_stop(&sentinels[1]);
 	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
 	ck_assert(!try_connect(&s));
-	ck_assert_ptr_nonnull(strstr(error, "most sentinels do not answer"));
-	/* The same again from all that are listed. */
+	ck_assert_ptr_nonnull(strstr(error, "most sentinels did not answer"));
+	/* The same answer from all the sentinels in the list. */
 	s.sentinel_count = 1;
 	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
 	    "the sentinels name another primary");
@@ -566,25 +569,25 @@ START_TEST(stale)
 }
 END_TEST
 
-/* Whom the sentinel names is no primary (yet, or any more): refused, and left where it was in use. */
+/* If the server that the sentinel names is not a primary, it is refused, or left if in use. */
 START_TEST(named_replica)
 {
 	struct fake server = SERVER(FAKE_REPLICA), sentinels[1];
 	char expected[VALKEY_ERROR_SIZE];
-	struct opinion opinion;
+	struct replies replies;
 	struct topology s;
 
 	fake_start(&server);
-	sentinels[0] = sentinel(&opinion, &server, 1);
+	sentinels[0] = sentinel(&replies, &server, 1);
 	parse_sentinels(&s, sentinels, 1);
 	ck_assert(!try_connect(&s));
-	snprintf(expected, sizeof(expected), "%s: no primary but a replica: what is published there "
-	    "reaches nobody else", server.label);
+	snprintf(expected, sizeof(expected), "%s: is a replica, not a primary: messages published there "
+	    "reach no other server", server.label);
 	ck_assert_str_eq(error, expected);
 	s.primary = (struct sentinel_answer){ .host = "127.0.0.1", .port = server.port };
 	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
 	    "the server is no longer a primary");
-	/* Also where no sentinel answers. */
+	/* Even if no sentinel answers. */
 	fake_stop(&sentinels[0]);
 	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
 	    "the server is no longer a primary");
@@ -593,7 +596,7 @@ START_TEST(named_replica)
 }
 END_TEST
 
-/* No sentinel: each says why, in the order of the list. */
+/* If no sentinel names a primary, the error lists each reason in the order of the setting. */
 START_TEST(no_sentinel)
 {
 	struct fake sentinels[2] = { { .rules = { { "AUTH", "-WRONGPASS no\r\n" } } },
@@ -603,9 +606,9 @@ START_TEST(no_sentinel)
 	struct topology s;
 
 	parse_sentinels(&s, sentinels, 2);
-	snprintf(expected, sizeof(expected), "no sentinel of VALKEY_SENTINELS says who the primary "
-	    "is: %s: user or password refused: WRONGPASS no; %s: knows no primary named m: see VALKEY_SENTINEL_MASTER",
-	    sentinels[0].label, sentinels[1].label);
+	snprintf(expected, sizeof(expected), "no sentinel in VALKEY_SENTINELS named the primary: "
+	    "%s: authentication failed: WRONGPASS no; %s: no primary named m: check "
+	    "VALKEY_SENTINEL_MASTER", sentinels[0].label, sentinels[1].label);
 	for (int i = 0; i < 2; i++) {
 		ck_assert(!try_connect(&s));
 		ck_assert_str_eq(error, expected);
@@ -619,7 +622,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("servers");
+	Suite *s = suite_create("topology");
 	TCase *parsing = tcase_create("parse"), *nodes = tcase_create("nodes");
 	TCase *asking = tcase_create("sentinels");
 	SRunner *sr = srunner_create(s);
@@ -635,8 +638,8 @@ main(void)
 	tcase_add_test(nodes, none);
 	tcase_add_test(nodes, none_alone);
 	tcase_add_test(nodes, standalone);
-	tcase_add_test(nodes, apart);
-	tcase_add_test(nodes, apart_and_silent);
+	tcase_add_test(nodes, cluster_down);
+	tcase_add_test(nodes, cluster_down_and_silent);
 	tcase_add_test(nodes, check_nodes);
 	tcase_add_loop_test(asking, newest, 0, 3);
 	tcase_add_test(asking, stale);

@@ -1,6 +1,6 @@
 /*
- * check_valkey: VALKEY_URL and VALKEY_PASSWORD_FILE, and what valkey_connect() makes of the answers
- * of a server.
+ * check_valkey_connect: parsing of VALKEY_URL and VALKEY_PASSWORD_FILE, and how valkey_connect()
+ * handles the replies of a server.
  */
 #include "config.h"
 
@@ -16,7 +16,7 @@
 #include "fake_valkey.h"
 #include "valkey/connect.h"
 
-#define PASSWORD_ALLOWED "; allowed is a file whose first line is the password"
+#define PASSWORD_ALLOWED "; must be a file whose first line is the password"
 
 #define A16 "aaaaaaaaaaaaaaaa"
 #define A64 A16 A16 A16 A16
@@ -25,8 +25,8 @@
 #else
 #define TLS_ALLOWED ""
 #endif
-#define ALLOWED "; allowed is valkey:// or redis:// [user[:password]@]host[:port][/db][?family=0|4|6]" TLS_ALLOWED \
-	", or unix:///path; of one Cluster several, separated by commas"
+#define ALLOWED "; must be valkey:// or redis:// [user[:password]@]host[:port][/db][?family=0|4|6]" TLS_ALLOWED \
+	", or unix:///path; separate several nodes of one Cluster with commas"
 #define NO_HOST ": the host must be a name, an IPv4 address or an [IPv6 address]"
 
 #define NO_QUERY ": the query may only be family=0, family=4 or family=6"
@@ -75,10 +75,10 @@ static const struct {
 };
 
 static void
-same(const char *what, const char *is, const char *expected)
+same(const char *field, const char *is, const char *expected)
 {
 	ck_assert_msg((is == NULL) == (expected == NULL) && (is == NULL || !strcmp(is, expected)),
-	    "%s is %s and not %s", what, is ? is : "NULL", expected ? expected : "NULL");
+	    "%s is %s, not %s", field, is ? is : "NULL", expected ? expected : "NULL");
 }
 
 START_TEST(good)
@@ -112,7 +112,7 @@ static const struct {
 	{ "valkey://:a?b@h?family=6", AF_INET6, "a?b" },
 };
 
-/* The family is that of the query, wherever else a '?' is. */
+/* The query sets the address family, even if there is a '?' elsewhere in the URL. */
 START_TEST(family)
 {
 	struct valkey v;
@@ -128,12 +128,12 @@ END_TEST
 static const struct {
 	const char *url, *error;
 } bad_urls[] = {
-	{ "", "VALKEY_URL=: the scheme is unknown" },
-	{ "h:6379", "VALKEY_URL=h:6379: the scheme is unknown" },
-	{ "http://h", "VALKEY_URL=http://h: the scheme is unknown" },
-	{ "valkey:/h", "VALKEY_URL=valkey:/h: the scheme is unknown" },
-	{ " valkey://h", "VALKEY_URL= valkey://h: the scheme is unknown" },
-	{ "u:secret@h", "VALKEY_URL=***@h: the scheme is unknown" },
+	{ "", "VALKEY_URL=: unknown scheme" },
+	{ "h:6379", "VALKEY_URL=h:6379: unknown scheme" },
+	{ "http://h", "VALKEY_URL=http://h: unknown scheme" },
+	{ "valkey:/h", "VALKEY_URL=valkey:/h: unknown scheme" },
+	{ " valkey://h", "VALKEY_URL= valkey://h: unknown scheme" },
+	{ "u:secret@h", "VALKEY_URL=***@h: unknown scheme" },
 #ifdef HAVE_TLS
 	{ "valkeys://u:secret@:1", "VALKEY_URL=valkeys://u:***@:1: the host is missing" },
 	{ "rediss:///run/s", "VALKEY_URL=rediss:///run/s: the host is missing" },
@@ -145,17 +145,17 @@ static const struct {
 	{ "valkey://:6379", "VALKEY_URL=valkey://:6379: the host is missing" },
 	{ "valkey:///0", "VALKEY_URL=valkey:///0: the host is missing" },
 	{ "valkey://u:secret@", "VALKEY_URL=valkey://u:***@: the host is missing" },
-	{ "valkey://h:", "VALKEY_URL=valkey://h:: a port is a number from 1 to 65535" },
-	{ "valkey://h:0", "VALKEY_URL=valkey://h:0: a port is a number from 1 to 65535" },
-	{ "valkey://h:65536", "VALKEY_URL=valkey://h:65536: a port is a number from 1 to 65535" },
-	{ "valkey://h:+1", "VALKEY_URL=valkey://h:***: a port is a number from 1 to 65535" },
-	{ "valkey://h:6379x", "VALKEY_URL=valkey://h:***: a port is a number from 1 to 65535" },
-	{ "valkey://h:1:2", "VALKEY_URL=valkey://h:***: a port is a number from 1 to 65535" },
+	{ "valkey://h:", "VALKEY_URL=valkey://h:: the port must be a number from 1 to 65535" },
+	{ "valkey://h:0", "VALKEY_URL=valkey://h:0: the port must be a number from 1 to 65535" },
+	{ "valkey://h:65536", "VALKEY_URL=valkey://h:65536: the port must be a number from 1 to 65535" },
+	{ "valkey://h:+1", "VALKEY_URL=valkey://h:***: the port must be a number from 1 to 65535" },
+	{ "valkey://h:6379x", "VALKEY_URL=valkey://h:***: the port must be a number from 1 to 65535" },
+	{ "valkey://h:1:2", "VALKEY_URL=valkey://h:***: the port must be a number from 1 to 65535" },
 	{ "valkey://h:4294967297",
-	    "VALKEY_URL=valkey://h:4294967297: a port is a number from 1 to 65535" },
-	{ "valkey://h/x", "VALKEY_URL=valkey://h/x: the db is a number" },
-	{ "valkey://h/0/1", "VALKEY_URL=valkey://h/0/1: the db is a number" },
-	{ "valkey://h/x?family=4", "VALKEY_URL=valkey://h/x?family=4: the db is a number" },
+	    "VALKEY_URL=valkey://h:4294967297: the port must be a number from 1 to 65535" },
+	{ "valkey://h/x", "VALKEY_URL=valkey://h/x: the db must be a number" },
+	{ "valkey://h/0/1", "VALKEY_URL=valkey://h/0/1: the db must be a number" },
+	{ "valkey://h/x?family=4", "VALKEY_URL=valkey://h/x?family=4: the db must be a number" },
 	{ "valkey://h/0?db=secret", "VALKEY_URL=valkey://h/0?***" NO_QUERY ", not db" },
 	{ "valkey://u:secret@h:1?secure&db=1", "VALKEY_URL=valkey://u:***@h:1?***" NO_QUERY },
 	{ "valkey://h:1?db=1&family=4", "VALKEY_URL=valkey://h:1?***" NO_QUERY ", not db" },
@@ -172,38 +172,38 @@ static const struct {
 	{ "valkey://h?secret:40h", "VALKEY_URL=valkey://h?***" NO_QUERY },
 	{ "valkey://[::1]?db=1", "VALKEY_URL=valkey://[::1]?***" NO_QUERY ", not db" },
 	{ "valkey://?family=4", "VALKEY_URL=valkey://?family=4: the host is missing" },
-	{ "unix:///run/s?family=4", "VALKEY_URL=unix:///run/s?family=4: a unix:// URL has no query" },
-	{ "unix:///run/s?password=secret", "VALKEY_URL=unix:///run/s?***: a unix:// URL has no query" },
+	{ "unix:///run/s?family=4", "VALKEY_URL=unix:///run/s?family=4: a unix:// URL cannot have a query" },
+	{ "unix:///run/s?password=secret", "VALKEY_URL=unix:///run/s?***: a unix:// URL cannot have a query" },
 	{ "valkey://h h", "VALKEY_URL=valkey://h h" NO_HOST },
 	{ "valkey://a,valkey://b", "VALKEY_URL=valkey://a,valkey://b" NO_HOST },
 	{ "valkey://\303\251", "VALKEY_URL=valkey://?""?" NO_HOST },
 	{ "valkey://::1", "VALKEY_URL=valkey://:***: the host is missing" },
-	{ "valkey://[::1", "VALKEY_URL=valkey://[::1: '[' has no ']'" },
+	{ "valkey://[::1", "VALKEY_URL=valkey://[::1: '[' without ']'" },
 	{ "valkey://[]", "VALKEY_URL=valkey://[]: the text in [...] is not an IPv6 address" },
 	{ "valkey://[h]", "VALKEY_URL=valkey://[h]: the text in [...] is not an IPv6 address" },
 	{ "valkey://[127.0.0.1]", "VALKEY_URL=valkey://[127.0.0.1]: the text in [...] is not an IPv6 address" },
 	{ "valkey://[::1]6379", "VALKEY_URL=valkey://[::1]6379: only :port may follow ']'" },
 	{ "valkey://u:secret%@h",
-	    "VALKEY_URL=valkey://u:***@h: % stands before two hexadecimal digits, not 00" },
+	    "VALKEY_URL=valkey://u:***@h: % must be followed by two hexadecimal digits, not 00" },
 	{ "valkey://u:secret%4@h",
-	    "VALKEY_URL=valkey://u:***@h: % stands before two hexadecimal digits, not 00" },
+	    "VALKEY_URL=valkey://u:***@h: % must be followed by two hexadecimal digits, not 00" },
 	{ "valkey://u:secret%0g@h",
-	    "VALKEY_URL=valkey://u:***@h: % stands before two hexadecimal digits, not 00" },
+	    "VALKEY_URL=valkey://u:***@h: % must be followed by two hexadecimal digits, not 00" },
 	{ "valkey://u%00:secret@h",
-	    "VALKEY_URL=valkey://u%00:***@h: % stands before two hexadecimal digits, not 00" },
+	    "VALKEY_URL=valkey://u%00:***@h: % must be followed by two hexadecimal digits, not 00" },
 	{ "valkey://u:secret/x@h:1",
-	    "VALKEY_URL=valkey://u:***@h:1: a port is a number from 1 to 65535" },
-	{ "valkey://u:secret%40h", "VALKEY_URL=valkey://u:***: a port is a number from 1 to 65535" },
+	    "VALKEY_URL=valkey://u:***@h:1: the port must be a number from 1 to 65535" },
+	{ "valkey://u:secret%40h", "VALKEY_URL=valkey://u:***: the port must be a number from 1 to 65535" },
 	{ "valkey://:secret", "VALKEY_URL=valkey://:***: the host is missing" },
 	{ "valkey://u:%20secret,@/redis://secret@h",
 	    "VALKEY_URL=valkey://u:***@h: the host is missing" },
-	{ "unix://", "VALKEY_URL=unix://: the path of a socket begins with /" },
-	{ "unix:///", "VALKEY_URL=unix:///: the path of a socket begins with /" },
-	{ "unix://s", "VALKEY_URL=unix://s: the path of a socket begins with /" },
-	{ "unix:/run/s", "VALKEY_URL=unix:/run/s: the scheme is unknown" },
+	{ "unix://", "VALKEY_URL=unix://: the socket path must begin with / and name a socket" },
+	{ "unix:///", "VALKEY_URL=unix:///: the socket path must begin with / and name a socket" },
+	{ "unix://s", "VALKEY_URL=unix://s: the socket path must begin with / and name a socket" },
+	{ "unix:/run/s", "VALKEY_URL=unix:/run/s: unknown scheme" },
 	{ "unix:///" A64 A16 A16 "aaaaaaaaaaa",
 	    "VALKEY_URL=unix:///" A64 A16 A16 "aaaaaaaaaaa"
-	    ": the path of a socket has at most 107 bytes" },
+	    ": the socket path is over 107 bytes" },
 };
 
 START_TEST(bad)
@@ -220,7 +220,7 @@ START_TEST(bad)
 }
 END_TEST
 
-/* The longest path of a socket is one that connect(2) takes whole. */
+/* The longest socket path that is accepted fills sun_path. */
 START_TEST(longest_path)
 {
 	struct valkey v;
@@ -231,9 +231,9 @@ START_TEST(longest_path)
 }
 END_TEST
 
-/* The password's file */
+/* The password file */
 
-static char directory[] = "/tmp/check_valkey.XXXXXX";
+static char directory[] = "/tmp/check_valkey_connect.XXXXXX";
 static char file[sizeof(directory) + 16];
 
 static void
@@ -261,7 +261,7 @@ parse_with_file(struct valkey *v, const char *content, size_t length)
 	return parse(v, "valkey://u:old@h", file);
 }
 
-/* The first line is the password, with or without a line break, and replaces that of the URL. */
+/* The first line, without its line break, replaces the password of the URL. */
 START_TEST(password_file)
 {
 	static const struct {
@@ -296,7 +296,7 @@ file_refused(const char *content, size_t length, const char *reason)
 	ck_assert_ptr_null(v.password);
 }
 
-/* A file that cannot give a password is an error that names it. */
+/* If there is no password in the file, the error names the file. */
 START_TEST(bad_password_file)
 {
 	static const char empty[] = "the first line is empty";
@@ -306,8 +306,8 @@ START_TEST(bad_password_file)
 	file_refused("", 0, empty);
 	file_refused("\nsecret", 7, empty);
 	file_refused("\r\n", 2, empty);
-	file_refused("se\0cret", 7, "the first line holds a NUL");
-	file_refused("\0", 1, "the first line holds a NUL");
+	file_refused("se\0cret", 7, "the first line contains a NUL");
+	file_refused("\0", 1, "the first line contains a NUL");
 	memset(line, 'x', sizeof(line));
 	file_refused(line, sizeof(line), "the first line is over 4096 bytes");
 	ck_assert_int_eq(parse_with_file(&v, line, sizeof(line) - 1), 0);
@@ -327,7 +327,7 @@ END_TEST
 
 /* Connecting */
 
-/* A server that is asked by way of a URL with this user and password. */
+/* Starts a server, and parses a URL for it with this user and password. */
 static void
 start(struct fake *f, const char *userinfo, struct valkey *v)
 {
@@ -339,9 +339,9 @@ start(struct fake *f, const char *userinfo, struct valkey *v)
 }
 
 static redisContext *
-connect_to(const struct valkey *v, int timeout_ms, struct valkey_word *word)
+connect_to(const struct valkey *v, int timeout_ms, struct valkey_state *state)
 {
-	return valkey_connect(v, valkey_clock() + timeout_ms, timeout_ms, false, word, error,
+	return valkey_connect(v, valkey_clock() + timeout_ms, timeout_ms, false, state, error,
 	    sizeof(error));
 }
 
@@ -349,7 +349,7 @@ connect_to(const struct valkey *v, int timeout_ms, struct valkey_word *word)
 #define ROLE(reply) { "ROLE", reply }
 #define CLUSTER(reply) { "CLUSTER INFO", reply }
 
-/* Each answer of a server has its text; the label stands before it. */
+/* For each bad reply of a server, the error without the label in front of it. */
 static const struct {
 	const char *userinfo;
 	struct fake_rule rules[3];
@@ -357,48 +357,48 @@ static const struct {
 	bool demoted;
 } refusals[] = {
 	{ "", { ROLE(FAKE_REPLICA), CLUSTER(FAKE_ALONE) },
-	    "no primary but a replica: what is published there reaches nobody else", true },
+	    "is a replica, not a primary: messages published there reach no other server", true },
 	{ "", { ROLE(FAKE_REPLICA),
 	      CLUSTER("-NOPERM this user has no permissions to run 'cluster|info'\r\n") },
-	    "no primary but a replica: what is published there reaches nobody else "
-	    "(for a replica in a Cluster the user needs +cluster|info)", true },
+	    "is a replica, not a primary: messages published there reach no other server "
+	    "(to use a replica in a Cluster, give the user +cluster|info)", true },
 	{ "", { ROLE(FAKE_REPLICA), CLUSTER("$2\r\nOK\r\n") },
-	    "no primary but a replica: what is published there reaches nobody else", true },
+	    "is a replica, not a primary: messages published there reach no other server", true },
 	{ "", { ROLE(FAKE_REPLICA), CLUSTER(NULL) }, "no answer within 300 ms", false },
 	{ "", { ROLE(FAKE_SENTINEL) },
-	    "no primary but a sentinel: what is published there reaches nobody else", true },
+	    "is a sentinel, not a primary: messages published there reach no other server", true },
 	{ "", { ROLE("-NOAUTH Authentication required.\r\n") },
-	    "wants a password: VALKEY_PASSWORD_FILE, or user:password@ in the URL", false },
+	    "requires a password: set VALKEY_PASSWORD_FILE, or user:password@ in the URL", false },
 	{ "", { ROLE("-NOPERM this user has no permissions to run the 'role' command\r\n") },
-	    "may not ask ROLE: the user needs +role", false },
+	    "cannot query ROLE: the user needs +role", false },
 	{ "", { ROLE("-ERR unknown command 'ROLE'\r\n") }, "ROLE: ERR unknown command ", false },
 	{ "", { ROLE("-LOADING the dataset is \033[1mloaded\r\n") },
 	    "ROLE: LOADING the dataset is ?[1mloaded", false },
-	{ "", { ROLE("+OK\r\n") }, "ROLE: not the expected answer", false },
-	{ "", { ROLE("*0\r\n") }, "ROLE: not the expected answer", false },
-	{ "", { ROLE("*1\r\n:1\r\n") }, "ROLE: not the expected answer", false },
+	{ "", { ROLE("+OK\r\n") }, "ROLE: unexpected reply", false },
+	{ "", { ROLE("*0\r\n") }, "ROLE: unexpected reply", false },
+	{ "", { ROLE("*1\r\n:1\r\n") }, "ROLE: unexpected reply", false },
 	{ "", { ROLE("HTTP/1.1 400 Bad Request\r\n\r\n") },
-	    "this is no Valkey: Protocol error, got \"H\" as reply type byte", false },
+	    "not a Valkey or Redis server: Protocol error, got \"H\" as reply type byte", false },
 	{ "", { ROLE(FAKE_CLOSED) }, "the server closed the connection", false },
 	{ "", { ROLE(FAKE_RESET) }, "the server closed the connection", false },
 	{ "", { ROLE(NULL) }, "no answer within 300 ms", false },
 	{ "", { ROLE(FAKE_SLOWLY) }, "no answer within 300 ms", false },
-	{ "", { ROLE(FAKE_ENDLESS) }, "an answer of more than 256 KiB", false },
+	{ "", { ROLE(FAKE_ENDLESS) }, "the reply is over 256 KiB", false },
 	{ "u:secret@",
 	    { AUTH("-WRONGPASS invalid username-password pair or user is disabled.\r\n") },
-	    "user or password refused: WRONGPASS invalid username-password pair or user is "
+	    "authentication failed: WRONGPASS invalid username-password pair or user is "
 	    "disabled.", false },
 	{ ":secret@",
 	    { AUTH("-ERR unknown command 'AUTH', with args beginning with: 'secret'\r\n") },
-	    "user or password refused: ERR unknown command ", false },
+	    "authentication failed: ERR unknown command ", false },
 	{ ":secret@",
 	    { AUTH("-ERR unknown command `AUTH`, with args beginning with: `secret`\r\n") },
-	    "user or password refused: ERR unknown command ", false },
+	    "authentication failed: ERR unknown command ", false },
 	{ ":secret@",
-	    { AUTH(":1\r\n") }, "user or password refused: not the expected answer", false },
+	    { AUTH(":1\r\n") }, "authentication failed: unexpected reply", false },
 	{ ":secret@", { AUTH(NULL) }, "no answer within 300 ms", false },
 	{ ":secret@", { AUTH("+OK\r\n"), ROLE(FAKE_REPLICA), CLUSTER(FAKE_ALONE) },
-	    "no primary but a replica: what is published there reaches nobody else", true },
+	    "is a replica, not a primary: messages published there reach no other server", true },
 	{ ":secret@", { AUTH("+OK\r\n"), ROLE(FAKE_SLOWLY) }, "no answer within 300 ms", false },
 };
 
@@ -407,18 +407,18 @@ START_TEST(refused)
 	const struct fake_rule *rules = refusals[_i].rules;
 	struct fake f = { .rules = { rules[0], rules[1], rules[2] } };
 	char expected[VALKEY_ERROR_SIZE];
-	struct valkey_word word;
+	struct valkey_state state;
 	struct valkey v;
 	int64_t began;
 
 	start(&f, refusals[_i].userinfo, &v);
 	snprintf(expected, sizeof(expected), "%s: %s", v.label, refusals[_i].error);
 	began = clock_ms();
-	ck_assert_ptr_null(connect_to(&v, 300, &word));
+	ck_assert_ptr_null(connect_to(&v, 300, &state));
 	ck_assert_int_lt((int)(clock_ms() - began), 2000);
 	fake_stop(&f);
 	ck_assert_str_eq(error, expected);
-	ck_assert_int_eq(word.demoted, refusals[_i].demoted);
+	ck_assert_int_eq(state.demoted, refusals[_i].demoted);
 	ck_assert(strstr(error, "secret") == NULL);
 	valkey_free(&v);
 }
@@ -434,11 +434,11 @@ option(int fd, int level, int name)
 	return value;
 }
 
-/* A primary is good; AUTH has a user where there is one; the socket is as promised. */
+/* A primary is accepted, AUTH includes the user if there is one, and the socket options are set. */
 START_TEST(connected)
 {
 	static const struct {
-		const char *userinfo, *heard;
+		const char *userinfo, *sent;
 	} rows[] = {
 		{ "", "*1\r\n$4\r\nROLE\r\n" },
 		{ ":p@", "*2\r\n$4\r\nAUTH\r\n$1\r\np\r\n*1\r\n$4\r\nROLE\r\n" },
@@ -446,7 +446,7 @@ START_TEST(connected)
 		{ "u@", "*3\r\n$4\r\nAUTH\r\n$1\r\nu\r\n$0\r\n\r\n*1\r\n$4\r\nROLE\r\n" },
 	};
 	struct fake f = { .rules = { ROLE(FAKE_MASTER), AUTH("+OK\r\n") } };
-	struct valkey_word word;
+	struct valkey_state state;
 	struct valkey v;
 	redisContext *c;
 	void *reply = NULL;
@@ -454,48 +454,49 @@ START_TEST(connected)
 	if (rows[_i].userinfo[0] == '\0')
 		f.rules[1] = (struct fake_rule){ NULL, NULL };
 	start(&f, rows[_i].userinfo, &v);
-	c = connect_to(&v, 2000, &word);
+	c = connect_to(&v, 2000, &state);
 	ck_assert_msg(c != NULL, "%s", error);
-	ck_assert(!word.demoted);
+	ck_assert(!state.demoted);
 	ck_assert_int_ne(option(c->fd, IPPROTO_TCP, TCP_NODELAY), 0);
 	ck_assert_int_ne(option(c->fd, SOL_SOCKET, SO_KEEPALIVE), 0);
 	ck_assert_int_le(option(c->fd, IPPROTO_TCP, TCP_KEEPIDLE) +
 	    option(c->fd, IPPROTO_TCP, TCP_KEEPINTVL) *
 	    option(c->fd, IPPROTO_TCP, TCP_KEEPCNT), 15);
 	ck_assert(fcntl(c->fd, F_GETFL) & O_NONBLOCK);
-	/* Pub/sub has no arrays in arrays. */
+	/* A nested array is a protocol error. */
 	ck_assert_int_eq(redisReaderFeed(c->reader, "*1\r\n*1\r\n:1\r\n", 12), REDIS_OK);
 	ck_assert_int_eq(redisReaderGetReply(c->reader, &reply), REDIS_ERR);
 	redisFree(c);
 	fake_stop(&f);
-	ck_assert_str_eq(f.heard, rows[_i].heard);
+	ck_assert_str_eq(f.received, rows[_i].sent);
 	valkey_free(&v);
 }
 END_TEST
 
-/* A replica that says that it is in a Cluster is good. */
+/* A replica is accepted if it is a Cluster node. */
 START_TEST(cluster_replica)
 {
-	struct fake f = { .rules = { ROLE(FAKE_REPLICA), CLUSTER(FAKE_APART) } };
-	struct valkey_word word;
+	struct fake f = { .rules = { ROLE(FAKE_REPLICA), CLUSTER(FAKE_CLUSTER_DOWN) } };
+	struct valkey_state state;
 	struct valkey v;
 	redisContext *c;
 
 	start(&f, "", &v);
-	c = connect_to(&v, 2000, &word);
+	c = connect_to(&v, 2000, &state);
 	ck_assert_msg(c != NULL, "%s", error);
-	ck_assert(!word.demoted);
-	ck_assert(word.apart);
+	ck_assert(!state.demoted);
+	ck_assert(state.cluster_down);
 	redisFree(c);
 	fake_stop(&f);
-	ck_assert_str_eq(f.heard, "*1\r\n$4\r\nROLE\r\n*2\r\n$7\r\nCLUSTER\r\n$4\r\nINFO\r\n");
+	ck_assert_str_eq(f.received, "*1\r\n$4\r\nROLE\r\n*2\r\n$7\r\nCLUSTER\r\n$4\r\nINFO\r\n");
 	valkey_free(&v);
 }
 END_TEST
 
-static int asked_family = -1; /* of the first look-up: hiredis has another for the address */
+/* Address family of the first lookup; later ones are hiredis's own, of the resolved address. */
+static int asked_family = -1;
 
-/* A name server that takes its time: half a second for this name. */
+/* Simulates a slow name server: resolving localhost takes half a second. */
 int
 getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
     struct addrinfo **result)
@@ -509,11 +510,11 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 	return real(node, service, hints, result);
 }
 
-/* Looking the name up is not in the time limit, and each address of the name is tried. */
+/* The time limit does not include resolving the name, and every address of the name is tried. */
 START_TEST(slow_name)
 {
 	struct fake f = { .rules = { ROLE(FAKE_MASTER) } };
-	struct valkey_word word;
+	struct valkey_state state;
 	struct valkey v;
 	redisContext *c;
 	char url[64];
@@ -521,7 +522,7 @@ START_TEST(slow_name)
 	fake_start(&f);
 	snprintf(url, sizeof(url), "valkey://localhost:%d", f.port);
 	ck_assert_int_eq(parse(&v, url, ""), 0);
-	c = connect_to(&v, 300, &word);
+	c = connect_to(&v, 300, &state);
 	ck_assert_msg(c != NULL, "%s", error);
 	redisFree(c);
 	fake_stop(&f);
@@ -529,7 +530,7 @@ START_TEST(slow_name)
 }
 END_TEST
 
-/* Names are looked up for the family of the URL; an address is used as it is. */
+/* Names are resolved to the address family of the URL; an address is used as it is. */
 START_TEST(family_of_names)
 {
 	static const struct {
@@ -542,7 +543,7 @@ START_TEST(family_of_names)
 		{ "127.0.0.1", "?family=6", AF_UNSPEC, true },
 	};
 	struct fake f = { .rules = { ROLE(FAKE_MASTER) } };
-	struct valkey_word word;
+	struct valkey_state state;
 	struct valkey v;
 	redisContext *c;
 	char url[64];
@@ -550,7 +551,7 @@ START_TEST(family_of_names)
 	fake_start(&f);
 	snprintf(url, sizeof(url), "valkey://%s:%d%s", rows[_i].host, f.port, rows[_i].query);
 	ck_assert_int_eq(parse(&v, url, ""), 0);
-	c = connect_to(&v, 2000, &word);
+	c = connect_to(&v, 2000, &state);
 	ck_assert_int_eq(asked_family, rows[_i].family);
 	ck_assert_msg((c != NULL) == rows[_i].good, "%s", error);
 	if (c != NULL)
@@ -560,18 +561,18 @@ START_TEST(family_of_names)
 }
 END_TEST
 
-/* Nobody there: the text is the system's. */
-START_TEST(nobody)
+/* If no server listens there, the error is that of the system. */
+START_TEST(no_server)
 {
-	struct valkey_word word;
+	struct valkey_state state;
 	struct valkey v;
 
 	ck_assert_int_eq(parse(&v, "unix:///nonexistent/s", ""), 0);
-	ck_assert_ptr_null(connect_to(&v, 500, &word));
+	ck_assert_ptr_null(connect_to(&v, 500, &state));
 	ck_assert_str_eq(error, "unix:/nonexistent/s: No such file or directory");
 	valkey_free(&v);
 	ck_assert_int_eq(parse(&v, "valkey://127.0.0.1:1", ""), 0);
-	ck_assert_ptr_null(connect_to(&v, 500, &word));
+	ck_assert_ptr_null(connect_to(&v, 500, &state));
 	ck_assert_str_eq(error, "127.0.0.1:1: Connection refused");
 	valkey_free(&v);
 }
@@ -582,7 +583,7 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("valkey");
+	Suite *s = suite_create("valkey_connect");
 	TCase *url = tcase_create("url"), *password = tcase_create("password");
 	TCase *connecting = tcase_create("connect");
 	SRunner *sr = srunner_create(s);
@@ -600,7 +601,7 @@ main(void)
 	tcase_add_test(connecting, cluster_replica);
 	tcase_add_test(connecting, slow_name);
 	tcase_add_loop_test(connecting, family_of_names, 0, 4);
-	tcase_add_test(connecting, nobody);
+	tcase_add_test(connecting, no_server);
 	suite_add_tcase(s, url);
 	suite_add_tcase(s, password);
 	suite_add_tcase(s, connecting);

@@ -256,10 +256,10 @@ START_TEST(reasons)
 	ck_assert_str_eq(verdict("{\"a\":1} x"), "is not one JSON object");
 	ck_assert_str_eq(verdict("{\"a\":01}"), "is not JSON (RFC 8259)");
 	ck_assert_str_eq(verdict("{\"a\":\"\xff\"}"), "is not UTF-8");
-	ck_assert_str_eq(verdict("{\"a\":\"\\u0000\"}"), "holds a NUL (\\u0000)");
-	ck_assert_str_eq(check(wakeup_check, T("{\"a\":\"\0\"}")), "holds a NUL (\\u0000)");
+	ck_assert_str_eq(verdict("{\"a\":\"\\u0000\"}"), "contains a NUL (\\u0000)");
+	ck_assert_str_eq(check(wakeup_check, T("{\"a\":\"\0\"}")), "contains a NUL (\\u0000)");
 	ck_assert_str_eq(verdict("{\"event\":\"sync\"}"),
-	    "has the event \"sync\", which is tpi-streamd's own");
+	    "has the event \"sync\", which is reserved for tpi-streamd");
 }
 END_TEST
 

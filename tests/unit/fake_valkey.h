@@ -1,8 +1,8 @@
 /*
- * fake_valkey: a server or a sentinel for tests, one thread with one connection at a time. It
- * answers each command in the same way whenever it is asked, well or badly. What a real one would
- * refuse ends the test program: a command that is no array of bulk strings, is unknown, or has the
- * wrong number of words, and any before AUTH where that is answered with +OK.
+ * fake_valkey: a Valkey server or sentinel for tests: one thread that serves one connection at a
+ * time. Each command has a fixed reply, valid or not. The test program aborts if it sends something
+ * that a real server would refuse: a command that is not an array of bulk strings, an unknown
+ * command, a wrong number of arguments, or a command before AUTH if a password is required.
  */
 #ifndef TPI_FAKE_VALKEY_H
 #define TPI_FAKE_VALKEY_H
@@ -21,16 +21,16 @@
 #define FAKE_REPLICA "*5\r\n$5\r\nslave\r\n$9\r\n127.0.0.1\r\n:6379\r\n$9\r\nconnected\r\n:0\r\n"
 #define FAKE_ALONE "-ERR This instance has cluster support disabled\r\n"
 #define FAKE_SENTINEL "*2\r\n$8\r\nsentinel\r\n*0\r\n"
-#define FAKE_APART "$50\r\ncluster_state:fail\r\ncluster_slots_assigned:16384\r\n\r\n"
+#define FAKE_CLUSTER_DOWN "$50\r\ncluster_state:fail\r\ncluster_slots_assigned:16384\r\n\r\n"
 #define FAKE_CLUSTER "$48\r\ncluster_state:ok\r\ncluster_slots_assigned:16384\r\n\r\n"
 
-/* In place of a reply: */
+/* Instead of a reply: */
 #define FAKE_CLOSED "closed"
 #define FAKE_RESET "reset"
 #define FAKE_SLOWLY "slowly"   /* a byte every 20 ms, without end */
-#define FAKE_ENDLESS "endless" /* arrays in arrays, as many as are taken */
+#define FAKE_ENDLESS "endless" /* nested arrays, without end */
 
-/* The reply to commands that begin with these words, "AUTH user"; NULL: none ever comes. */
+/* The reply to commands that begin with these words, such as "AUTH user"; NULL: never replies. */
 struct fake_rule {
 	const char *words, *reply;
 };
@@ -39,15 +39,15 @@ struct fake {
 	struct fake_rule rules[6];
 	int listener, port;
 	char label[32];
-	char heard[1024];  /* over the last connection, for after the stop */
-	_Atomic int asked; /* connections */
+	char received[1024]; /* on the last connection; read it after fake_stop() */
+	_Atomic int accepted; /* number of connections */
 	pthread_t thread;
 };
 
-/* A command that was read. */
+/* A command from the client. */
 struct fake_command {
-	int count;       /* of words */
-	char words[512]; /* with a space between them */
+	int count;       /* number of words */
+	char words[512]; /* the words, joined with spaces */
 };
 
 static inline void
@@ -57,7 +57,7 @@ fake_refuse(const struct fake_command *c, const char *why)
 	abort();
 }
 
-/* "<kind><number>\r\n" at *at; false where it has not come whole. */
+/* Reads "<kind><number>\r\n" at *at; false if it is incomplete. */
 static inline bool
 fake_number(const struct fake_command *c, const char **at, char kind, int *number)
 {
@@ -72,7 +72,7 @@ fake_number(const struct fake_command *c, const char **at, char kind, int *numbe
 	return true;
 }
 
-/* Reads one command; its length, 0 where it has not come whole. */
+/* Reads one command. Returns its length, or 0 if it is incomplete. */
 static inline size_t
 fake_read(const char *text, struct fake_command *c)
 {
@@ -125,7 +125,10 @@ fake_check(const struct fake_command *c, bool authenticated)
 		fake_refuse(c, "Authentication required");
 }
 
-/* The reply to a command; NULL: none ever comes. What no rule is about has the answer of a bare server. */
+/*
+ * The reply to a command; NULL: never replies. Without a rule for the command, it is that of a
+ * server with the default configuration.
+ */
 static inline const char *
 fake_reply(const struct fake *f, const struct fake_command *c)
 {
@@ -146,7 +149,7 @@ fake_send(int fd, const char *text, size_t length)
 	return send(fd, text, length, MSG_NOSIGNAL) == (ssize_t)length;
 }
 
-/* False: the connection is to be closed. */
+/* Sends a reply. False if the connection should be closed. */
 static inline bool
 fake_answer(int fd, const char *reply)
 {
@@ -174,9 +177,9 @@ fake_answer(int fd, const char *reply)
 	return fake_send(fd, reply, strlen(reply));
 }
 
-/* Whether a rule lets somebody in: then nobody else is. */
+/* Whether there is a rule for AUTH: the client must then authenticate first. */
 static inline bool
-fake_has_password(const struct fake *f)
+fake_requires_password(const struct fake *f)
 {
 	for (size_t i = 0; i < sizeof(f->rules) / sizeof(f->rules[0]); i++)
 		if (f->rules[i].words != NULL && fake_begins(f->rules[i].words, "AUTH"))
@@ -184,20 +187,20 @@ fake_has_password(const struct fake *f)
 	return false;
 }
 
-/* One connection, until it is closed. */
+/* Serves one connection until it is closed. */
 static inline void
 fake_serve(struct fake *f, int fd)
 {
-	bool authenticated = !fake_has_password(f);
+	bool authenticated = !fake_requires_password(f);
 	size_t used = 0, at = 0, length;
 	struct fake_command c;
 	const char *reply;
 	ssize_t n;
 
-	while ((n = read(fd, f->heard + used, sizeof(f->heard) - 1 - used)) > 0) {
+	while ((n = read(fd, f->received + used, sizeof(f->received) - 1 - used)) > 0) {
 		used += (size_t)n;
-		f->heard[used] = '\0';
-		for (; (length = fake_read(f->heard + at, &c)) > 0; at += length) {
+		f->received[used] = '\0';
+		for (; (length = fake_read(f->received + at, &c)) > 0; at += length) {
 			fake_check(&c, authenticated);
 			reply = fake_reply(f, &c);
 			if (!fake_answer(fd, reply))
@@ -214,7 +217,7 @@ fake_run(void *arg)
 	int fd;
 
 	while ((fd = accept(f->listener, NULL, NULL)) != -1) {
-		f->asked++;
+		f->accepted++;
 		fake_serve(f, fd);
 		close(fd);
 	}
