@@ -161,7 +161,7 @@ def reset(exchange):
     exchange.close_connection = True
 
 
-def close_behind(exchange):
+def close_after(exchange):
     """An honest answer; then the connection closes, which the head has not said."""
     exchange.send(exchange.honest())
     exchange.close_connection = True
@@ -282,7 +282,7 @@ class Application:
         """Counts anew."""
         self.requests = []
         self.connections = 0
-        self.most_under_way = self.in_flight
+        self.most_in_flight = self.in_flight
         self.most_connections = self.open_connections
 
     @property
@@ -389,7 +389,7 @@ class Application:
         with self.lock:
             self.requests.append(request)
             self.in_flight += 1
-            self.most_under_way = max(self.most_under_way, self.in_flight)
+            self.most_in_flight = max(self.most_in_flight, self.in_flight)
         return request
 
     def end(self, request):

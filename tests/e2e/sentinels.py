@@ -61,7 +61,7 @@ class Sentinel:
             self.process.kill()
 
 
-class Nobody:
+class SilentServer:
     """Takes connections and never says a word."""
 
     def __init__(self):

@@ -63,7 +63,7 @@ class StandIn:
     def __init__(self, password=None):
         self.password = password
         self.refused = []
-        self.asked = 0  # connections
+        self.connections = 0  # connections
         self.listener = listening_socket(("127.0.0.1", 0))
         self.address = self.listener.getsockname()
         self.name = "127.0.0.1:%d" % self.address[1]
@@ -77,7 +77,7 @@ class StandIn:
                 peer = self.listener.accept()[0]
             except OSError:
                 return
-            self.asked += 1
+            self.connections += 1
             threading.Thread(target=self._serve, args=(peer,), daemon=True).start()
 
     def _serve(self, peer):

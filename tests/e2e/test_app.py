@@ -471,7 +471,7 @@ def test_concurrency(gated):
         app.sign_in(f"SECRET-{number}", f"user{number}")
     peers = open_many(daemon, [by(f"SECRET-{number}") for number in range(15)])
     wait_all(peers, synced, what="sync")
-    assert app.most_under_way == 3 and len(app.requests) == 15
+    assert app.most_in_flight == 3 and len(app.requests) == 15
     assert app.most_connections <= 3
 
 
@@ -681,7 +681,7 @@ def test_storm(gated, rundir):
         peers = reconnect(daemon, requests, 2)
         times = sorted(peer.events.retries[0].time - peer.opened for peer in peers)
         print(f"1000 streams: {len(app.asked(SESSION))} + {len(app.asked(PROJECTS))} requests, at most "
-              f"{app.most_under_way} at once on {app.connections} connections; to sync: median "
+              f"{app.most_in_flight} at once on {app.connections} connections; to sync: median "
               f"{times[500] * 1000:.1f} ms, 99 % {times[990] * 1000:.1f} ms, longest {times[-1] * 1000:.1f} ms")
         assert len(app.requests) <= 400
         assert times[500] < 0.1 or "TPI_SANITIZED" in os.environ

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from answers import check_answer, check_later
-from application import (ANN, BEN, PROJECTS, SESSION, by, close_behind, close_reused, cut, dribble,
+from application import (ANN, BEN, PROJECTS, SESSION, by, close_after, close_reused, cut, dribble,
                          endless, half_close, hold, listen, message, raw, reset, says, synced)
 from certificates import Authority
 from fcgi import wait_all
@@ -253,7 +253,7 @@ def test_endless(shared, what):
 def test_closed_behind_an_answer(shared):
     """A kept connection that the application has closed, unannounced, costs nobody anything."""
     app, daemon = shared
-    with fault(app, SESSION, close_behind):
+    with fault(app, SESSION, close_after):
         for _ in range(5):
             listen(daemon, **by(ANN)).close()
 

@@ -10,7 +10,7 @@ import pytest
 
 import test_publish
 from answers import SYNC, after_first, check_later, frame, issue, notification
-from sentinels import Nobody
+from sentinels import SilentServer
 from servers import Valkey, free_port, project_channel, user_channel
 from test_valkey import ABOUT_VALKEY, check_works
 from timing import eventually, scaled
@@ -298,7 +298,7 @@ def test_primaries_in_a_list(streamd, new_valkey):
 def test_dead_nodes_first(streamd, new_valkey):
     """Of five nodes four are dead, two of them silent: the fifth is used within the time limit of one."""
     valkey = new_valkey(tcp=True, port=node_port(), config=["--cluster-enabled", "yes"]).start()
-    silent = [Nobody(), Nobody()]
+    silent = [SilentServer(), SilentServer()]
     dead = [f"valkey://{entry.name}" for entry in silent] + ["valkey://127.0.0.1:1", "unix:///nonexistent"]
     for _ in range(4):
         done = publish(1, ",".join([*dead, valkey.url]))

@@ -467,13 +467,13 @@ def test_storm(gated, revoke, tenant):
     peers = [daemon.open(**by(token, projects="7")) for token in tokens]
     wait_all(peers, synced, 30, "sync")
     app.forget()
-    app.most_under_way = 0
+    app.most_in_flight = 0
     for token in tokens[::2]:
         app.people[token].projects.clear()
     revoke(project=7)
     wait_all(peers[::2], lambda peer: peer.closed, 30, "the end")
     eventually(lambda: {request.token for request in app.asked(PROJECTS)} == set(tokens), 30, "all are queried")
-    assert app.most_under_way <= most
+    assert app.most_in_flight <= most
     times = [request.started for request in app.asked(SESSION)]
     assert max(times) - min(times) > 1, "all at once"
     check_open(*peers[1::2])
