@@ -1,11 +1,11 @@
 #!/usr/bin/python3
-"""A soak: streams open, close, abort and stall while wake-ups are published and Valkey fails.
+"""Soak test: streams open, close, abort and stall while wake-ups are published and Valkey fails.
 
     tests/soak.py [--seconds 300] [--seed 1]
 
-It uses the programs in $TPI_BUILD (default: _build). Rounds of churn and faults alternate with a calm in
-which every healthy stream must have got every wake-up since its last sync, once and in order. At the end
-descriptors, threads, memory and Valkey's subscriptions are compared with the start.
+Uses the programs in $TPI_BUILD (default: _build). After each round of churn and faults the test waits until every
+healthy stream has received every wake-up since its last sync, once and in order. At the end it compares descriptors,
+threads, memory and Valkey's subscriptions with the start.
 """
 
 import argparse
@@ -26,12 +26,12 @@ from ledger import SYNC, Ledger, descriptors_and_threads, wait_released  # noqa:
 from timing import eventually  # noqa: E402
 
 USERS, PROJECTS = 60, 20
-ROUND = 8  # seconds of churn between two calms
-PUBLISH = 25  # at most so many wake-ups in a step
-HEALTHY, STALLED = 200, 20
-PASSING = 3000  # streams a round that come and go unread
-# What the heap may grow by after the first round: its fragments do, for a while, and less and less. A leak
-# is more for each connection.
+ROUND = 8  # seconds of churn in a round
+PUBLISH = 25  # wake-ups published in a step, at most
+HEALTHY, STALLED = 200, 20  # open streams, at most
+PASSING = 3000  # streams opened and closed without reading, in each round
+# Bytes by which the heap may grow after the first round, in total and for each connection. Fragmentation makes it
+# grow at first, at a falling rate; a leak would be larger for each connection.
 GROWTH, GROWTH_EACH = 2 << 20, 40
 
 BAD_PAYLOADS = ['{"event":"sync"}', '{"event":"s\\u0079nc"}', "{", "[]", '{"a":"\\u0000"}', "x" * 20000,
@@ -42,8 +42,8 @@ SETTINGS = {"TPI_PROJECT_ACCESS": "allow", "SSE_HEARTBEAT_MS": 1000, "SSE_STALL_
 
 
 def resident(pid):
-    """Bytes of the heap that are in memory: without the stacks of ended threads, of which glibc keeps as many
-    as ran at once at some time."""
+    """Resident bytes of the heap. Excludes thread stacks: glibc keeps those of ended threads, as many as ever ran at
+    the same time."""
     total, counts = 0, False
     with open(f"/proc/{pid}/smaps", encoding="ascii") as file:
         for line in file:
@@ -66,7 +66,7 @@ class Soak:
         self.ledger = Ledger(self.try_publish)
         self.streams = {}  # healthy ones: their channels
         self.stalled = []
-        self.heads = []  # connections that have not said all
+        self.heads = []  # connections with an incomplete request
 
     def try_publish(self, channel, payload):
         try:
@@ -79,7 +79,7 @@ class Soak:
     # Steps
 
     def draw(self):
-        """The arguments of a request, and the channels that its stream joins."""
+        """Random arguments of a request, and the channels that its stream subscribes to."""
         user = f"u{self.chance.randrange(USERS)}"
         if self.chance.random() < 0.5:
             return {"user": user}, [servers.user_channel(user), servers.broadcast_channel()]
@@ -119,7 +119,7 @@ class Soak:
         self.forget(peer)
 
     def come_and_go(self):
-        """Many at once, so that what each leaves behind adds up."""
+        """Opens and closes many streams, so that a leak of each adds up."""
         for _ in range(PASSING):
             named, _ = self.draw()
             self.daemon.open(**named).close()
@@ -135,7 +135,7 @@ class Soak:
         self.try_publish(self.chance.choice(channels), self.chance.choice(BAD_PAYLOADS))
         self.counts["bad payloads"] += 1
 
-    # Faults: each is over when it returns, and streams get a sync after it.
+    # Faults. Each has ended when the function returns; streams get a sync after it.
 
     def restart_valkey(self):
         self.valkey.restart()
@@ -161,7 +161,7 @@ class Soak:
             if not peer.closed:
                 peer.pump()
             if peer.closed:
-                assert peer.status == 200, f"neither a stream nor later: {peer!r}"
+                assert peer.status == 200, f"neither a stream nor \"retry later\": {peer!r}"
                 self.forget(peer)
 
     def churn(self):
@@ -180,13 +180,13 @@ class Soak:
                 self.counts[fault.__name__] += 1
 
     def calm(self):
-        """Every healthy stream is live and whole; what a sync waits for has come."""
+        """Waits until every healthy stream is live and has received every wake-up, then checks all of them."""
         def settled():
             self.read()
             return all(fcgi.live(peer) and self.ledger.complete(peer, channels)
                        for peer, channels in self.streams.items())
         eventually(settled, 30, "every stream has every wake-up")
-        # A sync that is still due would excuse a gap: let the spread pass, then look for gaps.
+        # A sync that is still to come would hide a gap: wait longer than SSE_SYNC_SPREAD_MS first.
         until = time.monotonic() + 1
         while time.monotonic() < until:
             self.read()
@@ -201,7 +201,7 @@ class Soak:
             peer.close()
         wait_released(self.daemon.pid, self.before, 10)
         eventually(lambda: len(self.valkey("PUBSUB", "CHANNELS")) == 1, 10,
-                   "Valkey has no subscription left but that to revocations")
+                   "only the subscription to revocations is left in Valkey")
         return resident(self.daemon.pid)
 
     def run(self, seconds):

@@ -1,4 +1,4 @@
-"""The responses of tpi-stream(7), byte for byte; shared by the tests."""
+"""The responses that tpi-stream(7) defines, byte for byte, and checks for them."""
 
 import json
 import re
@@ -20,7 +20,7 @@ LATER = re.compile(rb"retry: (\d+)\n\n")
 
 
 def frame(payload):
-    """The bytes of a wake-up of one line."""
+    """The bytes of an event whose payload is one line."""
     payload = payload if isinstance(payload, bytes) else payload.encode()
     return b"data: " + payload + b"\n\n"
 
@@ -34,7 +34,7 @@ def issue(number, project=7):
 
 
 def plain_headers(peer):
-    """The headers but Status, lower case; none twice."""
+    """The headers without Status, with names in lower case; no header may occur twice."""
     names = [name.lower() for name, _ in peer.headers]
     assert len(names) == len(set(names)), f"a header twice: {peer.headers}"
     return {name.lower(): value for name, value in peer.headers if name.lower() != "status"}
@@ -53,7 +53,7 @@ def check_stream_head(peer):
 
 
 def check_answer(peer, status, method="GET"):
-    """A complete answer that is no stream. One to HEAD has the headers of one to GET, and no body."""
+    """A complete response that is not a stream. A response to HEAD has the headers of GET and no body."""
     check_ended(peer)
     assert peer.status == status, peer
     headers = plain_headers(peer)
@@ -71,7 +71,7 @@ def check_answer(peer, status, method="GET"):
 
 
 def check_later(peer, shortest=10000, longest=30000):
-    """The stream's 200 and headers, a retry time, no sync, and the end."""
+    """A "retry later" response: status and headers of a stream, a retry time, no sync, end of stream."""
     check_ended(peer)
     check_stream_head(peer)
     found = LATER.fullmatch(peer.body)
@@ -80,12 +80,12 @@ def check_later(peer, shortest=10000, longest=30000):
 
 
 def check_still_evicted(peer):
-    """The answer to an evicted stream that comes back and finds no free slot: retry later, in minutes."""
+    """The response to an evicted stream that reconnects and finds no free slot: retry in minutes."""
     check_later(peer, 120000, 300000)
 
 
 def check_first(peer):
-    """The bytes that open a stream; returns the retry time."""
+    """Checks the first bytes of a stream; returns the retry time in milliseconds."""
     check_stream_head(peer)
     found = FIRST.match(peer.body)
     assert found, peer
@@ -94,7 +94,8 @@ def check_first(peer):
 
 
 def check_returned(peer):
-    """The bytes that open the stream of an evicted one that comes back: the browser forgets that it was."""
+    """The first bytes of a stream that reconnects after eviction. They reset the browser's last event ID, which
+    marked the stream as evicted."""
     check_stream_head(peer)
     found = RETURNED.match(peer.body)
     assert found, peer
@@ -103,17 +104,17 @@ def check_returned(peer):
 
 
 def syncs(peer):
-    """How many sync events have come, the first included."""
+    """The number of sync events received, including the first."""
     return peer.events.data.count('{"event":"sync"}')
 
 
 def after_first(peer):
-    """What came behind the first sync and its retry."""
+    """The bytes received after the first sync and its retry time."""
     return bytes(peer.body[FIRST.match(peer.body).end():])
 
 
 def check_evicted(peer):
-    """Ended by the cap, with the bytes that keep the browser away."""
+    """The stream ended with the eviction event, whose retry time delays the browser's reconnect."""
     check_ended(peer)
     found = EVICTED.search(peer.body)
     assert found and found.end() == len(peer.body), peer

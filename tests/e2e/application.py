@@ -1,16 +1,17 @@
-"""A stand-in for TestPlanIt: answers who a session belongs to and which projects the user may read, honestly, or
-wrongly in the way that a test wants. It refuses what TestPlanIt refuses: projects to a user without API access, unless
-one of its own pages asks; a head that is too long for Node.js; and it gives a session to no API token.
+"""A stand-in for TestPlanIt. It answers session queries (which user?) and project queries (which projects may the
+user read?), correctly or with a fault that a test chooses. It refuses what TestPlanIt refuses: a project query by a
+user without API access unless it comes from one of TestPlanIt's own pages, a request head too long for Node.js, and a
+session query with an API token.
 
     app = Application().start()           # on TCP; path= for a Unix socket; tls=Authority(...).issue(...)
-    app.sign_in("SECRET-x", "eve", [7])   # the token of a cookie, or of Authorization: Bearer
-    app.sign_in("SECRET-y", "kim", [7], access="ADMIN")     # or is_api=True: a script may ask, too
+    app.sign_in("SECRET-x", "eve", [7])   # a token, sent in a cookie or in Authorization: Bearer
+    app.sign_in("SECRET-y", "kim", [7], access="ADMIN")     # ADMIN or is_api=True: scripts may query as well
     app.sign_in("tpi_SECRET-z", "sam", [7], is_api=True)    # an API token
-    app.faults[SESSION] = hold            # what it does in place of the honest answer
-    app.requests                          # what it was asked
+    app.faults[SESSION] = hold            # what it does instead of the correct response
+    app.requests                          # the queries it received
 
-ANN and BEN are signed in from the start. Every token has SECRET in it, which no log may have. Whatever a gate must
-never send is a complaint; stop() raises what there is of them.
+ANN and BEN are signed in from the start. Every token contains SECRET, which must not appear in any log. A request
+that the daemon must never send is recorded as a complaint, and stop() fails if there is one.
 """
 
 import contextlib
@@ -36,37 +37,37 @@ HEADERS = {"host", "user-agent", "accept", "cookie", "authorization", "x-forward
            "x-forwarded-host", "sec-fetch-site"}
 TOKEN = re.compile(rf"(?:^|; )(?:__Secure-)?{re.escape(COOKIE)}=([^;]*)")
 HEAD_MAX = 16384  # bytes of a request's head that Node.js reads
-LONGEST = 60  # seconds that anything here waits
+LONGEST = 60  # seconds; the limit of every wait here
 ANN, BEN = "SECRET-ann", "SECRET-ben"  # tokens
 
 
 def cookie(token):
-    """The Cookie header of a browser that is signed in."""
+    """The Cookie header of a browser in which the user is signed in."""
     return f"theme=dark; {COOKIE}={token}"
 
 
 def page(token):
-    """Headers, as servers.http() takes them, of a request by a page of the site in a browser that is signed in."""
+    """Headers for servers.http(): a request from a page of the site, by a signed-in user."""
     return {"Cookie": cookie(token), "Sec_Fetch_Site": "same-origin"}
 
 
 def by(token, **named):
-    """Arguments of fcgi.params() for such a request, from a web server that verifies nobody."""
+    """Arguments of fcgi.params() for the same request, from a web server that authenticates no users."""
     return {"TPI_USER": None, "HTTP_COOKIE": cookie(token), "HTTP_SEC_FETCH_SITE": "same-origin", **named}
 
 
 def bearer(token, **named):
-    """The same for a script with a token."""
+    """The same for a script with a bearer token."""
     return {"TPI_USER": None, "HTTP_AUTHORIZATION": f"Bearer {token}", **named}
 
 
 def synced(peer):
-    """Past its first sync. (A stream that is to come later has a retry time, too.)"""
+    """Whether the stream has its first sync. (A "retry later" response has a retry time, but no sync.)"""
     return bool(peer.events.data and peer.events.retries)
 
 
 def listen(daemon, **named):
-    """A stream past its first sync; the arguments are those of fcgi.params()."""
+    """Opens a stream and waits for its first sync; the arguments are those of fcgi.params()."""
     peer = daemon.open(**named).wait(synced, what="sync")
     check_first(peer)
     return peer
@@ -77,7 +78,7 @@ class Person:
     id: str
     projects: set
     access: str = "USER"   # or ADMIN, PROJECTADMIN, NONE
-    is_api: bool = False   # whether scripts may ask for anything
+    is_api: bool = False   # whether scripts may query projects
 
 
 @dataclass
@@ -98,31 +99,31 @@ class Request:
 
 
 def message(body, status=200, headers=(), kind="application/json"):
-    """A whole answer; body is bytes, or what JSON is made of."""
+    """A complete HTTP response; body is bytes, or a value to encode as JSON."""
     body = body if isinstance(body, bytes) else json.dumps(body).encode()
     head = [f"HTTP/1.1 {status} X", f"Content-Type: {kind}", f"Content-Length: {len(body)}", *headers, "", ""]
     return "\r\n".join(head).encode() + body
 
 
-# Faults. Each is called with the exchange, whose honest() is the whole honest answer.
+# Faults. Each is called with the exchange; exchange.honest() is the complete correct response.
 
 def no_fault(exchange):
     exchange.send(exchange.honest())
 
 
 def hold(exchange):
-    """No answer until release(), then an honest one."""
+    """Sends nothing until release(), then the correct response."""
     exchange.app.released.wait(LONGEST)
     exchange.send(exchange.honest())
 
 
 def says(*args, **named):
-    """Another answer; the arguments are those of message()."""
+    """Sends another response; the arguments are those of message()."""
     return lambda exchange: exchange.send(message(*args, **named))
 
 
 def raw(data):
-    """These bytes, and the end of the connection."""
+    """Sends these bytes and closes the connection."""
     def fault(exchange):
         exchange.send(data)
         exchange.close_connection = True
@@ -130,7 +131,7 @@ def raw(data):
 
 
 def dribble(seconds):
-    """The honest answer a byte at a time."""
+    """Sends the correct response one byte at a time, with this pause after each."""
     def fault(exchange):
         for byte in exchange.honest():
             exchange.send(bytes([byte]))
@@ -140,7 +141,7 @@ def dribble(seconds):
 
 
 def cut(share):
-    """The first part of the honest answer, and the end of the connection."""
+    """Sends this share of the correct response and closes the connection."""
     def fault(exchange):
         honest = exchange.honest()
         exchange.send(honest[:int(len(honest) * share)])
@@ -149,26 +150,26 @@ def cut(share):
 
 
 def half_close(exchange):
-    """Says no more after half a head, and waits for the other side to close."""
+    """Stops sending in the middle of the head, and waits for the other side to close."""
     exchange.send(exchange.honest()[:20])
     exchange.connection.shutdown(socket.SHUT_WR)
     exchange.app.stopped.wait(LONGEST)
 
 
 def reset(exchange):
-    """The connection breaks off without an answer."""
+    """Resets the connection without a response."""
     exchange.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
     exchange.close_connection = True
 
 
 def close_after(exchange):
-    """An honest answer; then the connection closes, which the head has not said."""
+    """Sends the correct response, then closes the connection without having sent Connection: close."""
     exchange.send(exchange.honest())
     exchange.close_connection = True
 
 
 def close_reused(exchange):
-    """Only the first request of a connection is answered, the next one finds it closed."""
+    """Answers the first request on a connection, and closes it when a second one arrives."""
     if exchange.served == 1:
         exchange.send(exchange.honest())
     else:
@@ -176,7 +177,7 @@ def close_reused(exchange):
 
 
 def endless(start, piece, limit=10 << 20):
-    """Start, and the piece over and over, until the limit or until nobody takes it."""
+    """Sends start, then piece repeatedly, until the limit in bytes or until the other side closes."""
     def fault(exchange):
         exchange.connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 65536)
         exchange.send(start)
@@ -216,15 +217,15 @@ class Exchange(BaseHTTPRequestHandler):
 
     def do_GET(self):
         self.served += 1
-        self.question = self.app.begin(self.path, self.headers.items(), self.number)
+        self.query = self.app.begin(self.path, self.headers.items(), self.number)
         try:
             self.app.stopped.wait(self.app.delay)
-            self.app.faults.get(self.question.kind, no_fault)(self)
+            self.app.faults.get(self.query.kind, no_fault)(self)
         finally:
-            self.app.end(self.question)
+            self.app.end(self.query)
 
     def honest(self):
-        return self.app.answer(self.question)
+        return self.app.answer(self.query)
 
     def __getattr__(self, name):
         if name.startswith("do_"):
@@ -247,18 +248,18 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def get_request(self):
         connection, _ = super().get_request()
         connection.settimeout(LONGEST)
-        if self.tls:  # the handshake is for the thread of the connection
+        if self.tls:  # the handshake is done in the connection's thread
             connection = self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         self.app.sockets.append(connection)
         return connection, ("peer", 0)
 
     def handle_error(self, *_):
-        if not isinstance(sys.exc_info()[1], OSError):  # whoever asked may leave at any time
+        if not isinstance(sys.exc_info()[1], OSError):  # the client may close at any time
             self.app.complain(traceback.format_exc())
 
 
 class Application:
-    """Changeable while it runs; sessions outlive stop() and start()."""
+    """The stand-in. A test may change its attributes while it runs; sessions survive stop() and start()."""
 
     def __init__(self, path=None, tls=None, prefix=""):
         self.address = path or ("127.0.0.1", 0)
@@ -272,14 +273,14 @@ class Application:
         self.stopped = threading.Event()
         self.sockets = []
         self.complaints = []
-        self.sent = 0  # bytes that endless() has got rid of
+        self.sent = 0  # bytes sent by endless()
         self.server = None
         self.in_flight = 0
         self.open_connections = 0
         self.forget()
 
     def forget(self):
-        """Counts anew."""
+        """Resets the counts and the list of requests."""
         self.requests = []
         self.connections = 0
         self.most_in_flight = self.in_flight
@@ -299,7 +300,7 @@ class Application:
         return self
 
     def down(self):
-        """Refuses connections, and breaks off those that there are."""
+        """Refuses new connections and closes the open ones."""
         if not self.server:
             return
         self.stopped.set()
@@ -319,13 +320,13 @@ class Application:
         assert not self.complaints, self.complaints
 
     def hold(self, *kinds):
-        """From now on questions of these kinds get no answer before release()."""
+        """From now on queries of these kinds are not answered until release()."""
         self.released.clear()
         for kind in kinds or (SESSION, PROJECTS):
             self.faults[kind] = hold
 
     def release(self):
-        """Answers those that wait, and all that follow."""
+        """Answers the held queries and all later ones."""
         self.faults = {kind: fault for kind, fault in self.faults.items() if fault is not hold}
         self.released.set()
 
@@ -341,24 +342,24 @@ class Application:
     def sign_out(self, token):
         del self.people[token]
 
-    # What it was asked
+    # Queries received
 
     def asked(self, kind=None, token=None):
         return [request for request in list(self.requests) if kind in (None, request.kind)
                 and token in (None, request.token)]
 
     def wait_asked(self, count, kind=None, token=None, timeout=10):
-        eventually(lambda: len(self.asked(kind, token)) >= count, timeout, f"{count} questions")
+        eventually(lambda: len(self.asked(kind, token)) >= count, timeout, f"{count} queries")
 
     @contextlib.contextmanager
     def quiet(self, count=0):
-        """Proves that there are so many questions within, and no more."""
+        """Checks that exactly count queries are received in this context."""
         before = len(self.requests)
         yield
         asked = [request.target for request in self.requests[before:]]
         assert len(asked) == count, asked
 
-    # For the connections
+    # Called by the connections' threads
 
     def connected(self):
         with self.lock:
@@ -372,7 +373,7 @@ class Application:
             self.open_connections -= 1
 
     def begin(self, target, headers, connection):
-        """Takes a request down; complains where the contract forbids it."""
+        """Records a request, with a complaint if tpi-streamd(8), THE APPLICATION does not allow it."""
         path, _, query = target.partition("?")
         through_proxy = path.startswith("http://")
         path = (urlsplit(path).path if through_proxy else path).removeprefix(self.prefix)
@@ -408,7 +409,7 @@ class Application:
         return token if kind == "Bearer" else None
 
     def _ids(self, query):
-        """The ids of a question of exactly the contract's shape."""
+        """The project ids of a query, which must have exactly the documented form."""
         try:
             [(name, value)] = parse_qsl(query, strict_parsing=True, errors="strict")
             content = json.loads(value)
@@ -425,7 +426,7 @@ class Application:
         return ids
 
     def answer(self, request):
-        """The honest one."""
+        """The correct response to a request."""
         if len(request.target) + sum(len(name) + len(value) + 4 for name, value in request.headers) > HEAD_MAX:
             return message(b"", 431)
         if request.kind == SESSION:
@@ -433,7 +434,8 @@ class Application:
         return self._projects(request) if request.kind == PROJECTS else message({"error": "no such page"}, 404)
 
     def _session(self, request):
-        """NextAuth.js knows cookies alone. Other applications may take a token of another kind for a session, too."""
+        """NextAuth.js accepts only cookies. A bearer token that is not an API token gets a session here as well, as
+        other applications may do it."""
         person = self.people.get(request.token)
         if not person or request.token.startswith("tpi_"):
             return message({})
@@ -444,7 +446,7 @@ class Application:
             "expires": "2036-12-24T08:00:00.000Z"})
 
     def _projects(self, request):
-        """What the front door lets in, the policies filter: who is not signed in reads nothing."""
+        """First the access check on the API, then the filter by project: an anonymous user can read no project."""
         person = self.people.get(request.token)
         if request.token and request.token == self._bearer(request):
             if not person or (request.token.startswith("tpi_") and not person.is_api):
@@ -456,7 +458,7 @@ class Application:
 
     @staticmethod
     def _from_own_page(request):
-        """As TestPlanIt tells a page from a script: a script sends none of these headers by itself."""
+        """How TestPlanIt distinguishes its pages from scripts: a script does not send these headers on its own."""
         return (request.header("Sec-Fetch-Site") in ("same-origin", "same-site")
                 or request.header("Host") in [urlsplit(request.header(name) or "").netloc
                                               for name in ("Origin", "Referer")])

@@ -1,4 +1,4 @@
-"""Certificates of the tests' own, made with openssl(1)."""
+"""Certificate authorities and certificates for tests, made with openssl(1)."""
 
 import os
 import ssl
@@ -29,7 +29,7 @@ def in_days(days):
 
 
 class Authority:
-    """A certificate authority of a test."""
+    """A certificate authority whose files are in directory."""
 
     def __init__(self, directory, name="ca"):
         self.directory = directory
@@ -50,8 +50,8 @@ class Authority:
         subprocess.run(["openssl", *args], check=True, capture_output=True, timeout=scaled(20))
 
     def certificate(self, names="DNS:localhost,IP:127.0.0.1", days=1, begin=None):
-        """The files of a certificate and of its key. It ends in days, and begins in begin; with days=-1 it has
-        expired."""
+        """The paths of a new certificate and its key. It is valid from begin to days, both in days from now; days=-1
+        has expired."""
         base = os.path.join(self.directory, f"server{len(os.listdir(self.directory))}")
         self._openssl("req", "-new", *KEY, "-keyout", f"{base}.key", "-out", f"{base}.csr", "-subj", "/CN=server",
                       "-addext", f"subjectAltName={names}")
@@ -62,7 +62,7 @@ class Authority:
         return f"{base}.pem", f"{base}.key"
 
     def issue(self, *args, **named):
-        """The same, for the tls= of an Application."""
+        """A TLS context with a new certificate, for Application(tls=)."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*self.certificate(*args, **named))
         return context

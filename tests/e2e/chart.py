@@ -1,4 +1,4 @@
-"""The Helm chart, rendered by helm/render.go and checked as Helm does it before it renders."""
+"""Renders the Helm chart with helm/render.go, and validates values as Helm does before it renders."""
 
 import json
 import os
@@ -16,7 +16,7 @@ RENDERER = os.path.join(BUILD, "helm-render")
 
 
 class Refused(Exception):
-    """The chart does not take these values."""
+    """The chart rejects these values."""
 
 
 def read_yaml(path):
@@ -25,7 +25,7 @@ def read_yaml(path):
 
 
 def build():
-    """Compiles the renderer, with the libraries of Debian's packages alone."""
+    """Compiles the renderer, using only Go libraries from Debian packages."""
     env = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "", "GOPROXY": "off",
            "GOCACHE": os.path.join(BUILD, "helm-go-cache")}
     source = os.path.join(os.path.dirname(__file__), "helm", "render.go")
@@ -35,14 +35,14 @@ def build():
 
 
 def merged(under, over):
-    """Values over others, as Helm has them: maps are merged."""
+    """Merges two sets of values as Helm does: maps are merged, anything else is replaced."""
     if not isinstance(under, dict) or not isinstance(over, dict):
         return over
     return {**under, **{name: merged(under.get(name), value) for name, value in over.items()}}
 
 
 def validate(values):
-    """By values.schema.json."""
+    """Validates values, merged with the defaults, against values.schema.json."""
     with open(os.path.join(CHART, "values.schema.json"), encoding="utf-8") as file:
         schema = json.load(file)
     jsonschema.Draft7Validator.check_schema(schema)
@@ -54,7 +54,7 @@ def validate(values):
 
 
 def render(values, release="tpi-stream"):
-    """The text of each template, by file name. The schema is not asked."""
+    """The text of each rendered template, by file name. Does not check the schema."""
     done = subprocess.run([RENDERER, CHART, release, "testplanit"], input=json.dumps(values), capture_output=True,
                           text=True, timeout=scaled(60), check=False)
     if done.returncode:
@@ -63,7 +63,7 @@ def render(values, release="tpi-stream"):
 
 
 def objects(values, release="tpi-stream"):
-    """What Kubernetes would get, by kind."""
+    """The rendered Kubernetes objects, by kind."""
     validate(values)
     found = {}
     for name, text in render(values, release).items():

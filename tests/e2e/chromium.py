@@ -1,9 +1,9 @@
-"""A headless Chromium whose tabs are as visible or hidden as those of people, driven through browser/driver.js.
+"""A headless Chromium, driven through browser/driver.js. Its tabs are visible or hidden as in a window.
 
     browser = Chromium(directory, node_directory)
     tab = browser.open("http://127.0.0.1:…/page.html")
-    tab.watch("a", [7, 8])              # by the library; tab.plain("a", url): by a plain EventSource
-    tab.wait("a", SYNC, …)              # exactly these messages
+    tab.watch("a", [7, 8])              # with the browser module; tab.plain("a", url) uses a plain EventSource
+    tab.wait("a", SYNC, …)              # waits for exactly these messages
 """
 
 import json
@@ -14,10 +14,10 @@ import subprocess
 from servers import Process, clean_environment
 from timing import eventually
 
-NAME = "tpi.example"  # of a site that is not on a loopback address, as far as the browser can tell
+NAME = "tpi.example"  # a host name that the browser does not treat as loopback
 
-# It talks to nobody but the servers of the tests, and takes any certificate of theirs. Without a first window:
-# Playwright may hang where it connects while that one is made.
+# Chromium connects only to the tests' servers and accepts their certificates. It starts without a window, because
+# Playwright can hang if it connects while the first window is being created.
 FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
          "--disable-component-update --disable-sync --disable-dev-shm-usage --no-proxy-server "
          "--ignore-certificate-errors --no-startup-window --remote-debugging-port=0").split() + [
@@ -27,14 +27,14 @@ LATER = {"type": "sync", "first": False}
 
 
 class BrowserError(Exception):
-    """The browser, or a script in a page, said no."""
+    """An error of the browser or of a script in a page."""
 
 
 class Chromium:
     def __init__(self, directory, node_directory):
         self.calls = 0
         self.tabs = []
-        # A group of its own, so that kill() reaches its processes.
+        # A process group, so that kill() reaches all processes of the browser.
         self.process = Process("chromium", [
             "chromium", *FLAGS, f"--user-data-dir={directory}/profile"], start_new_session=True,
             env=clean_environment(HOME=directory, TMPDIR=directory))
@@ -54,7 +54,7 @@ class Chromium:
         return answer["value"]
 
     def open(self, url):
-        """A tab in front of the others, loaded with the page."""
+        """Opens a page in a new tab in the foreground."""
         tab = Tab(self)
         self.tabs.append(tab)
         return tab.goto(url)
@@ -66,7 +66,7 @@ class Chromium:
         self.call("clear")
 
     def forget(self):
-        """Closes all tabs and forgets all cookies: nothing is left for the next test."""
+        """Closes all tabs and deletes all cookies, for the next test."""
         for tab in self.tabs:
             tab.close()
         self.tabs.clear()
@@ -82,7 +82,7 @@ class Chromium:
 
 
 class Tab:
-    """A tab with browser/page.html, or any page that keeps what its watchers were told in `seen`."""
+    """A tab with browser/page.html, or with another page that keeps its watchers' callbacks in `seen`."""
 
     def __init__(self, browser):
         self.browser = browser
@@ -103,7 +103,7 @@ class Tab:
         self.call("show")
 
     def click(self):
-        """As a person does, in front of the screen."""
+        """Clicks in the page, as a user does, after bringing the tab to the foreground."""
         self.show()
         self.call("click")
 
@@ -119,12 +119,12 @@ class Tab:
         self.call("lifecycle", "active")
 
     def skip(self, seconds):
-        """Puts the page's clock forward, that of the browser's own reconnects included. It stands still then, for
-        this page and those that it loads."""
+        """Advances the page's clock, on which the browser's own reconnects also run. From then on it advances only by
+        skip(), in this page and in pages that the tab loads later."""
         self.call("skip", seconds)
 
     def skip_until(self, seconds, expression):
-        """The same, over and over: a reconnect may not have been planned yet at the first time."""
+        """Repeats skip() until the expression is true: a reconnect may not be scheduled yet at the first call."""
         eventually(lambda: self.skip(seconds) or self(expression), 10, expression)
 
     def __call__(self, expression):
@@ -133,7 +133,7 @@ class Tab:
     def until(self, expression, timeout=10):
         return eventually(lambda: self(expression), timeout, expression)
 
-    # What is in the page
+    # Functions of the page
 
     def watch(self, name, projects=None, **options):
         self(f"watch({json.dumps(name)}, {json.dumps(projects)}, {json.dumps(options)})")
@@ -151,7 +151,7 @@ class Tab:
         return self(f"seen.{name}.states")
 
     def wait(self, name, *messages, timeout=10):
-        """The watcher is told exactly these, from the start on."""
+        """Waits until the watcher has received these messages since its start, and no others."""
         eventually(lambda: len(self.messages(name)) >= len(messages), timeout,
                    f"{len(messages)} messages for {name}")
         assert self.messages(name) == list(messages)

@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests: real Valkey, real tpi-streamd, nothing left behind."""
+"""Fixtures of the end-to-end tests: they start real servers, and stop them and delete their files afterwards."""
 
 import os
 import resource
@@ -14,17 +14,17 @@ sys.dont_write_bytecode = True
 import application as stand_in  # noqa: E402
 import servers  # noqa: E402
 
-# 2000 streams need 2000 descriptors on our side, and the servers inherit the limit.
+# 2000 streams need 2000 descriptors in this process; the servers inherit the limit.
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
-# What a shell starts in the background ignores Ctrl-C, and so would what the tests start.
+# A shell starts background jobs with SIGINT ignored, and the servers of the tests would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item):
-    """A failed test shows what every server of it said."""
+    """Adds the output of a failed test's servers to its report."""
     outcome = yield
     report = outcome.get_result()
     if report.failed:
@@ -36,7 +36,7 @@ def pytest_runtest_makereport(item):
 
 @pytest.fixture(autouse=True)
 def _watch(request):
-    """No daemon that runs across tests has written a sanitizer's report."""
+    """Checks after each test that no daemon, shared ones included, has written a sanitizer report."""
     request.node.first_process = len(servers.Process.everything)
     yield
     for process in servers.Process.everything:
@@ -68,7 +68,7 @@ def module_rundir():
 
 @pytest.fixture(scope="session")
 def valkey():
-    """The Valkey that all tests share that do not harm it."""
+    """The Valkey shared by all tests that do not stop or reconfigure it."""
     directory = servers.run_directory()
     server = servers.Valkey(directory).start()
     yield server
@@ -78,7 +78,7 @@ def valkey():
 
 @pytest.fixture
 def new_valkey(rundir):
-    """new_valkey(tcp=, password=, config=) makes one of the test's own, not yet started."""
+    """new_valkey(tcp=, password=, config=) makes a Valkey for this test; the test starts it."""
     made = []
 
     def make(**named):
@@ -95,10 +95,10 @@ def _daemons(directory, valkey):
     def start(args=(), inherit=None, how="systemd", address=None, wait=True, popen=None, **env):
         env.setdefault("VALKEY_URL", valkey.url)
         env = {name: value for name, value in env.items() if value is not None}
-        # Each on a socket of its own, in case a test starts two.
-        place = os.path.join(directory, f"d{len(started)}")
-        os.makedirs(place, exist_ok=True)
-        daemon = servers.Streamd(place, env, args, inherit, how, address, wait, **(popen or {}))
+        # A directory for each, since a test may start several.
+        own = os.path.join(directory, f"d{len(started)}")
+        os.makedirs(own, exist_ok=True)
+        daemon = servers.Streamd(own, env, args, inherit, how, address, wait, **(popen or {}))
         started.append(daemon)
         return daemon
     yield start
@@ -114,13 +114,13 @@ def _daemons(directory, valkey):
 
 @pytest.fixture
 def streamd(rundir, valkey):
-    """streamd(NAME=value, ...) starts a daemon with these settings; it must end cleanly."""
+    """streamd(NAME=value, ...) starts a daemon with these settings, and requires that it exits cleanly."""
     yield from _daemons(rundir, valkey)
 
 
 @pytest.fixture(scope="module")
 def module_streamd(module_rundir, valkey):
-    """The same for a daemon that all tests of a file share."""
+    """The same, for daemons shared by all tests of a file."""
     yield from _daemons(module_rundir, valkey)
 
 
@@ -137,7 +137,7 @@ def _applications():
 
 @pytest.fixture
 def application():
-    """application(path=, tls=, prefix=) starts a stand-in; it must not be asked what the contract forbids."""
+    """application(path=, tls=, prefix=) starts a stand-in for TestPlanIt; it must not receive invalid queries."""
     yield from _applications()
 
 
@@ -162,8 +162,8 @@ def _gated(streamd, application):
 
 @pytest.fixture
 def gated(streamd, application):
-    """app, daemon = gated(NAME=value): a daemon that asks an application everything, and keeps no answer;
-    its log gives no cookie away."""
+    """app, daemon = gated(NAME=value): a daemon for which the application decides identity and access, without
+    caching. Its log must not contain credentials."""
     yield from _gated(streamd, application)
 
 

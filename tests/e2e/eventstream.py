@@ -1,8 +1,7 @@
-"""A parser of event streams that follows WHATWG HTML 9.2.6 to the letter.
+"""A parser of event streams as specified in WHATWG HTML, section 9.2.6.
 
-It takes bytes in pieces of any size. Events, comments and retry times are kept in the order in
-which they came, each with the time of the piece that completed it, so that a test can wait for a
-comment (a ping) as well as for an event.
+Input comes in pieces of any size. Events, comments and retry times are kept in order, each with the
+time of the piece that completed it, so a test can wait for a comment (a ping) as well as for an event.
 """
 
 import codecs
@@ -58,7 +57,7 @@ class EventStream:
         return [event.data for event in self.events if event.type == "message"]
 
     def feed(self, piece, now=None):
-        """Reads on. A carriage return at the end of a piece ends its line at once."""
+        """Parses the next piece. A carriage return at the end of a piece ends the line immediately."""
         now = time.monotonic() if now is None else now
         text = self._decoder.decode(piece)
         if text and self._at_start:

@@ -1,4 +1,4 @@
-"""Makes calls of the daemon fail: compiles faults.c, and says to it which."""
+"""Makes library calls of the daemon fail: compiles faults.c, a preloaded library, and selects the calls."""
 
 import errno
 import mmap
@@ -17,7 +17,7 @@ ERRORS = {"malloc": "ENOMEM", "calloc": "ENOMEM", "realloc": "ENOMEM", "pthread_
 
 
 class Faults:
-    """The library and the file through which it is told what is to fail."""
+    """The library, and the shared file that selects which calls fail."""
 
     def __init__(self, directory):
         self.library = os.path.join(directory, "faults.so")
@@ -42,12 +42,13 @@ class Faults:
         return self._get(6 + FUNCTIONS.index(function))
 
     def arm(self, function, countdown=1, repeated=0):
-        """The countdown-th call from now fails, and so many behind it. The function is set last: it arms."""
+        """Makes the countdown-th call from now fail, and the next repeated calls. Writes the function last, because
+        that arms the library."""
         struct.pack_into("<4i", self.memory, 4, countdown, getattr(errno, ERRORS[function]), 0, repeated)
         struct.pack_into("<i", self.memory, 0, FUNCTIONS.index(function))
 
     def set_clock_back(self, seconds):
-        """The wall clock, from now on; the monotonic one cannot be set."""
+        """Sets the daemon's wall clock back; the monotonic clock is unchanged."""
         struct.pack_into("<i", self.memory, 20, seconds)
 
     def disarm(self):

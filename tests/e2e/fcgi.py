@@ -1,9 +1,9 @@
-"""A FastCGI client for tests: it can say anything, and believes nothing it is told.
+"""A FastCGI client for tests. It can send invalid requests, and checks every byte of a response.
 
-Building: record(), pair(), begin(), request() give bytes; each takes wrong values on demand.
-Reading: a Response checks every record it is fed and keeps head, body and ends. A Peer is a socket
-with such a parser; wait_all() reads any number of them in one thread until each fulfils a
-condition, so a single Peer has a blocking face and 2000 of them need no threads.
+Requests: record(), pair(), begin() and request() return bytes; all accept invalid values.
+Responses: a Response checks every record and keeps head, body and ends. A Peer is a socket with such
+a parser. wait_all() reads many peers in one thread until each meets a condition, so waiting on one
+Peer looks like a blocking call, and 2000 of them need no threads.
 """
 
 import os
@@ -30,7 +30,7 @@ ISSUES = "/api/issues/stream"
 # Building
 
 def record(kind, content=b"", id=1, padding=0, version=1, length=None):
-    """One record; length says another content length than the true one."""
+    """One record; length overrides the content length in its header."""
     length = len(content) if length is None else length
     return struct.pack(">BBHHBx", version, kind, id, length, padding) + content + bytes(padding)
 
@@ -54,7 +54,7 @@ def begin(role=RESPONDER, flags=0, id=1):
 
 
 def cut_records(kind, content, id=1, cut=65528, padding=0):
-    """The content as records of at most cut bytes, and the empty record that ends the stream."""
+    """The content in records of at most cut bytes, then the empty record that ends the stream."""
     pieces = [content[i:i + cut] for i in range(0, len(content), cut)]
     return b"".join(record(kind, piece, id, padding) for piece in pieces) + record(kind, b"", id)
 
@@ -67,8 +67,8 @@ def request(pairs, id=1, role=RESPONDER, flags=0, stdin=b"", cut=65528, padding=
 
 
 def params(user="u1", projects=None, **named):
-    """The parameters a web server sends. projects makes it the issues stream. Each further name
-    replaces a parameter: None leaves it out, a list gives it several times."""
+    """The parameters a web server sends. With projects it requests the issues stream. Each further name
+    overrides a parameter: None omits it, a list repeats it."""
     values = {
         "REQUEST_METHOD": "GET",
         "QUERY_STRING": "" if projects is None else f"projectIds={projects}",
@@ -89,11 +89,11 @@ class ProtocolError(AssertionError):
 
 
 class Response:
-    """What comes back for one request: checks every record against FastCGI 1.0, section 3."""
+    """The response to one request. Checks every record against the FastCGI 1.0 specification, section 3."""
 
     def __init__(self, id=1):
         self.id = id
-        self.head = None  # bytes of the CGI head, once complete
+        self.head = None  # bytes of the CGI head; None until complete
         self.status = None
         self.headers = []
         self.body = bytearray()
@@ -112,7 +112,7 @@ class Response:
         return self.id in self.ends
 
     def header(self, name):
-        """The value of a header that is there at most once; None where it is missing."""
+        """The value of a header, None if it is missing; it must not occur twice."""
         values = [value for key, value in self.headers if key.lower() == name.lower()]
         assert len(values) < 2, f"{name} twice: {values}"
         return values[0] if values else None
@@ -130,7 +130,7 @@ class Response:
             self._record(kind, id, content, now)
 
     def close(self):
-        """The peer closed: what is left of a record was cut off."""
+        """The peer closed the connection; an incomplete record is allowed only before the end of the request."""
         self.eof = True
         if self.ended and self._buffer:
             raise ProtocolError(f"{len(self._buffer)} bytes of a record cut off after the end")
@@ -164,12 +164,12 @@ class Response:
             self._content(content, now)
 
     def _check_head(self, length):
-        """What nginx (a head over one page, a doubled header) or RFC 3875 (section 6.3) would refuse."""
+        """Fails for heads that nginx (larger than a page, a repeated header) or RFC 3875, section 6.3, reject."""
         names = [name.lower() for name, _ in self.headers]
         if length > 4000 or len(names) != len(set(names)):
             raise ProtocolError(f"a head that nginx refuses: {self.headers}")
         if not re.fullmatch(r"[1-5][0-9][0-9] [ -~]+", self.header("Status") or "200 OK"):
-            raise ProtocolError(f"no status: {self.headers}")
+            raise ProtocolError(f"malformed status: {self.headers}")
 
     def _content(self, content, now):
         if self.head is None:
@@ -178,7 +178,7 @@ class Response:
             if not blank:
                 return
             if not re.fullmatch(rb"([A-Za-z-]+: [^\r\n]*(\r\n|$))+", head):
-                raise ProtocolError(f"no head: {head!r}")
+                raise ProtocolError(f"malformed head: {head!r}")
             self.head = head
             self.headers = [tuple(part.strip() for part in line.split(":", 1))
                             for line in head.decode("ascii").split("\r\n")]
@@ -193,8 +193,8 @@ class Response:
 
 
 class Recorder:
-    """A responder that keeps the parameters of each request, as lists of (name, value), and answers with one event.
-    It reads as the daemon must be able to: one request with id 1 per connection."""
+    """A responder that answers each request with one event and keeps its parameters as a list of (name, value). Like
+    the daemon, it requires that a connection carries one request, with id 1."""
 
     def __init__(self, path):
         self.path = path
@@ -256,7 +256,7 @@ class Recorder:
 
 
 class Peer:
-    """A socket and the parser of what comes from it. address is a path or (host, port)."""
+    """A socket and the parser of its input. address is a path or (host, port)."""
 
     def __init__(self, address, data=b"", parser=None, rcvbuf=None, id=1):
         self.parser = parser or Response(id)
@@ -265,12 +265,12 @@ class Peer:
         self.reset = False
         self.opened = time.monotonic()
         family = socket.AF_UNIX
-        if not isinstance(address, str):  # a name, or an address of either kind
+        if not isinstance(address, str):  # a host name, or an IPv4 or IPv6 address
             family, *_, address = socket.getaddrinfo(*address[:2], type=socket.SOCK_STREAM)[0]
         self.socket = socket.socket(family)
         if rcvbuf:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
-        # Not settimeout() yet: with it, a Unix socket's full queue is an error and not waited for.
+        # Not settimeout(): with that, connecting to a Unix socket whose queue is full fails instead of waiting.
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 20, 0))
         self.socket.connect(address)
         self.socket.settimeout(scaled(20))
@@ -303,7 +303,7 @@ class Peer:
             self.socket.setblocking(False)
 
     def send_or_closed(self, data):
-        """Sends what the other side will take; false where it has closed."""
+        """Sends the data; returns False if the other side has closed the connection."""
         try:
             self.send(data)
             return True
@@ -315,7 +315,7 @@ class Peer:
         self.socket.close()
 
     def pump(self):
-        """Reads what is there."""
+        """Reads the input that is available now."""
         try:
             data = self.socket.recv(1 << 18)
         except BlockingIOError:
@@ -339,7 +339,7 @@ class Peer:
         return self.wait(lambda p: p.closed, timeout, "the end")
 
     def wait_live(self, timeout=10):
-        """Waits for the first sync and its retry."""
+        """Waits for the first sync and its retry time."""
         return self.wait(live, timeout, "sync and retry")
 
     def wait_body(self, needle, timeout=10):
@@ -350,7 +350,7 @@ class Peer:
         return self.wait(lambda p: data in p.events.data, timeout, f"data {data!r}")
 
     def quiet(self, seconds):
-        """Reads for so long (0: what is there), for a test that nothing (more) comes."""
+        """Reads for this long (0: only available input); for tests that expect no further data."""
         end = time.monotonic() + seconds
         with selectors.DefaultSelector() as selector:
             if not self.closed:
@@ -364,13 +364,13 @@ class Peer:
 
 
 def live(peer):
-    """It has got its first sync; an answer to come back later has none."""
+    """Whether the stream has its first sync; a "retry later" response has none."""
     return bool(peer.events.data and peer.events.retries)
 
 
 def wait_all(peers, condition, timeout=10, what=""):
-    """Reads all peers until each fulfils the condition; fails at the deadline or when those that
-    do not have closed."""
+    """Reads all peers until each meets the condition. Fails at the deadline, or when the remaining
+    peers have closed."""
     deadline = time.monotonic() + scaled(timeout)
     waiting = {peer for peer in peers if not condition(peer)}
     with selectors.DefaultSelector() as selector:

@@ -1,13 +1,13 @@
-"""A real Apache and a real nginx in front of tpi-streamd, made of the files in contrib/.
+"""A real Apache and a real nginx in front of tpi-streamd, configured with the files in contrib/.
 
-    front = Apache(rundir, daemon_address)        # or Nginx; users ann and ben, passwords the same
+    front = Apache(rundir, daemon_address)        # or Nginx; users ann and ben, each with their name as password
     servers.http(front.address, "/api/notifications/stream", Authorization=basic("ann", "ann"))
     front.stop()
 
-They include contrib/apache and contrib/nginx themselves: for Apache only Define values are set, for
-nginx the marked values are substituted in a copy, and one that is not found fails. Where the tests
-run as root the workers are www-data: rundir must be open to them (servers.run_directory()), and the
-daemon's socket too (--mode 0666, or --group www-data).
+Apache includes contrib/apache directly and gets its paths by Define. nginx includes a copy of contrib/nginx in which
+the paths and ports are substituted; a value that is not found is an error. If the tests run as root the workers run
+as www-data, which needs access to rundir (servers.run_directory() gives it) and to the daemon's socket (--mode 0666
+or --group www-data).
 """
 
 import base64
@@ -35,7 +35,7 @@ def installed(program):
 
 
 def split_address(address):
-    """("unix", path) or ("tcp", "host:port") of a path, "unix:/path", "host:port" or a pair."""
+    """("unix", path) or ("tcp", "host:port") from a path, "unix:/path", "host:port" or (host, port)."""
     if isinstance(address, tuple):
         return "tcp", f"{address[0]}:{address[1]}"
     if address.startswith(("/", "unix:")):
@@ -63,7 +63,7 @@ def substitute(text, values):
 
 
 def open_directory(parent, prefix):
-    """A new directory that the workers can read in, and can they get there?"""
+    """A new directory that the workers can read; fails if they cannot enter one of its parents."""
     path = os.path.realpath(tempfile.mkdtemp(prefix=prefix, dir=parent))
     os.chmod(path, 0o755)
     above = path
@@ -74,25 +74,25 @@ def open_directory(parent, prefix):
 
 
 class Front(Process):
-    """A front server that accepts. url has no slash at its end, address is (host, port)."""
+    """A web server that accepts connections. url has no trailing slash; address is (host, port)."""
 
     reload_signal = None
 
     def __init__(self, directory, name, argv):
-        """argv starts the server in the foreground; with -t added it checks its configuration."""
+        """argv starts the server in the foreground, and with -t added checks its configuration."""
         self.directory = directory
         check = subprocess.run([*argv, "-t"], capture_output=True, text=True, errors="replace",
                                timeout=scaled(20))
-        assert check.returncode == 0, f"{name} refuses its configuration: {check.stderr}"
+        assert check.returncode == 0, f"{name} rejects its configuration: {check.stderr}"
         self._launch(name, argv)
 
     def _launch(self, name, argv):
-        # A group of its own, so that kill() reaches the workers.
+        # A process group, so that kill() reaches the workers.
         super().__init__(name, argv, start_new_session=True)
         eventually(self._accepts, what=f"{name} accepts connections")
 
     def start_again(self):
-        """After kill(): the same server at the same address."""
+        """Starts the same server on the same address again, after kill()."""
         self._launch(self.name, self.child.args)
 
     def _accepts(self):
@@ -116,11 +116,11 @@ class Front(Process):
         return self.stderr
 
     def reload(self):
-        """A graceful reload: new workers take over, old ones end with their last stream."""
+        """Reloads gracefully: new workers take over, and old ones exit after their last stream."""
         self.signal(self.reload_signal)
 
     def stop(self):
-        """Ends it at once, open streams included. Apache would give its workers up to 10 s."""
+        """Stops the server and its open streams within 2 s. Apache would give its workers up to 10 s."""
         if self.alive:
             self.signal(signal.SIGTERM)
         try:
@@ -139,10 +139,9 @@ class Front(Process):
 
 class Apache(Front):
     """
-    auth: "basic": Basic authentication; "user": TPI_USER from whatever authentication site or after
-    configure (without one nobody is verified); "app": the application decides; "none": no identity
-    at all.
-    site: more directives for the server, before the files of contrib/; after: behind them.
+    auth: "basic": Basic authentication; "user": TPI_USER is set by the authentication that site or after
+    configures (without one all users are anonymous); "app": the application decides; "none": no identity.
+    site, after: directives for the server before and after the files in contrib/.
     """
 
     reload_signal = signal.SIGUSR1
@@ -151,10 +150,10 @@ class Apache(Front):
     def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site="", after=""):
         self.directory = open_directory(rundir, "apache-")
         self._listen(users)
-        kind, place = split_address(fcgi_address)
-        self.backend = f"unix:{place}|fcgi://localhost" if kind == "unix" else f"fcgi://{place}"
+        kind, backend = split_address(fcgi_address)
+        self.backend = f"unix:{backend}|fcgi://localhost" if kind == "unix" else f"fcgi://{backend}"
         source = os.path.join(CONTRIB, "apache")
-        # The workers read this one, and the tree may be closed to them.
+        # The workers read this file, and may not have access to the source tree.
         later = shutil.copy(os.path.join(source, "later.asis"), self.directory)
         os.chmod(later, 0o644)
         snippets = ["tpi-stream-workers.conf", "tpi-stream.conf",
@@ -175,11 +174,10 @@ class Apache(Front):
 
 class Nginx(Front):
     """
-    auth: "basic": Basic authentication; "request": a question to the HTTP server at check, a
-    (host, port), for GET /api/stream-user; "app": the application decides; "stock": no
-    authentication and nginx's stock parameters, the mistake that must not give anybody an identity;
-    "none": no identity at all.
-    site: more directives for the server { }.
+    auth: "basic": Basic authentication; "request": auth_request with GET /api/stream-user at check, the
+    (host, port) of an HTTP server; "app": the application decides; "stock": no authentication and nginx's
+    stock parameters, a mistake that must not give a user an identity; "none": no identity.
+    site: additional directives for the server { }.
     """
 
     reload_signal = signal.SIGHUP
@@ -192,16 +190,16 @@ class Nginx(Front):
     def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", check=None, site=""):
         self.directory = open_directory(rundir, "nginx-")
         self._listen(users)
-        kind, place = split_address(fcgi_address)
+        kind, backend = split_address(fcgi_address)
         self._snippets({
             "tpi-stream.conf": {
                 "include /etc/nginx/tpi-stream/tpi-stream-auth-basic.conf;": self.AUTH[auth],
                 "include /etc/nginx/tpi-stream/tpi-stream-fastcgi":
                     "include tpi-stream/tpi-stream-fastcgi"},
             "tpi-stream-fastcgi.conf": {
-                "unix:/run/tpi-stream/streamd.sock": f"unix:{place}" if kind == "unix" else place},
+                "unix:/run/tpi-stream/streamd.sock": f"unix:{backend}" if kind == "unix" else backend},
             "tpi-stream-status.conf": {
-                "unix:/run/tpi-stream/streamd.sock": f"unix:{place}" if kind == "unix" else place},
+                "unix:/run/tpi-stream/streamd.sock": f"unix:{backend}" if kind == "unix" else backend},
             "tpi-stream-auth-basic.conf": {
                 "/etc/nginx/tpi-stream/users;": f'"{self.directory}/users";'},
             "tpi-stream-check.conf": {"127.0.0.1:3000": "%s:%d" % (check or ("127.0.0.1", 1))}})
@@ -217,7 +215,7 @@ class Nginx(Front):
             installed("nginx"), "-p", self.directory, "-c", main, "-e", "stderr"])
 
     def _snippets(self, values):
-        """Copies contrib/nginx with the marked values substituted."""
+        """Copies contrib/nginx, substituting values: {file name: {old: new}}."""
         source = os.path.join(CONTRIB, "nginx")
         copy = os.path.join(self.directory, "tpi-stream")
         os.mkdir(copy)

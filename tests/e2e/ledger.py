@@ -1,8 +1,7 @@
-"""Numbered wake-ups, and the proof that a stream got each of them: once, in order, none missing.
+"""Publishes numbered wake-ups and checks that a stream received each of them, once and in order.
 
-tpi-stream(7), STREAM FORMAT: nothing published after a sync was sent on a stream may be missing from it,
-in order, once, unless another sync follows. A publication counts as made after the sync when it began
-after the sync was read here.
+tpi-stream(7), STREAM FORMAT: a stream carries everything that was published after its last sync. A
+publication counts as made after a sync if it began after the test read that sync.
 """
 
 import bisect
@@ -17,7 +16,7 @@ SYNC = '{"event":"sync"}'
 
 
 class Ledger:
-    """Publishes on channels of one Valkey, and remembers when each publication began."""
+    """Publishes on the channels of one Valkey and records when each publication began."""
 
     def __init__(self, publish):
         self._publish = publish  # publish(channel, payload), as of servers.Valkey
@@ -35,7 +34,7 @@ class Ledger:
         return len(self._began.get(channel, ()))
 
     def last_segment(self, peer):
-        """The time of the last sync of a stream, and the numbers of each channel behind it."""
+        """The time of a stream's last sync, and the numbers received after it, by channel."""
         synced, numbers = None, {}
         for event in peer.events.events:
             if event.type != "message":
@@ -48,13 +47,13 @@ class Ledger:
         return synced, numbers
 
     def complete(self, peer, channels):
-        """Whether the stream has got the last publication of each channel, or has no need of it."""
+        """Whether the stream has the last publication of each channel, or synced after it."""
         synced, numbers = self.last_segment(peer)
         return all(self._last(numbers, channel) == self.count(channel)
                    or self._required(channel, synced) > self.count(channel) for channel in channels)
 
     def _required(self, channel, synced):
-        """The first number that a stream synced at that time must have got."""
+        """The first number that a stream with a sync at that time must have received."""
         return bisect.bisect_right(self._began.get(channel, ()), synced) + 1
 
     @staticmethod
@@ -62,20 +61,20 @@ class Ledger:
         return numbers[channel][-1] if numbers.get(channel) else 0
 
     def check_once(self, peer, channels, **named):
-        """check(), for a stream that had no reason for a second sync: that one would excuse a gap."""
+        """check() for a stream that must have one sync only: a second one would hide a gap."""
         assert [event.data for event in peer.events.events].count(SYNC) <= 1, "a second sync"
         self.check(peer, channels, **named)
 
     def check(self, peer, channels, whole=True, gapless=True):
-        """Asserts it for an open stream whose channels have fallen silent. whole=False: for one that
-        was cut off somewhere, where the end may be missing. gapless=False: the sync that follows a
-        gap may be missing, too; then only order and repetition are looked at."""
+        """Checks a stream after the last publication. whole=False: the stream was closed early, so the last
+        publications may be missing. gapless=False: it may also have been closed between a gap and the sync
+        that follows; then only order and duplicates are checked."""
         before = {}
         for event in peer.events.events:
             if event.type == "message" and event.data != SYNC:
                 content = json.loads(event.data)
                 channel, n = content["channel"], content["n"]
-                assert channel in channels, f"{channel} is none of {channels}"
+                assert channel in channels, f"{channel} is not one of {channels}"
                 assert n > before.get(channel, 0), f"{channel}: {n} after {before[channel]}"
                 before[channel] = n
         if not gapless:
@@ -102,11 +101,11 @@ class Ledger:
 
 
 def descriptors_and_threads(pid):
-    """What a process holds now."""
+    """The numbers of descriptors and threads of a process."""
     return len(os.listdir(f"/proc/{pid}/fd")), len(os.listdir(f"/proc/{pid}/task"))
 
 
 def wait_released(pid, before, timeout=10):
-    """Waits until a process holds no more than before."""
+    """Waits until a process has no more descriptors and threads than before."""
     eventually(lambda: all(now <= then for now, then in zip(descriptors_and_threads(pid), before)),
                timeout, f"no more descriptors and threads than {before}")

@@ -1,4 +1,4 @@
-"""What tests need of Node.js: the packages of a directory, installed outside the source tree."""
+"""Node.js for tests: checks for it, and installs packages outside the source tree."""
 
 import os
 import shutil
@@ -9,11 +9,11 @@ import pytest
 from servers import BUILD, clean_environment
 from timing import scaled
 
-OLDEST = 20  # Node.js before it has no fake timers, and is too old for what drives Chromium
+OLDEST = 20  # older versions have no fake timers and cannot run the driver of Chromium
 
 
 def require(*programs):
-    """Skips the test where one is missing: some systems cannot have them."""
+    """Skips the test if a program is missing: not every system has packages of them."""
     for program in programs:
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed: contrib/install-deps.sh test")
@@ -27,22 +27,22 @@ def require_node():
 
 
 def npm_ci(source, name):
-    """A copy of source in the build directory, and in it what its lock file names: installed once for all runs
-    until the lock file changes."""
+    """Copies source to the build directory and runs `npm ci` there; returns the copy. Installs again only if the lock
+    file has changed."""
     require_node()
-    place = os.path.join(BUILD, name)
-    lock = os.path.join(place, "package-lock.json")
-    done = os.path.join(place, "installed-lock.json")
-    shutil.copytree(source, place, ignore=shutil.ignore_patterns("node_modules"), dirs_exist_ok=True)
+    copy = os.path.join(BUILD, name)
+    lock = os.path.join(copy, "package-lock.json")
+    done = os.path.join(copy, "installed-lock.json")
+    shutil.copytree(source, copy, ignore=shutil.ignore_patterns("node_modules"), dirs_exist_ok=True)
     with open(lock, "rb") as file:
         wanted = file.read()
     if os.path.exists(done):
         with open(done, "rb") as file:
             if file.read() == wanted:
-                return place
+                return copy
         os.unlink(done)
-    result = subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=place, env=clean_environment(), timeout=scaled(180),
+    result = subprocess.run(["npm", "ci", "--ignore-scripts"], cwd=copy, env=clean_environment(), timeout=scaled(180),
                             capture_output=True, text=True, check=False)
-    assert result.returncode == 0, f"npm ci failed in {place}, offline perhaps: {result.stdout}{result.stderr}"
+    assert result.returncode == 0, f"npm ci failed in {copy} (offline?): {result.stdout}{result.stderr}"
     shutil.copy(lock, done)
-    return place
+    return copy

@@ -1,4 +1,4 @@
-"""A relay between the daemon and a server, for distances and failures that the server itself cannot show."""
+"""A relay between the daemon and a server that adds latency and network failures."""
 
 import os
 import selectors
@@ -8,8 +8,8 @@ import time
 
 
 class Relay:
-    """Accepts on a Unix socket and passes on to target, each byte delay seconds later. mute() stops all
-    forwarding while connections stay open and new ones are taken."""
+    """Accepts on a Unix socket and forwards to target after delay seconds. mute() stops forwarding, but connections
+    stay open and new ones are accepted."""
 
     def __init__(self, directory, target, delay=0.0):
         self.path = os.path.join(directory, "relay")
@@ -17,7 +17,7 @@ class Relay:
         self.target = target
         self.delay = delay
         self.muted = False
-        self.rate = None  # bytes a second that are taken from the side that connects; None: all
+        self.rate = None  # bytes per second read from the clients; None: no limit
         self.connections = 0
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
@@ -25,8 +25,8 @@ class Relay:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._other = {}
-        self._near = set()  # ends towards those that connect
-        self._queue = []  # (due, socket, data), in order of due
+        self._near = set()  # sockets towards the clients
+        self._queue = []  # (due time, socket, data), ordered by due time
         self._ended = False
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

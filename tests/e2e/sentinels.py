@@ -1,4 +1,4 @@
-"""A highly available Valkey on loopback: a primary, a replica, and real sentinels; and one that is none."""
+"""A highly available Valkey on loopback: a primary, a replica and real sentinels."""
 
 import os
 import shutil
@@ -8,11 +8,11 @@ import tempfile
 from servers import Process, Valkey, ValkeyClient, free_port, listening_socket
 from timing import eventually, scaled
 
-DOWN_MS = 500  # silence after which a sentinel takes the primary for dead
+DOWN_MS = 500  # a sentinel considers the primary down if it has not replied for this long
 
 
 class Sentinel:
-    """A real one, that watches one primary."""
+    """A real sentinel that monitors one primary."""
 
     def __init__(self, directory, primary, master="mymaster", quorum=2, password=None, server_password=None):
         self.directory = tempfile.mkdtemp(prefix="sentinel-", dir=directory)
@@ -62,7 +62,7 @@ class Sentinel:
 
 
 class SilentServer:
-    """Takes connections and never says a word."""
+    """Accepts connections and never sends anything."""
 
     def __init__(self):
         self.listener = listening_socket(("127.0.0.1", 0))
@@ -73,7 +73,7 @@ class SilentServer:
 
 
 class Group:
-    """A primary with a replica, and sentinels that know all of each other."""
+    """A primary, its replica, and sentinels that have discovered each other."""
 
     def __init__(self, directory, sentinels=3, password=None, sentinel_password=None, **named):
         auth = ["--masterauth", password] if password else []
@@ -99,7 +99,7 @@ class Group:
         return ",".join(sentinel.name for sentinel in self.sentinels)
 
     def wait_failover(self, timeout=30):
-        """Until all sentinels name the former replica, and it says that it is the primary."""
+        """Waits until all sentinels name the former replica as primary and its own role agrees."""
         for sentinel in self.sentinels:
             if sentinel.process.alive:
                 eventually(lambda s=sentinel: s.primary() == self.replica.port, timeout, "the failover")
@@ -107,8 +107,9 @@ class Group:
 
     @staticmethod
     def wait_role(server, role, timeout=30):
-        """On a connection of its own: sentinels close those of a server that they give another role."""
-        def says():
+        """Waits for a server's role, with a new connection for each query: when sentinels change the role of a server
+        they close its connections."""
+        def has_role():
             client = ValkeyClient(server.address)
             try:
                 if server.password:
@@ -119,7 +120,7 @@ class Group:
             finally:
                 client.close()
         server.forget_client()
-        eventually(says, timeout, f"port {server.port} is {role.decode()}")
+        eventually(has_role, timeout, f"port {server.port} is {role.decode()}")
 
     def kill(self):
         for sentinel in self.sentinels:

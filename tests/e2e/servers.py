@@ -1,7 +1,7 @@
-"""Real servers for tests: Valkey (or Redis), tpi-streamd, and an HTTP client for the front servers.
+"""Real servers for tests, Valkey (or Redis) and tpi-streamd, and an HTTP client for the web servers.
 
-A Process collects what its child writes, line by line, in reader threads; wait_for_log() waits for
-a line. Nothing outlives the test: every child is ended by its pid. All waits have deadlines.
+A Process collects its child's output, line by line, in threads; wait_for_log() waits for a line. No
+child outlives the tests; each is killed by its pid. Every wait has a deadline.
 """
 
 import base64
@@ -35,7 +35,7 @@ def program(name):
 
 
 def run_directory():
-    """A short path: the name of a Unix socket in it must fit in 108 bytes."""
+    """A new directory with a short path: the path of a Unix socket in it must fit in 108 bytes."""
     path = tempfile.mkdtemp(prefix="tpi-")
     os.chmod(path, 0o755)
     assert len(path) < 70, f"TMPDIR is too long for sockets: {path}"
@@ -43,8 +43,8 @@ def run_directory():
 
 
 def free_port():
-    """A port that nothing listens on, below those that the kernel gives to connections: one of these could take it
-    before the server does. None of them is one that browsers refuse."""
+    """A free port below the kernel's range of ephemeral ports: an outgoing connection could take one of those before
+    the server binds it. From 15000 up, browsers block none."""
     with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as file:
         first = int(file.read().split()[0])
     for port in random.sample(range(15000, first), 100) if first > 15100 else [0]:
@@ -55,7 +55,7 @@ def free_port():
 
 
 def clean_environment(**settings):
-    """The environment without any setting of ours or of systemd; None leaves a name out."""
+    """The environment without the daemon's settings and systemd's variables, plus settings that are not None."""
     ours = re.compile(r"(TPI|SSE|VALKEY|INSTANCE|LISTEN|NOTIFY|WATCHDOG)_")
     env = {name: value for name, value in os.environ.items() if not ours.match(name)}
     env.update({name: str(value) for name, value in settings.items() if value is not None})
@@ -63,9 +63,9 @@ def clean_environment(**settings):
 
 
 class Process:
-    """A child and the lines that it wrote."""
+    """A child process and the lines of its output."""
 
-    everything = []  # for the reports of failed tests, and for the last teardown
+    everything = []  # every process started, for reports of failed tests and the final cleanup
 
     def __init__(self, name, argv, env=None, **popen):
         self.name = name
@@ -102,14 +102,14 @@ class Process:
         return "\n".join(self.lines["stdout"])
 
     def mark(self, stream="stderr"):
-        """Where the log ends now: wait_for_log(start=...) then sees only what is new."""
+        """The current end of the log, for wait_for_log(start=...), which then ignores earlier lines."""
         return len(self.lines[stream])
 
     def matching(self, regex, stream="stderr", start=0):
         return [line for line in self.lines[stream][start:] if re.search(regex, line)]
 
     def wait_for_log(self, regex, timeout=10, stream="stderr", start=0, count=1):
-        """Waits for the count-th line that matches and returns it."""
+        """Waits for the count-th matching line and returns it."""
         deadline = time.monotonic() + scaled(timeout)
         with self.changed:
             while len(found := self.matching(regex, stream, start)) < count:
@@ -127,7 +127,7 @@ class Process:
         self.child.send_signal(number)
 
     def wait(self, timeout=10):
-        """Waits for the exit and for the last lines; returns the exit status."""
+        """Waits until the process has exited and its output is read; returns the exit status."""
         try:
             status = self.child.wait(scaled(timeout))
         except subprocess.TimeoutExpired:
@@ -155,7 +155,7 @@ class ValkeyError(Exception):
 
 
 class ValkeyClient:
-    """One connection that speaks RESP2."""
+    """A connection to Valkey with the RESP2 protocol."""
 
     def __init__(self, address, timeout=10):
         self.socket = socket.socket(socket.AF_UNIX if isinstance(address, str) else socket.AF_INET)
@@ -193,7 +193,7 @@ class ValkeyClient:
 
 
 class Valkey:
-    """A server of its own on a Unix socket, or on TCP; start and stop it as often as you like."""
+    """A Valkey server on a Unix socket or on TCP. It can be started and stopped repeatedly."""
 
     def __init__(self, directory, tcp=False, password=None, config=(), port=None):
         self.directory = tempfile.mkdtemp(prefix="valkey-", dir=directory)
@@ -218,7 +218,7 @@ class Valkey:
         return self
 
     def stop(self):
-        """Ends it as an administrator would."""
+        """Stops the server with SIGTERM, as an administrator would."""
         self.forget_client()
         self.process.signal(signal.SIGTERM)
         self.process.wait()
@@ -244,7 +244,7 @@ class Valkey:
             self.client = None
 
     def __call__(self, *words):
-        """One command, as in a redis-cli."""
+        """Runs one command and returns its reply, like valkey-cli."""
         if not self.client:
             self.client = ValkeyClient(self.address)
             if self.password:
@@ -252,11 +252,11 @@ class Valkey:
         return self.client(*words)
 
     def publish(self, channel, payload):
-        """Returns how many connections got it."""
+        """Publishes a message; returns how many connections received it."""
         return self("PUBLISH", channel, payload)
 
     def publish_all(self, channel, payloads):
-        """Publishes in one write, so that they arrive together."""
+        """Publishes several messages with one write, so that they arrive together."""
         self("PING")
         words = [b"*3\r\n$7\r\nPUBLISH\r\n$%d\r\n%s\r\n$%d\r\n%s\r\n"
                  % (len(channel), channel.encode(), len(raw), raw)
@@ -285,19 +285,19 @@ def project_channel(project, tenant="default", prefix="issues"):
 
 
 def project_channels(project, tenant="default"):
-    """Those of both prefixes that TestPlanIt has used."""
+    """A project's channels with each prefix that TestPlanIt has used."""
     return [project_channel(project, tenant, prefix) for prefix in ("issues", "issue-updates")]
 
 
 # tpi-streamd
 
 def tunables():
-    """GLIBC_TUNABLES of the service."""
+    """GLIBC_TUNABLES in the systemd unit."""
     with open(os.path.join(ROOT, "contrib", "systemd", "tpi-stream.service.in"), encoding="ascii") as file:
         return re.search(r"^Environment=GLIBC_TUNABLES=(\S+)$", file.read(), re.M)[1]
 
 
-# Puts sockets where systemd would, or on descriptor 0, in the process that becomes the daemon.
+# Moves sockets to the descriptors that systemd uses, or to 0, then executes the daemon in the same process.
 LAUNCHER = """
 import fcntl, os, sys
 how, numbers, argv = sys.argv[1], sys.argv[2], sys.argv[3:]
@@ -322,7 +322,7 @@ def listening_socket(address, backlog=4096):
 
 
 class Streamd(Process):
-    """tpi-streamd on a Unix socket in directory, unless args or env say otherwise."""
+    """tpi-streamd, on a Unix socket in directory unless inherit, args or env set another one."""
 
     def __init__(self, directory, env, args=(), inherit=None, how="systemd", address=None, wait=True,
                  **popen):
@@ -341,7 +341,7 @@ class Streamd(Process):
             self.wait_accepts()
 
     def wait_accepts(self):
-        """Waits until it answers on its socket: a connection that only asks for values."""
+        """Waits until the daemon answers on its socket, with a FastCGI management record instead of a request."""
         def answers():
             assert self.alive, f"tpi-streamd ended at its start:\n{self.wait()}\n{self.stderr}"
             try:
@@ -349,7 +349,7 @@ class Streamd(Process):
                                                          fcgi.pair("FCGI_MPXS_CONNS", ""), id=0)) as peer:
                     peer.wait(lambda p: p.management, what="answer to GET_VALUES")
                 return True
-            except (FileNotFoundError, ConnectionError):  # none yet, or it could not start a thread for this one
+            except (FileNotFoundError, ConnectionError):  # no socket yet, or no thread for this connection
                 return False
         eventually(answers, 20, "tpi-streamd accepts connections")
 
@@ -358,7 +358,7 @@ class Streamd(Process):
         assert not found, f"sanitizer report of pid {self.pid}: {found.group()}"
 
     def stop(self, number=signal.SIGTERM):
-        """Drains it; it must exit with 0 in time."""
+        """Drains and stops the daemon, which must exit with status 0 in time; returns the seconds it took."""
         self.signal(number)
         started = time.monotonic()
         status = self.wait(self.drain + 10)
@@ -369,11 +369,11 @@ class Streamd(Process):
     # Requests
 
     def open(self, *args, rcvbuf=None, **named):
-        """A request under way; the arguments are those of fcgi.params()."""
+        """Sends a request; the arguments are those of fcgi.params()."""
         return fcgi.Peer(self.address, fcgi.request(fcgi.params(*args, **named)), rcvbuf=rcvbuf)
 
     def stream(self, *args, **named):
-        """A stream that has got its first sync."""
+        """Opens a stream and waits for its first sync."""
         return self.open(*args, **named).wait_live()
 
     def streams(self, count, *args, **named):
@@ -382,12 +382,12 @@ class Streamd(Process):
         return peers
 
     def ask(self, *args, timeout=10, **named):
-        """A complete answer."""
+        """Sends a request and waits for the complete response."""
         return self.open(*args, **named).wait_end(timeout)
 
 
 def run_streamd(*args, timeout=20, **env):
-    """Runs it to its end, for usage and configuration errors."""
+    """Runs tpi-streamd until it exits, for usage and configuration errors."""
     result = subprocess.run([program("tpi-streamd"), *args], env=clean_environment(**env),
                             stdin=subprocess.DEVNULL, capture_output=True, text=True,
                             timeout=scaled(timeout), check=False)
@@ -396,37 +396,37 @@ def run_streamd(*args, timeout=20, **env):
 
 
 def processor_time(process):
-    """Seconds, of all its threads."""
+    """CPU time of a process and all its threads, in seconds."""
     with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
         return sum(map(int, file.read().rpartition(")")[2].split()[11:13])) / os.sysconf("SC_CLK_TCK")
 
 
 class NotifySocket:
-    """What systemd would hear."""
+    """The socket on which systemd receives notifications."""
 
     def __init__(self, directory):
         self.path = os.path.join(directory, "notify")
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(self.path)
-        self.heard = []
+        self.received = []
 
     def wait(self, line, timeout=10, count=1):
         deadline = time.monotonic() + scaled(timeout)
-        while sum(message.split("\n").count(line) for message in self.heard) < count:
+        while sum(message.split("\n").count(line) for message in self.received) < count:
             self.socket.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
-                self.heard.append(self.socket.recv(4096).decode())
+                self.received.append(self.socket.recv(4096).decode())
             except TimeoutError:
-                raise AssertionError(f"systemd was not told {line}; heard {self.heard}") from None
+                raise AssertionError(f"no notification {line}; received {self.received}") from None
 
     def close(self):
         self.socket.close()
 
 
-# HTTP, for what goes through a front server
+# HTTP, for requests through a web server
 
 class HttpResponse:
-    """One answer of HTTP/1.1: whole by length, in chunks, or until the connection closes."""
+    """A response of HTTP/1.1, delimited by length, by chunks, or by the end of the connection."""
 
     def __init__(self):
         self.status = None
@@ -495,7 +495,7 @@ def basic(user, password):
 
 
 class TlsPeer(fcgi.Peer):
-    """A Peer whose bytes go through TLS."""
+    """A Peer over TLS."""
 
     def __init__(self, address, data, parser, context):
         super().__init__(address, parser=parser)
@@ -504,14 +504,14 @@ class TlsPeer(fcgi.Peer):
         self.send(data)
 
     def pump(self):
-        """Reads until there is nothing more: what TLS has read already, no selector shows."""
+        """Reads everything available: a selector does not report data that TLS has already buffered."""
         with contextlib.suppress(ssl.SSLWantReadError):
             while not self.closed:
                 super().pump()
 
 
 def http(address, target, method="GET", tls=None, **headers):
-    """A request under way; a header's name is written with _ for -. address is (host, port), tls a context."""
+    """Sends a request. Header names are written with _ for -; address is (host, port), tls an SSL context."""
     lines = [f"{method} {target} HTTP/1.1", f"Host: {address[0]}:{address[1]}",
              *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
     data = "\r\n".join([*lines, "", ""]).encode("latin-1")

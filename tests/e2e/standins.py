@@ -1,7 +1,7 @@
-"""Stand-ins for Valkey and for a sentinel that answer as a test wants, and refuse what the real ones refuse.
+"""Stand-ins for Valkey and for a sentinel, whose replies a test chooses. They reject what the real ones reject.
 
-test_standins.py has the same conversations with real ones. A test ends with stop(), which fails if anything was
-refused: with a real server the program under test would not work.
+test_standins.py runs the same conversations with real servers. stop(), at the end of a test, fails if a command was
+rejected: the program under test would not work with a real server.
 """
 
 import contextlib
@@ -12,15 +12,16 @@ from servers import listening_socket
 
 
 class Refused(Exception):
-    """The error that a real server answers."""
+    """An error reply, as a real server sends it."""
 
 
 class Malformed(Exception):
-    """The same, and it closes the connection."""
+    """An error reply after which the server closes the connection."""
 
 
 def read_command(file):
-    """The words of one command, [] at the end. Only arrays of bulk strings: a client sends nothing else."""
+    """The words of the next command, or [] at the end of input. Accepts only arrays of bulk strings, which is how
+    clients send commands."""
     def number(kind, what):
         line = file.readline()
         if line and (line[:1] != kind or not line.endswith(b"\r\n") or not line[1:-2].isdigit()):
@@ -41,7 +42,7 @@ def bulk(word):
 
 
 def array(*replies):
-    """Of replies that are complete, each."""
+    """An array of encoded replies."""
     return b"*%d\r\n" % len(replies) + b"".join(replies)
 
 
@@ -50,7 +51,7 @@ def arity(name):
 
 
 class Session:
-    """What a server knows of one connection."""
+    """The server's state of one connection."""
 
     def __init__(self, password):
         self.authenticated = password is None
@@ -58,12 +59,12 @@ class Session:
 
 
 class StandIn:
-    """Listens on loopback. commands: {name: (least words, most words, method(session, words) -> reply)}."""
+    """Listens on loopback. commands is {name: (min words, max words, method(session, words) -> reply)}."""
 
     def __init__(self, password=None):
         self.password = password
         self.refused = []
-        self.connections = 0  # connections
+        self.connections = 0
         self.listener = listening_socket(("127.0.0.1", 0))
         self.address = self.listener.getsockname()
         self.name = "127.0.0.1:%d" % self.address[1]
@@ -129,11 +130,11 @@ class StandIn:
         with contextlib.suppress(OSError):
             self.listener.shutdown(socket.SHUT_RDWR)
         self.listener.close()
-        assert not self.refused, f"a real one would have refused this: {self.refused}"
+        assert not self.refused, f"a real server rejects this: {self.refused}"
 
 
 class Server(StandIn):
-    """A primary without keys, where anyone may subscribe."""
+    """A primary without keys on which everyone may subscribe."""
 
     def __init__(self, password=None):
         super().__init__(password)
@@ -167,7 +168,7 @@ class Server(StandIn):
 
 
 class Sentinel(StandIn):
-    """A sentinel that knows one primary, at host and port since epoch."""
+    """A sentinel that monitors one primary at host and port, with this configuration epoch."""
 
     def __init__(self, port, epoch=0, host=b"127.0.0.1", master=b"mymaster", password=None):
         super().__init__(password)

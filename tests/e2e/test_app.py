@@ -294,7 +294,7 @@ def test_one_lot_fails(gated, valkey):
     projects = ",".join(map(str, range(1000, 1500)))
     for status in 500, 401:
         app.faults[PROJECTS] = lambda exchange, status=status: exchange.send(
-            message({"error": "x"}, status) if 1250 in exchange.question.ids else exchange.honest())
+            message({"error": "x"}, status) if 1250 in exchange.query.ids else exchange.honest())
         if status == 500:
             check_later(daemon.ask(**by("SECRET-many", projects=projects)))
             continue

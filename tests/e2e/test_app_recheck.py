@@ -46,7 +46,7 @@ def sign_in(app, user, projects=()):
 
 def reply_by_token(app, kind, answers):
     """Some sessions get another answer than the honest one."""
-    app.faults[kind] = lambda exchange: exchange.send(answers.get(exchange.question.token) or exchange.honest())
+    app.faults[kind] = lambda exchange: exchange.send(answers.get(exchange.query.token) or exchange.honest())
 
 
 def test_what_is_lost(gated, valkey):

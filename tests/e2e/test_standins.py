@@ -56,7 +56,7 @@ def test_server(new_valkey, password, commands):
     for data in MALFORMED:
         malformed(real.address, data)
         malformed(stand_in.address, data)
-    with pytest.raises(AssertionError, match="a real one would have refused this"):
+    with pytest.raises(AssertionError, match="a real server rejects this"):
         stand_in.stop()
 
 

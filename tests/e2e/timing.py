@@ -1,4 +1,4 @@
-"""Deadlines: generous, and stretched by TPI_TIME_SCALE where the machine or a sanitizer is slow."""
+"""Deadlines: generous, and multiplied by TPI_TIME_SCALE for slow machines and sanitizers."""
 
 import os
 import time
@@ -11,7 +11,7 @@ def scaled(seconds):
 
 
 def eventually(condition, timeout=10, what="condition"):
-    """Asks again until the answer is true; returns it. For states that no event announces."""
+    """Polls a condition until it is true; returns its value. For states that no event announces."""
     deadline = time.monotonic() + scaled(timeout)
     while True:
         answer = condition()
