@@ -6,8 +6,8 @@ import type {
 } from "./tpi-stream.js";
 
 /**
- * Watches for notifications as long as the component is mounted.
- * The latest callbacks are used; a new function or options object does not reconnect.
+ * Watches notifications while the component is mounted. Calls the callbacks of the last render; a new
+ * function or options object does not reconnect.
  * @returns the state of the stream, for a "live" dot
  */
 export function useNotifications(
@@ -16,9 +16,9 @@ export function useNotifications(
 ): StreamState;
 
 /**
- * Watches for changes of issues as long as the component is mounted.
- * A new array with the same projects does not reconnect. Nothing is watched, and the state is
- * `closed`, while there are no projects (an empty array, null or undefined: not known yet).
+ * Watches for changes of issues while the component is mounted. A new array with the same projects
+ * does not reconnect. While there are no projects (an empty array, null or undefined), nothing is
+ * watched and the state is `closed`.
  * @returns the state of the stream, for a "live" dot
  */
 export function useIssueUpdates(

@@ -1,12 +1,12 @@
 "use client";
 /*
- * React hooks on tpi-stream.js, for React 18 and 19. They connect in an effect: rendering on a
- * server, or twice under StrictMode, opens nothing.
+ * react: hooks for tpi-stream.js, for React 18 and 19. They connect in an effect, so rendering on a
+ * server, or twice under StrictMode, opens no connection.
  */
 import { useEffect, useRef, useState } from "react";
 import { watchIssues, watchNotifications } from "./tpi-stream.js";
 
-/* Watches anew only when the key has changed; `watch` and callbacks of the last render are used. */
+/* Restarts watching only when the key changes. Calls the callbacks of the last render. */
 function useWatch(key, watch, onWakeup, options = {}) {
 	const [state, setState] = useState("connecting");
 	const latest = useRef();
@@ -29,7 +29,7 @@ function useWatch(key, watch, onWakeup, options = {}) {
 	return key === undefined ? "closed" : state;
 }
 
-/* The same for the same projects, in whatever order and array; undefined when there are none. */
+/* The same key for the same projects in any order; undefined if there are none. */
 function keyOf(projectIds) {
 	return [...new Set(projectIds)].sort((a, b) => a - b).join(",") || undefined;
 }

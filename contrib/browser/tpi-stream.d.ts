@@ -1,14 +1,14 @@
-/** Something may have been missed: fetch again whatever the page shows. */
+/** Wake-ups may have been lost: refetch whatever the page shows. */
 export interface SyncMessage {
 	type: "sync";
-	/** True for the first one that this watcher gets, false for each one after it. */
+	/** True for the first sync of this watcher, false for each later one. */
 	first: boolean;
 }
 
-/** There is something new for this user. */
+/** This user has a new notification, or one has changed. */
 export interface NotificationWakeup {
 	type: "wakeup";
-	/** What the publisher calls it, `"notification"` say; never `"sync"`. */
+	/** Set by the publisher, for example `"notification"`; never `"sync"`. */
 	event: string;
 	id: string;
 }
@@ -16,7 +16,7 @@ export interface NotificationWakeup {
 /** An issue of one of the watched projects has changed. */
 export interface IssueWakeup {
 	type: "wakeup";
-	/** What the publisher calls it, `"issue-updated"` say; never `"sync"`. */
+	/** Set by the publisher, for example `"issue-updated"`; never `"sync"`. */
 	event: string;
 	issueId: number;
 	projectId: number;
@@ -26,22 +26,23 @@ export type NotificationMessage = SyncMessage | NotificationWakeup;
 export type IssueMessage = SyncMessage | IssueWakeup;
 
 /**
- * - `connecting`: the browser connects, or connects again by itself.
+ * - `connecting`: the browser is connecting, or reconnecting by itself.
  * - `live`: wake-ups arrive.
- * - `waiting`: refused, or the page sleeps; opened again after a while, or when the page comes back.
- * - `parked`: too many streams of this user; opened again when the page is visible and used, or live
- *   again by itself, minutes after there is room.
- * - `closed`: not tried again by a timer: `retry.limit` is reached, or there is no `EventSource`.
+ * - `waiting`: refused, or the page is suspended; reopened after a delay, or when the page resumes.
+ * - `parked`: this user has too many streams; reopened when the page is visible and used, or live
+ *   again by itself, minutes after a slot is free.
+ * - `closed`: not retried by a timer: `retry.limit` is reached, the base URL is invalid, or there is
+ *   no `EventSource`.
  */
 export type StreamState = "connecting" | "live" | "waiting" | "parked" | "closed";
 
-/** How a stream comes back after an answer other than 200, at which the browser itself gives up. */
+/** How a stream is reopened after a response other than 200; the browser does not reconnect then. */
 export interface RetryOptions {
-	/** The first wait is a random time up to this; it doubles from then on. Default 30000. */
+	/** The longest first delay, in milliseconds; doubles with each refusal. Default 30000. */
 	firstMs?: number;
-	/** The longest wait, in milliseconds. Default 300000. */
+	/** The longest delay, in milliseconds. Default 300000. */
 	maxMs?: number;
-	/** Refusals in a row that are answered with a new try. Default Infinity; 0 is never. */
+	/** How many consecutive refusals are retried; 0 means none. Default Infinity. */
 	limit?: number;
 }
 
@@ -51,26 +52,26 @@ export interface Logger {
 }
 
 export interface WatchOptions {
-	/** Origin and prefix before `/api`, `"https://example.org/app"` say. Default `""`. */
+	/** Origin and prefix that precede `/api`, for example `"https://example.org/app"`. Default `""`. */
 	baseUrl?: string;
 	/** Send cookies to another origin. Default false. */
 	withCredentials?: boolean;
-	/** Of the watcher that makes a stream come into being; those who join take it as it is. */
+	/** Applies if this watcher creates the stream; watchers that join it do not change it. */
 	retry?: RetryOptions;
 	/** Default `console`. */
 	logger?: Logger;
-	/** Called with each new state of the stream, and soon after the start with the present one. */
+	/** Called with the state soon after the start, and with each new state. */
 	onstate?(state: StreamState): void;
-	/** Called each time the stream was refused (401, 404, 503 …: a page cannot tell which). */
+	/** Called each time the stream is refused (401, 404, 503, …: a page cannot tell which). */
 	onclosed?(): void;
 }
 
-/** Stops watching; a second call does nothing. No callback is called after it. */
+/** Stops watching: no callback is called afterwards. Further calls do nothing. */
 export type Stop = () => void;
 
 /**
- * Watches for the notifications of the user who is signed in.
- * @throws {TypeError} when an argument is not what it has to be
+ * Watches the notifications of the signed-in user.
+ * @throws {TypeError} if an argument is invalid
  */
 export function watchNotifications(
 	onWakeup: (message: NotificationMessage) => void,
@@ -79,8 +80,8 @@ export function watchNotifications(
 
 /**
  * Watches for changes of issues.
- * @param projectIds 1 to 500 integers from 1 to 2147483647; a repeated one counts once
- * @throws {TypeError} when an argument is not what it has to be
+ * @param projectIds 1 to 500 integers from 1 to 2147483647; duplicates count once
+ * @throws {TypeError} if an argument is invalid
  */
 export function watchIssues(
 	projectIds: readonly number[],

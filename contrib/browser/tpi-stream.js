@@ -1,21 +1,21 @@
 /*
- * Wake-ups of tpi-stream for web pages. README.md explains it to those who use it.
+ * tpi-stream: wake-ups of tpi-stream for web pages. See README.md for how to use it.
  *
- * What always holds:
- * - Watchers that ask for the same kind, base URL and credentials share a stream, and a stream has
- *   at most one EventSource. Only issue streams that would pass 500 projects become several.
+ * Invariants:
+ * - Watchers of the same kind, base URL and credentials share a stream, and a stream has at most one
+ *   EventSource. Only issue streams that would exceed 500 projects are split.
  * - No callback is called from within watchNotifications() or watchIssues(), nor after stop().
- * - A watcher's first sync is {first: true}; it comes when its projects are covered, never before.
- * - Loading this module touches nothing: listeners of the page live as long as there are streams.
+ * - A watcher's first sync is {first: true}. It is never sent before the stream covers its projects.
+ * - Loading this module has no side effects: it listens to the page only while there are streams.
  */
 
-const UNION_MS = 250;		/* changes of the projects within this time make one reconnect */
-const GRACE_MS = 1000;		/* what nobody watches any more is kept for so long */
-const IDS_MAX = 500;		/* projects of one stream, a limit of the server */
-const ID_MAX = 2147483647;	/* also the longest time of setTimeout() */
-const CLOSED = 2;		/* EventSource.CLOSED, which is missing where EventSource is */
+const UNION_MS = 250;		/* changes of the projects within this time cause one reconnect */
+const GRACE_MS = 1000;		/* how long unwatched projects and streams are kept */
+const IDS_MAX = 500;		/* projects per stream, a limit of the server */
+const ID_MAX = 2147483647;	/* also the longest delay of setTimeout() */
+const CLOSED = 2;		/* EventSource.CLOSED, for environments without EventSource */
 
-/* For each kind: its path, and the fields of a wake-up, or false for data that is none. */
+/* For each kind: its path, and the fields of a wake-up, or false if the data is not a wake-up. */
 const NOTIFICATIONS = {
 	path: "/api/notifications/stream",
 	fields: ({ id }) => typeof id === "string" && { id },
@@ -40,7 +40,7 @@ function check(good, wanted, found) {
 class Stream {
 	watchers = new Set();
 	state = "connecting";
-	failures = 0;		/* refusals since the last sync */
+	failures = 0;		/* consecutive refusals since the last sync */
 
 	constructor(kind, baseUrl, withCredentials, retry, logger) {
 		Object.assign(this, { kind, baseUrl, withCredentials, retry, logger });
@@ -62,34 +62,34 @@ class Stream {
 			this.replan();
 	}
 
-	/* After the task that joined, so that a page that mounts opens one stream for all of it. */
+	/* Deferred until the current task ends, so that all watchers of a mounting page share a request. */
 	greet(watcher) {
 		if (!this.watchers.has(watcher))
 			return;
 		if (!this.opened)
 			this.open();
-		this.tellState(watcher);
-		/* On a live stream no sync is due, but this watcher has its gap like any other. */
+		this.notifyState(watcher);
+		/* A live stream sends no sync now, but this watcher may have missed changes like any other. */
 		if (this.state === "live" && !watcher.synced)
 			this.sync(watcher);
 	}
 
-	/* The projects of all watchers, and more ids. */
+	/* The projects of all watchers, plus more. */
 	union(more = []) {
 		return new Set([...this.watchers].flatMap((watcher) => [...watcher.ids]).concat(...more));
 	}
 
-	/* Does the stream, as it was opened last, carry all projects of this watcher? */
+	/* Whether the stream, as last opened, carries all projects of this watcher. */
 	covers({ ids }) {
 		return !!this.opened && [...ids].every((id) => this.opened.has(id));
 	}
 
-	/* True when somebody waits for a project that the stream was not opened for. */
+	/* Whether a watcher needs a project that the stream was not opened for. */
 	hasGrown() {
 		return ![...this.watchers].every((watcher) => this.covers(watcher));
 	}
 
-	/* Sets the timer for what the watchers want now; one that runs for the same reason stays. */
+	/* Sets the timer for what the watchers need now. A timer that runs for the same reason continues. */
 	replan() {
 		const delay = this.watchers.size && this.hasGrown() ? UNION_MS :
 		    !this.watchers.size || this.union().size < this.opened.size ? GRACE_MS : 0;
@@ -105,12 +105,12 @@ class Stream {
 		this.delay = 0;
 		if (!this.watchers.size)
 			this.dismiss();
-		/* Fewer projects are no reason to ask again where nothing is open. */
+		/* With no open connection, do not reconnect just to drop projects. */
 		else if (this.state !== "parked" && (this.source || this.hasGrown()))
 			this.open();
 	}
 
-	/* A parked stream stays: a component that is mounted again must not unpark it. */
+	/* Keeps a parked stream: a component that is mounted again must not unpark it. */
 	dismiss() {
 		this.close();
 		if (this.state === "parked")
@@ -146,7 +146,7 @@ class Stream {
 		this.enter("connecting");
 	}
 
-	/* What an EventSource that was replaced still has to say counts no more. */
+	/* Ignores events of an EventSource that has been replaced. */
 	attach(source) {
 		const on = (type, handler) => source.addEventListener(type, (event) => {
 			if (source === this.source)
@@ -158,7 +158,7 @@ class Stream {
 			if (source.readyState === CLOSED)
 				this.refused();
 			else if (this.state !== "parked")
-				this.enter("connecting");	/* the browser comes back by itself */
+				this.enter("connecting");	/* the browser reconnects by itself */
 		});
 	}
 
@@ -167,7 +167,7 @@ class Stream {
 		try {
 			message = JSON.parse(data);
 		} catch {
-			/* warned of below */
+			/* warns below */
 		}
 		const event = message?.event;
 		if (event === "sync")
@@ -180,7 +180,7 @@ class Stream {
 			});
 		else if (!this.warned) {
 			this.warned = true;
-			this.logger.warn("tpi-stream: ignored data that is no wake-up", data);
+			this.logger.warn("tpi-stream: ignoring data that is not a wake-up", data);
 		}
 	}
 
@@ -188,11 +188,11 @@ class Stream {
 		this.failures = 0;
 		this.enter("live");
 		this.each((watcher) => this.sync(watcher));
-		/* What changed while it was parked has had to wait. */
+		/* Apply changes of the projects that were made while it was parked. */
 		this.replan();
 	}
 
-	/* Whose projects are not covered yet gets it from the stream that is about to be opened. */
+	/* A watcher whose projects are not covered yet gets its sync when the stream is reopened. */
 	sync(watcher) {
 		if (!this.covers(watcher))
 			return;
@@ -201,12 +201,12 @@ class Stream {
 		this.call(watcher, "onWakeup", { type: "sync", first });
 	}
 
-	/* An answer other than 200: the browser has given up. */
+	/* A response other than 200: the browser will not reconnect. */
 	refused() {
 		const { firstMs, maxMs, limit } = this.retry;
 		const again = this.failures < limit;
 		this.close();
-		/* A new EventSource would evict another stream: that takes an act of the user. */
+		/* A new EventSource would evict another stream: open one only when the user uses the page. */
 		if (this.state !== "parked") {
 			if (again) {
 				const longest = Math.min(maxMs, firstMs * 2 ** this.failures++);
@@ -217,7 +217,7 @@ class Stream {
 		this.each((watcher) => this.call(watcher, "onclosed"));
 	}
 
-	/* The EventSource stays: every few minutes the browser asks whether there is room again. */
+	/* Keeps the EventSource: every few minutes the browser checks for a free slot. */
 	park() {
 		this.enter("parked");
 	}
@@ -231,7 +231,7 @@ class Stream {
 		this.dismiss();
 	}
 
-	/* The page goes to sleep: a connection would die unnoticed, and keep it out of the cache. */
+	/* The page is suspended: a connection would break unnoticed and prevent caching of the page. */
 	suspend() {
 		if (!this.source || this.state === "parked")
 			return;
@@ -246,17 +246,17 @@ class Stream {
 
 	enter(state) {
 		this.state = state;
-		this.each((watcher) => this.tellState(watcher));
+		this.each((watcher) => this.notifyState(watcher));
 	}
 
-	tellState(watcher) {
-		if (watcher.told === this.state)
+	notifyState(watcher) {
+		if (watcher.notified === this.state)
 			return;
-		watcher.told = this.state;
+		watcher.notified = this.state;
 		this.call(watcher, "onstate", this.state);
 	}
 
-	/* Callbacks may watch and stop: whoever is new is left out, whoever has gone is skipped. */
+	/* Callbacks may add and stop watchers: skips those added meanwhile and those stopped. */
 	each(action) {
 		for (const watcher of [...this.watchers])
 			if (this.watchers.has(watcher))
@@ -301,7 +301,7 @@ function listenToPage(method) {
 		globalThis[target]?.[method]?.(type, handler, true);
 }
 
-/* ---- What is exported */
+/* ---- Exports */
 
 function checkRetry({ firstMs = 30000, maxMs = 300000, limit = Infinity } = {}) {
 	for (const [name, value] of Object.entries({ firstMs, maxMs }))

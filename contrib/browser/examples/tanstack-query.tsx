@@ -1,10 +1,10 @@
 /*
- * Wake-ups for an application with TanStack Query (version 5). Put <Refetch /> once below the
- * QueryClientProvider, and write queries as ever: whatever project is in the cache is watched, and
- * fetched again when it has changed.
+ * Wake-ups for an application with TanStack Query (version 5). Render <Refetch /> once below the
+ * QueryClientProvider and write queries as usual: it watches every project that is in the cache and
+ * refetches it when it changes.
  *
- * Why at the top and not in each component: a component that is unmounted while its data is fetched
- * again would watch anew when it is back, be told to fetch, and so on for ever.
+ * Watch at the top and not in each component: a component that is unmounted while its data is
+ * refetched would start to watch when it is mounted again, get a sync, refetch, and so on forever.
  */
 import {
 	notifyManager, QueryClient, QueryKey, useQuery, useQueryClient,
@@ -14,7 +14,7 @@ import { useIssueUpdates, useNotifications } from "tpi-stream-client/react";
 
 const COALESCE_MS = 200;
 
-/* Wake-ups say when data is old; this is for times without a stream. */
+/* Wake-ups say when data is stale; this is for times without a stream. */
 const staleTime = 60_000;
 
 async function fetchJson(url: string) {
@@ -50,15 +50,15 @@ export function Refetch() {
 }
 
 function ProjectRefetch({ id, refetch }: { id: number; refetch: (key: QueryKey) => void }) {
-	/* A sync and a wake-up ask for the same: fetch again. */
+	/* On a sync and on a wake-up alike: refetch. */
 	useIssueUpdates([id], () => refetch(["issues", id]));
 	return null;
 }
 
-/* The projects with issues in the cache, ascending. */
+/* The projects whose issues are in the cache, in ascending order. */
 function useCachedProjects(client: QueryClient): number[] {
 	const cache = client.getQueryCache();
-	/* Batched, that is later: a query may enter the cache while a component renders. */
+	/* Batched, which defers the call: a query may enter the cache while a component renders. */
 	const subscribe = useCallback((changed: () => void) =>
 	    cache.subscribe(notifyManager.batchCalls(changed)), [cache]);
 	const snapshot = () => {
@@ -69,8 +69,8 @@ function useCachedProjects(client: QueryClient): number[] {
 }
 
 /*
- * One round of fetching at a time. What is asked for while it runs makes one further round: a burst
- * costs two fetches, and a fetch under way is never cut off by the next wake-up.
+ * Runs one round of fetches at a time. Requests that arrive meanwhile cause one more round, so a burst
+ * causes two fetches, and a wake-up never cancels a fetch in flight.
  */
 function createRefetch(client: QueryClient) {
 	const asked = new Map<string, QueryKey>();
@@ -94,7 +94,7 @@ function createRefetch(client: QueryClient) {
 }
 
 async function fetchAgain(client: QueryClient, queryKey: QueryKey) {
-	/* TanStack joins a first fetch under way instead of starting one, but it may read old data. */
+	/* TanStack joins a first fetch in flight instead of starting one, but that may return stale data. */
 	const loading = client.isFetching({
 		queryKey,
 		predicate: ({ state }) => state.data === undefined,

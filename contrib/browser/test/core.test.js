@@ -1,5 +1,5 @@
 /*
- * The rules of tpi-stream.js, one a test, on a page of fakes. Needs nothing but Node.
+ * The rules of tpi-stream.js, one per test, on a fake page. Requires only Node.js.
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -12,7 +12,7 @@ const issue = (projectId, issueId = 1) => ({ event: "issue-updated", issueId, pr
 const wakeup = (...values) => ({ type: "wakeup", ...issue(...values) });
 const range = (first, last) => Array.from({ length: last - first + 1 }, (_, i) => first + i);
 
-/* A page with one watcher of notifications, or of issues, whose stream is live. */
+/* A page with one watcher, of notifications or of issues, whose stream is live. */
 async function livePage(t, ...projectIds) {
 	const page = await fakePage(t);
 	const a = recorder();
@@ -32,7 +32,7 @@ function watchIssues(page, ...projectIds) {
 
 /* ---- Sharing and counting */
 
-test("watchers of a kind share one stream, which outlives all but the last", async (t) => {
+test("watchers of a kind share one stream, which stays open until the last one stops", async (t) => {
 	const page = await livePage(t);
 	const b = recorder();
 	const stopB = page.watchNotifications(b.onWakeup, b.options);
@@ -50,7 +50,7 @@ test("watchers of a kind share one stream, which outlives all but the last", asy
 	assert.equal(page.open().length, 0);
 });
 
-test("the kinds, other base URLs and other credentials have streams of their own", async (t) => {
+test("each kind, base URL and credentials mode has its own stream", async (t) => {
 	const page = await fakePage(t);
 	page.watchNotifications(() => {});
 	page.watchIssues([7], () => {});
@@ -67,7 +67,7 @@ test("the kinds, other base URLs and other credentials have streams of their own
 	]);
 });
 
-test("stop() twice counts once, and nothing is called after it", async (t) => {
+test("a second stop() does nothing, and no callback is called after stop()", async (t) => {
 	const page = await livePage(t);
 	const b = recorder();
 	page.watchNotifications(b.onWakeup, b.options);
@@ -83,7 +83,7 @@ test("stop() twice counts once, and nothing is called after it", async (t) => {
 	assert.deepEqual(b.messages, [FIRST, LATER]);
 });
 
-test("who comes back within the grace time finds the stream open, and gets a sync", async (t) => {
+test("a watcher within the grace time joins the open stream and gets a sync", async (t) => {
 	const page = await livePage(t, 7);
 	page.stop();
 	await page.pass(900);
@@ -97,7 +97,7 @@ test("who comes back within the grace time finds the stream open, and gets a syn
 	assert.equal(page.open().length, 0);
 });
 
-test("who watches and stops in one go, as StrictMode does, opens one stream or none", async (t) => {
+test("watching and stopping in one task, as StrictMode does, opens at most one stream", async (t) => {
 	const page = await fakePage(t);
 	watchIssues(page, 7).stop();
 	const b = watchIssues(page, 7);
@@ -111,7 +111,7 @@ test("who watches and stops in one go, as StrictMode does, opens one stream or n
 	assert.deepEqual([page.window.listeners, page.document.listeners], [0, 0]);
 });
 
-test("after the last stream nothing listens to the page; a new one starts afresh", async (t) => {
+test("without streams there are no listeners on the page; a new stream starts afresh", async (t) => {
 	const page = await livePage(t);
 	assert.ok(page.window.listeners > 0 && page.document.listeners > 0);
 	page.stop();
@@ -127,7 +127,7 @@ test("after the last stream nothing listens to the page; a new one starts afresh
 
 /* ---- The union of projects */
 
-test("what one task asks for is one request, ids ascending and each once", async (t) => {
+test("watchers of one task make one request, with sorted, distinct ids", async (t) => {
 	const page = await fakePage(t);
 	watchIssues(page, 10, 9, 9);
 	watchIssues(page, 100, 10);
@@ -135,7 +135,7 @@ test("what one task asks for is one request, ids ascending and each once", async
 	assert.deepEqual(page.urls(), [issuesUrl(9, 10, 100)]);
 });
 
-test("changes of the union within 250 ms make one reconnect", async (t) => {
+test("changes of the projects within 250 ms cause one reconnect", async (t) => {
 	const page = await livePage(t, 7);
 	watchIssues(page, 8);
 	await page.pass(100);
@@ -149,7 +149,7 @@ test("changes of the union within 250 ms make one reconnect", async (t) => {
 	assert.equal(page.open().length, 1);
 });
 
-test("after a change of the union old watchers get first:false, new ones first:true", async (t) => {
+test("after a change of the projects old watchers get first:false, new ones first:true", async (t) => {
 	const page = await livePage(t, 7);
 	const b = watchIssues(page, 8);
 	await page.settle();
@@ -162,7 +162,7 @@ test("after a change of the union old watchers get first:false, new ones first:t
 	assert.deepEqual(b.messages, [FIRST, LATER]);
 });
 
-test("a sync of the stream without a watcher's project is not that watcher's", async (t) => {
+test("a watcher gets no sync from a stream without its project", async (t) => {
 	const page = await livePage(t, 7);
 	const b = watchIssues(page, 8);
 	await page.settle();
@@ -171,7 +171,7 @@ test("a sync of the stream without a watcher's project is not that watcher's", a
 	assert.deepEqual(b.messages, []);
 });
 
-test("a project that nobody watches any more is let go after the grace time", async (t) => {
+test("a project that is no longer watched is dropped after the grace time", async (t) => {
 	const page = await livePage(t, 7);
 	const b = watchIssues(page, 8);
 	await page.pass(250);
@@ -182,7 +182,7 @@ test("a project that nobody watches any more is let go after the grace time", as
 	assert.deepEqual(page.urls(), [issuesUrl(7), issuesUrl(7, 8), issuesUrl(7)]);
 });
 
-test("a component that remounts among others does not reconnect", async (t) => {
+test("a component that remounts next to others does not reconnect", async (t) => {
 	const page = await livePage(t, 7);
 	const b = watchIssues(page, 8);
 	await page.pass(250);
@@ -194,7 +194,7 @@ test("a component that remounts among others does not reconnect", async (t) => {
 	assert.equal(page.sources.length, 2);
 });
 
-test("a project that comes while another leaves is not held up by the grace time", async (t) => {
+test("adding a project while another is dropped does not wait for the grace time", async (t) => {
 	const page = await livePage(t, 7);
 	page.stop();
 	await page.pass(500);
@@ -203,7 +203,7 @@ test("a project that comes while another leaves is not held up by the grace time
 	assert.deepEqual(page.urls(), [issuesUrl(7), issuesUrl(8)]);
 });
 
-test("who stops while others wait for the union does not shorten the grace time", async (t) => {
+test("stopping during the wait for added projects does not shorten the grace time", async (t) => {
 	const page = await livePage(t, 7);
 	watchIssues(page, 8).stop();
 	page.stop();
@@ -213,7 +213,7 @@ test("who stops while others wait for the union does not shorten the grace time"
 	assert.equal(page.open().length, 0);
 });
 
-test("a watcher that joins a live stream gets a first sync of its own, at once", async (t) => {
+test("a watcher that joins a live stream gets its own first sync at once", async (t) => {
 	const page = await livePage(t, 7, 8);
 	const b = watchIssues(page, 8);
 	assert.deepEqual(b.messages, []);
@@ -235,7 +235,7 @@ test("a watcher that joins while the stream connects gets its first sync with it
 	assert.deepEqual(page.a.messages, [FIRST, LATER]);
 });
 
-test("over 500 projects become a second stream, and nothing is lost", async (t) => {
+test("more than 500 projects use a second stream, and nothing is lost", async (t) => {
 	const page = await livePage(t, ...range(1, 499));
 	const b = watchIssues(page, 500);
 	const c = watchIssues(page, 600, 601);
@@ -291,7 +291,7 @@ for (const [kind, ids, data] of [
 		data.forEach((value) => page.last().data(value));
 		assert.deepEqual(page.a.messages, [FIRST]);
 		assert.deepEqual(page.a.warnings,
-		    [["tpi-stream: ignored data that is no wake-up", data[0]]]);
+		    [["tpi-stream: ignoring data that is not a wake-up", data[0]]]);
 		assert.deepEqual(page.a.errors, []);
 		page.last().sync();
 		assert.deepEqual(page.a.messages, [FIRST, LATER]);
@@ -304,7 +304,7 @@ test("events with unknown names are ignored", async (t) => {
 	assert.deepEqual(page.a.warnings, []);
 });
 
-test("callbacks that throw are logged by name and stop nobody", async (t) => {
+test("callbacks that throw are logged by name and do not affect other watchers", async (t) => {
 	const page = await livePage(t);
 	const bad = recorder();
 	const fail = () => {
@@ -324,7 +324,7 @@ test("callbacks that throw are logged by name and stop nobody", async (t) => {
 	assert.equal(c.refusals, 1);
 });
 
-test("a listener that stops itself and another one: the other gets nothing more", async (t) => {
+test("a callback that stops its own and another watcher: the other gets nothing more", async (t) => {
 	const page = await livePage(t);
 	const b = recorder();
 	const c = recorder();
@@ -345,7 +345,7 @@ test("a listener that stops itself and another one: the other gets nothing more"
 	assert.deepEqual(c.messages, [FIRST]);
 });
 
-test("a watcher started by a listener gets a sync, not the event under way", async (t) => {
+test("a watcher started by a callback gets a sync, not the current event", async (t) => {
 	const page = await livePage(t);
 	const b = recorder();
 	const stop = page.watchNotifications(({ type }) => {
@@ -372,7 +372,7 @@ test("a watcher started when the state becomes live gets one sync", async (t) =>
 	assert.deepEqual(b.messages, [FIRST]);
 });
 
-test("a listener that remounts on every sync does not loop", async (t) => {
+test("a callback that remounts on every sync does not loop", async (t) => {
 	const page = await fakePage(t);
 	let mounted = 0;
 	let stop;
@@ -394,9 +394,9 @@ test("a listener that remounts on every sync does not loop", async (t) => {
 	assert.equal(page.sources.length, 1);
 });
 
-/* ---- States, and how a stream survives */
+/* ---- States and reconnecting */
 
-test("the states of a stream that ends: the browser comes back by itself", async (t) => {
+test("the states of a stream that ends: the browser reconnects by itself", async (t) => {
 	const page = await livePage(t);
 	page.last().event("shutdown", "{}");
 	page.last().end();
@@ -408,7 +408,7 @@ test("the states of a stream that ends: the browser comes back by itself", async
 	assert.equal(page.a.refusals, 0);
 });
 
-test("an answer that opens without a sync is not live", async (t) => {
+test("a response that opens without a sync is not live", async (t) => {
 	const page = await fakePage(t);
 	const a = recorder();
 	page.watchNotifications(a.onWakeup, a.options);
@@ -419,7 +419,7 @@ test("an answer that opens without a sync is not live", async (t) => {
 	assert.deepEqual(a.states, ["connecting"]);
 });
 
-test("a refused stream is opened anew after 30 s with full jitter, growing to 5 min", async (t) => {
+test("a refused stream is reopened after 30 s with full jitter, growing to 5 min", async (t) => {
 	const page = await livePage(t);
 	const waits = [15000, 30000, 60000, 120000, 150000, 150000];
 	for (const wait of waits) {
@@ -436,7 +436,7 @@ test("a refused stream is opened anew after 30 s with full jitter, growing to 5 
 	assert.equal(page.open().length, 1);
 });
 
-test("full jitter is from nothing to the whole wait", async (t) => {
+test("full jitter is from 0 to the whole delay", async (t) => {
 	const page = await livePage(t);
 	Math.random.mock.mockImplementation(() => 0.999);
 	page.last().refuse();
@@ -450,7 +450,7 @@ test("full jitter is from nothing to the whole wait", async (t) => {
 	assert.equal(page.sources.length, 3);
 });
 
-test("a sync ends the growing of the waits; first stays false", async (t) => {
+test("a sync resets the delay; first stays false", async (t) => {
 	const page = await livePage(t);
 	page.last().refuse();
 	await page.pass(15000);
@@ -481,7 +481,7 @@ test("retry: firstMs, maxMs and limit; beyond the limit the state is closed", as
 	assert.equal(a.refusals, 3);
 });
 
-test("retry.limit 0 never opens anew by a timer, but when the page comes back", async (t) => {
+test("retry.limit 0 never reopens by a timer, but does when the page resumes", async (t) => {
 	const page = await fakePage(t);
 	const a = recorder();
 	page.watchNotifications(a.onWakeup, { ...a.options, retry: { limit: 0 } });
@@ -494,7 +494,7 @@ test("retry.limit 0 never opens anew by a timer, but when the page comes back", 
 	assert.deepEqual(a.messages, [FIRST]);
 });
 
-test("the timer of a refused stream works in a hidden page too", async (t) => {
+test("the timer of a refused stream also works in a hidden page", async (t) => {
 	const page = await livePage(t);
 	page.show("hidden");
 	page.last().refuse();
@@ -537,7 +537,7 @@ for (const [name, sleep, wake] of [
 	["freezing", (page) => page.document.event("freeze"),
 	    (page) => page.document.event("resume")],
 ])
-	test(`${name}: closed while the page sleeps, a sync when it is back`, async (t) => {
+	test(`${name}: closed while the page is suspended, a sync when it resumes`, async (t) => {
 		const page = await livePage(t);
 		sleep(page);
 		assert.equal(page.open().length, 0);
@@ -550,7 +550,7 @@ for (const [name, sleep, wake] of [
 		assert.deepEqual(page.a.messages, [FIRST, LATER]);
 	});
 
-test("a page that sleeps in the grace time leaves nothing open after it", async (t) => {
+test("a page suspended during the grace time leaves no stream open", async (t) => {
 	const page = await livePage(t, 7);
 	page.stop();
 	page.document.event("freeze");
@@ -561,7 +561,7 @@ test("a page that sleeps in the grace time leaves nothing open after it", async 
 	assert.equal(page.window.listeners, 0);
 });
 
-test("a stream that was given up before it was opened is not opened by the page", async (t) => {
+test("a stream that was stopped before it was opened is not opened when the page resumes", async (t) => {
 	const page = await fakePage(t);
 	watchIssues(page, 7).stop();
 	page.window.event("online");
@@ -579,7 +579,7 @@ test("a hidden page keeps its stream", async (t) => {
 	assert.equal(page.a.messages.length, 2);
 });
 
-test("evicted: parked, through time and all comings back, until the page is used", async (t) => {
+test("evicted: parked until the page is used, whatever else happens to the page", async (t) => {
 	const page = await livePage(t);
 	page.last().evict();
 	assert.equal(page.open().length, 1, "the browser asks by itself whether there is room");
@@ -604,7 +604,7 @@ test("evicted: parked, through time and all comings back, until the page is used
 	assert.equal(page.a.refusals, 0);
 });
 
-test("evicted: the browser's own reconnect finds no room, and then room", async (t) => {
+test("evicted: the browser's own reconnect finds no free slot, then one", async (t) => {
 	const page = await livePage(t);
 	const source = page.last();
 	source.evict();
@@ -639,7 +639,7 @@ test("a parked stream that is refused stays parked until the page is used", asyn
 	assert.deepEqual(page.a.messages, [FIRST, LATER]);
 });
 
-test("a change of the union while parked counts when the stream is live again by itself", async (t) => {
+test("a change of the projects while parked applies when the stream is live again by itself", async (t) => {
 	const page = await livePage(t, 7);
 	page.last().evict();
 	const b = watchIssues(page, 8);
@@ -653,14 +653,14 @@ test("a change of the union while parked counts when the stream is live again by
 	assert.deepEqual(b.messages, [FIRST]);
 });
 
-test("a key unparks, too", async (t) => {
+test("a key press unparks, too", async (t) => {
 	const page = await livePage(t);
 	page.last().evict();
 	page.window.event("keydown");
 	assert.equal(page.sources.length, 2);
 });
 
-test("using the page does nothing to a stream that is not parked", async (t) => {
+test("using the page does not affect a stream that is not parked", async (t) => {
 	const page = await livePage(t);
 	page.window.event("keydown");
 	page.last().refuse();
@@ -668,7 +668,7 @@ test("using the page does nothing to a stream that is not parked", async (t) => 
 	assert.equal(page.sources.length, 1);
 });
 
-test("a change of the union does not unpark; it counts when the page is used", async (t) => {
+test("a change of the projects does not unpark; it applies when the page is used", async (t) => {
 	const page = await livePage(t, 7);
 	page.last().evict();
 	const b = watchIssues(page, 8);
@@ -682,7 +682,7 @@ test("a change of the union does not unpark; it counts when the page is used", a
 	assert.deepEqual(page.a.messages, [FIRST, LATER]);
 });
 
-test("components that come and go do not unpark", async (t) => {
+test("components that mount and unmount do not unpark", async (t) => {
 	const page = await livePage(t);
 	page.last().evict();
 	page.stop();
@@ -699,7 +699,7 @@ test("components that come and go do not unpark", async (t) => {
 	assert.equal(page.window.listeners, 0);
 });
 
-test("a refused stream is asked at once for a new project, not for fewer", async (t) => {
+test("a refused stream is reopened at once for an added project, not for a dropped one", async (t) => {
 	const page = await livePage(t, 7);
 	const b = watchIssues(page, 8);
 	await page.pass(250);
@@ -714,7 +714,7 @@ test("a refused stream is asked at once for a new project, not for fewer", async
 	assert.equal(page.sources.length, 3);
 });
 
-test("a stream that nobody watches any more is not opened anew", async (t) => {
+test("a stream that is no longer watched is not reopened", async (t) => {
 	const page = await livePage(t);
 	page.stop();
 	page.last().refuse();
@@ -723,7 +723,7 @@ test("a stream that nobody watches any more is not opened anew", async (t) => {
 	assert.equal(page.sources.length, 1);
 });
 
-test("what a replaced EventSource still says does not count", async (t) => {
+test("events of a replaced EventSource are ignored", async (t) => {
 	const page = await livePage(t, 7);
 	watchIssues(page, 8);
 	await page.pass(250);
@@ -737,7 +737,7 @@ test("what a replaced EventSource still says does not count", async (t) => {
 	assert.equal(page.a.refusals, 0);
 });
 
-/* ---- Arguments, and places without a page */
+/* ---- Arguments, and environments without a page */
 
 const WANTED = "tpi-stream: projectIds must be an array of 1 to 500 integers from 1 to 2147483647";
 
@@ -776,13 +776,13 @@ for (const [options, message] of [
 		    { name: "TypeError", message: `tpi-stream: ${message}` });
 	});
 
-test("onWakeup has to be a function", async (t) => {
+test("onWakeup must be a function", async (t) => {
 	const page = await fakePage(t);
 	assert.throws(() => page.watchNotifications(),
 	    { name: "TypeError", message: "tpi-stream: onWakeup must be a function, not undefined" });
 });
 
-test("a base URL that is none: one line in the log, state closed", async (t) => {
+test("an invalid base URL: one line in the log, state closed", async (t) => {
 	const page = await fakePage(t);
 	const a = recorder();
 	page.watchNotifications(a.onWakeup, { ...a.options, baseUrl: "no url" });
@@ -822,7 +822,7 @@ test("a window without addEventListener (React Native) is no error", async (t) =
 	assert.equal(page.open().length, 0);
 });
 
-test("plain Node: loads, watches nothing, and does not keep the process alive", () => {
+test("plain Node.js: loads, watches nothing, and does not keep the process alive", () => {
 	const script = 'import { watchIssues } from "tpi-stream-client";' +
 	    'watchIssues([7], console.log, { onstate: console.log });';
 	const { status, stdout, stderr } = spawnSync(process.execPath,

@@ -1,5 +1,5 @@
 /*
- * What is published: types, size, files. Needs `npm ci`.
+ * The package: types, size, files. Requires `npm ci`.
  */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -14,7 +14,7 @@ const SIZE_MAX = 3000;
 const root = fileURLToPath(new URL("..", import.meta.url));
 const manifest = JSON.parse(readFileSync(`${root}/package.json`));
 
-test("tsc --strict takes the declarations, their use and the example", async () => {
+test("tsc --strict accepts the declarations, their use and the example", async () => {
 	await promisify(execFile)(process.execPath,
 	    ["node_modules/typescript/bin/tsc", "--project", "testing"], { cwd: root }).catch(
 	    ({ stdout, stderr }) => assert.fail(stdout + stderr));
@@ -33,7 +33,7 @@ test(`the module is below ${SIZE_MAX} bytes, minified and compressed`, async (t)
 	assert.ok(size < SIZE_MAX, `${size} bytes`);
 });
 
-test("loading the module has no effects: unused, nothing of it is left in a bundle", async () => {
+test("loading the module has no side effects: unused, nothing of it stays in a bundle", async () => {
 	const { outputFiles: [{ text }] } = await build({
 		stdin: { contents: 'import "tpi-stream-client";', resolveDir: root },
 		bundle: true,
@@ -45,7 +45,7 @@ test("loading the module has no effects: unused, nothing of it is left in a bund
 	assert.equal(text.trim(), "");
 });
 
-test("what the manifest names exists, and nothing has to be installed with it", () => {
+test("the files in the manifest exist, and there are no dependencies", () => {
 	const named = Object.values(manifest.exports).flatMap((entry) => Object.values(entry));
 	for (const file of [...named, ...manifest.files])
 		assert.ok(existsSync(`${root}/${file}`), file);

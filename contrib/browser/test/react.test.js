@@ -1,5 +1,5 @@
 /*
- * The hooks and the example, on React 18 and 19, in jsdom with a fake EventSource. Needs `npm ci`.
+ * The hooks and the example on React 18 and 19, in jsdom with a fake EventSource. Requires `npm ci`.
  */
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
@@ -34,13 +34,13 @@ async function bundle(version, alias) {
 	return outfile;
 }
 
-/* React's act() leaves channels open, and real ones would keep the process from ending. */
+/* React's act() leaves channels open; real ones would keep the process from exiting. */
 class FakeChannel {
 	port1 = {};
 	port2 = { postMessage: () => setImmediate(() => this.port1.onmessage()) };
 }
 
-/* A page on which render() shows elements; the bundle is loaded anew, with its streams. */
+/* A page on which render() shows elements. Reloads the bundle, which holds the streams. */
 async function reactPage(t, file) {
 	const dom = new JSDOM("<main></main>", { url: "https://example.org/" });
 	const { window } = dom;
@@ -60,7 +60,7 @@ async function reactPage(t, file) {
 
 	return Object.assign(page, parts, {
 		act,
-		/* Whatever was shown, it leaves nothing open, and React had nothing to complain of. */
+		/* Whatever was shown: no stream is left open, and React reported no errors. */
 		async leave() {
 			await act(() => reactRoot.unmount());
 			await act(() => page.pass(1000));
@@ -163,7 +163,7 @@ for (const [major, alias] of [
 		assert.deepEqual(page.open().map(({ url }) => url), ["/b/api/notifications/stream"]);
 	});
 
-	testReact("many components share one stream, and each has its dot", async (page) => {
+	testReact("many components share one stream, and each gets its state", async (page) => {
 		const Row = ({ id }) => page.useIssueUpdates([id], () => {}) + " ";
 		const rows = (ids) => ids.map((id) => page.createElement(Row, { key: id, id }));
 		await page.render("p", null, rows([1, 2, 3]));
@@ -190,7 +190,7 @@ for (const [major, alias] of [
 		assert.deepEqual(messages, Array(10).fill(FIRST));
 	});
 
-	testReact("renders on a server: nothing is opened, same text as at first", async (page) => {
+	testReact("renders on a server: opens nothing, and the text is that of the first render", async (page) => {
 		function App() {
 			return page.useNotifications(() => {}) + page.useIssueUpdates([7], () => {}) +
 			    page.useIssueUpdates([], () => {});
@@ -200,7 +200,7 @@ for (const [major, alias] of [
 		assert.equal(page.sources.length, 0);
 	});
 
-	/* An application on the example: a list that is unmounted while anything is fetched. */
+	/* An application that uses the example: a list that is unmounted during fetches. */
 	async function queryPage(page, t) {
 		let issues = 0;
 		const waiting = [];
@@ -239,7 +239,7 @@ for (const [major, alias] of [
 	    page.last().data({ event: "issue-updated", issueId: 1, projectId: id })));
 	const issueStream = (page) => page.open().filter(({ url }) => url.includes("issues"));
 
-	testReact("TanStack: a first sync during the first fetch means one more", async (page, t) => {
+	testReact("TanStack: a first sync during the first fetch causes one more", async (page, t) => {
 		await queryPage(page, t);
 		assert.deepEqual(issueStream(page).map(({ url }) => url),
 		    ["/api/issues/stream?projectIds=7"]);
@@ -254,7 +254,7 @@ for (const [major, alias] of [
 		assert.equal(page.requests.length, 2);
 	});
 
-	testReact("TanStack: a burst costs two fetches, and remounting no more", async (page, t) => {
+	testReact("TanStack: a burst causes two fetches, and remounting no more", async (page, t) => {
 		await queryPage(page, t);
 		await page.answer();
 		await page.act(() => page.last().sync());
@@ -278,7 +278,7 @@ for (const [major, alias] of [
 		assert.equal(issueStream(page).length, 1);
 	});
 
-	testReact("TanStack: a wake-up fetches its own project alone", async (page, t) => {
+	testReact("TanStack: a wake-up refetches only its own project", async (page, t) => {
 		await queryPage(page, t);
 		await page.answer();
 		await page.show([7, 8]);
@@ -298,7 +298,7 @@ for (const [major, alias] of [
 	});
 }
 
-test("plain Node: the hooks can be loaded where there is no page", () => {
+test("plain Node.js: the hooks load without a page", () => {
 	const { status, stderr } = spawnSync(process.execPath,
 	    ["--input-type=module", "--eval", 'import "tpi-stream-client/react";'],
 	    { cwd: root, encoding: "utf8", timeout: 30000 });

@@ -1,6 +1,6 @@
 /*
- * A page for the tests: EventSource, window, document and timers that do what a test tells them.
- * Each call of fakePage() loads the module anew, because the module holds the streams of its page.
+ * A fake page for the tests: EventSource, window, document and timers under the control of the test.
+ * Each call of fakePage() reloads the module, because the module holds the streams of its page.
  */
 import { mock } from "node:test";
 
@@ -28,7 +28,7 @@ export class FakeEventSource extends EventTarget {
 		this.dispatchEvent(Object.assign(new Event(type), { data }));
 	}
 
-	/* What the server sends. */
+	/* An event from the server. */
 	data(value) {
 		this.readyState = 1;
 		this.event("message", typeof value === "string" ? value : JSON.stringify(value));
@@ -43,7 +43,7 @@ export class FakeEventSource extends EventTarget {
 		this.end();
 	}
 
-	/* The stream ended, with an event or (retry later) without: the browser connects again by itself. */
+	/* The stream ends, with an event or (retry later) without: the browser reconnects by itself. */
 	end() {
 		if (this.readyState === 2)
 			return;
@@ -51,14 +51,14 @@ export class FakeEventSource extends EventTarget {
 		this.event("error");
 	}
 
-	/* An answer other than 200: the browser gives up. */
+	/* A response other than 200: the browser does not reconnect. */
 	refuse() {
 		this.readyState = 2;
 		this.event("error");
 	}
 }
 
-/* Counts its listeners, to show that none are left behind. */
+/* Counts its listeners, to show that none are left. */
 class FakeTarget extends EventTarget {
 	listeners = 0;
 
@@ -77,7 +77,7 @@ class FakeTarget extends EventTarget {
 	}
 }
 
-/* Until the end of the test; Node has some of them, as getters. */
+/* Set until the end of the test. Node.js defines some of them as getters. */
 function setGlobal(t, name, value) {
 	const before = Object.getOwnPropertyDescriptor(globalThis, name);
 	Object.defineProperty(globalThis, name, { value, configurable: true, writable: true });
@@ -110,7 +110,7 @@ export async function fakePage(t, globals = {}) {
 		window,
 		document,
 		sources: FakeEventSource.all,
-		/* Lets everything happen that waits for no timer. */
+		/* Runs everything that does not wait for a timer. */
 		settle: () => new Promise((resolve) => setImmediate(resolve)),
 		async pass(ms) {
 			await page.settle();
@@ -128,7 +128,7 @@ export async function fakePage(t, globals = {}) {
 	return page;
 }
 
-/* A watcher's callbacks that keep what they were called with. */
+/* Callbacks for a watcher that record their arguments. */
 export function recorder() {
 	const seen = { messages: [], states: [], refusals: 0, warnings: [], errors: [] };
 	return Object.assign(seen, {

@@ -1,4 +1,4 @@
-/* What test/react.test.js needs from one version of React, bundled together. */
+/* What test/react.test.js needs of one version of React, as one bundle. */
 export { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 export { StrictMode, act, createElement, version } from "react";
 export { createRoot } from "react-dom/client";

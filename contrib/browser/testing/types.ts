@@ -1,5 +1,5 @@
 /*
- * Compiled by test/types.test.js, never run: what must compile, and what must not.
+ * What must compile, and what must not. test/package.test.js compiles this file and never runs it.
  */
 import { watchIssues, watchNotifications } from "tpi-stream-client";
 import type { IssueMessage, StreamState, WatchOptions } from "tpi-stream-client";
@@ -37,7 +37,7 @@ export function Component({ ids }: { ids?: number[] }): StreamState {
 
 // @ts-expect-error ids are numbers
 watchIssues(["7"], onIssue);
-// @ts-expect-error there is no default for the projects
+// @ts-expect-error the projects are required
 watchIssues(onIssue);
 // @ts-expect-error no such option
 watchNotifications(() => {}, { url: "" });
