@@ -437,7 +437,7 @@ def test_chart_ports(url, sentinels, application, expected):
     check_policy(policy, environment(deployment))
     told = re.findall(r"^  (?:Valkey|application): +(.*)$", texts["NOTES.txt"], re.M)
     assert [line for line in told if line != "none"] == [", ".join(map(str, ports)) for ports in expected]
-    assert ("sentinels name" in texts["NOTES.txt"]) == bool(sentinels)
+    assert ("sentinels know" in texts["NOTES.txt"]) == bool(sentinels)
     named = chart.render({**values, "networkPolicy": {"valkeyPorts": [1, 65535], "applicationPorts": [3001, 2]}})
     assert outgoing_ports(yaml.safe_load(named["networkpolicy.yaml"])) == [[1, 65535], [3001, 2], [53, 53]]
     assert "  Valkey:       1, 65535\n  application:  3001, 2\n" in named["NOTES.txt"]
@@ -445,13 +445,13 @@ def test_chart_ports(url, sentinels, application, expected):
 
 
 REFUSED = {
-    "grace": ({"terminationGracePeriodSeconds": 29}, "terminationGracePeriodSeconds: 29 is too short: 30 or more"),
-    "drain": ({"settings": {"TPI_DRAIN_SECONDS": 50}}, "60 is too short for TPI_DRAIN_SECONDS=50: 70 or more"),
+    "grace": ({"terminationGracePeriodSeconds": 29}, "terminationGracePeriodSeconds: 29 is too short: must be 30 or more"),
+    "drain": ({"settings": {"TPI_DRAIN_SECONDS": 50}}, "60 is too short for TPI_DRAIN_SECONDS=50: must be 70 or more"),
     "controller": ({"ingress": {"controller": "haproxy"}}, "must be ingress-nginx, traefik or alb"),
     "alb without a group": ({"ingress": {"controller": "alb"}}, "alb.ingress.kubernetes.io/group.name"),
     "no Valkey": ({"valkey": {"url": ""}}, "valkey.url or valkey.sentinels must be set"),
     "sentinels and a Cluster": ({"valkey": {"url": "valkey://a,valkey://b", "sentinels": ["s1"]}},
-                                "valkey.url must be one URL where valkey.sentinels is set"),
+                                "valkey.url must be one URL if valkey.sentinels is set"),
     "TLS without TLS": ({"valkey": {"tlsSecret": {"name": "s"}}}, "valkey.url must be a valkeys:// or rediss:// URL"),
     "no application": ({"applicationUrl": ""}, "applicationUrl must be set"),
 }
@@ -475,7 +475,7 @@ def test_chart_sets_nothing_twice(render):
     own = {"TPI_LISTEN", *environment(found["Deployment"])} - free
     assert {"TPI_STATUS", "VALKEY_SENTINEL_PASSWORD", "VALKEY_TLS_CA", "VALKEY_TLS_KEY"} < own
     for name in own:
-        with pytest.raises(Refused, match=f"settings.{name}: the chart sets it itself"):
+        with pytest.raises(Refused, match=f"settings.{name}: not allowed: the chart sets it"):
             chart.render({"settings": {name: "x"}})
 
 

@@ -1,4 +1,4 @@
-{{/* The name of all objects: the release's, with the chart's where it is not in it. */}}
+{{/* The name of all objects: the release's, with the chart's appended unless the release's contains it. */}}
 {{- define "tpi-stream.name" -}}
 {{- $name := .Release.Name -}}
 {{- if not (contains .Chart.Name $name) }}{{ $name = printf "%s-%s" $name .Chart.Name }}{{ end -}}
@@ -17,27 +17,27 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- end }}
 
-{{/* An image: of a list of the root context and the values of the image. */}}
+{{/* An image. Takes a list of the root context and the values of the image. */}}
 {{- define "tpi-stream.image" -}}
 {{- $root := index . 0 -}}{{- $image := index . 1 -}}
 {{- printf "%s:%s" $image.repository ($image.tag | default $root.Chart.AppVersion) | quote -}}
 {{- end }}
 
-{{/* Values that cannot be right: each with a message that says what is allowed. */}}
+{{/* Rejects invalid values with a message that says what is allowed. */}}
 {{- define "tpi-stream.check" -}}
 {{- $grace := int .Values.terminationGracePeriodSeconds -}}
 {{- if lt $grace 30 -}}
-{{- fail (printf "terminationGracePeriodSeconds: %d is too short: 30 or more, so that each stream is ended in good order" $grace) -}}
+{{- fail (printf "terminationGracePeriodSeconds: %d is too short: must be 30 or more, so that the daemon can end each stream" $grace) -}}
 {{- end -}}
 {{- $drain := int (get .Values.settings "TPI_DRAIN_SECONDS" | default 5) -}}
 {{- if lt $grace (add 20 $drain | int) -}}
-{{- fail (printf "terminationGracePeriodSeconds: %d is too short for TPI_DRAIN_SECONDS=%d: %d or more" $grace $drain (add 20 $drain)) -}}
+{{- fail (printf "terminationGracePeriodSeconds: %d is too short for TPI_DRAIN_SECONDS=%d: must be %d or more" $grace $drain (add 20 $drain)) -}}
 {{- end -}}
 {{- if and (not .Values.valkey.sentinels) (not .Values.valkey.url) -}}
 {{- fail "valkey.url or valkey.sentinels must be set" -}}
 {{- end -}}
 {{- if and .Values.valkey.sentinels (contains "," .Values.valkey.url) -}}
-{{- fail "valkey.url must be one URL where valkey.sentinels is set: its user and its scheme are used" -}}
+{{- fail "valkey.url must be one URL if valkey.sentinels is set: only its user and its scheme are used" -}}
 {{- end -}}
 {{- if and .Values.valkey.tlsSecret.name (not (regexMatch "^(valkey|redis)s://" .Values.valkey.url)) -}}
 {{- fail "valkey.tlsSecret: valkey.url must be a valkeys:// or rediss:// URL" -}}
@@ -45,12 +45,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- $own := list "INSTANCE_TENANT_ID" "TPI_LISTEN" "TPI_IDENTITY" "TPI_PROJECT_ACCESS" "TPI_APP_URL" "VALKEY_URL" "VALKEY_PASSWORD_FILE" "VALKEY_SENTINELS" "VALKEY_SENTINEL_MASTER" "VALKEY_SENTINEL_PASSWORD" "VALKEY_TLS_CA" "VALKEY_TLS_CERT" "VALKEY_TLS_KEY" "SSE_PER_TENANT_CAP" "SSE_PER_USER_CAP" "SSE_ISSUES_PER_TENANT_CAP" "SSE_ISSUES_PER_USER_CAP" "TPI_STATUS" -}}
 {{- range $name, $value := .Values.settings -}}
 {{- if has $name $own -}}
-{{- fail (printf "settings.%s: the chart sets it itself, from a value of its own" $name) -}}
+{{- fail (printf "settings.%s: not allowed: the chart sets it from another value; see values.yaml" $name) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}
 
-{{/* The annotations of the Ingress by controller; ingress.annotations goes before them. */}}
+{{/* The annotations of the Ingress by controller; ingress.annotations takes precedence. */}}
 {{- define "tpi-stream.annotations.ingress-nginx" -}}
 nginx.ingress.kubernetes.io/proxy-buffering: 'off'
 nginx.ingress.kubernetes.io/proxy-read-timeout: '3600'
@@ -72,7 +72,7 @@ alb.ingress.kubernetes.io/healthcheck-interval-seconds: '10'
 alb.ingress.kubernetes.io/target-group-attributes: deregistration_delay.timeout_seconds=30
 {{- end }}
 
-{{/* Who may connect unless networkPolicy.from says so. */}}
+{{/* The peers that may connect if networkPolicy.from is empty. */}}
 {{- define "tpi-stream.peers" -}}
 {{- if eq .Values.ingress.controller "alb" -}}
 - ipBlock: {cidr: 10.0.0.0/8}
@@ -85,8 +85,8 @@ alb.ingress.kubernetes.io/target-group-attributes: deregistration_delay.timeout_
 {{- end -}}
 {{- end }}
 
-{{/* The port of an address, [scheme://][user@]host[:port][/path][?query]; takes a list of it and of the default port.
-A Unix socket has none. */}}
+{{/* The port of an address, [scheme://][user@]host[:port][/path][?query]. Takes a list of the address and the default
+port. A Unix socket has none. */}}
 {{- define "tpi-stream.port" -}}
 {{- $address := index . 0 -}}
 {{- if not (hasPrefix "unix:" $address) -}}
@@ -95,13 +95,13 @@ A Unix socket has none. */}}
 {{- end -}}
 {{- end }}
 
-{{/* The ports to reach, with commas between: those of networkPolicy, or those that the daemon's settings name. */}}
+{{/* The ports to connect to, separated by commas: those of networkPolicy, or those in the daemon's settings. */}}
 {{- define "tpi-stream.valkeyPorts" -}}
 {{- $ports := list -}}
 {{- if .Values.networkPolicy.valkeyPorts -}}
 {{- $ports = .Values.networkPolicy.valkeyPorts -}}
 {{- else if .Values.valkey.sentinels -}}
-{{- /* They alone know the primary's. */ -}}
+{{- /* Only the sentinels know the primary's port. */ -}}
 {{- $ports = list "6379" -}}
 {{- range .Values.valkey.sentinels }}{{ $ports = append $ports (include "tpi-stream.port" (list . 26379)) }}{{ end -}}
 {{- else -}}
