@@ -1,19 +1,19 @@
 #!/bin/bash
-# Shows tpi-stream at work on this machine: installs what is missing, builds, and starts a private
-# Valkey (or Redis), tpi-streamd, a small application and a web server. Its page has notifications
-# and issues, and shows how both streams keep them fresh.
+# Demonstrates tpi-stream on this machine: installs missing packages, builds, and starts a private
+# Valkey (or Redis), tpi-streamd, a small application and a web server. The page shows notifications
+# and issues, and how both streams keep them up to date.
 #
 #	contrib/quickstart.sh [--nginx] [--check]
 #
-# --nginx   nginx in place of Apache
-# --check   do the same, publish, see the events arrive through the web server, ask the
-#           application, and exit
+# --nginx   use nginx instead of Apache
+# --check   start everything, publish, check that the events arrive through the web server and that
+#           the application responds, and exit
 #
-# For Debian 12, Ubuntu and what is like them, as root or as a user who may use sudo. All that it
-# starts has its own configuration, listens on 127.0.0.1 or on Unix sockets in a temporary
-# directory, and ends with it: Ctrl-C leaves nothing behind but the packages and the build in
-# _build (or where TPI_BUILD says). Services of the machine are not touched.
-# Exit status: 0 fine, 1 something failed (the logs are shown), 64 wrong usage, 69 no packages.
+# Runs on Debian 12, Debian 13, Ubuntu and similar systems, as root or with sudo. Everything that
+# it starts has its own configuration, listens on 127.0.0.1 or on Unix sockets in a temporary
+# directory, and stops with it. Ctrl-C leaves only the packages and the build in _build (or $TPI_BUILD). No
+# service of the machine is touched.
+# Exit status: 0 success, 1 failure (prints the logs), 64 wrong usage, 69 packages are missing.
 
 set -eu
 umask 022
@@ -37,33 +37,33 @@ build=$(realpath -m "${TPI_BUILD:-$source/_build}")
 streamd=$build/tpi-streamd
 publish=$build/tpi-publish
 
-# No setting of the caller's own may reach the demonstration.
+# The caller's own settings must not affect the demo.
 unset "${!TPI_@}" "${!SSE_@}" "${!VALKEY_@}" "${!LISTEN_@}" NOTIFY_SOCKET WATCHDOG_USEC WATCHDOG_PID
 export INSTANCE_TENANT_ID=demo
 
-# ---- What ends it all
+# ---- Cleanup
 
-# Each program has a session of its own: Ctrl-C in a terminal reaches this script alone, which ends
-# the others in order, and each is the leader of a group, its workers included.
+# Each program runs in its own session: Ctrl-C in a terminal reaches only this script, which stops the
+# others in order. Each leads a process group that includes its workers.
 run=
-pids=() # in the order of their end: open streams would delay the end of Apache
+pids=() # in the order in which they are stopped: open streams would delay the end of Apache
 
 finish()
 {
 	trap '' INT TERM HUP PIPE
 	set +e
-	exec 2>/dev/null # the shell's own remarks about what it ended
+	exec 2>/dev/null # hide the shell's messages about stopped jobs
 	local pid
 	for pid in "${pids[@]}"; do
 		end "$pid"
 	done
-	for pid in $(jobs -p); do # started a moment ago, not yet noted
+	for pid in $(jobs -p); do # just started, not yet in pids
 		end "$pid"
 	done
 	[ -z "$run" ] || rm -rf "$run"
 }
 
-# The shell collects its children by itself; "wait" inside a trap can miss one and hang.
+# Waits up to 10 s for a child to exit. The shell reaps its children; "wait" in a trap can hang.
 gone()
 {
 	local tries
@@ -74,7 +74,7 @@ gone()
 	return 1
 }
 
-# Ends a child that we started; one that does not end within 10 s is killed with its workers.
+# Stops a child. Kills it with its workers if it does not exit within 10 s.
 end()
 {
 	kill -TERM "$1" 2>/dev/null
@@ -97,7 +97,7 @@ fail()
 	exit 1
 }
 
-# await WHAT COMMAND...: runs the command until it succeeds, for at most 30 s.
+# await EVENT COMMAND...: repeats the command until it succeeds, for at most 30 s.
 await()
 {
 	local what=$1 tries
@@ -106,19 +106,19 @@ await()
 		"$@" 2>/dev/null && return 0
 		sleep 0.1
 	done
-	fail "not within 30 s: $what"
+	fail "timed out after 30 s: $what"
 }
 
 # ---- Packages and programs
 
 "$contrib/install-deps.sh" demo
 python=/usr/bin/python3
-[ -x $python ] || { echo "quickstart.sh: not found: $python (package python3)" >&2; exit 69; }
+[ -x $python ] || { echo "quickstart.sh: cannot find $python: install the package python3" >&2; exit 69; }
 
 run=$(mktemp -d /tmp/tpi-stream.XXXXXX)
 chmod 755 "$run" # for the web server's workers
 
-# What is built belongs to whom the source belongs to, also under sudo.
+# The owner of the source owns the build, too, even under sudo.
 as_owner()
 {
 	local owner
@@ -153,12 +153,12 @@ setsid "$valkey" --port 0 --unixsocket "$run/valkey.sock" --unixsocketperm 700 -
     --dir "$run" >"$run/valkey.log" 2>&1 &
 pids=($!)
 await "${valkey##*/} listens" test -S "$run/valkey.sock"
-# Under sudo the user's other terminal publishes without it.
+# Under sudo, let the user publish from another terminal without sudo.
 [ -z "${SUDO_UID:-}" ] || chown "$SUDO_UID" "$run/valkey.sock"
 export VALKEY_URL=unix://$run/valkey.sock
 
 cat >"$run/access" <<END
-# project	who may read it
+# project	users who can read it
 7	ann ben
 8	ann
 END
@@ -166,17 +166,17 @@ END
 # The web server's workers must be able to connect.
 group=()
 [ "$(id -u)" -ne 0 ] || group=(--group www-data)
-# Two tabs of a user in place of 4 and 8: without HTTP/2 a browser opens no more than 6 connections
-# to a host, and three tabs with both streams would leave none for anything else.
+# Two tabs per user instead of 4 and 8: without HTTP/2 a browser opens at most 6 connections to a
+# host, and three tabs with both streams would use all of them.
 TPI_PROJECT_ACCESS=file:$run/access SSE_PER_USER_CAP=2 SSE_ISSUES_PER_USER_CAP=2 \
     setsid "$streamd" --listen "unix:$run/streamd.sock" "${group[@]}" \
     >"$run/streamd.log" 2>&1 &
 pids=($! "${pids[@]}")
 await "tpi-streamd listens" test -S "$run/streamd.sock"
 
-# ---- The application that the page asks
+# ---- The application
 
-# Browsers send a signed-in user's password also with what other sites make them send. Only the
+# Browsers also send a signed-in user's password with requests that other sites trigger. Only the
 # demo's own page knows this token.
 token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 DEMO_TOKEN=$token setsid $python "$contrib/demo/app.py" "$run/app.sock" "$run/access" "$publish" \
@@ -187,7 +187,7 @@ await "the application listens" test -S "$run/app.sock"
 
 # ---- The web server, from the files of contrib/apache or contrib/nginx
 
-# / is the page, for who has signed in; /demo/ are files for all; /demo/api/ is the application.
+# / is the page, which requires sign-in; /demo/ has public files; /demo/api/ is the application.
 mkdir -p "$run/www/demo"
 sed "s/@TOKEN@/$token/" "$contrib/demo/index.html" >"$run/www/index.html"
 cp "$contrib"/demo/{signed-out.html,demo.css,demo.js} "$contrib/browser/tpi-stream.js" \
@@ -195,7 +195,7 @@ cp "$contrib"/demo/{signed-out.html,demo.css,demo.js} "$contrib/browser/tpi-stre
 cp "$contrib/demo/users" "$contrib/apache/later.asis" "$run"
 chmod -R a+rX "$run/www" "$run/users" "$run/later.asis"
 
-# Scripts and styles from files of this site alone, no frames.
+# Scripts and styles from files of this site only; no frames.
 policy="default-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; \
 frame-ancestors 'none'"
 
@@ -274,14 +274,14 @@ listens()
 	(: <"/dev/tcp/127.0.0.1/$1") 2>/dev/null
 }
 
-# Whether it is our web server that listens there: it serves this demo's token to ann.
+# Whether our own web server listens on the port: it serves this demo's token to ann.
 serves()
 {
 	curl -s -m 5 -u ann:ann "http://127.0.0.1:$1/" | grep -q "$token"
 }
 
-# A port that is free now may be another program's a moment later: then the next one. Checks, of
-# which several may run at once, begin anywhere.
+# Another program may take a free port before the web server does: then try the next one. With
+# --check, several instances may run at once, so start at a random port.
 web=
 first=8080
 [ $check = no ] || first=$((20000 + RANDOM % 10000))
@@ -300,27 +300,27 @@ for ((port = first; port < first + 100; port++)); do
 	unset 'pids[-1]'
 	grep -q 'Address already in use' "$run/$front.log" || break
 done
-[ -n "$web" ] || fail "$front does not start"
+[ -n "$web" ] || fail "cannot start $front"
 url=http://127.0.0.1:$port
 
-# ---- What to do with it
+# ---- Check
 
-# api WANTED PATH ARGUMENT...: asks the application as ann; anything but this status is a failure.
+# api STATUS PATH ARGUMENT...: sends a request to the application as ann; any other status is a failure.
 api()
 {
 	local wanted=$1 path=$2 status
 	shift 2
 	status=$(curl -s -m 10 -u ann:ann -o "$run/answer" -w '%{http_code}' "$@" \
 	    "$url/demo/api/$path" || true)
-	[ "$status" = "$wanted" ] || fail "/demo/api/$path $*: $status and not $wanted"
+	[ "$status" = "$wanted" ] || fail "/demo/api/$path $*: status $status instead of $wanted"
 }
 
 check_now()
 {
-	local name path nobody page notice
-	nobody=$(curl -s -m 5 -o /dev/null -w '%{http_code}' "$url/api/notifications/stream" ||
+	local name path anonymous page notice
+	anonymous=$(curl -s -m 5 -o /dev/null -w '%{http_code}' "$url/api/notifications/stream" ||
 	    true)
-	[ "$nobody" = 401 ] || fail "who has not signed in gets $nobody and not 401"
+	[ "$anonymous" = 401 ] || fail "not signed in: status $anonymous instead of 401"
 	echo "not signed in: 401"
 
 	for name in notifications issues; do
@@ -345,19 +345,19 @@ check_now()
 	done
 
 	page=$(curl -s -m 10 -u ann:ann "$url/" | sed -n 's/.*name="demo-token" content="\(.*\)".*/\1/p')
-	[ "$page" = "$token" ] || fail "the page has not the token"
+	[ "$page" = "$token" ] || fail "the page does not have the token"
 	notice='{"to":"ann","text":"Test run 12 has finished"}'
 	api 403 notify -H "X-Demo-Token: wrong" -d "$notice"
 	api 403 notify -H "X-Demo-Token: $token" -H "Origin: http://example.org" -d "$notice"
 	api 403 notify -H "X-Demo-Token: $token" -H "Sec-Fetch-Site: cross-site" -d "$notice"
 	api 400 notify -H "X-Demo-Token: $token" -d '{"to":"nobody"}'
-	echo "application: 403 for a wrong token, another origin, another site; 400 for bad input"
+	echo "application: 403 for a wrong token, origin or site; 400 for bad input"
 	api 200 notify -H "X-Demo-Token: $token" -H "Origin: $url" -d "$notice"
 	name=$(sed -n 's/.*"id": "\(.*\)".*/\1/p' "$run/answer")
 	await "the application's notification arrives" \
 	    grep -q "^data: .*\"id\":\"$name\"" "$run/notifications.log"
 	api 200 notifications
-	grep -q "$name" "$run/answer" || fail "the application does not know its notification"
+	grep -q "$name" "$run/answer" || fail "the application does not return its notification"
 	echo "application: stored, published, arrived, fetched"
 	echo "ok"
 }
@@ -369,26 +369,26 @@ fi
 
 cat <<END
 
-tpi-streamd runs behind $front. Open this page, and once more in a private window:
+tpi-streamd is running behind $front. Open this page, and again in a private window:
 
     $url/
 
     user ann, password ann    notifications, issues of projects 7 and 8
     user ben, password ben    notifications, issues of project 7
 
-Press its buttons, or publish from another terminal:
+Use the buttons on the page, or publish from another terminal:
 
     export VALKEY_URL=$VALKEY_URL INSTANCE_TENANT_ID=$INSTANCE_TENANT_ID
     $publish notification --user ann
     $publish notification --broadcast
     $publish issue --project 7 --issue 42
 
-Logs are in $run. Ctrl-C ends all of it.
+Logs are in $run. Press Ctrl-C to stop.
 END
 
 while :; do
 	for pid in "${pids[@]}"; do
-		kill -0 "$pid" 2>/dev/null || fail "one of the programs ended by itself"
+		kill -0 "$pid" 2>/dev/null || fail "a program exited unexpectedly"
 	done
 	sleep 0.5
 done

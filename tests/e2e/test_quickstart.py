@@ -92,7 +92,7 @@ def test_interrupt(quickstart, other_server, args):
     """The script takes the next port if its first one is in use; Ctrl-C ends it with 130 and leaves no process and
     no file."""
     child, output = quickstart(*args)
-    eventually(lambda: "Ctrl-C ends" in output() or child.poll() is not None, 120, "the script to serve")
+    eventually(lambda: "Ctrl-C to stop" in output() or child.poll() is not None, 120, "the script to serve")
     url = re.search(r"http://\S+", output())[0]
     assert not url.startswith("http://127.0.0.1:8080/")
     directory = re.search(r"Logs are in (/tmp/\S+)\.", output())[1]
