@@ -1,15 +1,15 @@
 #!/usr/bin/python3
-"""The application behind the demo's page: two users' notifications and the issues of two projects.
+"""The application of the demo: notifications of two users, and issues of two projects.
 
     app.py SOCKET ACCESS TPI-PUBLISH    with the page's token in DEMO_TOKEN
 
-It shows the part that tpi-stream leaves to an application. Each change is stored first and then
-published by tpi-publish; a wake-up carries no data, so the page asks here again, and the access
-rules (those of the daemon, from the file ACCESS) decide what it gets. All data is in memory.
+It shows what an application has to do. It stores each change first and then publishes a wake-up with
+tpi-publish. A wake-up carries no data, so the page refetches from here, and the access rules (the
+daemon's, from the file ACCESS) decide what it gets. All data is in memory.
 
-The web server in front has verified the user and says who it is in X-Demo-User; nobody else can
-connect to SOCKET. A browser signed in with Basic authentication would do that for any page that
-makes it send a request, so a POST must also prove that it comes from the demo's own page.
+The web server authenticates the user and passes the name in X-Demo-User; no one else can connect to
+SOCKET. With Basic authentication, a browser sends the password with requests that any other page
+triggers, so a POST must also prove that it comes from the demo's own page.
 """
 
 import hmac
@@ -30,15 +30,15 @@ TOKEN = os.environ.pop("DEMO_TOKEN")
 
 PREFIX = "/demo/api/"
 BODY_MAX = 4096
-NOTIFICATIONS_MAX = 50  # of a user; the newest are kept
+NOTIFICATIONS_MAX = 50  # per user; keeps the newest
 ISSUES_MAX = 100
-PUBLISH_SECONDS = 10    # tpi-publish gives up by itself after 2
+PUBLISH_SECONDS = 10    # tpi-publish itself times out after 2
 STATUSES = ("open", "in progress", "done")
 USERS = {"ann": "Ann", "ben": "Ben"}
 PROJECTS = {7: "Mobile app", 8: "Web shop"}
 
-lock = threading.Lock()     # guards the two below
-notifications = {user: [] for user in USERS}    # the oldest first
+lock = threading.Lock()     # guards notifications and issues
+notifications = {user: [] for user in USERS}    # oldest first
 issues = {number: {"id": number, "projectId": project, "title": title, "status": status}
           for number, project, title, status in (
               (38, 7, "Dark theme: the chart has no labels", "done"),
@@ -49,7 +49,7 @@ issues = {number: {"id": number, "projectId": project, "title": title, "status":
 
 
 class Refused(Exception):
-    """Becomes an answer with this status and {"error": message}."""
+    """A response with this status and {"error": message}."""
 
     def __init__(self, status, message):
         super().__init__(message)
@@ -77,7 +77,7 @@ def publish(*arguments):
         raise Refused(502, f"saved, but not published: {done.stderr.strip()}")
 
 
-# ---- What the page may ask for
+# ---- Queries of the page
 
 def get_me(user):
     return {"user": user, "name": USERS[user], "projects": projects_of(user)}
@@ -96,7 +96,7 @@ def get_issues(user):
             for project in projects_of(user)]
 
 
-# ---- What the page may change
+# ---- Changes by the page
 
 def text_field(body, name):
     value = body.get(name)
@@ -127,7 +127,7 @@ def post_notify(user, body):
 
 
 def post_read(user, _body):
-    """All of them are read; the user's other pages have to know."""
+    """Mark all of them as read, and wake up the user's other pages."""
     with lock:
         notifications[user] = [{**one, "read": True} for one in notifications[user]]
     publish("notification", "--user", user, "--event", "notifications-read")
@@ -139,7 +139,7 @@ def post_report(user, body):
     title = text_field(body, "title")
     with lock:
         if len(issues) >= ISSUES_MAX:
-            raise Refused(409, f"the demo has room for {ISSUES_MAX} issues")
+            raise Refused(409, f"the demo allows at most {ISSUES_MAX} issues")
         number = max(issues) + 1
         issues[number] = {"id": number, "projectId": project, "title": title,
                           "status": STATUSES[0]}
@@ -165,7 +165,7 @@ POSTS = {"notify": post_notify, "read": post_read, "report": post_report, "move"
 # ---- Requests
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    timeout = 10    # seconds of silence, then the connection is closed
+    timeout = 10    # closes the connection after this many idle seconds
 
     def do_GET(self):
         path, _, query = self.path.partition("?")
@@ -187,7 +187,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def find(actions, path):
         action = actions.get(path.removeprefix(PREFIX))
         if not action or not path.startswith(PREFIX):
-            raise Refused(404, f"{PREFIX} has {', '.join(actions)}")
+            raise Refused(404, f"no such resource: {PREFIX} has {', '.join(actions)}")
         return action
 
     def user(self):
@@ -197,19 +197,19 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return user
 
     def own_body(self):
-        """The body of a POST that only the demo's own page can have sent."""
+        """The body of a POST request, after checking that the demo's own page sent it."""
         body = self.body()
         host = self.headers.get("Host", "")
-        # Another name for this address would be a page of somebody else (DNS rebinding).
+        # Reject other host names that resolve to this address (DNS rebinding).
         if not re.fullmatch(r"(127\.0\.0\.1|localhost)(:\d+)?", host):
             raise Refused(403, "Host must be 127.0.0.1 or localhost")
         if self.headers.get("Origin", f"http://{host}") != f"http://{host}":
-            raise Refused(403, "a page of another origin may not post here")
+            raise Refused(403, "Origin must be that of this page")
         if self.headers.get("Sec-Fetch-Site", "same-origin") != "same-origin":
-            raise Refused(403, "a page of another site may not post here")
+            raise Refused(403, "Sec-Fetch-Site must be same-origin")
         token = self.headers.get("X-Demo-Token", "")
         if not hmac.compare_digest(token.encode(), TOKEN.encode()):
-            raise Refused(403, "the token is missing or of an earlier start: reload the page")
+            raise Refused(403, "X-Demo-Token is missing or expired: reload the page")
         try:
             fields = json.loads(body)
         except (ValueError, RecursionError):
@@ -221,11 +221,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def body(self):
         length = self.headers.get("Content-Length", "")
         if not re.fullmatch(r"\d{1,9}", length) or int(length) > BODY_MAX:
-            raise Refused(413, f"a body of at most {BODY_MAX} bytes, with its Content-Length")
+            raise Refused(413, f"Content-Length must be at most {BODY_MAX}")
         return self.rfile.read(int(length))
 
     def switch(self, left):
-        """A browser drops a password when it is told 401, and asks for another one."""
+        """A browser forgets the password after a 401, and prompts for another one."""
         if self.headers.get("X-Demo-User") in (left or ()):
             self.send(401, "text/html", b'<!DOCTYPE html><title>Signed out</title>'
                       b'<meta http-equiv="refresh" content="0; url=/demo/signed-out.html">',
@@ -248,7 +248,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         return "browser"    # a Unix socket has no address
 
     def log_request(self, code="-", size="-"):
-        pass                # the log is for errors
+        pass                # log errors only
 
 
 class Server(socketserver.ThreadingUnixStreamServer):
@@ -257,6 +257,6 @@ class Server(socketserver.ThreadingUnixStreamServer):
 
 
 access = read_access(ACCESS)
-os.umask(0o007)     # the socket: for the user and the group alone
+os.umask(0o007)     # the socket is for the user and the group only
 with Server(SOCKET, Handler) as server:
     server.serve_forever()

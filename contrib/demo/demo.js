@@ -1,21 +1,21 @@
 /*
- * The page of contrib/quickstart.sh. It shows how an application uses tpi-stream.js: a wake-up or a
- * sync says only that something has changed, or may have; the page then fetches it from the
- * application (app.py), and never takes data from a stream.
+ * demo: the page of contrib/quickstart.sh. It shows how an application uses tpi-stream.js: a wake-up
+ * or a sync only says that something has changed, or may have. The page then refetches from the
+ * application (app.py); it never takes data from a stream.
  */
 import { watchIssues, watchNotifications } from "./tpi-stream.js";
 
 const LOG_MAX = 100;
 const TOKEN = document.querySelector("meta[name=demo-token]").content;
 
-/* What the page says of a stream's state, where that is more than its name. */
+/* Explanations of some states of a stream. */
 const WHY = {
-	waiting: "The stream was refused or the page slept. It is tried again after a while.",
-	parked: "Newer tabs of yours took this place. Click anywhere or press a key to go on here.",
+	waiting: "The stream was refused or the page was suspended. It will be retried.",
+	parked: "You have too many tabs open. Click anywhere or press a key to continue in this one.",
 	closed: "This browser has no EventSource.",
 };
 
-/* The button of an issue, by its status. */
+/* The button of an issue, by status. */
 const MOVES = {
 	"open": { verb: "Start", to: "in progress" },
 	"in progress": { verb: "Finish", to: "done" },
@@ -56,7 +56,7 @@ async function attempt(what, action) {
 	$("error").hidden = errors.size === 0;
 }
 
-/* A burst of wake-ups: one fetch at a time, and one more after what came in the meantime. */
+/* Handles bursts of wake-ups: one fetch at a time, and one more for all that arrived meanwhile. */
 function refetcher(what, show) {
 	let running = null;
 	let again = false;
@@ -79,7 +79,7 @@ const refetch = {
 	issues: refetcher("issues", showIssues),
 };
 
-/* Fetches afterwards itself, as any page would: it may have no stream just now. */
+/* Refetches afterwards, since the page may have no stream at the moment. */
 async function post(path, value, changed) {
 	await attempt("post", () => ask(path, {
 		method: "POST",
@@ -109,7 +109,7 @@ function showNotifications(notifications) {
 	}));
 }
 
-/* ---- Issues: changed in place, so that the keyboard's focus stays where it is */
+/* ---- Issues: updated in place to keep the keyboard focus */
 
 function projectCard({ id, name }) {
 	const found = $(`project-${id}`);
@@ -166,7 +166,7 @@ function showIssues(projects) {
 	}
 }
 
-/* Marks the issue that a wake-up was about; again from the start where it is marked already. */
+/* Highlights the issue of a wake-up. Restarts the animation if it is running. */
 function mark(issueId) {
 	$(`issue-${issueId}`)?.animate([{ background: "var(--flash)" }, {}], { duration: 2000 });
 }
@@ -199,12 +199,12 @@ function showState(stream, state) {
 
 function meaning({ type, first }) {
 	if (type === "wakeup")
-		return "Something has changed: fetch it.";
-	return first ? "Listening from here on: fetch everything." :
-	    "Something may have been missed: fetch everything.";
+		return "Something has changed: refetch it.";
+	return first ? "Watching from now on: refetch everything." :
+	    "Wake-ups may have been lost: refetch everything.";
 }
 
-/* What to do on a message is the same for all: fetch. */
+/* Every message means the same: refetch. */
 function listener(stream) {
 	return async (message) => {
 		log(stream, message);
@@ -227,7 +227,7 @@ async function start() {
 
 	watchNotifications(listener("notifications"), options("notifications"));
 	watchIssues(projects, listener("issues"), options("issues"));
-	/* Also where no stream can be had the page has its data. */
+	/* Show the data even if no stream can be opened. */
 	refetch.notifications();
 	refetch.issues();
 }
@@ -241,7 +241,7 @@ $("send").addEventListener("submit", (event) => {
 $("read").addEventListener("click", () => post("read", {}, "notifications"));
 $("clear").addEventListener("click", () => $("log").replaceChildren());
 
-/* The system's choice, until this browser was told another one. */
+/* The theme of the system, unless the user has chosen another one in this browser. */
 const root = document.documentElement;
 const systemTheme = () => matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
 if (localStorage.theme)
