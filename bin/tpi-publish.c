@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * tpi-publish: publishes wake-ups from the command line. See tpi-publish(1).
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * tpi-streamd: a FastCGI responder that carries wake-ups from Valkey's pub/sub to browsers.
  *

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: ISC
 # Installs the Debian or Ubuntu packages that are missing. Prints nothing and needs no privilege if
 # every program and library is present, wherever it came from. Servers are installed without being
 # started or enabled.

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: ISC
 # Demonstrates tpi-stream on this machine: installs missing packages, builds, and starts a private
 # Valkey (or Redis), tpi-streamd, a small application and a web server. The page shows notifications
 # and issues, and how both streams keep them up to date.

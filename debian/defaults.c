@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * defaults: prints /etc/default/tpi-stream, with every setting of tpi-streamd commented out. The
  * package build runs it. It reads the daemon's own table of settings, so the file cannot disagree

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """tpi-stream-doctor finds out why browsers receive no events. See tpi-stream-doctor(1).
 
 It does what a browser and a publisher do, and notes when each byte arrives. A measurement is a record

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The program: from the command line to the exit status."""
 
 import os

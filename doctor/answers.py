@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Judge an answer that is not a stream, or that does not come from tpi-streamd."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Read Apache's configuration, and judge what it sets for the streams."""
 
 import glob

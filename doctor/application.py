@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Query the application through the site, as a page of it would, and judge what it says about the user.
 
 TestPlanIt refuses /api/model/... with 403 to a user without API rights, unless the request comes from a page

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The checks, in their order, and the examination that runs them."""
 
 import ssl

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Check this host, if the URL leads here: the web server, the daemon, limits and configurations."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Check the way to the site: name, connection, TLS, whether tpi-streamd is reached, clock, health."""
 
 import ssl

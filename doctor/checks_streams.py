@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Check the streams: open them, publish wake-ups, and watch what arrives."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Parse the command line, and read the files that it names: credentials, and the publisher's settings."""
 
 import argparse

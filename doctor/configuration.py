@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """What the configurations of nginx and Apache have in common."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Judge the daemon's limits on this host, and who can connect to its socket."""
 
 import os

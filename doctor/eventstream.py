@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Parse an event stream, and note when each event came.
 
 A comment is an event of its own, complete with its line: a ping has no blank line after it. A block with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The state of an examination: what the checks have found out so far."""
 
 from .site import PATHS

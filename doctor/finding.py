@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """What an examination yields: one finding for each stage."""
 
 from dataclasses import dataclass

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Judge the daemon's health endpoint and the server's clock."""
 
 from .finding import FAILED, Finding, OK, SKIPPED, WARNING

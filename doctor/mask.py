@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Mask secrets before anything else happens to a text.
 
 untrusted.plain() and the report both begin with mask(). The order matters: a text that is shortened or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Read nginx's configuration, and judge what it sets for the streams."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Read processes, their limits and their sockets from /proc. What cannot be read is None or empty."""
 
 import contextlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The servers on the way: which one answered, and which one holds bytes back."""
 
 from .untrusted import plain

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Publish wake-ups with tpi-publish, as the application would."""
 
 import re

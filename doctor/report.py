@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Print the findings, as lines or as JSON."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """An HTTP/1.1 response as it arrives, with the time of each part.
 
 feed() raises Malformed where the bytes cannot be a response. What it keeps and decompresses is bounded:

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Settings of the daemon and the publisher, and what follows from them.
 
 DEFAULTS has each setting that the doctor reads. tests/e2e/test_doctor_package.py compares it with

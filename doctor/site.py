@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Send requests to the site, as a browser would, and time the responses.
 
 Connecting, the TLS handshake and each answer have one time limit as a whole, however slowly the bytes come.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Judge a stream: its headers, its first sync, its heartbeat and its end."""
 
 from .finding import FAILED, Finding, OK, SKIPPED, WARNING

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Judge TLS, the certificate, and HTTP/2."""
 
 import ssl

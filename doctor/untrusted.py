@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The one boundary for data from other machines.
 
 HTTP, JSON, URLs, dates, numbers and text that a server or tpi-publish sends are read here and nowhere

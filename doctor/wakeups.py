@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Judge which wake-ups arrived, and when."""
 
 import statistics

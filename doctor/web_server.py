@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Find the web server on this host that serves the URL, among all that run here.
 
 It is the one that listens on the URL's address and port; its command line names its configuration. A user

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: ISC
 # Builds the Debian package in a fresh root made with debootstrap, looks at it with lintian, and
 # installs, runs, upgrades, removes and purges it in others: first by dpkg alone, then under a
 # systemd of its own in namespaces, beside Apache and nginx.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: ISC
 # Checks the documents against the tree: the files, headings, settings, metrics and manual sections
 # they name exist, and the README stays short.
 

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: ISC
 # Checks that includes in src/ point one way: a directory may include its own headers and those of
 # the directories before it in this list, by path ("base/clock.h"). tpi-publish uses no code of the
 # daemon.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: ISC
 # Checks the manual pages with mandoc; a warning is a failure.
 
 if ! command -v mandoc >/dev/null; then

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 # shellcheck shell=bash
 # shellcheck disable=SC2016,SC2154 # scripts for the roots; variables that the caller sets
 # Functions for tests that work in roots made with debootstrap: running commands in a root, counting

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: ISC
 # Builds the programs outside the source tree and runs the tests: `make check`, which needs no
 # server, then the end-to-end tests with real servers. The last line is pytest's summary.
 #
@@ -50,7 +51,7 @@ while [ $# -gt 0 ]; do
 	--long) marks= ;;
 	--all) all=yes marks= ;;
 	--help)
-		sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+		sed -n '3,/^$/s/^# \{0,1\}//p' "$0"
 		exit 0
 		;;
 	--)

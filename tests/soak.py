@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: ISC
 """Soak test: streams open, close, abort and stall while wake-ups are published and Valkey fails.
 
     tests/soak.py [--seconds 300] [--seed 1]

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: ISC
 # Builds the programs in a fresh Debian 13 root made with debootstrap and runs the tests that involve
 # Valkey there: Debian 13 has a hiredis with TLS, and Valkey rather than Redis. The TLS tests run
 # under sanitizers as well.

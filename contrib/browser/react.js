@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 "use client";
 /*
  * react: hooks for tpi-stream.js, for React 18 and 19. They connect in an effect, so rendering on a

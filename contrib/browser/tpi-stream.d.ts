@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /** Wake-ups may have been lost: refetch whatever the page shows. */
 export interface SyncMessage {
 	type: "sync";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /*
  * tpi-stream: wake-ups of tpi-stream for web pages. See README.md for how to use it.
  *

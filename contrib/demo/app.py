@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: ISC
 """The application of the demo: notifications of two users, and issues of two projects.
 
     app.py SOCKET ACCESS TPI-PUBLISH    with the page's token in DEMO_TOKEN

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /*
  * demo: the page of contrib/quickstart.sh. It shows how an application uses tpi-stream.js: a wake-up
  * or a sync only says that something has changed, or may have. The page then refetches from the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 // A hook for a worker in Node.js: wakes up a user's browsers when a notification has been stored for them.
 //
 //	import { wakeUser } from "./worker-hook.mjs";

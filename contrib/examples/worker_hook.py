@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """A hook for a worker in Python: wakes up a user's browsers when a notification has been stored for them.
 
     from worker_hook import wake_user

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * access: the rules of an access file, and the policy that the settings name. See access.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * access: may this user read these projects (TPI_PROJECT_ACCESS: deny, file:PATH or allow)? By the
  * application's word (app): app_client.h.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * app_api: the queries to the application, and its answers. See app_api.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * app_api: the queries to the application, and what its responses mean
  * (tpi-stream(7), AUTHORIZATION). Pure: no input or output, thread-safe.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * app_client: queries, the requests that they come down to, and the answers that are kept. See app_client.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * app_client: asks the application who somebody is and what he may read (TPI_IDENTITY=app,
  * TPI_PROJECT_ACCESS=app; tpi-stream(7), AUTHORIZATION).

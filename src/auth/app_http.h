@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * app_http: HTTP requests to the application, many at a time, through curl_multi. Belongs to one
  * thread, but for app_http_wake().

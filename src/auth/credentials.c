@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * credentials: from the parameters of a request to header lines. See credentials.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * credentials: what a request carries that the application decides by: its Cookie and Authorization,
  * how it reached the web server, and whether a page of the same site sent it. They are the user's

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * origin: compares the authority of a URL with a Host header. See origin.h.
  *

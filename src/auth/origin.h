@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * origin: whether a page that asks is of the site that it asks. Pure and thread-safe.
  */

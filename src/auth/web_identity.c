@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * web_identity: the user that the web server has verified. See web_identity.h.
  */

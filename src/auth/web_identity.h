@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * web_identity: the user of a request, as verified by the web server (TPI_IDENTITY=web-server). For
  * TPI_IDENTITY=app see app_client.h.

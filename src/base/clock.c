@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * clock: monotonic time, random intervals, and the wall clock as text.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * clock: monotonic time, which tests can replace, random intervals, and the wall clock as text.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * hostport: parses and formats the addresses in settings and URLs: "host", "host:port", "[v6]" or
  * "[v6]:port". Pure and thread-safe.

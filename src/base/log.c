@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * log: builds and writes log lines and metric lines. See log.h.
  *

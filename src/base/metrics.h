@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * metrics: the counters behind GET /api/streams/metrics (tpi-stream(7), MONITORING), and one table
  * with the name, type, help text and labels of each metric.

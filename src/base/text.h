@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * text: small string helpers shared by several modules. Pure and thread-safe.
  */

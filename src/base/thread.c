@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * thread: see thread.h.
  */

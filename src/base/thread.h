@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * thread: starts threads with small stacks, and helps them to wait and to wake each other.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * app_url: see app_url.h.
  */

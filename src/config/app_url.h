@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * app_url: the syntax of TPI_APP_URL. Pure and thread-safe.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * settings: the table of everything that can be set, and what walks it: reading the environment,
  * printing it back, describing it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * settings: everything an administrator can set, declared once in the table in settings.c: name,
  * type, range, default, one line of help. Parsing, --check-config and the test that compares the

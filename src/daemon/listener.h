@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * listener: the socket that web servers connect to: a Unix or TCP socket of our own, or one that
  * was inherited from systemd (LISTEN_FDS, see sd_listen_fds(3)) or spawn-fcgi (descriptor 0).

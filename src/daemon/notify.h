@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * notify: tells systemd how the daemon is (sd_notify(3)); nothing happens where nobody wants to
  * know.

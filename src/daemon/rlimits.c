@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * rlimits: see rlimits.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * rlimits: whether the machine lets the process have as many descriptors and threads as the caps
  * need.

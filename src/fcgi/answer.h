@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * answer: a complete answer, that is, every answer but a stream, as the text of a CGI response
  * (RFC 3875, 6). Pure: the stream sends it (stream_finish()).

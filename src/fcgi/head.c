@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * head: the FastCGI records of one connection, from the peer's bytes to one request. See head.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * head: reads what a web server sends on a FastCGI connection (FastCGI 1.0, sections 3 to 5), in
  * pieces of any size. Nothing is believed: every length is checked against what is really there,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * request: libfcgi decodes the parameters. See request.h.
  *

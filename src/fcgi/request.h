@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * request: one request as the web server sent it. Everything that touches libfcgi stays here. libfcgi
  * reads a head without any limit of time or size and aborts the process on some lengths, so it gets

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * batch: checks a request and builds its channel and payload; reads a request from a line of JSON.
  *

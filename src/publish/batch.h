@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * batch: from what someone wants published to a channel and a payload. tpi-publish fills a struct
  * batch_wish from its options; batch_parse() fills one from a line of `tpi-publish batch`. Pure: no

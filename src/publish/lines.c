@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * lines: see lines.h. There is always room to read into after LINES_MORE: a buffer that is full
  * without a line break is a line that is too long, and given up.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * lines: lines of bounded length from a descriptor, in whatever pieces it gives them. What is held
  * is bounded by the length of one line. For one thread.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * pipeline: one connection to Valkey with a bounded number of PUBLISH commands under way, and a
  * time limit for its silence. Knows nothing of where wake-ups come from, and says nothing to

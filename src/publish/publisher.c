@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * publisher: see publisher.h.
  *

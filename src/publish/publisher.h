@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * publisher: the run of a tpi-publish: one wake-up or a batch, published or in a dry run only
  * shown; what became of each; how the run ends (tpi-publish(1)).

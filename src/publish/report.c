@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * report: see report.h. Each line is one write, so that those of several programs do not mix.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * report: what tpi-publish says on standard error: lines, and on a terminal one line of progress
  * that gives way to them. For one thread. Standard error that cannot be written stops nothing.

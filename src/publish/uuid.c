@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * uuid: see uuid.h. The random numbers are clock_jitter()'s, which has a substitute where the
  * system has none to give.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * uuid: random UUIDs (RFC 9562, version 4), the ids of notifications that were given none.
  */

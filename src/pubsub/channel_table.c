@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * channel_table: the table of channels and the commands under way. See channel_table.h.
  */

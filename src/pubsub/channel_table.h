@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * channel_table: which channels are asked for, what Valkey has said about each, and who listens. Belongs
  * to the subscriber's thread alone; no input or output: commands leave through a function of the subscriber's.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * connector: connecting to Valkey, again and again. See connector.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * connector: a thread that gets the subscriber a connection to Valkey, and another after each loss: at once,
  * then after 100 ms doubling to 5 s, with jitter. While the connection stands it asks every 10 s,

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fanout: collects a batch of events and sends each stream its own. See fanout.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fanout: what Valkey has delivered in one go, on its way to the streams. Events are collected with
  * fanout_add() and sent with fanout_flush(): each stream gets all of its own, from however many

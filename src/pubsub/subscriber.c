@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * subscriber: the thread that reads from Valkey and writes to the streams. See subscriber.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * subscriber: the channels, who listens to them, and the one subscriber connection to Valkey.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * connection: one request from its first byte to the close of its connection. See connection.h.
  *

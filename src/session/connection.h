@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * connection: the life of one connection, from accept to close, in a thread of its own.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * live: what the thread of an open stream does: it waits for silence (the heartbeat), for the
  * peer's close, and for whatever others have left for it to do.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * peer: the reading side of a connection: what the web server sends, before the head is complete
  * and after. It belongs to the connection's thread.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * recheck: asks again for an open stream what was asked before it began. See connection.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * registry: what all connections share, and the list of them. Made by main() before the first
  * connection.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * stats_log: one line of JSON on standard output for each kind of stream that has any
  * (tpi-streamd(8), METRICS).

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * status: what monitoring may ask (TPI_STATUS=on): whether a new stream can begin, whether the
  * process does its work, and the metrics. Nothing here takes a place, asks anybody or waits.

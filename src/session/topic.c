@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * topic: the table of stream kinds, and how each reads its parameters. See topic.h.
  */

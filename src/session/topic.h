@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * topic: the kinds of stream, as rows of one table. A further kind is a further row.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * caps: places, and which stream is evicted. See caps.h.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * caps: the slots of one kind of stream: how many a tenant may have, and how many a user
  * (tpi-stream(7), EVICTION). A slot is reserved before the application is queried, so a burst cannot

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * stream: one peer's socket and its backlog. See stream.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * connect: opens a connection to one server, authenticates, and makes sure that the server is a
  * primary or a Cluster node. topology.h chooses the server.

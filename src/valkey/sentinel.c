@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * sentinel: see sentinel.h.
  *

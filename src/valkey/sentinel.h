@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * sentinel: asks one Valkey Sentinel for the address of the primary.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * tls: TLS for connections to Valkey: plugs OpenSSL into the function table of hiredis 1.0 and
  * later. Both programs use it. A build without TLS refuses its settings, and URLs that need it.

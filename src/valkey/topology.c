@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * topology: see topology.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * topology: chooses the server to connect to: the only one, a node of a Cluster, or the primary
  * that the sentinels name. Parses the settings for that (VALKEY_URL, VALKEY_PASSWORD_FILE,

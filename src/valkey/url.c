@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * url: see url.h.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * url: the address of a server, and the user and password for it, from VALKEY_URL and
  * VALKEY_PASSWORD_FILE.

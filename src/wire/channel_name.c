@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * channel_name: the names of the pub/sub channels. Isolation of tenants and users rests on them: a name
  * is built of valid identifiers only, and none of those can hold a ':', so two different sets of

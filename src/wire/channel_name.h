@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * channel_name: the names of Valkey's pub/sub channels, and the identifiers they are made of. No other
  * file spells a channel name.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * frame: the bytes of an event and of FastCGI's records.
  *

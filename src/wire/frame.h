@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * frame: what goes over the wire, as bytes: an event of an event stream (WHATWG HTML, 9.2.6) and
  * the record of FastCGI around it (FastCGI 1.0, 3.3). Pure: no input or output, no memory.

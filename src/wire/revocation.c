@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * revocation: the payload, written and read. See revocation.h. An id has no character that JSON
  * would escape, so no parser is needed.

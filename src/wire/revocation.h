@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * revocation: what tpi-publish says to every tpi-streamd of a tenant when somebody has lost a
  * right: ask again for the streams of this user, or of this project. The payload is read to the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * wakeup: builds payloads with json-c, and checks them with a scanner of its own.
  *

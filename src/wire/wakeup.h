@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * wakeup: the JSON payload of a wake-up: built by tpi-publish, checked by tpi-streamd before it
  * goes to any browser. Whoever can publish can send anything, so the check is strict: one JSON

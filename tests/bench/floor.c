@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * floor: a FastCGI responder that does what it must and nothing else, as a measure for tpi-streamd:
  * what one thread with epoll needs for the same streams.

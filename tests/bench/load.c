@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * load: opens event streams, publishes wake-ups, checks what arrives, and prints one line of JSON
  * with what it measured. `load --help` lists its options; tests/bench/run.py starts it.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * measure: what the kernel knows about the processes under test and about the machine. All figures
  * are read from outside; nothing is asked of the processes.

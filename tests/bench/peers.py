@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """What the benchmark compares: each starts, says how tests/bench/load reaches it, and is ended.
 
 A Peer's arguments are load's options for it. All of them get a directory that nginx's and Apache's

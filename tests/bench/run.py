@@ -1,4 +1,5 @@
 #!/usr/bin/python3
+# SPDX-License-Identifier: ISC
 """The benchmark: tpi-streamd side by side with others, on this machine, in one run. `make bench`
 builds what it needs and starts it.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """From the runs of tests/bench/run.py to its table, the targets, and a file of JSON."""
 
 import json

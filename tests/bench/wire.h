@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * wire: what a stream's request looks like, and the content of what comes back, over FastCGI or
  * HTTP/1.1 (chunked, or up to the end of the connection). Pure: no input or output, no memory.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The responses that tpi-stream(7) defines, byte for byte, and checks for them."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """A stand-in for TestPlanIt. It answers session queries (which user?) and project queries (which projects may the
 user read?), correctly or with a fault that a test chooses. It refuses what TestPlanIt refuses: a project query by a
 user without API access unless it comes from one of TestPlanIt's own pages, a request head too long for Node.js, and a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Certificate authorities and certificates for tests, made with openssl(1)."""
 
 import os

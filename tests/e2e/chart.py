@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Renders the Helm chart with helm/render.go, and validates values as Helm does before it renders."""
 
 import json

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """A headless Chromium, driven through browser/driver.js. Its tabs are visible or hidden as in a window.
 
     browser = Chromium(directory, node_directory)

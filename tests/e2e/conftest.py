@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Fixtures of the end-to-end tests: they start real servers, and stop them and delete their files afterwards."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """A parser of event streams as specified in WHATWG HTML, section 9.2.6.
 
 Input comes in pieces of any size. Events, comments and retry times are kept in order, each with the

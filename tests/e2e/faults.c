@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * faults: a library for LD_PRELOAD that makes one call of the process fail, once. Which one, a test says
  * through a file in shared memory ($FAULTS_CONTROL): struct control. Calls are counted for each function; the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Makes library calls of the daemon fail: compiles faults.c, a preloaded library, and selects the calls."""
 
 import errno

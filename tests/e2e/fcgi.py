@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """A FastCGI client for tests. It can send invalid requests, and checks every byte of a response.
 
 Requests: record(), pair(), begin() and request() return bytes; all accept invalid values.

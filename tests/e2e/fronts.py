@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """A real Apache and a real nginx in front of tpi-streamd, configured with the files in contrib/.
 
     front = Apache(rundir, daemon_address)        # or Nginx; users ann and ben, each with their name as password

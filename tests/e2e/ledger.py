@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Publishes numbered wake-ups and checks that a stream received each of them, once and in order.
 
 tpi-stream(7), STREAM FORMAT: a stream carries everything that was published after its last sync. A

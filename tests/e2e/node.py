@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Node.js for tests: checks for it, and installs packages outside the source tree."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """A relay between the daemon and a server that adds latency and network failures."""
 
 import os

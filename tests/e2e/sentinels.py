@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """A highly available Valkey on loopback: a primary, a replica and real sentinels."""
 
 import os

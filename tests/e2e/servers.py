@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Real servers for tests, Valkey (or Redis) and tpi-streamd, and an HTTP client for the web servers.
 
 A Process collects its child's output, line by line, in threads; wait_for_log() waits for a line. No

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Users with and without API access, through a real Apache and a real nginx. Without it TestPlanIt gives projects
 only to its own pages, and browsers show in different ways that such a page asks."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The application identifies users and authorizes their streams: TPI_IDENTITY=app and
 TPI_PROJECT_ACCESS=app, each alone and both; what it is asked, how often, and with which headers."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Bad days of the application: whatever it says or does not say, it is never a yes; the request is answered later
 within TPI_APP_TIMEOUT_MS and a little, and the next one finds the way back."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The re-check: an open stream is asked again every TPI_RECHECK_SECONDS, past the cache; what its user has lost, the
 stream loses, and nothing else."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Pages in a real Chromium, with the client library and without it, through a real Apache and a real nginx; and the
 library's own tests.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Caps: the slots of a tenant and of a user are exact, and are given back."""
 
 import socket

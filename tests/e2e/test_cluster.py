@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Cluster: the daemon tries several nodes in turn, and recognizes what is not a node."""
 
 import contextlib

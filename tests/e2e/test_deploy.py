@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """contrib/kubernetes, traefik, alb, helm, container and nginx/tpi-stream-proxy.conf: what can be read is compared with
 the daemon and with the contract, what can run runs.
 

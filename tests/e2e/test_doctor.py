@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """tpi-stream-doctor: all is well through real servers, and each thing that it knows, broken in turn."""
 
 import contextlib

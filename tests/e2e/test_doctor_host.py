@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """tpi-stream-doctor on a host that runs other servers: it examines the web server that serves the URL."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The modules of tpi-stream-doctor: imports point one way, so that they can be put into one file."""
 
 import ast

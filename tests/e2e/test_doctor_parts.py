@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The parts of tpi-stream-doctor that need no server: what it reads, and what it concludes from it."""
 
 import importlib.machinery

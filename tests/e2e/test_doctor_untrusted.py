@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """tpi-stream-doctor and what other machines send: malformed answers, endless ones, and secrets."""
 
 import contextlib

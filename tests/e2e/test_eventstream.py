@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """eventstream.py, the parser of the other tests, follows WHATWG HTML 9.2.6, the chapter's examples included."""
 
 import pytest

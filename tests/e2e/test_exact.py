@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Under concurrency, caps are exact and no wake-up after a sync is missing or repeated."""
 
 import random

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Each program of contrib/examples works as its first comment says, and what it publishes reaches Valkey."""
 
 import hashlib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Both streams through a real Apache and a real nginx, set up from the files in contrib/."""
 
 import statistics

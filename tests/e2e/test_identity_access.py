@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Authorization under web-server identity: which user gets which projects."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The log: metric lines on standard output, messages on standard error."""
 
 import datetime

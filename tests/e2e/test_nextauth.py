@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """NextAuth.js (v4) and tpi-streamd behind Apache and nginx: the cookies of a signed-in browser open its streams, and
 no others do."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """A misbehaving peer loses its own connection and affects nothing else."""
 
 import os

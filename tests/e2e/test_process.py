@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The process: settings, sockets, signals, shutdown and exit statuses."""
 
 import grp

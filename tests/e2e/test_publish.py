@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """tpi-publish against a real Valkey, in the order of its manual page."""
 
 import errno

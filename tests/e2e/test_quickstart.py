@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """contrib/quickstart.sh: one command that starts everything and shows events arriving."""
 
 import contextlib

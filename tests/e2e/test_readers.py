@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Slow readers do not delay other streams, and their own streams stay intact."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Requests: the checks in their order, and the response of each."""
 
 import itertools

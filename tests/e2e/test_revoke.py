@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """tpi-publish revoke: every daemon of the tenant re-checks or ends the streams concerned at once; other streams are not
 affected, and answers from before the revocation do not count."""
 

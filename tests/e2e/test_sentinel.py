@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Sentinel: tpi-streamd and tpi-publish use the primary that the sentinels name."""
 
 import os

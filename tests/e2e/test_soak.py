@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The soak (tests/soak.py), in short."""
 
 import os

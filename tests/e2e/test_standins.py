@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The stand-ins of the other tests are as strict as real servers: the same conversations have the same answers."""
 
 import pytest

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """The pages for monitoring (TPI_STATUS): health, liveness and metrics. Counters go up by exactly what was done."""
 
 import contextlib

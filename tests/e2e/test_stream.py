@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Streams: their bytes, and which streams a wake-up reaches."""
 
 import itertools

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """TLS between the programs and Valkey: a real server with certificates of the test's own, and servers that
 stall. A build without TLS refuses it; the rest is skipped there."""
 

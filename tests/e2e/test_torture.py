@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Each allocation and each system call of the daemon fails once, in turn (faults.c): it goes on, or refuses
 cleanly, and serves again at once. Left out are the allocations of libfcgi and some of hiredis 0.14, which abort
 by design."""

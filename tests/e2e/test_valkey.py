@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """One Valkey by URL: outages, reconnects, and which payloads pass."""
 
 import os

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Bad days that take a while: of Valkey, of readers, of peers, of the machine (marked slow where they take
 more than 3 s)."""
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 """Deadlines: generous, and multiplied by TPI_TIME_SCALE for slow machines and sanitizers."""
 
 import os

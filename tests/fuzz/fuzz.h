@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz: what the fuzz targets share. A target is one file fuzz_NAME.c; its first seeds are the
  * files in corpus/NAME; run.sh builds and runs it. A target holds no state from one input to the

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_access: the rules of an access file (access.h). What the rules answer is what a plain walk
  * over the text answers, for projects and users that stand in it and for others. An error is one

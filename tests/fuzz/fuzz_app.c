@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_app: the answers of the application and its URL (app.h). A user or a project is let in only
  * where json-c's strict parser finds him at his place in the same text; 401 and 403 are a no and

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_batch: a line of `tpi-publish batch` (batch.h). A good line has a channel that only
  * channel.c could have made, of valid ids that the line or the standard names, and a payload that

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_credentials: from parameters to header lines (credentials.h). The input is that of
  * fuzz_params(). The lines are the known ones, each at most

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_frame: the frame of an event (frame.h). A parser of event streams, written to the letter of
  * WHATWG HTML 9.2.6, reads back what was framed: exactly one event, of type "message", whose data

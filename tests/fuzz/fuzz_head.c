@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_head: the reader of FastCGI records (head.h). However the bytes of a connection are cut,
  * the same happens at the same byte; never over 64 KiB of PARAMS are kept; and once the head is

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_identity: from parameters to a user (identity.h). The input is that of fuzz_params(). TPI_USER
  * alone names the user: what the other parameters are called and say changes nothing, except that a

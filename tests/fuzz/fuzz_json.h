@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_json: json-c at its strictest, against which two targets compare what the programs say.
  */

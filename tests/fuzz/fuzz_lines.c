@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_lines: the reader of lines (lines.h). However the bytes arrive, the lines are what a plain
  * split at each LF gives: in order, each once, numbered, whole, those over the limit reported as

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_revocation: the payload of a revocation (revocation.h). What is read is about one user or
  * one project, and is written again as the very bytes that were read; it is what tpi-publish's check

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_route: the query of a request (topic.h). A query is accepted exactly where a second
  * decoder, after WHATWG URL 5.1, finds one projectId or projectIds of 1 to 500 well-formed

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_settings: reading the environment (settings.h). The input is lines NAME=value; a vertical
  * tab in a value stands for a line break. What is read is in range by the table, what is printed

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_url: the addresses of Valkey (valkey.h), of several and of sentinels (topology.h), and of our
  * own socket (listener.h). What is accepted is in range and says again what was given. An error is

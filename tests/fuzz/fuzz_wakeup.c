@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fuzz_wakeup: the check of payloads (wakeup.h). What it accepts is one object for json-c's strict
  * parser, which consumes all of it; is UTF-8 by a decoder of our own, without NUL; fits in a frame;

@@ -1,4 +1,5 @@
 #!/bin/bash
+# SPDX-License-Identifier: ISC
 # Builds the fuzz targets outside the source tree, under the address and undefined behaviour
 # sanitizers, and runs each for some time, two at once. A target is fuzz_NAME.c, its seeds are in
 # corpus/NAME.
@@ -44,7 +45,7 @@ seconds=10 input=""
 if [ $# -gt 0 ]; then
 	case $1 in
 	--help)
-		sed -n '2,/^$/s/^# \{0,1\}//p' "$0"
+		sed -n '3,/^$/s/^# \{0,1\}//p' "$0"
 		exit 0
 		;;
 	*[!0-9]*) if [ -f "$1" ]; then input=$(realpath "$1") && shift; fi ;;

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_access: the rules of an access file, and when the file is reloaded.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_app: the queries to the application byte for byte, and what its answers say. Each answer
  * is read from a block of just its size.

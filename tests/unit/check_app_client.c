@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_gate: what is asked of the application, how often, and what becomes of the answers.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_batch: what a line of a batch and the options of a publish become.
  */

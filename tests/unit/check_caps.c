@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_caps: how many places are out, who is cancelled and who is evicted.
  *

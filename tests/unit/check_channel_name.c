@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_channel: the spelling of channel names, and what may go into one.
  */

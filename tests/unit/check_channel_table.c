@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_channels: which commands go to Valkey, and what the answers mean for the streams.
  *

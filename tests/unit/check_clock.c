@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_clock: monotonic time, random intervals, and the wall clock as text.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_credentials: which header lines the parameters of a request come to. Each row is a whole
  * request; expected lines are written with '|' behind each.

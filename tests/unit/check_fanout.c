@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_fanout: each stream gets its own events, whole and in order, in as few records as may be.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_head: what the reader of a FastCGI connection makes of any bytes, however they are cut.
  *

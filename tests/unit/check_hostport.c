@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_hostport: parsing and formatting of host[:port].
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_lines: lines come out as they went in, wherever the pieces that are read begin and end.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_listener: addresses, and the sockets that are made, replaced, left alone, inherited and
  * removed.

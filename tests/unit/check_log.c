@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_log: log lines are complete, valid and cannot be forged, and writing them never blocks.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_metrics: every metric is written correctly in Prometheus text format 0.0.4, and from the
  * start. TPI_MAN7 names man/tpi-stream.7; without it, the tests that read the manual do nothing.

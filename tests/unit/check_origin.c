@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_origin: which Origin and Referer are of the site that the Host header names.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_recheck: when an open stream is asked for again, what is asked, and what it loses.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_gateway: which connections a revocation finds, in whatever phase they are.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_request: what libfcgi makes of a checked head.
  *

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_revocation: the payload of a revocation, and whom it concerns.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_sentinel: how the replies of a sentinel are interpreted.
  */

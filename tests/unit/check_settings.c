@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_settings: the table, what it accepts and refuses, what is printed, and that the manual says
  * the same. TPI_MAN8 names man/tpi-streamd.8; without it that one test is skipped.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_status: which path is a page, and when a newcomer would be told to come back later. The
  * pages themselves, with real servers, are shown by tests/e2e/test_status.py.

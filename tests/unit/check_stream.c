@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_stream: what goes over a stream's socket, in which order, and who is woken.
  *

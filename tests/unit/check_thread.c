@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_thread: a connection's thread has a stack as small as the system allows, and
  * thread_trim_stack() returns what a deep call used, except under a sanitizer.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_tls: errors in the TLS settings, in builds with and without TLS, handshakes that fail, and
  * the sharing of contexts. Handshakes that succeed are tested in tests/e2e/test_tls.py.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_route: the table of stream kinds: paths, the query of the issues stream, channel names.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_topology: parsing of lists of nodes and sentinels, and the choice of the server, depending
  * on the replies of servers and sentinels, their order, and the time limit.

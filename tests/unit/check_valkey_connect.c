@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_valkey_connect: parsing of VALKEY_URL and VALKEY_PASSWORD_FILE, and how valkey_connect()
  * handles the replies of a server.

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_wakeup: what may go to a browser and what may not, and the payloads that we build.
  */

@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * check_identity: the user that a request's parameters name. Each row is a whole request.
  */

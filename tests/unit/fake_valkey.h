@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: ISC */
 /*
  * fake_valkey: a Valkey server or sentinel for tests: one thread that serves one connection at a
  * time. Each command has a fixed reply, valid or not. The test program aborts if it sends something

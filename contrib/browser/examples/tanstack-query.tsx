@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /*
  * Wake-ups for an application with TanStack Query (version 5). Render <Refetch /> once below the
  * QueryClientProvider and write queries as usual: it watches every project that is in the cache and

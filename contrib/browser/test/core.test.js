@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /*
  * The rules of tpi-stream.js, one per test, on a fake page. Requires only Node.js.
  */

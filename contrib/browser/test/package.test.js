@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /*
  * The package: types, size, files. Requires `npm ci`.
  */

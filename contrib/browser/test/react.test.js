@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /*
  * The hooks and the example on React 18 and 19, in jsdom with a fake EventSource. Requires `npm ci`.
  */

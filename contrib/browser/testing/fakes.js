@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /*
  * A fake page for the tests: EventSource, window, document and timers under the control of the test.
  * Each call of fakePage() reloads the module, because the module holds the streams of its page.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /* What test/react.test.js needs of one version of React, as one bundle. */
 export { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 export { StrictMode, act, createElement, version } from "react";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /*
  * What must compile, and what must not. test/package.test.js compiles this file and never runs it.
  */

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 // Event streams as a Node.js application serves them: a subscriber connection of ioredis for each
 // stream, each event written as it comes. A peer of tpi-streamd in the benchmark.
 //

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /*
  * Drives a Chromium that runs already, for ../chromium.py: `node driver.js ws://…`.
  *

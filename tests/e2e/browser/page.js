@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /* What tests/e2e/test_browser.py calls in a page, and looks at: what each watcher was told, by its name. */
 import { watchIssues, watchNotifications } from "./tpi-stream.js";
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 /* Two components with hooks, one of which can be taken out and put back. */
 import { StrictMode, useState, version } from "react";
 import { createRoot } from "react-dom/client";

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 // Renders a Helm chart as `helm template` does, as far as charts like ours need it: values merged
 // over values.yaml, the functions of sprig and those that Helm adds. Helm itself is no package of
 // Debian; what this is made of is: golang-go, golang-github-masterminds-sprig-dev.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: ISC
 "use strict";
 /*
  * A real NextAuth.js (v4) under a plain HTTP server: sign-in by name and password, sessions in JSON Web
