@@ -35,15 +35,7 @@
 #define STUCK_MS   10000 /* without a turn: something is wrong */
 #define READ_SIZE  (64 * 1024)
 
-/*
- * Joins in one go, so that a storm of newcomers does not hold up events. Tests under sanitizers meet
- * the bound with any two.
- */
-#ifdef TPI_SANITIZED
-#define JOINS_MAX 1
-#else
-#define JOINS_MAX 256
-#endif
+#define JOINS_MAX  256 /* in one go, so that a storm of new streams does not delay events */
 
 /*
  * Of a reply that has not come whole: a payload may have 16 KiB, but hiredis keeps what Valkey lets
