@@ -528,7 +528,7 @@ def test_handshake_stalls(streamd, pki, words):
     env = settings(pki, mute.port, "127.0.0.1")
     daemon = streamd(**env)
     started = time.monotonic()
-    daemon.wait_for_log(r"^\[valkey\] away .*handshake timed out", timeout=4)
+    daemon.wait_for_log(r"^\[valkey\] unreachable .*handshake timed out", timeout=4)
     check_later(daemon.ask())
     assert time.monotonic() - started < 2 + scaled(2)
     result = run(*USER, "--timeout", "700", **env)
@@ -550,7 +550,7 @@ def test_handshake_fails(streamd, pki, words, regex):
     """What is no handshake costs the attempt, in words, without a busy loop."""
     mute = Mute(words, close=True)
     daemon = streamd(**settings(pki, mute.port))
-    daemon.wait_for_log(rf"^\[valkey\] away .*{regex}")
+    daemon.wait_for_log(rf"^\[valkey\] unreachable .*{regex}")
     before = processor_time(daemon)
     time.sleep(1)
     assert processor_time(daemon) - before < 0.3

@@ -228,7 +228,7 @@ def test_family(streamd, new_valkey, separator):
     assert test_publish.run("notification", "--user", "u", VALKEY_URL=f"{url}?family=4").status == 0
     daemon = streamd(VALKEY_URL=f"{url}?family=6")  # the server listens at 127.0.0.1 alone
     check_later(daemon.ask())
-    daemon.wait_for_log(rf'^\[valkey\] away .*"server":"localhost:{valkey.port}"')
+    daemon.wait_for_log(rf'^\[valkey\] unreachable .*"server":"localhost:{valkey.port}"')
     assert test_publish.run("notification", "--user", "u", VALKEY_URL=f"{url}?family=6").status == 69
     node = f"valkey://localhost:{valkey.port}?family=4"
     done = test_publish.run("notification", "--user", "u", VALKEY_URL=separator.join([f"{url}?family=6", node]))
