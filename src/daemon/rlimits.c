@@ -86,7 +86,7 @@ cgroup_pids_max(void)
 void
 rlimits_apply(const struct settings *s)
 {
-	int64_t needed = (int64_t)s->tenant_cap + s->issues_tenant_cap +
+	int64_t needed = (int64_t)s->tenant_cap + s->issues_tenant_cap + s->live_tenant_cap +
 	    (settings_ask_app(s) ? s->app_concurrency : 0) + SPARE;
 	struct rlimit r;
 
