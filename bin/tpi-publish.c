@@ -2,8 +2,7 @@
 /*
  * tpi-publish: publishes wake-ups from the command line. See tpi-publish(1).
  *
- * Options and settings; the run is publisher's. All statics are set before it and do not change
- * then.
+ * Parses options and settings; publisher.c does the rest. The statics do not change after that.
  */
 #include "config.h"
 
@@ -44,7 +43,7 @@ static const char *const command_names[COMMAND_COUNT] = {
 	"notification", "issue", "test-run", "milestone", "revoke", "batch" };
 #define COMMANDS_ALLOWED "notification, issue, test-run, milestone, revoke or batch"
 
-/* What a single one is for; those of a batch say it themselves. */
+/* The stream of each command; in a batch each line names its own. */
 static const enum batch_stream command_streams[] = {
 	[COMMAND_NOTIFICATION] = BATCH_NOTIFICATION,
 	[COMMAND_ISSUE] = BATCH_ISSUE,
@@ -64,12 +63,12 @@ enum {
 	FOR_ALL = FOR_NOTIFICATION | FOR_ITEM | FOR_REVOKE | FOR_BATCH
 };
 
-/* What the command line says, and what it does not say from the environment. */
+/* From the command line; the environment has the rest. */
 static struct options {
-	enum command command; /* COMMAND_COUNT until it is known */
+	enum command command; /* COMMAND_COUNT: not known yet */
 	struct batch_request request;
 	struct publisher run;
-	const char *file; /* of a batch; NULL for standard input */
+	const char *file; /* of a batch; NULL: standard input */
 	const char *url;
 	bool dry_run, help, version;
 } options = {
@@ -81,9 +80,9 @@ static struct options {
 static const struct choice {
 	const char *name;
 	enum { CHOICE_TEXT, CHOICE_FLAG, CHOICE_NUMBER } type;
-	unsigned commands; /* that take it */
+	unsigned commands; /* those that accept it */
 	size_t offset;     /* in struct options */
-	int32_t maximum;   /* of a CHOICE_NUMBER; the minimum is 1 */
+	int32_t maximum;   /* for CHOICE_NUMBER; the minimum is 1 */
 } choices[] = {
 #define ROW(name, type, commands, field)                                                          \
 	{ name, type, commands, offsetof(struct options, field), INT32_MAX }
@@ -111,7 +110,7 @@ static const struct choice {
 	    TIMEOUT_MAX },
 };
 #define CHOICE_COUNT (sizeof(choices) / sizeof(choices[0]))
-#define CHOICE_FIRST 256 /* getopt's value of the first row: beyond any character */
+#define CHOICE_FIRST 256 /* getopt_long()'s value for the first row: not a character */
 
 static const char help[] =
     "Usage: tpi-publish notification (--user ID | --broadcast) [--id ID]\n"
@@ -138,7 +137,7 @@ static const char help[] =
     "  --only-tenant  a batch line for another tenant is a bad line\n"
     "  --url URL,...  valkey[s]://, redis[s]:// or unix://; (VALKEY_SENTINELS,\n"
     "                 then VALKEY_URL)\n"
-    "  --timeout MS   for the whole command, for batch the longest silence (2000)\n"
+    "  --timeout MS   for the whole command; for batch, longest silence (2000)\n"
     "  --best-effort  warn and exit 0 instead of 69 if a publish fails\n"
     "  --tag NAME     tag of that warning (tpi-publish)\n"
     "  --dry-run      print channel and payload, publish nothing\n"
@@ -182,14 +181,16 @@ take_number(const struct choice *choice, const char *text, int32_t *number)
 		    choice->maximum);
 }
 
-/* again: it was there before. Of what says how it is published the last one counts. */
+/*
+ * again: it was given before. Only options about how to publish may be repeated; the last counts.
+ */
 static void
 take_choice(const struct choice *choice, const char *text, bool again)
 {
 	void *field = (char *)&options + choice->offset;
 
 	if (again && choice->commands != FOR_ALL)
-		usage_error("--%s: may be there once", choice->name);
+		usage_error("--%s: may be given only once", choice->name);
 	switch (choice->type) {
 	case CHOICE_TEXT:
 		*(const char **)field = text;
@@ -203,9 +204,9 @@ take_choice(const struct choice *choice, const char *text, bool again)
 	}
 }
 
-/* The beginning of a word for an error: it may be a URL in the wrong place. */
+/* The start of a word, for errors. Masked: it may be a URL in the wrong place. */
 static const char *
-shown(const char *word)
+excerpt(const char *word)
 {
 	static char text[41];
 
@@ -213,7 +214,7 @@ shown(const char *word)
 	return text;
 }
 
-/* Of its name, without a value. */
+/* The length of an option's name, without its value. */
 static int
 option_length(const char *word)
 {
@@ -222,7 +223,7 @@ option_length(const char *word)
 	return length < 40 ? (int)length : 40;
 }
 
-/* A word that is no option: the command, then the file of a batch. */
+/* Takes a word that is not an option: the command, then the file of a batch. */
 static void
 take_operand(const char *word)
 {
@@ -231,14 +232,14 @@ take_operand(const char *word)
 		return;
 	}
 	if (options.command != COMMAND_COUNT)
-		usage_error("%s: one argument too many", shown(word));
+		usage_error("%s: unexpected argument", excerpt(word));
 	for (int i = 0; i < COMMAND_COUNT; i++) {
 		if (strcmp(word, command_names[i]) == 0) {
 			options.command = (enum command)i;
 			return;
 		}
 	}
-	usage_error("%s: must be " COMMANDS_ALLOWED, shown(word));
+	usage_error("%s: must be " COMMANDS_ALLOWED, excerpt(word));
 }
 
 static bool
@@ -251,12 +252,12 @@ tag_valid(const char *tag)
 	return *p == '\0' && p > tag && p - tag <= TAG_MAX;
 }
 
-/* What can only be judged when all of the command line is known. seen: a bit for each choice. */
+/* Checks what depends on the complete command line. seen has a bit for each choice given. */
 static void
 check_options(unsigned seen)
 {
 	if (options.command == COMMAND_COUNT)
-		usage_error("a command is needed: " COMMANDS_ALLOWED);
+		usage_error("no command: must be " COMMANDS_ALLOWED);
 	for (size_t i = 0; i < CHOICE_COUNT; i++) {
 		if (seen & 1u << i && !(choices[i].commands & 1u << options.command))
 			usage_error("%s takes no --%s", command_names[options.command],
@@ -286,7 +287,7 @@ parse_options(int argc, char **argv)
 		table[i].has_arg = choices[i].type == CHOICE_FLAG ? no_argument : required_argument;
 		table[i].val = CHOICE_FIRST + (int)i;
 	}
-	/* "-": operands in their order, whatever POSIXLY_CORRECT says; ":": errors are ours. */
+	/* "-": operands in order, ignoring POSIXLY_CORRECT; ":": no errors printed by getopt. */
 	while ((c = getopt_long(argc, argv, "-:", table, NULL)) != -1) {
 		if (c == 1)
 			take_operand(optarg);
@@ -297,8 +298,8 @@ parse_options(int argc, char **argv)
 		else if (c == '?' && optopt >= CHOICE_FIRST)
 			usage_error("--%s takes no value", choices[optopt - CHOICE_FIRST].name);
 		else if (c == '?')
-			usage_error("unknown or ambiguous option %.*s", option_length(argv[optind - 1]),
-			    argv[optind - 1]);
+			usage_error("unknown or ambiguous option %.*s",
+			    option_length(argv[optind - 1]), argv[optind - 1]);
 		else {
 			bit = 1u << (c - CHOICE_FIRST);
 			take_choice(&choices[c - CHOICE_FIRST], optarg, seen & bit);
@@ -314,11 +315,12 @@ parse_options(int argc, char **argv)
 	check_options(seen);
 }
 
-/* Set-up */
+/* Setup */
 
 /*
- * A descriptor of 0 to 2 that is closed would become that of a file or a socket, and be written to
- * as standard output. The mode is the wrong one, so that using it remains an error.
+ * Opens /dev/null for each of descriptors 0 to 2 that is closed: otherwise a file or socket could
+ * get the number and be written to as standard output. The access mode is the wrong one, so that
+ * using the descriptor is still an error.
  */
 static void
 hold_standard_descriptors(void)
@@ -330,7 +332,7 @@ hold_standard_descriptors(void)
 	}
 }
 
-/* An option stands in for its variables, which are then not looked at. */
+/* An option takes precedence over its variable, which is then not checked. */
 static char *
 get_setting(const char *name)
 {
@@ -401,8 +403,8 @@ main(int argc, char **argv)
 
 	hold_standard_descriptors();
 	signal(SIGPIPE, SIG_IGN);
-	setvbuf(stdout, NULL, _IOLBF, 0); /* who reads --verbose from a pipe wants it now */
-	log_set_level(LOG_LEVEL_INFO);    /* TPI_LOG_LEVEL is for tpi-streamd */
+	setvbuf(stdout, NULL, _IOLBF, 0); /* a pipe should get the lines of --verbose at once */
+	log_set_level(LOG_LEVEL_INFO);    /* TPI_LOG_LEVEL is for tpi-streamd only */
 
 	parse_options(argc, argv);
 	load_settings();
