@@ -130,76 +130,76 @@ END_TEST
 static const struct {
 	const char *line, *reason;
 } bad_lines[] = {
-	{ "", "the line is not one JSON object" },
-	{ "x", "the line is not one JSON object" },
-	{ "[]", "the line is not one JSON object" },
-	{ N "\"user\":\"u\"} x", "the line is not one JSON object" },
-	{ N "\"user\":\"u\"", "the line is not JSON (RFC 8259)" },
-	{ N "\"user\":'u'}", "the line is not JSON (RFC 8259)" },
-	{ N "\"user\":\"\xff\"}", "the line is not UTF-8" },
-	{ N "\"user\":\"a\\u0000\"}", "the line contains a NUL (\\u0000)" },
-	{ "{}", "stream must be " BATCH_STREAMS_ALLOWED },
-	{ "{\"stream\":\"x\"}", "stream must be " BATCH_STREAMS_ALLOWED },
-	{ "{\"stream\":1}", "stream must be " BATCH_STREAMS_ALLOWED },
-	{ "{\"stream\":null}", "stream must be " BATCH_STREAMS_ALLOWED },
-	{ N "\"usr\":\"u\"}", "usr is no member of a line of the stream notification" },
+	{ "", "is not one JSON object" },
+	{ "x", "is not one JSON object" },
+	{ "[]", "is not one JSON object" },
+	{ N "\"user\":\"u\"} x", "is not one JSON object" },
+	{ N "\"user\":\"u\"", "is not JSON (RFC 8259)" },
+	{ N "\"user\":'u'}", "is not JSON (RFC 8259)" },
+	{ N "\"user\":\"\xff\"}", "is not UTF-8" },
+	{ N "\"user\":\"a\\u0000\"}", "contains a NUL (\\u0000)" },
+	{ "{}", "stream: must be " BATCH_STREAMS_ALLOWED },
+	{ "{\"stream\":\"x\"}", "stream: must be " BATCH_STREAMS_ALLOWED },
+	{ "{\"stream\":1}", "stream: must be " BATCH_STREAMS_ALLOWED },
+	{ "{\"stream\":null}", "stream: must be " BATCH_STREAMS_ALLOWED },
+	{ N "\"usr\":\"u\"}", "usr: not allowed with the stream \"notification\"" },
 	{ N "\"user\":\"u\",\"project\":1}",
-	    "project is no member of a line of the stream notification" },
-	{ I "\"user\":\"u\"}", "user is no member of a line of the stream issue" },
-	{ I "\"id\":\"i\"}", "id is no member of a line of the stream issue" },
-	{ "{\"stream\":\"notification\"}", "either user or broadcast is needed, and not both" },
-	{ N "\"broadcast\":false}", "either user or broadcast is needed, and not both" },
+	    "project: not allowed with the stream \"notification\"" },
+	{ I "\"user\":\"u\"}", "user: not allowed with the stream \"issue\"" },
+	{ I "\"id\":\"i\"}", "id: not allowed with the stream \"issue\"" },
+	{ "{\"stream\":\"notification\"}", "exactly one of user and broadcast is required" },
+	{ N "\"broadcast\":false}", "exactly one of user and broadcast is required" },
 	{ N "\"user\":\"u\",\"broadcast\":true}",
-	    "either user or broadcast is needed, and not both" },
-	{ N "\"broadcast\":1}", "broadcast must be true or false" },
-	{ N "\"broadcast\":\"true\"}", "broadcast must be true or false" },
-	{ N "\"user\":7}", "user must be a string" },
-	{ N "\"user\":null}", "user must be a string" },
-	{ N "\"user\":[\"u\"]}", "user must be a string" },
+	    "exactly one of user and broadcast is required" },
+	{ N "\"broadcast\":1}", "broadcast: must be true or false" },
+	{ N "\"broadcast\":\"true\"}", "broadcast: must be true or false" },
+	{ N "\"user\":7}", "user: must be a string" },
+	{ N "\"user\":null}", "user: must be a string" },
+	{ N "\"user\":[\"u\"]}", "user: must be a string" },
 	{ N "\"user\":\"\"}", "user : must be " CHANNEL_ID_ALLOWED },
 	{ N "\"user\":\"a b\"}", "user a b: must be " CHANNEL_ID_ALLOWED },
 	{ N "\"user\":\"*\"}", "user *: must be " CHANNEL_ID_ALLOWED },
 	{ N "\"user\":\"\\u00e9\"}", "user \303\251: must be " CHANNEL_ID_ALLOWED },
 	{ N "\"user\":\"u\",\"tenant\":\"a:b\"}", "tenant a:b: must be " CHANNEL_ID_ALLOWED },
 	{ N "\"user\":\"u\",\"tenant\":\"\"}", "tenant : must be " CHANNEL_ID_ALLOWED },
-	{ N "\"user\":\"u\",\"tenant\":null}", "tenant must be a string" },
-	{ N "\"user\":\"u\",\"id\":\"\"}", "id must not be empty" },
-	{ N "\"user\":\"u\",\"id\":1}", "id must be a string" },
-	{ N "\"user\":\"u\",\"event\":\"\"}", "event must not be empty" },
+	{ N "\"user\":\"u\",\"tenant\":null}", "tenant: must be a string" },
+	{ N "\"user\":\"u\",\"id\":\"\"}", "id: must not be empty" },
+	{ N "\"user\":\"u\",\"id\":1}", "id: must be a string" },
+	{ N "\"user\":\"u\",\"event\":\"\"}", "event: must not be empty" },
 	{ N "\"user\":\"u\",\"event\":\"sync\"}",
 	    "the payload has the event \"sync\", which is reserved for tpi-streamd" },
 	{ N "\"user\":\"u\",\"event\":\"s\\u0079nc\"}",
 	    "the payload has the event \"sync\", which is reserved for tpi-streamd" },
-	{ "{\"stream\":\"issue\"}", "project is needed" },
-	{ I "\"project\":7}", "issue is needed" },
-	{ I "\"issue\":7}", "project is needed" },
-	{ I "\"project\":0,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
-	{ I "\"project\":-1,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
-	{ I "\"project\":1.0,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
-	{ I "\"project\":1e3,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
+	{ "{\"stream\":\"issue\"}", "project is required" },
+	{ I "\"project\":7}", "issue is required" },
+	{ I "\"issue\":7}", "project is required" },
+	{ I "\"project\":0,\"issue\":1}", "project: must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":-1,\"issue\":1}", "project: must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":1.0,\"issue\":1}", "project: must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":1e3,\"issue\":1}", "project: must be a whole number from 1 to 2147483647" },
 	{ I "\"project\":\"7\",\"issue\":1}",
-	    "project must be a whole number from 1 to 2147483647" },
+	    "project: must be a whole number from 1 to 2147483647" },
 	{ I "\"project\":null,\"issue\":1}",
-	    "project must be a whole number from 1 to 2147483647" },
+	    "project: must be a whole number from 1 to 2147483647" },
 	{ I "\"project\":1,\"issue\":2147483648}",
-	    "issue must be a whole number from 1 to 2147483647" },
+	    "issue: must be a whole number from 1 to 2147483647" },
 	{ I "\"project\":1,\"issue\":4294967297}",
-	    "issue must be a whole number from 1 to 2147483647" },
+	    "issue: must be a whole number from 1 to 2147483647" },
 	{ I "\"project\":1,\"issue\":18446744073709551617}",
-	    "issue must be a whole number from 1 to 2147483647" },
-	{ R "\"run\":42}", "project is needed" },
-	{ R "\"project\":7}", "run is needed" },
-	{ R "\"project\":7,\"run\":0}", "run must be a whole number from 1 to 2147483647" },
+	    "issue: must be a whole number from 1 to 2147483647" },
+	{ R "\"run\":42}", "project is required" },
+	{ R "\"project\":7}", "run is required" },
+	{ R "\"project\":7,\"run\":0}", "run: must be a whole number from 1 to 2147483647" },
 	{ R "\"project\":7,\"run\":1,\"target\":0}",
-	    "target must be a whole number from 1 to 2147483647" },
+	    "target: must be a whole number from 1 to 2147483647" },
 	{ R "\"project\":7,\"milestone\":1}",
-	    "milestone is no member of a line of the stream test-run" },
-	{ M "\"project\":7}", "milestone is needed" },
-	{ M "\"project\":7,\"run\":1}", "run is no member of a line of the stream milestone" },
+	    "milestone: not allowed with the stream \"test-run\"" },
+	{ M "\"project\":7}", "milestone is required" },
+	{ M "\"project\":7,\"run\":1}", "run: not allowed with the stream \"milestone\"" },
 	{ I "\"project\":7,\"issue\":1,\"target\":1}",
-	    "target is no member of a line of the stream issue" },
-	{ "{\"stream\":\"revocation\"}", "stream must be " BATCH_STREAMS_ALLOWED },
-	{ I "\"project\":01,\"issue\":1}", "the line is not JSON (RFC 8259)" },
+	    "target: not allowed with the stream \"issue\"" },
+	{ "{\"stream\":\"revocation\"}", "stream: must be " BATCH_STREAMS_ALLOWED },
+	{ I "\"project\":01,\"issue\":1}", "is not JSON (RFC 8259)" },
 };
 
 START_TEST(bad)
@@ -262,7 +262,7 @@ START_TEST(nested)
 
 		ck_assert(!parse(line, (size_t)length, &item));
 		ck_assert_str_eq(error, levels < JSON_DEPTH_MAX
-		    ? "user must be a string" : "the line is nested over 32 deep");
+		    ? "user: must be a string" : "is nested over 32 deep");
 	}
 }
 END_TEST
@@ -296,7 +296,7 @@ START_TEST(small_error)
 	struct batch_item item;
 
 	ck_assert(!batch_parse("[]", 2, &standard, &item, text, 4));
-	ck_assert_str_eq(text, "the");
+	ck_assert_str_eq(text, "is ");
 	ck_assert_str_eq(text + 4, "efg");
 }
 END_TEST
@@ -316,10 +316,10 @@ START_TEST(make)
 
 	request.item = 0;
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
-	ck_assert_str_eq(error, "--issue is needed");
+	ck_assert_str_eq(error, "--issue is required");
 	request = (struct batch_request){ .tenant = "t", .id = "i", .dashes = "--" };
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
-	ck_assert_str_eq(error, "either --user or --broadcast is needed, and not both");
+	ck_assert_str_eq(error, "exactly one of --user and --broadcast is required");
 	request.user = "a b";
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "--user a b: must be " CHANNEL_ID_ALLOWED);
@@ -345,7 +345,7 @@ START_TEST(revocation)
 	free(item.payload);
 	request.project = 7;
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
-	ck_assert_str_eq(error, "either --user or --project is needed, and not both");
+	ck_assert_str_eq(error, "exactly one of --user and --project is required");
 	request.user = NULL;
 	ck_assert(batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(item.channels[0], "notifications:tenant:t:revoke");
@@ -353,7 +353,7 @@ START_TEST(revocation)
 	free(item.payload);
 	request.project = 0;
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
-	ck_assert_str_eq(error, "either --user or --project is needed, and not both");
+	ck_assert_str_eq(error, "exactly one of --user and --project is required");
 	request.user = "a b";
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "--user a b: must be " CHANNEL_ID_ALLOWED);

@@ -103,7 +103,7 @@ built(char *payload, const char *expected)
 	free(payload);
 }
 
-/* Payloads have their members in the documented order, no spaces, and only the escapes JSON needs. */
+/* Payloads have their members in the documented order, no spaces, and no needless escapes. */
 START_TEST(build)
 {
 	built(wakeup_notification("n1", "notification"),
@@ -121,7 +121,7 @@ START_TEST(build)
 }
 END_TEST
 
-/* Any byte can be passed as an id or an event: the check accepts the result exactly if it is ASCII. */
+/* Of the payloads built from one byte as id or event, exactly those in ASCII are accepted. */
 START_TEST(build_and_check)
 {
 	char *payload;
