@@ -34,7 +34,7 @@ verdict(const char *payload)
 	return check_bytes(payload, strlen(payload));
 }
 
-/* The result says what is wrong, in JSON or beyond it. */
+/* The result says what is wrong. */
 START_TEST(reasons)
 {
 	ck_assert_str_eq(verdict("[]"), "is not one JSON object");
@@ -55,7 +55,7 @@ static const char *const good[] = {
 	"{\"event\":[\"sync\"]}",
 };
 
-/* What is an object, and no sync of its own, is accepted. */
+/* An object that is not a forged sync is accepted. */
 START_TEST(accepted)
 {
 	ck_assert_msg(verdict(good[_i]) == NULL, "%s: %s", good[_i], verdict(good[_i]));
@@ -68,7 +68,7 @@ static const char *const forgeries[] = {
 	"{\"\\u0065vent\":\"syn\\u0063\"}",
 };
 
-/* No payload can pass for the daemon's own sync, also if "event" is repeated or has escapes. */
+/* No payload can imitate the sync of the daemon, even if "event" is repeated or has escapes. */
 START_TEST(forged)
 {
 	ck_assert_str_eq(verdict(forgeries[_i]),
