@@ -24,8 +24,4 @@ char *revocation_payload(const struct revocation *r);
 /* Returns false if the payload is not a revocation. Thread-safe. */
 bool revocation_read(struct revocation *r, const char *payload, size_t length);
 
-/* Whether it concerns a stream of this user with these projects. */
-bool revocation_concerns(const struct revocation *r, const char *user, const int32_t *projects,
-    int count);
-
 #endif
