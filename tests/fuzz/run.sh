@@ -178,14 +178,14 @@ for target in "${targets[@]}"; do
 	done
 done
 
-printf '\n%-10s %12s %10s %9s %7s\n' target executions per-second coverage corpus
+printf '\n%-12s %12s %10s %9s %7s\n' target executions per-second coverage corpus
 for target in "${targets[@]}"; do
 	# "#1234  DONE   cov: 300 ft: 1000 corp: 200/10Kb ...": the last one counts.
 	read -r coverage corpus < <(tail -n 200 "$work/$target.log" |
 	    sed -nE 's/^#[0-9]+.* cov: ([0-9]+) .* corp: ([0-9]+).*/\1 \2/p' | tail -n 1)
 	count=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$target.log")
 	rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$work/$target.log")
-	printf '%-10s %12s %10s %9s %7s%s\n' "$target" "${count:--}" "${rate:--}" "${coverage:--}" \
+	printf '%-12s %12s %10s %9s %7s%s\n' "$target" "${count:--}" "${rate:--}" "${coverage:--}" \
 	    "${corpus:--}" "$([ "$(cat "$work/$target.status")" -eq 0 ] || echo '  FAILED')"
 	coverage="" corpus=""
 done
