@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_answer: the exact text of complete answers.
+ * check_answer: the exact text of complete responses.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -30,7 +30,7 @@ START_TEST(with_body)
 }
 END_TEST
 
-/* Further headers come before the type. */
+/* Further headers precede the type. */
 START_TEST(with_headers)
 {
 	static const struct answer method = { 405, "Method Not Allowed", "Allow: GET\r\n",
@@ -47,7 +47,7 @@ START_TEST(with_headers)
 }
 END_TEST
 
-/* HEAD gets the headers that GET would get, and no body. */
+/* A response to HEAD has the same headers as one to GET, and no body. */
 START_TEST(head_only)
 {
 	static const struct answer a = { 405, "Method Not Allowed", "Allow: GET\r\n",
@@ -59,7 +59,7 @@ START_TEST(head_only)
 	    "Status: 405 Method Not Allowed\r\nCache-Control: no-store\r\nAllow: GET\r\n"
 	    "Content-Type: application/json\r\n\r\n");
 	free(text);
-	/* Another method, of any case, is another one. */
+	/* Methods are case-sensitive: this is another one, which gets a body. */
 	text = answer_text(&a, "head");
 	ck_assert_ptr_nonnull(text);
 	ck_assert_ptr_nonnull(strstr(text, "\r\n\r\n{}"));
@@ -67,7 +67,7 @@ START_TEST(head_only)
 }
 END_TEST
 
-/* A body of any length comes whole, and is no format. */
+/* A long body is complete, and not used as a format string. */
 START_TEST(long_body)
 {
 	static char body[100000];
