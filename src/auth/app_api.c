@@ -2,9 +2,7 @@
 /*
  * app_api: the queries to the application, and its answers. See app_api.h.
  *
- * A response counts only in the documented form: whatever is not understood is
- * APP_WRONG. Bodies are checked by wakeup_json_check() before json-c reads them: it alone lets
- * through what is no JSON.
+ * A response counts only in the documented form: whatever is not understood is APP_WRONG.
  */
 #include "auth/app_api.h"
 
@@ -13,14 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire/wakeup.h"
-
-/* More than json-c takes for so many bytes of JSON. */
-#define JSON_ROOM(length) (8192 + 64 * (length))
+#include "base/json.h"
 
 static const char not_json[] = "not a JSON object";
 static const char not_expected[] = "JSON, but not what the application's interface says";
-static const char no_memory[] = "out of memory";
 
 void
 app_api_projects_target(char target[APP_PROJECTS_TARGET_SIZE], const int32_t *projects, int count)
@@ -53,25 +47,10 @@ read_status(int status, const char **wrong)
 static struct json_object *
 read_object(const char *body, size_t length, const char **wrong)
 {
-	struct json_tokener *tokener;
-	struct json_object *object;
-	void *room;
+	struct json_object *object = json_parse(body, length, wrong);
 
-	*wrong = not_json;
-	if (wakeup_json_check(body, length) != NULL)
-		return NULL;
-	*wrong = no_memory;
-	/* json-c crashes where memory ends in the middle: this looks whether there is enough. */
-	room = malloc(JSON_ROOM(length));
-	free(room);
-	if (room == NULL)
-		return NULL;
-	/* json-c counts a level more: that of the values in the innermost object. */
-	tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
-	if (tokener == NULL)
-		return NULL;
-	object = json_tokener_parse_ex(tokener, body, (int)length);
-	json_tokener_free(tokener);
+	if (object == NULL && *wrong != json_no_memory)
+		*wrong = not_json;
 	return object;
 }
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "wire/revocation.h"
 #include "wire/wakeup.h"
 
@@ -296,26 +297,19 @@ batch_parse(const char *line, size_t length, const struct batch_request *standar
     struct batch_item *item, char *error, size_t error_size)
 {
 	const struct reason reason = { error, error_size };
-	const char *wrong = wakeup_json_check(line, length);
+	const char *wrong;
 	struct batch_request w = *standard;
-	struct json_tokener *tokener;
-	struct json_object *object;
+	struct json_object *object = json_parse(line, length, &wrong);
 	bool good;
 
 	memset(item, 0, sizeof(*item));
-	if (wrong != NULL)
-		return refuse(&reason, "the line %s", wrong);
-	/* json-c counts a level more: that of the values in the innermost object. */
-	tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
-	if (tokener == NULL)
-		return no_memory(&reason);
-	object = json_tokener_parse_ex(tokener, line, (int)length);
-	good = object != NULL ? read_object(&w, object, &reason)
-			      : refuse(&reason, "the line is too much for json-c");
+	if (object == NULL)
+		return wrong == json_no_memory ? no_memory(&reason)
+					       : refuse(&reason, "the line %s", wrong);
+	good = read_object(&w, object, &reason);
 	if (good && w.only_tenant && strcmp(w.tenant, standard->tenant) != 0)
 		good = refuse(&reason, "tenant %.40s: only %s is allowed", w.tenant, standard->tenant);
 	good = good && batch_make(&w, item, error, error_size);
 	json_object_put(object);
-	json_tokener_free(tokener);
 	return good;
 }

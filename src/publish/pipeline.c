@@ -22,8 +22,8 @@
 
 #include "base/clock.h"
 
-#define RING_SIZE  (PIPELINE_MAX + BATCH_CHANNELS_MAX - 1)
-#define ANSWER_MAX (1024 * 1024) /* bytes of one that has not come whole */
+#define RING_SIZE (PIPELINE_MAX + BATCH_CHANNELS_MAX - 1)
+#define REPLY_MAX (1024 * 1024) /* bytes */
 
 /*
  * No lock: the attempt's fields are its thread's until that is joined, and only then the owner's. Who
@@ -41,6 +41,7 @@ struct attempt {
 struct pipeline {
 	redisContext *context;
 	char input[16 * 1024];
+	size_t incomplete; /* bytes received of a reply that is not complete */
 	const char *label;
 	int timeout_ms;
 	int64_t waited_ms; /* in pipeline_wait(), with commands under way, since the last answer */
@@ -262,6 +263,7 @@ take_answers(struct pipeline *p)
 
 		if (reply == NULL)
 			return true;
+		p->incomplete = c->reader->len - c->reader->pos;
 		if (expected)
 			take_answer(p, reply);
 		freeReplyObject(reply);
@@ -284,10 +286,11 @@ read_answers(struct pipeline *p)
 			return fail(p->error, "%s: connection lost: %s", p->label, c->errstr);
 		if (n > 0 && redisReaderFeed(c->reader, p->input, (size_t)n) != REDIS_OK)
 			return fail(p->error, "%s: %s", p->label, c->reader->errstr);
+		p->incomplete += (size_t)n;
 		if (!take_answers(p))
 			return false;
-		if (c->reader->len - c->reader->pos > ANSWER_MAX)
-			return fail(p->error, "%s: an answer of more than 1 MiB", p->label);
+		if (p->incomplete > REPLY_MAX)
+			return fail(p->error, "%s: the reply is over 1 MiB", p->label);
 	} while (n == sizeof(p->input));
 	return true;
 }

@@ -66,7 +66,7 @@ def test_silent_connection(streamd, valkey, rundir):
     with daemon.stream("ann") as peer:
         started = time.monotonic()
         relay.mute()
-        daemon.wait_for_log(r'^\[valkey\] away .*"lost":"silent', timeout=20)
+        daemon.wait_for_log(r'^\[valkey\] unreachable .*"lost":"no data', timeout=20)
         assert time.monotonic() - started < 15 + scaled(3)
         check_later(daemon.ask("bob"))
         relay.unmute()

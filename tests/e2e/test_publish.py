@@ -655,6 +655,22 @@ def test_unexpected_reply():
     assert done.lines[1:] == ["tpi-publish: published 1, bad 0"]
 
 
+@pytest.mark.parametrize("begin, more", [
+    (b"-ERR ", b"x" * 50000), (b"*60000\r\n", b"$1000\r\n" + b"x" * 1000 + b"\r\n")], ids=["error", "array"])
+def test_endless_reply(begin, more):
+    """A reply over 1 MiB, in one text or in many parts, ends the run long before --timeout."""
+    def serve(connection):
+        connection.recv(1000)
+        connection.sendall(b"*1\r\n$6\r\nmaster\r\n")
+        connection.recv(1000)
+        connection.sendall(begin)
+        while True:
+            connection.sendall(more)
+    with tcp_server(serve) as sock:
+        fails(r"127.0.0.1:\d+: the reply is over 1 MiB", "--timeout", "20000",
+              VALKEY_URL=f"valkey://127.0.0.1:{sock.getsockname()[1]}")
+
+
 # Batch
 
 def test_batch_lines(publish, subscriber, tmp_path):

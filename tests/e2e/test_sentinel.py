@@ -95,7 +95,7 @@ def test_primary_dies(streamd, group):
         peer.wait_body(frame(notification(1)))
     mark = daemon.mark()
     g.primary.kill()
-    daemon.wait_for_log(r"^\[valkey\] away .*\"lost\":", start=mark)
+    daemon.wait_for_log(r"^\[valkey\] unreachable .*\"lost\":", start=mark)
     check_later(daemon.ask("new"))
     g.wait_failover()
     for peer in peers:
@@ -214,12 +214,12 @@ def test_stale_sentinel(streamd, group, others):
     peer.wait_body(frame(notification(1)))
     g.sentinels[0].kill()
     mark, before = daemon.mark(), stale.connections
-    daemon.wait_for_log(r"the check of the server failed .*most sentinels did not answer", CHECK + scaled(5), start=mark)
+    daemon.wait_for_log(r"server check failed .*most sentinels did not answer", CHECK + scaled(5), start=mark)
     assert stale.connections > before
     g.replica.publish(user_channel("ann"), notification(2))
     peer.wait_body(frame(notification(2)))
     g.replica("CLIENT", "KILL", "TYPE", "pubsub")
-    daemon.wait_for_log(r"^\[valkey\] away .*most sentinels did not answer", start=mark)
+    daemon.wait_for_log(r"^\[valkey\] unreachable .*most sentinels did not answer", start=mark)
     before = stale.connections
     eventually(lambda: stale.connections >= before + 4, what="attempts to find the primary")
     assert g.primary.subscribers(user_channel("ann")) == 0 and not daemon.matching("connected", start=mark)

@@ -532,7 +532,7 @@ def test_handshake_stalls(streamd, pki, reply):
     env = settings(pki, stalling.port, "127.0.0.1")
     daemon = streamd(**env)
     started = time.monotonic()
-    daemon.wait_for_log(r"^\[valkey\] away .*handshake timed out", timeout=4)
+    daemon.wait_for_log(r"^\[valkey\] unreachable .*handshake timed out", timeout=4)
     check_later(daemon.ask())
     assert time.monotonic() - started < 2 + scaled(2)
     result = run(*USER, "--timeout", "700", **env)
@@ -554,7 +554,7 @@ def test_handshake_fails(streamd, pki, reply, regex):
     """A failed handshake is logged with its reason, and the daemon tries again without a busy loop."""
     failing = StallingServer(reply, close=True)
     daemon = streamd(**settings(pki, failing.port))
-    daemon.wait_for_log(rf"^\[valkey\] away .*{regex}")
+    daemon.wait_for_log(rf"^\[valkey\] unreachable .*{regex}")
     before = processor_time(daemon)
     time.sleep(1)
     assert processor_time(daemon) - before < 0.3

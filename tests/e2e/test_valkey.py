@@ -244,7 +244,7 @@ def test_family(streamd, new_valkey, separator):
     assert test_publish.run("notification", "--user", "u", VALKEY_URL=f"{url}?family=4").status == 0
     daemon = streamd(VALKEY_URL=f"{url}?family=6")  # the server listens on 127.0.0.1 only
     check_later(daemon.ask())
-    daemon.wait_for_log(rf'^\[valkey\] away .*"server":"localhost:{valkey.port}"')
+    daemon.wait_for_log(rf'^\[valkey\] unreachable .*"server":"localhost:{valkey.port}"')
     assert test_publish.run("notification", "--user", "u", VALKEY_URL=f"{url}?family=6").status == 69
     node = f"valkey://localhost:{valkey.port}?family=4"
     done = test_publish.run("notification", "--user", "u", VALKEY_URL=separator.join([f"{url}?family=6", node]))
@@ -337,7 +337,7 @@ def test_documented_users(streamd, new_valkey):
     for name, (password, rules) in users.items():
         valkey("ACL", "SETUSER", name, "on", f">{password}", *rules)
         urls[name] = f"valkey://{name}:{password}@127.0.0.1:{valkey.port}"
-    daemon, publisher = urls["tpi-streamd"], urls["tpi-publish"]
+    daemon, publisher, revoker = urls["tpi-streamd"], urls["tpi-publish"], urls["tpi-revoke"]
     served = streamd(VALKEY_URL=daemon, INSTANCE_TENANT_ID="t1", TPI_PROJECT_ACCESS="allow")
     with served.stream("ann") as peer, served.stream("ann", projects="7,8") as issues:
         for words, stream, payload in [(("notification", "--user", "ann", "--id", "1"), peer, notification(1)),
@@ -345,7 +345,13 @@ def test_documented_users(streamd, new_valkey):
             test_publish.run(*words, INSTANCE_TENANT_ID="t1", VALKEY_URL=publisher).silent()
             stream.wait_body(frame(payload))
             assert test_publish.run(*words, INSTANCE_TENANT_ID="t2", VALKEY_URL=publisher).status == 69
-            assert test_publish.run(*words, INSTANCE_TENANT_ID="t1", VALKEY_URL=daemon).status == 69
+            for user in daemon, revoker:
+                assert test_publish.run(*words, INSTANCE_TENANT_ID="t1", VALKEY_URL=user).status == 69
+        revoke = "revoke", "--user", "nobody", "--tenant"
+        test_publish.run(*revoke, "t1", VALKEY_URL=revoker).silent()
+        served.wait_for_log("^\\[revoke\\]")
+        for tenant, user in ("t2", revoker), ("t1", publisher), ("t1", daemon):
+            assert test_publish.run(*revoke, tenant, VALKEY_URL=user).status == 69
         assert len(served.matching(ABOUT_VALKEY)) == 1
     other = streamd(VALKEY_URL=daemon, INSTANCE_TENANT_ID="t2")
     check_later(other.ask())

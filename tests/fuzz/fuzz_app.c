@@ -15,7 +15,7 @@
 
 #include "auth/app_api.h"
 #include "config/app_url.h"
-#include "wire/wakeup.h"
+#include "wire/channel_name.h"
 
 #define ASKED 8
 
@@ -63,7 +63,7 @@ check_session(const char *body, size_t length)
 
 	id = member(member(session, "user"), "id");
 	if (answer == APP_YES) {
-		REQUIRE(wakeup_json_check(body, length) == NULL && session != NULL);
+		REQUIRE(json_check(body, length) == NULL && session != NULL);
 		REQUIRE(channel_id_valid(user, strlen(user)));
 		REQUIRE(json_object_is_type(id, json_type_string));
 		REQUIRE(strcmp(json_object_get_string(id), user) == 0);
@@ -74,7 +74,7 @@ check_session(const char *body, size_t length)
 		    (size_t)json_object_get_string_len(id)));
 	} else {
 		REQUIRE(fuzz_is_line(wrong));
-		REQUIRE(wakeup_json_check(body, length) != NULL || id == NULL ||
+		REQUIRE(json_check(body, length) != NULL || id == NULL ||
 		    (!is_falsy(id) && !json_object_is_type(id, json_type_string)));
 	}
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
@@ -127,7 +127,7 @@ check_projects(const char *body, size_t length)
 	if (answer == APP_WRONG) {
 		REQUIRE(fuzz_is_line(wrong));
 	} else {
-		REQUIRE(wakeup_json_check(body, length) == NULL);
+		REQUIRE(json_check(body, length) == NULL);
 		REQUIRE(json_object_is_type(data, json_type_array));
 		for (int i = 0; i < ASKED; i++) {
 			REQUIRE(left[i] == 0 || left[i] == asked[i]);

@@ -12,7 +12,7 @@
 #include "auth/app_api.h"
 #include "config/app_url.h"
 #include "base/text.h"
-#include "wire/wakeup.h"
+#include "base/json.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -326,8 +326,8 @@ nested(int depth)
 /* As deep as the check of JSON allows is fine; one level more, or very deep, is no answer. */
 START_TEST(deep)
 {
-	static const int depths[] = { WAKEUP_DEPTH_MAX + 1, 1000, 100000 };
-	char *body = nested(WAKEUP_DEPTH_MAX);
+	static const int depths[] = { JSON_DEPTH_MAX + 1, 1000, 100000 };
+	char *body = nested(JSON_DEPTH_MAX);
 	int32_t project = 7;
 	const char *wrong;
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "publish/batch.h"
 #include "wire/wakeup.h"
 
@@ -260,7 +261,7 @@ START_TEST(nested)
 		    "]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]");
 
 		ck_assert(!parse(line, (size_t)length, &item));
-		ck_assert_str_eq(error, levels < WAKEUP_DEPTH_MAX
+		ck_assert_str_eq(error, levels < JSON_DEPTH_MAX
 		    ? "user must be a string" : "the line is nested over 32 deep");
 	}
 }
