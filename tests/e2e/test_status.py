@@ -293,6 +293,7 @@ def hub_thread(daemon):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of poll()")
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can look into the daemon")
 def test_not_alive(watched):
     """Where the thread that reads from Valkey does not turn for 10 s, the process is not alive, nor healthy; then it
     is again."""
