@@ -51,6 +51,9 @@ int listener_inherit(struct listener *l, char *error, size_t error_size);
 int listener_open(struct listener *l, const struct address *a,
     const struct listener_options *options, char *error, size_t error_size);
 
+/* Whether it is a TCP socket on an address other than loopback, which other hosts may reach. */
+bool listener_is_exposed(const struct listener *l);
+
 /* Closes the socket, and removes its file if it is still ours. */
 void listener_close(struct listener *l);
 
