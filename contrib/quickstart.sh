@@ -180,8 +180,8 @@ END
 # The web server's workers must be able to connect.
 group=()
 [ "$(id -u)" -ne 0 ] || group=(--group www-data)
-# Two tabs per user instead of 4 and 8: without HTTP/2 a browser opens at most 6 connections to a
-# host, and three tabs with both streams would use all of them.
+# Two streams of a kind per user instead of 4 and 8: without HTTP/2 a browser opens at most 6
+# connections to a host, for all its tabs together.
 streamd=(env "TPI_PROJECT_ACCESS=file:$run/access" SSE_PER_USER_CAP=2 SSE_ISSUES_PER_USER_CAP=2
     "$build/tpi-streamd" --listen "unix:$run/streamd.sock" "${group[@]}")
 
@@ -325,6 +325,12 @@ api()
 	[ "$status" = "$wanted" ] || fail "/demo/api/$path $*: status $status instead of $wanted"
 }
 
+# answers LINE: whether the notification stream begins with this line.
+answers()
+{
+	curl -sN -m 2 -u ann:ann "$url/api/notifications/stream" | grep -qxF -e "$1"
+}
+
 check_now()
 {
 	local name path anonymous page notice
@@ -369,6 +375,14 @@ check_now()
 	api 200 notifications
 	grep -q "$name" "$run/answer" || fail "the application does not return its notification"
 	echo "application: stored, published, arrived, fetched"
+
+	api 403 daemon -d '{"run":false}'
+	api 400 daemon -H "X-Demo-Token: $token" -d '{"run":"sh"}'
+	api 200 daemon -H "X-Demo-Token: $token" -d '{"run":false}'
+	await "the web server defers while the daemon is stopped" answers 'retry: 10000'
+	api 200 daemon -H "X-Demo-Token: $token" -d '{"run":true}'
+	await "sync after the daemon has been started again" answers 'data: {"event":"sync"}'
+	echo "daemon: stopped, deferred by $front, started, synced"
 	echo "ok"
 }
 
@@ -383,8 +397,8 @@ tpi-streamd is running behind $front. Open this page, and again in a private win
 
     $url/
 
-    user ann, password ann    notifications, issues of projects 7 and 8
-    user ben, password ben    notifications, issues of project 7
+    user ann, password ann    test run 42, issues of projects 7 and 8, notifications
+    user ben, password ben    test run 42, issues of project 7, notifications
 
 Use the buttons on the page, or publish from another terminal:
 
@@ -392,6 +406,7 @@ Use the buttons on the page, or publish from another terminal:
     $publish notification --user ann
     $publish notification --broadcast
     $publish issue --project 7 --issue 42
+    $publish test-run --project 7 --run 42 --event test_run.result_added --target 1
 
 Logs are in $run. Press Ctrl-C to stop.
 END
