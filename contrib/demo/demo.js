@@ -123,7 +123,8 @@ function fill(item, { id, title }, now) {
 
 /* ---- The test run */
 
-let testing = false;	/* this page runs the tests */
+let testing = false;	/* this page runs the tests, in this loop */
+let loop = null;
 let untested = [];
 
 function showRun({ id, projectId, name, cases }) {
@@ -143,12 +144,12 @@ function showRun({ id, projectId, name, cases }) {
 	$("progress").style.setProperty("--failed", `${percent(failed)}%`);
 	$("progress").setAttribute("aria-valuenow", done);
 	for (const one of cases)
-		showCase(one);
+		showCase(one, id);
 	showRunButton();
 }
 
-function showCase(one) {
-	const item = row(`case-${one.id}`, $("cases"), "case");
+function showCase(one, runId) {
+	const item = row(`case-${runId}-${one.id}`, $("cases"), "case");
 	fill(item, one, one.result);
 	for (const button of item.querySelectorAll("button")) {
 		button.setAttribute("aria-label", `${button.textContent} #${one.id}: ${one.title}`);
@@ -175,6 +176,7 @@ async function runTests() {
 		await new Promise((resolve) => setTimeout(resolve, RUN_MS));
 	}
 	testing = false;
+	loop = null;
 	showRunButton();
 }
 
@@ -182,7 +184,7 @@ $("run").addEventListener("click", () => {
 	testing = !testing;
 	showRunButton();
 	if (testing)
-		runTests();
+		loop ??= runTests();
 });
 
 /* ---- Issues */
@@ -231,7 +233,7 @@ function showIssues(projects) {
 function showNotifications(notifications) {
 	const unread = notifications.filter(({ read }) => !read).length;
 	if (unread > Number($("unread").textContent))
-		$("bell").animate([{ rotate: "0deg" }, { rotate: "14deg" }, { rotate: "-14deg" }, {}], 500);
+		flash($("bell"));
 	$("unread").textContent = unread;
 	$("unread").hidden = $("read").disabled = unread === 0;
 	$("bell").setAttribute("aria-label", `Notifications, ${unread} unread`);
@@ -303,7 +305,7 @@ function why() {
 		return "The stream was refused, or the page was suspended. It will be retried.";
 	if (has("connecting"))
 		return daemon.by ? `${daemon.by} started the daemon. The browser reconnects within 10 seconds.` :
-		    "Connecting to tpi-streamd.";
+		    "Connecting to tpi-streamd. Changes from other windows do not arrive here yet.";
 	return "Changes from other windows arrive here. Stop the daemon to watch the page heal.";
 }
 
@@ -354,7 +356,7 @@ function watcher(line, name, what) {
 	const listener = async (message) => {
 		log(message.type === "sync" ? "sync" : "wake-up", name, meaning(message));
 		await refetch[what]();
-		flash($(`issue-${message.issueId}`) ?? $(`case-${message.targetId}`));
+		flash($(`issue-${message.issueId}`) ?? $(`case-${message.runId}-${message.targetId}`));
 	};
 	return [listener, { onstate: (now) => showState(line, name, now) }];
 }
