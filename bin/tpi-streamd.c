@@ -269,11 +269,11 @@ block_signals(void)
 static void
 start_services(void)
 {
-	int i;
+	unsigned i;
 
-	for (i = 0; i < TOPIC_COUNT; i++) {
-		registry.caps[i] = caps_new(topic_tenant_cap(&topics[i], &settings),
-		    topic_user_cap(&topics[i], &settings));
+	for (i = 0; i < CAPS_GROUP_COUNT; i++) {
+		registry.caps[i] = caps_new(caps_group_tenant_cap(i, &settings),
+		    caps_group_user_cap(i, &settings));
 		if (registry.caps[i] == NULL)
 			die(EX_OSERR, "out of memory");
 	}

@@ -55,15 +55,3 @@ revocation_read(struct revocation *r, const char *payload, size_t length)
 	memcpy(r->user, id, length);
 	return true;
 }
-
-bool
-revocation_concerns(const struct revocation *r, const char *user, const int32_t *projects,
-    int count)
-{
-	if (r->project == 0)
-		return strcmp(r->user, user) == 0;
-	for (int i = 0; i < count; i++)
-		if (projects[i] == r->project)
-			return true;
-	return false;
-}

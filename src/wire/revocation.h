@@ -25,8 +25,4 @@ char *revocation_payload(const struct revocation *r);
 /* False where the payload is none. Thread-safe. */
 bool revocation_read(struct revocation *r, const char *payload, size_t length);
 
-/* Whether a stream of this user, who may read these projects, has to be asked for again. */
-bool revocation_concerns(const struct revocation *r, const char *user, const int32_t *projects,
-    int count);
-
 #endif

@@ -123,7 +123,7 @@ check_projects(const char *body, size_t length)
 
 	collect(body, length, asked);
 	memcpy(left, asked, sizeof(left));
-	answer = app_api_read_projects(200, body, length, left, ASKED, &wrong);
+	answer = app_api_read_ids(200, body, length, left, ASKED, &wrong);
 	if (answer == APP_WRONG) {
 		REQUIRE(fuzz_is_line(wrong));
 	} else {
@@ -138,7 +138,7 @@ check_projects(const char *body, size_t length)
 	}
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
 		memcpy(left, asked, sizeof(left));
-		REQUIRE(app_api_read_projects(statuses[i], body, length, left, ASKED, &wrong) ==
+		REQUIRE(app_api_read_ids(statuses[i], body, length, left, ASKED, &wrong) ==
 		    expect_status(statuses[i], answer));
 		for (int k = 0; k < ASKED; k++)
 			REQUIRE(left[k] == 0 || expect_status(statuses[i], answer) == APP_WRONG);

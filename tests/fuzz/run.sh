@@ -25,7 +25,7 @@ source=$(cd "$here/../.." && pwd -P)
 # What the targets link: each pulls in what it uses.
 modules="auth/access auth/app_api auth/credentials auth/origin auth/web_identity"
 modules="$modules base/clock base/hostport base/log base/text base/thread config/app_url config/settings daemon/listener"
-modules="$modules fcgi/head fcgi/request publish/batch publish/lines session/topic"
+modules="$modules fcgi/head fcgi/request publish/batch publish/lines session/topic session/watch_list"
 modules="$modules valkey/connect valkey/sentinel valkey/tls valkey/topology valkey/url"
 modules="$modules wire/channel_name wire/frame wire/revocation wire/wakeup"
 warnings="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla"

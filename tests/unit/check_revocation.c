@@ -131,24 +131,6 @@ START_TEST(long_id)
 }
 END_TEST
 
-/* A user's concerns his streams of both kinds, a project's those that have it. */
-START_TEST(concerns)
-{
-	static const int32_t some[] = { 3, 7 };
-	const struct revocation user = { .user = "u1" }, project = { .project = 7 },
-	    other = { .project = 8 };
-
-	ck_assert(revocation_concerns(&user, "u1", NULL, 0));
-	ck_assert(revocation_concerns(&user, "u1", some, 2));
-	ck_assert(!revocation_concerns(&user, "u11", some, 2));
-	ck_assert(!revocation_concerns(&user, "u", NULL, 0));
-	ck_assert(revocation_concerns(&project, "u1", some, 2));
-	ck_assert(!revocation_concerns(&project, "u1", some, 1));
-	ck_assert(!revocation_concerns(&project, "u1", NULL, 0));
-	ck_assert(!revocation_concerns(&other, "u1", some, 2));
-}
-END_TEST
-
 int
 main(void)
 {
@@ -162,7 +144,6 @@ main(void)
 	tcase_add_test(tc, nul);
 	tcase_add_test(tc, cut_short);
 	tcase_add_test(tc, long_id);
-	tcase_add_test(tc, concerns);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

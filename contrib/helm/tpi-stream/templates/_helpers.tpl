@@ -52,11 +52,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 
 {{/* The annotations of the Ingress by controller; ingress.annotations takes precedence. */}}
 {{- define "tpi-stream.annotations.ingress-nginx" -}}
+nginx.ingress.kubernetes.io/use-regex: 'true'
 nginx.ingress.kubernetes.io/proxy-buffering: 'off'
 nginx.ingress.kubernetes.io/proxy-read-timeout: '3600'
 nginx.ingress.kubernetes.io/proxy-send-timeout: '3600'
 {{- end }}
 {{- define "tpi-stream.annotations.traefik" -}}
+traefik.ingress.kubernetes.io/router.pathmatcher: PathRegexp
 traefik.ingress.kubernetes.io/router.entrypoints: websecure
 traefik.ingress.kubernetes.io/router.tls: 'true'
 {{- end }}
@@ -70,6 +72,32 @@ alb.ingress.kubernetes.io/healthcheck-port: '8081'
 alb.ingress.kubernetes.io/healthcheck-path: /api/streams/health/live
 alb.ingress.kubernetes.io/healthcheck-interval-seconds: '10'
 alb.ingress.kubernetes.io/target-group-attributes: deregistration_delay.timeout_seconds=30
+{{- end }}
+
+{{/* The paths of the streams by controller; contrib/kubernetes, traefik and alb explain them. */}}
+{{- define "tpi-stream.paths.ingress-nginx" -}}
+- path: '/api/(?:notifications/|issues/|test-runs/[0-9]+/|milestones/[0-9]+/|projects/[0-9]+/(?:test-runs|milestones)/)?stream$'
+  pathType: ImplementationSpecific
+{{- end }}
+{{- define "tpi-stream.paths.traefik" -}}
+- path: '/?^/api/(?:notifications/|issues/|test-runs/[0-9]+/|milestones/[0-9]+/|projects/[0-9]+/(?:test-runs|milestones)/)?stream$'
+  pathType: ImplementationSpecific
+{{- end }}
+{{- define "tpi-stream.paths.alb" -}}
+- path: /api/stream
+  pathType: Exact
+- path: /api/notifications/stream
+  pathType: Exact
+- path: /api/issues/stream
+  pathType: Exact
+- path: /api/test-runs/*/stream
+  pathType: ImplementationSpecific
+- path: /api/milestones/*/stream
+  pathType: ImplementationSpecific
+- path: /api/projects/*/test-runs/stream
+  pathType: ImplementationSpecific
+- path: /api/projects/*/milestones/stream
+  pathType: ImplementationSpecific
 {{- end }}
 
 {{/* The peers that may connect if networkPolicy.from is empty. */}}
