@@ -35,7 +35,7 @@ struct attempt {
 	int done_fd;           /* an eventfd, written to by the thread at its end */
 	_Atomic bool given_up;
 	redisContext *context; /* NULL: failed, for the reason in error */
-	char error[VALKEY_ERROR_SIZE];
+	struct error error;
 };
 
 struct pipeline {
@@ -95,7 +95,7 @@ attempt_run(void *arg)
 {
 	struct attempt *a = arg;
 
-	a->context = topology_connect(a->topology, a->timeout_ms, a->error, sizeof(a->error));
+	a->context = topology_connect(a->topology, a->timeout_ms, &a->error);
 	eventfd_write(a->done_fd, 1);
 	if (atomic_exchange(&a->given_up, true)) {
 		if (a->context != NULL)
@@ -150,7 +150,7 @@ connect_server(struct topology *topology, int timeout_ms, int64_t since, char *e
 	pthread_join(thread, NULL);
 	context = a->context;
 	if (context == NULL)
-		fail(error, "%s", a->error);
+		fail(error, "%s", a->error.text);
 	attempt_free(a);
 	return context;
 }
