@@ -361,17 +361,17 @@ static void
 load_server(void)
 {
 	static const char setting[] = "VALKEY_URL=";
-	char error[VALKEY_ERROR_SIZE];
+	struct error error;
 
 	if (options.dry_run)
 		return;
-	if (topology_parse(&topology, &settings, options.url, error, sizeof(error)) == 0) {
+	if (topology_parse(&topology, &settings, options.url, &error)) {
 		options.run.topology = &topology;
 		return;
 	}
-	if (options.url != NULL && strncmp(error, setting, strlen(setting)) == 0)
-		usage_error("--url %s", error + strlen(setting));
-	give_up(EX_CONFIG, error);
+	if (options.url != NULL && strncmp(error.text, setting, strlen(setting)) == 0)
+		usage_error("--url %s", error.text + strlen(setting));
+	give_up(EX_CONFIG, error.text);
 }
 
 static int

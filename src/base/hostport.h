@@ -6,7 +6,10 @@
 #ifndef TPI_BASE_HOSTPORT_H
 #define TPI_BASE_HOSTPORT_H
 
+#include <stdbool.h>
 #include <stddef.h>
+
+#include "base/error.h"
 
 #define HOSTPORT_HOST_SIZE 254 /* a DNS name has up to 253 bytes */
 
@@ -16,10 +19,10 @@ struct hostport {
 };
 
 /*
- * Parses length bytes of text. Returns NULL, or a static text that says what is wrong; *hp is then
- * undefined. A host name is only checked for invalid characters.
+ * Parses length bytes of text. False with an error that says what is wrong, but does not repeat the
+ * text; *hp is then undefined. A host name is only checked for invalid characters.
  */
-const char *hostport_parse(struct hostport *hp, const char *text, size_t length);
+bool hostport_parse(struct hostport *hp, const char *text, size_t length, struct error *error);
 
 /* Writes "host:port" or "[v6]:port", truncated to fit size. */
 void hostport_format(char *text, size_t size, const char *host, int port);
