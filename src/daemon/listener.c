@@ -7,10 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
-<<<<<<< HEAD
 #include <netinet/in.h>
-=======
->>>>>>> core
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -31,17 +31,10 @@
 struct attempt {
 	struct topology *topology;
 	int timeout_ms;
-<<<<<<< HEAD
 	int done_fd;           /* an eventfd; the thread writes to it when it is done */
 	_Atomic bool one_left; /* the thread is done, or the owner has given up */
 	redisContext *context; /* NULL: failed, error says why */
 	struct error error;
-=======
-	int done_fd;           /* an eventfd, written to by the thread at its end */
-	_Atomic bool given_up;
-	redisContext *context; /* NULL: failed, for the reason in error */
-	struct error error;
->>>>>>> core
 };
 
 struct pipeline {
