@@ -338,7 +338,7 @@ open_access(enum access_policy policy, const char *file)
 static bool
 allowed(struct access *access, int32_t project)
 {
-	return access_filter(access, "u1", &project, 1) == 1;
+	return access_filter(access, "u1", CHECK_PROJECTS, &project, 1) == 1;
 }
 
 /* The same after a reload, if the file has changed. */
@@ -356,13 +356,13 @@ START_TEST(without_a_file)
 	struct access *access;
 
 	access = open_access(ACCESS_DENY, NULL);
-	ck_assert_int_eq(access_filter(access, "u1", projects, 3), 0);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, projects, 3), 0);
 	access_close(access);
 	access = open_access(ACCESS_APP, NULL);
-	ck_assert_int_eq(access_filter(access, "u1", projects, 3), 0);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, projects, 3), 0);
 	access_close(access);
 	access = open_access(ACCESS_ALLOW, NULL);
-	ck_assert_int_eq(access_filter(access, "u1", projects, 3), 3);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, projects, 3), 3);
 	ck_assert_int_eq(projects[0], 9);
 	ck_assert_int_eq(projects[1], 7);
 	ck_assert_int_eq(projects[2], 8);
@@ -378,14 +378,14 @@ START_TEST(filter)
 
 	write_file(path, "3 u1\n7 u2\n8 u1\n9 u1 u2\n");
 	access = open_access(ACCESS_FILE, path);
-	ck_assert_int_eq(access_filter(access, "u1", projects, 5), 3);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, projects, 5), 3);
 	ck_assert_int_eq(projects[0], 9);
 	ck_assert_int_eq(projects[1], 8);
 	ck_assert_int_eq(projects[2], 3);
-	ck_assert_int_eq(access_filter(access, "u2", projects, 3), 1);
+	ck_assert_int_eq(access_filter(access, "u2", CHECK_PROJECTS, projects, 3), 1);
 	ck_assert_int_eq(projects[0], 9);
-	ck_assert_int_eq(access_filter(access, "u3", projects, 1), 0);
-	ck_assert_int_eq(access_filter(access, "u1", projects, 0), 0);
+	ck_assert_int_eq(access_filter(access, "u3", CHECK_PROJECTS, projects, 1), 0);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, projects, 0), 0);
 	access_close(access);
 }
 END_TEST
@@ -684,7 +684,7 @@ read_rules(void *arg)
 	while (!*r->stop) {
 		int32_t projects[] = { 7, 8 };
 
-		if (access_filter(r->access, "u1", projects, 2) != 1)
+		if (access_filter(r->access, "u1", CHECK_PROJECTS, projects, 2) != 1)
 			return NULL;
 		r->checked++;
 	}

@@ -18,7 +18,7 @@
 
 /* The values of *wrong. */
 #define NOT_JSON     "not a JSON object"
-#define NOT_EXPECTED "JSON, but not what the application's interface says"
+#define NOT_EXPECTED "JSON, but not of the documented form"
 #define BAD_STATUS   "an HTTP status other than 200, 401 and 403"
 
 #define ID_255                                                                                    \
@@ -91,10 +91,10 @@ END_TEST
 static void
 expect_target(const int32_t *projects, int count, const char *expected)
 {
-	char *target = malloc(APP_PROJECTS_TARGET_SIZE);
+	char *target = malloc(APP_TARGET_SIZE);
 
 	ck_assert_ptr_nonnull(target);
-	app_api_projects_target(target, projects, count);
+	app_api_target(target, CHECK_PROJECTS, projects, count);
 	ck_assert_str_eq(target, expected);
 	free(target);
 }
@@ -136,11 +136,11 @@ START_TEST(projects_targets)
 	for (int i = 0; i < APP_LOT; i++)
 		projects[i] = INT32_MAX - i;
 	for (int count = 1; count <= APP_LOT; count++) {
-		char *target = malloc(APP_PROJECTS_TARGET_SIZE), expected[2048];
+		char *target = malloc(APP_TARGET_SIZE), expected[2048];
 		size_t used = 0;
 
 		ck_assert_ptr_nonnull(target);
-		app_api_projects_target(target, projects, count);
+		app_api_target(target, CHECK_PROJECTS, projects, count);
 		ck_assert_uint_eq(strspn(target + strlen(start), "abcdefghijklmnopqrstuvwxyz"
 		    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%"), strlen(target) - strlen(start));
 		used += (size_t)sprintf(expected, "%s{\"where\":{\"id\":{\"in\":[", start);
@@ -332,12 +332,12 @@ START_TEST(deep)
 	const char *wrong;
 
 	expect_session(200, body, strlen(body), APP_YES, "u");
-	ck_assert_int_eq(app_api_read_projects(200, body, strlen(body), &project, 1, &wrong), APP_YES);
+	ck_assert_int_eq(app_api_read_ids(200, body, strlen(body), &project, 1, &wrong), APP_YES);
 	free(body);
 	for (size_t i = 0; i < COUNT(depths); i++) {
 		body = nested(depths[i]);
 		expect_session(200, body, strlen(body), APP_WRONG, NOT_JSON);
-		ck_assert_int_eq(app_api_read_projects(200, body, strlen(body), &project, 1, &wrong),
+		ck_assert_int_eq(app_api_read_ids(200, body, strlen(body), &project, 1, &wrong),
 		    APP_WRONG);
 		free(body);
 	}
@@ -377,7 +377,7 @@ expect_projects(int status, const char *body, size_t length, enum app_answer ans
 
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, body, length);
-	result = app_api_read_projects(status, copy, length, projects, 4, &wrong);
+	result = app_api_read_ids(status, copy, length, projects, 4, &wrong);
 	ck_assert_msg(result == answer, "%d %s: %d, not %d", status, body, (int)result,
 	    (int)answer);
 	snprintf(list, sizeof(list), "%" PRId32 " %" PRId32 " %" PRId32 " %" PRId32, projects[0],
@@ -577,7 +577,7 @@ START_TEST(projects_many)
 	for (int i = 2 * APP_LOT; i >= -APP_LOT; i -= 2)
 		used += (size_t)sprintf(body + used, ",{\"id\":%d}", 1000 + i);
 	strcpy(body + used, "]}");
-	ck_assert_int_eq(app_api_read_projects(200, body, strlen(body), projects, APP_LOT, &wrong),
+	ck_assert_int_eq(app_api_read_ids(200, body, strlen(body), projects, APP_LOT, &wrong),
 	    APP_YES);
 	for (int i = 0; i < APP_LOT; i++)
 		ck_assert_int_eq(projects[i], i % 2 == 0 ? 1000 + i : 0);

@@ -32,6 +32,7 @@
 #define REQUESTS_MAX (KNOWN_MAX + 64)
 #define WHO_MAX      (KNOWN_MAX + 1)
 #define ASKERS       8
+#define MANY 500 /* ids in one query */
 
 #define SESSION(user) "{\"user\":{\"id\":\"" user "\"}}"
 
@@ -218,6 +219,7 @@ static int log_fd;
 static struct credentials *known_by[WHO_MAX]; /* made by who() */
 static struct stream *streams[ASKERS];
 static struct app_query *queries[ASKERS]; /* of the stream of the same number */
+static int id_counts[ASKERS];             /* of the ids in it */
 
 static void
 setup(void)
@@ -320,7 +322,9 @@ ask_until(int asker, struct credentials *c, const int32_t *projects, int count, 
     int64_t deadline)
 {
 	ck_assert_ptr_null(queries[asker]);
-	queries[asker] = app_query_start(app_client, c, projects, count, after, streams[asker], deadline);
+	queries[asker] = app_query_start(app_client, c,
+	    &(struct app_part){ CHECK_PROJECTS, projects, count }, count > 0, after, streams[asker], deadline);
+	id_counts[asker] = count;
 	ck_assert_ptr_nonnull(queries[asker]);
 	settle();
 }
@@ -381,9 +385,9 @@ expect_user(int asker, const char *user)
 static void
 expect_projects(int asker, const char *expected)
 {
-	int32_t projects[REQUEST_PROJECTS_MAX];
-	char list[16 * REQUEST_PROJECTS_MAX] = "";
-	int count = app_query_filter(queries[asker], projects);
+	int32_t projects[MANY];
+	char list[16 * MANY] = "";
+	int count = app_query_filter(queries[asker], 0, projects, id_counts[asker]);
 	size_t used = 0;
 
 	expect_answer(asker, expected[0] != '\0' ? QUERY_YES : QUERY_NO);
@@ -530,10 +534,10 @@ END_TEST
 START_TEST(which_projects)
 {
 	static const int32_t some[] = { 9, 7, 8 };
-	char target[APP_PROJECTS_TARGET_SIZE];
+	char target[APP_TARGET_SIZE];
 
 	start(32, 5);
-	app_api_projects_target(target, some, 3);
+	app_api_target(target, CHECK_PROJECTS, some, 3);
 	ask_projects(0, 1, some, 3);
 	expect_pending(0);
 	ck_assert_int_eq(requests(), 1);
@@ -670,18 +674,18 @@ fill(int32_t *projects, int first, int count)
 static void
 expect_lot(int number, int first, int count)
 {
-	char target[APP_PROJECTS_TARGET_SIZE];
+	char target[APP_TARGET_SIZE];
 	int32_t lot[APP_LOT];
 
 	fill(lot, first, count);
-	app_api_projects_target(target, lot, count);
+	app_api_target(target, CHECK_PROJECTS, lot, count);
 	ck_assert_str_eq(fetch.asked[number].target, target);
 }
 
 /* A query for many projects makes a request for each 100, and combines their responses. */
 START_TEST(lots)
 {
-	int32_t many[REQUEST_PROJECTS_MAX];
+	int32_t many[MANY];
 
 	start(32, 5);
 	fill(many, 1000, 250);
@@ -1442,7 +1446,7 @@ START_TEST(forbidden_is_escaped)
 	memset(site + strlen(site), '"', sizeof(site) - strlen(site) - 1);
 	start(32, 0);
 	ck_assert_int_eq(credentials_read(params, &c), CREDENTIALS_FOUND);
-	queries[0] = app_query_start(app_client, c, &project, 1, false, streams[0], now + TIMEOUT_MS);
+	queries[0] = app_query_start(app_client, c, &(struct app_part){ CHECK_PROJECTS, &project, 1 }, 1, false, streams[0], now + TIMEOUT_MS);
 	settle();
 	reply(0, 403, "{\"error\":\"a\\nb \\u001b[0m \\\"quoted\\\"\"}");
 	ck_assert_int_eq(logged("\"reason\":\"a\\u000ab \\u001b[0m \\\"quoted\\\"\",\"suppressed\":0,"
@@ -1519,13 +1523,13 @@ ask_and_wait(int number, bool user, bool fresh, struct stream *stream)
 	struct app_query *q;
 	bool right;
 
-	q = app_query_start(app_client, c, user ? NULL : two, user ? 0 : 2, fresh ? now : QUERY_CACHED, stream,
+	q = app_query_start(app_client, c, &(struct app_part){ CHECK_PROJECTS, two, 2 }, user ? 0 : 1, fresh ? now : QUERY_CACHED, stream,
 	    now + LONG_MS);
 	right = q != NULL && wait_for_yes(q, stream);
 	if (right && user)
 		right = atoi(app_query_user(q) + 1) == number;
 	else if (right)
-		right = app_query_filter(q, two) == 1 && two[0] == number;
+		right = app_query_filter(q, 0, two, 2) == 1 && two[0] == number;
 	app_query_free(q);
 	/* Another query that is forgotten at once: it may mark the stream or not. */
 	app_query_free(app_query_start(app_client, c, NULL, 0, now, stream, now + LONG_MS));

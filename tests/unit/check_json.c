@@ -245,7 +245,7 @@ START_TEST(table)
 }
 END_TEST
 
-/* What is accepted can be parsed, and the parser refuses what json_check() refuses, with its reason. */
+/* json_parse() parses what json_check() accepts, and refuses the rest with the same reason. */
 START_TEST(parse)
 {
 	const struct row *row = &rows[_i];

@@ -77,9 +77,13 @@ static bool query_open;
 static bool no_memory; /* of the application client */
 
 struct app_query *
-app_query_start(struct app_client *g, struct credentials *credentials, const int32_t *projects, int count,
-    int64_t after, struct stream *asker, int64_t deadline)
+app_query_start(struct app_client *g, struct credentials *credentials, const struct app_part *parts,
+    int part_count, int64_t after, struct stream *asker, int64_t deadline)
 {
+	const int32_t *projects = part_count > 0 ? parts[0].ids : NULL;
+	int count = part_count > 0 ? parts[0].count : 0;
+
+	ck_assert_int_le(part_count, 1);
 	ck_assert_ptr_eq(g, registry.app_client);
 	ck_assert_ptr_eq(credentials, c.credentials);
 	ck_assert_ptr_nonnull(credentials);
@@ -134,8 +138,10 @@ keep(int32_t *projects, int count, const int32_t *readable)
 }
 
 int
-app_query_filter(const struct app_query *q, int32_t *projects)
+app_query_filter(const struct app_query *q, int at, int32_t *projects, int count)
 {
+	ck_assert_int_eq(at, 0);
+	ck_assert_int_eq(count, q->count);
 	ck_assert(q->answer == QUERY_YES || q->answer == QUERY_NO);
 	ck_assert_ptr_nonnull(q->readable);
 	ck_assert_int_eq(memcmp(projects, q->projects, (size_t)q->count * sizeof(*projects)), 0);
@@ -160,15 +166,17 @@ static int listed_count;
 
 void
 registry_name(struct registry *g, struct registry_entry *e, struct stream *stream, const char *user,
-    const int32_t *projects, int count)
+    const struct watch_list *watches)
 {
+	int count = watch_list_total(watches);
+
 	ck_assert_ptr_eq(g, &registry);
 	ck_assert_ptr_eq(e, &c.entry);
 	ck_assert_ptr_eq(stream, c.stream);
 	ck_assert_str_eq(user, c.user);
-	ck_assert_ptr_eq(projects, c.recheck.projects);
+	ck_assert_ptr_eq(watches, &c.watches);
 	ck_assert_int_eq(listed_count, 0);
-	memcpy(listed, projects, (size_t)count * sizeof(*projects));
+	memcpy(listed, watches->ids, (size_t)count * sizeof(*listed));
 	listed_count = count;
 }
 
@@ -178,7 +186,7 @@ registry_unname(struct registry *g, struct registry_entry *e)
 	ck_assert_ptr_eq(g, &registry);
 	ck_assert_ptr_eq(e, &c.entry);
 	/* Nothing has changed before. */
-	ck_assert_int_eq(c.recheck.projects[0], 3);
+	ck_assert_int_eq(c.watches.ids[0], 3);
 	listed_count = 0;
 }
 
@@ -192,8 +200,9 @@ access_refresh(struct access *access)
 }
 
 int
-access_filter(struct access *access, const char *user, int32_t *projects, int count)
+access_filter(struct access *access, const char *user, enum app_check check, int32_t *projects, int count)
 {
+	ck_assert_int_eq(check, CHECK_PROJECTS);
 	ck_assert_ptr_eq(access, registry.access);
 	ck_assert_str_eq(user, "u1");
 	call("file");
@@ -247,7 +256,7 @@ teardown(void)
 	recheck_end(&c);
 	ck_assert(!query_open);
 	credentials_release(c.credentials);
-	free(c.request.projects);
+	watch_list_free(&c.watches);
 	stream_release(c.stream);
 	free(c.user);
 	free(settings.tenant);
@@ -264,11 +273,11 @@ start(const char *path, enum identity_source identity, enum access_policy access
 	settings.access = access;
 	c.topic = topic_find(path);
 	ck_assert_int_eq(credentials_read(params, &c.credentials), CREDENTIALS_FOUND);
-	if (c.topic->has_projects) {
-		c.request.projects = malloc(sizeof(some));
-		memcpy(c.request.projects, some, sizeof(some));
-		c.request.project_count = 3;
-	}
+	watch_list_free(&c.watches);
+	if (c.topic->check == CHECK_USER)
+		ck_assert(watch_list_add(&c.watches, c.topic, &(int32_t){ 0 }, 1));
+	else
+		ck_assert(watch_list_add(&c.watches, c.topic, some, 3));
 	recheck_start(&c);
 }
 
@@ -354,11 +363,8 @@ START_TEST(never)
 		ck_assert_int_eq(turn_after(0), -1);
 		ck_assert_int_eq(turn_after(10 * INTERVAL_MS), -1);
 		expect_calls("");
-		/* The registry needs the projects all the same. */
-		ck_assert(c.recheck.project_count == (c.topic->has_projects ? 3 : 0));
-		free(c.recheck.projects);
-		c.recheck.projects = NULL;
-		c.request.project_count = 0;
+		/* The registry needs the watches all the same. */
+		ck_assert_int_eq(watch_list_total(&c.watches), c.topic->check == CHECK_USER ? 1 : 3);
 	}
 }
 END_TEST
@@ -532,7 +538,7 @@ START_TEST(cannot_be_asked)
 	ck_assert_int_eq(answer_user(QUERY_YES, "u1"), INTERVAL_MS - 10);
 	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;");
 	expect_finished(false);
-	ck_assert_int_eq(c.recheck.project_count, 3);
+	ck_assert_int_eq(watch_list_total(&c.watches), 3);
 }
 END_TEST
 
@@ -854,7 +860,7 @@ START_TEST(revoked_without_memory)
 	answer_user(QUERY_YES, "u1");
 	answer_projects(QUERY_YES, outer);
 	expect_calls("forget;ask projects +1990 3 7 9;leave i:tenant:t:project:7;forget;");
-	ck_assert_int_eq(c.recheck.project_count, 2);
+	ck_assert_int_eq(watch_list_total(&c.watches), 2);
 }
 END_TEST
 

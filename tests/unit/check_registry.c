@@ -33,6 +33,7 @@ app_client_invalidate(struct app_client *g)
 struct named {
 	struct registry_entry entry;
 	struct stream *stream;
+	struct watch_list watches;
 };
 
 static void
@@ -56,7 +57,9 @@ add(struct named *n)
 static void
 name(struct named *n, const char *user, const int32_t *projects, int count)
 {
-	registry_name(&registry, &n->entry, n->stream, user, projects, count);
+	watch_list_free(&n->watches);
+	ck_assert(count == 0 || watch_list_add(&n->watches, topic_find("/api/issues/stream"), projects, count));
+	registry_name(&registry, &n->entry, n->stream, user, &n->watches);
 }
 
 static void
@@ -65,6 +68,7 @@ leave(struct named *n)
 	registry_unname(&registry, &n->entry);
 	registry_remove(&registry, &n->entry);
 	stream_release(n->stream);
+	watch_list_free(&n->watches);
 }
 
 static void

@@ -121,7 +121,6 @@ START_TEST(parameters)
 	ck_assert_str_eq(r.query, "projectIds=7%2C8&x=%zz+");
 	ck_assert_str_eq(r.path, "/api/issues/stream");
 	ck_assert_str_eq(r.last_event_id, "evicted");
-	ck_assert_ptr_null(r.user);
 	p = sent_params(&r);
 	ck_assert_str_eq(p[0], "REQUEST_METHOD=GET");
 	ck_assert_str_eq(p[5], "EMPTY=");

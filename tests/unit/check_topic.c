@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_route: the table of stream kinds: paths, the query of the issues stream, channel names.
+ * check_topic: the table of topics: paths, parameters, what a connection watches, and its channels.
  */
 #include <check.h>
 #include <stdbool.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "session/topic.h"
+#include "session/watch_list.h"
 
 #define NOTIFICATIONS (&topics[0])
 #define ISSUES        (&topics[1])
@@ -19,16 +20,16 @@
 #define ONCE     "projectId or projectIds must stand once"
 #define TOO_MANY "projectIds must be at most 500 projects"
 
-/* Parses a query; the caller frees with request_free(). */
+/* Parses a query; the caller frees with watch_list_free(). */
 static const char *
-parse(struct request *r, const char *query)
+parse(struct watch_list *w, const char *query)
 {
 	const char *error;
 	char *copy = strdup(query);
+	struct request r = { .query = copy };
 
-	memset(r, 0, sizeof(*r));
-	r->query = copy;
-	error = ISSUES->parse(r);
+	memset(w, 0, sizeof(*w));
+	error = ISSUES->parse(ISSUES, &r, w);
 	ck_assert_str_eq(copy, query);
 	free(copy);
 	return error;
@@ -38,28 +39,28 @@ parse(struct request *r, const char *query)
 static void
 expect(const char *query, const char *projects)
 {
-	struct request r;
-	const char *error = parse(&r, query);
+	struct watch_list w;
+	const char *error = parse(&w, query);
 	char list[256] = "";
 	size_t used = 0;
 
 	ck_assert_msg(error == NULL, "%s: %s", query, error);
-	for (int i = 0; i < r.project_count; i++)
+	for (int i = 0; i < watch_list_total(&w); i++)
 		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%d", i > 0 ? " " : "",
-		    (int)r.projects[i]);
+		    (int)w.ids[i]);
 	ck_assert_msg(strcmp(list, projects) == 0, "%s: %s, not %s", query, list, projects);
-	request_free(&r);
+	watch_list_free(&w);
 }
 
 static void
 expect_error(const char *query, const char *expected)
 {
-	struct request r;
-	const char *error = parse(&r, query);
+	struct watch_list w;
+	const char *error = parse(&w, query);
 
 	ck_assert_msg(error != NULL, "%s: taken", query);
 	ck_assert_msg(strcmp(error, expected) == 0, "%s: %s", query, error);
-	request_free(&r);
+	watch_list_free(&w);
 }
 
 /* The two paths are compared byte for byte, without decoding or normalising. */
@@ -86,17 +87,17 @@ START_TEST(rows)
 	struct settings s = { .tenant_cap = 1, .user_cap = 2, .issues_tenant_cap = 3,
 		.issues_user_cap = 4 };
 
-	ck_assert_int_eq(TOPIC_COUNT, 2);
+	ck_assert_int_eq(topic_count, 2);
 	ck_assert_str_eq(NOTIFICATIONS->tag, "sse/notifications");
-	ck_assert_str_eq(NOTIFICATIONS->metric, "sse.connections.active");
-	ck_assert_int_eq(topic_tenant_cap(NOTIFICATIONS, &s), 1);
-	ck_assert_int_eq(topic_user_cap(NOTIFICATIONS, &s), 2);
-	ck_assert(!NOTIFICATIONS->has_projects);
+	ck_assert_int_eq(NOTIFICATIONS->check, CHECK_USER);
+	ck_assert_str_eq(caps_groups[NOTIFICATIONS->group].metric, "sse.connections.active");
+	ck_assert_int_eq(caps_group_tenant_cap(NOTIFICATIONS->group, &s), 1);
+	ck_assert_int_eq(caps_group_user_cap(NOTIFICATIONS->group, &s), 2);
 	ck_assert_str_eq(ISSUES->tag, "sse/issues");
-	ck_assert_str_eq(ISSUES->metric, "sse.issues.connections.active");
-	ck_assert_int_eq(topic_tenant_cap(ISSUES, &s), 3);
-	ck_assert_int_eq(topic_user_cap(ISSUES, &s), 4);
-	ck_assert(ISSUES->has_projects);
+	ck_assert_int_eq(ISSUES->check, CHECK_PROJECTS);
+	ck_assert_str_eq(caps_groups[ISSUES->group].metric, "sse.issues.connections.active");
+	ck_assert_int_eq(caps_group_tenant_cap(ISSUES->group, &s), 3);
+	ck_assert_int_eq(caps_group_user_cap(ISSUES->group, &s), 4);
 }
 END_TEST
 
@@ -267,15 +268,15 @@ numbers(int first, int step, int count, int times)
 /* 500 projects are accepted and 501 refused; duplicates do not count. */
 START_TEST(at_most_500)
 {
-	struct request r;
+	struct watch_list w;
 	char *query;
 
 	query = numbers(1000000, -3, 500, 1);
-	ck_assert_ptr_null(parse(&r, query));
-	ck_assert_int_eq(r.project_count, 500);
+	ck_assert_ptr_null(parse(&w, query));
+	ck_assert_int_eq(watch_list_total(&w), 500);
 	for (int i = 0; i < 500; i++)
-		ck_assert_int_eq(r.projects[i], 1000000 - 3 * 499 + 3 * i);
-	request_free(&r);
+		ck_assert_int_eq(w.ids[i], 1000000 - 3 * 499 + 3 * i);
+	watch_list_free(&w);
 	free(query);
 
 	query = numbers(1, 1, 501, 1);
@@ -283,10 +284,10 @@ START_TEST(at_most_500)
 	free(query);
 
 	query = numbers(1, 1, 500, 20);
-	ck_assert_ptr_null(parse(&r, query));
-	ck_assert_int_eq(r.project_count, 500);
-	ck_assert_int_eq(r.projects[499], 500);
-	request_free(&r);
+	ck_assert_ptr_null(parse(&w, query));
+	ck_assert_int_eq(watch_list_total(&w), 500);
+	ck_assert_int_eq(w.ids[499], 500);
+	watch_list_free(&w);
 	free(query);
 
 	query = numbers(1, 1, 501, 2);
@@ -300,15 +301,21 @@ START_TEST(at_most_500)
 }
 END_TEST
 
-/* Expects the i-th channel's name, and its length. */
+/* Expects that the names of all channels are these, '|' behind each. */
 static void
-expect_channel(const struct topic *topic, const struct request *r, const struct settings *s, int i,
+expect_channels(const struct watch_list *w, const struct settings *s, const char *user,
     const char *expected)
 {
-	char name[CHANNEL_NAME_SIZE];
+	char *copy = strdup(expected), *names, *name, *rest = copy, *wanted;
+	int count, n = 0;
 
-	ck_assert_uint_eq(topic->channel(r, s, i, name), strlen(expected));
-	ck_assert_str_eq(name, expected);
+	name = names = watch_list_channels(w, s, user, &count);
+	ck_assert_ptr_nonnull(names);
+	for (; *(wanted = strsep(&rest, "|")) != '\0'; name += strlen(name) + 1, n++)
+		ck_assert_str_eq(name, wanted);
+	ck_assert_int_eq(count, n);
+	free(copy);
+	free(names);
 }
 
 /* A notification stream has the channel of the user and that of broadcasts, and no parameters. */
@@ -316,12 +323,14 @@ START_TEST(notification_channels)
 {
 	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "other" },
 		.issues_prefix_count = 1 };
-	struct request r = { .user = "u1", .query = "projectId=7" };
+	struct request r = { .query = "projectId=7" };
+	struct watch_list w = { 0 };
 
-	ck_assert_ptr_null(NOTIFICATIONS->parse);
-	ck_assert_int_eq(NOTIFICATIONS->channel_count(&r, &s), 2);
-	expect_channel(NOTIFICATIONS, &r, &s, 0, "notifications:tenant:acme:user:u1");
-	expect_channel(NOTIFICATIONS, &r, &s, 1, "notifications:tenant:acme:broadcast");
+	ck_assert_ptr_null(NOTIFICATIONS->parse(NOTIFICATIONS, &r, &w));
+	ck_assert_int_eq(watch_list_total(&w), 1);
+	expect_channels(&w, &s, "u1",
+	    "notifications:tenant:acme:user:u1|notifications:tenant:acme:broadcast|");
+	watch_list_free(&w);
 	free(s.tenant);
 }
 END_TEST
@@ -331,60 +340,19 @@ START_TEST(issue_channels)
 {
 	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "issues", "other" },
 		.issues_prefix_count = 1 };
-	struct request r;
+	struct watch_list w;
 
-	ck_assert_ptr_null(parse(&r, "projectIds=2147483647,7,42"));
-	r.user = "u1";
-	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 3);
-	expect_channel(ISSUES, &r, &s, 0, "issues:tenant:acme:project:7");
-	expect_channel(ISSUES, &r, &s, 1, "issues:tenant:acme:project:42");
-	expect_channel(ISSUES, &r, &s, 2, "issues:tenant:acme:project:2147483647");
-	/* Fewer projects may remain after the access check. */
-	r.project_count = 1;
-	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 1);
+	ck_assert_ptr_null(parse(&w, "projectIds=2147483647,7,42"));
+	expect_channels(&w, &s, "u1", "issues:tenant:acme:project:7|"
+	    "issues:tenant:acme:project:42|issues:tenant:acme:project:2147483647|");
+	/* After the access check fewer may be left. */
+	w.counts[ISSUES - topics] = 1;
+	expect_channels(&w, &s, "u1", "issues:tenant:acme:project:7|");
+	w.counts[ISSUES - topics] = 2;
 	s.issues_prefix_count = 2;
-	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 2);
-	expect_channel(ISSUES, &r, &s, 0, "issues:tenant:acme:project:7");
-	expect_channel(ISSUES, &r, &s, 1, "other:tenant:acme:project:7");
-	request_free(&r);
-	free(s.tenant);
-}
-END_TEST
-
-/* Expects exactly these channels, each with '|' at its end. */
-static void
-expect_channels(const struct topic *topic, const struct request *r, const struct settings *s,
-    const char *expected)
-{
-	char *names = topic_channels(topic, r, s), *copy = strdup(expected);
-	const char *name = names;
-
-	ck_assert_ptr_nonnull(names);
-	for (char *rest = copy, *wanted; *(wanted = strsep(&rest, "|")) != '\0';
-	    name += strlen(name) + 1)
-		ck_assert_str_eq(name, wanted);
-	free(copy);
-	free(names);
-}
-
-/* topic_channels() returns the names of all channels, for each kind of stream. */
-START_TEST(all_channels)
-{
-	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "issues", "other" },
-		.issues_prefix_count = 1 };
-	int32_t projects[] = { 7, 2147483647, 42 };
-	struct request r = { .user = "u1", .projects = projects, .project_count = 3 };
-
-	expect_channels(NOTIFICATIONS, &r, &s,
-	    "notifications:tenant:acme:user:u1|notifications:tenant:acme:broadcast|");
-	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|"
-	    "issues:tenant:acme:project:2147483647|issues:tenant:acme:project:42|");
-	r.project_count = 1;
-	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|");
-	r.project_count = 2;
-	s.issues_prefix_count = 2;
-	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|other:tenant:acme:project:7|"
-	    "issues:tenant:acme:project:2147483647|other:tenant:acme:project:2147483647|");
+	expect_channels(&w, &s, "u1", "issues:tenant:acme:project:7|other:tenant:acme:project:7|"
+	    "issues:tenant:acme:project:42|other:tenant:acme:project:42|");
+	watch_list_free(&w);
 	free(s.tenant);
 }
 END_TEST
@@ -394,36 +362,40 @@ START_TEST(longest_channels)
 {
 	char tenant[CHANNEL_ID_MAX + 1], expected[CHANNEL_NAME_SIZE];
 	struct settings s = { .tenant = tenant, .issues_prefix_count = SETTINGS_PREFIXES_MAX };
-	int32_t projects[REQUEST_PROJECTS_MAX];
-	struct request r = { .user = tenant, .projects = projects,
-		.project_count = REQUEST_PROJECTS_MAX };
-	const char *name;
-	char *names;
+	int32_t projects[WATCH_LIST_MAX];
+	struct watch_list w = { 0 };
+	char *names, *name;
+	int count;
 
 	memset(tenant, 't', CHANNEL_ID_MAX);
 	tenant[CHANNEL_ID_MAX] = '\0';
-	for (int i = 0; i < REQUEST_PROJECTS_MAX; i++)
+	for (int i = 0; i < WATCH_LIST_MAX; i++)
 		projects[i] = INT32_MAX - i;
 	for (int i = 0; i < SETTINGS_PREFIXES_MAX; i++) {
 		strcpy(s.issues_prefixes[i], tenant);
 		s.issues_prefixes[i][0] = (char)('a' + i);
 	}
-	names = topic_channels(ISSUES, &r, &s);
+	ck_assert(watch_list_add(&w, ISSUES, projects, WATCH_LIST_MAX));
+	name = names = watch_list_channels(&w, &s, tenant, &count);
 	ck_assert_ptr_nonnull(names);
-	name = names;
-	for (int i = 0; i < REQUEST_PROJECTS_MAX * SETTINGS_PREFIXES_MAX; i++, name += strlen(name) + 1) {
+	ck_assert_int_eq(count, WATCH_LIST_MAX * SETTINGS_PREFIXES_MAX);
+	for (int i = 0; i < count; i++, name += strlen(name) + 1) {
 		channel_name_project(expected, s.issues_prefixes[i % SETTINGS_PREFIXES_MAX], tenant,
-		    INT32_MAX - i / SETTINGS_PREFIXES_MAX);
+		    w.ids[i / SETTINGS_PREFIXES_MAX]);
 		ck_assert_str_eq(name, expected);
 	}
 	free(names);
-	names = topic_channels(NOTIFICATIONS, &r, &s);
+	watch_list_free(&w);
+	ck_assert(watch_list_add(&w, NOTIFICATIONS, &(int32_t){ 0 }, 1));
+	names = watch_list_channels(&w, &s, tenant, &count);
 	ck_assert_ptr_nonnull(names);
+	ck_assert_int_eq(count, 2);
 	channel_name_user(expected, tenant, tenant);
 	ck_assert_str_eq(names, expected);
 	channel_name_broadcast(expected, tenant);
 	ck_assert_str_eq(names + strlen(names) + 1, expected);
 	free(names);
+	watch_list_free(&w);
 }
 END_TEST
 
@@ -495,7 +467,6 @@ main(void)
 	tcase_add_test(tc, at_most_500);
 	tcase_add_test(tc, notification_channels);
 	tcase_add_test(tc, issue_channels);
-	tcase_add_test(tc, all_channels);
 	tcase_add_test(tc, longest_channels);
 	tcase_add_test(tc, returning);
 	suite_add_tcase(s, tc);

@@ -34,7 +34,7 @@ verdict(const char *payload)
 	return check_bytes(payload, strlen(payload));
 }
 
-/* The result says what is wrong, in JSON or beyond it. */
+/* The result says what is wrong. */
 START_TEST(reasons)
 {
 	ck_assert_str_eq(verdict("[]"), "is not one JSON object");
@@ -55,7 +55,7 @@ static const char *const good[] = {
 	"{\"event\":[\"sync\"]}",
 };
 
-/* What is an object, and no sync of its own, is accepted. */
+/* An object that is not a forged sync is accepted. */
 START_TEST(accepted)
 {
 	ck_assert_msg(verdict(good[_i]) == NULL, "%s: %s", good[_i], verdict(good[_i]));
@@ -68,7 +68,7 @@ static const char *const forgeries[] = {
 	"{\"\\u0065vent\":\"syn\\u0063\"}",
 };
 
-/* No payload can pass for the daemon's own sync, also if "event" is repeated or has escapes. */
+/* No payload can imitate the sync of the daemon, even if "event" is repeated or has escapes. */
 START_TEST(forged)
 {
 	ck_assert_str_eq(verdict(forgeries[_i]),
@@ -103,7 +103,7 @@ built(char *payload, const char *expected)
 	free(payload);
 }
 
-/* Payloads have their members in the documented order, no spaces, and only the escapes JSON needs. */
+/* Payloads have their members in the documented order, no spaces, and no needless escapes. */
 START_TEST(build)
 {
 	built(wakeup_notification("n1", "notification"),
@@ -121,7 +121,7 @@ START_TEST(build)
 }
 END_TEST
 
-/* Any byte can be passed as an id or an event: the check accepts the result exactly if it is ASCII. */
+/* Of the payloads built from one byte as id or event, exactly those in ASCII are accepted. */
 START_TEST(build_and_check)
 {
 	char *payload;

@@ -10,11 +10,9 @@
 #include "fuzz_json.h"
 
 #include <ctype.h>
-#include <curl/curl.h>
 #include <json-c/json.h>
 
 #include "auth/app_api.h"
-#include "config/app_url.h"
 #include "wire/channel_name.h"
 
 #define ASKED 8
@@ -123,7 +121,7 @@ check_projects(const char *body, size_t length)
 
 	collect(body, length, asked);
 	memcpy(left, asked, sizeof(left));
-	answer = app_api_read_projects(200, body, length, left, ASKED, &wrong);
+	answer = app_api_read_ids(200, body, length, left, ASKED, &wrong);
 	if (answer == APP_WRONG) {
 		REQUIRE(fuzz_is_line(wrong));
 	} else {
@@ -138,56 +136,12 @@ check_projects(const char *body, size_t length)
 	}
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
 		memcpy(left, asked, sizeof(left));
-		REQUIRE(app_api_read_projects(statuses[i], body, length, left, ASKED, &wrong) ==
+		REQUIRE(app_api_read_ids(statuses[i], body, length, left, ASKED, &wrong) ==
 		    expect_status(statuses[i], answer));
 		for (int k = 0; k < ASKED; k++)
 			REQUIRE(left[k] == 0 || expect_status(statuses[i], answer) == APP_WRONG);
 	}
 	json_object_put(object);
-}
-
-/* A part of what libcurl made of a URL; "" where there is none. The caller frees it. */
-static char *
-part(CURLU *url, CURLUPart which)
-{
-	char *text = NULL;
-
-	return curl_url_get(url, which, &text, 0) == CURLUE_OK ? text : strdup("");
-}
-
-static void
-check_url(const char *text)
-{
-	static const char target[] = APP_SESSION_TARGET "?q=%7B%7D";
-	size_t length = strlen(text);
-	char *full = fuzz_memory(length + sizeof(target)), *path, *query, *user;
-	CURLU *url = curl_url();
-
-	REQUIRE(url != NULL);
-	if (app_url_valid(text)) {
-		REQUIRE(fuzz_is_line(text));
-		if (strncmp(text, "unix:", 5) == 0) {
-			REQUIRE(text[5] == '/' && length - 5 <= 107);
-		} else {
-			while (text[length - 1] == '/')
-				length--;
-			strcpy((char *)mempcpy(full, text, length), target);
-			REQUIRE(curl_url_set(url, CURLUPART_URL, full, 0) == CURLUE_OK);
-			path = part(url, CURLUPART_PATH);
-			query = part(url, CURLUPART_QUERY);
-			user = part(url, CURLUPART_USER);
-			REQUIRE(strlen(path) >= strlen(APP_SESSION_TARGET));
-			REQUIRE(strcmp(path + strlen(path) - strlen(APP_SESSION_TARGET),
-			    APP_SESSION_TARGET) == 0);
-			REQUIRE(strcmp(query, "q=%7B%7D") == 0);
-			REQUIRE(user[0] == '\0');
-			free(path);
-			free(query);
-			free(user);
-		}
-	}
-	curl_url_cleanup(url);
-	free(full);
 }
 
 static void
@@ -209,12 +163,8 @@ check_reason(const char *body, size_t length)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char *text = fuzz_text(data, size);
-
 	check_session((const char *)data, size);
 	check_projects((const char *)data, size);
 	check_reason((const char *)data, size);
-	check_url(text);
-	free(text);
 	return 0;
 }
