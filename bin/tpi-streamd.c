@@ -22,6 +22,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sysexits.h>
@@ -177,6 +179,19 @@ open_standard_descriptors(void)
 		close(fd);
 }
 
+/*
+ * Cookies and passwords are in memory: no core dump is written, and other processes of the same user
+ * can neither attach a debugger nor read the environment.
+ */
+static void
+protect_memory(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	if (prctl(PR_SET_DUMPABLE, 0) == -1 || setrlimit(RLIMIT_CORE, &none) == -1)
+		die(EX_OSERR, "cannot disable core dumps: %s", strerror(errno));
+}
+
 /* Warns about unknown settings: probably typos. Does not log the value, which may be a password. */
 static void
 warn_unknown(void)
@@ -269,11 +284,11 @@ block_signals(void)
 static void
 start_services(void)
 {
-	int i;
+	unsigned i;
 
-	for (i = 0; i < TOPIC_COUNT; i++) {
-		registry.caps[i] = caps_new(topic_tenant_cap(&topics[i], &settings),
-		    topic_user_cap(&topics[i], &settings));
+	for (i = 0; i < CAPS_GROUP_COUNT; i++) {
+		registry.caps[i] = caps_new(caps_group_tenant_cap(i, &settings),
+		    caps_group_user_cap(i, &settings));
 		if (registry.caps[i] == NULL)
 			die(EX_OSERR, "out of memory");
 	}
@@ -301,6 +316,10 @@ log_start(void)
 	if (settings.access == ACCESS_DENY)
 		LOG(LOG_LEVEL_WARN, "access", "no user has access to any project",
 		    LOG_STR("TPI_PROJECT_ACCESS", settings.project_access));
+	if (listener_is_exposed(&listener))
+		LOG(LOG_LEVEL_WARN, "streamd",
+		    "the TCP address is not loopback: any host that can connect can claim to be any user",
+		    LOG_STR("listen", listener.inherited ? "inherited socket" : listen_text));
 }
 
 static void
@@ -432,6 +451,7 @@ main(int argc, char *argv[])
 	int signal_fd;
 
 	open_standard_descriptors();
+	protect_memory();
 	read_options(argc, argv, &options);
 	read_configuration(&options);
 	if (options.check_config) {

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -240,6 +241,28 @@ listener_open(struct listener *l, const struct address *a, const struct listener
 	if (!good)
 		listener_close(l);
 	return good;
+}
+
+bool
+listener_is_exposed(const struct listener *l)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} a;
+	socklen_t size = sizeof(a);
+
+	memset(&a, 0, sizeof(a));
+	if (getsockname(l->fd, &a.any, &size) == -1)
+		return false;
+	if (a.any.sa_family == AF_INET)
+		return ntohl(a.v4.sin_addr.s_addr) >> 24 != IN_LOOPBACKNET;
+	if (a.any.sa_family != AF_INET6)
+		return false;
+	if (IN6_IS_ADDR_V4MAPPED(&a.v6.sin6_addr))
+		return a.v6.sin6_addr.s6_addr[12] != IN_LOOPBACKNET;
+	return !IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
 }
 
 void

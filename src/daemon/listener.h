@@ -48,6 +48,9 @@ bool listener_inherit(struct listener *l, struct error *error);
 bool listener_open(struct listener *l, const struct address *a,
     const struct listener_options *options, struct error *error);
 
+/* Whether it is a TCP socket on an address other than loopback, which other hosts may reach. */
+bool listener_is_exposed(const struct listener *l);
+
 /* Closes the socket, and removes its file if it is still ours. */
 void listener_close(struct listener *l);
 

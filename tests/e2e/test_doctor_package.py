@@ -79,6 +79,7 @@ def test_one_program():
     text = read(DOCTOR)
     tree = ast.parse(text, feature_version=(3, 9))
     assert text.startswith("#!/usr/bin/python3\n") and "@VERSION@" not in text
+    assert text.count("SPDX-License-Identifier") == 1
     assert not any(isinstance(node, ast.ImportFrom) and node.level for node in ast.walk(tree))
     parts = [list(top_level(ast.parse(read(PACKAGE, module + ".py")))) for module in ORDER]
     assert list(top_level(tree)) == sum(parts, [])

@@ -115,6 +115,7 @@ class Site:
 
 @pytest.fixture
 def site(rundir):
+    """site(server, daemon, app, scheme) starts a web server."""
     made = []
 
     def make(*args):

@@ -79,7 +79,7 @@ def test_valkey_unreachable():
 def test_not_in_a_batch(valkey):
     """A batch does not accept a revocation."""
     done = run("batch", stdin=b'{"stream":"revoke","user":"u1"}\n', VALKEY_URL=valkey.url)
-    assert done.status == 65 and 'stream must be "notification", "issue", "test-run" or "milestone"' in done.err
+    assert done.status == 65 and 'stream: must be "notification", "issue", "test-run" or "milestone"' in done.err
 
 
 # Identity from the web server: streams end

@@ -666,6 +666,41 @@ START_TEST(tcp_address_of_another_machine)
 }
 END_TEST
 
+static void
+expect_exposed(const char *text, bool expected)
+{
+	struct listener l;
+
+	open_at(&l, text, "");
+	ck_assert_msg(listener_is_exposed(&l) == expected, "%s", text);
+	listener_close(&l);
+}
+
+/* Only loopback addresses and Unix sockets are out of reach of other hosts. */
+START_TEST(exposed)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	unsigned port = free_port((const struct sockaddr *)&v4, sizeof(v4));
+	static const struct {
+		const char *host;
+		bool expected;
+	} hosts[] = { { "127.0.0.1", false }, { "127.9.9.9", false }, { "localhost", false },
+		{ "0.0.0.0", true }, { "[::1]", false }, { "[::ffff:127.0.0.1]", false },
+		{ "[::]", true }, { "[::ffff:0.0.0.0]", true } };
+	size_t count = sizeof(hosts) / sizeof(hosts[0]);
+	char text[64];
+
+	expect_exposed(path, false);
+	if (free_port((const struct sockaddr *)&v6, sizeof(v6)) == 0)
+		count -= 4;
+	for (size_t i = 0; i < count; i++) {
+		snprintf(text, sizeof(text), "%s:%u", hosts[i].host, port);
+		expect_exposed(text, hosts[i].expected);
+	}
+}
+END_TEST
+
 /* Inherited sockets */
 
 /* Creates a listening socket at path that blocks and is not close-on-exec. */
@@ -819,6 +854,7 @@ main(void)
 	tcase_add_test(tc, tcp_v4);
 	tcase_add_test(tc, tcp_v6);
 	tcase_add_test(tc, tcp_address_of_another_machine);
+	tcase_add_test(tc, exposed);
 	tcase_add_test(tc, nothing_inherited);
 	tcase_add_test(tc, inherited_from_systemd);
 	tcase_add_test(tc, inherited_as_stdin);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_url: the addresses of Valkey (valkey.h), of several and of sentinels (topology.h), and of our
- * own socket (listener.h). What is accepted is in range and says again what was given. An error is
- * one printable line; neither it nor the label that logs show depends on the letters of a password.
- * What stands behind a NUL of the input is the password file: its first line is the password, and
- * no error shows it.
+ * fuzz_valkey_url: the URL of a Valkey server (url.h), lists of them and of sentinels (topology.h),
+ * and the address of our own socket (listener.h). What is accepted is in range and matches the
+ * input. An error is one printable line; neither it nor the label in logs depends on the letters of
+ * a password. The input after a NUL becomes the password file: its first line is the password, and
+ * no error contains it.
  */
 #include "fuzz.h"
 
@@ -16,7 +16,7 @@
 #include "config/settings.h"
 #include "valkey/connect.h"
 
-/* A file in memory, made once, with these bytes; its path. */
+/* Writes the bytes to a file in memory; returns its path. */
 static const char *
 password_file(const uint8_t *data, size_t size)
 {
@@ -59,7 +59,7 @@ check_empty(const struct valkey *v)
 	    v->label == NULL);
 }
 
-/* The same URL with another password: the same outcome, the same texts. */
+/* The same URL with another password has the same result and the same texts. */
 static void
 check_password_unseen(const char *url)
 {
@@ -131,7 +131,7 @@ parse_servers(struct topology *s, char *urls, char *sentinels, struct error *err
 	return topology_parse(s, &settings, NULL, error);
 }
 
-/* Either a list of URLs or one of sentinels, and the same with other passwords. */
+/* Checks a list of URLs or of sentinels, and the same list with other passwords. */
 static void
 check_servers(char *urls, char *sentinels, const char *setting)
 {
@@ -161,7 +161,7 @@ check_servers(char *urls, char *sentinels, const char *setting)
 	topology_free(&t);
 }
 
-/* A text in both places. */
+/* Checks the text as either list. */
 static void
 check_lists(const char *text)
 {
