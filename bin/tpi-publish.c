@@ -18,14 +18,16 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "publish/batch.h"
-#include "wire/channel_name.h"
 #include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "config/settings.h"
+#include "publish/batch.h"
 #include "publish/publisher.h"
 #include "publish/report.h"
-#include "valkey/topology.h"
-#include "config/settings.h"
 #include "publish/uuid.h"
+#include "valkey/topology.h"
+#include "wire/channel_name.h"
 
 #define TIMEOUT_MAX 3600000
 #define TAG_MAX 64

@@ -29,16 +29,26 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "auth/access.h"
+#include "auth/app_client.h"
 #include "base/clock.h"
-#include "session/connection.h"
-#include "base/metrics.h"
-#include "daemon/rlimits.h"
-#include "daemon/listener.h"
+#include "base/error.h"
 #include "base/log.h"
-#include "session/stats_log.h"
-#include "daemon/notify.h"
-#include "valkey/topology.h"
+#include "base/metrics.h"
 #include "base/text.h"
+#include "config/settings.h"
+#include "daemon/listener.h"
+#include "daemon/notify.h"
+#include "daemon/rlimits.h"
+#include "fcgi/request.h"
+#include "pubsub/subscriber.h"
+#include "session/connection.h"
+#include "session/registry.h"
+#include "session/stats_log.h"
+#include "session/topic.h"
+#include "stream/caps.h"
+#include "stream/stream.h"
+#include "valkey/topology.h"
 
 #define ACCEPT_MAX      256 /* connections accepted before signals and timers are checked */
 #define ACCEPT_PAUSE_MS 100 /* after running out of descriptors */

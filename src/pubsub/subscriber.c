@@ -22,6 +22,7 @@
 #include "wire/channel_name.h"
 #include "pubsub/channel_table.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/metrics.h"
 #include "pubsub/connector.h"
 #include "pubsub/fanout.h"
