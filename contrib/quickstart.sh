@@ -377,6 +377,7 @@ check_now()
 	echo "application: stored, published, arrived, fetched"
 
 	api 403 daemon -d '{"run":false}'
+	api 403 daemon -H "X-Demo-Token: $token" -H 'Host: example.org' -d '{"run":false}'
 	api 400 daemon -H "X-Demo-Token: $token" -d '{"run":"sh"}'
 	api 200 daemon -H "X-Demo-Token: $token" -d '{"run":false}'
 	await "the web server defers while the daemon is stopped" answers 'retry: 10000'
