@@ -35,6 +35,11 @@ OPEN = ["--mode", "0666"]
 KINDS = ("notifications", "issues")
 
 
+def few(parts):
+    """Caps that fit into the limits of any machine."""
+    return {name: 100 for name in parts.DEFAULTS if name.endswith("_PER_TENANT_CAP")}
+
+
 class Diagnosis:
     """What a run has said."""
 
@@ -94,10 +99,9 @@ def front(rundir):
 
 
 @both
-def test_all_is_well(streamd, front, doctor, server):
+def test_all_is_well(streamd, front, doctor, parts, server):
     """Both streams, wake-ups, a heartbeat: all ok, and exit status 0."""
-    daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow", SSE_HEARTBEAT_MS=int(scaled(500)),
-                     SSE_PER_TENANT_CAP=100, SSE_ISSUES_PER_TENANT_CAP=100)
+    daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow", SSE_HEARTBEAT_MS=int(scaled(500)), **few(parts))
     fore = front(server, daemon)
     name = "nginx" if server is Nginx else "Apache"
     told = doctor(fore.url, "--project", 7, "--seconds", scaled(2.2), local=("--local", "--pid", daemon.pid))
@@ -535,11 +539,11 @@ def test_no_daemon_and_no_answer_for_it(change, front, streamd, doctor):
 
 
 @both
-def test_socket_is_closed_to_the_web_server(front, streamd, doctor, server):
+def test_socket_is_closed_to_the_web_server(front, streamd, doctor, parts, server):
     """What the kernel would say is said, too."""
     if os.geteuid() != 0:
         pytest.skip("the workers are the user of the tests: no mode keeps them out")
-    daemon = streamd(["--mode", "0600"], SSE_PER_TENANT_CAP=100, SSE_ISSUES_PER_TENANT_CAP=100)
+    daemon = streamd(["--mode", "0600"], **few(parts))
     fore = front(server, daemon)
     told = doctor(fore.url, local=("--local", "--pid", daemon.pid), **{})
     assert {"notifications: tpi-streamd", "socket"} <= told.wrong
@@ -568,7 +572,7 @@ def test_apache_without_workers(change, front, streamd, doctor):
 def test_nginx_without_connections(change, front, streamd, doctor):
     """All connections of its worker are used."""
     change("demo/nginx.conf", "worker_processes 2", "worker_processes 1")
-    change("nginx/tpi-stream-workers.conf", "worker_connections 8192", "worker_connections 8")
+    change("nginx/tpi-stream-workers.conf", "worker_connections 16384", "worker_connections 8")
     fore = front(Nginx, streamd(OPEN))
     peers = streams(fore, 3)
     told = doctor(fore.url).only("notifications: tpi-streamd")
@@ -703,9 +707,9 @@ def test_other_tenant(front, streamd, doctor, server):
         assert "a wake-up with default arrived, the publisher uses t1" in told.says(f"{kind}: wake-ups")
 
 
-def test_other_tenant_of_the_daemon(front, streamd, doctor):
+def test_other_tenant_of_the_daemon(front, streamd, doctor, parts):
     """The daemon's is not the default one: known where its process can be read, else not told from two Valkeys."""
-    daemon = streamd(OPEN, INSTANCE_TENANT_ID="t2", SSE_PER_TENANT_CAP=100, SSE_ISSUES_PER_TENANT_CAP=100)
+    daemon = streamd(OPEN, INSTANCE_TENANT_ID="t2", **few(parts))
     fore = front(Nginx, daemon)
     told = doctor(fore.url, "--quick").only("notifications: wake-ups")
     assert "INSTANCE_TENANT_ID and VALKEY_URL alike" in told
@@ -936,44 +940,45 @@ def test_daemon_ends(front, streamd, doctor, valkey):
 
 # Limits
 
-def test_caps_and_descriptors(front, streamd, doctor):
+def test_caps_and_descriptors(front, streamd, doctor, parts):
     """The daemon may not have as many descriptors as its caps need."""
     daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow")
     fore = front(Nginx, daemon)
     resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (500, 500))
     conf = os.path.join(fore.directory, "nginx.conf")
     told = doctor(fore.url, "--quick", "--nginx-conf", conf, local=("--local", "--pid", daemon.pid))
-    assert "descriptors (RLIMIT_NOFILE): the caps need 2064, the daemon has 500" in told.only("limits", state="warning")
+    needed = parts.caps({}) + parts.SPARE
+    assert f"descriptors (RLIMIT_NOFILE): the caps need {needed}, the daemon has 500" in told.only("limits", state="warning")
     assert "LimitNOFILE=" in told.says("limits")
 
 
-def test_nginx_with_defaults(front, streamd, doctor, change):
+def test_nginx_with_defaults(front, streamd, doctor, change, parts):
     """Debian's worker_connections do not carry the caps; and descriptors that do not do for the connections."""
     daemon = streamd(OPEN)
-    change("nginx/tpi-stream-workers.conf", "worker_connections 8192", "worker_connections 768")
+    change("nginx/tpi-stream-workers.conf", "worker_connections 16384", "worker_connections 768")
     fore = front(Nginx, daemon)
     options = ["--quick", "--nginx-conf", os.path.join(fore.directory, "nginx.conf")]
     told = doctor(fore.url, *options).only("nginx: workers", state="warning")
-    assert "worker_connections 768 x 2 carry 768 streams, the caps allow 2000" in told
+    assert f"worker_connections 768 x 2 carry 768 streams, the caps allow {parts.caps({})}" in told
     path = os.path.join(fore.directory, "tpi-stream", "tpi-stream-workers.conf")
-    fronts.write(path, "worker_rlimit_nofile 1024;\nevents { worker_connections 8192; }\n")
+    fronts.write(path, "worker_rlimit_nofile 1024;\nevents { worker_connections 16384; }\n")
     told = doctor(fore.url, *options).only("nginx: workers", state="warning")
-    assert "a worker has 1024 for 8192 worker_connections" in told
+    assert "a worker has 1024 for 16384 worker_connections" in told
 
 
 DEBIAN = "StartServers 2\nMinSpareThreads 25\nMaxSpareThreads 75\nThreadLimit 64\nThreadsPerChild 25\n" \
          "MaxRequestWorkers 150\nMaxConnectionsPerChild 0\n"
 
 
-def test_apache_with_defaults(change, front, streamd, doctor):
+def test_apache_with_defaults(change, front, streamd, doctor, parts):
     """Debian's workers do not carry the caps; and no room for a reload."""
     change("apache/tpi-stream-workers.conf", None, DEBIAN)
     fore = front(Apache, streamd(OPEN))
     options = ["--quick", "--apache-conf", os.path.join(fore.directory, "site.conf")]
     told = doctor(fore.url, *options).only("Apache: workers", state="warning")
-    assert "MaxRequestWorkers is 150, the caps allow 2000" in told
-    change("apache/tpi-stream-workers.conf", None, "ServerLimit 20\nThreadsPerChild 128\nThreadLimit 128\n"
-           "MaxRequestWorkers 2560\n")
+    assert f"MaxRequestWorkers is 150, the caps allow {parts.caps({})}" in told
+    change("apache/tpi-stream-workers.conf", None, "ServerLimit 36\nThreadsPerChild 128\nThreadLimit 128\n"
+           "MaxRequestWorkers 4608\n")
     told = doctor(fore.url, *options).only("Apache: workers", state="warning")
     assert "no room for a graceful reload" in told
 
