@@ -24,8 +24,8 @@ PAGES = os.path.join(ROOT, "tests", "e2e", "browser")
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def children():
-    """The process ids of this process's running children."""
+def children(of=os.getpid()):
+    """The process ids of a process's running children."""
     found = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -33,7 +33,7 @@ def children():
                 state, parent = file.read().rpartition(")")[2].split()[:2]
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(parent) == os.getpid() and state != "Z":
+        if int(parent) == of and state != "Z":
             found.add(int(pid))
     return found
 
@@ -118,9 +118,7 @@ def serve(quickstart, *args):
 
 def descendants(pid):
     """The process ids of all descendants of a process."""
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True,
-                              timeout=scaled(20), check=False).stdout.split()
-    return {int(child) for child in children}.union(*map(descendants, children))
+    return children(pid).union(*map(descendants, children(pid)))
 
 
 @pytest.mark.slow
