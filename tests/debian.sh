@@ -119,6 +119,13 @@ cleans_up()
 	as_builder 'cd /build/first && debian/rules clean && diff -r . ../clean'
 }
 
+# The programs of the package have no debugging information: what they show without it.
+is_hardened()
+{
+	as_builder 'cd /build/first && sh tests/hardening-lint.sh debian/tpi-stream/usr/sbin/tpi-streamd \
+	    debian/tpi-stream/usr/bin/tpi-publish'
+}
+
 # The two tags are left out because no package can please the lintian of every suite in them.
 lint()
 {
@@ -323,6 +330,47 @@ upgrades()
 		systemctl is-active tpi-stream.service"
 }
 
+# Two tenants, each with its own socket, account and settings.
+start_instances()
+{
+	inside '
+		for name in alpha beta; do
+			echo "TPI_PROJECT_ACCESS=allow" >/etc/tpi-stream/$name.env
+			chmod 600 /etc/tpi-stream/$name.env
+			systemctl enable --now tpi-stream@$name.socket tpi-stream@$name.service
+		done'
+	instances_run
+}
+
+instances_run()
+{
+	inside '
+		for name in alpha beta; do
+			systemctl is-active tpi-stream@$name.socket
+			systemctl is-active tpi-stream@$name.service || {
+				journalctl -u tpi-stream@$name.service
+				exit 1
+			}
+			test "$(stat -c %a:%U:%G /run/tpi-stream/$name.sock)" = 660:root:www-data
+			pid=$(systemctl show -P MainPID tpi-stream@$name.service)
+			tr "\0" "\n" </proc/$pid/environ | grep -x INSTANCE_TENANT_ID=$name
+			sed -n "s/^Uid:\t*\([0-9]*\).*/\1/p" /proc/$pid/status >>/tmp/uids
+		done
+		test "$(sort -u /tmp/uids | wc -l)" = 2
+		rm /tmp/uids'
+}
+
+instances_are_upgraded()
+{
+	inside "
+		of() { systemctl show -P MainPID tpi-stream@alpha.service tpi-stream@beta.service; }
+		pids=\$(of) inode=\$(stat -c %i /run/tpi-stream/alpha.sock)
+		dpkg --force-confdef --force-confold -i $second_deb
+		for pid in \$pids; do fails test -e /proc/\$pid; done
+		test \$(stat -c %i /run/tpi-stream/alpha.sock) = \$inode"
+	instances_run
+}
+
 stays_disabled()
 {
 	inside "
@@ -339,7 +387,10 @@ removes()
 		dpkg -r tpi-stream
 		fails systemctl is-active tpi-stream.service
 		fails systemctl is-active tpi-stream.socket
+		fails systemctl is-active tpi-stream@alpha.service
+		fails systemctl is-active tpi-stream@alpha.socket
 		fails test -e /run/tpi-stream/streamd.sock
+		fails test -e /run/tpi-stream/alpha.sock
 		fails grep tpi-streamd /proc/[0-9]*/comm
 		test -e /etc/default/tpi-stream'
 }
@@ -347,6 +398,7 @@ removes()
 purges()
 {
 	inside '
+		rm /etc/tpi-stream/*.env
 		dpkg -P tpi-stream
 		fails test -e /run/tpi-stream' && nothing_left "$work/machine"
 }
@@ -359,6 +411,7 @@ need "a second revision" revise
 need "binary packages with nocheck, without the packages of the tests" build_without_tests
 need "the distribution" make_distribution
 need "all packages from the distribution, with make check" build_with_tests
+check "the programs are hardened" is_hardened
 check "debian/rules clean leaves what was there" cleans_up
 check "lintian has nothing to say" lint
 
@@ -392,11 +445,14 @@ check "the manual pages, the documents and the module for browsers are there" in
 	ls examples/prometheus/alerts.yml* examples/prometheus/dashboard.json*
 	ls /etc/apache2/tpi-stream/tpi-stream-status.conf /etc/nginx/tpi-stream/tpi-stream-status.conf'
 check "/etc/default/tpi-stream names every setting, with its default" defaults_are_defaults
-check "it can be read by a shell as it is" installed '
+check "root alone can read it" installed '
+	test "$(stat -c %a:%U:%G /etc/default/tpi-stream)" = 640:root:root'
+check "/etc/default/tpi-stream can be read by a shell as it is" installed '
 	(set -a; . /etc/default/tpi-stream; tpi-streamd --check-config) | grep TPI_PROJECT_ACCESS=deny'
 check "the daemon runs as nobody, without Valkey, and ends in good order" runs_by_hand
 check "systemd has no complaint about the units" installed '
-	out=$(systemd-analyze verify --man=no tpi-stream.service tpi-stream.socket 2>&1)
+	out=$(systemd-analyze verify --man=no tpi-stream.service tpi-stream.socket \
+	    tpi-stream@t1.service tpi-stream@t1.socket 2>&1)
 	test -z "$out" || { echo "$out"; exit 1; }'
 check "socket and service are enabled" installed '
 	cd /etc/systemd/system
@@ -427,7 +483,9 @@ check "socket and service are started, the daemon with an account of its own" st
 check "an edited file" inside '
 	sed -i "/include/s/auth-basic/app/" /etc/nginx/tpi-stream/tpi-stream.conf'
 check "Apache and nginx reach the daemon through the files in /etc" answers
+check "two instances run" start_instances
 check "an upgrade restarts the daemon and keeps the socket" upgrades
+check "and the instances" instances_are_upgraded
 check "and after it they still reach it" answers
 check "what the administrator has disabled stays so in an upgrade" stays_disabled
 check "a removal ends both" removes
