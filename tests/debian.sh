@@ -447,6 +447,13 @@ check "the manual pages, the documents and the module for browsers are there" in
 check "/etc/default/tpi-stream names every setting, with its default" defaults_are_defaults
 check "root alone can read it" installed '
 	test "$(stat -c %a:%U:%G /etc/default/tpi-stream)" = 640:root:root'
+check "the bill of materials lists the programs and their libraries" installed '
+	cd /usr/share/doc/tpi-stream
+	grep -q SPDX-2.3 tpi-stream.spdx.json
+	grep -q "\"name\": \"libhiredis" tpi-stream.spdx.json
+	for program in /usr/sbin/tpi-streamd /usr/bin/tpi-publish; do
+		grep -q $(sha256sum $program | cut -d " " -f 1) tpi-stream.spdx.json
+	done'
 check "/etc/default/tpi-stream can be read by a shell as it is" installed '
 	(set -a; . /etc/default/tpi-stream; tpi-streamd --check-config) | grep TPI_PROJECT_ACCESS=deny'
 check "the daemon runs as nobody, without Valkey, and ends in good order" runs_by_hand

@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: ISC
-"""The systemd units: valid, confined, with limits that fit the default caps; and instances of several tenants
-behind one web server, as doc/several-tenants.md sets them up."""
+"""The systemd units: valid, confined, with limits that fit the default caps; instances of several tenants behind one
+web server, as doc/several-tenants.md sets them up; and the bill of materials of what is installed."""
 
+import hashlib
+import json
 import os
 import re
 import shutil
 import subprocess
 
+import jsonschema
 import pytest
 
 import fcgi
@@ -162,3 +165,130 @@ def test_instances(rundir, valkey, server):
             peer.close()
     finally:
         front.kill()
+
+
+# The bill of materials
+
+HASHES = {"SHA1": 40, "SHA256": 64}
+# The parts of SPDX 2.3 that the bill uses, as its JSON schema and its text define them.
+SPDX = {
+    "$schema": "http://json-schema.org/draft-07/schema#",
+    "definitions": {
+        "id": {"type": "string", "pattern": "^SPDXRef-[a-zA-Z0-9.-]+$"},
+        "package": {
+            "required": ["SPDXID", "name", "downloadLocation", "filesAnalyzed"],
+            "properties": {
+                "SPDXID": {"$ref": "#/definitions/id"},
+                "name": {"type": "string"}, "versionInfo": {"type": "string"}, "copyrightText": {"type": "string"},
+                "downloadLocation": {"type": "string", "minLength": 1},
+                "supplier": {"type": "string", "pattern": "^(NOASSERTION|(Organization|Person): .+)$"},
+                "filesAnalyzed": {"type": "boolean"},
+                "licenseConcluded": {"type": "string"}, "licenseDeclared": {"type": "string"},
+                "licenseInfoFromFiles": {"type": "array", "items": {"type": "string"}},
+                "packageVerificationCode": {
+                    "required": ["packageVerificationCodeValue"], "additionalProperties": False,
+                    "properties": {"packageVerificationCodeValue": {"type": "string", "pattern": "^[0-9a-f]{40}$"}}},
+                "externalRefs": {"type": "array", "items": {
+                    "required": ["referenceCategory", "referenceType", "referenceLocator"],
+                    "additionalProperties": False, "properties": {
+                        "referenceCategory": {"enum": ["OTHER", "PERSISTENT-ID", "SECURITY", "PACKAGE-MANAGER"]},
+                        "referenceType": {"const": "purl"},
+                        "referenceLocator": {"type": "string", "pattern": "^pkg:deb/[a-z]+/[a-z0-9.%-]+@[^ :+?]+[?]arch=[a-z0-9]+$"}}}}},
+            "additionalProperties": False,
+            "if": {"properties": {"filesAnalyzed": {"const": True}}},
+            "then": {"required": ["packageVerificationCode"]},
+            "else": {"not": {"required": ["packageVerificationCode"]}}},
+        "file": {
+            "required": ["SPDXID", "fileName", "checksums"],
+            "properties": {
+                "SPDXID": {"$ref": "#/definitions/id"}, "fileName": {"type": "string", "pattern": "^[.]/"},
+                "licenseConcluded": {"type": "string"}, "copyrightText": {"type": "string"},
+                "checksums": {"type": "array", "minItems": 1, "contains": {"properties": {"algorithm": {"const": "SHA1"}}},
+                              "items": {"oneOf": [{
+                                  "required": ["algorithm", "checksumValue"], "additionalProperties": False,
+                                  "properties": {"algorithm": {"const": name}, "checksumValue": {
+                                      "type": "string", "pattern": f"^[0-9a-f]{{{length}}}$"}}}
+                                  for name, length in HASHES.items()]}}},
+            "additionalProperties": False},
+        "relationship": {
+            "required": ["spdxElementId", "relationshipType", "relatedSpdxElement"],
+            "properties": {
+                "spdxElementId": {"$ref": "#/definitions/id"}, "relatedSpdxElement": {"$ref": "#/definitions/id"},
+                "relationshipType": {"enum": ["DESCRIBES", "CONTAINS", "DYNAMIC_LINK", "STATIC_LINK"]}},
+            "additionalProperties": False}},
+    "type": "object",
+    "required": ["SPDXID", "creationInfo", "dataLicense", "documentNamespace", "name", "packages", "spdxVersion"],
+    "properties": {
+        "SPDXID": {"const": "SPDXRef-DOCUMENT"}, "spdxVersion": {"const": "SPDX-2.3"},
+        "dataLicense": {"const": "CC0-1.0"}, "name": {"type": "string"},
+        "documentNamespace": {"type": "string", "pattern": "^https://[^#]+$"},
+        "creationInfo": {
+            "required": ["created", "creators"], "additionalProperties": False, "properties": {
+                "created": {"type": "string", "pattern": r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$"},
+                "creators": {"type": "array", "minItems": 1, "items": {
+                    "type": "string", "pattern": "^(Tool|Organization|Person): "}}}},
+        "packages": {"type": "array", "items": {"$ref": "#/definitions/package"}},
+        "files": {"type": "array", "items": {"$ref": "#/definitions/file"}},
+        "relationships": {"type": "array", "items": {"$ref": "#/definitions/relationship"}}},
+    "additionalProperties": False}
+
+
+@pytest.fixture(scope="module")
+def bill(module_rundir):
+    """The bill of materials of what `make install` installs, and the directory with these files."""
+    if not shutil.which("dpkg-query") or not shutil.which("readelf"):
+        pytest.skip("no Debian system with binutils")
+    root = os.path.join(module_rundir, "installed")
+    subprocess.run(["make", "-s", "-C", BUILD, "install", f"DESTDIR={root}"], check=True, capture_output=True)
+
+    def make(**env):
+        return subprocess.run([f"{ROOT}/debian/sbom", root, "1.2-3"], env={**os.environ, **env}, capture_output=True,
+                              text=True, timeout=scaled(60), check=True).stdout
+    return root, make
+
+
+def test_bill_of_materials(bill):
+    """It is valid SPDX 2.3, and lists each installed file and each package whose library a program names."""
+    root, make = bill
+    document = json.loads(make(SOURCE_DATE_EPOCH="1796000000"))
+    jsonschema.Draft7Validator(SPDX).validate(document)
+    assert document["creationInfo"]["created"] == "2026-11-30T00:53:20Z"
+    packages = {package["SPDXID"]: package for package in document["packages"]}
+    files = {file["SPDXID"]: file for file in document["files"]}
+    elements = {"SPDXRef-DOCUMENT", *packages, *files}
+    assert len(elements) == 1 + len(document["packages"]) + len(document["files"])
+    relations = [tuple(relation.values()) for relation in document["relationships"]]
+    assert {element for one, _, other in relations for element in (one, other)} == elements
+    assert ("SPDXRef-DOCUMENT", "DESCRIBES", "SPDXRef-Package") in relations
+
+    for file in files.values():
+        with open(os.path.join(root, file["fileName"]), "rb") as content:
+            data = content.read()
+        assert {sum["algorithm"]: sum["checksumValue"] for sum in file["checksums"]} == {
+            "SHA1": hashlib.sha1(data).hexdigest(), "SHA256": hashlib.sha256(data).hexdigest()}
+    present = {os.path.relpath(os.path.join(top, name), root) for top, _, names in os.walk(root) for name in names}
+    assert {file["fileName"][2:] for file in files.values()} == present
+    sums = sorted(file["checksums"][0]["checksumValue"] for file in files.values())
+    ours = packages["SPDXRef-Package"]
+    assert ours["packageVerificationCode"]["packageVerificationCodeValue"] == hashlib.sha1("".join(sums).encode()).hexdigest()
+    assert (ours["name"], ours["versionInfo"], ours["licenseDeclared"]) == ("tpi-stream", "1.2-3", "ISC")
+
+    linked = {packages[other]["name"] for _, kind, other in relations if kind == "DYNAMIC_LINK"}
+    for stem in "libc6", "libcurl", "libfcgi", "libhiredis", "libjson-c", "libmd":
+        assert [name for name in linked if name.startswith(stem)], stem
+    for package in document["packages"][1:]:
+        version = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", package["name"]], capture_output=True, text=True,
+                                 check=True).stdout
+        assert package["versionInfo"] == version
+
+
+def test_bill_of_materials_is_reproducible(bill):
+    """Equal files have equal bills; other files have another name."""
+    root, make = bill
+    first = make()
+    assert make() == first
+    with open(os.path.join(root, "another"), "wb"):
+        pass
+    second = make()
+    os.unlink(os.path.join(root, "another"))
+    assert json.loads(second)["documentNamespace"] != json.loads(first)["documentNamespace"]
