@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 #include <sha2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -286,10 +287,11 @@ note(enum metric_source from, const struct app_part *lot)
 		[SOURCE_CACHE] = "cache",
 		[SOURCE_NONE] = "none",
 	};
+	char message[32];
 
 	metric_add_label(METRIC_APP_QUERIES, from);
-	LOG(LOG_LEVEL_DEBUG, "app", lot->count > 0 ? "projects asked" : "user asked",
-	    LOG_STR("from", names[from]), LOG_INT("projects", lot->count));
+	snprintf(message, sizeof(message), "%s asked", app_check_name(lot->check));
+	LOG(LOG_LEVEL_DEBUG, "app", message, LOG_STR("from", names[from]), LOG_INT("ids", lot->count));
 }
 
 /* Makes a waiter wait for a lookup, or tells it at once. The lock is held. */
@@ -532,8 +534,10 @@ log_forbidden(struct app_client *g, const struct lookup *lookup, const struct ap
 static void
 log_answer(struct app_client *g, const struct lookup *lookup, int status, int64_t now)
 {
-	LOG(LOG_LEVEL_DEBUG, "app", lookup->count > 0 ? "projects answered" : "user answered",
-	    LOG_STR("answer", lookup->answer == APP_YES ? "yes" : "no"), LOG_STR("userId", lookup->user),
+	char message[32];
+
+	snprintf(message, sizeof(message), "%s answered", app_check_name(lookup->check));
+	LOG(LOG_LEVEL_DEBUG, "app", message, LOG_STR("answer", lookup->answer == APP_YES ? "yes" : "no"), LOG_STR("userId", lookup->user),
 	    LOG_INT("status", status), LOG_INT("ms", now - lookup->asked_at));
 	if (g->failing)
 		LOG(LOG_LEVEL_INFO, "app", "the application answers again",

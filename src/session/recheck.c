@@ -154,7 +154,7 @@ narrow(struct connection *c, struct watch_list *kept)
 		c->watches = *kept;
 		*kept = old;
 		registry_name(c->registry, &c->entry, c->stream, c->user, &c->watches);
-		log_lost(c, "projects lost", &lost);
+		log_lost(c, "topics lost", &lost);
 		progress = ANSWERED;
 	}
 	watch_list_free(&lost);
@@ -182,7 +182,7 @@ check_access(struct connection *c)
 	}
 	count = watch_list_total(&kept);
 	if (count == 0) {
-		log_lost(c, "all projects lost", &c->watches);
+		log_lost(c, "all topics lost", &c->watches);
 		stream_finish(c->stream, "");
 	} else if (count < watch_list_total(&c->watches))
 		progress = narrow(c, &kept);

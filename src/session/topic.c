@@ -149,6 +149,31 @@ parse_user(const struct topic *topic, const struct request *r, struct watch_list
 	return watch_list_add(watches, topic, &(int32_t){ 0 }, 1) ? NULL : topic_no_memory;
 }
 
+/* Where a path has an id, the id's start, and *length its length; else NULL. */
+static const char *
+id_in_path(const struct topic *topic, const char *path, size_t *length)
+{
+	size_t before = strlen(topic->path), after, all = strlen(path);
+
+	if (topic->suffix == NULL || strncmp(path, topic->path, before) != 0)
+		return NULL;
+	after = strlen(topic->suffix);
+	if (all < before + after || strcmp(path + all - after, topic->suffix) != 0)
+		return NULL;
+	*length = all - before - after;
+	return memchr(path + before, '/', *length) == NULL ? path + before : NULL;
+}
+
+static const char *
+parse_id(const struct topic *topic, const struct request *r, struct watch_list *watches)
+{
+	struct text id;
+
+	id.bytes = id_in_path(topic, r->path, &id.length);
+	return add_ids(watches, topic, &id, false,
+	    "the id in the path must be a whole number " NUMBER_ALLOWED);
+}
+
 static const char *
 parse_projects(const struct topic *topic, const struct request *r, struct watch_list *watches)
 {
@@ -213,6 +238,46 @@ const struct topic topics[] = {
 	    .ids_key = "projectIds",
 	    .not_found = "no such project",
 	},
+	{
+	    .path = "/api/test-runs/", .suffix = "/stream",
+	    .parse = parse_id,
+	    .check = CHECK_TEST_RUNS,
+	    .channel = channel_test_run,
+	    .group = GROUP_LIVE,
+	    .tag = "sse/test-run",
+	    .ids_key = "testRunIds",
+	    .not_found = "no such test run",
+	},
+	{
+	    .path = "/api/projects/", .suffix = "/test-runs/stream",
+	    .parse = parse_id,
+	    .check = CHECK_PRESENT_PROJECTS,
+	    .channel = channel_project_test_runs,
+	    .group = GROUP_LIVE,
+	    .tag = "sse/project-test-runs",
+	    .ids_key = "projectIds",
+	    .not_found = "no such project",
+	},
+	{
+	    .path = "/api/milestones/", .suffix = "/stream",
+	    .parse = parse_id,
+	    .check = CHECK_MILESTONES,
+	    .channel = channel_milestone,
+	    .group = GROUP_LIVE,
+	    .tag = "sse/milestone",
+	    .ids_key = "milestoneIds",
+	    .not_found = "no such milestone",
+	},
+	{
+	    .path = "/api/projects/", .suffix = "/milestones/stream",
+	    .parse = parse_id,
+	    .check = CHECK_PRESENT_PROJECTS,
+	    .channel = channel_project_milestones,
+	    .group = GROUP_LIVE,
+	    .tag = "sse/project-milestones",
+	    .ids_key = "projectIds",
+	    .not_found = "no such project",
+	},
 };
 const int topic_count = sizeof(topics) / sizeof(topics[0]);
 _Static_assert(sizeof(topics) / sizeof(topics[0]) <= TOPIC_MAX, "raise TOPIC_MAX");
@@ -222,23 +287,9 @@ _Static_assert(sizeof(topics) / sizeof(topics[0]) <= TOPIC_MAX, "raise TOPIC_MAX
 const struct caps_group caps_groups[CAPS_GROUP_COUNT] = {
 	[GROUP_NOTIFICATIONS] = { "sse.connections.active", OF(tenant_cap), OF(user_cap) },
 	[GROUP_ISSUES] = { "sse.issues.connections.active", OF(issues_tenant_cap), OF(issues_user_cap) },
+	[GROUP_LIVE] = { "sse.live.connections.active", OF(live_tenant_cap), OF(live_user_cap) },
 };
 _Static_assert(CAPS_GROUP_COUNT == METRIC_KINDS, "each group has its name in metrics.c");
-
-/* Where a path has an id, the id's start, and *length its length; else NULL. */
-static const char *
-id_in_path(const struct topic *topic, const char *path, size_t *length)
-{
-	size_t before = strlen(topic->path), after, all = strlen(path);
-
-	if (topic->suffix == NULL || strncmp(path, topic->path, before) != 0)
-		return NULL;
-	after = strlen(topic->suffix);
-	if (all < before + after || strcmp(path + all - after, topic->suffix) != 0)
-		return NULL;
-	*length = all - before - after;
-	return memchr(path + before, '/', *length) == NULL ? path + before : NULL;
-}
 
 const struct topic *
 topic_find(const char *path)

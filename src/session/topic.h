@@ -18,7 +18,7 @@
 struct watch_list;
 
 /* In the order of caps_groups[], and of the kinds in base/metrics.c. */
-enum caps_group_index { GROUP_NOTIFICATIONS, GROUP_ISSUES, CAPS_GROUP_COUNT };
+enum caps_group_index { GROUP_NOTIFICATIONS, GROUP_ISSUES, GROUP_LIVE, CAPS_GROUP_COUNT };
 
 struct caps_group {
 	const char *metric; /* name of the metric line with the number of open streams */

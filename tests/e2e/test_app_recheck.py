@@ -102,7 +102,7 @@ def test_what_is_lost(gated, valkey):
     times = [request.started for request in app.asked(SESSION) if "bystander" in request.token]
     assert max(times) - min(times) > INTERVAL / 2, f"not spread over the interval: {sorted(times)}"
     daemon.wait_for_log("session lost.*signed-out")
-    daemon.wait_for_log("projects lost.*some.*201")
+    daemon.wait_for_log("topics lost.*some.*201")
     # A new stream can have a project again whose access was lost and granted again.
     check_answer(daemon.ask(**by("SECRET-some", projects="201", HTTP_AUTHORIZATION="x")), 404)
     app.people["SECRET-some"].projects.add(201)

@@ -166,7 +166,7 @@ def test_user_is_rechecked(gated, valkey, revoke, tenant):
         for name in "gone", "good", "some":
             revoke(name)
         wait_all(gone, lambda peer: peer.closed, SOON, "the end")
-        daemon.wait_for_log("projects lost.*some", SOON)
+        daemon.wait_for_log("topics lost.*some", SOON)
         app.wait_asked(1, SESSION, "SECRET-good", SOON)
         app.wait_asked(1, PROJECTS, "SECRET-good", SOON)
     for peer in gone:
@@ -213,7 +213,7 @@ def test_access_file_is_rechecked(gated, revoke, tenant, rundir):
     write("8 ann\n")
     revoke(project=7)
     check_ended(ben.wait_end(SOON))
-    daemon.wait_for_log("projects lost.*ann", SOON)
+    daemon.wait_for_log("topics lost.*ann", SOON)
     check_open(ann)
 
 

@@ -297,6 +297,7 @@ def subscriber_thread(daemon):
 
 @pytest.mark.slow
 @pytest.mark.skipif(os.uname().machine != "x86_64", reason="subscriber_thread() has the number of poll() of x86-64")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can trace the daemon")
 def test_not_alive(watched):
     """While the subscriber thread has been stuck for 10 s, liveness and health are 503; afterwards both recover."""
     daemon, _ = watched()

@@ -370,6 +370,31 @@ START_TEST(without_a_file)
 }
 END_TEST
 
+/* A file decides about projects, not about test runs and milestones; deny and allow about all. */
+START_TEST(other_ids)
+{
+	static const enum app_check checks[] = { CHECK_TEST_RUNS, CHECK_MILESTONES };
+	int32_t id = 7;
+	struct access *access;
+
+	write_file(path, "* *\n");
+	access = open_access(ACCESS_FILE, path);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, &id, 1), 1);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PRESENT_PROJECTS, &id, 1), 1);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(access_filter(access, "u1", checks[i], &id, 1), 0);
+	access_close(access);
+	access = open_access(ACCESS_DENY, NULL);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(access_filter(access, "u1", checks[i], &id, 1), 0);
+	access_close(access);
+	access = open_access(ACCESS_ALLOW, NULL);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(access_filter(access, "u1", checks[i], &id, 1), 1);
+	access_close(access);
+}
+END_TEST
+
 /* The filter keeps the projects that the user can read, in their order, and drops the others. */
 START_TEST(filter)
 {
@@ -745,6 +770,7 @@ main(void)
 	tcase_add_checked_fixture(file, setup, teardown);
 	tcase_add_test(file, without_a_file);
 	tcase_add_test(file, filter);
+	tcase_add_test(file, other_ids);
 	tcase_add_test(file, rewritten);
 	tcase_add_test(file, rewritten_with_same_size_and_time);
 	tcase_add_test(file, renamed_over);
