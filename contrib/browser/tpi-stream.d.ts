@@ -23,8 +23,32 @@ export interface IssueWakeup {
 	projectId: number;
 }
 
+/** A watched test run, or one of a watched project, has changed. */
+export interface TestRunWakeup {
+	type: "wakeup";
+	/** Set by the publisher, for example `"test_run.state_changed"`; never `"sync"`. */
+	event: string;
+	runId: number;
+	projectId: number;
+	/** What in the test run has changed, if the publisher says so. */
+	targetId?: number;
+}
+
+/** A watched milestone, or one of a watched project, has changed. */
+export interface MilestoneWakeup {
+	type: "wakeup";
+	/** Set by the publisher, for example `"milestone.updated"`; never `"sync"`. */
+	event: string;
+	milestoneId: number;
+	projectId: number;
+	/** What in the milestone has changed, if the publisher says so. */
+	targetId?: number;
+}
+
 export type NotificationMessage = SyncMessage | NotificationWakeup;
 export type IssueMessage = SyncMessage | IssueWakeup;
+export type TestRunMessage = SyncMessage | TestRunWakeup;
+export type MilestoneMessage = SyncMessage | MilestoneWakeup;
 
 /**
  * - `connecting`: the browser is connecting, or reconnecting by itself.
@@ -59,6 +83,11 @@ export interface WatchOptions {
 	withCredentials?: boolean;
 	/** Applies if this watcher creates the stream; watchers that join it do not change it. */
 	retry?: RetryOptions;
+	/**
+	 * How long to collect messages before the listener is called, in milliseconds. It is called once
+	 * for each event and item, with the last message. Default 0: at once; in the React hooks 250.
+	 */
+	coalesceMs?: number;
 	/** Default `console`. */
 	logger?: Logger;
 	/** Called with the state soon after the start, and with each new state. */
@@ -80,12 +109,56 @@ export function watchNotifications(
 ): Stop;
 
 /**
- * Watches for changes of issues.
+ * Watches for changes of issues of projects.
  * @param projectIds 1 to 500 integers from 1 to 2147483647; duplicates count once
  * @throws {TypeError} if an argument is invalid
  */
 export function watchIssues(
 	projectIds: readonly number[],
 	onWakeup: (message: IssueMessage) => void,
+	options?: WatchOptions,
+): Stop;
+
+/**
+ * Watches for changes of test runs.
+ * @param ids 1 to 500 integers from 1 to 2147483647; duplicates count once
+ * @throws {TypeError} if an argument is invalid
+ */
+export function watchTestRuns(
+	ids: readonly number[],
+	onWakeup: (message: TestRunMessage) => void,
+	options?: WatchOptions,
+): Stop;
+
+/**
+ * Watches for changes of all test runs of projects.
+ * @param projectIds 1 to 500 integers from 1 to 2147483647; duplicates count once
+ * @throws {TypeError} if an argument is invalid
+ */
+export function watchProjectTestRuns(
+	projectIds: readonly number[],
+	onWakeup: (message: TestRunMessage) => void,
+	options?: WatchOptions,
+): Stop;
+
+/**
+ * Watches for changes of milestones.
+ * @param ids 1 to 500 integers from 1 to 2147483647; duplicates count once
+ * @throws {TypeError} if an argument is invalid
+ */
+export function watchMilestones(
+	ids: readonly number[],
+	onWakeup: (message: MilestoneMessage) => void,
+	options?: WatchOptions,
+): Stop;
+
+/**
+ * Watches for changes of all milestones of projects.
+ * @param projectIds 1 to 500 integers from 1 to 2147483647; duplicates count once
+ * @throws {TypeError} if an argument is invalid
+ */
+export function watchProjectMilestones(
+	projectIds: readonly number[],
+	onWakeup: (message: MilestoneMessage) => void,
 	options?: WatchOptions,
 ): Stop;

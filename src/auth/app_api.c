@@ -2,8 +2,7 @@
 /*
  * app_api: the queries to the application, and its responses. See app_api.h.
  *
- * A response counts only in the documented form: whatever is not understood is APP_WRONG. json-c
- * accepts text that is not JSON, so wakeup_json_check() checks a body first.
+ * A response counts only in the documented form: whatever is not understood is APP_WRONG.
  */
 #include "auth/app_api.h"
 
@@ -12,14 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire/wakeup.h"
-
-/* More memory than json-c needs for a body of this length. */
-#define JSON_ROOM(length) (8192 + 64 * (length))
+#include "base/json.h"
 
 static const char not_json[] = "not a JSON object";
 static const char not_expected[] = "JSON, but not of the documented form";
-static const char no_memory[] = "out of memory";
 
 /* The queries about ids. is_present: those that are marked as deleted do not count. */
 static const struct {
@@ -76,25 +71,10 @@ read_status(int status, const char **wrong)
 static struct json_object *
 read_object(const char *body, size_t length, const char **wrong)
 {
-	struct json_tokener *tokener;
-	struct json_object *object;
-	void *room;
+	struct json_object *object = json_parse(body, length, wrong);
 
-	*wrong = not_json;
-	if (wakeup_json_check(body, length) != NULL)
-		return NULL;
-	*wrong = no_memory;
-	/* json-c crashes when an allocation fails, so check first that there is enough memory. */
-	room = malloc(JSON_ROOM(length));
-	free(room);
-	if (room == NULL)
-		return NULL;
-	/* json-c counts one more level: the values in the innermost object. */
-	tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
-	if (tokener == NULL)
-		return NULL;
-	object = json_tokener_parse_ex(tokener, body, (int)length);
-	json_tokener_free(tokener);
+	if (object == NULL && *wrong != json_no_memory)
+		*wrong = not_json;
 	return object;
 }
 

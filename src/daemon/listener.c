@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
+#include <netinet/in.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@
 
 #define LISTEN_FDS_START 3 /* sd_listen_fds(3) */
 #define LOCK_SUFFIX      ".lock"
-#define LOCK_ATTEMPTS    500 /* every 10 ms: the holder needs less than one */
+#define LOCK_ATTEMPTS    500 /* 10 ms apart; the lock is held for less than 1 ms */
 
 int
 address_parse(struct address *a, const char *text)
@@ -77,7 +78,7 @@ listener_inherit(struct listener *l, char *error, size_t error_size)
 			    "LISTEN_FDS=1: descriptor 3 must be a listening stream socket");
 	} else if (is_listening(STDIN_FILENO))
 		l->fd = STDIN_FILENO;
-	/* Not for whatever we might start. */
+	/* Processes that we start should not take the socket. */
 	unsetenv("LISTEN_PID");
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_FDNAMES");
@@ -89,7 +90,7 @@ listener_inherit(struct listener *l, char *error, size_t error_size)
 	return 1;
 }
 
-/* Whether fd is still the file of that name: an earlier holder of the lock has removed its own. */
+/* Whether fd is still the file of that name: another process may have removed it. */
 static bool
 is_file(int fd, const char *name)
 {
@@ -100,10 +101,10 @@ is_file(int fd, const char *name)
 }
 
 /*
- * Locks the name of a socket: of several daemons that start at once and find a stale socket, one
- * replaces it, and the others find the new one. The lock is a file next to the socket, not the
- * directory, which any user who can read it could keep locked. Returns its descriptor, or -1 with
- * errno.
+ * Locks the name of a socket: if several daemons start at once and find a stale socket, one
+ * replaces it and the others find the new one. The lock is a file next to the socket, not the
+ * directory, because any user who can read the directory could lock it. Returns a descriptor, or -1
+ * with errno.
  */
 static int
 lock_name(const char *name)
@@ -124,7 +125,7 @@ lock_name(const char *name)
 	return -1;
 }
 
-/* Whether somebody may be listening at this path: then it is not ours to replace. */
+/* Whether a process may be listening at this path, which we must not replace then. */
 static bool
 is_live(const struct sockaddr_un *address)
 {
@@ -153,7 +154,8 @@ open_unix(struct listener *l, const struct address *a, const struct listener_opt
 			return fail(error, error_size,
 			    "exists and is not a socket: remove it or choose another path");
 		if (is_live(&address))
-			return fail(error, error_size, "in use: another process listens there, or may");
+			return fail(error, error_size,
+			    "in use: another process may be listening there");
 		if (unlink(a->path) == -1)
 			return fail(error, error_size, "cannot replace the stale socket: %s",
 			    strerror(errno));
@@ -161,7 +163,7 @@ open_unix(struct listener *l, const struct address *a, const struct listener_opt
 	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->fd == -1)
 		return fail(error, error_size, "%s", strerror(errno));
-	/* Nobody connects before owner and mode are right. */
+	/* No one can connect before owner and mode are set. */
 	mask = umask(0177);
 	bound = bind(l->fd, (const struct sockaddr *)&address, sizeof(address));
 	umask(mask);
@@ -179,7 +181,7 @@ open_unix(struct listener *l, const struct address *a, const struct listener_opt
 	return 0;
 }
 
-/* Up to listen(): before that a socket looks stale to others. */
+/* Keeps the lock until after listen(): before that, the socket looks stale to others. */
 static int
 listen_unix(struct listener *l, const struct address *a, const struct listener_options *options,
     char *error, size_t error_size)
@@ -197,7 +199,9 @@ listen_unix(struct listener *l, const struct address *a, const struct listener_o
 	result = open_unix(l, a, options, error, error_size);
 	if (result == 0 && listen(l->fd, options->backlog) == -1)
 		result = fail(error, error_size, "%s", strerror(errno));
-	/* A socket that failed looks stale to others: it goes before they may replace it. */
+	/*
+	 * Remove a failed socket while it is locked: it looks stale to others, who may replace it.
+	 */
 	if (result == -1)
 		listener_close(l);
 	unlink(name);
@@ -255,6 +259,28 @@ listener_open(struct listener *l, const struct address *a, const struct listener
 	if (result == -1)
 		listener_close(l);
 	return result;
+}
+
+bool
+listener_is_exposed(const struct listener *l)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} a;
+	socklen_t size = sizeof(a);
+
+	memset(&a, 0, sizeof(a));
+	if (getsockname(l->fd, &a.any, &size) == -1)
+		return false;
+	if (a.any.sa_family == AF_INET)
+		return ntohl(a.v4.sin_addr.s_addr) >> 24 != IN_LOOPBACKNET;
+	if (a.any.sa_family != AF_INET6)
+		return false;
+	if (IN6_IS_ADDR_V4MAPPED(&a.v6.sin6_addr))
+		return a.v6.sin6_addr.s6_addr[12] != IN_LOOPBACKNET;
+	return !IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
 }
 
 void

@@ -229,11 +229,11 @@ subscribe(const char *path, const char *tenant)
 	if (out == NULL)
 		err(EX_OSERR, "fdopen");
 	fprintf(out, "*%lu\r\n$9\r\nSUBSCRIBE\r\n", user_count + 2);
-	length = channel_broadcast(channel, tenant);
+	length = channel_name_broadcast(channel, tenant);
 	fprintf(out, "$%zu\r\n%s\r\n", length, channel);
 	for (i = 0; i < user_count; i++) {
 		snprintf(user, sizeof(user), "u%lu", i);
-		length = channel_user(channel, tenant, user);
+		length = channel_name_user(channel, tenant, user);
 		fprintf(out, "$%zu\r\n%s\r\n", length, channel);
 	}
 	if (fclose(out) == EOF)

@@ -424,12 +424,12 @@ channel_of(char channel[CHANNEL_NAME_SIZE], const struct message *m, size_t numb
 	char user[16];
 
 	if (options.projects > 0)
-		return channel_project(channel, ISSUES_PREFIX, options.tenant,
+		return channel_name_project(channel, ISSUES_PREFIX, options.tenant,
 		    (int32_t)(number % options.projects + 1));
 	if (m->target == LEDGER_EVERYBODY)
-		return channel_broadcast(channel, options.tenant);
+		return channel_name_broadcast(channel, options.tenant);
 	user_name(user, m->target);
-	return channel_user(channel, options.tenant, user);
+	return channel_name_user(channel, options.tenant, user);
 }
 
 static size_t

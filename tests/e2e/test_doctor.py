@@ -665,7 +665,7 @@ def test_valkey_away(front, streamd, new_valkey, doctor):
     daemon = streamd(OPEN, VALKEY_URL=server.url)
     fore = front(Nginx, daemon)
     server.kill()
-    daemon.wait_for_log("away")
+    daemon.wait_for_log("unreachable")
     told = doctor(fore.url, VALKEY_URL=server.url)
     assert "start Valkey, or correct VALKEY_URL" in told.only("notifications: sync", "tpi-publish")
 
@@ -1067,7 +1067,7 @@ def test_health_of_the_daemon(front, streamd, new_valkey, doctor):
     told = doctor(fore.url, "--quick", VALKEY_URL=server.url)
     assert told.status == 0 and told.says("health") == "ok | ", told.stdout
     server.kill()
-    daemon.wait_for_log("away")
+    daemon.wait_for_log("unreachable")
     told = doctor(fore.url, "--quick", VALKEY_URL=server.url)
     assert told.only("health", "notifications: sync", "tpi-publish").startswith("unavailable: Valkey")
 

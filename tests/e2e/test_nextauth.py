@@ -116,6 +116,7 @@ class Site:
 
 @pytest.fixture
 def site(rundir):
+    """site(server, daemon, app, scheme) starts a web server."""
     made = []
 
     def make(*args):

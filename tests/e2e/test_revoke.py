@@ -79,7 +79,7 @@ def test_valkey_unreachable():
 def test_not_in_a_batch(valkey):
     """A batch does not accept a revocation."""
     done = run("batch", stdin=b'{"stream":"revoke","user":"u1"}\n', VALKEY_URL=valkey.url)
-    assert done.status == 65 and 'stream must be "notification", "issue", "test-run" or "milestone"' in done.err
+    assert done.status == 65 and 'stream: must be "notification", "issue", "test-run" or "milestone"' in done.err
 
 
 # Identity from the web server: streams end
@@ -399,7 +399,7 @@ def test_acl(new_valkey, streamd, revoke, tenant):
     daemon.wait_for_log("channel refused", count=2)
     warnings = daemon.matching("channel refused")
     assert len(warnings) == 2, warnings
-    assert all(words in warnings[0] for words in ("revoke does not work", revoke_channel(tenant), "remedy", "NOPERM"))
+    assert all(words in warnings[0] for words in ("revoke has no effect", revoke_channel(tenant), "remedy", "NOPERM"))
     assert "revoke" not in warnings[1].partition("{")[0] and project_channel(7, tenant) in warnings[1]
     assert revoke("u1", url=valkey.url) == 0
     valkey.publish(user_channel("u1", tenant), notification(1))
@@ -449,7 +449,7 @@ def test_forged(streamd, valkey, tenant):
     assert after_first(peers[1].quiet(0)) == b""
     check_open(*peers)
     assert not daemon.matching(r"\[revoke\]")
-    daemon.wait_for_log("payload dropped.*is no revocation")
+    daemon.wait_for_log("payload dropped.*is not a revocation")
     # A valid one after all that works.
     valkey.publish(revoke_channel(tenant), good)
     wait_all(peers, lambda peer: peer.closed, SOON, "the end")

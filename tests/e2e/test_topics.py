@@ -244,8 +244,9 @@ def test_metrics(streamd):
         'open_streams{kind="live"}': str(len(LIVE)), 'slots{kind="live"}': str(len(LIVE)),
         'slots_limit{kind="live"}': "77",
         'opened_total{kind="live"}': str(len(LIVE))}
-    daemon.wait_for_log(f'"metric":"sse.live.connections.active","tenantId":"default","count":{len(LIVE)},', stream="stdout")
-    daemon.wait_for_log('"metric":"sse.issues.connections.active","tenantId":"default","count":1', stream="stdout")
+    for name, count in ("live", len(LIVE)), ("issues", 1):
+        daemon.wait_for_log(f'"metric":"sse.{name}.connections.active","tenantId":"default","count":{count},',
+                            stream="stdout")
     for peer in peers:
         peer.close()
     eventually(lambda: values()['ended_total{kind="live",reason="closed"}'] == str(len(LIVE)), what="the ends")
@@ -359,11 +360,11 @@ def refused(client, *words):
 
 
 def test_acl_users(streamd, new_valkey):
-    """The users in the man page suffice for all topics and allow nothing else: no other tenant, no other command, and
-    no revocation by the publisher."""
+    """The users in the man page suffice for all topics and revocations, and allow nothing else: no other tenant, no
+    other command, no revocation by the publisher, and nothing but revocations by tpi-revoke."""
     server = new_valkey(tcp=True).start()
     users = manual_users()
-    assert set(users) == {"tpi-streamd", "tpi-publish"}
+    assert set(users) == {"tpi-streamd", "tpi-publish", "tpi-revoke"}
     for name, words in users.items():
         server("ACL", "SETUSER", name, *words)
     address = server.url.removeprefix("valkey://")
@@ -377,6 +378,10 @@ def test_acl_users(streamd, new_valkey):
     for option in ("--user", "u1"), ("--project", "7"):
         done = run("revoke", *option, "--url", urls["tpi-publish"])
         assert done.status == 69 and "NOPERM" in done.err
+        run("revoke", *option, "--url", urls["tpi-revoke"]).silent()
+        daemon.wait_for_log(r"^\[revoke\] " + option[0].strip("-"))
+    for topic in TOPICS:
+        assert run(*topic.command(), "--url", urls["tpi-revoke"]).status == 69
     assert not daemon.matching("permission|NOPERM|refused")
 
     for name, words in users.items():
@@ -395,11 +400,9 @@ def test_acl_users(streamd, new_valkey):
     for pattern in patterns:
         rest = ["resetchannels", *(other for other in patterns if other != pattern)]
         server("ACL", "SETUSER", "tpi-streamd", *rest)
-        needed = [topic for topic in TOPICS if any(channel.startswith(pattern[1:-1]) for channel in topic.all_channels())]
-        assert needed, pattern
+        channel = next(name for topic in TOPICS for name in topic.all_channels() if name.startswith(pattern[1:-1]))
         client = ValkeyClient(server.address)
         client("AUTH", "tpi-streamd", users["tpi-streamd"][1].removeprefix(">"))
-        channel = next(c for c in needed[0].all_channels() if c.startswith(pattern[1:-1]))
         assert refused(client, "SUBSCRIBE", channel)
         client.close()
 

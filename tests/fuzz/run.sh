@@ -24,7 +24,7 @@ source=$(cd "$here/../.." && pwd -P)
 
 # What the targets link: each pulls in what it uses.
 modules="auth/access auth/app_api auth/credentials auth/origin auth/web_identity"
-modules="$modules base/clock base/hostport base/log base/text base/thread config/app_url config/settings daemon/listener"
+modules="$modules base/clock base/hostport base/json base/log base/text base/thread config/app_url config/settings daemon/listener"
 modules="$modules fcgi/head fcgi/request publish/batch publish/lines session/topic session/watch_list"
 modules="$modules valkey/connect valkey/sentinel valkey/tls valkey/topology valkey/url"
 modules="$modules wire/channel_name wire/frame wire/revocation wire/wakeup"
@@ -178,14 +178,14 @@ for target in "${targets[@]}"; do
 	done
 done
 
-printf '\n%-10s %12s %10s %9s %7s\n' target executions per-second coverage corpus
+printf '\n%-12s %12s %10s %9s %7s\n' target executions per-second coverage corpus
 for target in "${targets[@]}"; do
 	# "#1234  DONE   cov: 300 ft: 1000 corp: 200/10Kb ...": the last one counts.
 	read -r coverage corpus < <(tail -n 200 "$work/$target.log" |
 	    sed -nE 's/^#[0-9]+.* cov: ([0-9]+) .* corp: ([0-9]+).*/\1 \2/p' | tail -n 1)
 	count=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$target.log")
 	rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$work/$target.log")
-	printf '%-10s %12s %10s %9s %7s%s\n' "$target" "${count:--}" "${rate:--}" "${coverage:--}" \
+	printf '%-12s %12s %10s %9s %7s%s\n' "$target" "${count:--}" "${rate:--}" "${coverage:--}" \
 	    "${corpus:--}" "$([ "$(cat "$work/$target.status")" -eq 0 ] || echo '  FAILED')"
 	coverage="" corpus=""
 done

@@ -63,7 +63,7 @@ expect_error(const char *query, const char *expected)
 	watch_list_free(&w);
 }
 
-/* The two paths are compared byte for byte: no decoding, no normalising, no other end. */
+/* The two paths are compared byte for byte, without decoding or normalising. */
 START_TEST(paths)
 {
 	static const char *const unknown[] = { "", "/", "/api", "/api/notifications", "/api/stream",
@@ -292,7 +292,7 @@ START_TEST(depends_on)
 }
 END_TEST
 
-/* One project by projectId. */
+/* projectId takes one project. */
 START_TEST(one_project)
 {
 	expect("projectId=7", "7");
@@ -305,7 +305,7 @@ START_TEST(one_project)
 }
 END_TEST
 
-/* Several by projectIds, also one alone. */
+/* projectIds takes one or more. */
 START_TEST(several_projects)
 {
 	expect("projectIds=7", "7");
@@ -314,7 +314,7 @@ START_TEST(several_projects)
 }
 END_TEST
 
-/* They are kept in ascending order, each once, however often it was named. */
+/* The projects are kept in ascending order without duplicates. */
 START_TEST(sorted_and_distinct)
 {
 	expect("projectIds=9,8,7,10,100,2", "2 7 8 9 10 100");
@@ -325,7 +325,7 @@ START_TEST(sorted_and_distinct)
 END_TEST
 
 /*
- * The query is decoded as a form: names and values, '%' and '+', the other characters as they are.
+ * Names and values of the query are decoded like those of a form: '%' and '+', nothing else.
  */
 START_TEST(form_decoding)
 {
@@ -336,7 +336,7 @@ START_TEST(form_decoding)
 	expect("%70rojectId=7", "7");
 	expect("project%49ds=7,8", "7 8");
 	expect("projectId%73=7,8", "7 8");
-	/* '+' is a space, and a '%' that encodes nothing is a '%'. */
+	/* '+' is a space, and a '%' without two hexadecimal digits is a '%'. */
 	expect_error("projectId=+7", ONE);
 	expect_error("projectId=7+", ONE);
 	expect_error("projectIds=7,+8", SEVERAL);
@@ -347,14 +347,14 @@ START_TEST(form_decoding)
 	expect_error("projectId=7%3", ONE);
 	expect_error("projectId=7%3g", ONE);
 	expect_error("projectId=7%g3", ONE);
-	/* Decoded once, not twice. */
+	/* Decoded only once. */
 	expect_error("projectId=%2537", ONE);
 	expect_error("projectIds=7%252C8", SEVERAL);
-	/* Nothing is cut off at a NUL. */
+	/* A NUL ends nothing. */
 	expect_error("projectId=7%00", ONE);
 	expect_error("projectIds=7%00,8", SEVERAL);
 	expect_error("projectId%00=7", MISSING);
-	/* What is decoded separates nothing. */
+	/* An encoded '=' or '&' does not separate parameters. */
 	expect_error("projectId%3D7", MISSING);
 	expect_error("x=1%26projectId=7", MISSING);
 	expect_error("projectId=7%26x=1", ONE);
@@ -362,7 +362,7 @@ START_TEST(form_decoding)
 }
 END_TEST
 
-/* A query without the parameter, by its exact name, is refused. */
+/* A query without a parameter of exactly that name is refused. */
 START_TEST(missing)
 {
 	static const char *const queries[] = { "", "&", "=", "=7", "x=7", "projectid=7",
@@ -374,7 +374,7 @@ START_TEST(missing)
 }
 END_TEST
 
-/* An empty value, or one element that is empty, is malformed. */
+/* An empty value, and a list with an empty element, is malformed. */
 START_TEST(empty)
 {
 	expect_error("projectId", ONE);
@@ -389,7 +389,7 @@ START_TEST(empty)
 END_TEST
 
 /*
- * A project is a decimal number from 1 to 2147483647: no sign, leading zero, space, or anything
+ * A project is a decimal number from 1 to 2147483647 without sign, leading zero, space or anything
  * else.
  */
 START_TEST(malformed)
@@ -414,7 +414,7 @@ START_TEST(malformed)
 }
 END_TEST
 
-/* The parameter stands once, in one of its forms, even where the two say the same. */
+/* The parameter may occur only once, in one of its two forms, even if the values are equal. */
 START_TEST(repeated)
 {
 	expect_error("projectId=7&projectId=7", ONCE);
@@ -428,7 +428,7 @@ START_TEST(repeated)
 }
 END_TEST
 
-/* Unknown parameters are ignored, wherever and whatever they are. */
+/* Unknown parameters are ignored. */
 START_TEST(unknown_parameters)
 {
 	expect("x=1&projectId=7", "7");
@@ -456,7 +456,7 @@ numbers(int first, int step, int count, int times)
 	return query;
 }
 
-/* 500 projects are taken, 501 refused; what is named again does not count again. */
+/* 500 projects are accepted and 501 refused; duplicates do not count. */
 START_TEST(at_most_500)
 {
 	struct watch_list w;
@@ -485,14 +485,14 @@ START_TEST(at_most_500)
 	expect_error(query, TOO_MANY);
 	free(query);
 
-	/* As many as a head can hold. */
+	/* As many as fit in a head. */
 	query = numbers(7, 0, 32000, 1);
 	expect(query, "7");
 	free(query);
 }
 END_TEST
 
-/* A notification stream joins the user's channel and the tenant's; it has no parameters. */
+/* A notification stream has the channel of the user and that of broadcasts, and no parameters. */
 START_TEST(notification_channels)
 {
 	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "other" },
@@ -509,7 +509,7 @@ START_TEST(notification_channels)
 }
 END_TEST
 
-/* An issue stream joins a channel for each project under each prefix. */
+/* An issue stream has a channel for each project and prefix. */
 START_TEST(issue_channels)
 {
 	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "issues", "other" },
@@ -531,7 +531,7 @@ START_TEST(issue_channels)
 }
 END_TEST
 
-/* The longest names that there are, as many as there can be, are whole. */
+/* The largest possible number of channels, with names of the maximum length, is complete. */
 START_TEST(longest_channels)
 {
 	char tenant[CHANNEL_ID_MAX + 1], expected[CHANNEL_NAME_SIZE];
@@ -573,7 +573,7 @@ START_TEST(longest_channels)
 }
 END_TEST
 
-/* The reconnect of an evicted stream is known by its header or its query, decoded as form data. */
+/* The reconnect of an evicted stream is recognized by its header or, decoded, by its query. */
 START_TEST(returning)
 {
 	static const struct {

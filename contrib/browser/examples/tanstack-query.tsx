@@ -15,6 +15,9 @@ import { useIssueUpdates, useNotifications } from "tpi-stream-client/react";
 
 const COALESCE_MS = 200;
 
+/* createRefetch() collects bursts, so that the hooks need not. */
+const options = { coalesceMs: 0 };
+
 /* Wake-ups say when data is stale; this is for times without a stream. */
 const staleTime = 60_000;
 
@@ -45,14 +48,14 @@ export function Refetch() {
 	const client = useQueryClient();
 	const refetch = useMemo(() => createRefetch(client), [client]);
 
-	useNotifications(() => refetch(["notifications"]));
+	useNotifications(() => refetch(["notifications"]), options);
 	return useCachedProjects(client).map((id) =>
 	    <ProjectRefetch key={id} id={id} refetch={refetch} />);
 }
 
 function ProjectRefetch({ id, refetch }: { id: number; refetch: (key: QueryKey) => void }) {
 	/* On a sync and on a wake-up alike: refetch. */
-	useIssueUpdates([id], () => refetch(["issues", id]));
+	useIssueUpdates([id], () => refetch(["issues", id]), options);
 	return null;
 }
 

@@ -395,6 +395,208 @@ test("a callback that remounts on every sync does not loop", async (t) => {
 	assert.equal(page.sources.length, 1);
 });
 
+/* ---- Test runs and milestones */
+
+const KINDS = [
+	["watchTestRuns", (id) => `/api/test-runs/${id}/stream`,
+	    (id) => ({ event: "test_run.completed", runId: id, projectId: 3 }), "runId"],
+	["watchProjectTestRuns", (id) => `/api/projects/${id}/test-runs/stream`,
+	    (id) => ({ event: "test_run.created", runId: 42, projectId: id }), "runId"],
+	["watchMilestones", (id) => `/api/milestones/${id}/stream`,
+	    (id) => ({ event: "milestone.updated", milestoneId: id, projectId: 3 }), "milestoneId"],
+	["watchProjectMilestones", (id) => `/api/projects/${id}/milestones/stream`,
+	    (id) => ({ event: "milestone.created", milestoneId: 9, projectId: id }), "milestoneId"],
+];
+
+function watchWith(page, name, ids, options) {
+	const seen = recorder();
+	seen.stop = page[name](ids, seen.onWakeup, { ...seen.options, ...options });
+	return seen;
+}
+
+for (const [name, url, data, field] of KINDS) {
+	test(`${name}: one stream for each id, shared by its watchers`, async (t) => {
+		const page = await fakePage(t);
+		const a = watchWith(page, name, [8, 7, 7]);
+		const b = watchWith(page, name, [7]);
+		await page.settle();
+		assert.deepEqual(page.urls(), [url(8), url(7)]);
+		page.sources.forEach((source) => source.sync());
+		page.sources[0].data(data(8));
+		page.sources[1].data({ ...data(7), targetId: 5, extra: true });
+		const seven = { type: "wakeup", ...data(7), targetId: 5 };
+		assert.deepEqual(a.messages, [FIRST, { type: "wakeup", ...data(8) }, seven]);
+		assert.deepEqual(b.messages, [FIRST, seven]);
+		a.stop();
+		await page.pass(1000);
+		assert.deepEqual(page.open().map((source) => source.url), [url(7)]);
+		b.stop();
+		await page.pass(1000);
+		assert.equal(page.open().length + page.window.listeners, 0);
+	});
+
+	test(`${name}: an added id opens its stream at once and no other one`, async (t) => {
+		const page = await fakePage(t);
+		const a = watchWith(page, name, [7]);
+		await page.settle();
+		page.last().sync();
+		const b = watchWith(page, name, [7, 8]);
+		await page.settle();
+		assert.deepEqual(page.urls(), [url(7), url(8)]);
+		assert.deepEqual(b.messages, [], "not before 8 is covered, too");
+		page.last().sync();
+		assert.deepEqual(b.messages, [FIRST]);
+		assert.deepEqual(a.messages, [FIRST]);
+		b.stop();
+		await page.pass(500);
+		watchWith(page, name, [9, 8]);
+		await page.settle();
+		assert.deepEqual(page.urls(), [url(7), url(8), url(9)]);
+	});
+
+	test(`${name}: malformed wake-ups are ignored, with one warning`, async (t) => {
+		const page = await fakePage(t);
+		const a = watchWith(page, name, [7]);
+		await page.settle();
+		page.last().sync();
+		for (const change of [{ projectId: "3" }, { projectId: undefined }, { [field]: 0 },
+		    { [field]: undefined }, { targetId: null }, { targetId: 1.5 }, { event: 7 }])
+			page.last().data({ ...data(7), ...change });
+		assert.deepEqual(a.messages, [FIRST]);
+		assert.equal(a.warnings.length, 1);
+	});
+
+	test(`${name}: invalid ids are one clear TypeError`, async (t) => {
+		const page = await fakePage(t);
+		const parameter = name.includes("Project") ? "projectIds" : "ids";
+		assert.throws(() => page[name]([0], () => {}), { name: "TypeError", message:
+		    `tpi-stream: ${parameter} must be an array of 1 to 500 integers from 1 to 2147483647, not 0` });
+		assert.throws(() => page[name](7, () => {}), TypeError);
+	});
+}
+
+test("kinds with the same ids do not mix", async (t) => {
+	const page = await fakePage(t);
+	const seen = KINDS.map(([name]) => watchWith(page, name, [7]));
+	await page.settle();
+	page.sources.forEach((source) => source.sync());
+	KINDS.forEach(([, , data], i) => page.sources[i].data(data(7)));
+	seen.forEach(({ messages }, i) =>
+	    assert.deepEqual(messages, [FIRST, { type: "wakeup", ...KINDS[i][2](7) }]));
+});
+
+test("several streams: a lost one is a sync when it is back, the state is the worst", async (t) => {
+	const page = await fakePage(t);
+	const a = watchWith(page, "watchTestRuns", [1, 2]);
+	await page.settle();
+	const [one, two] = page.sources;
+	one.sync();
+	assert.deepEqual([a.messages, a.states], [[], ["connecting"]]);
+	two.sync();
+	one.end();
+	two.data({ event: "e", runId: 2, projectId: 3 });
+	one.sync();
+	assert.deepEqual(a.messages, [FIRST, { type: "wakeup", event: "e", runId: 2, projectId: 3 }, LATER]);
+	two.evict();
+	one.end();
+	assert.deepEqual(a.states, ["connecting", "live", "connecting", "live", "parked"]);
+});
+
+for (const [name, fail] of [
+	["refused", (source) => source.refuse()],
+	["told to retry later", (source) => source.end()],
+	["evicted", (source) => source.evict()],
+])
+	test(`several streams: the first sync does not wait for one that is ${name}`, async (t) => {
+		const page = await fakePage(t);
+		const a = watchWith(page, "watchMilestones", [1, 2]);
+		await page.settle();
+		const [one, two] = page.sources;
+		one.sync();
+		assert.deepEqual(a.messages, []);
+		fail(two);
+		assert.deepEqual(a.messages, [FIRST]);
+		await page.pass(15000);
+		page.last().sync();
+		assert.deepEqual(a.messages, [FIRST, LATER]);
+	});
+
+test("several streams: no first sync while none of them is live", async (t) => {
+	const page = await fakePage(t);
+	const a = watchWith(page, "watchMilestones", [1, 2]);
+	await page.settle();
+	page.sources.forEach((source) => source.refuse());
+	assert.deepEqual([a.messages, a.refusals], [[], 2]);
+});
+
+/* ---- Coalescing */
+
+test("coalesceMs: one call for each event and item, with the last message", async (t) => {
+	const page = await fakePage(t);
+	const a = watchWith(page, "watchProjectTestRuns", [7], { coalesceMs: 100 });
+	const b = watchWith(page, "watchProjectTestRuns", [7]);
+	const result = (runId, targetId) => ({ event: "result_added", runId, projectId: 7, targetId });
+	await page.settle();
+	page.last().sync();
+	page.last().data(result(1, 10));
+	page.last().data(result(2, 20));
+	await page.pass(60);
+	page.last().data(result(1, 11));
+	page.last().data({ event: "completed", runId: 1, projectId: 7 });
+	await page.pass(39);
+	assert.deepEqual(a.messages, []);
+	await page.pass(1);
+	assert.deepEqual(a.messages, [FIRST,
+	    ...[result(2, 20), result(1, 11), { event: "completed", runId: 1, projectId: 7 }].map(
+	        (data) => ({ type: "wakeup", ...data }))]);
+	assert.equal(b.messages.length, 5);
+	page.last().data(result(1, 12));
+	await page.pass(100);
+	assert.equal(a.messages.length, 5, "the next burst");
+});
+
+test("coalesceMs: notifications are one kind, whatever their ids", async (t) => {
+	const page = await fakePage(t);
+	const a = recorder();
+	page.watchNotifications(a.onWakeup, { coalesceMs: 100 });
+	await page.settle();
+	page.last().sync();
+	for (let i = 1; i <= 50; i++)
+		page.last().data({ event: "notification", id: `n${i}` });
+	await page.pass(100);
+	assert.deepEqual(a.messages, [FIRST, { type: "wakeup", event: "notification", id: "n50" }]);
+});
+
+test("coalesceMs: syncs are one, which stays the first", async (t) => {
+	const page = await fakePage(t);
+	const a = watchWith(page, "watchTestRuns", [1], { coalesceMs: 100 });
+	await page.settle();
+	page.last().sync();
+	page.last().sync();
+	page.last().data({ event: "e", runId: 1, projectId: 3 });
+	page.last().sync();
+	await page.pass(100);
+	page.last().sync();
+	await page.pass(100);
+	assert.deepEqual(a.messages, [{ type: "wakeup", event: "e", runId: 1, projectId: 3 }, FIRST, LATER]);
+});
+
+test("coalesceMs: nothing after stop(), by itself or by a callback of the same burst", async (t) => {
+	const page = await livePage(t);
+	const a = recorder();
+	const stop = page.watchNotifications((message) => {
+		a.onWakeup(message);
+		stop();
+	}, { coalesceMs: 100 });
+	const b = recorder();
+	const stopB = page.watchNotifications(b.onWakeup, { coalesceMs: 100 });
+	await page.settle();
+	page.last().data({ event: "notification", id: "n1" });
+	stopB();
+	await page.pass(100);
+	assert.deepEqual([a.messages, b.messages], [[FIRST], []]);
+});
+
 /* ---- States and reconnecting */
 
 test("the states of a stream that ends: the browser reconnects by itself", async (t) => {
@@ -766,6 +968,8 @@ for (const [ids, found] of [
 
 for (const [options, message] of [
 	[{ baseUrl: 7 }, "baseUrl must be a string, not 7"],
+	[{ coalesceMs: -1 }, "coalesceMs must be from 0 to 2147483647, not -1"],
+	[{ coalesceMs: "soon" }, "coalesceMs must be from 0 to 2147483647, not soon"],
 	[{ logger: {} }, "logger must have warn and error, not [object Object]"],
 	[{ retry: { firstMs: 0 } }, "retry.firstMs must be from 1 to 2147483647, not 0"],
 	[{ retry: { maxMs: Infinity } }, "retry.maxMs must be from 1 to 2147483647, not Infinity"],

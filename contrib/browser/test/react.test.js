@@ -106,6 +106,7 @@ for (const [major, alias] of [
 		assert.equal(page.text(), "connecting");
 		await page.act(() => page.last().sync());
 		assert.equal(page.text(), "live");
+		await page.wait(250);
 		assert.deepEqual(messages, [FIRST]);
 		assert.equal(page.sources.length, 1);
 		await page.render(page.StrictMode, null);
@@ -117,7 +118,7 @@ for (const [major, alias] of [
 		const seen = [];
 		function App({ name, ids }) {
 			page.useIssueUpdates([...ids], (message) => seen.push([name, message]),
-			    { retry: {}, onclosed: () => seen.push([name, "closed"]),
+			    { coalesceMs: 0, retry: {}, onclosed: () => seen.push([name, "closed"]),
 			        onstate: (state) => seen.push([name, state]) });
 			return null;
 		}
@@ -145,10 +146,12 @@ for (const [major, alias] of [
 		await page.render(App, { ids: [7] });
 		await page.act(() => page.last().sync());
 		assert.equal(page.text(), "live");
+		await page.wait(250);
 		await page.render(App, { ids: [9] });
 		await page.wait(250);
 		await page.act(() => page.last().sync());
 		assert.equal(page.last().url, "/api/issues/stream?projectIds=9");
+		await page.wait(250);
 		assert.deepEqual(messages, [FIRST, FIRST]);
 		await page.render(App, { ids: [] });
 		await page.wait(1000);
@@ -175,6 +178,48 @@ for (const [major, alias] of [
 		assert.deepEqual(page.urls(), ["/api/issues/stream?projectIds=1,2,3"]);
 	});
 
+	const OTHERS = [
+		["useTestRunUpdates", "/api/test-runs/7/stream",
+		    { event: "test_run.completed", runId: 7, projectId: 3 }],
+		["useProjectTestRunUpdates", "/api/projects/7/test-runs/stream",
+		    { event: "test_run.created", runId: 42, projectId: 7 }],
+		["useMilestoneUpdates", "/api/milestones/7/stream",
+		    { event: "milestone.updated", milestoneId: 7, projectId: 3, targetId: 1 }],
+		["useProjectMilestoneUpdates", "/api/projects/7/milestones/stream",
+		    { event: "milestone.created", milestoneId: 9, projectId: 7 }],
+	];
+	for (const [hook, url, data] of OTHERS)
+		testReact(`${hook}: watches, shows its state, coalesces a burst`, async (page) => {
+			const messages = [];
+			const App = ({ ids }) => page[hook](ids, (message) => messages.push(message));
+			await page.render(page.StrictMode, null, page.createElement(App, { ids: [7, 7] }));
+			assert.deepEqual(page.urls(), [url]);
+			await page.act(() => page.last().sync());
+			assert.equal(page.text(), "live");
+			await page.wait(250);
+			await page.act(() => Array(50).fill(data).forEach((each) => page.last().data(each)));
+			await page.wait(249);
+			assert.deepEqual(messages, [FIRST]);
+			await page.wait(1);
+			assert.deepEqual(messages, [FIRST, { type: "wakeup", ...data }]);
+			await page.render(page.StrictMode, null, page.createElement(App, { ids: [] }));
+			assert.equal(page.text(), "closed");
+		});
+
+	testReact("coalesceMs: another value is another watch", async (page) => {
+		const messages = [];
+		const App = ({ coalesceMs }) =>
+		    page.useTestRunUpdates([7], (message) => messages.push(message), { coalesceMs });
+		await page.render(App, { coalesceMs: 5000 });
+		await page.act(() => page.last().sync());
+		await page.wait(4999);
+		assert.deepEqual(messages, []);
+		await page.render(App, { coalesceMs: 0 });
+		await page.wait(5000);
+		assert.deepEqual(messages, [FIRST]);
+		assert.equal(page.sources.length, 1);
+	});
+
 	testReact("a component that remounts on each sync does not reconnect", async (page) => {
 		const messages = [];
 		function App() {
@@ -183,9 +228,9 @@ for (const [major, alias] of [
 		}
 		for (let key = 0; key < 10; key++) {
 			await page.render(App, { key });
-			await page.wait(500);
 			if (key === 0)
 				await page.act(() => page.last().sync());
+			await page.wait(500);
 		}
 		assert.equal(page.sources.length, 1);
 		assert.deepEqual(messages, Array(10).fill(FIRST));
@@ -193,10 +238,12 @@ for (const [major, alias] of [
 
 	testReact("renders on a server: opens nothing, and the text is that of the first render", async (page) => {
 		function App() {
-			return page.useNotifications(() => {}) + page.useIssueUpdates([7], () => {}) +
-			    page.useIssueUpdates([], () => {});
+			const hooks = Object.entries(page).filter(([name]) => name.endsWith("Updates"));
+			return [page.useNotifications(() => {}),
+			    ...hooks.flatMap(([, hook]) => [hook([7], () => {}), hook([], () => {})])].join();
 		}
-		assert.equal(page.renderToString(page.createElement(App)), "connectingconnectingclosed");
+		assert.equal(page.renderToString(page.createElement(App)),
+		    "connecting" + ",connecting,closed".repeat(5));
 		await page.wait(5000);
 		assert.equal(page.sources.length, 0);
 	});

@@ -4,5 +4,5 @@ export { QueryClient, QueryClientProvider } from "@tanstack/react-query";
 export { StrictMode, act, createElement, version } from "react";
 export { createRoot } from "react-dom/client";
 export { renderToString } from "react-dom/server";
-export { useIssueUpdates, useNotifications } from "tpi-stream-client/react";
+export * from "tpi-stream-client/react";
 export * from "../examples/tanstack-query.js";

@@ -4,15 +4,18 @@ import { StrictMode, useState, version } from "react";
 import { createRoot } from "react-dom/client";
 import { useIssueUpdates, useNotifications } from "tpi-stream-client/react";
 
+/* The test counts messages. */
+const options = { coalesceMs: 0 };
+
 window.seen = { bell: { messages: [] }, board: { messages: [] } };
 
 function Bell() {
-	const state = useNotifications((message) => seen.bell.messages.push(message));
+	const state = useNotifications((message) => seen.bell.messages.push(message), options);
 	return <p id="bell">{state}</p>;
 }
 
 function Board({ ids }) {
-	const state = useIssueUpdates(ids, (message) => seen.board.messages.push(message));
+	const state = useIssueUpdates(ids, (message) => seen.board.messages.push(message), options);
 	return <p id="board">{state}</p>;
 }
 

@@ -10,12 +10,10 @@
 #include "fuzz_json.h"
 
 #include <ctype.h>
-#include <curl/curl.h>
 #include <json-c/json.h>
 
 #include "auth/app_api.h"
-#include "config/app_url.h"
-#include "wire/wakeup.h"
+#include "wire/channel_name.h"
 
 #define ASKED 8
 
@@ -63,7 +61,7 @@ check_session(const char *body, size_t length)
 
 	id = member(member(session, "user"), "id");
 	if (answer == APP_YES) {
-		REQUIRE(wakeup_json_check(body, length) == NULL && session != NULL);
+		REQUIRE(json_check(body, length) == NULL && session != NULL);
 		REQUIRE(channel_id_valid(user, strlen(user)));
 		REQUIRE(json_object_is_type(id, json_type_string));
 		REQUIRE(strcmp(json_object_get_string(id), user) == 0);
@@ -74,7 +72,7 @@ check_session(const char *body, size_t length)
 		    (size_t)json_object_get_string_len(id)));
 	} else {
 		REQUIRE(fuzz_is_line(wrong));
-		REQUIRE(wakeup_json_check(body, length) != NULL || id == NULL ||
+		REQUIRE(json_check(body, length) != NULL || id == NULL ||
 		    (!is_falsy(id) && !json_object_is_type(id, json_type_string)));
 	}
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
@@ -127,7 +125,7 @@ check_projects(const char *body, size_t length)
 	if (answer == APP_WRONG) {
 		REQUIRE(fuzz_is_line(wrong));
 	} else {
-		REQUIRE(wakeup_json_check(body, length) == NULL);
+		REQUIRE(json_check(body, length) == NULL);
 		REQUIRE(json_object_is_type(data, json_type_array));
 		for (int i = 0; i < ASKED; i++) {
 			REQUIRE(left[i] == 0 || left[i] == asked[i]);
@@ -144,50 +142,6 @@ check_projects(const char *body, size_t length)
 			REQUIRE(left[k] == 0 || expect_status(statuses[i], answer) == APP_WRONG);
 	}
 	json_object_put(object);
-}
-
-/* A part of what libcurl made of a URL; "" where there is none. The caller frees it. */
-static char *
-part(CURLU *url, CURLUPart which)
-{
-	char *text = NULL;
-
-	return curl_url_get(url, which, &text, 0) == CURLUE_OK ? text : strdup("");
-}
-
-static void
-check_url(const char *text)
-{
-	static const char target[] = APP_SESSION_TARGET "?q=%7B%7D";
-	size_t length = strlen(text);
-	char *full = fuzz_memory(length + sizeof(target)), *path, *query, *user;
-	CURLU *url = curl_url();
-
-	REQUIRE(url != NULL);
-	if (app_url_valid(text)) {
-		REQUIRE(fuzz_is_line(text));
-		if (strncmp(text, "unix:", 5) == 0) {
-			REQUIRE(text[5] == '/' && length - 5 <= 107);
-		} else {
-			while (text[length - 1] == '/')
-				length--;
-			strcpy((char *)mempcpy(full, text, length), target);
-			REQUIRE(curl_url_set(url, CURLUPART_URL, full, 0) == CURLUE_OK);
-			path = part(url, CURLUPART_PATH);
-			query = part(url, CURLUPART_QUERY);
-			user = part(url, CURLUPART_USER);
-			REQUIRE(strlen(path) >= strlen(APP_SESSION_TARGET));
-			REQUIRE(strcmp(path + strlen(path) - strlen(APP_SESSION_TARGET),
-			    APP_SESSION_TARGET) == 0);
-			REQUIRE(strcmp(query, "q=%7B%7D") == 0);
-			REQUIRE(user[0] == '\0');
-			free(path);
-			free(query);
-			free(user);
-		}
-	}
-	curl_url_cleanup(url);
-	free(full);
 }
 
 static void
@@ -209,12 +163,8 @@ check_reason(const char *body, size_t length)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char *text = fuzz_text(data, size);
-
 	check_session((const char *)data, size);
 	check_projects((const char *)data, size);
 	check_reason((const char *)data, size);
-	check_url(text);
-	free(text);
 	return 0;
 }
