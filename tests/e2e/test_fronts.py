@@ -325,8 +325,9 @@ def unverified(module_streamd, module_rundir):
 @pytest.mark.parametrize("headers", FORGED.values(), ids=FORGED)
 @pytest.mark.parametrize("server, auth", SETUPS.values(), ids=SETUPS)
 def test_forged_identity(unverified, server, auth, headers):
-    """A request that the web server has not authenticated gets 401, whatever its headers claim."""
-    check_error(http(unverified(server, auth).address, NOTIFICATIONS, **headers), 401)
+    """A request that the web server has not authenticated gets 401 on each path, whatever its headers claim."""
+    for topic in TOPICS:
+        check_error(http(unverified(server, auth).address, topic.target(), **headers), 401)
 
 
 # Verifies ann with Basic authentication, and leaves the rest to contrib/apache/tpi-stream-user.conf.
