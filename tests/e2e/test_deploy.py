@@ -216,6 +216,8 @@ def matcher(ingress):
             if controller == "ingress-nginx":
                 # Under use-regex every path is one, Exact ones, too.
                 assert annotations["nginx.ingress.kubernetes.io/use-regex"] == "true" and kind != "Exact"
+                # The characters that its versions allow without further settings.
+                assert re.fullmatch(r"[A-Za-z0-9_.~/^%$\[\](){}*+?|-]+", pattern)
                 found = re.match("^" + pattern, path, re.I)
             elif kind == "Exact":
                 found = path == pattern
