@@ -26,7 +26,8 @@ NODE_DIRECTORY = os.path.join(servers.BUILD, "tests", "bench", "peer-node")
 SETTINGS = {  # with the service's tunables: memory is measured as it is in production
     "GLIBC_TUNABLES": servers.tunables(), "INSTANCE_TENANT_ID": TENANT, "TPI_LOG_LEVEL": "warn",
     "TPI_PROJECT_ACCESS": "allow",
-    "SSE_PER_TENANT_CAP": 100000, "SSE_ISSUES_PER_TENANT_CAP": 100000}
+    "SSE_PER_TENANT_CAP": 100000, "SSE_ISSUES_PER_TENANT_CAP": 100000,
+    "SSE_LIVE_PER_TENANT_CAP": 100000}
 # Where a web server lags in a burst its streams get events late, not a sync in their place: nchan
 # gives none up either.
 WEB_SETTINGS = {"SSE_BACKLOG_BYTES": 16777216}
