@@ -60,7 +60,7 @@ def prefixes(settings):
 def acl_channels(settings):
     """The channels of the daemon, as Valkey's ACL takes them."""
     tenant = plain(setting(settings, "INSTANCE_TENANT_ID"))
-    return " ".join(f"&{plain(prefix)}:tenant:{tenant}:*" for prefix in ["notifications", *prefixes(settings)])
+    return " ".join(f"&{plain(prefix)}:tenant:{tenant}:*" for prefix in ["notifications", *prefixes(settings), "live"])
 
 
 def uses_application(settings):

@@ -18,6 +18,7 @@ from paths import LOOKALIKES, OTHER_CASE, ROUTED, SERVED
 from servers import (basic, broadcast_channel, clean_environment, free_port, http, listening_socket, program,
                      project_channel, user_channel)
 from timing import eventually, scaled
+from topics import TOPICS
 
 FRONTS = {"Apache": Apache, "nginx": Nginx}
 both = pytest.mark.parametrize("server", FRONTS.values(), ids=FRONTS)
@@ -63,26 +64,18 @@ def check_error(peer, status):
     return peer
 
 
-# A stream and the arguments of tpi-publish for a wake-up on it, for each path of the daemon's table.
-WAKE_UPS = {
-    "/api/notifications/stream": ("", ["notification", "--user", "ann"]),
-    "/api/issues/stream": ("?projectId=7", ["issue", "--project", "7", "--issue", "1"]),
-    "/api/test-runs/7/stream": ("", ["test-run", "--project", "3", "--run", "7"]),
-    "/api/projects/7/test-runs/stream": ("", ["test-run", "--project", "7", "--run", "3"]),
-    "/api/milestones/7/stream": ("", ["milestone", "--project", "3", "--milestone", "7"]),
-    "/api/projects/7/milestones/stream": ("", ["milestone", "--project", "7", "--milestone", "3"]),
-    "/api/stream": ("?testRuns=7", ["test-run", "--project", "3", "--run", "7"]),
-}
+def test_topics():
+    """The tests below open a stream of each row of the daemon's table."""
+    assert [topic.path.format(id=7) for topic in TOPICS] == SERVED
 
 
 @both
-@pytest.mark.parametrize("path", SERVED)
-def test_every_stream(streamd, valkey, front, server, path):
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_every_stream(streamd, valkey, front, server, topic):
     """Each stream begins with sync, and carries what tpi-publish publishes for it."""
     web = front(server, streamd(OPEN, TPI_PROJECT_ACCESS="allow"))
-    query, arguments = WAKE_UPS[path]
-    with stream(web, path + query) as peer:
-        subprocess.run([program("tpi-publish"), *arguments, "--event", "doctor"],
+    with stream(web, topic.target()) as peer:
+        subprocess.run([program("tpi-publish"), *topic.command(user="ann"), "--event", "doctor"],
                        env=clean_environment(VALKEY_URL=valkey.url), timeout=scaled(20), check=True)
         peer.wait(lambda p: len(p.events.data) == 2, what="the wake-up")
         assert '"event":"doctor"' in peer.events.data[1]
