@@ -18,14 +18,16 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "publish/batch.h"
-#include "wire/channel_name.h"
 #include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "config/settings.h"
+#include "publish/batch.h"
 #include "publish/publisher.h"
 #include "publish/report.h"
-#include "valkey/topology.h"
-#include "config/settings.h"
 #include "publish/uuid.h"
+#include "valkey/topology.h"
+#include "wire/channel_name.h"
 
 #define TIMEOUT_MAX 3600000
 #define TAG_MAX 64
@@ -361,17 +363,17 @@ static void
 load_server(void)
 {
 	static const char setting[] = "VALKEY_URL=";
-	char error[VALKEY_ERROR_SIZE];
+	struct error error;
 
 	if (options.dry_run)
 		return;
-	if (topology_parse(&topology, &settings, options.url, error, sizeof(error)) == 0) {
+	if (topology_parse(&topology, &settings, options.url, &error)) {
 		options.run.topology = &topology;
 		return;
 	}
-	if (options.url != NULL && strncmp(error, setting, strlen(setting)) == 0)
-		usage_error("--url %s", error + strlen(setting));
-	give_up(EX_CONFIG, error);
+	if (options.url != NULL && strncmp(error.text, setting, strlen(setting)) == 0)
+		usage_error("--url %s", error.text + strlen(setting));
+	give_up(EX_CONFIG, error.text);
 }
 
 static int

@@ -29,16 +29,26 @@
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "auth/access.h"
+#include "auth/app_client.h"
 #include "base/clock.h"
-#include "session/connection.h"
-#include "base/metrics.h"
-#include "daemon/rlimits.h"
-#include "daemon/listener.h"
+#include "base/error.h"
 #include "base/log.h"
-#include "session/stats_log.h"
-#include "daemon/notify.h"
-#include "valkey/topology.h"
+#include "base/metrics.h"
 #include "base/text.h"
+#include "config/settings.h"
+#include "daemon/listener.h"
+#include "daemon/notify.h"
+#include "daemon/rlimits.h"
+#include "fcgi/request.h"
+#include "pubsub/subscriber.h"
+#include "session/connection.h"
+#include "session/registry.h"
+#include "session/stats_log.h"
+#include "session/topic.h"
+#include "stream/caps.h"
+#include "stream/stream.h"
+#include "valkey/topology.h"
 
 #define ACCEPT_MAX      256 /* connections accepted before signals and timers are checked */
 #define ACCEPT_PAUSE_MS 100 /* after running out of descriptors */
@@ -212,48 +222,48 @@ warn_unknown(void)
 static void
 read_configuration(const struct options *o)
 {
-	char error[1024];
-	int loaded = settings_load(&settings, SETTINGS_STREAMD, getenv, error, sizeof(error));
+	struct error error;
+	int loaded = settings_load(&settings, SETTINGS_STREAMD, getenv, error.text,
+	    sizeof(error.text));
 
 	if (loaded == 0)
 		log_set_level((enum log_level)settings.log_level);
 	warn_unknown(); /* first: a typo may be the reason for the error */
 	if (loaded == -1)
-		die(EX_CONFIG, "%s", error);
+		die(EX_CONFIG, "%s", error.text);
 	listen_text = o->listen != NULL ? o->listen : settings.listen;
 	if ((o->listen != NULL || listen_text[0] != '\0') &&
-	    address_parse(&address, listen_text) == -1)
+	    !address_parse(&address, listen_text))
 		die(o->listen != NULL ? EX_USAGE : EX_CONFIG,
 		    "%s%s: must be %s; a path has at most 107 bytes",
 		    o->listen != NULL ? "--listen " : "TPI_LISTEN=", listen_text,
 		    LISTENER_ALLOWED);
-	if (topology_parse(&topology, &settings, NULL, error, sizeof(error)) == -1)
-		die(EX_CONFIG, "%s", error);
+	if (!topology_parse(&topology, &settings, NULL, &error))
+		die(EX_CONFIG, "%s", error.text);
 	registry_init(&registry, &settings);
-	registry.access = access_open(&settings, error, sizeof(error));
+	registry.access = access_open(&settings, error.text, sizeof(error.text));
 	if (registry.access == NULL)
-		die(EX_CONFIG, "%s", error);
+		die(EX_CONFIG, "%s", error.text);
 }
 
 /* --listen and TPI_LISTEN take precedence over an inherited socket, and that over the default. */
 static void
 open_listener(const struct options *o)
 {
-	char error[LISTENER_ERROR_SIZE];
-	int inherited = 0;
+	struct error error;
 
+	listener.fd = -1;
 	if (listen_text[0] == '\0') {
-		inherited = listener_inherit(&listener, error, sizeof(error));
-		if (inherited == -1)
-			die(EX_OSERR, "%s", error);
+		if (!listener_inherit(&listener, &error))
+			die(EX_OSERR, "%s", error.text);
 		listen_text = LISTENER_STANDARD;
 		address_parse(&address, listen_text);
 	}
-	if (inherited == 0 &&
-	    listener_open(&listener, &address, &o->listener, error, sizeof(error)) == -1)
+	if (listener.fd == -1 && !listener_open(&listener, &address, &o->listener, &error))
 		die(EX_OSERR, "%s%s: %s",
-		    o->listen != NULL ? "--listen " : settings.listen[0] != '\0' ? "TPI_LISTEN=" : "",
-		    listen_text, error);
+		    o->listen != NULL ? "--listen " :
+		    settings.listen[0] != '\0' ? "TPI_LISTEN=" : "",
+		    listen_text, error.text);
 	spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 

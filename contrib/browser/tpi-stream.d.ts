@@ -81,6 +81,11 @@ export interface WatchOptions {
 	baseUrl?: string;
 	/** Send cookies to another origin. Default false. */
 	withCredentials?: boolean;
+	/**
+	 * Share one connection with the other tabs of the browser. Requires a server with `/api/stream`.
+	 * Default false.
+	 */
+	combined?: boolean;
 	/** Applies if this watcher creates the stream; watchers that join it do not change it. */
 	retry?: RetryOptions;
 	/**
@@ -162,3 +167,9 @@ export function watchProjectMilestones(
 	onWakeup: (message: MilestoneMessage) => void,
 	options?: WatchOptions,
 ): Stop;
+
+/**
+ * Closes and reopens the streams, in all tabs of the browser. Call it when a user has signed in or out:
+ * no tab then gets wake-ups of the previous session.
+ */
+export function reset(): void;

@@ -10,22 +10,19 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "base/error.h"
 #include "base/hostport.h"
 
-#define LISTENER_ERROR_SIZE 512
-#define LISTENER_STANDARD   "unix:/run/tpi-stream/streamd.sock"
-#define LISTENER_ALLOWED    "/path, unix:/path, host:port or [v6]:port"
+#define LISTENER_STANDARD "unix:/run/tpi-stream/streamd.sock"
+#define LISTENER_ALLOWED  "/path, unix:/path, host:port or [v6]:port"
 
 struct address {
 	char path[108]; /* of a Unix socket; the size of sun_path; "" for TCP */
 	struct hostport tcp;
 };
 
-/*
- * Parses an address as in LISTENER_ALLOWED. Returns 0, or -1 if it is not one or its path is too
- * long.
- */
-int address_parse(struct address *a, const char *text);
+/* Parses an address as in LISTENER_ALLOWED. False if it is not one or its path is too long. */
+bool address_parse(struct address *a, const char *text);
 
 struct listener {
 	int fd; /* non-blocking */
@@ -41,15 +38,15 @@ struct listener_options {
 	int backlog;
 };
 
-/* Takes an inherited socket. Returns 1, 0 if there is none, or -1 with one line in error. */
-int listener_inherit(struct listener *l, char *error, size_t error_size);
+/* Takes an inherited socket; if there is none, l->fd is -1. False with an error. */
+bool listener_inherit(struct listener *l, struct error *error);
 
 /*
  * Creates a socket at an address. Replaces a stale socket file, but never a live one, even if
- * several processes do this at once. Returns 0, or -1 with one line in error.
+ * several processes do this at once. False with an error.
  */
-int listener_open(struct listener *l, const struct address *a,
-    const struct listener_options *options, char *error, size_t error_size);
+bool listener_open(struct listener *l, const struct address *a,
+    const struct listener_options *options, struct error *error);
 
 /* Whether it is a TCP socket on an address other than loopback, which other hosts may reach. */
 bool listener_is_exposed(const struct listener *l);

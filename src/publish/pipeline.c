@@ -34,7 +34,7 @@ struct attempt {
 	int done_fd;           /* an eventfd; the thread writes to it when it is done */
 	_Atomic bool one_left; /* the thread is done, or the owner has given up */
 	redisContext *context; /* NULL: failed, error says why */
-	char error[VALKEY_ERROR_SIZE];
+	struct error error;
 };
 
 struct pipeline {
@@ -95,7 +95,7 @@ attempt_run(void *arg)
 {
 	struct attempt *a = arg;
 
-	a->context = topology_connect(a->topology, a->timeout_ms, a->error, sizeof(a->error));
+	a->context = topology_connect(a->topology, a->timeout_ms, &a->error);
 	eventfd_write(a->done_fd, 1);
 	if (atomic_exchange(&a->one_left, true)) {
 		if (a->context != NULL)
@@ -150,7 +150,7 @@ connect_server(struct topology *topology, int timeout_ms, int64_t since, char *e
 	pthread_join(thread, NULL);
 	context = a->context;
 	if (context == NULL)
-		fail(error, "%s", a->error);
+		fail(error, "%s", a->error.text);
 	attempt_free(a);
 	return context;
 }

@@ -158,6 +158,15 @@ report_bad_line(struct run *r, const char *error)
 	report_line("line %ju: %s", (uintmax_t)r->input->number, error);
 }
 
+/* The line may be good, so it must not count as bad. Ends the run; returns false. */
+static bool
+fail_memory(struct run *r)
+{
+	report_line("line %ju: out of memory", (uintmax_t)r->input->number);
+	r->status = EX_OSERR;
+	return false;
+}
+
 static bool
 is_blank(const char *line, size_t length)
 {
@@ -183,6 +192,8 @@ publish_line(struct run *r, const char *line, size_t length)
 	uuid_random(uuid);
 	defaults.id = uuid;
 	if (!batch_parse(line, length, &defaults, &item, error, sizeof(error))) {
+		if (errno == ENOMEM)
+			return fail_memory(r);
 		report_bad_line(r, error);
 		return true;
 	}

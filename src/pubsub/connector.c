@@ -3,11 +3,11 @@
 #include "pubsub/connector.h"
 
 #include <pthread.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/log.h"
 #include "base/thread.h"
 
@@ -27,7 +27,7 @@ struct connector {
 	redisContext *ready;
 	const char *give_up; /* why the connection in use should be closed; NULL: it should not */
 	bool lost;
-	char reason[VALKEY_ERROR_SIZE]; /* why the last one was lost; "": not lost, or logged */
+	struct error reason; /* why the last one was lost; "": not lost, or logged */
 };
 
 /* Sleeps for ms, or until the connection in use is lost. Returns whether it was lost. */
@@ -46,31 +46,31 @@ wait_lost(struct connector *connector, int64_t ms)
 	return lost;
 }
 
-/* Returns why the last connection was lost, once; NULL after that, and at the start. */
-static const char *
-take_reason(struct connector *connector, char reason[VALKEY_ERROR_SIZE])
+/* Gets why the last connection was lost, once. False after that, and at the start. */
+static bool
+take_reason(struct connector *connector, struct error *reason)
 {
 	pthread_mutex_lock(&connector->lock);
-	memcpy(reason, connector->reason, VALKEY_ERROR_SIZE);
-	connector->reason[0] = '\0';
+	*reason = connector->reason;
+	connector->reason.text[0] = '\0';
 	pthread_mutex_unlock(&connector->lock);
-	return reason[0] != '\0' ? reason : NULL;
+	return reason->text[0] != '\0';
 }
 
 static void
-log_change(struct connector *connector, const char *error)
+log_change(struct connector *connector, const struct error *error)
 {
-	char buffer[VALKEY_ERROR_SIZE];
-	const char *reason = take_reason(connector, buffer);
+	struct error reason;
+	bool lost = take_reason(connector, &reason);
 	const char *server = error != NULL ? connector->topology->label : connector->topology->used;
 	struct log_field fields[4] = { LOG_STR("server", server) };
 	int n = 1;
 
-	if (reason != NULL)
-		fields[n++] = (struct log_field)LOG_STR("lost", reason);
+	if (lost)
+		fields[n++] = (struct log_field)LOG_STR("lost", reason.text);
 	if (error != NULL)
-		fields[n++] = (struct log_field)LOG_STR("error", error);
-	log_write(error != NULL || reason != NULL ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "valkey",
+		fields[n++] = (struct log_field)LOG_STR("error", error->text);
+	log_write(error != NULL || lost ? LOG_LEVEL_WARN : LOG_LEVEL_INFO, "valkey",
 	    error != NULL ? "unreachable" : "connected", fields);
 }
 
@@ -78,22 +78,22 @@ log_change(struct connector *connector, const char *error)
 static void
 connect_server(struct connector *connector, int *backoff)
 {
-	char error[VALKEY_ERROR_SIZE], logged[VALKEY_ERROR_SIZE] = "";
+	struct error error, logged = { "" };
 	redisContext *c;
 
 	for (;;) {
 		if (*backoff > 0)
 			wait_lost(connector,
 			    clock_jitter((uint32_t)*backoff / 2, (uint32_t)*backoff));
-		c = topology_connect(connector->topology, CONNECT_MS, error, sizeof(error));
+		c = topology_connect(connector->topology, CONNECT_MS, &error);
 		*backoff = *backoff == 0 ? BACKOFF_MIN_MS : *backoff * 2;
 		if (*backoff > BACKOFF_MAX_MS)
 			*backoff = BACKOFF_MAX_MS;
 		if (c != NULL)
 			log_change(connector, NULL);
-		else if (strcmp(error, logged) != 0) {
-			log_change(connector, error);
-			memcpy(logged, error, sizeof(logged));
+		else if (strcmp(error.text, logged.text) != 0) {
+			log_change(connector, &error);
+			logged = error;
 		}
 		pthread_mutex_lock(&connector->lock);
 		connector->state = c != NULL ? CONNECTOR_READY : CONNECTOR_UNREACHABLE;
@@ -109,14 +109,15 @@ connect_server(struct connector *connector, int *backoff)
 static void
 check_server(struct connector *connector)
 {
-	char error[VALKEY_ERROR_SIZE];
+	struct error error;
 	const char *reason;
 
 	while (!wait_lost(connector, CHECK_MS)) {
-		reason = topology_check(connector->topology, CONNECT_MS, error, sizeof(error));
-		if (error[0] != '\0')
+		reason = topology_check(connector->topology, CONNECT_MS, &error);
+		if (error.text[0] != '\0')
 			LOG(LOG_LEVEL_DEBUG, "valkey", "server check failed",
-			    LOG_STR("server", connector->topology->used), LOG_STR("error", error));
+			    LOG_STR("server", connector->topology->used),
+			    LOG_STR("error", error.text));
 		if (reason == NULL)
 			continue;
 		pthread_mutex_lock(&connector->lock);
@@ -187,7 +188,7 @@ connector_lost(struct connector *connector, const char *reason)
 	pthread_mutex_lock(&connector->lock);
 	connector->state = CONNECTOR_TRYING;
 	connector->lost = true;
-	snprintf(connector->reason, sizeof(connector->reason), "%s", reason);
+	error_set(&connector->reason, "%s", reason);
 	pthread_cond_signal(&connector->changed);
 	pthread_mutex_unlock(&connector->lock);
 }

@@ -86,9 +86,9 @@ fanout_new(size_t record_max, void (*yield)(void *arg), void *arg)
 }
 
 /*
- * An event from before a stream's sync is not for it, even if the sync is sent first. Between
- * leaving and rejoining a channel, the daemon misses events: sending earlier ones would leave a
- * gap.
+ * Skips streams that have not started: what was published before a stream's sync is not sent to it,
+ * even if the sync is sent before this batch. The daemon may have left the channel and joined it
+ * again in between, so there could be a gap between this event and the sync.
  */
 static void
 deliver(struct fanout *f, struct stream *s, uint32_t event)

@@ -22,6 +22,7 @@
 #include "wire/channel_name.h"
 #include "pubsub/channel_table.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/metrics.h"
 #include "pubsub/connector.h"
 #include "pubsub/fanout.h"
@@ -103,7 +104,6 @@ send_command(void *arg, bool subscribe, const char *name, size_t length)
 static void
 link_down(struct subscriber *subscriber, const char *error)
 {
-	/* First: error may be part of the context. */
 	connector_lost(subscriber->connector, error);
 	redisFree(subscriber->link);
 	subscriber->link = NULL;
@@ -308,62 +308,62 @@ log_refused(struct subscriber *subscriber, const char *channel, const char *erro
 	subscriber->refused |= 1u << prefix;
 }
 
-/* Handles an error, the reply to some command. Returns NULL, or why to close the connection. */
-static const char *
-take_error(struct subscriber *subscriber, const char *error)
+/* Handles an error, the reply to some command. False: close the connection. */
+static bool
+take_error(struct subscriber *subscriber, const char *text, struct error *error)
 {
 	const char *channel = channel_table_awaited(subscriber->channels);
 
 	if (subscriber->pinged && subscriber->due_before_pong == 0) {
 		/* PING is forbidden, but this is a reply: the server is alive. */
 		subscriber->pinged = false;
-		return NULL;
+		return true;
 	}
 	if (channel == NULL)
-		return "unexpected error reply";
+		return error_set(error, "unexpected error reply");
 	if (channel_table_find(subscriber->channels, channel, strlen(channel)) ==
 	    subscriber->revocations)
 		/* It is subscribed once per connection, so it needs no limit. */
 		LOG(LOG_LEVEL_WARN, "valkey", "channel refused; tpi-publish revoke has no effect",
-		    LOG_STR("channel", channel), LOG_STR("error", error),
+		    LOG_STR("channel", channel), LOG_STR("error", text),
 		    LOG_STR("remedy", ALLOW));
 	else
-		log_refused(subscriber, channel, error);
+		log_refused(subscriber, channel, text);
 	take_answer(subscriber, NULL, 0, true);
-	return NULL;
+	return true;
 }
 
-/* Returns NULL, or why to close the connection. */
-static const char *
-take_reply(struct subscriber *subscriber, const redisReply *r)
+/* False: close the connection. */
+static bool
+take_reply(struct subscriber *subscriber, const redisReply *r, struct error *error)
 {
 	const redisReply *kind = r, *name;
 
 	if (r->type == REDIS_REPLY_ERROR)
-		return take_error(subscriber, r->str);
+		return take_error(subscriber, r->str, error);
 	if (r->type == REDIS_REPLY_ARRAY && r->elements >= 2)
 		kind = r->element[0];
 	if (!is_text(kind))
-		return "unexpected reply, not of pub/sub";
+		return error_set(error, "unexpected reply, not of pub/sub");
 	if (strcasecmp(kind->str, "pong") == 0) {
 		subscriber->pinged = false;
-		return NULL;
+		return true;
 	}
 	if (r->type != REDIS_REPLY_ARRAY || r->elements != 3)
-		return "unexpected reply, not of pub/sub";
+		return error_set(error, "unexpected reply, not of pub/sub");
 	name = r->element[1];
 	if (strcmp(kind->str, "message") == 0) {
 		if (!is_text(name) || !is_text(r->element[2]))
-			return "malformed message";
+			return error_set(error, "malformed message");
 		take_message(subscriber, name, r->element[2]);
-		return NULL;
+		return true;
 	}
 	if (strcmp(kind->str, "subscribe") != 0 && strcmp(kind->str, "unsubscribe") != 0)
-		return "unexpected reply, not of pub/sub";
+		return error_set(error, "unexpected reply, not of pub/sub");
 	if (!is_text(name) ||
 	    !take_answer(subscriber, name->str, (size_t)name->len, false))
-		return "unexpected reply to SUBSCRIBE or UNSUBSCRIBE";
-	return NULL;
+		return error_set(error, "unexpected reply to SUBSCRIBE or UNSUBSCRIBE");
+	return true;
 }
 
 static void
@@ -376,65 +376,63 @@ count_messages(struct subscriber *subscriber)
 	subscriber->messages = 0;
 }
 
-/* Reads once and fans out all complete messages. Returns NULL, or why to close the connection. */
-static const char *
-link_read(struct subscriber *subscriber)
+/* Reads once and fans out all complete messages. False: close the connection. */
+static bool
+link_read(struct subscriber *subscriber, struct error *error)
 {
-	const char *error = NULL;
+	redisReader *reader = subscriber->link->reader;
+	bool good = true;
 	void *r;
 	ssize_t n;
 
 	n = valkey_read(subscriber->link, subscriber->input, READ_SIZE);
 	subscriber->unread = n == READ_SIZE;
 	if (n <= 0)
-		return n == 0 ? NULL : subscriber->link->errstr;
+		return n == 0 || error_set(error, "%s", subscriber->link->errstr);
 	subscriber->received_at = clock_ms();
-	if (redisReaderFeed(subscriber->link->reader, subscriber->input, (size_t)n) != REDIS_OK)
-		return subscriber->link->reader->errstr;
-	while (error == NULL) {
-		if (redisReaderGetReply(subscriber->link->reader, &r) != REDIS_OK) {
-			error = subscriber->link->reader->errstr;
+	if (redisReaderFeed(reader, subscriber->input, (size_t)n) != REDIS_OK)
+		return error_set(error, "%s", reader->errstr);
+	while (good) {
+		good = redisReaderGetReply(reader, &r) == REDIS_OK ||
+		    error_set(error, "%s", reader->errstr);
+		if (!good || r == NULL)
 			break;
-		}
-		if (r == NULL)
-			break;
-		error = take_reply(subscriber, r);
+		good = take_reply(subscriber, r, error);
 		freeReplyObject(r);
 	}
 	fanout_flush(subscriber->fanout);
 	count_messages(subscriber);
-	if (error == NULL &&
-	    subscriber->link->reader->len - subscriber->link->reader->pos > PENDING_MAX)
-		error = "reply larger than 16 MiB";
-	return error;
+	if (good && reader->len - reader->pos > PENDING_MAX)
+		return error_set(error, "reply larger than 16 MiB");
+	return good;
 }
 
-/* Sends from the output buffer. Returns NULL, or why to close the connection. */
-static const char *
-link_write(struct subscriber *subscriber)
+/* Sends from the output buffer. False: close the connection. */
+static bool
+link_write(struct subscriber *subscriber, struct error *error)
 {
 	int done = 0;
 
 	if (valkey_write(subscriber->link, &done) != REDIS_OK)
-		return subscriber->link->errstr;
+		return error_set(error, "%s", subscriber->link->errstr);
 	subscriber->unsent = !done;
-	return NULL;
+	return true;
 }
 
-static const char *
-link_ping(struct subscriber *subscriber)
+static bool
+link_ping(struct subscriber *subscriber, struct error *error)
 {
 	int64_t silence = clock_ms() - subscriber->received_at;
 
 	if (silence >= SILENCE_MS)
-		return "no data from the server for 12 s";
+		return error_set(error, "no data from the server for 12 s");
 	if (silence >= PING_MS && !subscriber->pinged) {
 		if (redisAppendCommand(subscriber->link, "PING") != REDIS_OK)
-			return "out of memory";
+			return error_set(error, "out of memory");
 		subscriber->pinged = subscriber->unsent = true;
 		subscriber->due_before_pong = channel_table_unanswered(subscriber->channels);
 	}
-	return NULL;
+	return true;
 }
 
 /* Waits until there is something to do, and does it. */
@@ -443,8 +441,9 @@ turn(struct subscriber *subscriber)
 {
 	struct pollfd p[2] = { { .fd = subscriber->wake_fd, .events = POLLIN },
 		{ .fd = subscriber->link != NULL ? subscriber->link->fd : -1, .events = POLLIN } };
-	const char *error = NULL;
+	struct error error;
 	uint64_t ignored;
+	bool good = true;
 
 	if (subscriber->unsent)
 		p[1].events |= POLLOUT;
@@ -454,15 +453,15 @@ turn(struct subscriber *subscriber)
 	    errno != EAGAIN)
 		LOG(LOG_LEVEL_ERROR, "valkey", "eventfd", LOG_STR("error", strerror(errno)));
 	if (subscriber->link != NULL && (subscriber->unread || (p[1].revents & ~POLLOUT) != 0))
-		error = link_read(subscriber);
+		good = link_read(subscriber, &error);
 	take_leaves(subscriber);
 	subscriber->channel_count = channel_table_total(subscriber->channels);
-	if (subscriber->link != NULL && error == NULL)
-		error = link_ping(subscriber);
-	if (subscriber->link != NULL && error == NULL && subscriber->unsent)
-		error = link_write(subscriber);
-	if (error != NULL)
-		link_down(subscriber, error);
+	if (subscriber->link != NULL && good)
+		good = link_ping(subscriber, &error);
+	if (subscriber->link != NULL && good && subscriber->unsent)
+		good = link_write(subscriber, &error);
+	if (!good)
+		link_down(subscriber, error.text);
 	if (p[0].revents != 0)
 		connector_read(subscriber);
 }
@@ -470,10 +469,12 @@ turn(struct subscriber *subscriber)
 static void
 disconnect(struct subscriber *subscriber)
 {
+	struct error ignored;
+
 	if (subscriber->link == NULL)
 		return;
 	if (redisAppendCommand(subscriber->link, "UNSUBSCRIBE") == REDIS_OK)
-		link_write(subscriber);
+		link_write(subscriber, &ignored);
 	redisFree(subscriber->link);
 	subscriber->link = NULL;
 }

@@ -396,6 +396,7 @@ def test_refused_channel_before_a_pong(streamd, new_valkey):
         peer.quiet(2)  # PING is sent after 5 s of silence
         valkey.resume()
         check_works(daemon, valkey, "carol")
+        assert b"cmdstat_ping:" in valkey("INFO", "commandstats"), "no PING was pending"
         assert after_first(peer.quiet(0)) == b"" and not daemon.matching("lost")
 
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_app: the answers of the application and its URL (app.h). A user or a project is let in only
- * where json-c's strict parser finds him at his place in the same text; 401 and 403 are a no and
- * other statuses no answer, whatever stands there. The reason of a refusal fits, and is the beginning
- * of a text that json-c finds in its place. A URL that is accepted is one for libcurl, too,
- * with what is asked behind it, and names no user.
+ * fuzz_app_api: reading responses of the application (app_api.h). They identify a user or grant an
+ * id only if json-c's strict parser finds it at its place in the same body. 401 and 403 deny, and
+ * any other status but 200 is not an answer, whatever the body is. The reason of a refusal is the
+ * beginning of a string that json-c finds at its place.
  */
 #include "fuzz.h"
 #include "fuzz_json.h"
@@ -26,14 +25,14 @@ member(struct json_object *object, const char *name)
 	return value;
 }
 
-/* Only 200 can be a yes; 401 and 403 are a no. */
+/* Only 200 can grant; 401 and 403 deny. */
 static enum app_answer
 expect_status(int status, enum app_answer at_200)
 {
 	return status == 200 ? at_200 : status == 401 || status == 403 ? APP_NO : APP_WRONG;
 }
 
-/* null, "", 0 and false: no id. */
+/* null, "", 0 and false are not an id. */
 static bool
 is_falsy(struct json_object *id)
 {
@@ -82,7 +81,7 @@ check_session(const char *body, size_t length)
 	free(user);
 }
 
-/* The last few numbers that stand in the text, and some that may not. */
+/* Replaces some of the ids by the last few numbers in the text. */
 static void
 collect(const char *text, size_t length, int32_t projects[ASKED])
 {
@@ -96,7 +95,7 @@ collect(const char *text, size_t length, int32_t projects[ASKED])
 	}
 }
 
-/* Whether an object of the list has this id. */
+/* Whether an object in the array has this id. */
 static bool
 has_id(struct json_object *data, int32_t project)
 {

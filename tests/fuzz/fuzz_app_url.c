@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_app_url: the syntax of TPI_APP_URL (app_url.h). If a URL is accepted, libcurl accepts it with
- * the target of a query appended, finds that target and no user in it; the path of a Unix socket fits
- * in an address.
+ * fuzz_app_url: the syntax of TPI_APP_URL (app_url.h). If a URL is accepted, libcurl accepts it
+ * with the target of a query appended, finds that target and no user in it; the path of a Unix
+ * socket fits in an address.
  */
 #include "fuzz.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * fuzz_json: the check of JSON (json.h). What it accepts is one object for json-c's strict parser,
- * which consumes all of it; is UTF-8 according to a second decoder, without NUL; is nested no deeper
- * than allowed; and json_parse() reads the same object. A member is found exactly if a second walk
- * over the text finds it.
+ * which consumes all of it; is UTF-8 according to a second decoder, without NUL; is nested no
+ * deeper than allowed; and json_parse() reads the same object. A member is found exactly if a
+ * second walk over the text finds it.
  */
 #include "fuzz.h"
 #include "fuzz_json.h"

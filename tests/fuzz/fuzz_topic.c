@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_route: the query of a request (topic.h). A query is accepted exactly where a second
- * decoder, after WHATWG URL 5.1, finds one projectId or projectIds of 1 to 500 well-formed
- * numbers; then the projects are ascending, distinct, in range, and those that were asked for, and
- * each has its channel. The same decoder says whether a last event id in the query is "evicted".
+ * fuzz_topic: the query of a request for issues (topic.h). It is accepted exactly if a second
+ * decoder, after WHATWG URL 5.1, finds one projectId or projectIds with 1 to 500 well-formed
+ * numbers. Then the projects are those requested, distinct and ascending, and each has its
+ * channels. The same decoder finds a last event id in the query that is "evicted".
  *
- * The first byte of the input says how many hundreds of projects are appended to the query.
+ * The first byte of the input, a digit, is how many hundreds of projects to append to the query.
  */
 #include "fuzz.h"
 
@@ -19,12 +19,12 @@ struct text {
 	size_t length;
 };
 
-/* The list of one query: what the second decoder has found. */
+/* What the second decoder finds in a query. */
 struct found {
 	int parameters; /* named projectId or projectIds */
 	bool malformed;
 	bool returning;
-	int32_t *projects; /* as often as they stand there; owned */
+	int32_t *projects; /* with repetitions; owned */
 	size_t count;
 };
 
@@ -55,7 +55,7 @@ decode(const char *from, size_t length)
 	return t;
 }
 
-/* A whole number from 1 to 2147483647, or 0. */
+/* A number from 1 to 2147483647, or 0 if the text is not one. */
 static int32_t
 number(const char *text, size_t length)
 {
@@ -163,7 +163,7 @@ check_projects(const struct watch_list *w, const struct found *f)
 		REQUIRE(holds(w->ids, (size_t)total, f->projects[i]));
 }
 
-/* Whether there are over 500 different ones. */
+/* Whether there are more than 500 different projects. */
 static bool
 too_many(const struct found *f)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_wakeup: the check of payloads (wakeup.h). It accepts what json_check_member() accepts, unless
- * a member "event" is "sync" or the event exceeds the limit of a frame. Payloads that are built from
- * any event and id are accepted and read back unchanged, or refused for a reason.
+ * fuzz_wakeup: the check of payloads (wakeup.h). It accepts what json_check_member() accepts,
+ * unless a member "event" is "sync" or the event exceeds the limit of a frame. Payloads that are
+ * built from any event and id are accepted and read back unchanged, or refused for a reason.
  */
 #include "fuzz.h"
 #include "fuzz_json.h"

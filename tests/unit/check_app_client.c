@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "fcgi/request.h"
 #include "base/thread.h"
+#include "fake_clock.h"
 
 #define LONG_MS      10000 /* longer than anything in these tests */
 #define TIMEOUT_MS   2000  /* from a query to its deadline */

@@ -58,7 +58,7 @@ expect_path(const char *text, const char *expected)
 {
 	struct address a;
 
-	ck_assert_msg(address_parse(&a, text) == 0, "%s", text);
+	ck_assert_msg(address_parse(&a, text), "%s", text);
 	ck_assert_str_eq(a.path, expected);
 	ck_assert_str_eq(a.tcp.host, "");
 	ck_assert_int_eq(a.tcp.port, 0);
@@ -69,7 +69,7 @@ expect_tcp(const char *text, const char *host, int port)
 {
 	struct address a;
 
-	ck_assert_msg(address_parse(&a, text) == 0, "%s", text);
+	ck_assert_msg(address_parse(&a, text), "%s", text);
 	ck_assert_str_eq(a.path, "");
 	ck_assert_str_eq(a.tcp.host, host);
 	ck_assert_int_eq(a.tcp.port, port);
@@ -107,7 +107,7 @@ START_TEST(not_addresses)
 	struct address a;
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-		ck_assert_msg(address_parse(&a, texts[i]) == -1, "%s", texts[i]);
+		ck_assert_msg(!address_parse(&a, texts[i]), "%s", texts[i]);
 }
 END_TEST
 
@@ -118,18 +118,18 @@ START_TEST(too_long)
 	struct address a;
 
 	memset(text + 6, 'p', 106);
-	ck_assert_int_eq(address_parse(&a, text), 0);
+	ck_assert(address_parse(&a, text));
 	ck_assert_uint_eq(strlen(a.path), 107);
 	strcat(text, "p");
-	ck_assert_int_eq(address_parse(&a, text), -1);
-	ck_assert_int_eq(address_parse(&a, text + 5), -1);
+	ck_assert(!address_parse(&a, text));
+	ck_assert(!address_parse(&a, text + 5));
 	memset(text, 'h', 253);
 	strcpy(text + 253, ":9000");
-	ck_assert_int_eq(address_parse(&a, text), 0);
+	ck_assert(address_parse(&a, text));
 	ck_assert_uint_eq(strlen(a.tcp.host), 253);
 	memset(text, 'h', 254);
 	strcpy(text + 254, ":9000");
-	ck_assert_int_eq(address_parse(&a, text), -1);
+	ck_assert(!address_parse(&a, text));
 }
 END_TEST
 
@@ -139,14 +139,12 @@ END_TEST
 static void
 open_at(struct listener *l, const char *text, const char *expected)
 {
-	char error[LISTENER_ERROR_SIZE] = "";
+	struct error error = { "" };
 	struct address a;
-	int result;
 
-	ck_assert_int_eq(address_parse(&a, text), 0);
-	result = listener_open(l, &a, &options, error, sizeof(error));
-	ck_assert_str_eq(error, expected);
-	ck_assert_int_eq(result, expected[0] == '\0' ? 0 : -1);
+	ck_assert(address_parse(&a, text));
+	ck_assert(listener_open(l, &a, &options, &error) == (expected[0] == '\0'));
+	ck_assert_str_eq(error.text, expected);
 	ck_assert(expected[0] == '\0' ? l->fd >= 0 : l->fd == -1);
 }
 
@@ -231,19 +229,19 @@ START_TEST(mode_and_group)
 	static const unsigned modes[] = { 0660, 0600, 0666, 0777, 0 };
 	static const mode_t masks[] = { 0, 022, 077, 0777 };
 	struct listener_options o = options;
-	char error[LISTENER_ERROR_SIZE] = "";
+	struct error error = { "" };
 	struct listener l;
 	struct address a;
 	struct stat st;
 
-	ck_assert_int_eq(address_parse(&a, path), 0);
+	ck_assert(address_parse(&a, path));
 	if (geteuid() == 0)
 		o.group = 4242;
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
 		for (size_t k = 0; k < sizeof(masks) / sizeof(masks[0]); k++) {
 			o.mode = modes[i];
 			umask(masks[k]);
-			ck_assert_int_eq(listener_open(&l, &a, &o, error, sizeof(error)), 0);
+			ck_assert(listener_open(&l, &a, &o, &error));
 			ck_assert_uint_eq(umask(022), masks[k]);
 			ck_assert_int_eq(stat(path, &st), 0);
 			ck_assert_uint_eq(st.st_mode & 07777, modes[i]);
@@ -291,14 +289,14 @@ START_TEST(live)
 {
 	struct listener_options o = options;
 	struct listener first, second;
-	char error[LISTENER_ERROR_SIZE];
+	struct error error;
 	struct address a;
 	int clients[8];
 	int count = 0;
 
-	ck_assert_int_eq(address_parse(&a, path), 0);
+	ck_assert(address_parse(&a, path));
 	o.backlog = 1;
-	ck_assert_int_eq(listener_open(&first, &a, &o, error, sizeof(error)), 0);
+	ck_assert(listener_open(&first, &a, &o, &error));
 	open_at(&second, path, IN_USE);
 	listener_close(&second);
 	close(accept(first.fd, NULL, NULL)); /* the connection by which the check found it live */
@@ -353,16 +351,16 @@ END_TEST
 static void
 race(int start, int result)
 {
-	char error[LISTENER_ERROR_SIZE] = "", byte;
+	struct error error = { "" };
+	char byte;
 	struct listener l;
 	struct address a;
 
 	address_parse(&a, path);
 	if (read(start, &byte, 1) != 0)
 		_exit(1);
-	byte = listener_open(&l, &a, &options, error, sizeof(error)) == 0 ? 'w' :
-	    strcmp(error, IN_USE) == 0				       ? 'l' :
-									 '?';
+	byte = listener_open(&l, &a, &options, &error) ? 'w' :
+	    strcmp(error.text, IN_USE) == 0 ? 'l' : '?';
 	if (write(result, &byte, 1) == 1)
 		pause();
 	_exit(1);
@@ -563,20 +561,20 @@ END_TEST
 START_TEST(failure_leaves_nothing)
 {
 	struct listener_options o = options;
-	char error[LISTENER_ERROR_SIZE] = "";
+	struct error error = { "" };
 	struct listener l;
 	struct address a;
 
 	if (geteuid() != 0)
 		return;
-	ck_assert_int_eq(address_parse(&a, path), 0);
+	ck_assert(address_parse(&a, path));
 	ck_assert_int_eq(chmod(directory, 0777), 0);
 	o.group = 0; /* a group that this user is not in */
 	ck_assert_int_eq(setegid(65534), 0);
 	ck_assert_int_eq(seteuid(65534), 0);
-	ck_assert_int_eq(listener_open(&l, &a, &o, error, sizeof(error)), -1);
+	ck_assert(!listener_open(&l, &a, &o, &error));
 	ck_assert_int_eq(seteuid(0), 0);
-	ck_assert_str_eq(error, "cannot set the group: Operation not permitted");
+	ck_assert_str_eq(error.text, "cannot set the group: Operation not permitted");
 	ck_assert_int_eq(l.fd, -1);
 	ck_assert(!exists(path));
 }
@@ -723,14 +721,16 @@ blocking_listener(void)
 enum { CONNECTED = 100 }; /* a plain connected socket instead of a listening one */
 
 /*
- * Returns what listener_inherit() returns in a child process with these descriptors 0 (in) and 3
- * (third) and this LISTEN_FDS. in: 0 is /dev/null, 1 a listening socket. The child also checks the
- * error, the remaining variables and the socket's flags, and exits with 96 to 99 if they are wrong.
+ * Calls listener_inherit() in a child process with these descriptors 0 (in) and 3 (third) and this
+ * LISTEN_FDS; for descriptors, 0 is /dev/null, 1 a listening socket. Returns 1 if it takes a
+ * socket, 0 if there is none, -1 if it fails. The child also checks the error, the remaining
+ * variables and the socket's flags, and exits with 96 to 99 if they are wrong.
  */
 static int
 inherit(int in, int third, bool own_pid, const char *count, int expected_fd, const char *expected)
 {
-	char error[LISTENER_ERROR_SIZE] = "", pid[16];
+	struct error error = { "" };
+	char pid[16];
 	int fds[3], pair[2], status, result;
 	struct listener l;
 	pid_t child;
@@ -753,8 +753,8 @@ inherit(int in, int third, bool own_pid, const char *count, int expected_fd, con
 			setenv("LISTEN_FDS", count, 1);
 			setenv("LISTEN_FDNAMES", "streamd", 1);
 		}
-		result = listener_inherit(&l, error, sizeof(error));
-		if (strcmp(error, expected) != 0)
+		result = !listener_inherit(&l, &error) ? -1 : l.fd != -1;
+		if (strcmp(error.text, expected) != 0)
 			_exit(99);
 		if (result >= 0 && (getenv("LISTEN_PID") != NULL || getenv("LISTEN_FDS") != NULL ||
 		    getenv("LISTEN_FDNAMES") != NULL))

@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "session/connection.h"
+#include "fake_clock.h"
 
 #define TIMEOUT_MS  2000
 #define INTERVAL    300 /* seconds */

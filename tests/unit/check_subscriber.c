@@ -80,11 +80,11 @@ wait_references(int count)
 static void
 setup(void)
 {
-	char error[VALKEY_ERROR_SIZE];
+	struct error error;
 
 	fake_start(&server);
 	snprintf(url, sizeof(url), "valkey://%s", server.label);
-	ck_assert_int_eq(topology_parse(&topology, &settings, NULL, error, sizeof(error)), 0);
+	ck_assert(topology_parse(&topology, &settings, NULL, &error));
 	ck_assert_int_eq(sem_init(&begun, 0, 0), 0);
 	ck_assert_int_eq(sem_init(&proceed, 0, 0), 0);
 	stream_signal_init();

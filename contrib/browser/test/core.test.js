@@ -109,15 +109,15 @@ test("watching and stopping in one task, as StrictMode does, opens at most one s
 	watchIssues(page, 8).stop();
 	await page.pass(5000);
 	assert.equal(page.sources.length, 1);
-	assert.deepEqual([page.window.listeners, page.document.listeners], [0, 0]);
+	assert.equal(page.window.listeners, 0);
 });
 
 test("without streams there are no listeners on the page; a new stream starts afresh", async (t) => {
 	const page = await livePage(t);
-	assert.ok(page.window.listeners > 0 && page.document.listeners > 0);
+	assert.ok(page.window.listeners > 0);
 	page.stop();
 	await page.pass(1000);
-	assert.deepEqual([page.window.listeners, page.document.listeners], [0, 0]);
+	assert.equal(page.window.listeners, 0);
 	const b = recorder();
 	page.watchNotifications(b.onWakeup, b.options);
 	await page.settle();
