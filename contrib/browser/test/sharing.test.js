@@ -926,6 +926,21 @@ test("over 500 topics over all tabs: several streams, the least recently watched
 	assert.equal(browser.sources.length, before, "roll calls change nothing");
 });
 
+test("answering a roll call is not watching again", async (t) => {
+	const browser = new FakeBrowser(t);
+	const [one, two] = [browser.tab(), browser.tab()];
+	one.watch("Issues", [1000]);
+	await browser.settle();
+	two.watch("Issues", range(301, 600));
+	await browser.settle();
+	one.watch("Issues", range(1, 300));
+	await browser.pass(250);
+	await browser.sync();
+	const before = browser.sources.length;
+	await browser.pass(130000, 1000);
+	assert.equal(browser.sources.length, before);
+});
+
 test("a topic that moves to the second stream: a sync, and nothing is lost", async (t) => {
 	const browser = new FakeBrowser(t);
 	const tab = browser.tab();
