@@ -2,8 +2,8 @@
 /*
  * tpi-publish: publishes wake-ups from the command line. See tpi-publish(1).
  *
- * Options and settings; the run is publisher's. All statics are set before it and do not change
- * then.
+ * This file reads options and settings; publisher does the rest. All static variables are set
+ * before that and then stay unchanged.
  */
 #include "config.h"
 
@@ -18,14 +18,16 @@
 #include <sysexits.h>
 #include <unistd.h>
 
-#include "publish/batch.h"
-#include "wire/channel_name.h"
 #include "base/clock.h"
+#include "base/error.h"
+#include "base/log.h"
+#include "config/settings.h"
+#include "publish/batch.h"
 #include "publish/publisher.h"
 #include "publish/report.h"
-#include "valkey/topology.h"
-#include "config/settings.h"
 #include "publish/uuid.h"
+#include "valkey/topology.h"
+#include "wire/channel_name.h"
 
 #define TIMEOUT_MAX 3600000
 #define TAG_MAX 64
@@ -44,7 +46,7 @@ static const char *const command_names[COMMAND_COUNT] = {
 	"notification", "issue", "test-run", "milestone", "revoke", "batch" };
 #define COMMANDS_ALLOWED "notification, issue, test-run, milestone, revoke or batch"
 
-/* What a single one is for; those of a batch say it themselves. */
+/* The stream of a command; the lines of a batch have their own. */
 static const enum batch_stream command_streams[] = {
 	[COMMAND_NOTIFICATION] = BATCH_NOTIFICATION,
 	[COMMAND_ISSUE] = BATCH_ISSUE,
@@ -64,12 +66,12 @@ enum {
 	FOR_ALL = FOR_NOTIFICATION | FOR_ITEM | FOR_REVOKE | FOR_BATCH
 };
 
-/* What the command line says, and what it does not say from the environment. */
+/* The command line, completed from the environment. */
 static struct options {
-	enum command command; /* COMMAND_COUNT until it is known */
+	enum command command; /* COMMAND_COUNT: not given yet */
 	struct batch_request request;
 	struct publisher run;
-	const char *file; /* of a batch; NULL for standard input */
+	const char *file; /* of a batch; NULL: standard input */
 	const char *url;
 	bool dry_run, help, version;
 } options = {
@@ -78,40 +80,40 @@ static struct options {
 	.run = { .tag = "tpi-publish", .timeout_ms = 2000 },
 };
 
-static const struct choice {
+static const struct option_row {
 	const char *name;
-	enum { CHOICE_TEXT, CHOICE_FLAG, CHOICE_NUMBER } type;
-	unsigned commands; /* that take it */
+	enum { OPTION_TEXT, OPTION_FLAG, OPTION_NUMBER } type;
+	unsigned commands; /* that have this option */
 	size_t offset;     /* in struct options */
-	int32_t maximum;   /* of a CHOICE_NUMBER; the minimum is 1 */
-} choices[] = {
+	int32_t maximum;   /* of an OPTION_NUMBER; the minimum is 1 */
+} option_rows[] = {
 #define ROW(name, type, commands, field)                                                          \
 	{ name, type, commands, offsetof(struct options, field), INT32_MAX }
-	ROW("user", CHOICE_TEXT, FOR_NOTIFICATION | FOR_REVOKE, request.user),
-	ROW("broadcast", CHOICE_FLAG, FOR_NOTIFICATION, request.broadcast),
-	ROW("id", CHOICE_TEXT, FOR_NOTIFICATION, request.id),
-	ROW("event", CHOICE_TEXT, FOR_NOTIFICATION | FOR_ITEM, request.event),
-	ROW("project", CHOICE_NUMBER, FOR_ITEM | FOR_REVOKE, request.project),
-	ROW("issue", CHOICE_NUMBER, FOR_ISSUE, request.item),
-	ROW("run", CHOICE_NUMBER, FOR_TEST_RUN, request.item),
-	ROW("milestone", CHOICE_NUMBER, FOR_MILESTONE, request.item),
-	ROW("target", CHOICE_NUMBER, FOR_TEST_RUN | FOR_MILESTONE, request.target),
-	ROW("only-tenant", CHOICE_FLAG, FOR_BATCH, request.only_tenant),
-	ROW("tenant", CHOICE_TEXT, FOR_ALL, request.tenant),
-	ROW("url", CHOICE_TEXT, FOR_ALL, url),
-	ROW("tag", CHOICE_TEXT, FOR_ALL, run.tag),
-	ROW("best-effort", CHOICE_FLAG, FOR_ALL, run.best_effort),
-	ROW("dry-run", CHOICE_FLAG, FOR_ALL, dry_run),
-	ROW("verbose", CHOICE_FLAG, FOR_ALL, run.verbose),
-	ROW("quiet", CHOICE_FLAG, FOR_ALL, run.quiet),
-	ROW("help", CHOICE_FLAG, FOR_ALL, help),
-	ROW("version", CHOICE_FLAG, FOR_ALL, version),
+	ROW("user", OPTION_TEXT, FOR_NOTIFICATION | FOR_REVOKE, request.user),
+	ROW("broadcast", OPTION_FLAG, FOR_NOTIFICATION, request.broadcast),
+	ROW("id", OPTION_TEXT, FOR_NOTIFICATION, request.id),
+	ROW("event", OPTION_TEXT, FOR_NOTIFICATION | FOR_ITEM, request.event),
+	ROW("project", OPTION_NUMBER, FOR_ITEM | FOR_REVOKE, request.project),
+	ROW("issue", OPTION_NUMBER, FOR_ISSUE, request.item),
+	ROW("run", OPTION_NUMBER, FOR_TEST_RUN, request.item),
+	ROW("milestone", OPTION_NUMBER, FOR_MILESTONE, request.item),
+	ROW("target", OPTION_NUMBER, FOR_TEST_RUN | FOR_MILESTONE, request.target),
+	ROW("only-tenant", OPTION_FLAG, FOR_BATCH, request.only_tenant),
+	ROW("tenant", OPTION_TEXT, FOR_ALL, request.tenant),
+	ROW("url", OPTION_TEXT, FOR_ALL, url),
+	ROW("tag", OPTION_TEXT, FOR_ALL, run.tag),
+	ROW("best-effort", OPTION_FLAG, FOR_ALL, run.best_effort),
+	ROW("dry-run", OPTION_FLAG, FOR_ALL, dry_run),
+	ROW("verbose", OPTION_FLAG, FOR_ALL, run.verbose),
+	ROW("quiet", OPTION_FLAG, FOR_ALL, run.quiet),
+	ROW("help", OPTION_FLAG, FOR_ALL, help),
+	ROW("version", OPTION_FLAG, FOR_ALL, version),
 #undef ROW
-	{ "timeout", CHOICE_NUMBER, FOR_ALL, offsetof(struct options, run.timeout_ms),
+	{ "timeout", OPTION_NUMBER, FOR_ALL, offsetof(struct options, run.timeout_ms),
 	    TIMEOUT_MAX },
 };
-#define CHOICE_COUNT (sizeof(choices) / sizeof(choices[0]))
-#define CHOICE_FIRST 256 /* getopt's value of the first row: beyond any character */
+#define OPTION_COUNT (sizeof(option_rows) / sizeof(option_rows[0]))
+#define OPTION_FIRST 256 /* getopt's value for the first row; not a character */
 
 static const char help[] =
     "Usage: tpi-publish notification (--user ID | --broadcast) [--id ID]\n"
@@ -125,7 +127,7 @@ static const char help[] =
     "       tpi-publish batch [--only-tenant] [FILE]\n"
     "Publishes wake-ups: something has changed, and browsers should refetch. revoke\n"
     "makes tpi-streamd re-authorize the open streams of a user or a project. A batch\n"
-    "is lines of JSON, with optional \"tenant\", \"event\" and \"target\":\n"
+    "has one JSON object per line, \"tenant\", \"event\" and \"target\" are optional:\n"
     "  {\"stream\":\"notification\",\"user\":\"u1\",\"id\":\"n1\"}  (or \"broadcast\":true)\n"
     "  {\"stream\":\"issue\",\"project\":7,\"issue\":42}\n"
     "  {\"stream\":\"test-run\",\"project\":7,\"run\":42}\n"
@@ -134,20 +136,21 @@ static const char help[] =
     "  --target ID    what changed in the test run or milestone\n"
     "  --event NAME   default: notification, with --broadcast SYSTEM_ANNOUNCEMENT;\n"
     "                 issue-updated; test_run.state_changed; milestone.updated\n"
-    "  --tenant ID    default: INSTANCE_TENANT_ID, then default\n"
+    "  --tenant ID    default: INSTANCE_TENANT_ID, or \"default\" if that is unset\n"
     "  --only-tenant  a batch line for another tenant is a bad line\n"
-    "  --url URL,...  valkey[s]://, redis[s]:// or unix://; (VALKEY_SENTINELS,\n"
-    "                 then VALKEY_URL)\n"
-    "  --timeout MS   for the whole command, for batch the longest silence (2000)\n"
-    "  --best-effort  warn and exit 0 instead of 69 if a publish fails\n"
+    "  --url URL,...  valkey[s]://, redis[s]:// or unix:// (default: the primary of\n"
+    "                 VALKEY_SENTINELS if that is set, else VALKEY_URL)\n"
+    "  --timeout MS   time limit of the command, of a batch for each reply (2000)\n"
+    "  --best-effort  if a publish fails, warn and exit with 0 instead of 69\n"
     "  --tag NAME     tag of that warning (tpi-publish)\n"
     "  --dry-run      print channel and payload, publish nothing\n"
     "  --verbose      print how many subscribers Valkey counted\n"
     "  --quiet        no warnings, no progress, no summary\n"
     "  --help, --version\n"
-    "Exit status: 0 published, 64 usage, 65 some batch lines were bad, 66 no FILE,\n"
-    "69 Valkey is unreachable, refuses, or is a replica, 71 out of system resources,\n"
-    "74 cannot write to standard output, 78 bad configuration.\n";
+    "Exit status: 0 published, 64 wrong usage, 65 some batch lines were bad,\n"
+    "66 cannot read FILE, 69 Valkey is unreachable, refuses, or is a replica,\n"
+    "71 out of system resources, 74 cannot write to standard output,\n"
+    "78 bad configuration.\n";
 
 static struct settings settings;
 static struct topology topology;
@@ -175,37 +178,37 @@ give_up(int status, const char *error)
 /* The command line */
 
 static void
-take_number(const struct choice *choice, const char *text, int32_t *number)
+set_number(const struct option_row *row, const char *text, int32_t *number)
 {
-	if (!channel_number_parse(text, strlen(text), number) || *number > choice->maximum)
-		usage_error("--%s %.40s: must be a whole number from 1 to %d", choice->name, text,
-		    choice->maximum);
+	if (!channel_number_parse(text, strlen(text), number) || *number > row->maximum)
+		usage_error("--%s %.40s: must be a whole number from 1 to %d", row->name, text,
+		    row->maximum);
 }
 
-/* again: it was there before. Of what says how it is published the last one counts. */
+/* An option of all commands may be repeated: the last one counts. */
 static void
-take_choice(const struct choice *choice, const char *text, bool again)
+set_option(const struct option_row *row, const char *text, bool repeated)
 {
-	void *field = (char *)&options + choice->offset;
+	void *field = (char *)&options + row->offset;
 
-	if (again && choice->commands != FOR_ALL)
-		usage_error("--%s: may be there once", choice->name);
-	switch (choice->type) {
-	case CHOICE_TEXT:
+	if (repeated && row->commands != FOR_ALL)
+		usage_error("--%s: can be given only once", row->name);
+	switch (row->type) {
+	case OPTION_TEXT:
 		*(const char **)field = text;
 		break;
-	case CHOICE_FLAG:
+	case OPTION_FLAG:
 		*(bool *)field = true;
 		break;
-	case CHOICE_NUMBER:
-		take_number(choice, text, field);
+	case OPTION_NUMBER:
+		set_number(row, text, field);
 		break;
 	}
 }
 
-/* The beginning of a word for an error: it may be a URL in the wrong place. */
+/* The beginning of a word, for an error. It may be a misplaced URL, so its password is masked. */
 static const char *
-shown(const char *word)
+printable(const char *word)
 {
 	static char text[41];
 
@@ -213,7 +216,7 @@ shown(const char *word)
 	return text;
 }
 
-/* Of its name, without a value. */
+/* The length of an option without its value, at most 40. */
 static int
 option_length(const char *word)
 {
@@ -222,23 +225,23 @@ option_length(const char *word)
 	return length < 40 ? (int)length : 40;
 }
 
-/* A word that is no option: the command, then the file of a batch. */
+/* A word that is not an option: the command, then the file of a batch. */
 static void
-take_operand(const char *word)
+set_operand(const char *word)
 {
 	if (options.command == COMMAND_BATCH && options.file == NULL) {
 		options.file = word;
 		return;
 	}
 	if (options.command != COMMAND_COUNT)
-		usage_error("%s: one argument too many", shown(word));
+		usage_error("%s: unexpected argument", printable(word));
 	for (int i = 0; i < COMMAND_COUNT; i++) {
 		if (strcmp(word, command_names[i]) == 0) {
 			options.command = (enum command)i;
 			return;
 		}
 	}
-	usage_error("%s: must be " COMMANDS_ALLOWED, shown(word));
+	usage_error("%s: unknown command, must be " COMMANDS_ALLOWED, printable(word));
 }
 
 static bool
@@ -251,16 +254,16 @@ tag_valid(const char *tag)
 	return *p == '\0' && p > tag && p - tag <= TAG_MAX;
 }
 
-/* What can only be judged when all of the command line is known. seen: a bit for each choice. */
+/* Checks that need the whole command line. seen has a bit for each option given. */
 static void
 check_options(unsigned seen)
 {
 	if (options.command == COMMAND_COUNT)
-		usage_error("a command is needed: " COMMANDS_ALLOWED);
-	for (size_t i = 0; i < CHOICE_COUNT; i++) {
-		if (seen & 1u << i && !(choices[i].commands & 1u << options.command))
-			usage_error("%s takes no --%s", command_names[options.command],
-			    choices[i].name);
+		usage_error("a command is required: " COMMANDS_ALLOWED);
+	for (size_t i = 0; i < OPTION_COUNT; i++) {
+		if (seen & 1u << i && !(option_rows[i].commands & 1u << options.command))
+			usage_error("--%s: not an option of %s", option_rows[i].name,
+			    command_names[options.command]);
 	}
 	if (!tag_valid(options.run.tag))
 		usage_error("--tag %.40s: must be 1 to 64 printable ASCII characters without "
@@ -277,36 +280,38 @@ print_and_exit(const char *text)
 static void
 parse_options(int argc, char **argv)
 {
-	struct option table[CHOICE_COUNT + 1] = { 0 };
+	struct option table[OPTION_COUNT + 1] = { 0 };
 	unsigned seen = 0, bit;
 	int c;
 
-	for (size_t i = 0; i < CHOICE_COUNT; i++) {
-		table[i].name = choices[i].name;
-		table[i].has_arg = choices[i].type == CHOICE_FLAG ? no_argument : required_argument;
-		table[i].val = CHOICE_FIRST + (int)i;
+	for (size_t i = 0; i < OPTION_COUNT; i++) {
+		table[i].name = option_rows[i].name;
+		table[i].has_arg =
+		    option_rows[i].type == OPTION_FLAG ? no_argument : required_argument;
+		table[i].val = OPTION_FIRST + (int)i;
 	}
-	/* "-": operands in their order, whatever POSIXLY_CORRECT says; ":": errors are ours. */
+	/* "-": return operands in order, even with POSIXLY_CORRECT; ":": do not print errors. */
 	while ((c = getopt_long(argc, argv, "-:", table, NULL)) != -1) {
 		if (c == 1)
-			take_operand(optarg);
+			set_operand(optarg);
 		else if (c == ':')
-			usage_error("%.40s needs a value", argv[optind - 1]);
-		else if (c == '?' && optopt > 0 && optopt < CHOICE_FIRST)
-			usage_error("unknown option -%c", optopt);
-		else if (c == '?' && optopt >= CHOICE_FIRST)
-			usage_error("--%s takes no value", choices[optopt - CHOICE_FIRST].name);
+			usage_error("%.40s: requires a value", argv[optind - 1]);
+		else if (c == '?' && optopt > 0 && optopt < OPTION_FIRST)
+			usage_error("-%c: unknown option", optopt);
+		else if (c == '?' && optopt >= OPTION_FIRST)
+			usage_error("--%s: does not take a value",
+			    option_rows[optopt - OPTION_FIRST].name);
 		else if (c == '?')
-			usage_error("unknown or ambiguous option %.*s", option_length(argv[optind - 1]),
-			    argv[optind - 1]);
+			usage_error("%.*s: unknown or ambiguous option",
+			    option_length(argv[optind - 1]), argv[optind - 1]);
 		else {
-			bit = 1u << (c - CHOICE_FIRST);
-			take_choice(&choices[c - CHOICE_FIRST], optarg, seen & bit);
+			bit = 1u << (c - OPTION_FIRST);
+			set_option(&option_rows[c - OPTION_FIRST], optarg, seen & bit);
 			seen |= bit;
 		}
 	}
 	while (optind < argc)
-		take_operand(argv[optind++]);
+		set_operand(argv[optind++]);
 	if (options.help)
 		print_and_exit(help);
 	if (options.version)
@@ -317,11 +322,11 @@ parse_options(int argc, char **argv)
 /* Set-up */
 
 /*
- * A descriptor of 0 to 2 that is closed would become that of a file or a socket, and be written to
- * as standard output. The mode is the wrong one, so that using it remains an error.
+ * If descriptor 0, 1 or 2 is closed, a file or socket would get its number, and output would go
+ * there. So open /dev/null on it, in the wrong mode: using it remains an error.
  */
 static void
-hold_standard_descriptors(void)
+reserve_standard_descriptors(void)
 {
 	for (int fd = 0; fd <= 2; fd++) {
 		if (fcntl(fd, F_GETFD) < 0 &&
@@ -330,7 +335,7 @@ hold_standard_descriptors(void)
 	}
 }
 
-/* An option stands in for its variables, which are then not looked at. */
+/* A variable that an option overrides is not read, so an error in it does not matter. */
 static char *
 get_setting(const char *name)
 {
@@ -358,17 +363,17 @@ static void
 load_server(void)
 {
 	static const char setting[] = "VALKEY_URL=";
-	char error[VALKEY_ERROR_SIZE];
+	struct error error;
 
 	if (options.dry_run)
 		return;
-	if (topology_parse(&topology, &settings, options.url, error, sizeof(error)) == 0) {
+	if (topology_parse(&topology, &settings, options.url, &error)) {
 		options.run.topology = &topology;
 		return;
 	}
-	if (options.url != NULL && strncmp(error, setting, strlen(setting)) == 0)
-		usage_error("--url %s", error + strlen(setting));
-	give_up(EX_CONFIG, error);
+	if (options.url != NULL && strncmp(error.text, setting, strlen(setting)) == 0)
+		usage_error("--url %s", error.text + strlen(setting));
+	give_up(EX_CONFIG, error.text);
 }
 
 static int
@@ -399,9 +404,9 @@ main(int argc, char **argv)
 {
 	const int64_t start = clock_ms();
 
-	hold_standard_descriptors();
+	reserve_standard_descriptors();
 	signal(SIGPIPE, SIG_IGN);
-	setvbuf(stdout, NULL, _IOLBF, 0); /* who reads --verbose from a pipe wants it now */
+	setvbuf(stdout, NULL, _IOLBF, 0); /* so that --verbose reaches a pipe at once */
 	log_set_level(LOG_LEVEL_INFO);    /* TPI_LOG_LEVEL is for tpi-streamd */
 
 	parse_options(argc, argv);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * tpi-streamd: a FastCGI responder that carries wake-ups from Valkey's pub/sub to browsers.
+ * tpi-streamd: a FastCGI responder that passes wake-ups from Valkey's pub/sub on to browsers.
  *
  * main() reads the configuration, starts everything in order, and accepts connections until SIGTERM
- * or SIGINT; then it drains. Each connection runs in a thread of its own (connection.c); the subscriber's
- * thread writes the events (subscriber.c). The signals that end it are blocked in all threads; this one
- * reads them from a descriptor.
+ * or SIGINT; then it drains. Each connection has its own thread (connection.c); the subscriber's
+ * thread writes the events (subscriber.c). All threads block the two signals; main() reads them
+ * from a descriptor.
  */
 #include "config.h"
 
@@ -22,25 +22,37 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sysexits.h>
 #include <unistd.h>
 
+#include "auth/access.h"
+#include "auth/app_client.h"
 #include "base/clock.h"
-#include "session/connection.h"
-#include "base/metrics.h"
-#include "daemon/rlimits.h"
-#include "daemon/listener.h"
+#include "base/error.h"
 #include "base/log.h"
-#include "session/stats_log.h"
-#include "daemon/notify.h"
-#include "valkey/topology.h"
+#include "base/metrics.h"
 #include "base/text.h"
+#include "config/settings.h"
+#include "daemon/listener.h"
+#include "daemon/notify.h"
+#include "daemon/rlimits.h"
+#include "fcgi/request.h"
+#include "pubsub/subscriber.h"
+#include "session/connection.h"
+#include "session/registry.h"
+#include "session/stats_log.h"
+#include "session/topic.h"
+#include "stream/caps.h"
+#include "stream/stream.h"
+#include "valkey/topology.h"
 
-#define ACCEPT_MAX      256   /* connections accepted before signals and timers are looked at again */
-#define ACCEPT_PAUSE_MS 100   /* after descriptors ran out */
-#define STOP_MS         100   /* for the subscriber's last words to Valkey */
+#define ACCEPT_MAX      256 /* connections accepted before signals and timers are checked */
+#define ACCEPT_PAUSE_MS 100 /* after running out of descriptors */
+#define STOP_MS         100 /* time limit for each of the services to stop */
 
 struct options {
 	char *listen; /* NULL: not given */
@@ -53,8 +65,8 @@ static struct settings settings;
 static struct topology topology;
 static struct listener listener;
 static struct address address;
-static const char *listen_text; /* address, as written */
-static int spare_fd = -1;       /* given up to refuse one connection when descriptors run out */
+static const char *listen_text; /* text of address */
+static int spare_fd = -1;       /* closed to accept one more connection when descriptors run out */
 
 static const char usage[] =
     "usage: tpi-streamd [--listen ADDRESS] [--mode OCTAL] [--group NAME] [--backlog N]\n"
@@ -62,15 +74,15 @@ static const char usage[] =
 
 static const char help[] =
     "\n"
-    "Carries wake-ups from Valkey's pub/sub to browsers, as a FastCGI responder.\n"
+    "FastCGI responder that passes wake-ups from Valkey's pub/sub on to browsers.\n"
     "\n"
     "  --listen ADDRESS  " LISTENER_ALLOWED ";\n"
-    "                    without it: TPI_LISTEN, else a socket from systemd or spawn-fcgi,\n"
-    "                    else " LISTENER_STANDARD "\n"
+    "                    default: TPI_LISTEN, a socket from systemd or spawn-fcgi,\n"
+    "                    or " LISTENER_STANDARD "\n"
     "  --mode OCTAL      mode of a Unix socket (0660)\n"
     "  --group NAME      group of a Unix socket\n"
-    "  --backlog N       connections that may wait to be accepted (4096)\n"
-    "  --check-config    print every effective setting, and exit with 0 or 78\n"
+    "  --backlog N       length of the queue of new connections (4096)\n"
+    "  --check-config    print all effective settings and exit with 0 or 78\n"
     "  --help, --version\n"
     "\n"
     "Settings come from the environment: see tpi-streamd(8).\n";
@@ -90,7 +102,8 @@ die(int status, const char *format, ...)
 }
 
 static long
-number_option(const char *name, const char *text, int base, long low, long high, const char *allowed)
+number_option(const char *name, const char *text, int base, long low, long high,
+    const char *allowed)
 {
 	char *end;
 	long number;
@@ -163,7 +176,7 @@ read_options(int argc, char *argv[], struct options *o)
 		die(EX_USAGE, "%s: no arguments are allowed; see tpi-streamd --help", argv[optind]);
 }
 
-/* Without them a log line could go to a socket that got their number. */
+/* Opens /dev/null for those that are closed: a socket with their number would receive log lines. */
 static void
 open_standard_descriptors(void)
 {
@@ -176,7 +189,20 @@ open_standard_descriptors(void)
 		close(fd);
 }
 
-/* Of settings that may be misspelt. A value is not shown: it may be a password. */
+/*
+ * Cookies and passwords are in memory: no core dump is written, and other processes of the same user
+ * can neither attach a debugger nor read the environment.
+ */
+static void
+protect_memory(void)
+{
+	const struct rlimit none = { 0, 0 };
+
+	if (prctl(PR_SET_DUMPABLE, 0) == -1 || setrlimit(RLIMIT_CORE, &none) == -1)
+		die(EX_OSERR, "cannot disable core dumps: %s", strerror(errno));
+}
+
+/* Warns about unknown settings: probably typos. Does not log the value, which may be a password. */
 static void
 warn_unknown(void)
 {
@@ -186,68 +212,67 @@ warn_unknown(void)
 
 		if (length == 0)
 			continue;
-		text_line(message, sizeof(message), "no such setting: %.*s", (int)length, *variable);
+		text_line(message, sizeof(message), "no such setting: %.*s", (int)length,
+		    *variable);
 		log_write(LOG_LEVEL_WARN, "streamd", message, NULL);
 	}
 }
 
-/* Everything that can be wrong with the configuration is found here, for --check-config, too. */
+/* Finds everything that can be wrong with the configuration, also for --check-config. */
 static void
 read_configuration(const struct options *o)
 {
-	char error[1024];
-	int loaded = settings_load(&settings, SETTINGS_STREAMD, getenv, error, sizeof(error));
+	struct error error;
+	int loaded = settings_load(&settings, SETTINGS_STREAMD, getenv, error.text,
+	    sizeof(error.text));
 
 	if (loaded == 0)
 		log_set_level((enum log_level)settings.log_level);
-	warn_unknown(); /* it may be why something else is missing */
+	warn_unknown(); /* first: a typo may be the reason for the error */
 	if (loaded == -1)
-		die(EX_CONFIG, "%s", error);
+		die(EX_CONFIG, "%s", error.text);
 	listen_text = o->listen != NULL ? o->listen : settings.listen;
 	if ((o->listen != NULL || listen_text[0] != '\0') &&
-	    address_parse(&address, listen_text) == -1)
+	    !address_parse(&address, listen_text))
 		die(o->listen != NULL ? EX_USAGE : EX_CONFIG,
 		    "%s%s: must be %s; a path has at most 107 bytes",
 		    o->listen != NULL ? "--listen " : "TPI_LISTEN=", listen_text,
 		    LISTENER_ALLOWED);
-	if (topology_parse(&topology, &settings, NULL, error, sizeof(error)) == -1)
-		die(EX_CONFIG, "%s", error);
+	if (!topology_parse(&topology, &settings, NULL, &error))
+		die(EX_CONFIG, "%s", error.text);
 	registry_init(&registry, &settings);
-	registry.access = access_open(&settings, error, sizeof(error));
+	registry.access = access_open(&settings, error.text, sizeof(error.text));
 	if (registry.access == NULL)
-		die(EX_CONFIG, "%s", error);
+		die(EX_CONFIG, "%s", error.text);
 }
 
-/*
- * --listen and TPI_LISTEN say where; without them an inherited socket is taken, else the standard
- * one.
- */
+/* --listen and TPI_LISTEN take precedence over an inherited socket, and that over the default. */
 static void
 open_listener(const struct options *o)
 {
-	char error[LISTENER_ERROR_SIZE];
-	int inherited = 0;
+	struct error error;
 
+	listener.fd = -1;
 	if (listen_text[0] == '\0') {
-		inherited = listener_inherit(&listener, error, sizeof(error));
-		if (inherited == -1)
-			die(EX_OSERR, "%s", error);
+		if (!listener_inherit(&listener, &error))
+			die(EX_OSERR, "%s", error.text);
 		listen_text = LISTENER_STANDARD;
 		address_parse(&address, listen_text);
 	}
-	if (inherited == 0 &&
-	    listener_open(&listener, &address, &o->listener, error, sizeof(error)) == -1)
+	if (listener.fd == -1 && !listener_open(&listener, &address, &o->listener, &error))
 		die(EX_OSERR, "%s%s: %s",
-		    o->listen != NULL ? "--listen " : settings.listen[0] != '\0' ? "TPI_LISTEN=" : "",
-		    listen_text, error);
+		    o->listen != NULL ? "--listen " :
+		    settings.listen[0] != '\0' ? "TPI_LISTEN=" : "",
+		    listen_text, error.text);
 	spare_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 }
 
-/* Returns a descriptor from which SIGTERM and SIGINT are read. Before any thread. */
+/* Returns a descriptor that delivers SIGTERM and SIGINT. Call it before threads start. */
 static int
 block_signals(void)
 {
-	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGWINCH, SIGUSR1, SIGUSR2 };
+	static const int numbers[] = { SIGTERM, SIGINT, SIGHUP, SIGPIPE, SIGWINCH, SIGUSR1,
+		SIGUSR2 };
 	sigset_t all, ending;
 	size_t i;
 	int fd;
@@ -269,11 +294,11 @@ block_signals(void)
 static void
 start_services(void)
 {
-	int i;
+	unsigned i;
 
-	for (i = 0; i < TOPIC_COUNT; i++) {
-		registry.caps[i] = caps_new(topic_tenant_cap(&topics[i], &settings),
-		    topic_user_cap(&topics[i], &settings));
+	for (i = 0; i < CAPS_GROUP_COUNT; i++) {
+		registry.caps[i] = caps_new(caps_group_tenant_cap(i, &settings),
+		    caps_group_user_cap(i, &settings));
 		if (registry.caps[i] == NULL)
 			die(EX_OSERR, "out of memory");
 	}
@@ -299,8 +324,12 @@ log_start(void)
 	    LOG_STR("projectAccess", settings.project_access),
 	    LOG_STR("application", settings_ask_app(&settings) ? settings.app_url : NULL));
 	if (settings.access == ACCESS_DENY)
-		LOG(LOG_LEVEL_WARN, "access", "nobody may open the issues stream",
+		LOG(LOG_LEVEL_WARN, "access", "no user has access to any project",
 		    LOG_STR("TPI_PROJECT_ACCESS", settings.project_access));
+	if (listener_is_exposed(&listener))
+		LOG(LOG_LEVEL_WARN, "streamd",
+		    "the TCP address is not loopback: any host that can connect can claim to be any user",
+		    LOG_STR("listen", listener.inherited ? "inherited socket" : listen_text));
 }
 
 static void
@@ -315,12 +344,12 @@ log_refusal(const char *what, int error)
 }
 
 static void
-serve(int fd)
+start_connection(int fd)
 {
 	const int on = 1;
 	int error;
 
-	/* Fails for a Unix socket, which needs none. */
+	/* Fails for a Unix socket, which does not need it. */
 	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	error = connection_start(&registry, fd);
 	if (error != 0) {
@@ -331,12 +360,12 @@ serve(int fd)
 }
 
 enum accepted {
-	ACCEPTED_ALL, /* the queue is empty */
-	ACCEPTED_LOT, /* there may be more */
-	ACCEPTED_NONE /* descriptors have run out: pause before the next */
+	ACCEPTED_ALL,  /* the queue is empty */
+	ACCEPTED_SOME, /* there may be more */
+	ACCEPTED_NONE  /* out of descriptors: pause before trying again */
 };
 
-/* Takes up to ACCEPT_MAX connections. */
+/* Accepts up to ACCEPT_MAX connections. */
 static enum accepted
 accept_some(void)
 {
@@ -345,7 +374,7 @@ accept_some(void)
 	for (i = 0; i < ACCEPT_MAX; i++) {
 		fd = accept4(listener.fd, NULL, NULL, SOCK_CLOEXEC);
 		if (fd != -1) {
-			serve(fd);
+			start_connection(fd);
 			continue;
 		}
 		if (errno == EAGAIN)
@@ -355,16 +384,16 @@ accept_some(void)
 		log_refusal("cannot accept", errno);
 		if (spare_fd == -1)
 			return ACCEPTED_NONE;
-		/* The spare descriptor lets one more in, to be told to come back later. */
+		/* Use the spare descriptor for one more connection, which will be deferred. */
 		close(spare_fd);
 		spare_fd = -1;
 	}
-	return ACCEPTED_LOT;
+	return ACCEPTED_SOME;
 }
 
-/* Accepts until a signal asks for the end. */
+/* Accepts connections until SIGTERM or SIGINT. */
 static void
-run(int signal_fd)
+accept_until_signal(int signal_fd)
 {
 	struct pollfd p[2] = { { .fd = signal_fd, .events = POLLIN }, { .events = POLLIN } };
 	int watchdog_ms = notify_watchdog_ms();
@@ -409,11 +438,11 @@ drain(int queued)
 	LOG(LOG_LEVEL_INFO, "streamd", "draining", LOG_INT("seconds", settings.drain_seconds));
 	registry_drain(&registry);
 	/*
-	 * Who waits in our own queue is told to come back; an inherited one waits for the
-	 * successor.
+	 * Connections queued on our own socket are told to retry later; those on an inherited one
+	 * are left for the next process.
 	 */
 	for (; !listener.inherited && queued >= 0 && clock_ms() < deadline; queued -= ACCEPT_MAX)
-		if (accept_some() != ACCEPTED_LOT)
+		if (accept_some() != ACCEPTED_SOME)
 			break;
 	listener_close(&listener);
 	deadline += settings.drain_seconds * 1000 / 2 - 3 * STOP_MS;
@@ -432,6 +461,7 @@ main(int argc, char *argv[])
 	int signal_fd;
 
 	open_standard_descriptors();
+	protect_memory();
 	read_options(argc, argv, &options);
 	read_configuration(&options);
 	if (options.check_config) {
@@ -447,7 +477,7 @@ main(int argc, char *argv[])
 	start_services();
 	log_start();
 	notify_send("READY=1");
-	run(signal_fd);
+	accept_until_signal(signal_fd);
 	drain(options.listener.backlog);
 	return EX_OK;
 }

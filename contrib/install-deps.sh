@@ -97,6 +97,7 @@ testing()
 	need python3-pytest module pytest
 	need python3-pytest-xdist module xdist
 	need openssl program openssl
+	need jq program jq
 	# The tests render the Helm chart with a Go program of their own.
 	need golang-go program go
 	need golang-github-masterminds-sprig-dev \

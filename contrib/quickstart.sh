@@ -1,33 +1,44 @@
 #!/bin/bash
 # SPDX-License-Identifier: ISC
-# Demonstrates tpi-stream on this machine: installs missing packages, builds, and starts a private
-# Valkey (or Redis), tpi-streamd, a small application and a web server. The page shows notifications
-# and issues, and how both streams keep them up to date.
-#
-#	contrib/quickstart.sh [--nginx] [--check]
-#
-# --nginx   use nginx instead of Apache
-# --check   start everything, publish, check that the events arrive through the web server and that
-#           the application responds, and exit
-#
-# Runs on Debian 12, Debian 13, Ubuntu and similar systems, as root or with sudo. Everything that
-# it starts has its own configuration, listens on 127.0.0.1 or on Unix sockets in a temporary
-# directory, and stops with it. Ctrl-C leaves only the packages and the build in _build (or $TPI_BUILD). No
-# service of the machine is touched.
-# Exit status: 0 success, 1 failure (prints the logs), 64 wrong usage, 69 packages are missing.
+# Demonstrates tpi-stream on this machine; contrib/demo/README.md describes the parts.
 
 set -eu
 umask 022
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
 usage="usage: contrib/quickstart.sh [--nginx] [--check]"
+
+help()
+{
+	cat <<-END
+	$usage
+
+	Demonstrates tpi-stream on this machine: installs missing packages, builds, starts a private
+	Valkey (or Redis), tpi-streamd, a small application and a web server, and prints the address of
+	a page. The page shows a test run, issues and notifications that change in one window when
+	another window changes them. It can stop the daemon and start it again.
+
+	  --nginx   use nginx instead of Apache
+	  --check   start everything, check that events arrive through the web server and that the
+	            application responds, and exit
+	  --help    print this text
+
+	Runs on Debian 12, Debian 13, Ubuntu and similar systems, as root or with sudo. Each program has
+	its own configuration and listens on 127.0.0.1 or on a Unix socket in a temporary directory. No
+	service of the system is touched. Ctrl-C stops everything and leaves only the packages and the
+	build in _build, or in \$TPI_BUILD.
+
+	Exit status: 0 success, 1 failure (prints the logs), 64 wrong usage, 69 packages are missing.
+	END
+}
+
 front=apache
 check=no
 for argument; do
 	case $argument in
 	--nginx) front=nginx ;;
 	--check) check=yes ;;
-	--help) echo "$usage"; exit 0 ;;
+	--help) help; exit 0 ;;
 	*) echo "quickstart.sh: unknown argument \"$argument\"; $usage" >&2; exit 64 ;;
 	esac
 done
@@ -35,7 +46,6 @@ done
 contrib=$(cd "$(dirname "$0")" && pwd -P)
 source=$(dirname "$contrib")
 build=$(realpath -m "${TPI_BUILD:-$source/_build}")
-streamd=$build/tpi-streamd
 publish=$build/tpi-publish
 
 # The caller's own settings must not affect the demo.
@@ -45,7 +55,8 @@ export INSTANCE_TENANT_ID=demo
 # ---- Cleanup
 
 # Each program runs in its own session: Ctrl-C in a terminal reaches only this script, which stops the
-# others in order. Each leads a process group that includes its workers.
+# others in order. Each leads a process group that includes its workers; the application's includes
+# the daemon.
 run=
 pids=() # in the order in which they are stopped: open streams would delay the end of Apache
 
@@ -75,11 +86,13 @@ gone()
 	return 1
 }
 
-# Stops a child. Kills it with its workers if it does not exit within 10 s.
+# Stops a child. Kills what is left of its process group after 10 s, or after the child has exited.
 end()
 {
 	kill -TERM "$1" 2>/dev/null
-	gone "$1" || { kill -KILL -- "-$1" 2>/dev/null; gone "$1"; }
+	gone "$1"
+	kill -KILL -- "-$1" 2>/dev/null
+	gone "$1"
 }
 
 trap finish EXIT
@@ -147,7 +160,7 @@ export -f build
 source=$source build=$build as_owner bash -euc build >"$run/build.log" 2>&1 || fail "the build failed"
 rm "$run/build.log"
 
-# ---- Valkey and the daemon
+# ---- Valkey, and the application with the daemon
 
 valkey=$(command -v valkey-server || command -v redis-server)
 setsid "$valkey" --port 0 --unixsocket "$run/valkey.sock" --unixsocketperm 700 --save '' \
@@ -167,22 +180,18 @@ END
 # The web server's workers must be able to connect.
 group=()
 [ "$(id -u)" -ne 0 ] || group=(--group www-data)
-# Two tabs per user instead of 4 and 8: without HTTP/2 a browser opens at most 6 connections to a
-# host, and three tabs with both streams would use all of them.
-TPI_PROJECT_ACCESS=file:$run/access SSE_PER_USER_CAP=2 SSE_ISSUES_PER_USER_CAP=2 \
-    setsid "$streamd" --listen "unix:$run/streamd.sock" "${group[@]}" \
-    >"$run/streamd.log" 2>&1 &
-pids=($! "${pids[@]}")
-await "tpi-streamd listens" test -S "$run/streamd.sock"
-
-# ---- The application
+# Two streams of a kind per user instead of 4 and 8: without HTTP/2 a browser opens at most 6
+# connections to a host, for all its tabs together.
+streamd=(env "TPI_PROJECT_ACCESS=file:$run/access" SSE_PER_USER_CAP=2 SSE_ISSUES_PER_USER_CAP=2
+    SSE_LIVE_PER_USER_CAP=2 "$build/tpi-streamd" --listen "unix:$run/streamd.sock" "${group[@]}")
 
 # Browsers also send a signed-in user's password with requests that other sites trigger. Only the
 # demo's own page knows this token.
 token=$(od -An -N16 -tx1 /dev/urandom | tr -d ' \n')
 DEMO_TOKEN=$token setsid $python "$contrib/demo/app.py" "$run/app.sock" "$run/access" "$publish" \
-    >"$run/app.log" 2>&1 &
-pids+=($!)
+    "${streamd[@]}" >"$run/streamd.log" 2>"$run/app.log" &
+pids=($! "${pids[@]}")
+await "tpi-streamd listens" test -S "$run/streamd.sock"
 await "the application listens" test -S "$run/app.sock"
 [ "$(id -u)" -ne 0 ] || chgrp www-data "$run/app.sock"
 
@@ -316,6 +325,12 @@ api()
 	[ "$status" = "$wanted" ] || fail "/demo/api/$path $*: status $status instead of $wanted"
 }
 
+# answers LINE: whether the notification stream begins with this line.
+answers()
+{
+	curl -sN -m 2 -u ann:ann "$url/api/notifications/stream" | grep -qxF -e "$1"
+}
+
 check_now()
 {
 	local name path anonymous page notice
@@ -324,23 +339,28 @@ check_now()
 	[ "$anonymous" = 401 ] || fail "not signed in: status $anonymous instead of 401"
 	echo "not signed in: 401"
 
-	for name in notifications issues; do
-		path=/api/$name/stream
-		[ $name = notifications ] || path="$path?projectIds=7,8"
+	local -A paths=([notifications]=/api/notifications/stream
+	    [issues]="/api/issues/stream?projectIds=7,8"
+	    [test-runs]=/api/projects/7/test-runs/stream)
+	for name in "${!paths[@]}"; do
+		path=${paths[$name]}
 		setsid curl -sSN -m 60 -u ann:ann "$url$path" >"$run/$name.log" 2>&1 &
 		pids=($! "${pids[@]}")
 	done
-	for name in notifications issues; do
+	for name in "${!paths[@]}"; do
 		await "sync on the $name stream" \
 		    grep -q '^data: {"event":"sync"}$' "$run/$name.log"
 	done
 	"$publish" notification --user ann --id quickstart || fail "tpi-publish notification failed"
 	"$publish" issue --project 7 --issue 42 || fail "tpi-publish issue failed"
+	"$publish" test-run --project 7 --run 42 --target 1 || fail "tpi-publish test-run failed"
 	await "the notification arrives" \
 	    grep -q '^data: .*"id":"quickstart"' "$run/notifications.log"
 	await "the issue's wake-up arrives" \
 	    grep -q '^data: .*"issueId":42' "$run/issues.log"
-	for name in notifications issues; do
+	await "the test run's wake-up arrives" \
+	    grep -q '^data: .*"runId":42.*"targetId":1' "$run/test-runs.log"
+	for name in "${!paths[@]}"; do
 		echo "$name stream, through $front:"
 		sed -n 's/^data: /    /p' "$run/$name.log"
 	done
@@ -360,6 +380,15 @@ check_now()
 	api 200 notifications
 	grep -q "$name" "$run/answer" || fail "the application does not return its notification"
 	echo "application: stored, published, arrived, fetched"
+
+	api 403 daemon -d '{"run":false}'
+	api 403 daemon -H "X-Demo-Token: $token" -H 'Host: example.org' -d '{"run":false}'
+	api 400 daemon -H "X-Demo-Token: $token" -d '{"run":"sh"}'
+	api 200 daemon -H "X-Demo-Token: $token" -d '{"run":false}'
+	await "the web server defers while the daemon is stopped" answers 'retry: 10000'
+	api 200 daemon -H "X-Demo-Token: $token" -d '{"run":true}'
+	await "sync after the daemon has been started again" answers 'data: {"event":"sync"}'
+	echo "daemon: stopped, deferred by $front, started, synced"
 	echo "ok"
 }
 
@@ -374,8 +403,8 @@ tpi-streamd is running behind $front. Open this page, and again in a private win
 
     $url/
 
-    user ann, password ann    notifications, issues of projects 7 and 8
-    user ben, password ben    notifications, issues of project 7
+    user ann, password ann    test run 42, issues of projects 7 and 8, notifications
+    user ben, password ben    test run 42, issues of project 7, notifications
 
 Use the buttons on the page, or publish from another terminal:
 
@@ -383,6 +412,7 @@ Use the buttons on the page, or publish from another terminal:
     $publish notification --user ann
     $publish notification --broadcast
     $publish issue --project 7 --issue 42
+    $publish test-run --project 7 --run 42 --event test_run.result_added --target 1
 
 Logs are in $run. Press Ctrl-C to stop.
 END

@@ -17,8 +17,8 @@ static const char head[] =
     "#\tsystemctl restart tpi-stream.service\n"
     "#\n"
     "# By default, every user that the web server has verified can open the notifications stream,\n"
-    "# and nobody can open the issues stream: set TPI_PROJECT_ACCESS. Only root needs to read this\n"
-    "# file; if it contains a password, chmod 600.\n";
+    "# and nobody can open the issues stream: set TPI_PROJECT_ACCESS. Only root can read this file,\n"
+    "# which may contain passwords.\n";
 
 int
 main(void)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: ISC
 # Makes one program, tpi-stream-doctor, from the modules of this package: prints them one after the
 # other, without the imports from each other. A module must follow those that it imports from, and
 # no two may give something the same name: tests/e2e/test_doctor_package.py checks both.
@@ -22,6 +23,11 @@ FNR == 1 && NR > 1 {
 
 inside {
 	inside = !/\)/
+	next
+}
+
+# The program has this line once, from the first module.
+/^# SPDX-License-Identifier: / && licensed++ {
 	next
 }
 

@@ -7,7 +7,7 @@ from .finding import Finding, WARNING
 from .untrusted import plain
 
 # In the configuration of a web server: the paths of the streams, and not /api/streams/.
-STREAM_PATH = re.compile(r"api\b.*/stream(?!s)")
+STREAM_PATH = re.compile(r"api\b.*[/?]stream(?!s)")
 
 
 def last(directives, name, default=None):

@@ -17,6 +17,7 @@ DEFAULTS = {
     "INSTANCE_TENANT_ID": "default",
     "SSE_HEARTBEAT_MS": "25000",
     "SSE_ISSUES_PER_TENANT_CAP": "1000",
+    "SSE_LIVE_PER_TENANT_CAP": "1000",
     "SSE_MAX_AGE_SECONDS": "0",
     "SSE_PER_TENANT_CAP": "1000",
     "TPI_APP_CONCURRENCY": "32",
@@ -47,7 +48,7 @@ def heartbeat_of(settings):
 
 def caps(settings):
     """The streams that the daemon accepts in all."""
-    return number_setting(settings, "SSE_PER_TENANT_CAP") + number_setting(settings, "SSE_ISSUES_PER_TENANT_CAP")
+    return sum(number_setting(settings, name) for name in DEFAULTS if name.endswith("_PER_TENANT_CAP"))
 
 
 def prefixes(settings):
@@ -59,7 +60,7 @@ def prefixes(settings):
 def acl_channels(settings):
     """The channels of the daemon, as Valkey's ACL takes them."""
     tenant = plain(setting(settings, "INSTANCE_TENANT_ID"))
-    return " ".join(f"&{plain(prefix)}:tenant:{tenant}:*" for prefix in ["notifications", *prefixes(settings)])
+    return " ".join(f"&{plain(prefix)}:tenant:{tenant}:*" for prefix in ["notifications", *prefixes(settings), "live"])
 
 
 def uses_application(settings):

@@ -1,16 +1,16 @@
 #!/bin/bash
 # SPDX-License-Identifier: ISC
-# Builds the Debian package in a fresh root made with debootstrap, looks at it with lintian, and
-# installs, runs, upgrades, removes and purges it in others: first by dpkg alone, then under a
-# systemd of its own in namespaces, beside Apache and nginx.
+# Builds the Debian package in a fresh root made with debootstrap, checks it with lintian, and
+# installs, runs, upgrades, removes and purges it in other roots: first with dpkg alone, then under a
+# separate systemd in namespaces, with Apache and nginx.
 #
 #   tests/debian.sh [MIRROR]
 #
-# MIRROR is http://deb.debian.org/debian unless given; TPI_SUITE in the environment is the suite,
-# bookworm unless set. Takes some minutes and two gigabytes in TMPDIR. Nothing of the machine's own
-# is installed, started or changed, and what is installed has no network but a loopback interface.
-# The last line is "N passed, M failed". Exit status: 0 all passed, 1 not all, 77 cannot be
-# tested here: it needs root, debootstrap, and for systemd a mounted cgroup2.
+# MIRROR defaults to http://deb.debian.org/debian; TPI_SUITE in the environment selects the suite
+# (bookworm). Takes several minutes and 2 GB in TMPDIR. Installs, starts and changes nothing on the
+# machine itself, and gives the installed package only a loopback interface. The last line is
+# "N passed, M failed". Exit status: 0 all passed, 1 a test failed, 77 skipped: not root, or
+# debootstrap is missing. Without a mounted cgroup2 the part with systemd is skipped.
 #
 # shellcheck disable=SC2016,SC2317 # scripts for the roots; functions that check() calls
 # shellcheck source=tests/root.sh
@@ -23,7 +23,7 @@ source=$(cd "$(dirname "$0")/.." && pwd -P)
 mirror=${1:-http://deb.debian.org/debian}
 suite=${TPI_SUITE:-bookworm}
 
-# 0.1.0-1, 0.1.0 and 0.1.0-2, say.
+# For example 0.1.0-1, 0.1.0 and 0.1.0-2.
 first=$(sed -n '1s/.*(\(.*\)).*/\1/p' "$source/debian/changelog")
 version=${first%-*}
 second=$version-$((${first##*-} + 1))
@@ -33,11 +33,11 @@ second=$version-$((${first##*-} + 1))
 work=$(mktemp -d) && chmod 755 "$work" || exit 1
 cgroup=$(findmnt -n -t cgroup2 -o TARGET | head -n 1)
 cgroup=${cgroup:+$cgroup/${work##*/}}
-machine=		# pid of the systemd that runs in $work/machine
+machine=		# process id of the systemd that runs in $work/machine
 
 cleanup()
 {
-	# With its first process the machine ends, and unshare behind it.
+	# When its first process ends, the kernel kills the others, and unshare exits.
 	[ -z "$machine" ] || kill -KILL "$machine" 2>/dev/null
 	wait
 	[ ! -d "$cgroup" ] || find "$cgroup" -depth -type d -exec rmdir {} +
@@ -47,10 +47,10 @@ trap cleanup EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# For the scripts that run in a root: "! command" would not end them.
+# Precedes the scripts that run in a root. (With set -e, "! command" never ends a script.)
 prelude='fails() { ! "$@" || { echo "should have failed: $*"; exit 1; }; }; '
 
-# within_shell ROOT SCRIPT: without a network.
+# within_shell ROOT SCRIPT: runs a script in a root, without a network.
 within_shell()
 {
 	within "$1" --net -- sh -euc "$prelude$2"
@@ -72,7 +72,7 @@ make_build_root()
 	    copy_sources "$work/build/build/tree"
 }
 
-# As the next revision would be, with a change in a configuration of each web server.
+# A copy of the sources as the next revision, which changes a configuration file of each web server.
 revise()
 (
 	cp -a "$work/build/build/tree" "$work/build/build/second" && cd "$work/build/build/second" &&
@@ -81,7 +81,8 @@ revise()
 	    >>contrib/nginx/tpi-stream.conf
 )
 
-# The profile keeps the packages of the tests away, so that their absence is proven, too.
+# With the nocheck profile the packages that only tests need are not installed: the package must
+# build without them.
 build_without_tests()
 {
 	apt "$work/build" build-dep -P nocheck /build/second && as_builder '
@@ -92,7 +93,7 @@ build_without_tests()
 		fails grep "# PASS:" ../second.log'
 }
 
-# What `make dist` makes has to be all that a source package needs.
+# The tarball of `make dist` must contain everything that a source package needs.
 make_distribution()
 {
 	as_builder "
@@ -119,7 +120,14 @@ cleans_up()
 	as_builder 'cd /build/first && debian/rules clean && diff -r . ../clean'
 }
 
-# The two tags are left out because no package can please the lintian of every suite in them.
+# The package's programs have no debugging information, so this checks what shows without it.
+is_hardened()
+{
+	as_builder 'cd /build/first && sh tests/hardening-lint.sh debian/tpi-stream/usr/sbin/tpi-streamd \
+	    debian/tpi-stream/usr/bin/tpi-publish'
+}
+
+# Ignores two tags that depend on the suite's lintian: no package passes in every suite.
 lint()
 {
 	as_builder "
@@ -127,7 +135,7 @@ lint()
 		fails grep -vE 'out-of-date-standards-version|but-no-init.d-script' /build/lint"
 }
 
-# ---- Installed, without systemd
+# ---- Installation without systemd
 
 first_deb=/tpi-stream_$first.deb second_deb=/tpi-stream_$second.deb
 
@@ -146,8 +154,8 @@ installed()
 	within_shell "$work/root" "$1"
 }
 
-# Each path below /etc that a configuration names, but for the files that are the administrator's.
-names_what_is_there()
+# Every path in /etc that a configuration file names exists, except files that administrators write.
+paths_exist()
 {
 	installed '
 		cd /etc
@@ -162,8 +170,9 @@ names_what_is_there()
 		done'
 }
 
-# As it is it sets nothing. With each # taken away nothing changes, and no setting is missing.
-defaults_are_defaults()
+# The file as installed sets nothing. With all its settings uncommented, nothing changes; none is
+# missing.
+shows_defaults()
 {
 	installed '
 		fails grep -v -e "^#" -e "^$" /etc/default/tpi-stream
@@ -176,7 +185,7 @@ defaults_are_defaults()
 		rm /tmp/without /tmp/with /tmp/all /tmp/names'
 }
 
-# Ready, with a socket, and ended in good order; there is no Valkey, and no network even.
+# Without Valkey, or even a network, the daemon makes its socket and exits cleanly.
 runs_by_hand()
 {
 	installed '
@@ -201,7 +210,7 @@ edit()
 		sed -i "/include/s/auth-basic/app/" /etc/nginx/tpi-stream/tpi-stream.conf'
 }
 
-edits_are_there()
+edits_are_kept()
 {
 	installed '
 		grep -q INSTANCE_TENANT_ID=edited /etc/default/tpi-stream
@@ -211,14 +220,14 @@ edits_are_there()
 		grep "Another line" /etc/apache2/tpi-stream/tpi-stream-user.conf'
 }
 
-# Names of ours that are left: below systemd's state, too.
+# No file of the package is left, not even in systemd's state.
 nothing_left()
 {
 	! find "$1" -xdev ! -path "$1/proc/*" ! -path "$1$first_deb" ! -path "$1$second_deb" \
 	    -name '*tpi-*' | grep . && ! grep -r tpi-stream "$1/var/lib/dpkg/status"
 }
 
-# ---- Installed, under systemd
+# ---- Installation under systemd
 
 boot()
 {
@@ -227,7 +236,7 @@ boot()
 	mkdir "$cgroup" || return
 	(
 		echo "$BASHPID" >"$cgroup/cgroup.procs" || exit
-		# The kernel's settings, modules and clock are not the machine's to change.
+		# The systemd in it must not change the kernel's settings, modules or clock.
 		exec unshare --mount --pid --fork --kill-child --net --uts --ipc --cgroup sh -euc '
 			mount --bind "$1" "$1"
 			cd "$1"
@@ -279,8 +288,8 @@ started()
 		test "$(stat -c %u /proc/$pid)" -gt 60000'
 }
 
-# The answer 401 in JSON is the daemon's: www-data reaches the socket, and the files find each
-# other. Both web servers are set up as README.md says.
+# A 401 in JSON is the daemon's response: www-data can connect to the socket, and the included files
+# are found. Both web servers are configured as README.md says.
 answers()
 {
 	inside '
@@ -308,7 +317,7 @@ answers()
 		rm /tmp/answers'
 }
 
-# The socket is the same one as before, the daemon another one.
+# The socket stays the same, and the daemon is a new process.
 upgrades()
 {
 	inside "
@@ -321,6 +330,47 @@ upgrades()
 		test \$(daemon) != \$pid
 		systemctl is-active tpi-stream.socket
 		systemctl is-active tpi-stream.service"
+}
+
+# Two tenants, each with its own socket, account and settings.
+start_instances()
+{
+	inside '
+		for name in alpha beta; do
+			echo "TPI_PROJECT_ACCESS=allow" >/etc/tpi-stream/$name.env
+			chmod 600 /etc/tpi-stream/$name.env
+			systemctl enable --now tpi-stream@$name.socket tpi-stream@$name.service
+		done'
+	instances_run
+}
+
+instances_run()
+{
+	inside '
+		for name in alpha beta; do
+			systemctl is-active tpi-stream@$name.socket
+			systemctl is-active tpi-stream@$name.service || {
+				journalctl -u tpi-stream@$name.service
+				exit 1
+			}
+			test "$(stat -c %a:%U:%G /run/tpi-stream/$name.sock)" = 660:root:www-data
+			pid=$(systemctl show -P MainPID tpi-stream@$name.service)
+			tr "\0" "\n" </proc/$pid/environ | grep -x INSTANCE_TENANT_ID=$name
+			sed -n "s/^Uid:\t*\([0-9]*\).*/\1/p" /proc/$pid/status >>/tmp/uids
+		done
+		test "$(sort -u /tmp/uids | wc -l)" = 2
+		rm /tmp/uids'
+}
+
+instances_are_upgraded()
+{
+	inside "
+		of() { systemctl show -P MainPID tpi-stream@alpha.service tpi-stream@beta.service; }
+		pids=\$(of) inode=\$(stat -c %i /run/tpi-stream/alpha.sock)
+		dpkg --force-confdef --force-confold -i $second_deb
+		for pid in \$pids; do fails test -e /proc/\$pid; done
+		test \$(stat -c %i /run/tpi-stream/alpha.sock) = \$inode"
+	instances_run
 }
 
 stays_disabled()
@@ -339,7 +389,10 @@ removes()
 		dpkg -r tpi-stream
 		fails systemctl is-active tpi-stream.service
 		fails systemctl is-active tpi-stream.socket
+		fails systemctl is-active tpi-stream@alpha.service
+		fails systemctl is-active tpi-stream@alpha.socket
 		fails test -e /run/tpi-stream/streamd.sock
+		fails test -e /run/tpi-stream/alpha.sock
 		fails grep tpi-streamd /proc/[0-9]*/comm
 		test -e /etc/default/tpi-stream'
 }
@@ -347,42 +400,44 @@ removes()
 purges()
 {
 	inside '
+		rm /etc/tpi-stream/*.env
 		dpkg -P tpi-stream
 		fails test -e /run/tpi-stream' && nothing_left "$work/machine"
 }
 
 heading "building in a fresh root: $suite from $mirror"
-need "the root" debootstrap --variant=minbase "$suite" "$work/base" "$mirror"
-need "the root to build in" make_build_root
-need "the owner of the sources" within "$work/build" -- chown -R builder: /build
-need "a second revision" revise
-need "binary packages with nocheck, without the packages of the tests" build_without_tests
-need "the distribution" make_distribution
-need "all packages from the distribution, with make check" build_with_tests
-check "debian/rules clean leaves what was there" cleans_up
-check "lintian has nothing to say" lint
+need "a minimal root" debootstrap --variant=minbase "$suite" "$work/base" "$mirror"
+need "a root for building" make_build_root
+need "sources of an unprivileged user" within "$work/build" -- chown -R builder: /build
+need "sources of a second revision" revise
+need "binary packages with nocheck, without the packages that tests need" build_without_tests
+need "the distribution tarball" make_distribution
+need "all packages from the tarball, with make check" build_with_tests
+check "the programs are hardened" is_hardened
+check "debian/rules clean restores the sources" cleans_up
+check "lintian finds nothing" lint
 
-heading "installed by apt, nothing is started"
+heading "installation by apt, without starting anything"
 need "a root with web servers" make_root
-need "apt installs it" apt "$work/root" install "$first_deb"
-check "everything belongs to root, and nobody else may write" installed '
+need "apt installs the package" apt "$work/root" install "$first_deb"
+check "all files are owned by root and writable by root alone" installed '
 	dpkg -L tpi-stream | xargs -d "\n" sh -c "find \"\$@\" -prune ! -type l \
 	    \( ! -user root -o ! -group root -o -perm /022 \)" sh >/tmp/list
 	fails grep . /tmp/list
 	rm /tmp/list'
-check "each file in /etc is a conffile" installed '
+check "every file in /etc is a conffile" installed '
 	dpkg -L tpi-stream | grep ^/etc/ | while read -r file; do test -d $file || echo $file; done |
 	    sort >/tmp/etc
 	dpkg-query -Wf "\${Conffiles}" tpi-stream | sed -n "s/^ \([^ ]*\) .*/\1/p" | sort |
 	    diff /tmp/etc -
 	rm /tmp/etc'
-check "the files in /etc are where they look for each other" names_what_is_there
-check "all programs have the version of the package" installed "
+check "the files in /etc name only paths that exist" paths_exist
+check "all programs have the package's version" installed "
 	tpi-streamd --version | grep -x 'tpi-streamd $version'
 	tpi-publish --version | grep -x 'tpi-publish $version'
 	test -x /usr/bin/tpi-stream-doctor
 	grep -x 'VERSION = \"$version\"' /usr/bin/tpi-stream-doctor"
-check "the manual pages, the documents and the module for browsers are there" installed '
+check "manual pages, documents and the browser module are installed" installed '
 	cd /usr/share
 	ls man/man8/tpi-streamd.8.gz man/man7/tpi-stream.7.gz man/man1/tpi-publish.1.gz
 	ls man/man1/tpi-stream-doctor.1.gz
@@ -391,45 +446,57 @@ check "the manual pages, the documents and the module for browsers are there" in
 	ls README.md SECURITY.md doc/web-servers.md NEWS* README.Debian copyright changelog.Debian.gz
 	ls examples/prometheus/alerts.yml* examples/prometheus/dashboard.json*
 	ls /etc/apache2/tpi-stream/tpi-stream-status.conf /etc/nginx/tpi-stream/tpi-stream-status.conf'
-check "/etc/default/tpi-stream names every setting, with its default" defaults_are_defaults
-check "it can be read by a shell as it is" installed '
+check "/etc/default/tpi-stream has every setting, with its default" shows_defaults
+check "only root can read /etc/default/tpi-stream" installed '
+	test "$(stat -c %a:%U:%G /etc/default/tpi-stream)" = 640:root:root'
+check "the bill of materials lists the programs and their libraries" installed '
+	cd /usr/share/doc/tpi-stream
+	grep -q SPDX-2.3 tpi-stream.spdx.json
+	grep -q "\"name\": \"libhiredis" tpi-stream.spdx.json
+	for program in /usr/sbin/tpi-streamd /usr/bin/tpi-publish; do
+		grep -q $(sha256sum $program | cut -d " " -f 1) tpi-stream.spdx.json
+	done'
+check "/etc/default/tpi-stream can be read by a shell" installed '
 	(set -a; . /etc/default/tpi-stream; tpi-streamd --check-config) | grep TPI_PROJECT_ACCESS=deny'
-check "the daemon runs as nobody, without Valkey, and ends in good order" runs_by_hand
-check "systemd has no complaint about the units" installed '
-	out=$(systemd-analyze verify --man=no tpi-stream.service tpi-stream.socket 2>&1)
+check "the daemon runs as nobody without Valkey, and exits cleanly" runs_by_hand
+check "systemd-analyze verify accepts the units" installed '
+	out=$(systemd-analyze verify --man=no tpi-stream.service tpi-stream.socket \
+	    tpi-stream@t1.service tpi-stream@t1.socket 2>&1)
 	test -z "$out" || { echo "$out"; exit 1; }'
-check "socket and service are enabled" installed '
+check "the socket and the service are enabled" installed '
 	cd /etc/systemd/system
 	ls multi-user.target.wants/tpi-stream.service sockets.target.wants/tpi-stream.socket'
 cp -a "$work/root" "$work/machine" || exit 1
-check "files of the administrator" edit
-check "apt upgrades it" apt "$work/root" -o Dpkg::Options::=--force-confdef \
+check "an administrator edits configuration files" edit
+check "apt upgrades the package" apt "$work/root" -o Dpkg::Options::=--force-confdef \
     -o Dpkg::Options::=--force-confold install "$second_deb"
-check "they stay, the others are replaced" edits_are_there
-check "apt removes it, and what is in /etc stays" within_shell "$work/root" '
+check "the upgrade keeps edited files and replaces the others" edits_are_kept
+check "apt removes the package and keeps its files in /etc" within_shell "$work/root" '
 	apt-get -qq -y remove tpi-stream
 	fails test -e /usr/sbin/tpi-streamd
 	grep -q INSTANCE_TENANT_ID=edited /etc/default/tpi-stream'
-check "a purge goes through" apt "$work/root" purge tpi-stream
-check "and leaves nothing" nothing_left "$work/root"
+check "apt purges the package" apt "$work/root" purge tpi-stream
+check "the purge leaves no file" nothing_left "$work/root"
 
-heading "installed under systemd"
+heading "installation under systemd"
 if [ -z "$cgroup" ]; then
-	echo "no cgroup2 is mounted: skipped"
+	echo "no cgroup2 mounted: skipped"
 	finish
 fi
-need "a machine without the package, its web servers waiting" within_shell "$work/machine" '
+need "a root without the package, with web servers disabled" within_shell "$work/machine" '
 	dpkg -P tpi-stream
 	systemctl disable apache2 nginx'
-need "a machine boots" boot
-check "an installation goes through" inside "dpkg -i $first_deb"
-check "socket and service are started, the daemon with an account of its own" started
-check "an edited file" inside '
+need "systemd starts in it" boot
+check "dpkg installs the package" inside "dpkg -i $first_deb"
+check "the socket and the service run, the daemon as a dynamic user" started
+check "an administrator edits a configuration file" inside '
 	sed -i "/include/s/auth-basic/app/" /etc/nginx/tpi-stream/tpi-stream.conf'
-check "Apache and nginx reach the daemon through the files in /etc" answers
+check "Apache and nginx reach the daemon with the files in /etc" answers
+check "an instance runs for each of two tenants" start_instances
 check "an upgrade restarts the daemon and keeps the socket" upgrades
-check "and after it they still reach it" answers
-check "what the administrator has disabled stays so in an upgrade" stays_disabled
-check "a removal ends both" removes
-check "a purge leaves nothing" purges
+check "an upgrade restarts the instances and keeps their sockets" instances_are_upgraded
+check "Apache and nginx reach the daemon after the upgrade" answers
+check "an upgrade does not enable units that were disabled" stays_disabled
+check "a removal stops the socket and the service" removes
+check "a purge leaves no file" purges
 finish

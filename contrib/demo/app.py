@@ -1,12 +1,15 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: ISC
-"""The application of the demo: notifications of two users, and issues of two projects.
+"""The application of the demo: a test run, issues of two projects, and notifications of two users.
 
-    app.py SOCKET ACCESS TPI-PUBLISH    with the page's token in DEMO_TOKEN
+    app.py SOCKET ACCESS TPI-PUBLISH TPI-STREAMD...    with the page's token in DEMO_TOKEN
 
 It shows what an application has to do. It stores each change first and then publishes a wake-up with
 tpi-publish. A wake-up carries no data, so the page refetches from here, and the access rules (the
 daemon's, from the file ACCESS) decide what it gets. All data is in memory.
+
+An application does not run the daemon. This one does, so that a button of the page can stop it and
+start it again with the same command, TPI-STREAMD... The daemon's output goes to standard output.
 
 The web server authenticates the user and passes the name in X-Demo-User; no one else can connect to
 SOCKET. With Basic authentication, a browser sends the password with requests that any other page
@@ -18,6 +21,7 @@ import http.server
 import json
 import os
 import re
+import signal
 import socketserver
 import subprocess
 import sys
@@ -26,7 +30,7 @@ import time
 import urllib.parse
 import uuid
 
-SOCKET, ACCESS, PUBLISH = sys.argv[1:]
+SOCKET, ACCESS, PUBLISH, *STREAMD = sys.argv[1:]
 TOKEN = os.environ.pop("DEMO_TOKEN")
 
 PREFIX = "/demo/api/"
@@ -34,11 +38,19 @@ BODY_MAX = 4096
 NOTIFICATIONS_MAX = 50  # per user; keeps the newest
 ISSUES_MAX = 100
 PUBLISH_SECONDS = 10    # tpi-publish itself times out after 2
+STOP_SECONDS = 8        # tpi-streamd itself exits within 5
 STATUSES = ("open", "in progress", "done")
 USERS = {"ann": "Ann", "ben": "Ben"}
 PROJECTS = {7: "Mobile app", 8: "Web shop"}
+RESULTS = ("untested", "passed", "failed")
+RUN = {"id": 42, "projectId": 7, "name": "Release 2.4"}
 
-lock = threading.Lock()     # guards notifications and issues
+lock = threading.Lock()     # guards cases, notifications and issues
+cases = {number: {"id": number, "title": title, "result": RESULTS[0]}
+         for number, title in enumerate((
+             "Password sign-in", "Passkey sign-in", "Password reset", "Search by name",
+             "Offline results", "Screenshots", "Dark theme", "CSV export", "Barcode scan",
+             "Sign-out"), 1)}
 notifications = {user: [] for user in USERS}    # oldest first
 issues = {number: {"id": number, "projectId": project, "title": title, "status": status}
           for number, project, title, status in (
@@ -78,10 +90,57 @@ def publish(*arguments):
         raise Refused(502, f"saved, but not published: {done.stderr.strip()}")
 
 
+class Daemon:
+    """tpi-streamd. Each start runs the same command. An unexpected exit ends the demo."""
+
+    def __init__(self, command):
+        self.command = command
+        self.lock = threading.Lock()    # one start or stop at a time
+        self.child = self.watcher = None
+        self.changed_by = None
+
+    def start(self):
+        with self.lock:
+            if self.child:
+                return
+            child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL,
+                                     stderr=subprocess.STDOUT)
+            self.child = child
+            self.watcher = threading.Thread(target=self.watch, args=(child,), daemon=True)
+            self.watcher.start()
+
+    def stop(self):
+        with self.lock:
+            if not self.child:
+                return
+            child, self.child = self.child, None
+            child.terminate()
+            self.watcher.join(STOP_SECONDS)
+            child.kill()    # does nothing if it has exited
+
+    def watch(self, child):
+        status = child.wait()
+        if self.child is child:
+            print(f"tpi-streamd exited with status {status}", file=sys.stderr, flush=True)
+            os._exit(1)     # quickstart.sh reports it; there is no daemon to stop
+
+
 # ---- Queries of the page
 
 def get_me(user):
-    return {"user": user, "name": USERS[user], "projects": projects_of(user)}
+    return {"user": user, "name": USERS[user], "projects": projects_of(user),
+            "runProject": RUN["projectId"]}
+
+
+def get_daemon(_user):
+    return {"running": daemon.child is not None, "by": daemon.changed_by}
+
+
+def get_run(user):
+    if RUN["projectId"] not in projects_of(user):
+        raise Refused(404, "no such test run")
+    with lock:
+        return {**RUN, "cases": list(cases.values())}
 
 
 def get_notifications(user):
@@ -111,6 +170,44 @@ def choice_field(body, name, allowed):
     if type(value) not in (str, int) or value not in allowed:
         raise Refused(400, f"{name} must be one of {', '.join(map(str, allowed))}")
     return value
+
+
+def post_daemon(user, body):
+    """Stop the daemon, or start it: {"run": false} or {"run": true}."""
+    run = body.get("run")
+    if not isinstance(run, bool):
+        raise Refused(400, "run must be true or false")
+    daemon.changed_by = USERS[user]
+    if run:
+        daemon.start()
+    else:
+        daemon.stop()
+    return get_daemon(user)
+
+
+def publish_run(event, *target):
+    publish("test-run", "--project", str(RUN["projectId"]), "--run", str(RUN["id"]),
+            "--event", event, *target)
+
+
+def post_result(user, body):
+    get_run(user)   # refuses a user without access
+    number = choice_field(body, "id", cases)
+    result = choice_field(body, "result", RESULTS)
+    with lock:
+        cases[number] = {**cases[number], "result": result}
+    publish_run("test_run.result_added", "--target", str(number))
+    return {"id": number}
+
+
+def post_restart(user, _body):
+    """Discard all results of the test run."""
+    get_run(user)
+    with lock:
+        for number in cases:
+            cases[number] = {**cases[number], "result": RESULTS[0]}
+    publish_run("test_run.state_changed")
+    return {}
 
 
 def post_notify(user, body):
@@ -159,8 +256,10 @@ def post_move(user, body):
     return {"id": number}
 
 
-GETS = {"me": get_me, "notifications": get_notifications, "issues": get_issues}
-POSTS = {"notify": post_notify, "read": post_read, "report": post_report, "move": post_move}
+GETS = {"me": get_me, "run": get_run, "issues": get_issues, "notifications": get_notifications,
+        "daemon": get_daemon}
+POSTS = {"result": post_result, "restart": post_restart, "report": post_report, "move": post_move,
+         "notify": post_notify, "read": post_read, "daemon": post_daemon}
 
 
 # ---- Requests
@@ -257,7 +356,17 @@ class Server(socketserver.ThreadingUnixStreamServer):
     request_queue_size = 128
 
 
+def terminate(_signal, _frame):
+    raise SystemExit
+
+
 access = read_access(ACCESS)
-os.umask(0o007)     # the socket is for the user and the group only
-with Server(SOCKET, Handler) as server:
-    server.serve_forever()
+daemon = Daemon(STREAMD)
+signal.signal(signal.SIGTERM, terminate)
+os.umask(0o007)     # the sockets are for the user and the group only
+try:
+    daemon.start()
+    with Server(SOCKET, Handler) as server:
+        server.serve_forever()
+finally:
+    daemon.stop()

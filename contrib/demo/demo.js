@@ -4,23 +4,32 @@
  * or a sync only says that something has changed, or may have. The page then refetches from the
  * application (app.py); it never takes data from a stream.
  */
-import { watchIssues, watchNotifications } from "./tpi-stream.js";
+import { watchIssues, watchNotifications, watchProjectTestRuns } from "./tpi-stream.js";
 
-const LOG_MAX = 100;
+const LOG_MAX = 50;
+const RUN_MS = 700;	/* between two results of "Run the tests" */
+const POLL_MS = 1000;	/* how often to ask for the daemon's state while a stream is interrupted */
 const TOKEN = document.querySelector("meta[name=demo-token]").content;
-
-/* Explanations of some states of a stream. */
-const WHY = {
-	waiting: "The stream was refused or the page was suspended. It will be retried.",
-	parked: "You have too many tabs open. Click anywhere or press a key to continue in this one.",
-	closed: "This browser has no EventSource.",
-};
 
 /* The button of an issue, by status. */
 const MOVES = {
 	"open": { verb: "Start", to: "in progress" },
 	"in progress": { verb: "Finish", to: "done" },
 	"done": { verb: "Reopen", to: "open" },
+};
+
+/* What the page shows and watches, by the fragment of its URL. */
+const VIEWS = {
+	"test-run": {
+		name: "test run",
+		what: "run",
+		watch: (...rest) => watchProjectTestRuns([me.runProject], ...rest),
+	},
+	"issues": {
+		name: "issues",
+		what: "issues",
+		watch: (...rest) => watchIssues(me.projects, ...rest),
+	},
 };
 
 const $ = (id) => document.getElementById(id);
@@ -43,7 +52,7 @@ async function ask(path, options) {
 	return value;
 }
 
-/* Shows what went wrong until the same thing is tried again. */
+/* Shows what went wrong until the same thing is tried again. Returns whether it worked. */
 const errors = new Map();
 
 async function attempt(what, action) {
@@ -55,6 +64,7 @@ async function attempt(what, action) {
 	}
 	$("error").textContent = [...errors.values()].join(" ");
 	$("error").hidden = errors.size === 0;
+	return !errors.has(what);
 }
 
 /* Handles bursts of wake-ups: one fetch at a time, and one more for all that arrived meanwhile. */
@@ -76,24 +86,160 @@ function refetcher(what, show) {
 }
 
 const refetch = {
-	notifications: refetcher("notifications", showNotifications),
+	run: refetcher("run", showRun),
 	issues: refetcher("issues", showIssues),
+	notifications: refetcher("notifications", showNotifications),
+	daemon: refetcher("daemon", showDaemon),
 };
 
 /* Refetches afterwards, since the page may have no stream at the moment. */
 async function post(path, value, changed) {
-	await attempt("post", () => ask(path, {
+	const done = await attempt("post", () => ask(path, {
 		method: "POST",
 		headers: { "Content-Type": "application/json", "X-Demo-Token": TOKEN },
 		body: JSON.stringify(value),
 	}));
 	await refetch[changed]();
+	return done;
+}
+
+/* ---- Rows: updated in place to keep the keyboard focus; a changed one lights up */
+
+function row(id, list, template, where = "append") {
+	if (!$(id))
+		list[where](Object.assign(fromTemplate(template), { id }));
+	return $(id);
+}
+
+function flash(element) {
+	if (element?.getAnimations().length === 0)
+		element.animate([{ background: "var(--flash)" }, { background: "var(--flash)" }, {}],
+		    { duration: 2500 });
+}
+
+function fill(item, { id, title }, now) {
+	const before = item.dataset.state;
+	item.dataset.state = now;
+	item.querySelector(".number").textContent = `#${id}`;
+	item.querySelector(".title").textContent = title;
+	item.querySelector(".pill").textContent = now;
+	if (before && before !== now)
+		flash(item);
+}
+
+/* ---- The test run */
+
+let testing = false;	/* this page runs the tests, in this loop */
+let loop = null;
+let untested = [];
+
+function showRun({ id, projectId, name, cases }) {
+	const count = (result) => cases.filter((one) => one.result === result).length;
+	const percent = (number) => Math.round(100 * number / cases.length);
+	const passed = count("passed");
+	const failed = count("failed");
+	const done = percent(passed + failed);
+	untested = cases.filter(({ result }) => result === "untested");
+	$("run-title").textContent = name;
+	$("run-hint").textContent = `test run ${id}, project ${projectId}`;
+	$("percent").textContent = `${done}%`;
+	$("passed").textContent = passed;
+	$("failed").textContent = failed;
+	$("untested").textContent = untested.length;
+	$("progress").style.setProperty("--passed", `${percent(passed)}%`);
+	$("progress").style.setProperty("--failed", `${percent(failed)}%`);
+	$("progress").setAttribute("aria-valuenow", done);
+	for (const one of cases)
+		showCase(one, id);
+	showRunButton();
+}
+
+function showCase(one, runId) {
+	const item = row(`case-${runId}-${one.id}`, $("cases"), "case");
+	fill(item, one, one.result);
+	for (const button of item.querySelectorAll("button")) {
+		button.setAttribute("aria-label", `${button.textContent} #${one.id}: ${one.title}`);
+		button.setAttribute("aria-pressed", button.value === one.result);
+		button.onclick = () => sendResult(one.id, button.value);
+	}
+}
+
+function showRunButton() {
+	$("run").textContent = testing ? "Pause" : untested.length ? "Run the tests" : "Run again";
+}
+
+function sendResult(id, result) {
+	return post("result", { id, result }, "run");
+}
+
+/* Sends one result after the other, as a test runner would. */
+async function runTests() {
+	if (!untested.length)
+		testing = await post("restart", {}, "run");
+	while (testing && untested.length) {
+		const passed = Math.random() < 0.85;
+		testing = await sendResult(untested[0].id, passed ? "passed" : "failed") && testing;
+		await new Promise((resolve) => setTimeout(resolve, RUN_MS));
+	}
+	testing = false;
+	loop = null;
+	showRunButton();
+}
+
+$("run").addEventListener("click", () => {
+	testing = !testing;
+	showRunButton();
+	if (testing)
+		loop ??= runTests();
+});
+
+/* ---- Issues */
+
+function projectCard({ id, name }) {
+	const found = $(`project-${id}`);
+	if (found)
+		return found;
+	const card = row(`project-${id}`, $("projects"), "project");
+	const form = card.querySelector("form");
+	card.querySelector("h2").textContent = name;
+	card.querySelector("h2").id = `title-${id}`;
+	card.setAttribute("aria-labelledby", `title-${id}`);
+	form.elements.title.id = `report-${id}`;
+	form.querySelector("label").htmlFor = `report-${id}`;
+	form.addEventListener("submit", (event) => {
+		event.preventDefault();
+		post("report", { projectId: id, title: form.elements.title.value }, "issues");
+		form.reset();
+	});
+	return card;
+}
+
+function showIssue(issue, list) {
+	const item = row(`issue-${issue.id}`, list, "issue", "prepend");
+	const button = item.querySelector("button");
+	const { verb, to } = MOVES[issue.status];
+	fill(item, issue, issue.status);
+	button.textContent = verb;
+	button.setAttribute("aria-label", `${verb} #${issue.id}: ${issue.title}`);
+	button.onclick = () => post("move", { id: issue.id, status: to }, "issues");
+}
+
+function showIssues(projects) {
+	for (const project of projects) {
+		const card = projectCard(project);
+		const left = project.issues.filter(({ status }) => status !== "done").length;
+		card.querySelector(".hint").textContent = `project ${project.id}, ${left} to do`;
+		for (const issue of [...project.issues].reverse())
+			showIssue(issue, card.querySelector("ul"));
+	}
 }
 
 /* ---- Notifications */
 
 function showNotifications(notifications) {
 	const unread = notifications.filter(({ read }) => !read).length;
+	if (unread > Number($("unread").textContent))
+		flash($("bell"));
 	$("unread").textContent = unread;
 	$("unread").hidden = $("read").disabled = unread === 0;
 	$("bell").setAttribute("aria-label", `Notifications, ${unread} unread`);
@@ -110,137 +256,154 @@ function showNotifications(notifications) {
 	}));
 }
 
-/* ---- Issues: updated in place to keep the keyboard focus */
+$("send").addEventListener("submit", (event) => {
+	event.preventDefault();
+	post("notify", { to: $("to").value, text: $("text").value }, "notifications");
+});
+$("read").addEventListener("click", () => post("read", {}, "notifications"));
 
-function projectCard({ id, name }) {
-	const found = $(`project-${id}`);
-	if (found)
-		return found;
-	const card = fromTemplate("project");
-	const form = card.querySelector("form");
-	card.id = `project-${id}`;
-	card.querySelector("h2").textContent = name;
-	card.querySelector("h2").id = `title-${id}`;
-	card.setAttribute("aria-labelledby", `title-${id}`);
-	form.elements.title.id = `report-${id}`;
-	form.querySelector("label").htmlFor = `report-${id}`;
-	form.addEventListener("submit", (event) => {
-		event.preventDefault();
-		post("report", { projectId: id, title: form.elements.title.value }, "issues");
-		form.reset();
-	});
-	$("projects").append(card);
-	return card;
+/* ---- The log */
+
+/* A UUID says little: its beginning is enough to recognize it. */
+function shorten(value) {
+	return typeof value === "string" && value.length > 24 ? `${value.slice(0, 8)}…` : value;
 }
 
-function issueRow({ id }, list) {
-	const found = $(`issue-${id}`);
-	if (found)
-		return found;
-	const row = fromTemplate("issue");
-	row.id = `issue-${id}`;
-	row.querySelector(".number").textContent = `#${id}`;
-	row.querySelector("button").addEventListener("click", () =>
-		post("move", { id, status: MOVES[row.dataset.status].to }, "issues"));
-	list.prepend(row);
-	return row;
+function meaning({ type, first, ...fields }) {
+	if (type === "wakeup")
+		return Object.entries(fields).map(([name, value]) =>
+			name === "event" ? value : `${name} ${shorten(value)}`).join(", ");
+	return first ? "Watching from now on: refetch." :
+	    "Wake-ups may have been lost: refetch.";
 }
 
-function showIssue(issue, list) {
-	const row = issueRow(issue, list);
-	const button = row.querySelector("button");
-	const { verb } = MOVES[issue.status];
-	row.dataset.status = issue.status;
-	row.querySelector(".title").textContent = issue.title;
-	row.querySelector(".status").textContent = issue.status;
-	button.textContent = verb;
-	button.setAttribute("aria-label", `${verb} #${issue.id}: ${issue.title}`);
-}
-
-function showIssues(projects) {
-	for (const project of projects) {
-		const card = projectCard(project);
-		const left = project.issues.filter(({ status }) => status !== "done").length;
-		card.querySelector(".hint").textContent = `project ${project.id}, ${left} to do`;
-		for (const issue of [...project.issues].reverse())
-			showIssue(issue, card.querySelector("ul"));
-	}
-}
-
-/* Highlights the issue of a wake-up. Restarts the animation if it is running. */
-function mark(issueId) {
-	$(`issue-${issueId}`)?.animate([{ background: "var(--flash)" }, {}], { duration: 2000 });
-}
-
-/* ---- The streams */
-
-function log(stream, message) {
+function log(kind, stream, text) {
 	const item = fromTemplate("arrived");
-	const { type, ...fields } = message;
-	item.className = type;
-	item.querySelector("b").textContent = type === "sync" ? "sync" : "wake-up";
-	item.querySelector("small").textContent = `${stream}, ${clock(new Date())}`;
-	item.querySelector("code").textContent =
-	    Object.entries(fields).map(([name, value]) => `${name}: ${value}`).join(", ");
-	item.querySelector("span").textContent = meaning(message);
+	item.className = kind;
+	item.querySelector("b").textContent = `${kind} · ${stream}`;
+	item.querySelector("time").textContent = clock(new Date());
+	item.querySelector("span").textContent = text;
 	$("log").prepend(item);
 	while ($("log").children.length > LOG_MAX)
 		$("log").lastChild.remove();
 }
 
-function showState(stream, state) {
-	const line = $(`state-${stream}`);
-	line.dataset.state = state;
-	line.querySelector("b").textContent = state;
-	const reasons = [...document.querySelectorAll(".stream")].map(({ dataset }) =>
-		WHY[dataset.state]);
-	$("why").textContent = reasons.find(Boolean) ?? "";
-	$("why").hidden = !$("why").textContent;
+$("clear").addEventListener("click", () => $("log").replaceChildren());
+
+/* ---- The daemon, and the states of the streams */
+
+let daemon = { running: true, by: null };
+let poll;
+
+const state = (line) => $(`state-${line}`).dataset.state ?? "connecting";
+const states = () => [state("view"), state("notifications")];
+
+/* What to say: the first of these that is true. */
+function why() {
+	const has = (wanted) => states().includes(wanted);
+	if (!daemon.running)
+		return `${daemon.by} stopped the daemon. Changes from other windows do not arrive here.`;
+	if (has("parked"))
+		return "You have too many windows open. Click anywhere or press a key to continue here.";
+	if (has("closed"))
+		return "This browser has no EventSource.";
+	if (has("waiting"))
+		return "The stream was refused, or the page was suspended. It will be retried.";
+	if (has("connecting"))
+		return daemon.by ? `${daemon.by} started the daemon. The browser reconnects within 10 seconds.` :
+		    "Connecting to tpi-streamd. Changes from other windows do not arrive here yet.";
+	return "Changes from other windows arrive here. Stop the daemon to watch the page heal.";
 }
 
-function meaning({ type, first }) {
-	if (type === "wakeup")
-		return "Something has changed: refetch it.";
-	return first ? "Watching from now on: refetch everything." :
-	    "Wake-ups may have been lost: refetch everything.";
+function showStatus() {
+	const live = states().every((one) => one === "live");
+	const pending = $("daemon").disabled;
+	$("why").textContent = why();
+	$("status").dataset.state = !daemon.running ? "stopped" : live ? "live" : "connecting";
+	if (!pending)
+		$("daemon").textContent = daemon.running ? "Stop the daemon" : "Start the daemon";
+	$("daemon").classList.toggle("primary", !daemon.running);
+	/* While a stream is interrupted, nothing else tells the page that another one started the daemon. */
+	clearTimeout(poll);
+	if (!document.hidden && (!daemon.running || states().includes("connecting")))
+		poll = setTimeout(refetch.daemon, POLL_MS);
 }
 
-/* Every message means the same: refetch. */
-function listener(stream) {
-	return async (message) => {
-		log(stream, message);
-		await refetch[stream]();
-		if (message.issueId)
-			mark(message.issueId);
+function showDaemon(value) {
+	daemon = value;
+	showStatus();
+}
+
+function showState(line, name, now) {
+	if (state(line) === "live" && now === "connecting")
+		log("lost", name, "Disconnected. The browser reconnects.");
+	setState(line, now);
+	showStatus();
+}
+
+function setState(line, now) {
+	$(`state-${line}`).dataset.state = now;
+	$(`state-${line}`).querySelector("b").textContent = now;
+}
+
+$("daemon").addEventListener("click", async () => {
+	const { running } = daemon;
+	$("daemon").disabled = true;
+	$("daemon").textContent = running ? "Stopping…" : "Starting…";
+	await post("daemon", { run: !running }, "daemon");
+	$("daemon").disabled = false;
+	showStatus();
+});
+
+/* ---- The streams */
+
+/* Every message means the same: refetch. The row that a wake-up names lights up. */
+function watcher(line, name, what) {
+	const listener = async (message) => {
+		log(message.type === "sync" ? "sync" : "wake-up", name, meaning(message));
+		await refetch[what]();
+		flash($(`issue-${message.issueId}`) ?? $(`case-${message.runId}-${message.targetId}`));
 	};
+	return [listener, { onstate: (now) => showState(line, name, now) }];
 }
 
-function options(stream) {
-	return { onstate: (state) => showState(stream, state) };
+/*
+ * A view has a stream only while it is visible: over HTTP/1.1 a browser opens at most 6 connections
+ * to a host, for all tabs together.
+ */
+let me = null;
+let stop = () => {};
+
+function showView() {
+	const view = VIEWS[location.hash.slice(1)] ? location.hash.slice(1) : "test-run";
+	const { name, watch, what } = VIEWS[view];
+	stop();
+	stop = () => {};
+	setState("view", "connecting");
+	document.body.dataset.view = view;
+	$("view-name").textContent = name;
+	for (const link of document.querySelectorAll(".views a"))
+		link.ariaCurrent = link.hash === `#${view}` ? "page" : null;
+	if (!me || document.hidden)
+		return;
+	refetch[what]();	/* shows the data even if no stream can be opened */
+	stop = watch(...watcher("view", name, what));
 }
 
 async function start() {
-	const { user, name, projects } = await ask("me");
-	$("name").textContent = name;
-	$("avatar").textContent = name[0];
-	$("avatar").classList.add(user);
-	$("switch").href = `/demo/api/switch?from=${user}`;
-
-	watchNotifications(listener("notifications"), options("notifications"));
-	watchIssues(projects, listener("issues"), options("issues"));
-	/* Show the data even if no stream can be opened. */
+	me = await ask("me");
+	$("name").textContent = me.name;
+	$("avatar").textContent = me.name[0];
+	$("avatar").classList.add(me.user);
+	$("switch").href = `/demo/api/switch?from=${me.user}`;
+	watchNotifications(...watcher("notifications", "notifications", "notifications"));
 	refetch.notifications();
-	refetch.issues();
+	refetch.daemon();
+	showView();
 }
 
-/* ---- The rest of the page */
-
-$("send").addEventListener("submit", (event) => {
-	event.preventDefault();
-	post("notify", { to: event.submitter.value, text: $("text").value }, "notifications");
-});
-$("read").addEventListener("click", () => post("read", {}, "notifications"));
-$("clear").addEventListener("click", () => $("log").replaceChildren());
+addEventListener("hashchange", showView);
+document.addEventListener("visibilitychange", showView);
 
 /* The theme of the system, unless the user has chosen another one in this browser. */
 const root = document.documentElement;
@@ -252,4 +415,5 @@ $("theme").addEventListener("click", () => {
 	root.dataset.theme = localStorage.theme = theme;
 });
 
+showView();
 attempt("start", start);

@@ -375,16 +375,18 @@ access_refresh(struct access *access)
 }
 
 int
-access_filter(struct access *access, const char *user, int32_t *projects, int count)
+access_filter(struct access *access, const char *user, enum app_check check, int32_t *ids, int count)
 {
 	int i, kept = 0;
 
 	if (access->policy != ACCESS_FILE)
 		return access->policy == ACCESS_ALLOW ? count : 0;
+	if (!app_check_is_project(check))
+		return 0;
 	pthread_mutex_lock(&access->lock);
 	for (i = 0; i < count; i++)
-		if (access_rules_allow(access->rules, projects[i], user))
-			projects[kept++] = projects[i];
+		if (access_rules_allow(access->rules, ids[i], user))
+			ids[kept++] = ids[i];
 	pthread_mutex_unlock(&access->lock);
 	return kept;
 }

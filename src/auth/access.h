@@ -15,6 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "auth/app_api.h"
 #include "config/settings.h"
 
 struct access_rules;
@@ -43,10 +44,12 @@ bool access_watch(struct access *access);
 void access_close(struct access *access);
 
 /*
- * Keeps those projects that user may read without asking the application, in their order; returns how
- * many. Never waits for the file. Thread-safe.
+ * Keeps those ids to which the user has access without a query to the application, in their order;
+ * returns how many. A file decides about projects only: of other ids it keeps none. Never waits
+ * for the file. Thread-safe.
  */
-int access_filter(struct access *access, const char *user, int32_t *projects, int count);
+int access_filter(struct access *access, const char *user, enum app_check check, int32_t *ids,
+    int count);
 
 /*
  * Has the file checked now, so that access_filter() decides by its present rules, and waits for that,

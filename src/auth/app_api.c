@@ -1,10 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * app_api: the queries to the application, and its answers. See app_api.h.
+ * app_api: the queries to the application, and its responses. See app_api.h.
  *
- * A response counts only in the documented form: whatever is not understood is
- * APP_WRONG. Bodies are checked by wakeup_json_check() before json-c reads them: it alone lets
- * through what is no JSON.
+ * A response counts only in the documented form: whatever is not understood is APP_WRONG.
  */
 #include "auth/app_api.h"
 
@@ -13,33 +11,53 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "wire/wakeup.h"
-
-/* More than json-c takes for so many bytes of JSON. */
-#define JSON_ROOM(length) (8192 + 64 * (length))
+#include "base/json.h"
 
 static const char not_json[] = "not a JSON object";
-static const char not_expected[] = "JSON, but not what the application's interface says";
-static const char no_memory[] = "out of memory";
+static const char not_expected[] = "JSON, but not of the documented form";
+
+/* The queries about ids. is_present: those that are marked as deleted do not count. */
+static const struct {
+	const char *model;
+	bool is_present;
+} models[] = {
+	[CHECK_PROJECTS] = { "projects", false },
+	[CHECK_PRESENT_PROJECTS] = { "projects", true },
+	[CHECK_TEST_RUNS] = { "testRuns", true },
+	[CHECK_MILESTONES] = { "milestones", true },
+};
+
+const char *
+app_check_name(enum app_check check)
+{
+	return check == CHECK_USER ? "user" : models[check].model;
+}
+
+bool
+app_check_is_project(enum app_check check)
+{
+	return check == CHECK_PROJECTS || check == CHECK_PRESENT_PROJECTS;
+}
 
 void
-app_api_projects_target(char target[APP_PROJECTS_TARGET_SIZE], const int32_t *projects, int count)
+app_api_target(char target[APP_TARGET_SIZE], enum app_check check, const int32_t *ids, int count)
 {
 	size_t used;
 	int i;
 
-	/* {"where":{"id":{"in":[7,8]}},"select":{"id":true}} */
-	used = (size_t)snprintf(target, APP_PROJECTS_TARGET_SIZE,
-	    "/api/model/projects/findMany?q="
-	    "%%7B%%22where%%22%%3A%%7B%%22id%%22%%3A%%7B%%22in%%22%%3A%%5B");
+	/* {"where":{"id":{"in":[7,8]},"isDeleted":false},"select":{"id":true}} */
+	used = (size_t)snprintf(target, APP_TARGET_SIZE,
+	    "/api/model/%s/findMany?q=%%7B%%22where%%22%%3A%%7B%%22id%%22%%3A%%7B%%22in%%22%%3A%%5B",
+	    models[check].model);
 	for (i = 0; i < count; i++)
-		used += (size_t)snprintf(target + used, APP_PROJECTS_TARGET_SIZE - used, "%s%d",
-		    i > 0 ? "%2C" : "", (int)projects[i]);
-	snprintf(target + used, APP_PROJECTS_TARGET_SIZE - used,
-	    "%%5D%%7D%%7D%%2C%%22select%%22%%3A%%7B%%22id%%22%%3Atrue%%7D%%7D");
+		used += (size_t)snprintf(target + used, APP_TARGET_SIZE - used, "%s%d",
+		    i > 0 ? "%2C" : "", (int)ids[i]);
+	snprintf(target + used, APP_TARGET_SIZE - used,
+	    "%%5D%%7D%s%%7D%%2C%%22select%%22%%3A%%7B%%22id%%22%%3Atrue%%7D%%7D",
+	    models[check].is_present ? "%2C%22isDeleted%22%3Afalse" : "");
 }
 
-/* What the status says before the body is read; APP_YES: read it. */
+/* What the status alone decides; APP_YES: read the body. */
 static enum app_answer
 read_status(int status, const char **wrong)
 {
@@ -49,29 +67,14 @@ read_status(int status, const char **wrong)
 	return status == 200 ? APP_YES : APP_WRONG;
 }
 
-/* NULL with *wrong set where the body is no JSON object. */
+/* NULL with *wrong set if the body is not a JSON object. */
 static struct json_object *
 read_object(const char *body, size_t length, const char **wrong)
 {
-	struct json_tokener *tokener;
-	struct json_object *object;
-	void *room;
+	struct json_object *object = json_parse(body, length, wrong);
 
-	*wrong = not_json;
-	if (wakeup_json_check(body, length) != NULL)
-		return NULL;
-	*wrong = no_memory;
-	/* json-c crashes where memory ends in the middle: this looks whether there is enough. */
-	room = malloc(JSON_ROOM(length));
-	free(room);
-	if (room == NULL)
-		return NULL;
-	/* json-c counts a level more: that of the values in the innermost object. */
-	tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
-	if (tokener == NULL)
-		return NULL;
-	object = json_tokener_parse_ex(tokener, body, (int)length);
-	json_tokener_free(tokener);
+	if (object == NULL && *wrong != json_no_memory)
+		*wrong = not_json;
 	return object;
 }
 
@@ -81,7 +84,7 @@ is_null(const char *body, size_t length)
 	return length == 4 && memcmp(body, "null", 4) == 0;
 }
 
-/* What JavaScript takes for false, as applications do that test user.id: null, "", 0 and false. */
+/* Values that are false in JavaScript, where applications test user.id: null, "", 0 and false. */
 static bool
 is_falsy(struct json_object *value)
 {
@@ -114,7 +117,7 @@ app_api_read_session(int status, const char *body, size_t length, char user[CHAN
 	enum app_answer answer = read_status(status, wrong);
 	struct json_object *session, *id;
 
-	/* Auth.js says null where NextAuth.js says {}. */
+	/* For an anonymous user Auth.js sends null, NextAuth.js {}. */
 	if (answer != APP_YES || is_null(body, length))
 		return answer != APP_YES ? answer : APP_NO;
 	session = read_object(body, length, wrong);
@@ -140,7 +143,7 @@ compare_numbers(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* The ids of data[], sorted; *count gets how many. NULL where one is not a project's id. */
+/* The ids of data[], sorted; *count gets how many. NULL if one is not a valid id. */
 static int32_t *
 read_ids(struct json_object *data, size_t *count)
 {
@@ -171,7 +174,7 @@ read_ids(struct json_object *data, size_t *count)
 }
 
 enum app_answer
-app_api_read_projects(int status, const char *body, size_t length, int32_t *projects, int count,
+app_api_read_ids(int status, const char *body, size_t length, int32_t *asked, int count,
     const char **wrong)
 {
 	enum app_answer answer = read_status(status, wrong);
@@ -181,7 +184,7 @@ app_api_read_projects(int status, const char *body, size_t length, int32_t *proj
 	int i;
 
 	if (answer == APP_NO)
-		memset(projects, 0, (size_t)count * sizeof(*projects));
+		memset(asked, 0, (size_t)count * sizeof(*asked));
 	if (answer != APP_YES)
 		return answer;
 	object = read_object(body, length, wrong);
@@ -196,10 +199,10 @@ app_api_read_projects(int status, const char *body, size_t length, int32_t *proj
 		return APP_WRONG;
 	answer = APP_NO;
 	for (i = 0; i < count; i++) {
-		if (bsearch(&projects[i], ids, id_count, sizeof(*ids), compare_numbers) != NULL)
+		if (bsearch(&asked[i], ids, id_count, sizeof(*ids), compare_numbers) != NULL)
 			answer = APP_YES;
 		else
-			projects[i] = 0;
+			asked[i] = 0;
 	}
 	free(ids);
 	return answer;

@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 #include <sha2.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
@@ -43,7 +44,7 @@ struct waiter {
 	LIST_ENTRY(waiter) link;
 	struct app_query *query;
 	struct lookup *lookup; /* NULL: has been told */
-	int offset;        /* of the lookup's projects in the query's */
+	int offset;            /* of the lookup's ids in the query's */
 };
 
 struct app_query {
@@ -53,9 +54,10 @@ struct app_query {
 	int untold; /* waiters */
 	int64_t asked_at; /* of the first of the lookups that have been told */
 	char user[CHANNEL_ID_MAX + 1];
-	int32_t *projects; /* NULL: who is it? */
-	int count;         /* of projects */
-	struct waiter waiters[];
+	int32_t *ids; /* of all parts, once answered 0 where there is no access; NULL: who is it? */
+	int count;    /* of ids */
+	int lots;
+	struct waiter waiters[]; /* one for each lot */
 };
 
 enum lookup_state { LOOKUP_QUEUED, LOOKUP_ASKED, LOOKUP_KNOWN };
@@ -76,8 +78,9 @@ struct lookup {
 	int64_t asked_at;
 	enum app_answer answer;
 	char *user;         /* the answer; owned */
-	int count;          /* of projects; 0: who is it? */
-	int32_t projects[]; /* once known, 0 in place of what may not be read */
+	enum app_check check;
+	int count;     /* of ids; 0 with CHECK_USER */
+	int32_t ids[]; /* once known, 0 where the user has no access */
 };
 
 struct known {
@@ -156,15 +159,14 @@ tell(struct waiter *w, const struct lookup *lookup)
 	if (lookup->count == 0 && lookup->answer == APP_YES)
 		strcpy(q->user, lookup->user);
 	if (lookup->count > 0)
-		memcpy(q->projects + w->offset, lookup->projects,
-		    (size_t)lookup->count * sizeof(*q->projects));
+		memcpy(q->ids + w->offset, lookup->ids, (size_t)lookup->count * sizeof(*q->ids));
 	if (q->untold > 0)
 		return;
-	if (q->projects == NULL) {
+	if (q->ids == NULL) {
 		settle(q, lookup->answer == APP_YES ? QUERY_YES : QUERY_NO);
 		return;
 	}
-	for (i = 0; i < q->count && q->projects[i] == 0; i++)
+	for (i = 0; i < q->count && q->ids[i] == 0; i++)
 		continue;
 	settle(q, i < q->count ? QUERY_YES : QUERY_NO);
 }
@@ -235,25 +237,26 @@ lookup_keep(struct app_client *g, struct lookup *lookup, int64_t now)
 		lookup_drop(g, oldest);
 }
 
-/* What the same credentials ask of the same projects has the same key. */
+/* What the same credentials ask about the same ids has the same key. */
 static void
-lookup_key(uint8_t key[SHA256_DIGEST_LENGTH], const struct credentials *c, const int32_t *projects,
-    int count)
+lookup_key(uint8_t key[SHA256_DIGEST_LENGTH], const struct credentials *c, const struct app_part *lot)
 {
+	const uint8_t check = (uint8_t)lot->check;
 	SHA2_CTX sha;
 
 	SHA256Init(&sha);
 	SHA256Update(&sha, c->digest, sizeof(c->digest));
-	SHA256Update(&sha, (const uint8_t *)projects, (size_t)count * sizeof(*projects));
+	SHA256Update(&sha, &check, sizeof(check));
+	SHA256Update(&sha, (const uint8_t *)lot->ids, (size_t)lot->count * sizeof(*lot->ids));
 	SHA256Final(key, &sha);
 }
 
 /* The lock is held. NULL: no memory. */
 static struct lookup *
 lookup_new(struct app_client *g, const uint8_t key[SHA256_DIGEST_LENGTH], struct credentials *c,
-    const int32_t *projects, int count)
+    const struct app_part *lot)
 {
-	size_t size = (size_t)count * sizeof(*projects);
+	size_t size = (size_t)lot->count * sizeof(*lot->ids);
 	struct lookup *lookup;
 
 	lookup = calloc(1, sizeof(*lookup) + size);
@@ -265,9 +268,10 @@ lookup_new(struct app_client *g, const uint8_t key[SHA256_DIGEST_LENGTH], struct
 		free(lookup);
 		return NULL;
 	}
-	lookup->count = count;
-	if (count > 0)
-		memcpy(lookup->projects, projects, size);
+	lookup->check = lot->check;
+	lookup->count = lot->count;
+	if (size > 0)
+		memcpy(lookup->ids, lot->ids, size);
 	lookup->credentials = credentials_hold(c);
 	LIST_INIT(&lookup->waiters);
 	TAILQ_INSERT_TAIL(&g->queue, lookup, link);
@@ -275,7 +279,7 @@ lookup_new(struct app_client *g, const uint8_t key[SHA256_DIGEST_LENGTH], struct
 }
 
 static void
-note(enum metric_source from, int count)
+note(enum metric_source from, const struct app_part *lot)
 {
 	static const char *const names[] = {
 		[SOURCE_APPLICATION] = "application",
@@ -283,25 +287,28 @@ note(enum metric_source from, int count)
 		[SOURCE_CACHE] = "cache",
 		[SOURCE_NONE] = "none",
 	};
+	char message[32];
 
 	metric_add_label(METRIC_APP_QUERIES, from);
-	LOG(LOG_LEVEL_DEBUG, "app", count > 0 ? "projects asked" : "user asked",
-	    LOG_STR("from", names[from]), LOG_INT("projects", count));
+	snprintf(message, sizeof(message), "%s asked", app_check_name(lot->check));
+	LOG(LOG_LEVEL_DEBUG, "app", message, LOG_STR("from", names[from]), LOG_INT("ids", lot->count));
 }
 
 /* Makes a waiter wait for a lookup, or tells it at once. The lock is held. */
 static void
-await(struct app_client *g, struct waiter *w, const uint8_t key[SHA256_DIGEST_LENGTH],
-    struct credentials *c, const int32_t *projects, int count, int64_t after, int64_t deadline)
+await(struct app_client *g, struct waiter *w, struct credentials *c, const struct app_part *lot,
+    int64_t after, int64_t deadline)
 {
+	uint8_t key[SHA256_DIGEST_LENGTH];
 	int64_t now = clock_ms();
 	bool paused = now < g->paused_until;
 	struct lookup *lookup;
 
+	lookup_key(key, c, lot);
 	HASH_FIND(hh, g->table, key, SHA256_DIGEST_LENGTH, lookup);
 	if (lookup != NULL && lookup->state == LOOKUP_KNOWN) {
 		if (serves(lookup, after, now)) {
-			note(SOURCE_CACHE, count);
+			note(SOURCE_CACHE, lot);
 			tell(w, lookup);
 			return;
 		}
@@ -311,12 +318,12 @@ await(struct app_client *g, struct waiter *w, const uint8_t key[SHA256_DIGEST_LE
 		lookup = NULL;
 	}
 	if (lookup != NULL)
-		note(SOURCE_IN_FLIGHT, count);
+		note(SOURCE_IN_FLIGHT, lot);
 	else if (!paused) {
-		note(SOURCE_APPLICATION, count);
-		lookup = lookup_new(g, key, c, projects, count);
+		note(SOURCE_APPLICATION, lot);
+		lookup = lookup_new(g, key, c, lot);
 	} else
-		note(SOURCE_NONE, count);
+		note(SOURCE_NONE, lot);
 	if (lookup == NULL) {
 		settle(w->query, QUERY_FAILED);
 		return;
@@ -327,17 +334,21 @@ await(struct app_client *g, struct waiter *w, const uint8_t key[SHA256_DIGEST_LE
 		lookup->until = deadline;
 }
 
-/* How many lookups a query about so many projects waits for; one where it is about the user. */
+/* How many lookups these parts take. */
 static int
-lots_of(int count)
+lots_of(const struct app_part *parts, int part_count)
 {
-	return count > 0 ? (count + APP_LOT - 1) / APP_LOT : 1;
+	int i, lots = 0;
+
+	for (i = 0; i < part_count; i++)
+		lots += (parts[i].count + APP_LOT - 1) / APP_LOT;
+	return lots > 0 ? lots : 1;
 }
 
 static struct app_query *
-query_new(struct app_client *g, const int32_t *projects, int count, struct stream *asker)
+query_new(struct app_client *g, const struct app_part *parts, int part_count, struct stream *asker)
 {
-	int i, lots = lots_of(count);
+	int i, lots = lots_of(parts, part_count);
 	struct app_query *q;
 
 	q = calloc(1, sizeof(*q) + (size_t)lots * sizeof(q->waiters[0]));
@@ -345,44 +356,60 @@ query_new(struct app_client *g, const int32_t *projects, int count, struct strea
 		return NULL;
 	q->app_client = g;
 	q->asker = asker;
-	q->untold = lots;
+	q->lots = q->untold = lots;
 	q->asked_at = INT64_MAX;
+	for (i = 0; i < part_count; i++)
+		q->count += parts[i].count;
 	for (i = 0; i < lots; i++)
-		q->waiters[i] = (struct waiter){ .query = q, .offset = i * APP_LOT };
-	if (projects == NULL)
+		q->waiters[i].query = q;
+	if (q->count == 0)
 		return q;
-	q->count = count;
-	q->projects = malloc((size_t)count * sizeof(*projects));
-	if (q->projects == NULL) {
+	q->ids = malloc((size_t)q->count * sizeof(*q->ids));
+	if (q->ids == NULL) {
 		free(q);
 		return NULL;
 	}
-	memcpy(q->projects, projects, (size_t)count * sizeof(*projects));
 	return q;
 }
 
-struct app_query *
-app_query_start(struct app_client *g, struct credentials *c, const int32_t *projects, int count, int64_t after,
-    struct stream *asker, int64_t deadline)
+/* Waits for all lots of a part; waiter and offset are those of the first. The lock is held. */
+static struct waiter *
+await_part(struct app_query *q, struct waiter *w, int offset, struct credentials *c,
+    const struct app_part *part, int64_t after, int64_t deadline)
 {
-	uint8_t key[SHA256_DIGEST_LENGTH];
+	struct app_part lot = { .check = part->check };
+	int i;
+
+	for (i = 0; i < part->count && q->answer != QUERY_FAILED; i += lot.count, w++) {
+		lot.ids = part->ids + i;
+		lot.count = part->count - i < APP_LOT ? part->count - i : APP_LOT;
+		memcpy(q->ids + offset + i, lot.ids, (size_t)lot.count * sizeof(*q->ids));
+		w->offset = offset + i;
+		await(q->app_client, w, c, &lot, after, deadline);
+	}
+	return w;
+}
+
+struct app_query *
+app_query_start(struct app_client *g, struct credentials *c, const struct app_part *parts,
+    int part_count, int64_t after, struct stream *asker, int64_t deadline)
+{
+	static const struct app_part user = { .check = CHECK_USER };
+	struct waiter *w;
 	struct app_query *q;
-	int i, lots = lots_of(count), lot;
+	int i, offset = 0;
 	bool wake;
 
-	q = query_new(g, projects, count, asker);
+	q = query_new(g, parts, part_count, asker);
 	if (q == NULL)
 		return NULL;
+	w = q->waiters;
 	pthread_mutex_lock(&g->lock);
 	wake = TAILQ_EMPTY(&g->queue);
-	for (i = 0; i < lots && q->answer != QUERY_FAILED; i++) {
-		lot = count - i * APP_LOT;
-		if (lot > APP_LOT)
-			lot = APP_LOT;
-		lookup_key(key, c, projects != NULL ? projects + i * APP_LOT : NULL, lot);
-		await(g, &q->waiters[i], key, c, projects != NULL ? projects + i * APP_LOT : NULL, lot,
-		    after, deadline);
-	}
+	if (part_count == 0)
+		await(g, w, c, &user, after, deadline);
+	for (i = 0; i < part_count; offset += parts[i++].count)
+		w = await_part(q, w, offset, c, &parts[i], after, deadline);
 	wake &= !TAILQ_EMPTY(&g->queue) && g->asked < g->settings->app_concurrency;
 	pthread_mutex_unlock(&g->lock);
 	if (wake)
@@ -414,27 +441,26 @@ app_query_user(const struct app_query *q)
 }
 
 int
-app_query_filter(const struct app_query *q, int32_t *projects)
+app_query_filter(const struct app_query *q, int at, int32_t *ids, int count)
 {
 	int i, kept = 0;
 
-	for (i = 0; i < q->count; i++)
-		if (q->projects[i] != 0)
-			projects[kept++] = q->projects[i];
+	for (i = at; i < at + count; i++)
+		if (q->ids[i] != 0)
+			ids[kept++] = q->ids[i];
 	return kept;
 }
 
 void
 app_query_free(struct app_query *q)
 {
-	int i, lots;
+	int i;
 	struct lookup *lookup;
 
 	if (q == NULL)
 		return;
-	lots = lots_of(q->count);
 	pthread_mutex_lock(&q->app_client->lock);
-	for (i = 0; i < lots; i++) {
+	for (i = 0; i < q->lots; i++) {
 		lookup = q->waiters[i].lookup;
 		if (lookup == NULL)
 			continue;
@@ -444,7 +470,7 @@ app_query_free(struct app_query *q)
 			lookup_drop(q->app_client, lookup);
 	}
 	pthread_mutex_unlock(&q->app_client->lock);
-	free(q->projects);
+	free(q->ids);
 	free(q);
 }
 
@@ -472,7 +498,7 @@ log_failure(struct app_client *g, const struct lookup *lookup, const char *error
 	uint32_t suppressed;
 	bool warn = log_allowed(&g->warned, WARN_MS, &suppressed);
 	struct log_field fields[6] = { LOG_STR("url", g->settings->app_url),
-		LOG_STR("query", lookup->count > 0 ? "projects" : "user"), LOG_STR("error", error),
+		LOG_STR("query", app_check_name(lookup->check)), LOG_STR("error", error),
 		LOG_INT("status", status), LOG_END };
 
 	if (warn)
@@ -508,8 +534,10 @@ log_forbidden(struct app_client *g, const struct lookup *lookup, const struct ap
 static void
 log_answer(struct app_client *g, const struct lookup *lookup, int status, int64_t now)
 {
-	LOG(LOG_LEVEL_DEBUG, "app", lookup->count > 0 ? "projects answered" : "user answered",
-	    LOG_STR("answer", lookup->answer == APP_YES ? "yes" : "no"), LOG_STR("userId", lookup->user),
+	char message[32];
+
+	snprintf(message, sizeof(message), "%s answered", app_check_name(lookup->check));
+	LOG(LOG_LEVEL_DEBUG, "app", message, LOG_STR("answer", lookup->answer == APP_YES ? "yes" : "no"), LOG_STR("userId", lookup->user),
 	    LOG_INT("status", status), LOG_INT("ms", now - lookup->asked_at));
 	if (g->failing)
 		LOG(LOG_LEVEL_INFO, "app", "the application answers again",
@@ -527,8 +555,8 @@ read_answer(struct lookup *lookup, const struct app_http_result *result)
 	if (result->status == 0)
 		lookup->answer = APP_WRONG;
 	else if (lookup->count > 0)
-		lookup->answer = app_api_read_projects(result->status, result->body, result->length,
-		    lookup->projects, lookup->count, &wrong);
+		lookup->answer = app_api_read_ids(result->status, result->body, result->length,
+		    lookup->ids, lookup->count, &wrong);
 	else
 		lookup->answer = app_api_read_session(result->status, result->body, result->length, user,
 		    &wrong);
@@ -621,10 +649,10 @@ static void
 ask(struct app_client *g, struct lookup *lookup, int64_t now)
 {
 	static const struct app_http_result failed = { .error = "out of memory" };
-	char target[APP_PROJECTS_TARGET_SIZE] = APP_SESSION_TARGET;
+	char target[APP_TARGET_SIZE] = APP_SESSION_TARGET;
 
 	if (lookup->count > 0)
-		app_api_projects_target(target, lookup->projects, lookup->count);
+		app_api_target(target, lookup->check, lookup->ids, lookup->count);
 	if (!app_http_start(g->fetch, target, lookup->credentials->lines, lookup->credentials->size,
 		lookup->until - now, lookup))
 		on_done(g, lookup, &failed);

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "auth/app_api.h"
 #include "auth/credentials.h"
 #include "config/settings.h"
 #include "stream/stream.h"
@@ -40,20 +41,28 @@ bool app_client_stop(struct app_client *g, int timeout_ms);
 /* For app_query_start(): any answer that is kept for TPI_APP_CACHE_SECONDS will do. */
 #define QUERY_CACHED (-1)
 
+/* Ids of one kind. */
+struct app_part {
+	enum app_check check; /* not CHECK_USER */
+	const int32_t *ids;
+	int count; /* at least 1 */
+};
+
 /*
- * Asks who this is, or, where projects is not NULL, which of these 1 to REQUEST_PROJECTS_MAX
- * projects (copied) the user may read. after is QUERY_CACHED, or a clock_ms(): then a kept answer
- * will do only if the application was asked after that. The caller stops waiting at deadline
- * (clock_ms()); the request is given up then, too, or sooner where it was in flight already. asker
- * must live until app_query_free(). NULL: no memory. Any thread.
+ * Asks to which of the ids of all parts (copied) the user has access; without parts, who the user
+ * is. after is QUERY_CACHED, or a clock_ms(): then a kept answer counts only if the application was
+ * asked after that. The caller stops waiting at deadline (clock_ms()); the request is given up
+ * then, too, or sooner if it was in flight already. asker must live until app_query_free(). NULL:
+ * no memory. Any thread.
  */
-struct app_query *app_query_start(struct app_client *g, struct credentials *c, const int32_t *projects, int count,
-    int64_t after, struct stream *asker, int64_t deadline);
+struct app_query *app_query_start(struct app_client *g, struct credentials *c,
+    const struct app_part *parts, int part_count, int64_t after, struct stream *asker,
+    int64_t deadline);
 
 enum app_query_answer {
 	QUERY_PENDING, /* STREAM_ANSWERED will come */
 	QUERY_FAILED,   /* the application cannot be asked */
-	QUERY_NO,      /* nobody; none of the projects */
+	QUERY_NO,      /* anonymous; access to none of the ids */
 	QUERY_YES
 };
 
@@ -70,10 +79,10 @@ int64_t app_client_asked_at(const struct app_query *q);
 const char *app_query_user(const struct app_query *q);
 
 /*
- * Keeps those of the projects that were asked for that he may read, in their order; returns how many.
- * After QUERY_YES or QUERY_NO to such a query.
+ * Of count ids that were asked about, from the at-th of all parts on, writes those to which the
+ * user has access, in their order; returns how many. After QUERY_YES or QUERY_NO to such a query.
  */
-int app_query_filter(const struct app_query *q, int32_t *projects);
+int app_query_filter(const struct app_query *q, int at, int32_t *ids, int count);
 
 /*
  * Somebody has lost a right: what the application has said so far, or is being asked at this moment,

@@ -13,8 +13,6 @@
 #include <sys/random.h>
 #include <time.h>
 
-static int64_t (*clock_source)(void); /* NULL: the real clock. Set before any thread starts. */
-
 static uint64_t
 monotonic_ns(void)
 {
@@ -27,19 +25,13 @@ monotonic_ns(void)
 int64_t
 clock_ms(void)
 {
-	return clock_source != NULL ? clock_source() : (int64_t)(monotonic_ns() / 1000000);
+	return (int64_t)(monotonic_ns() / 1000000);
 }
 
 int64_t
 clock_us(void)
 {
 	return (int64_t)(monotonic_ns() / 1000);
-}
-
-void
-clock_set_source(int64_t (*source)(void))
-{
-	clock_source = source;
 }
 
 /* The clock and a counter, mixed as in splitmix64 so that close inputs give unrelated results. */

@@ -5,7 +5,6 @@
 #include "base/hostport.h"
 
 #include <arpa/inet.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,16 +20,15 @@ consists_of(const char *text, size_t length, const char *characters)
 	return length > 0;
 }
 
-static const char *
-parse_port(struct hostport *hp, const char *text, size_t length)
+static bool
+parse_port(struct hostport *hp, const char *text, size_t length, struct error *error)
 {
-	static const char wrong[] = "the port must be a number from 1 to 65535";
+	bool good = length <= 5 && consists_of(text, length, DIGITS);
 
-	if (length > 5 || !consists_of(text, length, DIGITS))
-		return wrong;
-	for (size_t i = 0; i < length; i++)
+	for (size_t i = 0; good && i < length; i++)
 		hp->port = hp->port * 10 + (text[i] - '0');
-	return hp->port >= 1 && hp->port <= 65535 ? NULL : wrong;
+	return (hp->port >= 1 && hp->port <= 65535) ||
+	    error_set(error, "the port must be a number from 1 to 65535");
 }
 
 /* Whether text is an IPv6 address, optionally with the zone of a link-local one (%eth0). */
@@ -51,15 +49,15 @@ is_v6(const char *text, size_t length)
 }
 
 /* *used gets the number of bytes that the host occupies in text, brackets included. */
-static const char *
-parse_host(struct hostport *hp, const char *text, size_t length, size_t *used)
+static bool
+parse_host(struct hostport *hp, const char *text, size_t length, size_t *used, struct error *error)
 {
 	const char *host = text, *end;
 
 	if (length > 0 && text[0] == '[') {
 		end = memchr(text, ']', length);
 		if (end == NULL)
-			return "'[' without ']'";
+			return error_set(error, "'[' without ']'");
 		host++;
 		*used = (size_t)(end - text) + 1;
 	} else {
@@ -70,28 +68,29 @@ parse_host(struct hostport *hp, const char *text, size_t length, size_t *used)
 	}
 	length = (size_t)(end - host);
 	if (host != text && (length >= sizeof(hp->host) || !is_v6(host, length)))
-		return "the text in [...] is not an IPv6 address";
+		return error_set(error, "the text in [...] is not an IPv6 address");
 	if (length == 0)
-		return "the host is missing";
+		return error_set(error, "the host is missing");
 	if (host == text && (length >= sizeof(hp->host) || !consists_of(host, length, NAME)))
-		return "the host must be a name, an IPv4 address or an [IPv6 address]";
+		return error_set(error,
+		    "the host must be a name, an IPv4 address or an [IPv6 address]");
 	memcpy(hp->host, host, length);
-	return NULL;
+	return true;
 }
 
-const char *
-hostport_parse(struct hostport *hp, const char *text, size_t length)
+bool
+hostport_parse(struct hostport *hp, const char *text, size_t length, struct error *error)
 {
-	const char *wrong;
-	size_t used;
+	size_t used = 0;
 
 	memset(hp, 0, sizeof(*hp));
-	wrong = parse_host(hp, text, length, &used);
-	if (wrong != NULL || used == length)
-		return wrong;
+	if (!parse_host(hp, text, length, &used, error))
+		return false;
+	if (used == length)
+		return true;
 	if (text[used] != ':')
-		return "only :port may follow ']'";
-	return parse_port(hp, text + used + 1, length - used - 1);
+		return error_set(error, "only :port may follow ']'");
+	return parse_port(hp, text + used + 1, length - used - 1, error);
 }
 
 void

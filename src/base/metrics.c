@@ -28,7 +28,7 @@ struct metric_row {
 	const char *help;
 };
 
-static const char *const kinds[METRIC_KINDS] = { "notifications", "issues" };
+static const char *const kinds[METRIC_KINDS] = { "notifications", "issues", "live" };
 
 static const char *const ended[] = {
 	[ENDED_CLOSED] = "closed",

@@ -11,16 +11,9 @@
 #include <time.h>
 #include <unistd.h>
 
-/* Sanitizers need larger stacks. */
-#ifdef TPI_SANITIZED
-#define SCALE 8
-#else
-#define SCALE 1
-#endif
-
 static const size_t sizes[] = {
-	[THREAD_SMALL] = SCALE * 64 * 1024,
-	[THREAD_LARGE] = SCALE * 1024 * 1024,
+	[THREAD_SMALL] = 64 * 1024,
+	[THREAD_LARGE] = 1024 * 1024,
 };
 
 /* Never below the system's minimum, which pthread_attr_setstacksize() rejects: 128 KiB on arm64. */
@@ -73,16 +66,14 @@ thread_trim_stack(void)
 {
 	/*
 	 * 256 bytes below the frame address leave room for the rest of this frame and for that of
-	 * madvise(), which is a bare system call unless a sanitizer intercepts it.
+	 * madvise(), which is a bare system call.
 	 */
-#ifndef TPI_SANITIZED
 	const uintptr_t used = (uintptr_t)__builtin_frame_address(0) - 256;
 	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 	const uintptr_t end = used - used % page;
 	const size_t length = stack_size(THREAD_SMALL) / 2 / page * page;
 
 	madvise((void *)(end - length), length, MADV_DONTNEED);
-#endif
 }
 
 void

@@ -13,6 +13,7 @@ bool
 app_url_valid(const char *url)
 {
 	struct hostport ignored;
+	struct error error;
 	const char *at;
 	size_t length;
 
@@ -30,6 +31,6 @@ app_url_valid(const char *url)
 		return false;
 	length = strcspn(url, "/");
 	/* A zone (%eth0) is spelled differently in a URL, and not every libcurl reads that. */
-	return hostport_parse(&ignored, url, length) == NULL && memchr(url, '%', length) == NULL &&
+	return hostport_parse(&ignored, url, length, &error) && memchr(url, '%', length) == NULL &&
 	    strpbrk(url + length, "?#\\") == NULL;
 }

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netdb.h>
-#include <stdarg.h>
+#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,34 +20,23 @@
 
 #define LISTEN_FDS_START 3 /* sd_listen_fds(3) */
 #define LOCK_SUFFIX      ".lock"
-#define LOCK_ATTEMPTS    500 /* every 10 ms: the holder needs less than one */
+#define LOCK_ATTEMPTS    500 /* 10 ms apart; the lock is held for less than 1 ms */
 
-int
+bool
 address_parse(struct address *a, const char *text)
 {
 	const char *path = strncmp(text, "unix:", 5) == 0 ? text + 5 : text;
+	struct error ignored;
 
 	memset(a, 0, sizeof(*a));
 	if (path[0] == '/') {
 		if (strlen(path) >= sizeof(a->path))
-			return -1;
+			return false;
 		strcpy(a->path, path);
-		return 0;
+		return true;
 	}
-	if (path != text || hostport_parse(&a->tcp, text, strlen(text)) != NULL)
-		return -1;
-	return a->tcp.port != 0 ? 0 : -1;
-}
-
-static int __attribute__((format(printf, 3, 4)))
-fail(char *error, size_t error_size, const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(error, error_size, format, ap);
-	va_end(ap);
-	return -1;
+	return path == text && hostport_parse(&a->tcp, text, strlen(text), &ignored) &&
+	    a->tcp.port != 0;
 }
 
 static bool
@@ -59,8 +48,8 @@ is_listening(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &size) == 0 && on != 0;
 }
 
-int
-listener_inherit(struct listener *l, char *error, size_t error_size)
+bool
+listener_inherit(struct listener *l, struct error *error)
 {
 	const char *pid = getenv("LISTEN_PID"), *count = getenv("LISTEN_FDS");
 
@@ -69,27 +58,27 @@ listener_inherit(struct listener *l, char *error, size_t error_size)
 	l->inherited = true;
 	if (pid != NULL && count != NULL && atol(pid) == (long)getpid()) {
 		if (strcmp(count, "1") != 0)
-			return fail(error, error_size,
+			return error_set(error,
 			    "LISTEN_FDS=%s: must be 1, one listening socket", count);
 		l->fd = LISTEN_FDS_START;
 		if (!is_listening(l->fd))
-			return fail(error, error_size,
+			return error_set(error,
 			    "LISTEN_FDS=1: descriptor 3 must be a listening stream socket");
 	} else if (is_listening(STDIN_FILENO))
 		l->fd = STDIN_FILENO;
-	/* Not for whatever we might start. */
+	/* Processes that we start should not take the socket. */
 	unsetenv("LISTEN_PID");
 	unsetenv("LISTEN_FDS");
 	unsetenv("LISTEN_FDNAMES");
 	if (l->fd == -1)
-		return 0;
+		return true;
 	if (fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) | O_NONBLOCK) == -1 ||
 	    fcntl(l->fd, F_SETFD, FD_CLOEXEC) == -1)
-		return fail(error, error_size, "inherited socket: %s", strerror(errno));
-	return 1;
+		return error_set(error, "inherited socket: %m");
+	return true;
 }
 
-/* Whether fd is still the file of that name: an earlier holder of the lock has removed its own. */
+/* Whether fd is still the file of that name: another process may have removed it. */
 static bool
 is_file(int fd, const char *name)
 {
@@ -100,10 +89,10 @@ is_file(int fd, const char *name)
 }
 
 /*
- * Locks the name of a socket: of several daemons that start at once and find a stale socket, one
- * replaces it, and the others find the new one. The lock is a file next to the socket, not the
- * directory, which any user who can read it could keep locked. Returns its descriptor, or -1 with
- * errno.
+ * Locks the name of a socket: if several daemons start at once and find a stale socket, one
+ * replaces it and the others find the new one. The lock is a file next to the socket, not the
+ * directory, because any user who can read the directory could lock it. Returns a descriptor, or -1
+ * with errno.
  */
 static int
 lock_name(const char *name)
@@ -124,7 +113,7 @@ lock_name(const char *name)
 	return -1;
 }
 
-/* Whether somebody may be listening at this path: then it is not ours to replace. */
+/* Whether a process may be listening at this path, which we must not replace then. */
 static bool
 is_live(const struct sockaddr_un *address)
 {
@@ -138,9 +127,9 @@ is_live(const struct sockaddr_un *address)
 	return saved != ECONNREFUSED && saved != ENOENT;
 }
 
-static int
+static bool
 open_unix(struct listener *l, const struct address *a, const struct listener_options *options,
-    char *error, size_t error_size)
+    struct error *error)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct stat st;
@@ -150,64 +139,65 @@ open_unix(struct listener *l, const struct address *a, const struct listener_opt
 	memcpy(address.sun_path, a->path, sizeof(address.sun_path));
 	if (lstat(a->path, &st) == 0) {
 		if (!S_ISSOCK(st.st_mode))
-			return fail(error, error_size,
+			return error_set(error,
 			    "exists and is not a socket: remove it or choose another path");
 		if (is_live(&address))
-			return fail(error, error_size, "in use: another process listens there, or may");
+			return error_set(error, "in use: another process may be listening there");
 		if (unlink(a->path) == -1)
-			return fail(error, error_size, "cannot replace the stale socket: %s",
-			    strerror(errno));
+			return error_set(error, "cannot replace the stale socket: %m");
 	}
 	l->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (l->fd == -1)
-		return fail(error, error_size, "%s", strerror(errno));
-	/* Nobody connects before owner and mode are right. */
+		return error_set(error, "%m");
+	/* No one can connect before owner and mode are set. */
 	mask = umask(0177);
 	bound = bind(l->fd, (const struct sockaddr *)&address, sizeof(address));
 	umask(mask);
 	if (bound == -1)
-		return fail(error, error_size, "%s", strerror(errno));
+		return error_set(error, "%m");
 	l->path = strdup(a->path);
 	if (l->path == NULL || lstat(a->path, &st) == -1)
-		return fail(error, error_size, "%s", strerror(errno));
+		return error_set(error, "%m");
 	l->device = st.st_dev;
 	l->inode = st.st_ino;
 	if (options->group != (gid_t)-1 && chown(a->path, (uid_t)-1, options->group) == -1)
-		return fail(error, error_size, "cannot set the group: %s", strerror(errno));
+		return error_set(error, "cannot set the group: %m");
 	if (chmod(a->path, options->mode) == -1)
-		return fail(error, error_size, "cannot set the mode: %s", strerror(errno));
-	return 0;
+		return error_set(error, "cannot set the mode: %m");
+	return true;
 }
 
-/* Up to listen(): before that a socket looks stale to others. */
-static int
+/* Keeps the lock until after listen(): before that, the socket looks stale to others. */
+static bool
 listen_unix(struct listener *l, const struct address *a, const struct listener_options *options,
-    char *error, size_t error_size)
+    struct error *error)
 {
 	char name[sizeof(a->path) + sizeof(LOCK_SUFFIX)];
-	int lock, result;
+	bool good;
+	int lock;
 
 	snprintf(name, sizeof(name), "%s" LOCK_SUFFIX, a->path);
 	lock = lock_name(name);
 	if (lock == -1 && errno == EWOULDBLOCK)
-		return fail(error, error_size, "in use: another process has locked %s", name);
+		return error_set(error, "in use: another process has locked %s", name);
 	if (lock == -1)
-		return fail(error, error_size, "%s: %s%s", name, strerror(errno),
+		return error_set(error, "%s: %s%s", name, strerror(errno),
 		    errno == ENOENT ? ": the directory must exist" : "");
-	result = open_unix(l, a, options, error, error_size);
-	if (result == 0 && listen(l->fd, options->backlog) == -1)
-		result = fail(error, error_size, "%s", strerror(errno));
-	/* A socket that failed looks stale to others: it goes before they may replace it. */
-	if (result == -1)
+	good = open_unix(l, a, options, error) &&
+	    (listen(l->fd, options->backlog) == 0 || error_set(error, "%m"));
+	/*
+	 * Remove a failed socket while it is locked: it looks stale to others, who may replace it.
+	 */
+	if (!good)
 		listener_close(l);
 	unlink(name);
 	close(lock);
-	return result;
+	return good;
 }
 
-static int
+static bool
 listen_tcp(struct listener *l, const struct address *a, const struct listener_options *options,
-    char *error, size_t error_size)
+    struct error *error)
 {
 	const struct addrinfo hints = { .ai_socktype = SOCK_STREAM,
 		.ai_flags = AI_PASSIVE | AI_NUMERICSERV };
@@ -218,7 +208,7 @@ listen_tcp(struct listener *l, const struct address *a, const struct listener_op
 	snprintf(port, sizeof(port), "%d", a->tcp.port);
 	result = getaddrinfo(a->tcp.host, port, &hints, &found);
 	if (result != 0)
-		return fail(error, error_size, "%s", gai_strerror(result));
+		return error_set(error, "%s", gai_strerror(result));
 	for (ai = found; ai != NULL; ai = ai->ai_next) {
 		l->fd = socket(ai->ai_family, ai->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 		if (l->fd == -1) {
@@ -234,27 +224,45 @@ listen_tcp(struct listener *l, const struct address *a, const struct listener_op
 	}
 	freeaddrinfo(found);
 	if (l->fd == -1)
-		return fail(error, error_size, "%s", strerror(saved));
-	if (listen(l->fd, options->backlog) == -1)
-		return fail(error, error_size, "%s", strerror(errno));
-	return 0;
+		return error_set(error, "%s", strerror(saved));
+	return listen(l->fd, options->backlog) == 0 || error_set(error, "%m");
 }
 
-int
+bool
 listener_open(struct listener *l, const struct address *a, const struct listener_options *options,
-    char *error, size_t error_size)
+    struct error *error)
 {
-	int result;
+	bool good;
 
 	memset(l, 0, sizeof(*l));
 	l->fd = -1;
-	if (a->path[0] != '\0')
-		result = listen_unix(l, a, options, error, error_size);
-	else
-		result = listen_tcp(l, a, options, error, error_size);
-	if (result == -1)
+	good = a->path[0] != '\0' ? listen_unix(l, a, options, error) :
+	    listen_tcp(l, a, options, error);
+	if (!good)
 		listener_close(l);
-	return result;
+	return good;
+}
+
+bool
+listener_is_exposed(const struct listener *l)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+	} a;
+	socklen_t size = sizeof(a);
+
+	memset(&a, 0, sizeof(a));
+	if (getsockname(l->fd, &a.any, &size) == -1)
+		return false;
+	if (a.any.sa_family == AF_INET)
+		return ntohl(a.v4.sin_addr.s_addr) >> 24 != IN_LOOPBACKNET;
+	if (a.any.sa_family != AF_INET6)
+		return false;
+	if (IN6_IS_ADDR_V4MAPPED(&a.v6.sin6_addr))
+		return a.v6.sin6_addr.s6_addr[12] != IN_LOOPBACKNET;
+	return !IN6_IS_ADDR_LOOPBACK(&a.v6.sin6_addr);
 }
 
 void

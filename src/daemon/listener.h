@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * listener: the socket that web servers connect to: a Unix or TCP socket of our own, or one that
- * was inherited from systemd (LISTEN_FDS, see sd_listen_fds(3)) or spawn-fcgi (descriptor 0).
+ * listener: the socket that web servers connect to: a Unix or TCP socket that we create, or one
+ * inherited from systemd (LISTEN_FDS, see sd_listen_fds(3)) or spawn-fcgi (descriptor 0).
  */
 #ifndef TPI_DAEMON_LISTENER_H
 #define TPI_DAEMON_LISTENER_H
@@ -10,47 +10,48 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "base/error.h"
 #include "base/hostport.h"
 
-#define LISTENER_ERROR_SIZE 512
-#define LISTENER_STANDARD   "unix:/run/tpi-stream/streamd.sock"
-#define LISTENER_ALLOWED    "/path, unix:/path, host:port or [v6]:port"
+#define LISTENER_STANDARD "unix:/run/tpi-stream/streamd.sock"
+#define LISTENER_ALLOWED  "/path, unix:/path, host:port or [v6]:port"
 
 struct address {
-	char path[108]; /* of a Unix socket, as long as sun_path; "" for TCP */
+	char path[108]; /* of a Unix socket; the size of sun_path; "" for TCP */
 	struct hostport tcp;
 };
 
-/* Reads an address as in LISTENER_ALLOWED. Returns 0, or -1 where it is none or too long. */
-int address_parse(struct address *a, const char *text);
+/* Parses an address as in LISTENER_ALLOWED. False if it is not one or its path is too long. */
+bool address_parse(struct address *a, const char *text);
 
 struct listener {
-	int fd; /* does not block */
+	int fd; /* non-blocking */
 	bool inherited;
-	char *path; /* of our own Unix socket: removed at the close if it still is ours; owned */
+	char *path; /* of a Unix socket that we created; removed by listener_close(); owned */
 	dev_t device;
 	ino_t inode;
 };
 
 struct listener_options {
 	unsigned mode; /* of a Unix socket */
-	gid_t group;   /* (gid_t)-1: as it comes */
+	gid_t group;   /* of a Unix socket; (gid_t)-1: do not change it */
 	int backlog;
 };
 
-/*
- * Takes over an inherited socket. Returns 1, 0 where there is none, or -1 with one line in error.
- */
-int listener_inherit(struct listener *l, char *error, size_t error_size);
+/* Takes an inherited socket; if there is none, l->fd is -1. False with an error. */
+bool listener_inherit(struct listener *l, struct error *error);
 
 /*
- * Makes a socket at an address. A stale socket file is replaced, a live one is not, also when
- * several processes do this at once. Returns 0, or -1 with one line in error.
+ * Creates a socket at an address. Replaces a stale socket file, but never a live one, even if
+ * several processes do this at once. False with an error.
  */
-int listener_open(struct listener *l, const struct address *a, const struct listener_options *options,
-    char *error, size_t error_size);
+bool listener_open(struct listener *l, const struct address *a,
+    const struct listener_options *options, struct error *error);
 
-/* Closes the socket; the file of our own is removed. */
+/* Whether it is a TCP socket on an address other than loopback, which other hosts may reach. */
+bool listener_is_exposed(const struct listener *l);
+
+/* Closes the socket, and removes its file if it is still ours. */
 void listener_close(struct listener *l);
 
 #endif

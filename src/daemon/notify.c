@@ -44,7 +44,7 @@ notify_watchdog_ms(void)
 
 	if (usec == NULL || (pid != NULL && atol(pid) != (long)getpid()))
 		return 0;
-	/* Twice as often as asked for, as sd_watchdog_enabled(3) advises. */
+	/* Twice as often as required, as sd_watchdog_enabled(3) recommends. */
 	ms = atol(usec) / 2000;
 	if (ms < 1)
 		return 0;

@@ -1,8 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/*
- * notify: tells systemd how the daemon is (sd_notify(3)); nothing happens where nobody wants to
- * know.
- */
+/* notify: reports the daemon's state to systemd (sd_notify(3)), if it was started by it. */
 #ifndef TPI_DAEMON_NOTIFY_H
 #define TPI_DAEMON_NOTIFY_H
 
@@ -12,8 +9,7 @@
 void notify_send(const char *state);
 
 /*
- * How often "WATCHDOG=1" is to be sent, in milliseconds; 0 for never ($WATCHDOG_USEC,
- * $WATCHDOG_PID).
+ * Returns how often to send "WATCHDOG=1", in ms; 0: never. From $WATCHDOG_USEC and $WATCHDOG_PID.
  */
 int notify_watchdog_ms(void);
 

@@ -10,16 +10,17 @@
 #include <sys/resource.h>
 
 #include "base/log.h"
+#include "session/topic.h"
 
-/* Beside the streams: the listener, Valkey, the log, requests that are being refused. */
+/* Threads and descriptors not for streams: listener, Valkey, log, requests being refused. */
 #define SPARE 64
 
 static void
-check(const char *limit, int64_t allowed, int64_t needed)
+warn_if_below(const char *limit, int64_t allowed, int64_t needed)
 {
 	if (allowed >= needed)
 		return;
-	LOG(LOG_LEVEL_WARN, "streamd", "the caps do not fit in a limit", LOG_STR("limit", limit),
+	LOG(LOG_LEVEL_WARN, "streamd", "caps exceed a resource limit", LOG_STR("limit", limit),
 	    LOG_INT("allowed", allowed), LOG_INT("needed", needed));
 }
 
@@ -33,7 +34,7 @@ rlimit(int which)
 	return (int64_t)r.rlim_cur;
 }
 
-/* The number in a file; INT64_MAX where there is none ("max"). */
+/* Returns the number in a file; INT64_MAX if there is none ("max"). */
 static int64_t
 read_number(const char *path)
 {
@@ -53,7 +54,7 @@ read_number(const char *path)
 	return number;
 }
 
-/* The smallest pids.max on the way from the process's cgroup (version 2) to the root. */
+/* Returns the smallest pids.max from the process's cgroup (version 2) up to the root. */
 static int64_t
 cgroup_pids_max(void)
 {
@@ -86,15 +87,17 @@ cgroup_pids_max(void)
 void
 rlimits_apply(const struct settings *s)
 {
-	int64_t needed = (int64_t)s->tenant_cap + s->issues_tenant_cap +
-	    (settings_ask_app(s) ? s->app_concurrency : 0) + SPARE;
+	int64_t needed = (settings_ask_app(s) ? s->app_concurrency : 0) + SPARE;
 	struct rlimit r;
+	unsigned i;
 
+	for (i = 0; i < CAPS_GROUP_COUNT; i++)
+		needed += caps_group_tenant_cap(i, s);
 	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
 		r.rlim_cur = r.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &r);
 	}
-	check("RLIMIT_NOFILE", rlimit(RLIMIT_NOFILE), needed);
-	check("RLIMIT_NPROC", rlimit(RLIMIT_NPROC), needed);
-	check("pids.max", cgroup_pids_max(), needed);
+	warn_if_below("RLIMIT_NOFILE", rlimit(RLIMIT_NOFILE), needed);
+	warn_if_below("RLIMIT_NPROC", rlimit(RLIMIT_NPROC), needed);
+	warn_if_below("pids.max", cgroup_pids_max(), needed);
 }

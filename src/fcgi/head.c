@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * head: the FastCGI records of one connection, from the peer's bytes to one request. See head.h.
+ * head: parses the FastCGI records of a connection into one request. See head.h.
  *
- * One record at a time: its header, then its content, then its padding. A record of a request that
- * is not ours is passed over, as section 3.3 of FastCGI 1.0 asks.
+ * Each record is its header, then its content, then its padding. Records of other requests are
+ * ignored, as FastCGI 1.0, 3.3, requires.
  */
 #include "fcgi/head.h"
 
@@ -21,7 +21,7 @@ bad(struct head *h, const char *error)
 	return HEAD_BAD;
 }
 
-/* The content length of the record at hand, as its header says. */
+/* The content length in the header of the current record. */
 static size_t
 record_length(const struct head *h)
 {
@@ -29,8 +29,8 @@ record_length(const struct head *h)
 }
 
 /*
- * One length of a name-value pair (section 3.4): one byte, or four with the top bit set. Returns
- * false where the bytes end before it does.
+ * Reads a length of a name-value pair (3.4): one byte, or four with the top bit set. False if it is
+ * incomplete.
  */
 static bool
 pair_length(const uint8_t **at, const uint8_t *end, size_t *length)
@@ -51,7 +51,7 @@ pair_length(const uint8_t **at, const uint8_t *end, size_t *length)
 	return true;
 }
 
-/* The next name-value pair; false where what is left is not one. */
+/* Reads the next name-value pair. False if it is incomplete. */
 static bool
 pair_next(const uint8_t **at, const uint8_t *end, const uint8_t **name, size_t *name_length,
     const uint8_t **value, size_t *value_length)
@@ -70,9 +70,9 @@ pair_next(const uint8_t **at, const uint8_t *end, const uint8_t **name, size_t *
 }
 
 /*
- * NULL, or what is wrong with the PARAMS. They become C strings "name=value" later: a NUL in a
- * value becomes another byte that no identifier, path or number has, so that what is behind it
- * still counts.
+ * Checks the PARAMS. Returns NULL, or what is wrong. They become C strings "name=value" later, so a
+ * NUL in a value is replaced by a byte that no valid identifier, path or number contains: a value
+ * with a NUL is then not mistaken for the part before it.
  */
 static const char *
 params_check(struct head *h)
@@ -86,10 +86,10 @@ params_check(struct head *h)
 	end = at + h->params_length;
 	while (at != end) {
 		if (!pair_next(&at, end, &name, &name_length, &value, &value_length))
-			return "a parameter's length goes beyond the PARAMS";
+			return "a parameter extends past the end of PARAMS";
 		if (name_length == 0 || memchr(name, '=', name_length) != NULL ||
 		    memchr(name, '\0', name_length) != NULL)
-			return "a parameter's name is empty, or has a NUL or '=' in it";
+			return "a parameter name is empty or contains NUL or '='";
 		for (byte = h->params + (value - h->params); byte < at; byte++)
 			if (*byte == '\0')
 				*byte = 1;
@@ -98,7 +98,7 @@ params_check(struct head *h)
 }
 
 static enum head_event
-complete(struct head *h)
+complete_request(struct head *h)
 {
 	const char *error;
 
@@ -115,9 +115,9 @@ static enum head_event
 begin_request(struct head *h, uint16_t id)
 {
 	if (id == 0 || h->small_length != sizeof(FCGI_BeginRequestBody))
-		return bad(h, "a malformed FCGI_BEGIN_REQUEST");
+		return bad(h, "malformed FCGI_BEGIN_REQUEST");
 	if (h->id == id)
-		return bad(h, "FCGI_BEGIN_REQUEST twice for one request id");
+		return bad(h, "second FCGI_BEGIN_REQUEST for one request id");
 	if (h->id != 0) {
 		h->reply_length = frame_end_request(h->reply, id, FCGI_CANT_MPX_CONN);
 		return HEAD_REPLY;
@@ -128,27 +128,27 @@ begin_request(struct head *h, uint16_t id)
 	return HEAD_MORE;
 }
 
-/* Section 4.1: answers FCGI_MPXS_CONNS, the only variable that has a fixed value here. */
+/* Answers FCGI_MPXS_CONNS (4.1), the only variable with a value here. */
 static enum head_event
 get_values(struct head *h)
 {
 	static const char mpxs[] = FCGI_MPXS_CONNS;
 	const uint8_t *at = h->small, *end = at + h->small_length, *name, *value;
 	size_t name_length, value_length;
-	bool asked = false;
+	bool requested = false;
 	uint8_t *out = h->reply + FCGI_HEADER_LEN;
 
 	while (at != end) {
 		if (!pair_next(&at, end, &name, &name_length, &value, &value_length)) {
-			/* Names beyond what is kept are none that we know. */
+			/* Names that do not fit in small[] are unknown to us. */
 			if (record_length(h) > sizeof(h->small))
 				break;
-			return bad(h, "a malformed FCGI_GET_VALUES");
+			return bad(h, "malformed FCGI_GET_VALUES");
 		}
 		if (name_length == sizeof(mpxs) - 1 && memcmp(name, mpxs, name_length) == 0)
-			asked = true;
+			requested = true;
 	}
-	if (asked) {
+	if (requested) {
 		*out++ = sizeof(mpxs) - 1;
 		*out++ = 1;
 		memcpy(out, mpxs, sizeof(mpxs) - 1);
@@ -161,7 +161,7 @@ get_values(struct head *h)
 	return HEAD_REPLY;
 }
 
-/* Section 4.2. */
+/* FCGI_UNKNOWN_TYPE (4.2). */
 static enum head_event
 unknown_type(struct head *h, uint8_t type)
 {
@@ -192,7 +192,7 @@ params_append(struct head *h, const uint8_t *content, size_t length)
 	return true;
 }
 
-/* A header is whole: may this record stand here at all? */
+/* The header is complete: checks whether this record is valid here. */
 static enum head_event
 record_begins(struct head *h, uint8_t type, uint16_t id)
 {
@@ -207,7 +207,7 @@ record_begins(struct head *h, uint8_t type, uint16_t id)
 		break;
 	case FCGI_GET_VALUES:
 		if (id != 0)
-			return bad(h, "a management record with a request id");
+			return bad(h, "management record with a request id");
 		break;
 	case FCGI_PARAMS:
 		if (id == 0)
@@ -228,16 +228,16 @@ record_begins(struct head *h, uint8_t type, uint16_t id)
 	case FCGI_STDERR:
 	case FCGI_GET_VALUES_RESULT:
 	case FCGI_UNKNOWN_TYPE:
-		return bad(h, "a record that only an application sends");
+		return bad(h, "record of a type that only applications send");
 	default:
 		if (id != 0)
-			return bad(h, "a record of unknown type with a request id");
+			return bad(h, "record of unknown type with a request id");
 	}
 	h->small_length = 0;
 	return HEAD_MORE;
 }
 
-/* Some content of the record at hand. */
+/* Handles a part of the record's content. */
 static enum head_event
 record_content(struct head *h, uint8_t type, uint16_t id, const uint8_t *content, size_t length)
 {
@@ -255,7 +255,7 @@ record_content(struct head *h, uint8_t type, uint16_t id, const uint8_t *content
 	return HEAD_MORE;
 }
 
-/* The record's content and padding have passed. */
+/* The content and padding of the record are complete. */
 static enum head_event
 record_ends(struct head *h, uint8_t type, uint16_t id)
 {
@@ -270,12 +270,12 @@ record_ends(struct head *h, uint8_t type, uint16_t id)
 		if (!empty || id != h->id)
 			return HEAD_MORE;
 		h->params_ended = true;
-		return complete(h);
+		return complete_request(h);
 	case FCGI_STDIN:
 		if (!empty || id != h->id)
 			return HEAD_MORE;
 		h->stdin_ended = true;
-		return complete(h);
+		return complete_request(h);
 	case FCGI_DATA:
 		return HEAD_MORE;
 	case FCGI_GET_VALUES:

@@ -157,20 +157,12 @@ params_get(char *const *params, const char *name, bool *conflict)
 }
 
 void
-request_strip(struct request *r)
+request_free(struct request *r)
 {
 	if (r->fcgi != NULL)
 		fcgi_free(r->fcgi);
 	r->fcgi = NULL;
 	free(r->path);
 	r->path = NULL;
-	r->method = r->query = r->last_event_id = r->user = NULL;
-}
-
-void
-request_free(struct request *r)
-{
-	request_strip(r);
-	free(r->projects);
-	r->projects = NULL;
+	r->method = r->query = r->last_event_id = NULL;
 }

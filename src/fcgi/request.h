@@ -13,17 +13,11 @@
 
 #include "fcgi/head.h"
 
-#define REQUEST_PROJECTS_MAX 500
-
 struct request {
 	/* Into the parameters: valid until request_free(). Absent ones are "". */
 	const char *method;
 	const char *query;
 	const char *last_event_id;
-	const char *user; /* set by identity.c; NULL before */
-
-	int32_t *projects; /* set by topic.c: ascending, each once; owned */
-	int project_count;
 
 	struct FCGX_Request *fcgi; /* owned */
 	char *path;                /* SCRIPT_NAME followed by PATH_INFO; owned */
@@ -48,9 +42,6 @@ char *const *request_params(const struct request *r);
  * and never to false, where a later one has another value.
  */
 const char *params_get(char *const *params, const char *name, bool *conflict);
-
-/* Frees all but the projects: the parameters are not needed any more. Safe on a zeroed struct. */
-void request_strip(struct request *r);
 
 /* Frees what request_parse() made; safe on a zeroed struct, and twice. */
 void request_free(struct request *r);

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * batch: checks a request and builds its channel and payload; reads a request from a line of JSON.
- *
- * What the options of tpi-publish say and what a line of a batch says goes through batch_make(), so
- * that both obey the same rules. A payload leaves this file only if tpi-streamd would send it.
+ * batch: see batch.h. Options and lines both go through batch_make(), so the same rules apply to
+ * them. It returns only payloads that tpi-streamd would send.
  */
 #include "publish/batch.h"
 
@@ -14,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "wire/revocation.h"
 #include "wire/wakeup.h"
 
@@ -39,11 +38,11 @@ static const struct {
 	[VALUE_NUMBER] = { json_type_int, NUMBER_ALLOWED },
 };
 
-/* The members of a line besides "stream". */
+/* The members of a line, except "stream". */
 static const struct member {
 	const char *name;
 	enum value_type type;
-	unsigned streams; /* where it may stand */
+	unsigned streams; /* that have this member */
 	size_t offset;    /* in struct batch_request */
 } members[] = {
 	{ "tenant", VALUE_TEXT, OF_ALL, offsetof(struct batch_request, tenant) },
@@ -63,7 +62,7 @@ struct reason {
 	size_t size;
 };
 
-/* Always false, for the caller to return. */
+/* Writes the reason. Returns false, for the caller to return. */
 static bool __attribute__((format(printf, 2, 3)))
 refuse(const struct reason *reason, const char *format, ...)
 {
@@ -76,9 +75,8 @@ refuse(const struct reason *reason, const char *format, ...)
 	return false;
 }
 
-/* The same where the request is not to blame. */
 static bool
-no_memory(const struct reason *reason)
+refuse_no_memory(const struct reason *reason)
 {
 	refuse(reason, "out of memory");
 	errno = ENOMEM;
@@ -86,34 +84,35 @@ no_memory(const struct reason *reason)
 }
 
 static bool
-check_id(const struct batch_request *w, const char *name, const char *id, const struct reason *reason)
+check_id(const struct batch_request *req, const char *name, const char *id,
+    const struct reason *reason)
 {
 	if (channel_id_valid(id, strlen(id)))
 		return true;
-	return refuse(reason, "%s%s %.40s: must be " CHANNEL_ID_ALLOWED, w->dashes, name, id);
+	return refuse(reason, "%s%s %.40s: must be " CHANNEL_ID_ALLOWED, req->dashes, name, id);
 }
 
 static bool
-check_notification(const struct batch_request *w, const struct reason *reason)
+check_notification(const struct batch_request *req, const struct reason *reason)
 {
-	if ((w->user != NULL) == w->broadcast)
-		return refuse(reason, "either %suser or %sbroadcast is needed, and not both",
-		    w->dashes, w->dashes);
-	if (w->id[0] == '\0')
-		return refuse(reason, "%sid must not be empty", w->dashes);
-	return w->user == NULL || check_id(w, "user", w->user, reason);
+	if ((req->user != NULL) == req->broadcast)
+		return refuse(reason, "exactly one of %suser and %sbroadcast is required",
+		    req->dashes, req->dashes);
+	if (req->id[0] == '\0')
+		return refuse(reason, "%sid: must not be empty", req->dashes);
+	return req->user == NULL || check_id(req, "user", req->user, reason);
 }
 
 static bool
-check_revocation(const struct batch_request *w, const struct reason *reason)
+check_revocation(const struct batch_request *req, const struct reason *reason)
 {
-	if ((w->user != NULL) == (w->project != 0))
-		return refuse(reason, "either %suser or %sproject is needed, and not both",
-		    w->dashes, w->dashes);
-	return w->user == NULL || check_id(w, "user", w->user, reason);
+	if ((req->user != NULL) == (req->project != 0))
+		return refuse(reason, "exactly one of %suser and %sproject is required",
+		    req->dashes, req->dashes);
+	return req->user == NULL || check_id(req, "user", req->user, reason);
 }
 
-/* The next channel of the item, to be written. */
+/* Where to write the next channel of the item. */
 static char *
 add_channel(struct batch_item *item)
 {
@@ -121,18 +120,20 @@ add_channel(struct batch_item *item)
 }
 
 static void
-build_notification(const struct batch_request *w, struct batch_item *item)
+build_notification(const struct batch_request *req, struct batch_item *item)
 {
-	const char *event = w->broadcast ? "SYSTEM_ANNOUNCEMENT" : "notification";
+	const char *event = req->broadcast ? "SYSTEM_ANNOUNCEMENT" : "notification";
 
-	if (w->broadcast)
-		channel_name_broadcast(add_channel(item), w->tenant);
+	if (req->broadcast)
+		channel_name_broadcast(add_channel(item), req->tenant);
 	else
-		channel_name_user(add_channel(item), w->tenant, w->user);
-	item->payload = wakeup_notification(w->id, w->event != NULL ? w->event : event);
+		channel_name_user(add_channel(item), req->tenant, req->user);
+	item->payload = wakeup_notification(req->id, req->event != NULL ? req->event : event);
 }
 
-/* An issue, test run or milestone: the name of its id as an option and in the payload. */
+/*
+ * Issues, test runs and milestones: the option and the member with the id, and the default event.
+ */
 static const struct kind {
 	const char *option, *member, *event;
 } kinds[] = {
@@ -142,46 +143,45 @@ static const struct kind {
 };
 
 static bool
-check_item(const struct batch_request *w, const struct reason *reason)
+check_item(const struct batch_request *req, const struct reason *reason)
 {
-	if (w->project == 0 || w->item == 0)
-		return refuse(reason, "%s%s is needed", w->dashes,
-		    w->project == 0 ? "project" : kinds[w->stream].option);
+	if (req->project == 0 || req->item == 0)
+		return refuse(reason, "%s%s is required", req->dashes,
+		    req->project == 0 ? "project" : kinds[req->stream].option);
 	return true;
 }
 
 static void
-build_item(const struct batch_request *w, struct batch_item *item)
+build_item(const struct batch_request *req, struct batch_item *item)
 {
-	const struct kind *k = &kinds[w->stream];
+	const struct kind *k = &kinds[req->stream];
 
-	if (w->stream == BATCH_ISSUE)
-		channel_name_project(add_channel(item), w->prefix, w->tenant, w->project);
-	else if (w->stream == BATCH_TEST_RUN) {
-		channel_test_run(add_channel(item), w->tenant, w->item);
-		channel_project_test_runs(add_channel(item), w->tenant, w->project);
+	if (req->stream == BATCH_ISSUE)
+		channel_name_project(add_channel(item), req->prefix, req->tenant, req->project);
+	else if (req->stream == BATCH_TEST_RUN) {
+		channel_test_run(add_channel(item), req->tenant, req->item);
+		channel_project_test_runs(add_channel(item), req->tenant, req->project);
 	} else {
-		channel_milestone(add_channel(item), w->tenant, w->item);
-		channel_project_milestones(add_channel(item), w->tenant, w->project);
+		channel_milestone(add_channel(item), req->tenant, req->item);
+		channel_project_milestones(add_channel(item), req->tenant, req->project);
 	}
-	item->payload = wakeup_item(w->event != NULL ? w->event : k->event, k->member, w->item,
-	    w->project, w->target);
+	item->payload = wakeup_item(req->event != NULL ? req->event : k->event, k->member,
+	    req->item, req->project, req->target);
 }
 
 static void
-build_revocation(const struct batch_request *w, struct batch_item *item)
+build_revocation(const struct batch_request *req, struct batch_item *item)
 {
-	struct revocation r = { .project = w->project };
+	struct revocation r = { .project = req->project };
 
-	if (w->user != NULL)
-		strcpy(r.user, w->user);
-	channel_name_revoke(add_channel(item), w->tenant);
+	if (req->user != NULL)
+		strcpy(r.user, req->user);
+	channel_name_revoke(add_channel(item), req->tenant);
 	item->payload = revocation_payload(&r);
 }
 
-/* The rows of the streams, in the order of enum batch_stream. */
 static const struct {
-	const char *name; /* in a line; NULL: never there */
+	const char *name; /* in a line; NULL: cannot be in one */
 	bool (*check)(const struct batch_request *, const struct reason *);
 	void (*build)(const struct batch_request *, struct batch_item *);
 } streams[] = {
@@ -194,22 +194,22 @@ static const struct {
 #define STREAM_COUNT (sizeof(streams) / sizeof(streams[0]))
 
 bool
-batch_make(const struct batch_request *w, struct batch_item *item, char *error, size_t error_size)
+batch_make(const struct batch_request *req, struct batch_item *item, char *error, size_t error_size)
 {
 	const struct reason reason = { error, error_size };
 	const char *wrong;
 
 	memset(item, 0, sizeof(*item));
-	if (!check_id(w, "tenant", w->tenant, &reason))
+	if (!check_id(req, "tenant", req->tenant, &reason))
 		return false;
-	if (w->event != NULL && w->event[0] == '\0')
-		return refuse(&reason, "%sevent must not be empty", w->dashes);
-	if (!streams[w->stream].check(w, &reason))
+	if (req->event != NULL && req->event[0] == '\0')
+		return refuse(&reason, "%sevent: must not be empty", req->dashes);
+	if (!streams[req->stream].check(req, &reason))
 		return false;
-	strcpy(item->tenant, w->tenant);
-	streams[w->stream].build(w, item);
+	strcpy(item->tenant, req->tenant);
+	streams[req->stream].build(req, item);
 	if (item->payload == NULL)
-		return no_memory(&reason);
+		return refuse_no_memory(&reason);
 	wrong = wakeup_check(item->payload, strlen(item->payload));
 	if (wrong == NULL)
 		return true;
@@ -219,7 +219,7 @@ batch_make(const struct batch_request *w, struct batch_item *item, char *error, 
 }
 
 static bool
-read_stream(struct batch_request *w, struct json_object *object, const struct reason *reason)
+read_stream(struct batch_request *req, struct json_object *object, const struct reason *reason)
 {
 	struct json_object *value;
 
@@ -228,15 +228,15 @@ read_stream(struct batch_request *w, struct json_object *object, const struct re
 		for (unsigned i = 0; i < STREAM_COUNT; i++) {
 			if (streams[i].name != NULL &&
 			    strcmp(json_object_get_string(value), streams[i].name) == 0) {
-				w->stream = (enum batch_stream)i;
+				req->stream = (enum batch_stream)i;
 				return true;
 			}
 		}
 	}
-	return refuse(reason, "stream must be " BATCH_STREAMS_ALLOWED);
+	return refuse(reason, "stream: must be " BATCH_STREAMS_ALLOWED);
 }
 
-/* json-c gives the nearest int64_t for a number that is none. */
+/* json-c returns the nearest int64_t for a number that does not fit. */
 static bool
 read_number(int32_t *number, struct json_object *value)
 {
@@ -247,7 +247,7 @@ read_number(int32_t *number, struct json_object *value)
 }
 
 static bool
-read_member(struct batch_request *w, const char *name, struct json_object *value,
+read_member(struct batch_request *req, const char *name, struct json_object *value,
     const struct reason *reason)
 {
 	const struct member *m = NULL;
@@ -255,14 +255,14 @@ read_member(struct batch_request *w, const char *name, struct json_object *value
 	bool good;
 
 	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++) {
-		if (strcmp(members[i].name, name) == 0 && members[i].streams & 1u << w->stream)
+		if (strcmp(members[i].name, name) == 0 && members[i].streams & 1u << req->stream)
 			m = &members[i];
 	}
 	if (m == NULL)
-		return refuse(reason, "%.40s is no member of a line of the stream %s", name,
-		    streams[w->stream].name);
+		return refuse(reason, "%.40s: not allowed with the stream \"%s\"", name,
+		    streams[req->stream].name);
 	good = json_object_is_type(value, value_types[m->type].json);
-	field = (char *)w + m->offset;
+	field = (char *)req + m->offset;
 	if (good) {
 		switch (m->type) {
 		case VALUE_TEXT:
@@ -276,46 +276,40 @@ read_member(struct batch_request *w, const char *name, struct json_object *value
 			break;
 		}
 	}
-	return good || refuse(reason, "%s must be %s", name, value_types[m->type].allowed);
+	return good || refuse(reason, "%s: must be %s", name, value_types[m->type].allowed);
 }
 
 static bool
-read_object(struct batch_request *w, struct json_object *object, const struct reason *reason)
+read_object(struct batch_request *req, struct json_object *object, const struct reason *reason)
 {
-	if (!read_stream(w, object, reason))
+	if (!read_stream(req, object, reason))
 		return false;
 	json_object_object_foreach(object, name, value) {
-		if (strcmp(name, "stream") != 0 && !read_member(w, name, value, reason))
+		if (strcmp(name, "stream") != 0 && !read_member(req, name, value, reason))
 			return false;
 	}
 	return true;
 }
 
 bool
-batch_parse(const char *line, size_t length, const struct batch_request *standard,
+batch_parse(const char *line, size_t length, const struct batch_request *defaults,
     struct batch_item *item, char *error, size_t error_size)
 {
 	const struct reason reason = { error, error_size };
-	const char *wrong = wakeup_json_check(line, length);
-	struct batch_request w = *standard;
-	struct json_tokener *tokener;
-	struct json_object *object;
+	const char *wrong;
+	struct batch_request req = *defaults;
+	struct json_object *object = json_parse(line, length, &wrong);
 	bool good;
 
 	memset(item, 0, sizeof(*item));
-	if (wrong != NULL)
-		return refuse(&reason, "the line %s", wrong);
-	/* json-c counts a level more: that of the values in the innermost object. */
-	tokener = json_tokener_new_ex(WAKEUP_DEPTH_MAX + 1);
-	if (tokener == NULL)
-		return no_memory(&reason);
-	object = json_tokener_parse_ex(tokener, line, (int)length);
-	good = object != NULL ? read_object(&w, object, &reason)
-			      : refuse(&reason, "the line is too much for json-c");
-	if (good && w.only_tenant && strcmp(w.tenant, standard->tenant) != 0)
-		good = refuse(&reason, "tenant %.40s: only %s is allowed", w.tenant, standard->tenant);
-	good = good && batch_make(&w, item, error, error_size);
+	if (object == NULL)
+		return wrong == json_no_memory ? refuse_no_memory(&reason)
+					       : refuse(&reason, "%s", wrong);
+	good = read_object(&req, object, &reason);
+	if (good && req.only_tenant && strcmp(req.tenant, defaults->tenant) != 0)
+		good = refuse(&reason, "tenant %.40s: only %s is allowed", req.tenant,
+		    defaults->tenant);
+	good = good && batch_make(&req, item, error, error_size);
 	json_object_put(object);
-	json_tokener_free(tokener);
 	return good;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * batch: from what someone wants published to a channel and a payload. tpi-publish fills a struct
- * batch_wish from its options; batch_parse() fills one from a line of `tpi-publish batch`. Pure: no
- * input or output, no clock, no chance.
+ * batch: turns a request to publish into channels and a payload. tpi-publish fills a struct
+ * batch_request from its options, batch_parse() from a line of `tpi-publish batch`. Pure: no input
+ * or output, no clock, no random numbers.
  */
 #ifndef TPI_PUBLISH_BATCH_H
 #define TPI_PUBLISH_BATCH_H
@@ -16,7 +16,7 @@
 #define BATCH_ERROR_SIZE 256
 #define BATCH_STREAMS_ALLOWED "\"notification\", \"issue\", \"test-run\" or \"milestone\""
 
-/* BATCH_REVOCATION is for tpi-streamd itself, and never a line of a batch. */
+/* BATCH_REVOCATION is for tpi-streamd itself and cannot be part of a batch. */
 enum batch_stream {
 	BATCH_NOTIFICATION,
 	BATCH_ISSUE,
@@ -25,22 +25,25 @@ enum batch_stream {
 	BATCH_REVOCATION
 };
 
-/* A test run or milestone is published to its own channel and to its project's. */
+/* A test run or milestone is published on its own channel and on its project's. */
 #define BATCH_CHANNELS_MAX 2
 
-/* Strings are the caller's and not checked yet; NULL and 0 stand for what was not given. */
+/*
+ * Not validated yet. Strings belong to the caller. NULL, 0 and false mean "not given"; tenant,
+ * prefix (a valid id), dashes and, for a notification, id are always given.
+ */
 struct batch_request {
 	enum batch_stream stream;
-	const char *tenant;  /* always given */
-	const char *event;   /* standard: that of the stream */
-	const char *user;    /* BATCH_NOTIFICATION: this one, or; BATCH_REVOCATION: his, or */
-	bool broadcast;      /* everybody */
-	const char *id;      /* BATCH_NOTIFICATION: always given */
-	int32_t project;     /* all but BATCH_NOTIFICATION; BATCH_REVOCATION: this one, or user */
+	const char *tenant;
+	const char *event;   /* default: that of the stream */
+	const char *user;    /* BATCH_NOTIFICATION: or broadcast; BATCH_REVOCATION: or project */
+	bool broadcast;      /* BATCH_NOTIFICATION: all users */
+	const char *id;      /* BATCH_NOTIFICATION */
+	int32_t project;     /* all but BATCH_NOTIFICATION */
 	int32_t item;        /* the issue, test run or milestone */
 	int32_t target;      /* BATCH_TEST_RUN, BATCH_MILESTONE: what changed in it */
-	const char *prefix;  /* of issue channels; a valid id */
-	const char *dashes;  /* "--" where errors are to name options, else "" */
+	const char *prefix;  /* of issue channels */
+	const char *dashes;  /* "--" if errors name options, "" if they name members */
 	bool only_tenant;    /* a line for another tenant is an error */
 };
 
@@ -52,20 +55,19 @@ struct batch_item {
 };
 
 /*
- * Fills *item. Returns false with one reason in error: which part of the request was wrong and what
- * is allowed; then the item holds nothing to free, and errno is ENOMEM where memory is out, else
- * EINVAL. The error may quote bytes of the request as they are.
+ * Validates a request and fills *item. Returns false with the reason in error: what is wrong, then
+ * what is allowed. Then there is nothing to free, and errno is ENOMEM if out of memory, otherwise
+ * EINVAL. The error may contain any bytes of the request.
  */
 bool batch_make(const struct batch_request *request, struct batch_item *item, char *error,
     size_t error_size);
 
 /*
- * The same for a line: one JSON object with "stream" ("notification", "issue", "test-run" or
- * "milestone") and the options of that stream as members; any other member is an error, and the last
- * of a doubled one counts. standard gives tenant and id where the line has none, prefix and
- * only_tenant. line need not be terminated and has no line break.
+ * The same for a line of a batch (tpi-publish(1), BATCH FORMAT), without its line break; it need
+ * not be terminated. Of repeated members the last counts. defaults has the tenant and the id for a
+ * line without them, the prefix and only_tenant.
  */
-bool batch_parse(const char *line, size_t length, const struct batch_request *standard,
+bool batch_parse(const char *line, size_t length, const struct batch_request *defaults,
     struct batch_item *item, char *error, size_t error_size);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * lines: see lines.h. There is always room to read into after LINES_MORE: a buffer that is full
- * without a line break is a line that is too long, and given up.
+ * lines: see lines.h. After LINES_MORE there is always room to read: a full buffer without a line
+ * break is returned as a line that is too long, and the rest of that line is skipped.
  */
 #include "publish/lines.h"
 
@@ -20,7 +20,7 @@ make_room(struct lines *in)
 enum lines_next
 lines_next(struct lines *in, const char **line, size_t *length)
 {
-	bool rest;
+	bool is_rest;
 
 	do {
 		size_t left = in->end - in->start;
@@ -36,9 +36,9 @@ lines_next(struct lines *in, const char **line, size_t *length)
 		*line = in->bytes + in->start;
 		*length = found != NULL ? (size_t)(found - *line) : left;
 		in->start += *length + (found != NULL);
-		rest = in->skipping;
+		is_rest = in->skipping;
 		in->skipping = found == NULL && full;
-	} while (rest);
+	} while (is_rest);
 	in->number++;
 	return LINES_LINE;
 }

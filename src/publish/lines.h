@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * lines: lines of bounded length from a descriptor, in whatever pieces it gives them. What is held
- * is bounded by the length of one line. For one thread.
+ * lines: reads lines of bounded length from a descriptor, however the bytes arrive. It buffers no
+ * more than one line. Not thread-safe.
  */
 #ifndef TPI_PUBLISH_LINES_H
 #define TPI_PUBLISH_LINES_H
@@ -12,32 +12,32 @@
 
 #define LINES_MAX 65536 /* bytes of a line, without its line break */
 
-/* Set fd, and the rest to zero; fd stays the caller's. */
+/* Set fd, and everything else to zero. The caller closes fd. */
 struct lines {
 	int fd;
-	uint64_t number;   /* of the line taken last, from 1 */
-	size_t start, end; /* in bytes: what is read and not yet taken */
-	bool ended;        /* nothing more is to be read */
-	bool skipping;     /* what comes next is the rest of a line that was too long */
+	uint64_t number;   /* of the line returned last, from 1 */
+	size_t start, end; /* of the unread part of bytes */
+	bool ended;        /* end of file, or a read error */
+	bool skipping;     /* the next bytes belong to a line that was too long */
 	char bytes[LINES_MAX + 1];
 };
 
 enum lines_next {
-	LINES_LINE, /* a line was taken */
-	LINES_MORE, /* lines_read() is needed */
-	LINES_END   /* there is no further line */
+	LINES_LINE, /* a line was returned */
+	LINES_MORE, /* call lines_read() */
+	LINES_END   /* no more lines */
 };
 
 /*
- * Takes the next line, without its line break, valid until the next call. The last one may lack
- * the line break. A length above LINES_MAX says that the line is too long; it is taken as a whole
- * all the same.
+ * Returns the next line, without its line break, valid until the next call. The last line may lack
+ * the line break. A length above LINES_MAX means that the line is too long: it is truncated, and
+ * the next call returns the line after it.
  */
 enum lines_next lines_next(struct lines *in, const char **line, size_t *length);
 
 /*
- * Reads once, after LINES_MORE; blocks where fd does. Returns 0 or an errno value: then the input
- * has ended, and what stands behind the last line break is dropped.
+ * Reads once, after LINES_MORE; blocks if fd does. Returns 0 or an errno value: then the input has
+ * ended, and an incomplete last line is dropped.
  */
 int lines_read(struct lines *in);
 

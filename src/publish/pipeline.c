@@ -2,10 +2,9 @@
 /*
  * pipeline: see pipeline.h.
  *
- * Connecting is done by a thread of its own, because the resolution of names has no time limit:
- * when the time is over, the attempt is left alone, with its memory. Once connected, the socket
- * does not block, and poll() is the one place that waits. A function that returns false has left
- * the reason in error.
+ * A thread of its own connects, because name resolution has no time limit: at the deadline the
+ * attempt is abandoned, and its thread frees it. Once connected, the socket does not block, and
+ * only poll() waits. A function that returns false has written the reason to error.
  */
 #include "publish/pipeline.h"
 
@@ -22,40 +21,41 @@
 
 #include "base/clock.h"
 
-#define RING_SIZE  (PIPELINE_MAX + BATCH_CHANNELS_MAX - 1)
-#define ANSWER_MAX (1024 * 1024) /* bytes of one that has not come whole */
+#define RING_SIZE (PIPELINE_MAX + BATCH_CHANNELS_MAX - 1)
+#define REPLY_MAX (1024 * 1024) /* bytes */
 
 /*
- * No lock: the attempt's fields are its thread's until that is joined, and only then the owner's. Who
- * is the second to give it up, thread or owner, has it for himself.
+ * An attempt to connect. No lock: its fields belong to its thread until the owner has joined that.
+ * If the owner gives up first, the thread frees the attempt when it is done.
  */
 struct attempt {
 	struct topology *topology;
 	int timeout_ms;
-	int done_fd;           /* an eventfd, written to by the thread at its end */
-	_Atomic bool given_up;
-	redisContext *context; /* NULL: failed, for the reason in error */
-	char error[VALKEY_ERROR_SIZE];
+	int done_fd;           /* an eventfd; the thread writes to it when it is done */
+	_Atomic bool one_left; /* the thread is done, or the owner has given up */
+	redisContext *context; /* NULL: failed, error says why */
+	struct error error;
 };
 
 struct pipeline {
 	redisContext *context;
 	char input[16 * 1024];
+	size_t incomplete; /* bytes received of a reply that is not complete yet */
 	const char *label;
 	int timeout_ms;
-	int64_t waited_ms; /* in pipeline_wait(), with commands under way, since the last answer */
+	int64_t waited_ms; /* in pipeline_wait() since the last reply, with commands in flight */
 	char *error;       /* the caller's */
 
-	pipeline_answer *answer;
+	pipeline_reply *reply;
 	void *arg;
 
 	/* A ring of the commands in flight, in the order of their replies. */
 	size_t first, in_flight;
-	size_t items; /* of which the last command is in flight */
+	size_t items; /* whose last command is in flight */
 	struct pipeline_command commands[RING_SIZE];
 };
 
-/* Always false, for the caller to return. */
+/* Writes the error. Returns false, for the caller to return. */
 static bool __attribute__((format(printf, 2, 3)))
 fail(char *error, const char *format, ...)
 {
@@ -68,12 +68,12 @@ fail(char *error, const char *format, ...)
 }
 
 static bool
-fail_silent(char *error, const char *label, int timeout_ms)
+fail_timeout(char *error, const char *label, int timeout_ms)
 {
 	return fail(error, "%s: no answer within %d ms", label, timeout_ms);
 }
 
-/* What is left of a time limit, for poll(). */
+/* The time left, for poll(). */
 static int
 time_left(int timeout_ms, int64_t waited_ms)
 {
@@ -95,9 +95,9 @@ attempt_run(void *arg)
 {
 	struct attempt *a = arg;
 
-	a->context = topology_connect(a->topology, a->timeout_ms, a->error, sizeof(a->error));
+	a->context = topology_connect(a->topology, a->timeout_ms, &a->error);
 	eventfd_write(a->done_fd, 1);
-	if (atomic_exchange(&a->given_up, true)) {
+	if (atomic_exchange(&a->one_left, true)) {
 		if (a->context != NULL)
 			redisFree(a->context);
 		attempt_free(a);
@@ -105,7 +105,7 @@ attempt_run(void *arg)
 	return NULL;
 }
 
-/* Starts the attempt; NULL with an error. */
+/* Starts the thread; NULL with an error. */
 static struct attempt *
 attempt_start(struct topology *topology, int timeout_ms, pthread_t *thread, char *error)
 {
@@ -142,21 +142,21 @@ connect_server(struct topology *topology, int timeout_ms, int64_t since, char *e
 	do
 		n = poll(&done, 1, time_left(timeout_ms, clock_ms() - since));
 	while (n < 0 && errno == EINTR);
-	if (n <= 0 && !atomic_exchange(&a->given_up, true)) {
+	if (n <= 0 && !atomic_exchange(&a->one_left, true)) {
 		pthread_detach(thread);
-		fail_silent(error, topology->label, timeout_ms);
+		fail_timeout(error, topology->label, timeout_ms);
 		return NULL;
 	}
 	pthread_join(thread, NULL);
 	context = a->context;
 	if (context == NULL)
-		fail(error, "%s", a->error);
+		fail(error, "%s", a->error.text);
 	attempt_free(a);
 	return context;
 }
 
 struct pipeline *
-pipeline_open(struct topology *topology, int timeout_ms, int64_t since, pipeline_answer *answer,
+pipeline_open(struct topology *topology, int timeout_ms, int64_t since, pipeline_reply *reply,
     void *arg, char *error)
 {
 	redisContext *context = connect_server(topology, timeout_ms, since, error);
@@ -166,16 +166,15 @@ pipeline_open(struct topology *topology, int timeout_ms, int64_t since, pipeline
 		return NULL;
 	p = calloc(1, sizeof(*p));
 	if (p == NULL) {
-		fail(error, "%s: %s", topology->label, strerror(errno));
+		fail(error, "%s: out of memory", topology->label);
 		redisFree(context);
-		free(p);
 		return NULL;
 	}
 	p->context = context;
 	p->label = topology->used;
 	p->timeout_ms = timeout_ms;
 	p->error = error;
-	p->answer = answer;
+	p->reply = reply;
 	p->arg = arg;
 	return p;
 }
@@ -210,10 +209,10 @@ pipeline_has_room(const struct pipeline *p)
 static bool
 add_command(struct pipeline *p, const struct batch_item *item, int channel, uint64_t line)
 {
-	const char *words[] = { "PUBLISH", item->channels[channel], item->payload };
+	const char *args[] = { "PUBLISH", item->channels[channel], item->payload };
 	struct pipeline_command *command = &p->commands[(p->first + p->in_flight) % RING_SIZE];
 
-	if (redisAppendCommandArgv(p->context, 3, words, NULL) != REDIS_OK)
+	if (redisAppendCommandArgv(p->context, 3, args, NULL) != REDIS_OK)
 		return fail(p->error, "%s: %s", p->label, p->context->errstr);
 	strcpy(command->tenant, item->tenant);
 	strcpy(command->channel, item->channels[channel]);
@@ -236,13 +235,13 @@ pipeline_add(struct pipeline *p, const struct batch_item *item, uint64_t line, i
 }
 
 static void
-take_answer(struct pipeline *p, const redisReply *reply)
+take_reply(struct pipeline *p, const redisReply *reply)
 {
 	const char *error = NULL;
 
 	if (reply->type != REDIS_REPLY_INTEGER)
 		error = reply->type == REDIS_REPLY_ERROR ? reply->str : "unexpected reply";
-	p->answer(p->arg, &p->commands[p->first], reply->integer, error);
+	p->reply(p->arg, &p->commands[p->first], reply->integer, error);
 	if (p->commands[p->first].last)
 		p->items--;
 	p->first = (p->first + 1) % RING_SIZE;
@@ -250,9 +249,9 @@ take_answer(struct pipeline *p, const redisReply *reply)
 	p->waited_ms = 0;
 }
 
-/* Takes the answers that have arrived whole. */
+/* Takes the replies that are complete. */
 static bool
-take_answers(struct pipeline *p)
+take_replies(struct pipeline *p)
 {
 	redisContext *c = p->context;
 	void *reply;
@@ -262,18 +261,19 @@ take_answers(struct pipeline *p)
 
 		if (reply == NULL)
 			return true;
+		p->incomplete = c->reader->len - c->reader->pos;
 		if (expected)
-			take_answer(p, reply);
+			take_reply(p, reply);
 		freeReplyObject(reply);
 		if (!expected)
-			return fail(p->error, "%s: an answer to no query", p->label);
+			return fail(p->error, "%s: unexpected reply without a command", p->label);
 	}
 	return fail(p->error, "%s: %s", p->label, c->errstr);
 }
 
-/* Reads all that poll() may not show again. */
+/* Reads until a read does not fill the buffer: TLS may hold data that poll() does not report. */
 static bool
-read_answers(struct pipeline *p)
+read_replies(struct pipeline *p)
 {
 	redisContext *c = p->context;
 	ssize_t n;
@@ -284,10 +284,11 @@ read_answers(struct pipeline *p)
 			return fail(p->error, "%s: connection lost: %s", p->label, c->errstr);
 		if (n > 0 && redisReaderFeed(c->reader, p->input, (size_t)n) != REDIS_OK)
 			return fail(p->error, "%s: %s", p->label, c->reader->errstr);
-		if (!take_answers(p))
+		p->incomplete += (size_t)n;
+		if (!take_replies(p))
 			return false;
-		if (c->reader->len - c->reader->pos > ANSWER_MAX)
-			return fail(p->error, "%s: an answer of more than 1 MiB", p->label);
+		if (p->incomplete > REPLY_MAX)
+			return fail(p->error, "%s: the reply is over 1 MiB", p->label);
 	} while (n == sizeof(p->input));
 	return true;
 }
@@ -305,12 +306,12 @@ pipeline_wait(struct pipeline *p, int fd, bool *readable)
 	fds[0].events = sent ? POLLIN : POLLIN | POLLOUT;
 	if (poll(fds, 2, p->in_flight > 0 ? time_left(p->timeout_ms, p->waited_ms) : -1) < 0 &&
 	    errno != EINTR)
-		return fail(p->error, "%s: poll: %s", p->label, strerror(errno));
+		return fail(p->error, "%s: cannot wait for replies: %s", p->label, strerror(errno));
 	p->waited_ms += clock_ms() - began;
-	if (fds[0].revents & ~POLLOUT && !read_answers(p))
+	if (fds[0].revents & ~POLLOUT && !read_replies(p))
 		return false;
 	if (p->in_flight > 0 && time_left(p->timeout_ms, p->waited_ms) == 0)
-		return fail_silent(p->error, p->label, p->timeout_ms);
+		return fail_timeout(p->error, p->label, p->timeout_ms);
 	*readable = fds[1].revents != 0;
 	return true;
 }

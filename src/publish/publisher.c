@@ -2,8 +2,8 @@
 /*
  * publisher: see publisher.h.
  *
- * A single wake-up is a batch without lines, and a dry run one without a pipeline. A function that
- * returns false has said why, and has set the status: the run is over.
+ * A single wake-up is a run without input lines; a dry run is one without a pipeline. A function
+ * that returns false has reported why and set the status: the run ends.
  */
 #include "publish/publisher.h"
 
@@ -24,15 +24,15 @@
 
 struct run {
 	const struct publisher *options;
-	const struct batch_item *single; /* NULL: a batch: */
-	const struct batch_request *standard;
+	const struct batch_item *single; /* NULL: a batch, which uses the next three */
+	const struct batch_request *defaults;
 	const char *input_name;
 	struct lines *input;
 
-	struct pipeline *pipeline; /* NULL in a dry run, and while there is no connection */
-	uint64_t published, bad, refused; /* wake-ups, whatever the number of their channels */
-	bool one_refused;                 /* a channel of the wake-up whose replies are arriving */
-	int status; /* EX_OK, or what has gone wrong apart from lines and refusals */
+	struct pipeline *pipeline; /* NULL: a dry run, or not connected yet */
+	uint64_t published, bad, refused; /* wake-ups, not commands */
+	bool one_refused; /* a command of the wake-up whose replies are arriving */
+	int status;       /* EX_OK, or why the run failed, bad and refused lines aside */
 	char error[VALKEY_ERROR_SIZE];
 };
 
@@ -43,8 +43,8 @@ in_flight(const struct run *r)
 }
 
 /*
- * A publish that failed: a warning with --best-effort, else an error. tenant and channel may be
- * NULL.
+ * Reports a failed publish: as a warning with --best-effort, otherwise as an error. tenant and
+ * channel may be NULL.
  */
 static void
 report_failure(const struct publisher *o, const char *tenant, const char *channel,
@@ -62,9 +62,9 @@ report_failure(const struct publisher *o, const char *tenant, const char *channe
 	    LOG_STR("error", error));
 }
 
-/* Valkey is lost for this run. Always false. */
+/* Reports r->error, which ends the run. Returns false. */
 static bool
-lose(struct run *r)
+fail_run(struct run *r)
 {
 	report_failure(r->options, r->single != NULL ? r->single->tenant : NULL,
 	    r->single != NULL ? r->single->channels[0] : NULL, r->error);
@@ -87,9 +87,9 @@ report_refusal(const struct run *r, const struct pipeline_command *command, cons
 	report_failure(r->options, command->tenant, command->channel, text);
 }
 
-/* Called by the pipeline. */
+/* Called by the pipeline for each reply. */
 static void
-answered(void *arg, const struct pipeline_command *command, long long subscribers,
+handle_reply(void *arg, const struct pipeline_command *command, long long subscribers,
     const char *error)
 {
 	struct run *r = arg;
@@ -113,12 +113,13 @@ publisher_flush(void)
 {
 	if (fflush(stdout) == 0 && !ferror(stdout))
 		return true;
-	report_line("standard output: %s", strerror(errno));
+	report_line("cannot write to standard output: %s", strerror(errno));
 	return false;
 }
 
+/* Prints what would be published. */
 static bool
-show(struct run *r, const struct batch_item *item)
+print_item(struct run *r, const struct batch_item *item)
 {
 	for (int i = 0; i < item->channel_count; i++)
 		printf("%s %s\n", item->channels[i], item->payload);
@@ -128,6 +129,7 @@ show(struct run *r, const struct batch_item *item)
 	return false;
 }
 
+/* Connects, unless it is a dry run. */
 static bool
 start(struct run *r, int64_t since)
 {
@@ -135,25 +137,34 @@ start(struct run *r, int64_t since)
 
 	if (o->topology == NULL)
 		return true;
-	r->pipeline = pipeline_open(o->topology, o->timeout_ms, since, answered, r, r->error);
-	return r->pipeline != NULL || lose(r);
+	r->pipeline = pipeline_open(o->topology, o->timeout_ms, since, handle_reply, r, r->error);
+	return r->pipeline != NULL || fail_run(r);
 }
 
 static bool
-put(struct run *r, const struct batch_item *item, uint64_t line, int64_t waited_ms)
+publish(struct run *r, const struct batch_item *item, uint64_t line, int64_t waited_ms)
 {
 	if (r->pipeline == NULL)
-		return show(r, item);
-	return pipeline_add(r->pipeline, item, line, waited_ms) || lose(r);
+		return print_item(r, item);
+	return pipeline_add(r->pipeline, item, line, waited_ms) || fail_run(r);
 }
 
 /* Lines of a batch */
 
 static void
-bad_line(struct run *r, const char *error)
+report_bad_line(struct run *r, const char *error)
 {
 	r->bad++;
 	report_line("line %ju: %s", (uintmax_t)r->input->number, error);
+}
+
+/* The line may be good, so it must not count as bad. Ends the run; returns false. */
+static bool
+fail_memory(struct run *r)
+{
+	report_line("line %ju: out of memory", (uintmax_t)r->input->number);
+	r->status = EX_OSERR;
+	return false;
 }
 
 static bool
@@ -165,33 +176,38 @@ is_blank(const char *line, size_t length)
 }
 
 static bool
-put_line(struct run *r, const char *line, size_t length)
+publish_line(struct run *r, const char *line, size_t length)
 {
-	struct batch_request standard = *r->standard;
+	struct batch_request defaults = *r->defaults;
 	struct batch_item item;
 	char error[BATCH_ERROR_SIZE], uuid[UUID_SIZE];
 	bool good;
 
 	if (length > LINES_MAX) {
-		bad_line(r, "longer than 65536 bytes");
+		report_bad_line(r, "is over 65536 bytes");
 		return true;
 	}
 	if (is_blank(line, length))
 		return true;
 	uuid_random(uuid);
-	standard.id = uuid;
-	if (!batch_parse(line, length, &standard, &item, error, sizeof(error))) {
-		bad_line(r, error);
+	defaults.id = uuid;
+	if (!batch_parse(line, length, &defaults, &item, error, sizeof(error))) {
+		if (errno == ENOMEM)
+			return fail_memory(r);
+		report_bad_line(r, error);
 		return true;
 	}
-	good = put(r, &item, r->input->number, 0);
+	good = publish(r, &item, r->input->number, 0);
 	free(item.payload);
 	return good;
 }
 
-/* Takes lines until there is none, or no room for a command (then *next is LINES_LINE). */
+/*
+ * Publishes lines until the input has none left or the pipeline has no room; *next says which, with
+ * LINES_LINE for no room.
+ */
 static bool
-put_lines(struct run *r, enum lines_next *next)
+publish_lines(struct run *r, enum lines_next *next)
 {
 	const char *line;
 	size_t length;
@@ -201,13 +217,13 @@ put_lines(struct run *r, enum lines_next *next)
 		*next = lines_next(r->input, &line, &length);
 		if (*next != LINES_LINE)
 			break;
-		if (!put_line(r, line, length))
+		if (!publish_line(r, line, length))
 			return false;
 	}
 	return true;
 }
 
-/* Where the input cannot be read, what is under way is still waited for. */
+/* After a read error, the run still waits for the replies to the commands in flight. */
 static void
 read_input(struct run *r)
 {
@@ -215,7 +231,7 @@ read_input(struct run *r)
 
 	if (wrong == 0)
 		return;
-	report_line("%s: %s", r->input_name, strerror(wrong));
+	report_line("cannot read %s: %s", r->input_name, strerror(wrong));
 	r->status = EX_NOINPUT;
 }
 
@@ -228,22 +244,22 @@ open_input(struct run *r, const char *path)
 	r->input->fd = is_file ? open(path, O_RDONLY | O_CLOEXEC) : STDIN_FILENO;
 	if (r->input->fd >= 0)
 		return true;
-	report_line("%s: %s", r->input_name, strerror(errno));
+	report_line("cannot open %s: %s", r->input_name, strerror(errno));
 	r->status = EX_NOINPUT;
 	return false;
 }
 
 /* The run */
 
-/* One turn of it: false at the end. */
+/* Publishes lines, and waits once. False when the run ends. */
 static bool
-turn(struct run *r)
+step(struct run *r)
 {
 	const struct publisher *o = r->options;
 	enum lines_next next = LINES_END;
 	bool readable;
 
-	if (r->single == NULL && !put_lines(r, &next))
+	if (r->single == NULL && !publish_lines(r, &next))
 		return false;
 	if (r->single == NULL && r->pipeline != NULL && !o->quiet && !o->verbose)
 		report_progress(r->published, r->bad);
@@ -252,7 +268,7 @@ turn(struct run *r)
 	readable = next == LINES_MORE;
 	if (r->pipeline != NULL &&
 	    !pipeline_wait(r->pipeline, readable ? r->input->fd : -1, &readable))
-		return lose(r);
+		return fail_run(r);
 	if (readable)
 		read_input(r);
 	return true;
@@ -268,11 +284,12 @@ print_summary(const struct run *r)
 	if (r->refused > 0)
 		snprintf(refused, sizeof(refused), ", refused %ju", (uintmax_t)r->refused);
 	if (in_flight(r) > 0)
-		snprintf(unknown, sizeof(unknown), ", not known %zu", in_flight(r));
+		snprintf(unknown, sizeof(unknown), ", unknown %zu", in_flight(r));
 	report_line("published %ju, bad %ju%s%s", (uintmax_t)r->published, (uintmax_t)r->bad,
 	    refused, unknown);
 }
 
+/* Closes the connection; returns the exit status. */
 static int
 end(struct run *r)
 {
@@ -292,23 +309,23 @@ publisher_single(const struct publisher *options, const struct batch_item *item,
 {
 	struct run r = { .options = options, .single = item };
 
-	if (start(&r, since) && put(&r, item, 0, clock_ms() - since))
-		while (turn(&r))
+	if (start(&r, since) && publish(&r, item, 0, clock_ms() - since))
+		while (step(&r))
 			;
 	return end(&r);
 }
 
 int
-publisher_batch(const struct publisher *options, const struct batch_request *standard,
+publisher_batch(const struct publisher *options, const struct batch_request *defaults,
     const char *path)
 {
 	static struct lines input;
-	struct run r = { .options = options, .standard = standard, .input = &input };
+	struct run r = { .options = options, .defaults = defaults, .input = &input };
 
 	if (!open_input(&r, path))
 		return end(&r);
 	if (start(&r, clock_ms()))
-		while (turn(&r))
+		while (step(&r))
 			;
 	print_summary(&r);
 	return end(&r);

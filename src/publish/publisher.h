@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * publisher: the run of a tpi-publish: one wake-up or a batch, published or in a dry run only
- * shown; what became of each; how the run ends (tpi-publish(1)).
+ * publisher: publishes one wake-up or a batch, or prints what it would publish; reports what
+ * failed; determines the exit status (tpi-publish(1)).
  */
 #ifndef TPI_PUBLISH_PUBLISHER_H
 #define TPI_PUBLISH_PUBLISHER_H
@@ -12,26 +12,26 @@
 #include "publish/batch.h"
 #include "valkey/topology.h"
 
-/* What the command line says about it. */
+/* The options of a run. */
 struct publisher {
-	struct topology *topology; /* NULL: a dry run; else it outlives the process's threads */
+	struct topology *topology; /* NULL: a dry run; otherwise it outlives all threads */
 	int32_t timeout_ms;
-	const char *tenant; /* of a warning that concerns no one channel */
+	const char *tenant; /* for a warning that is not about one wake-up */
 	const char *tag;    /* of warnings */
 	bool best_effort, verbose, quiet;
 };
 
-/* Each returns the exit status. A single one has timeout_ms from start, by clock_ms(). */
-int publisher_single(const struct publisher *options, const struct batch_item *item, int64_t start);
-
-/* path: NULL or "-" for standard input. standard: what a line need not say; its id is not used. */
-int publisher_batch(const struct publisher *options, const struct batch_request *standard,
-    const char *path);
+/* Publishes one wake-up within timeout_ms from since (clock_ms()); returns the exit status. */
+int publisher_single(const struct publisher *options, const struct batch_item *item, int64_t since);
 
 /*
- * Whether all that was asked for has reached standard output; where not, after a line that says
- * so.
+ * Publishes the lines of a file, or of standard input if path is NULL or "-"; returns the exit
+ * status. defaults holds what a line may omit, except the id: each notification gets its own.
  */
+int publisher_batch(const struct publisher *options, const struct batch_request *defaults,
+    const char *path);
+
+/* Flushes standard output. False, after reporting why, if something could not be written. */
 bool publisher_flush(void);
 
 #endif

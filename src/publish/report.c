@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * report: see report.h. Each line is one write, so that those of several programs do not mix.
+ * report: see report.h. Each line is one write, so that lines of several processes do not mix.
  */
 #include "publish/report.h"
 
@@ -16,7 +16,7 @@
 #define PROGRESS_MS 100
 
 static int patience = -1;
-static bool progress_shown; /* the cursor stands behind the progress */
+static bool progress_shown; /* the cursor is at the end of the progress */
 
 void
 report_patience(int ms)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * report: what tpi-publish says on standard error: lines, and on a terminal one line of progress
- * that gives way to them. For one thread. Standard error that cannot be written stops nothing.
+ * report: what tpi-publish prints on standard error: lines, and on a terminal the progress, which
+ * the next line replaces. Write errors are ignored. Not thread-safe.
  */
 #ifndef TPI_PUBLISH_REPORT_H
 #define TPI_PUBLISH_REPORT_H
@@ -9,18 +9,18 @@
 #include <stdint.h>
 
 /*
- * How long a line waits, in milliseconds, for a standard error that takes nothing before it is
- * dropped; -1, which it is at the start, is without end.
+ * Sets how long a line waits, in milliseconds, for standard error to accept it before it is
+ * dropped. The default, -1, is without limit.
  */
 void report_patience(int ms);
 
-/* "tpi-publish: <text>", made one line of printable ASCII and cut at 1023 bytes. */
+/* Prints "tpi-publish: <text>" as one line of printable ASCII; text is cut at 1023 bytes. */
 void report_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* Shows how a batch gets on, at most 10 times a second, and only on a terminal. */
+/* Prints the progress of a batch, at most 10 times a second, and only on a terminal. */
 void report_progress(uint64_t published, uint64_t bad);
 
-/* Takes the progress away, before somebody else writes a line. */
+/* Clears the progress. Call it before printing a line by other means than report_line(). */
 void report_clear(void);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * uuid: see uuid.h. The random numbers are clock_jitter()'s, which has a substitute where the
- * system has none to give.
+ * uuid: see uuid.h. The random numbers come from clock_jitter(), which has a fallback if the system
+ * provides none.
  */
 #include "publish/uuid.h"
 

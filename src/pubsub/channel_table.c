@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/*
- * channel_table: the table of channels and the commands under way. See channel_table.h.
- */
+/* channel_table: the table of channels and the commands in flight. See channel_table.h. */
 #include "pubsub/channel_table.h"
 
 #include <stdlib.h>
@@ -13,10 +11,10 @@
 struct channel {
 	UT_hash_handle hh;
 	struct channel_member *members;
-	uint32_t count, size; /* of members */
-	uint32_t unanswered;  /* commands */
-	bool asked;           /* the last command was SUBSCRIBE, and it was not refused */
-	bool kept;            /* also without members */
+	uint32_t count, size; /* of members: in use, allocated */
+	uint32_t unanswered;  /* commands in flight for this channel */
+	bool requested;       /* the last command was SUBSCRIBE, and was not refused */
+	bool kept;            /* subscribed even without members */
 	char name[];
 };
 
@@ -31,7 +29,7 @@ struct channel_table {
 	bool up;
 	struct channel *table;
 	uint32_t kept_count;
-	/* The commands under way: a ring, the oldest at head. */
+	/* Ring of the commands in flight; the oldest is at head. */
 	struct command *ring;
 	size_t ring_size, ring_head, ring_count;
 };
@@ -39,7 +37,7 @@ struct channel_table {
 static bool
 confirmed(const struct channel *ch)
 {
-	return ch->asked && ch->unanswered == 0;
+	return ch->requested && ch->unanswered == 0;
 }
 
 struct channel_table *
@@ -78,13 +76,13 @@ ring_push(struct channel_table *c, struct channel *ch, bool subscribe)
 	return true;
 }
 
-/* Sends the command that brings the channel to what is wanted of it. */
+/* Sends SUBSCRIBE or UNSUBSCRIBE if the channel needs it. False: no memory. */
 static bool
-ask(struct channel_table *c, struct channel *ch)
+send_wanted(struct channel_table *c, struct channel *ch)
 {
 	bool wanted = ch->count > 0 || ch->kept;
 
-	if (!c->up || wanted == ch->asked)
+	if (!c->up || wanted == ch->requested)
 		return true;
 	if (!ring_push(c, ch, wanted))
 		return false;
@@ -92,7 +90,7 @@ ask(struct channel_table *c, struct channel *ch)
 		c->ring_count--;
 		return false;
 	}
-	ch->asked = wanted;
+	ch->requested = wanted;
 	ch->unanswered++;
 	return true;
 }
@@ -100,7 +98,7 @@ ask(struct channel_table *c, struct channel *ch)
 static void
 free_unused(struct channel_table *c, struct channel *ch)
 {
-	if (ch->count > 0 || ch->kept || ch->unanswered > 0 || ch->asked)
+	if (ch->count > 0 || ch->kept || ch->unanswered > 0 || ch->requested)
 		return;
 	HASH_DEL(c->table, ch);
 	free(ch->members);
@@ -135,7 +133,7 @@ channel_table_keep(struct channel_table *c, const char *name, size_t length)
 		return NULL;
 	ch->kept = true;
 	c->kept_count++;
-	return ask(c, ch) ? ch : NULL;
+	return send_wanted(c, ch) ? ch : NULL;
 }
 
 static bool
@@ -171,11 +169,11 @@ join_one(struct channel_table *c, struct subscription *sub, struct member *m, co
 	}
 	if (!confirmed(ch))
 		sub->unconfirmed++;
-	return ask(c, ch);
+	return send_wanted(c, ch);
 }
 
 static void
-tell_if_confirmed(struct subscription *sub)
+notify_if_confirmed(struct subscription *sub)
 {
 	if (sub->unconfirmed > 0)
 		return;
@@ -199,11 +197,11 @@ channel_table_join(struct channel_table *c, struct subscription *sub)
 	free(sub->names);
 	sub->names = NULL;
 	if (i < sub->count) {
-		/* Never again 0: it is not in all of its channels. */
+		/* Never 0 again: it is not in all of its channels, so it is never confirmed. */
 		sub->unconfirmed++;
 		stream_mark(sub->stream, STREAM_REFUSED);
 	} else
-		tell_if_confirmed(sub);
+		notify_if_confirmed(sub);
 }
 
 static void
@@ -218,31 +216,35 @@ leave_one(struct channel_table *c, struct member *m)
 	m->channel = NULL;
 	if (ch->count > 0)
 		return;
-	ask(c, ch);
+	send_wanted(c, ch);
 	free_unused(c, ch);
 }
 
 void
-channel_table_leave_some(struct channel_table *c, struct subscription *sub, const char *names, int count)
+channel_table_leave_some(struct channel_table *c, struct subscription *sub, const char *names,
+    int count)
 {
 	struct channel *ch;
-	bool waited;
+	bool unconfirmed;
 	int i, m = 0, tried;
 
 	for (i = 0; i < count; i++, names += strlen(names) + 1) {
 		ch = channel_table_find(c, names, strlen(names));
 		if (ch == NULL)
 			continue;
-		/* They come in the order of the members: each search goes on where the last ended. */
+		/*
+		 * Names are in the order of the members: continue the search where the last one
+		 * ended.
+		 */
 		for (tried = 0; tried < sub->count && sub->members[m].channel != ch; tried++)
 			m = (m + 1) % sub->count;
 		if (tried == sub->count)
 			continue;
-		waited = !confirmed(ch);
+		unconfirmed = !confirmed(ch);
 		leave_one(c, &sub->members[m]);
-		if (waited) {
+		if (unconfirmed) {
 			sub->unconfirmed--;
-			tell_if_confirmed(sub);
+			notify_if_confirmed(sub);
 		}
 	}
 }
@@ -290,13 +292,13 @@ channel_table_answer(struct channel_table *c, const char *name, size_t length, b
 	if (ch->unanswered > 0)
 		return true;
 	if (refused && command.subscribe) {
-		ch->asked = false;
+		ch->requested = false;
 		for (i = 0; i < ch->count; i++)
 			stream_mark(ch->members[i].stream, STREAM_REFUSED);
 	} else if (confirmed(ch)) {
 		for (i = 0; i < ch->count; i++) {
 			ch->members[i].member->subscription->unconfirmed--;
-			tell_if_confirmed(ch->members[i].member->subscription);
+			notify_if_confirmed(ch->members[i].member->subscription);
 		}
 	}
 	free_unused(c, ch);
@@ -310,7 +312,7 @@ channel_table_up(struct channel_table *c)
 
 	c->up = true;
 	HASH_ITER(hh, c->table, ch, next)
-		if (!ask(c, ch))
+		if (!send_wanted(c, ch))
 			return false;
 	return true;
 }
@@ -327,7 +329,7 @@ channel_table_down(struct channel_table *c)
 		if (confirmed(ch))
 			for (i = 0; i < ch->count; i++)
 				ch->members[i].member->subscription->unconfirmed++;
-		ch->asked = false;
+		ch->requested = false;
 		ch->unanswered = 0;
 		free_unused(c, ch);
 	}

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * channel_table: which channels are asked for, what Valkey has said about each, and who listens. Belongs
- * to the subscriber's thread alone; no input or output: commands leave through a function of the subscriber's.
+ * channel_table: the channels, their members, and their state in Valkey. Used by the subscriber's
+ * thread only. Does no input or output: a callback sends the commands.
  *
- * A channel is asked for when its first member joins and given up when its last one has left; one
- * that is kept is asked for as long as there is a connection.
- * Valkey answers commands in order, one answer each, so a queue of the commands under way tells
- * what an answer is about, an error included. A channel is confirmed when SUBSCRIBE was the last
- * command sent for it and none of its commands is unanswered.
+ * A channel is subscribed when its first member joins and unsubscribed when its last one leaves; a
+ * kept channel stays subscribed while there is a connection.
+ *
+ * Valkey replies to commands in order, one reply each. So the queue of commands in flight shows
+ * which command a reply belongs to, even an error, which names no channel. A channel is confirmed
+ * when SUBSCRIBE was the last command sent for it and no command for it is in flight.
  */
 #ifndef TPI_PUBSUB_CHANNEL_TABLE_H
 #define TPI_PUBSUB_CHANNEL_TABLE_H
@@ -25,77 +26,80 @@ struct channel_table;
 
 /* One stream in one channel. */
 struct member {
-	struct channel *channel; /* NULL: not in it */
+	struct channel *channel; /* NULL: has left it */
 	struct subscription *subscription;
 	uint32_t index; /* in the channel's members */
 };
 
-/* The same as its channel lists it, with the stream beside: a fan-out looks at nothing else. */
+/* An element of a channel's list. Has the stream as well, so that a fan-out reads nothing else. */
 struct channel_member {
 	struct member *member;
 	struct stream *stream;
 };
 
-/* One stream's channels. Made by subscriber_join(), freed by channel_table_leave(). */
+/* The channels of one stream. Created by subscriber_join(), freed by channel_table_leave(). */
 struct subscription {
 	struct subscriber *subscriber;
-	struct stream *stream; /* one reference */
-	char *names;           /* until it has joined: each terminated, one behind the other; owned */
-	int count;             /* of names, and of members */
+	struct stream *stream; /* holds a reference */
+	char *names;           /* before it has joined: count terminated strings in a row; owned */
+	int count;             /* of names and of members */
 	int unconfirmed;       /* members whose channel is not confirmed */
 	bool confirmed_once;
-	void (*begin)(struct stream *stream); /* called when that becomes true */
-	/* The subscriber's: */
+	void (*begin)(struct stream *stream); /* called when confirmed_once becomes true */
+	/* Used by subscriber.c: */
 	bool joined;
-	bool left; /* before it had joined */
+	bool left; /* before it joined */
 	STAILQ_ENTRY(subscription) join_link, leave_link;
 	struct member members[];
 };
 
-/* Sends SUBSCRIBE or UNSUBSCRIBE for a name; false where that was not possible (no memory). */
+/* Sends SUBSCRIBE or UNSUBSCRIBE for a name; false: no memory. */
 typedef bool channel_table_command(void *arg, bool subscribe, const char *name, size_t length);
 
 /* NULL: no memory. */
 struct channel_table *channel_table_new(channel_table_command *command, void *arg);
 
-/* A channel that is kept, whoever is in it; valid for ever. NULL: no memory. */
+/* Adds a kept channel, which is never freed. NULL: no memory. */
 struct channel *channel_table_keep(struct channel_table *c, const char *name, size_t length);
 
-/* Begins the stream where all its channels are confirmed; marks it REFUSED where memory is out. */
+/*
+ * Joins the channels. Begins the stream if all are confirmed; marks it REFUSED if there is no
+ * memory.
+ */
 void channel_table_join(struct channel_table *c, struct subscription *subscription);
 /*
- * Takes the subscription out of some of its channels: count names, each terminated, one behind the
- * other. Others are left alone. Tells the stream where it waited for these alone.
+ * Leaves some of the subscription's channels: names is count terminated strings in a row. Ignores
+ * others. If only these were unconfirmed, begins or marks the stream.
  */
-void channel_table_leave_some(struct channel_table *c, struct subscription *subscription, const char *names,
-    int count);
-/* Frees the subscription and releases its stream. */
+void channel_table_leave_some(struct channel_table *c, struct subscription *subscription,
+    const char *names, int count);
+/* Leaves all channels, frees the subscription and releases its stream. */
 void channel_table_leave(struct channel_table *c, struct subscription *subscription);
 
-/* How many answers are due. */
+/* Returns the number of commands in flight. */
 size_t channel_table_unanswered(const struct channel_table *c);
-/* The channel that the next answer is about; NULL where none is due. Valid until that answer. */
+/* Returns the channel that the next reply is about, valid until that reply; NULL if none is due. */
 const char *channel_table_awaited(const struct channel_table *c);
 
 /*
- * The answer to the oldest command under way: name is the channel it speaks of (NULL: an error that
- * names none), refused whether it is an error. False where no such answer is due.
+ * Handles the reply to the oldest command in flight. name is the channel in the reply (NULL: an
+ * error, which names none); refused: it is an error. False if no such reply is due.
  */
 bool channel_table_answer(struct channel_table *c, const char *name, size_t length, bool refused);
 
-/* The connection is there: asks for every channel. False where memory is out. */
+/* Call it after connecting: subscribes to every channel. False: no memory. */
 bool channel_table_up(struct channel_table *c);
-/* The connection is gone: nothing is confirmed any more, no answer is due. */
+/* Call it after the connection was lost: no channel is confirmed, and no reply is due. */
 void channel_table_down(struct channel_table *c);
-/* There is no prospect of one: marks the streams REFUSED that were never confirmed. */
+/* Marks REFUSED the streams that were never confirmed: there is no connection in sight. */
 void channel_table_unreachable(struct channel_table *c);
 
-/* Those that are subscribed, about to be, or being given up; but for those that are kept. */
+/* Returns the number of channels, including those being unsubscribed, but not kept ones. */
 uint32_t channel_table_total(const struct channel_table *c);
 
-/* NULL: nobody listens to it. */
+/* NULL: no such channel. */
 struct channel *channel_table_find(struct channel_table *c, const char *name, size_t length);
-/* The members of a channel; valid until the next join or leave. */
+/* Returns the members of a channel; valid until the next join or leave. */
 const struct channel_member *channel_members(struct channel *channel, size_t *count);
 
 #endif

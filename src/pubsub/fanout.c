@@ -2,9 +2,8 @@
 /*
  * fanout: collects a batch of events and sends each stream its own. See fanout.h.
  *
- * A stream that gets something of the batch at hand has a list of deliveries, in the order of the
- * events. Streams in a row with the same list, as in a broadcast, share the bytes that were
- * formatted for the first of them.
+ * Each stream in the batch has a list of deliveries, in the order of the events. Consecutive
+ * streams with equal lists, as in a broadcast, share the bytes formatted for the first of them.
  */
 #include "pubsub/fanout.h"
 
@@ -17,14 +16,12 @@
 #include "wire/frame.h"
 #include "wire/wakeup.h"
 
-/* Bounds of a batch; it is sent when it reaches one. */
+/* Limits of a batch; it is sent when it reaches one. */
 #define EVENT_MAX    1024
 #define FRAMES_MAX   (256 * 1024)
 #define DELIVERY_MAX 65536
 
-/*
- * Streams are far apart in memory: so many before it is one's turn the processor begins to fetch it.
- */
+/* Streams are scattered in memory: prefetch each one this many streams ahead. */
 #define AHEAD 4
 
 /* Streams between two calls of yield(). */
@@ -46,17 +43,17 @@ struct fanout {
 
 	struct event events[EVENT_MAX];
 	uint32_t event_count;
-	uint8_t *frames; /* the events' frames, one behind the other */
+	uint8_t *frames; /* the frames of all events in a row */
 	size_t frames_length;
 
-	struct stream **streams; /* that get something; as many as deliveries could need */
+	struct stream **streams; /* those with deliveries; room for delivery_size */
 	size_t stream_count;
 	struct fanout_delivery *deliveries;
 	size_t delivery_count, delivery_size;
 
-	uint8_t *records; /* what the stream at hand gets: records, one behind the other */
+	uint8_t *records; /* for the current stream: records in a row */
 	size_t records_length;
-	uint32_t records_count, records_events; /* how many, and the events in them */
+	uint32_t records_count, records_events; /* in records: the number of records and events */
 };
 
 struct fanout *
@@ -72,11 +69,12 @@ fanout_new(size_t record_max, void (*yield)(void *arg), void *arg)
 	f->arg = arg;
 	f->delivery_size = DELIVERY_MAX;
 	f->frames = malloc(FRAMES_MAX);
-	/* A record holds at least one event, so there is at most one header for each. */
+	/* A record holds at least one event, so there are at most EVENT_MAX headers. */
 	f->records = malloc(FRAMES_MAX + EVENT_MAX * FCGI_HEADER_LEN);
 	f->streams = malloc(f->delivery_size * sizeof(struct stream *));
 	f->deliveries = malloc(f->delivery_size * sizeof(*f->deliveries));
-	if (f->frames == NULL || f->records == NULL || f->streams == NULL || f->deliveries == NULL) {
+	if (f->frames == NULL || f->records == NULL || f->streams == NULL ||
+	    f->deliveries == NULL) {
 		free(f->frames);
 		free(f->records);
 		free(f->streams);
@@ -88,8 +86,9 @@ fanout_new(size_t record_max, void (*yield)(void *arg), void *arg)
 }
 
 /*
- * What came before a stream's sync is not for it, also where the sync is sent before the batch: what
- * was published while the channel was left and joined again would be a gap between the two.
+ * Skips streams that have not started: what was published before a stream's sync is not sent to it,
+ * even if the sync is sent before this batch. The daemon may have left the channel and joined it
+ * again in between, so there could be a gap between this event and the sync.
  */
 static void
 deliver(struct fanout *f, struct stream *s, uint32_t event)
@@ -120,9 +119,9 @@ fanout_add(struct fanout *f, struct channel *channel, const char *payload, size_
 	if (f->event_count == EVENT_MAX || f->delivery_count + count > f->delivery_size ||
 	    f->frames_length + WAKEUP_FRAME_MAX > FRAMES_MAX)
 		fanout_flush(f);
-	/* A channel with more members than a batch holds is served in lots. */
+	/* A channel with more members than a batch holds takes several batches. */
 	while (done < count) {
-		/* The yield of a flush may have moved the members. */
+		/* yield() may have moved the members during the flush. */
 		members = channel_members(channel, &i);
 		e = &f->events[f->event_count];
 		e->offset = f->frames_length;
@@ -149,7 +148,7 @@ same_deliveries(const struct fanout_delivery *a, const struct fanout_delivery *b
 	return a == b;
 }
 
-/* Formats what a stream gets, in records of up to record_max. */
+/* Formats a stream's events into records of up to record_max. */
 static void
 format(struct fanout *f, const struct fanout_delivery *d)
 {
@@ -177,7 +176,7 @@ format(struct fanout *f, const struct fanout_delivery *d)
 	f->records_length = (size_t)(at - f->records);
 }
 
-/* Whether the stream took them. */
+/* Returns whether the stream accepted all of them. */
 static bool
 send_records(struct fanout *f, struct stream *s, int64_t now)
 {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * subscriber: the thread that reads from Valkey and writes to the streams. See subscriber.h.
+ * subscriber: reads from Valkey and writes to the streams. See subscriber.h.
  *
- * Everything here belongs to the subscriber's thread, except the fields that name the lock, the atomic
- * ones and the eventfd. The lock is held for a few instructions at a time, and no other is taken
- * under it.
+ * Everything here is used by the subscriber's thread only, except the fields under the lock, the
+ * atomic ones and the eventfd. The lock is held for a few instructions, and no other is taken
+ * meanwhile.
  */
 #include "config.h"
 
@@ -22,6 +22,7 @@
 #include "wire/channel_name.h"
 #include "pubsub/channel_table.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/metrics.h"
 #include "pubsub/connector.h"
 #include "pubsub/fanout.h"
@@ -29,38 +30,30 @@
 #include "base/thread.h"
 #include "wire/wakeup.h"
 
-#define TURN_MS    1000  /* longest sleep */
-#define PING_MS    5000  /* silence after which PING is sent */
-#define SILENCE_MS 12000 /* silence after which the connection is given up */
-#define STUCK_MS   10000 /* without a turn: something is wrong */
+#define TURN_MS    1000  /* longest time in poll() */
+#define PING_MS    5000  /* silence after which it sends PING */
+#define SILENCE_MS 12000 /* silence after which it closes the connection */
+#define STUCK_MS   10000 /* time without a turn after which the thread counts as stuck */
 #define READ_SIZE  (64 * 1024)
 
-/*
- * Joins in one go, so that a storm of newcomers does not hold up events. Tests under sanitizers meet
- * the bound with any two.
- */
-#ifdef TPI_SANITIZED
-#define JOINS_MAX 1
-#else
-#define JOINS_MAX 256
-#endif
+#define JOINS_MAX  256 /* per turn, so that a storm of new streams does not delay events */
 
 /*
- * Of a reply that has not come whole: a payload may have 16 KiB, but hiredis keeps what Valkey lets
- * pass.
+ * Limit of an incomplete reply. A wake-up has at most 16 KiB, but hiredis would collect whatever
+ * the server sends.
  */
 #define PENDING_MAX (16 * 1024 * 1024)
 
 STAILQ_HEAD(subscription_queue, subscription);
 
-/* Channels that a stream is to leave while it stays in others. */
-struct narrowing {
-	STAILQ_ENTRY(narrowing) link;
+/* Some channels of a subscription, for it to leave. */
+struct partial_leave {
+	STAILQ_ENTRY(partial_leave) link;
 	struct subscription *subscription;
 	char *names; /* owned */
 	int count;
 };
-STAILQ_HEAD(narrowing_queue, narrowing);
+STAILQ_HEAD(partial_leave_queue, partial_leave);
 
 struct subscriber {
 	const struct settings *settings;
@@ -68,35 +61,35 @@ struct subscriber {
 	void *revoked_arg;
 	struct connector *connector;
 	struct channel_table *channels;
-	struct channel *revocations; /* that revocations come through; kept */
+	struct channel *revocations; /* the channel of revocations; kept */
 	struct fanout *fanout;
 	int wake_fd;
-	_Atomic bool away, connected;
+	_Atomic bool unreachable, connected;
 	_Atomic int64_t alive_at, message_at;
 	_Atomic uint32_t channel_count;
 
-	pthread_mutex_t lock; /* these: */
+	pthread_mutex_t lock; /* guards the next three lines */
 	struct subscription_queue joining, leaving;
-	struct narrowing_queue narrowing;
+	struct partial_leave_queue partial;
 	bool stopping, stopped;
 	pthread_cond_t stop_done;
 
-	redisContext *link; /* NULL while Valkey is away */
-	bool unsent;        /* the link's output buffer may hold something */
-	bool unread;        /* there may be more to read than poll() shows */
-	bool pinged;        /* PING is unanswered */
-	size_t before_pong; /* answers that are due before PING's */
-	int64_t heard_at;   /* clock_ms() of the last bytes from Valkey */
-	uint32_t messages;  /* of one read */
-	char *input;        /* READ_SIZE bytes */
-	struct subscription_queue newcomers; /* who has not joined yet */
+	redisContext *link;     /* NULL: not connected */
+	bool unsent;            /* the output buffer may not be empty */
+	bool unread;            /* more may be available than poll() shows */
+	bool pinged;            /* a PING has no reply yet */
+	size_t due_before_pong; /* replies due before that of PING */
+	int64_t received_at;    /* clock_ms() of the last bytes from Valkey */
+	uint32_t messages;      /* received in the current read */
+	char *input;            /* READ_SIZE bytes */
+	struct subscription_queue waiting; /* not joined yet; see JOINS_MAX */
 	struct log_limit dropped;
-	unsigned refused; /* a bit for each prefix_of() the channels that were, on this link */
+	unsigned refused; /* channels refused on this connection: a bit for each prefix_of() */
 };
 
-/* Called by channels.c: a command for the link's output buffer. */
+/* Called by channel_table.c. Adds a command to the output buffer. */
 static bool
-command(void *arg, bool subscribe, const char *name, size_t length)
+send_command(void *arg, bool subscribe, const char *name, size_t length)
 {
 	struct subscriber *subscriber = arg;
 	const char *argv[] = { subscribe ? "SUBSCRIBE" : "UNSUBSCRIBE", name };
@@ -111,7 +104,6 @@ command(void *arg, bool subscribe, const char *name, size_t length)
 static void
 link_down(struct subscriber *subscriber, const char *error)
 {
-	/* error may be in the context that is freed. */
 	connector_lost(subscriber->connector, error);
 	redisFree(subscriber->link);
 	subscriber->link = NULL;
@@ -128,8 +120,8 @@ link_up(struct subscriber *subscriber, redisContext *link)
 	metric_add(METRIC_VALKEY_CONNECTS, 1);
 	subscriber->pinged = false;
 	subscriber->refused = 0;
-	subscriber->unread = true; /* behind what the connector has read */
-	subscriber->heard_at = clock_ms();
+	subscriber->unread = true; /* the connector may have read ahead */
+	subscriber->received_at = clock_ms();
 	if (!channel_table_up(subscriber->channels))
 		link_down(subscriber, "out of memory");
 }
@@ -142,10 +134,10 @@ connector_read(struct subscriber *subscriber)
 	const char *give_up;
 
 	state = connector_poll(subscriber->connector, &link, &give_up);
-	/* Newcomers find out by themselves. */
-	if (state == CONNECTOR_UNREACHABLE && !subscriber->away)
+	/* Streams that join later are marked by take_join(). */
+	if (state == CONNECTOR_UNREACHABLE && !subscriber->unreachable)
 		channel_table_unreachable(subscriber->channels);
-	subscriber->away = state == CONNECTOR_UNREACHABLE;
+	subscriber->unreachable = state == CONNECTOR_UNREACHABLE;
 	if (link != NULL)
 		link_up(subscriber, link);
 	else if (give_up != NULL && subscriber->link != NULL)
@@ -161,11 +153,11 @@ take_join(struct subscriber *subscriber, struct subscription *sub)
 	}
 	sub->joined = true;
 	channel_table_join(subscriber->channels, sub);
-	if (subscriber->away && !sub->confirmed_once)
+	if (subscriber->unreachable && !sub->confirmed_once)
 		stream_mark(sub->stream, STREAM_REFUSED);
 }
 
-/* New members, and nothing else: also in the middle of a fan-out. */
+/* Takes new members. May run during a fan-out, so it must not remove any. */
 static void
 take_joins(void *arg)
 {
@@ -174,10 +166,10 @@ take_joins(void *arg)
 	int i;
 
 	pthread_mutex_lock(&subscriber->lock);
-	STAILQ_CONCAT(&subscriber->newcomers, &subscriber->joining);
+	STAILQ_CONCAT(&subscriber->waiting, &subscriber->joining);
 	pthread_mutex_unlock(&subscriber->lock);
-	for (i = 0; i < JOINS_MAX && (sub = STAILQ_FIRST(&subscriber->newcomers)) != NULL; i++) {
-		STAILQ_REMOVE_HEAD(&subscriber->newcomers, join_link);
+	for (i = 0; i < JOINS_MAX && (sub = STAILQ_FIRST(&subscriber->waiting)) != NULL; i++) {
+		STAILQ_REMOVE_HEAD(&subscriber->waiting, join_link);
 		take_join(subscriber, sub);
 	}
 }
@@ -186,21 +178,21 @@ static void
 take_leaves(struct subscriber *subscriber)
 {
 	struct subscription_queue leaving = STAILQ_HEAD_INITIALIZER(leaving);
-	struct narrowing_queue narrowing = STAILQ_HEAD_INITIALIZER(narrowing);
+	struct partial_leave_queue partial = STAILQ_HEAD_INITIALIZER(partial);
 	struct subscription *sub;
-	struct narrowing *n;
+	struct partial_leave *n;
 
 	/*
-	 * First those that want to leave, then the joins: whoever leaves is a newcomer at least. Who
-	 * leaves some channels has joined, and may leave all behind that.
+	 * Take the queues of leaves first: a subscription in them is then among the joins already.
+	 * One that leaves some channels has joined, and may be in the queue of leaves, too.
 	 */
 	pthread_mutex_lock(&subscriber->lock);
 	STAILQ_CONCAT(&leaving, &subscriber->leaving);
-	STAILQ_CONCAT(&narrowing, &subscriber->narrowing);
+	STAILQ_CONCAT(&partial, &subscriber->partial);
 	pthread_mutex_unlock(&subscriber->lock);
 	take_joins(subscriber);
-	while ((n = STAILQ_FIRST(&narrowing)) != NULL) {
-		STAILQ_REMOVE_HEAD(&narrowing, link);
+	while ((n = STAILQ_FIRST(&partial)) != NULL) {
+		STAILQ_REMOVE_HEAD(&partial, link);
 		channel_table_leave_some(subscriber->channels, n->subscription, n->names, n->count);
 		free(n->names);
 		free(n);
@@ -233,13 +225,14 @@ take_revocation(struct subscriber *subscriber, const redisReply *name, const red
 	size_t count;
 
 	if (!revocation_read(&r, payload->str, (size_t)payload->len)) {
-		drop(subscriber, name, "is no revocation");
+		drop(subscriber, name, "is not a revocation");
 		return;
 	}
 	count = subscriber->revoked(subscriber->revoked_arg, &r);
 	if (r.project == 0) {
-		LOG(LOG_LEVEL_INFO, "revoke", "user", LOG_STR("tenantId", subscriber->settings->tenant),
-		    LOG_STR("userId", r.user), LOG_INT("streams", count));
+		LOG(LOG_LEVEL_INFO, "revoke", "user",
+		    LOG_STR("tenantId", subscriber->settings->tenant), LOG_STR("userId", r.user),
+		    LOG_INT("streams", count));
 		return;
 	}
 	LOG(LOG_LEVEL_INFO, "revoke", "project", LOG_STR("tenantId", subscriber->settings->tenant),
@@ -247,12 +240,12 @@ take_revocation(struct subscriber *subscriber, const redisReply *name, const red
 }
 
 static void
-message(struct subscriber *subscriber, const redisReply *name, const redisReply *payload)
+take_message(struct subscriber *subscriber, const redisReply *name, const redisReply *payload)
 {
 	struct channel *channel;
-	const char *wrong;
+	const char *error;
 
-	/* Also what was on its way when the last member left. */
+	/* May arrive after the last member has left. */
 	channel = channel_table_find(subscriber->channels, name->str, (size_t)name->len);
 	if (channel == NULL)
 		return;
@@ -261,9 +254,9 @@ message(struct subscriber *subscriber, const redisReply *name, const redisReply 
 		take_revocation(subscriber, name, payload);
 		return;
 	}
-	wrong = wakeup_check(payload->str, (size_t)payload->len);
-	if (wrong != NULL)
-		drop(subscriber, name, wrong);
+	error = wakeup_check(payload->str, (size_t)payload->len);
+	if (error != NULL)
+		drop(subscriber, name, error);
 	else
 		fanout_add(subscriber->fanout, channel, payload->str, (size_t)payload->len);
 }
@@ -274,18 +267,18 @@ is_text(const redisReply *r)
 	return r->type == REDIS_REPLY_STRING || r->type == REDIS_REPLY_STATUS;
 }
 
-/* The answer to SUBSCRIBE or UNSUBSCRIBE. False where none is due. */
+/* Handles the reply to SUBSCRIBE or UNSUBSCRIBE. False if none is due. */
 static bool
-answered(struct subscriber *subscriber, const char *name, size_t length, bool refused)
+take_answer(struct subscriber *subscriber, const char *name, size_t length, bool refused)
 {
 	if (!channel_table_answer(subscriber->channels, name, length, refused))
 		return false;
-	if (subscriber->before_pong > 0)
-		subscriber->before_pong--;
+	if (subscriber->due_before_pong > 0)
+		subscriber->due_before_pong--;
 	return true;
 }
 
-/* Which prefix of the issue channels this one has; their count where it has none of them. */
+/* Returns the index of the issue channels' prefix that this channel has; their count if none. */
 static int
 prefix_of(const struct settings *s, const char *channel)
 {
@@ -299,9 +292,9 @@ prefix_of(const struct settings *s, const char *channel)
 	return i;
 }
 
-#define ALLOW "let the user of Valkey subscribe to it, see tpi-stream(7)"
+#define ALLOW "allow the Valkey user to subscribe to it, see tpi-stream(7)"
 
-/* Once for a connection and a prefix; each stream that it concerns has a line of its own. */
+/* Warns once per connection and prefix; each stream concerned also logs a line of its own. */
 static void
 log_refused(struct subscriber *subscriber, const char *channel, const char *error)
 {
@@ -310,66 +303,67 @@ log_refused(struct subscriber *subscriber, const char *channel, const char *erro
 
 	LOG(subscriber->refused & 1u << prefix ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey",
 	    "channel refused", LOG_STR("channel", channel), LOG_STR("error", error),
-	    LOG_STR("remedy", of_issues ? ALLOW ", or remove its prefix from TPI_ISSUES_CHANNEL_PREFIX "
-	    "where nobody publishes under it" : ALLOW));
+	    LOG_STR("remedy", of_issues ? ALLOW ", or remove its prefix from "
+	    "TPI_ISSUES_CHANNEL_PREFIX if nothing publishes under it" : ALLOW));
 	subscriber->refused |= 1u << prefix;
 }
 
-/* An error is the answer to a command. NULL, or why the link is of no more use. */
-static const char *
-refusal(struct subscriber *subscriber, const char *error)
+/* Handles an error, the reply to some command. False: close the connection. */
+static bool
+take_error(struct subscriber *subscriber, const char *text, struct error *error)
 {
 	const char *channel = channel_table_awaited(subscriber->channels);
 
-	if (subscriber->pinged && subscriber->before_pong == 0) {
-		/* Whoever may not PING hears that at least. */
+	if (subscriber->pinged && subscriber->due_before_pong == 0) {
+		/* PING is forbidden, but this is a reply: the server is alive. */
 		subscriber->pinged = false;
-		return NULL;
+		return true;
 	}
 	if (channel == NULL)
-		return "an error that answers nothing";
-	if (channel_table_find(subscriber->channels, channel, strlen(channel)) == subscriber->revocations)
-		/* Asked for once a connection. */
-		LOG(LOG_LEVEL_WARN, "valkey", "channel refused, tpi-publish revoke does not work",
-		    LOG_STR("channel", channel), LOG_STR("error", error),
+		return error_set(error, "unexpected error reply");
+	if (channel_table_find(subscriber->channels, channel, strlen(channel)) ==
+	    subscriber->revocations)
+		/* It is subscribed once per connection, so it needs no limit. */
+		LOG(LOG_LEVEL_WARN, "valkey", "channel refused; tpi-publish revoke has no effect",
+		    LOG_STR("channel", channel), LOG_STR("error", text),
 		    LOG_STR("remedy", ALLOW));
 	else
-		log_refused(subscriber, channel, error);
-	answered(subscriber, NULL, 0, true);
-	return NULL;
+		log_refused(subscriber, channel, text);
+	take_answer(subscriber, NULL, 0, true);
+	return true;
 }
 
-/* NULL, or why the link is of no more use. */
-static const char *
-reply(struct subscriber *subscriber, const redisReply *r)
+/* False: close the connection. */
+static bool
+take_reply(struct subscriber *subscriber, const redisReply *r, struct error *error)
 {
 	const redisReply *kind = r, *name;
 
 	if (r->type == REDIS_REPLY_ERROR)
-		return refusal(subscriber, r->str);
+		return take_error(subscriber, r->str, error);
 	if (r->type == REDIS_REPLY_ARRAY && r->elements >= 2)
 		kind = r->element[0];
 	if (!is_text(kind))
-		return "a reply that is not of pub/sub";
+		return error_set(error, "unexpected reply, not of pub/sub");
 	if (strcasecmp(kind->str, "pong") == 0) {
 		subscriber->pinged = false;
-		return NULL;
+		return true;
 	}
 	if (r->type != REDIS_REPLY_ARRAY || r->elements != 3)
-		return "a reply that is not of pub/sub";
+		return error_set(error, "unexpected reply, not of pub/sub");
 	name = r->element[1];
 	if (strcmp(kind->str, "message") == 0) {
 		if (!is_text(name) || !is_text(r->element[2]))
-			return "a malformed message";
-		message(subscriber, name, r->element[2]);
-		return NULL;
+			return error_set(error, "malformed message");
+		take_message(subscriber, name, r->element[2]);
+		return true;
 	}
 	if (strcmp(kind->str, "subscribe") != 0 && strcmp(kind->str, "unsubscribe") != 0)
-		return "a reply that is not of pub/sub";
+		return error_set(error, "unexpected reply, not of pub/sub");
 	if (!is_text(name) ||
-	    !answered(subscriber, name->str, (size_t)name->len, false))
-		return "an answer to no command";
-	return NULL;
+	    !take_answer(subscriber, name->str, (size_t)name->len, false))
+		return error_set(error, "unexpected reply to SUBSCRIBE or UNSUBSCRIBE");
+	return true;
 }
 
 static void
@@ -378,107 +372,109 @@ count_messages(struct subscriber *subscriber)
 	if (subscriber->messages == 0)
 		return;
 	metric_add(METRIC_MESSAGES, subscriber->messages);
-	subscriber->message_at = subscriber->heard_at;
+	subscriber->message_at = subscriber->received_at;
 	subscriber->messages = 0;
 }
 
-/* Reads once, and fans out all that came in whole. NULL, or why the link is of no more use. */
-static const char *
-link_read(struct subscriber *subscriber)
+/* Reads once and fans out all complete messages. False: close the connection. */
+static bool
+link_read(struct subscriber *subscriber, struct error *error)
 {
-	const char *error = NULL;
+	redisReader *reader = subscriber->link->reader;
+	bool good = true;
 	void *r;
 	ssize_t n;
 
 	n = valkey_read(subscriber->link, subscriber->input, READ_SIZE);
 	subscriber->unread = n == READ_SIZE;
 	if (n <= 0)
-		return n == 0 ? NULL : subscriber->link->errstr;
-	subscriber->heard_at = clock_ms();
-	if (redisReaderFeed(subscriber->link->reader, subscriber->input, (size_t)n) != REDIS_OK)
-		return subscriber->link->reader->errstr;
-	while (error == NULL) {
-		if (redisReaderGetReply(subscriber->link->reader, &r) != REDIS_OK) {
-			error = subscriber->link->reader->errstr;
+		return n == 0 || error_set(error, "%s", subscriber->link->errstr);
+	subscriber->received_at = clock_ms();
+	if (redisReaderFeed(reader, subscriber->input, (size_t)n) != REDIS_OK)
+		return error_set(error, "%s", reader->errstr);
+	while (good) {
+		good = redisReaderGetReply(reader, &r) == REDIS_OK ||
+		    error_set(error, "%s", reader->errstr);
+		if (!good || r == NULL)
 			break;
-		}
-		if (r == NULL)
-			break;
-		error = reply(subscriber, r);
+		good = take_reply(subscriber, r, error);
 		freeReplyObject(r);
 	}
 	fanout_flush(subscriber->fanout);
 	count_messages(subscriber);
-	if (error == NULL && subscriber->link->reader->len - subscriber->link->reader->pos > PENDING_MAX)
-		error = "a message of more than 16 MiB";
-	return error;
+	if (good && reader->len - reader->pos > PENDING_MAX)
+		return error_set(error, "reply larger than 16 MiB");
+	return good;
 }
 
-/* Sends what waits in the output buffer. NULL, or why the link is of no more use. */
-static const char *
-link_write(struct subscriber *subscriber)
+/* Sends from the output buffer. False: close the connection. */
+static bool
+link_write(struct subscriber *subscriber, struct error *error)
 {
 	int done = 0;
 
 	if (valkey_write(subscriber->link, &done) != REDIS_OK)
-		return subscriber->link->errstr;
+		return error_set(error, "%s", subscriber->link->errstr);
 	subscriber->unsent = !done;
-	return NULL;
+	return true;
 }
 
-static const char *
-link_ping(struct subscriber *subscriber)
+static bool
+link_ping(struct subscriber *subscriber, struct error *error)
 {
-	int64_t silence = clock_ms() - subscriber->heard_at;
+	int64_t silence = clock_ms() - subscriber->received_at;
 
 	if (silence >= SILENCE_MS)
-		return "silent for 12 s";
+		return error_set(error, "no data from the server for 12 s");
 	if (silence >= PING_MS && !subscriber->pinged) {
 		if (redisAppendCommand(subscriber->link, "PING") != REDIS_OK)
-			return "out of memory";
+			return error_set(error, "out of memory");
 		subscriber->pinged = subscriber->unsent = true;
-		subscriber->before_pong = channel_table_unanswered(subscriber->channels);
+		subscriber->due_before_pong = channel_table_unanswered(subscriber->channels);
 	}
-	return NULL;
+	return true;
 }
 
-/* Waits for something to do, and does it. */
+/* Waits until there is something to do, and does it. */
 static void
 turn(struct subscriber *subscriber)
 {
 	struct pollfd p[2] = { { .fd = subscriber->wake_fd, .events = POLLIN },
 		{ .fd = subscriber->link != NULL ? subscriber->link->fd : -1, .events = POLLIN } };
-	const char *error = NULL;
+	struct error error;
 	uint64_t ignored;
+	bool good = true;
 
 	if (subscriber->unsent)
 		p[1].events |= POLLOUT;
-	poll(p, 2, STAILQ_EMPTY(&subscriber->newcomers) && !subscriber->unread ? TURN_MS : 0);
+	poll(p, 2, STAILQ_EMPTY(&subscriber->waiting) && !subscriber->unread ? TURN_MS : 0);
 	subscriber->alive_at = clock_ms();
 	if (p[0].revents != 0 && read(subscriber->wake_fd, &ignored, sizeof(ignored)) == -1 &&
 	    errno != EAGAIN)
 		LOG(LOG_LEVEL_ERROR, "valkey", "eventfd", LOG_STR("error", strerror(errno)));
 	if (subscriber->link != NULL && (subscriber->unread || (p[1].revents & ~POLLOUT) != 0))
-		error = link_read(subscriber);
+		good = link_read(subscriber, &error);
 	take_leaves(subscriber);
 	subscriber->channel_count = channel_table_total(subscriber->channels);
-	if (subscriber->link != NULL && error == NULL)
-		error = link_ping(subscriber);
-	if (subscriber->link != NULL && error == NULL && subscriber->unsent)
-		error = link_write(subscriber);
-	if (error != NULL)
-		link_down(subscriber, error);
+	if (subscriber->link != NULL && good)
+		good = link_ping(subscriber, &error);
+	if (subscriber->link != NULL && good && subscriber->unsent)
+		good = link_write(subscriber, &error);
+	if (!good)
+		link_down(subscriber, error.text);
 	if (p[0].revents != 0)
 		connector_read(subscriber);
 }
 
 static void
-say_goodbye(struct subscriber *subscriber)
+disconnect(struct subscriber *subscriber)
 {
+	struct error ignored;
+
 	if (subscriber->link == NULL)
 		return;
 	if (redisAppendCommand(subscriber->link, "UNSUBSCRIBE") == REDIS_OK)
-		link_write(subscriber);
+		link_write(subscriber, &ignored);
 	redisFree(subscriber->link);
 	subscriber->link = NULL;
 }
@@ -495,7 +491,7 @@ subscriber_run(void *arg)
 		stopping = subscriber->stopping;
 		pthread_mutex_unlock(&subscriber->lock);
 	}
-	say_goodbye(subscriber);
+	disconnect(subscriber);
 	pthread_mutex_lock(&subscriber->lock);
 	subscriber->stopped = true;
 	pthread_cond_signal(&subscriber->stop_done);
@@ -521,20 +517,22 @@ subscriber_init(struct subscriber *subscriber, const struct settings *s)
 	thread_cond_init(&subscriber->stop_done);
 	STAILQ_INIT(&subscriber->joining);
 	STAILQ_INIT(&subscriber->leaving);
-	STAILQ_INIT(&subscriber->newcomers);
-	STAILQ_INIT(&subscriber->narrowing);
+	STAILQ_INIT(&subscriber->waiting);
+	STAILQ_INIT(&subscriber->partial);
 	subscriber->alive_at = subscriber->message_at = clock_ms();
 	subscriber->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	subscriber->input = malloc(READ_SIZE);
-	subscriber->channels = channel_table_new(command, subscriber);
-	/* A record that is partly sent must fit into a backlog. */
+	subscriber->channels = channel_table_new(send_command, subscriber);
+	/* A partly sent record must fit in a backlog. */
 	subscriber->fanout = fanout_new((size_t)s->backlog_bytes, take_joins, subscriber);
-	return subscriber->wake_fd != -1 && subscriber->input != NULL && subscriber->channels != NULL &&
-	    subscriber->fanout != NULL && keep_revocations(subscriber);
+	return subscriber->wake_fd != -1 && subscriber->input != NULL &&
+	    subscriber->channels != NULL && subscriber->fanout != NULL &&
+	    keep_revocations(subscriber);
 }
 
 struct subscriber *
-subscriber_start(const struct settings *s, struct topology *topology, subscriber_revoked *revoked, void *arg)
+subscriber_start(const struct settings *s, struct topology *topology, subscriber_revoked *revoked,
+    void *arg)
 {
 	struct subscriber *subscriber;
 
@@ -543,11 +541,12 @@ subscriber_start(const struct settings *s, struct topology *topology, subscriber
 		return NULL;
 	subscriber->revoked = revoked;
 	subscriber->revoked_arg = arg;
-	/* The process ends when this fails: nothing is undone. */
+	/* The process ends if this fails, so nothing is undone. */
 	if (!subscriber_init(subscriber, s))
 		return NULL;
 	subscriber->connector = connector_start(topology, subscriber->wake_fd);
-	if (subscriber->connector == NULL || thread_start(THREAD_LARGE, subscriber_run, subscriber) != 0)
+	if (subscriber->connector == NULL ||
+	    thread_start(THREAD_LARGE, subscriber_run, subscriber) != 0)
 		return NULL;
 	return subscriber;
 }
@@ -555,7 +554,7 @@ subscriber_start(const struct settings *s, struct topology *topology, subscriber
 bool
 subscriber_unreachable(struct subscriber *subscriber)
 {
-	return subscriber->away;
+	return subscriber->unreachable;
 }
 
 bool
@@ -567,7 +566,8 @@ subscriber_working(struct subscriber *subscriber)
 void
 subscriber_look(struct subscriber *subscriber, struct subscriber_view *view)
 {
-	view->state = subscriber->connected ? SUBSCRIBER_CONNECTED : subscriber->away ? SUBSCRIBER_UNREACHABLE : SUBSCRIBER_CONNECTING;
+	view->state = subscriber->connected ? SUBSCRIBER_CONNECTED :
+	    subscriber->unreachable ? SUBSCRIBER_UNREACHABLE : SUBSCRIBER_CONNECTING;
 	view->channels = subscriber->channel_count;
 	view->message_at = subscriber->message_at;
 }
@@ -602,16 +602,16 @@ bool
 subscriber_leave_some(struct subscription *sub, char *names, int count)
 {
 	struct subscriber *subscriber = sub->subscriber;
-	struct narrowing *n;
+	struct partial_leave *n;
 
 	n = malloc(sizeof(*n));
 	if (n == NULL) {
 		free(names);
 		return false;
 	}
-	*n = (struct narrowing){ .subscription = sub, .names = names, .count = count };
+	*n = (struct partial_leave){ .subscription = sub, .names = names, .count = count };
 	pthread_mutex_lock(&subscriber->lock);
-	STAILQ_INSERT_TAIL(&subscriber->narrowing, n, link);
+	STAILQ_INSERT_TAIL(&subscriber->partial, n, link);
 	pthread_mutex_unlock(&subscriber->lock);
 	thread_wake(subscriber->wake_fd);
 	return true;
@@ -639,7 +639,8 @@ subscriber_stop(struct subscriber *subscriber, int timeout_ms)
 	pthread_mutex_lock(&subscriber->lock);
 	subscriber->stopping = true;
 	thread_wake(subscriber->wake_fd);
-	while (!subscriber->stopped && thread_cond_wait(&subscriber->stop_done, &subscriber->lock, deadline))
+	while (!subscriber->stopped &&
+	    thread_cond_wait(&subscriber->stop_done, &subscriber->lock, deadline))
 		continue;
 	pthread_mutex_unlock(&subscriber->lock);
 }

@@ -17,6 +17,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 #include "auth/web_identity.h"
+#include "session/authorize.h"
 #include "base/log.h"
 #include "session/status.h"
 #include "base/thread.h"
@@ -85,12 +86,11 @@ subscribe_failed(struct connection *c, enum metric_deferred reason)
 		[DEFERRED_VALKEY_SILENT] = "no confirmation from Valkey within 5 s",
 		[DEFERRED_RESOURCES] = "out of memory",
 	};
-	struct log_field fields[5] = { LOG_STR("tenantId", c->registry->settings->tenant),
-		LOG_STR("userId", c->user), LOG_STR("error", errors[reason]), LOG_END };
+	struct log_field fields[3 + TOPIC_MAX + 1] = {
+		LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user),
+		LOG_STR("error", errors[reason]) };
 
-	if (c->topic->has_projects)
-		fields[3] = (struct log_field)LOG_LIST("projectIds", c->request.projects,
-		    (size_t)c->request.project_count);
+	*watch_list_log(&c->watches, fields + 3) = (struct log_field)LOG_END;
 	if (errors[reason] != NULL)
 		log_write(LOG_LEVEL_WARN, c->topic->tag, "subscribe failed", fields);
 	return later(c, reason);
@@ -119,7 +119,6 @@ refuse(struct connection *c, enum metric_refused reason)
 		[REFUSED_METHOD] = { 405, "Method Not Allowed", "Allow: GET\r\n", JSON,
 		    ERROR("only GET is allowed") },
 		[REFUSED_ANONYMOUS] = { 401, "Unauthorized", "", JSON, ERROR("not signed in") },
-		[REFUSED_PROJECTS] = { 404, "Not Found", "", JSON, ERROR("no such project") },
 		[REFUSED_CAP] = { 503, "Service Unavailable", "Retry-After: 30\r\n", JSON,
 		    ERROR("too many streams") },
 	};
@@ -128,16 +127,31 @@ refuse(struct connection *c, enum metric_refused reason)
 	return answer(c, &answers[reason]);
 }
 
-/* 400: the request itself will not do. error is a text that needs no escaping. */
+/* error is a text that needs no escaping. */
 static bool
-bad_request(struct connection *c, enum metric_refused reason, const char *error)
+refuse_with(struct connection *c, enum metric_refused reason, int status, const char *phrase,
+    const char *error)
 {
 	char body[256];
-	const struct answer a = { 400, "Bad Request", "", JSON, body };
+	const struct answer a = { status, phrase, "", JSON, body };
 
 	metric_add_label(METRIC_REFUSED, reason);
 	snprintf(body, sizeof(body), ERROR("%s"), error);
 	return answer(c, &a);
+}
+
+static bool
+bad_request(struct connection *c, enum metric_refused reason, const char *error)
+{
+	return refuse_with(c, reason, 400, "Bad Request", error);
+}
+
+/* Whether anything is left that the user has access to; if not, the request is refused. */
+static bool
+has_access(struct connection *c)
+{
+	return watch_list_total(&c->watches) > 0 ||
+	    refuse_with(c, REFUSED_PROJECTS, 404, "Not Found", c->topic->not_found);
 }
 
 static bool
@@ -195,13 +209,13 @@ topic(struct connection *c)
 	c->topic = topic_find(r->path);
 	if (c->topic == NULL)
 		return refuse(c, REFUSED_PATH);
-	c->caps = c->registry->caps[c->topic - topics];
+	c->caps = c->registry->caps[c->topic->group];
 	if (strcmp(r->method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
 	if (c->registry->draining)
 		return later(c, DEFERRED_DRAINING);
 	c->slot.returning = topic_is_returning(r);
-	error = c->topic->parse != NULL ? c->topic->parse(r) : NULL;
+	error = c->topic->parse(c->topic, r, &c->watches);
 	if (error == topic_no_memory)
 		return later(c, DEFERRED_RESOURCES);
 	if (error != NULL)
@@ -234,11 +248,12 @@ static bool
 identify_web_server(struct connection *c)
 {
 	enum identity_result result;
+	const char *user;
 
-	result = identity_web_server(request_params(&c->request), &c->request.user);
+	result = identity_web_server(request_params(&c->request), &user);
 	switch (result) {
 	case IDENTITY_KNOWN:
-		c->user = strdup(c->request.user);
+		c->user = strdup(user);
 		return c->user != NULL || later(c, DEFERRED_RESOURCES);
 	case IDENTITY_BAD:
 		return bad_request(c, REFUSED_USER,
@@ -251,13 +266,14 @@ identify_web_server(struct connection *c)
 	return refuse(c, REFUSED_ANONYMOUS);
 }
 
+/* Whether the application decides about access to any of what is watched. */
 static bool
-asks_for_projects(const struct connection *c)
+app_decides(const struct connection *c)
 {
-	return c->topic->has_projects && c->registry->settings->access == ACCESS_APP;
+	return c->registry->settings->access == ACCESS_APP && watch_list_restricted(&c->watches);
 }
 
-/* What the request alone says about who it is, and what it has to show to the application. */
+/* What the request alone says about the user, and the credentials for the application. */
 static bool
 identify(struct connection *c)
 {
@@ -269,7 +285,7 @@ identify(struct connection *c)
 	if (by_app && !identity_consistent(params))
 		return bad_request(c, REFUSED_USER,
 		    "a parameter is there twice with different values");
-	if (!by_app && !asks_for_projects(c))
+	if (!by_app && !app_decides(c))
 		return true;
 	switch (credentials_read(params, &c->credentials)) {
 	case CREDENTIALS_NO_MEMORY:
@@ -283,25 +299,19 @@ identify(struct connection *c)
 }
 
 /*
- * What may be read, as far as that needs no query: such policies come before the place, so that
- * they never take one.
+ * Access, as far as that needs no query. Such policies are applied before a slot is reserved, so
+ * what they refuse never takes one.
  */
 static bool
 allow(struct connection *c)
 {
-	struct request *r = &c->request;
+	enum access_policy policy = c->registry->settings->access;
 
-	if (!c->topic->has_projects)
-		return true;
-	if (c->registry->settings->access == ACCESS_DENY)
-		return refuse(c, REFUSED_PROJECTS);
-	if (r->user == NULL)
-		return true;
-	if (asks_for_projects(c))
-		return c->credentials != NULL || refuse(c, REFUSED_PROJECTS);
-	r->project_count =
-	    access_filter(c->registry->access, r->user, r->projects, r->project_count);
-	return r->project_count > 0 || refuse(c, REFUSED_PROJECTS);
+	if (policy == ACCESS_APP && c->credentials == NULL)
+		authorize_none(&c->watches);
+	else if (policy != ACCESS_APP && (policy != ACCESS_FILE || c->user != NULL))
+		authorize_locally(&c->watches, c->registry->access, c->user);
+	return has_access(c);
 }
 
 static bool
@@ -314,7 +324,7 @@ reserve(struct connection *c)
 		if (log_allowed(&limit, 1000, &suppressed))
 			LOG(LOG_LEVEL_WARN, c->topic->tag, "tenant cap reached",
 			    LOG_STR("tenantId", c->registry->settings->tenant),
-			    LOG_INT("cap", topic_tenant_cap(c->topic, c->registry->settings)),
+			    LOG_INT("cap", caps_group_tenant_cap(c->topic->group, c->registry->settings)),
 			    LOG_INT("suppressed", suppressed));
 		return refuse(c, REFUSED_CAP);
 	}
@@ -338,21 +348,18 @@ obstacle(const struct connection *c, const struct stream_view *view)
 }
 
 /*
- * Asks the application who this is or, where projects is not NULL, what he may read, and waits for
- * the answer: QUERY_YES or QUERY_NO. NULL: there is none, and the request has been answered.
+ * Waits for the application's answer to a query, QUERY_YES or QUERY_NO. If there is none, the query
+ * is freed, the request answered, and the result false.
  */
-static struct app_query *
-consult(struct connection *c, const int32_t *projects, int count, int64_t deadline)
+static bool
+await_answer(struct connection *c, struct app_query *q, int64_t deadline)
 {
 	enum app_query_answer answer = QUERY_FAILED;
 	struct stream_view view;
-	struct app_query *q;
 	int reason;
 
-	q = app_query_start(c->registry->app_client, c->credentials, projects, count, QUERY_CACHED, c->stream,
-	    deadline);
 	while (q != NULL) {
-		/* First: an answer that comes behind this look leaves a mark that ends the wait. */
+		/* Look before reading the answer: one that comes later leaves a mark and ends the wait. */
 		stream_look(c->stream, &view);
 		if (c->peer.gone || view.broken)
 			goto out;
@@ -367,31 +374,31 @@ consult(struct connection *c, const int32_t *projects, int count, int64_t deadli
 		peer_wait(&c->peer, deadline);
 	}
 	if (answer == QUERY_YES || answer == QUERY_NO)
-		return q;
+		return true;
 	subscribe_failed(c, DEFERRED_APPLICATION);
 out:
 	app_query_free(q);
-	return NULL;
+	return false;
 }
 
-/* Who is it, by the application's word? */
+/* Asks the application who the user is, if that is its part. */
 static bool
-ask_user(struct connection *c, int64_t deadline)
+query_user(struct connection *c, int64_t deadline)
 {
-	bool known, nobody_there;
+	bool known, anonymous;
 	struct app_query *q;
 
 	if (c->user != NULL)
 		return true;
-	q = consult(c, NULL, 0, deadline);
-	if (q == NULL)
+	q = app_query_start(c->registry->app_client, c->credentials, NULL, 0, QUERY_CACHED, c->stream,
+	    deadline);
+	if (!await_answer(c, q, deadline))
 		return false;
-	nobody_there = app_query_answer(q) == QUERY_NO;
-	known = !nobody_there && (c->user = strdup(app_query_user(q))) != NULL;
+	anonymous = app_query_answer(q) == QUERY_NO;
+	known = !anonymous && (c->user = strdup(app_query_user(q))) != NULL;
 	app_query_free(q);
-	if (nobody_there)
+	if (anonymous)
 		return refuse(c, REFUSED_ANONYMOUS);
-	c->request.user = c->user;
 	return known ? allow(c) : later(c, DEFERRED_RESOURCES);
 }
 
@@ -399,36 +406,35 @@ ask_user(struct connection *c, int64_t deadline)
 static void
 name(struct connection *c)
 {
-	registry_name(c->registry, &c->entry, c->stream, c->user, c->request.projects,
-	    c->request.project_count);
+	registry_name(c->registry, &c->entry, c->stream, c->user, &c->watches);
 }
 
-/* May he read them? */
+/* Asks the application to what the user has access, if that is its part. */
 static bool
-ask_projects(struct connection *c, int64_t deadline)
+query_access(struct connection *c, int64_t deadline)
 {
-	struct request *r = &c->request;
 	struct app_query *q;
 
-	if (!asks_for_projects(c))
+	if (!app_decides(c))
 		return true;
-	q = consult(c, r->projects, r->project_count, deadline);
-	if (q == NULL)
+	q = authorize_query(&c->watches, c->registry->app_client, c->credentials, QUERY_CACHED,
+	    c->stream, deadline);
+	if (!await_answer(c, q, deadline))
 		return false;
 	registry_unname(c->registry, &c->entry);
-	r->project_count = app_query_filter(q, r->projects);
+	authorize_by_answer(&c->watches, q);
 	name(c);
 	app_query_free(q);
-	return r->project_count > 0 || refuse(c, REFUSED_PROJECTS);
+	return has_access(c);
 }
 
-/* A place of the tenant first: nothing is asked without one. */
+/* Reserves a slot of the tenant first: without one the application is not queried. */
 static bool
 admit(struct connection *c)
 {
 	int64_t deadline = clock_ms() + c->registry->settings->app_timeout_ms;
 
-	if (!reserve(c) || !ask_user(c, deadline))
+	if (!reserve(c) || !query_user(c, deadline))
 		return false;
 	switch (caps_claim(c->caps, &c->slot, c->user, c->stream)) {
 	case CAPS_NO_MEMORY:
@@ -439,7 +445,7 @@ admit(struct connection *c)
 		break;
 	}
 	name(c);
-	return ask_projects(c, deadline);
+	return query_access(c, deadline);
 }
 
 static void
@@ -471,8 +477,8 @@ static bool
 join(struct connection *c)
 {
 	static struct log_limit limit;
-	int count = c->topic->channel_count(&c->request, c->registry->settings), reason;
 	struct stream_view view;
+	int count, reason;
 	char *names;
 
 	stream_look(c->stream, &view);
@@ -481,8 +487,8 @@ join(struct connection *c)
 		return later(c, (enum metric_deferred)reason);
 	if (subscriber_unreachable(c->registry->subscriber))
 		return subscribe_failed(c, DEFERRED_VALKEY_UNREACHABLE);
-	names = topic_channels(c->topic, &c->request, c->registry->settings);
-	request_strip(&c->request);
+	names = watch_list_channels(&c->watches, c->registry->settings, c->user, &count);
+	request_free(&c->request);
 	if (names != NULL)
 		c->subscription = subscriber_join(c->registry->subscriber, c->stream, names, count,
 		    c->slot.returning ? begin_returning : begin);
@@ -545,13 +551,6 @@ open_stream(struct connection *c)
 }
 
 static void THREAD_STEP
-begun(struct connection *c)
-{
-	recheck_start(c);
-	request_free(&c->request);
-}
-
-static void THREAD_STEP
 leave(struct connection *c)
 {
 	registry_unname(c->registry, &c->entry);
@@ -570,6 +569,7 @@ leave(struct connection *c)
 		caps_release(c->caps, &c->slot);
 	request_free(&c->request);
 	head_release(&c->peer.head);
+	watch_list_free(&c->watches);
 	free(c->user);
 	credentials_release(c->credentials);
 }
@@ -581,7 +581,7 @@ serve(struct connection *c)
 
 	stream_adopt(c->stream);
 	if (open_stream(c) && await_begin(c, &marks)) {
-		begun(c);
+		recheck_start(c);
 		live_run(c, marks);
 	}
 	leave(c);

@@ -12,22 +12,21 @@
 #include "session/peer.h"
 #include "fcgi/request.h"
 #include "session/topic.h"
+#include "session/watch_list.h"
 
 /* What an open stream is asked again. */
 struct recheck {
 	int64_t at; /* clock_ms() of the next one; INT64_MAX: never */
 	struct app_query *query; /* under way, up to deadline */
 	int64_t deadline;
-	bool user_known;           /* by this re-check; what is asked now are the projects */
+	bool user_known;           /* by this re-check: the query is about access */
 	/*
 	 * How old the stream's answers are: clock_ms() at which the application was asked for them.
 	 */
-	int64_t user_asked_at, projects_asked_at;
+	int64_t user_asked_at, access_asked_at;
 	bool owed;                 /* since a revocation: until there is an answer */
 	bool again;                /* revoked since the query was put: its answer may be older */
 	int retry_ms;              /* where owed: to the next one, should this have no answer */
-	int32_t *projects; /* of an issues stream, those that are left; owned; see registry_name() */
-	int project_count;
 };
 
 /* Belongs to its thread. */
@@ -38,7 +37,8 @@ struct connection {
 	struct stream *stream;
 	struct request request; /* freed when the stream begins */
 	const struct topic *topic;
-	struct caps *caps; /* of the topic */
+	struct watch_list watches; /* changes only while unnamed, see registry_name() */
+	struct caps *caps; /* of the topic's group */
 	struct caps_entry slot;
 	struct subscription *subscription;
 	char *user; /* once known; owned */

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "session/authorize.h"
 #include "session/connection.h"
 #include "base/log.h"
 
@@ -38,12 +39,13 @@ by_app(const struct connection *c)
 	return c->registry->settings->identity == IDENTITY_APP;
 }
 
+/* Whether access to what is watched can change. */
 static bool
-has_projects(const struct connection *c)
+checks_access(const struct connection *c)
 {
 	enum access_policy policy = c->registry->settings->access;
 
-	return c->topic->has_projects && (policy == ACCESS_APP || policy == ACCESS_FILE);
+	return watch_list_restricted(&c->watches) && (policy == ACCESS_APP || policy == ACCESS_FILE);
 }
 
 void
@@ -52,16 +54,13 @@ recheck_start(struct connection *c)
 	uint32_t seconds = (uint32_t)c->registry->settings->recheck_seconds;
 	struct recheck *r = &c->recheck;
 
-	r->projects = c->request.projects;
-	r->project_count = c->request.project_count;
-	c->request.projects = NULL;
 	r->at = NEVER;
-	if (seconds == 0 || (!by_app(c) && !has_projects(c))) {
+	if (seconds == 0 || (!by_app(c) && !checks_access(c))) {
 		credentials_release(c->credentials);
 		c->credentials = NULL;
 		return;
 	}
-	r->user_asked_at = r->projects_asked_at = c->slot.live_at;
+	r->user_asked_at = r->access_asked_at = c->slot.live_at;
 	/* Streams that began together are not asked for together. */
 	r->at = c->slot.live_at + clock_jitter(seconds * RECHECK_FIRST_MS, seconds * 1000);
 }
@@ -70,7 +69,6 @@ void
 recheck_end(struct connection *c)
 {
 	app_query_free(c->recheck.query);
-	free(c->recheck.projects);
 }
 
 static void
@@ -102,8 +100,8 @@ next_at(const struct connection *c)
 
 	if (by_app(c))
 		asked_at = r->user_asked_at;
-	if (has_projects(c) && r->projects_asked_at < asked_at)
-		asked_at = r->projects_asked_at;
+	if (checks_access(c) && r->access_asked_at < asked_at)
+		asked_at = r->access_asked_at;
 	return asked_at + interval_ms(c);
 }
 
@@ -130,72 +128,65 @@ done(struct connection *c, bool answered, int64_t now)
 }
 
 static void
-log_lost(const struct connection *c, const char *message, const int32_t *projects, int count)
+log_lost(const struct connection *c, const char *message, const struct watch_list *lost)
 {
-	const struct log_field fields[] = { LOG_STR("tenantId", c->registry->settings->tenant),
-		LOG_STR("userId", c->user), LOG_LIST("projectIds", projects, (size_t)count), LOG_END };
+	struct log_field fields[2 + TOPIC_MAX + 1] = {
+		LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user) };
 
+	*watch_list_log(lost, fields + 2) = (struct log_field)LOG_END;
 	log_write(LOG_LEVEL_INFO, c->topic->tag, message, fields);
 }
 
-/* Leaves the channels of what is not among those kept. */
+/* Leaves the channels of what is not in kept, which replaces the list if that succeeds. */
 static enum progress
-narrow(struct connection *c, const int32_t *kept, int kept_count)
+narrow(struct connection *c, struct watch_list *kept)
 {
-	struct recheck *r = &c->recheck;
-	struct request lost = { .user = c->user };
 	enum progress progress = UNANSWERED;
+	struct watch_list lost, old = c->watches;
 	char *names;
-	int count, i, k = 0;
+	int count;
 
-	lost.projects = malloc((size_t)r->project_count * sizeof(*kept));
-	if (lost.projects == NULL)
+	if (!watch_list_lost(&lost, &c->watches, kept))
 		return UNANSWERED;
-	for (i = 0; i < r->project_count; i++) {
-		if (k < kept_count && r->projects[i] == kept[k])
-			k++;
-		else
-			lost.projects[lost.project_count++] = r->projects[i];
-	}
-	names = topic_channels(c->topic, &lost, c->registry->settings);
-	count = c->topic->channel_count(&lost, c->registry->settings);
+	names = watch_list_channels(&lost, c->registry->settings, c->user, &count);
 	if (names != NULL && subscriber_leave_some(c->subscription, names, count)) {
 		registry_unname(c->registry, &c->entry);
-		memcpy(r->projects, kept, (size_t)kept_count * sizeof(*kept));
-		r->project_count = kept_count;
-		registry_name(c->registry, &c->entry, c->stream, c->user, r->projects, kept_count);
-		log_lost(c, "projects lost", lost.projects, lost.project_count);
+		c->watches = *kept;
+		*kept = old;
+		registry_name(c->registry, &c->entry, c->stream, c->user, &c->watches);
+		log_lost(c, "topics lost", &lost);
 		progress = ANSWERED;
 	}
-	free(lost.projects);
+	watch_list_free(&lost);
 	return progress;
 }
 
-/* What he may still read, by the file or by the application client's answer. No memory: another time. */
+/*
+ * Takes away what the user has lost access to, by the file or by the application's answer. Without
+ * memory nothing changes until the next re-check.
+ */
 static enum progress
-check_projects(struct connection *c)
+check_access(struct connection *c)
 {
-	struct recheck *r = &c->recheck;
 	enum progress progress = ANSWERED;
-	int32_t *kept;
+	struct watch_list kept;
 	int count;
 
-	kept = malloc((size_t)r->project_count * sizeof(*kept));
-	if (kept == NULL)
+	if (!watch_list_copy(&kept, &c->watches))
 		return UNANSWERED;
-	memcpy(kept, r->projects, (size_t)r->project_count * sizeof(*kept));
-	if (r->query != NULL)
-		count = app_query_filter(r->query, kept);
+	if (c->recheck.query != NULL)
+		authorize_by_answer(&kept, c->recheck.query);
 	else {
 		access_refresh(c->registry->access);
-		count = access_filter(c->registry->access, c->user, kept, r->project_count);
+		authorize_locally(&kept, c->registry->access, c->user);
 	}
+	count = watch_list_total(&kept);
 	if (count == 0) {
-		log_lost(c, "all projects lost", r->projects, r->project_count);
+		log_lost(c, "all topics lost", &c->watches);
 		stream_finish(c->stream, "");
-	} else if (count < r->project_count)
-		progress = narrow(c, kept, count);
-	free(kept);
+	} else if (count < watch_list_total(&c->watches))
+		progress = narrow(c, &kept);
+	watch_list_free(&kept);
 	return progress;
 }
 
@@ -213,29 +204,22 @@ check_user(struct connection *c)
 	return false;
 }
 
+/* The user is known: now checks access, if there is anything to check. */
 static enum progress
-ask(struct connection *c, const int32_t *projects, int count)
-{
-	struct recheck *r = &c->recheck;
-
-	r->query = app_query_start(c->registry->app_client, c->credentials, projects, count,
-	    projects != NULL ? r->projects_asked_at : r->user_asked_at, c->stream, r->deadline);
-	return r->query != NULL ? WAITING : UNANSWERED;
-}
-
-/* The user is known: now the projects, if any. */
-static enum progress
-go_on_with_projects(struct connection *c, int64_t now)
+go_on_with_access(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
 	r->user_known = true;
-	if (!has_projects(c) || !outdated(c, r->projects_asked_at, now))
+	if (!checks_access(c) || !outdated(c, r->access_asked_at, now))
 		return ANSWERED;
-	if (c->registry->settings->access == ACCESS_APP)
-		return ask(c, r->projects, r->project_count);
-	r->projects_asked_at = now;
-	return check_projects(c);
+	if (c->registry->settings->access == ACCESS_APP) {
+		r->query = authorize_query(&c->watches, c->registry->app_client, c->credentials,
+		    r->access_asked_at, c->stream, r->deadline);
+		return r->query != NULL ? WAITING : UNANSWERED;
+	}
+	r->access_asked_at = now;
+	return check_access(c);
 }
 
 static enum progress
@@ -244,9 +228,12 @@ begin(struct connection *c, int64_t now)
 	struct recheck *r = &c->recheck;
 
 	r->deadline = now + c->registry->settings->app_timeout_ms;
-	if (by_app(c) && outdated(c, r->user_asked_at, now))
-		return ask(c, NULL, 0);
-	return go_on_with_projects(c, now);
+	if (by_app(c) && outdated(c, r->user_asked_at, now)) {
+		r->query = app_query_start(c->registry->app_client, c->credentials, NULL, 0,
+		    r->user_asked_at, c->stream, r->deadline);
+		return r->query != NULL ? WAITING : UNANSWERED;
+	}
+	return go_on_with_access(c, now);
 }
 
 /* Goes on with the application client's answer. */
@@ -256,21 +243,21 @@ go_on(struct connection *c, int64_t now)
 	struct recheck *r = &c->recheck;
 
 	if (r->user_known) {
-		r->projects_asked_at = app_client_asked_at(r->query);
-		return check_projects(c);
+		r->access_asked_at = app_client_asked_at(r->query);
+		return check_access(c);
 	}
 	r->user_asked_at = app_client_asked_at(r->query);
 	if (!check_user(c))
 		return ANSWERED;
 	drop_query(r);
-	return go_on_with_projects(c, now);
+	return go_on_with_access(c, now);
 }
 
 bool
 recheck_tells(const struct connection *c)
 {
 	return c->registry->settings->recheck_seconds > 0 && by_app(c) &&
-	    (!c->topic->has_projects || has_projects(c));
+	    (!watch_list_restricted(&c->watches) || checks_access(c));
 }
 
 void

@@ -5,6 +5,7 @@
 #include "session/registry.h"
 
 #include <assert.h>
+#include <string.h>
 
 #include "stream/stream.h"
 #include "base/thread.h"
@@ -63,9 +64,17 @@ registry_count(struct registry *g)
 	return count;
 }
 
+static bool
+concerns(const struct revocation *r, const char *user, const struct watch_list *watches)
+{
+	if (r->project == 0)
+		return strcmp(r->user, user) == 0;
+	return watch_list_depends_on(watches, r->project);
+}
+
 void
 registry_name(struct registry *g, struct registry_entry *e, struct stream *stream, const char *user,
-    const int32_t *projects, int count)
+    const struct watch_list *watches)
 {
 	uint64_t missed;
 
@@ -73,11 +82,9 @@ registry_name(struct registry *g, struct registry_entry *e, struct stream *strea
 	assert(e->user == NULL);
 	e->stream = stream;
 	e->user = user;
-	e->projects = projects;
-	e->project_count = count;
+	e->watches = watches;
 	missed = g->revocations - e->revocations;
-	if (missed > 1 ||
-	    (missed == 1 && revocation_concerns(&g->last_revocation, user, projects, count)))
+	if (missed > 1 || (missed == 1 && concerns(&g->last_revocation, user, watches)))
 		stream_mark(stream, STREAM_REVOKED);
 	pthread_mutex_unlock(&g->lock);
 }
@@ -108,8 +115,7 @@ registry_revoke(void *registry, const struct revocation *revocation)
 	g->revocations++;
 	g->last_revocation = *revocation;
 	LIST_FOREACH(e, &g->connections, link) {
-		if (e->user == NULL || !revocation_concerns(revocation, e->user, e->projects,
-		    e->project_count))
+		if (e->user == NULL || !concerns(revocation, e->user, e->watches))
 			continue;
 		stream_mark(e->stream, count < REVOKED_AT_ONCE ? STREAM_REVOKED :
 		    STREAM_REVOKED | STREAM_MANY);

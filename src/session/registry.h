@@ -16,7 +16,7 @@
 #include "auth/app_client.h"
 #include "pubsub/subscriber.h"
 #include "wire/revocation.h"
-#include "session/topic.h"
+#include "session/watch_list.h"
 #include "config/settings.h"
 
 /*
@@ -30,8 +30,7 @@ struct registry_entry {
 	/* What a revocation may concern; user is NULL while that is not known. Not owned. */
 	struct stream *stream;
 	const char *user;
-	const int32_t *projects;
-	int project_count;
+	const struct watch_list *watches;
 	uint64_t revocations; /* the registry's count when user was NULL last */
 };
 
@@ -41,7 +40,7 @@ struct registry {
 	struct subscriber *subscriber;
 	struct access *access;
 	struct app_client *app_client;              /* NULL where nothing is asked of the application */
-	struct caps *caps[TOPIC_COUNT]; /* in the order of topics[] */
+	struct caps *caps[CAPS_GROUP_COUNT]; /* in the order of caps_groups[] */
 
 	time_t started_at;              /* of the wall clock */
 
@@ -70,13 +69,13 @@ void registry_remove(struct registry *g, struct registry_entry *e);
 int registry_count(struct registry *g);
 
 /*
- * Says whose stream this is, and of which projects: from now on a revocation that concerns it marks
+ * Says whose stream this is, and what it watches: from now on a revocation that concerns it marks
  * it STREAM_REVOKED, and so does one that came since the connection was listed or last unnamed.
  * Only the last revocation is kept, so a connection that missed several counts as concerned. user
- * and projects must stay valid and unchanged up to registry_unname(). Thread-safe.
+ * and watches must stay valid and unchanged up to registry_unname(). Thread-safe.
  */
 void registry_name(struct registry *g, struct registry_entry *e, struct stream *stream,
-    const char *user, const int32_t *projects, int count);
+    const char *user, const struct watch_list *watches);
 /* Before what was named changes or is freed; safe where nothing was named. Thread-safe. */
 void registry_unname(struct registry *g, struct registry_entry *e);
 

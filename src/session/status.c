@@ -112,15 +112,15 @@ complete(struct metrics *c, struct registry *g)
 {
 	struct caps_counts counts;
 	struct subscriber_view subscriber;
-	int i;
+	unsigned i;
 
-	for (i = 0; i < TOPIC_COUNT; i++) {
+	for (i = 0; i < CAPS_GROUP_COUNT; i++) {
 		caps_counts(g->caps[i], &counts);
 		c->cells[METRIC_OPEN][i][0] = (uint64_t)counts.live;
 		c->cells[METRIC_OPENED][i][0] = counts.opened;
 		c->cells[METRIC_SLOTS][i][0] = (uint64_t)counts.reserved;
 		c->cells[METRIC_SLOTS_LIMIT][i][0] =
-		    (uint64_t)topic_tenant_cap(&topics[i], g->settings);
+		    (uint64_t)caps_group_tenant_cap(i, g->settings);
 	}
 	subscriber_look(g->subscriber, &subscriber);
 	c->cells[METRIC_START_TIME][0][0] = (uint64_t)g->started_at;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * topic: the table of stream kinds, and how each reads its parameters. See topic.h.
+ * topic: the table of topics, and how each reads its parameters. See topic.h.
  */
 #include "session/topic.h"
 
@@ -9,6 +9,9 @@
 
 #include "base/metrics.h"
 #include "base/text.h"
+#include "session/watch_list.h"
+
+#define NUMBER_ALLOWED "from 1 to 2147483647"
 
 const char topic_no_memory[] = "out of memory";
 
@@ -34,64 +37,78 @@ form_decode(char *text, size_t length)
 	return out;
 }
 
-static int
-compare_numbers(const void *a, const void *b)
-{
-	int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
-
-	return (x > y) - (x < y);
-}
-
-/* Sorts, and drops repetitions. Returns how many are left. */
-static int
-distinct(int32_t *numbers, int count)
-{
-	int i, kept = 0;
-
-	qsort(numbers, (size_t)count, sizeof(*numbers), compare_numbers);
-	for (i = 0; i < count; i++)
-		if (kept == 0 || numbers[i] != numbers[kept - 1])
-			numbers[kept++] = numbers[i];
-	return kept;
-}
-
-/* "7" or, where a list is allowed, "7,8,9". */
-static const char *
-parse_projects(struct request *r, const char *text, size_t length, bool list)
-{
-	const char *end = text + length, *comma;
-	int count = 1;
-	size_t i;
-
-	for (i = 0; i < length; i++)
-		if (text[i] == ',')
-			count++;
-	if (count > 1 && !list)
-		return "projectId must be one whole number from 1 to 2147483647";
-	r->projects = malloc((size_t)count * sizeof(*r->projects));
-	if (r->projects == NULL)
-		return topic_no_memory;
-	for (r->project_count = 0; r->project_count < count; r->project_count++) {
-		comma = memchr(text, ',', (size_t)(end - text));
-		if (!channel_number_parse(text, (size_t)((comma != NULL ? comma : end) - text),
-			&r->projects[r->project_count]))
-			return list ? "projectIds must be whole numbers from 1 to 2147483647, separated by commas"
-				    : "projectId must be one whole number from 1 to 2147483647";
-		text = comma != NULL ? comma + 1 : end;
-	}
-	r->project_count = distinct(r->projects, count);
-	if (r->project_count > REQUEST_PROJECTS_MAX)
-		return "projectIds must be at most 500 projects";
-	return NULL;
-}
+/* A decoded text, which may hold any byte. NULL: there is none. */
+struct text {
+	const char *bytes;
+	size_t length;
+};
 
 static bool
-is_name(const char *text, size_t length, const char *name)
+is_text(const struct text *t, const char *expected)
 {
-	return length == strlen(name) && memcmp(text, name, length) == 0;
+	return t->length == strlen(expected) && memcmp(t->bytes, expected, t->length) == 0;
 }
 
-/* The same for an encoded one; name has at most 16 bytes. */
+/*
+ * Finds the values of the parameters with these names in a query, which it decodes in place. One
+ * without '=' has an empty value. False: one of them appears more than once.
+ */
+static bool
+find_values(char *query, const char *const *names, int count, struct text *values)
+{
+	char *at, *next, *value;
+	struct text name;
+	int i;
+
+	memset(values, 0, (size_t)count * sizeof(*values));
+	for (at = query; at != NULL; at = next) {
+		next = strchr(at, '&');
+		if (next != NULL)
+			*next++ = '\0';
+		value = strchrnul(at, '=');
+		if (*value == '=')
+			*value++ = '\0';
+		name = (struct text){ at, form_decode(at, strlen(at)) };
+		for (i = 0; i < count && !is_text(&name, names[i]); i++)
+			continue;
+		if (i == count)
+			continue;
+		if (values[i].bytes != NULL)
+			return false;
+		values[i] = (struct text){ value, form_decode(value, strlen(value)) };
+	}
+	return true;
+}
+
+/* Adds "7" or, in a list, "7,8,9" to what is watched. Returns malformed, or as parse(). */
+static const char *
+add_ids(struct watch_list *watches, const struct topic *topic, const struct text *text, bool list,
+    const char *malformed)
+{
+	const char *at = text->bytes, *end = at + text->length, *comma, *error = NULL;
+	int32_t *ids;
+	int count = 0;
+	size_t i, size = 1;
+
+	for (i = 0; list && i < text->length; i++)
+		if (at[i] == ',')
+			size++;
+	ids = malloc(size * sizeof(*ids));
+	if (ids == NULL)
+		return topic_no_memory;
+	for (i = 0; i < size && error == NULL; i++) {
+		comma = list ? memchr(at, ',', (size_t)(end - at)) : NULL;
+		if (!channel_number_parse(at, (size_t)((comma != NULL ? comma : end) - at), &ids[count++]))
+			error = malformed;
+		at = comma != NULL ? comma + 1 : end;
+	}
+	if (error == NULL && !watch_list_add(watches, topic, ids, count))
+		error = topic_no_memory;
+	free(ids);
+	return error;
+}
+
+/* Whether an encoded text is this name, of at most 16 bytes. */
 static bool
 form_is(const char *text, size_t length, const char *name)
 {
@@ -100,7 +117,7 @@ form_is(const char *text, size_t length, const char *name)
 	if (length > sizeof(copy))
 		return false;
 	memcpy(copy, text, length);
-	return is_name(copy, form_decode(copy, length), name);
+	return is_text(&(struct text){ copy, form_decode(copy, length) }, name);
 }
 
 bool
@@ -124,126 +141,174 @@ topic_is_returning(const struct request *r)
 	}
 }
 
+/* A topic without an id. */
 static const char *
-issues_parse(struct request *r)
+parse_user(const struct topic *topic, const struct request *r, struct watch_list *watches)
 {
-	const char *error = "projectId or projectIds is missing";
-	char *query, *at, *next, *equals;
-	size_t name_length, value_length;
-	bool list, seen = false;
+	(void)r;
+	return watch_list_add(watches, topic, &(int32_t){ 0 }, 1) ? NULL : topic_no_memory;
+}
 
-	query = strdup(r->query);
+/* Where a path has an id, the id's start, and *length its length; else NULL. */
+static const char *
+id_in_path(const struct topic *topic, const char *path, size_t *length)
+{
+	size_t before = strlen(topic->path), after, all = strlen(path);
+
+	if (topic->suffix == NULL || strncmp(path, topic->path, before) != 0)
+		return NULL;
+	after = strlen(topic->suffix);
+	if (all < before + after || strcmp(path + all - after, topic->suffix) != 0)
+		return NULL;
+	*length = all - before - after;
+	return memchr(path + before, '/', *length) == NULL ? path + before : NULL;
+}
+
+static const char *
+parse_id(const struct topic *topic, const struct request *r, struct watch_list *watches)
+{
+	struct text id;
+
+	id.bytes = id_in_path(topic, r->path, &id.length);
+	return add_ids(watches, topic, &id, false,
+	    "the id in the path must be a whole number " NUMBER_ALLOWED);
+}
+
+static const char *
+parse_projects(const struct topic *topic, const struct request *r, struct watch_list *watches)
+{
+	static const char *const names[] = { "projectId", "projectIds" };
+	const char *error = "projectId or projectIds is missing";
+	struct text values[2];
+	char *query = strdup(r->query);
+
 	if (query == NULL)
 		return topic_no_memory;
-	for (at = query; at != NULL; at = next) {
-		next = strchr(at, '&');
-		if (next != NULL)
-			*next++ = '\0';
-		equals = strchr(at, '=');
-		value_length = equals != NULL ? strlen(equals + 1) : 0;
-		name_length = form_decode(at, equals != NULL ? (size_t)(equals - at) : strlen(at));
-		list = is_name(at, name_length, "projectIds");
-		if (!list && !is_name(at, name_length, "projectId"))
-			continue;
-		if (seen) {
-			error = "projectId or projectIds must stand once";
-			break;
-		}
-		seen = true;
-		if (equals != NULL)
-			value_length = form_decode(equals + 1, value_length);
-		error = parse_projects(r, equals != NULL ? equals + 1 : "", value_length, list);
-		if (error != NULL)
-			break;
-	}
+	if (!find_values(query, names, 2, values) ||
+	    (values[0].bytes != NULL && values[1].bytes != NULL))
+		error = "projectId or projectIds must stand once";
+	else if (values[0].bytes != NULL)
+		error = add_ids(watches, topic, &values[0], false,
+		    "projectId must be one whole number " NUMBER_ALLOWED);
+	else if (values[1].bytes != NULL)
+		error = add_ids(watches, topic, &values[1], true,
+		    "projectIds must be whole numbers " NUMBER_ALLOWED ", separated by commas");
+	if (error == NULL && watch_list_total(watches) > WATCH_LIST_MAX)
+		error = "projectIds must be at most 500 projects";
 	free(query);
 	return error;
 }
 
-static int
-notifications_channel_count(const struct request *r, const struct settings *s)
+static size_t
+user_channels(char name[CHANNEL_NAME_SIZE], const struct settings *s, const char *user, int32_t id,
+    int i)
 {
-	(void)r, (void)s;
-	return 2;
+	(void)id;
+	if (i > 1)
+		return 0;
+	return i == 0 ? channel_name_user(name, s->tenant, user) : channel_name_broadcast(name, s->tenant);
 }
 
 static size_t
-notifications_channel(const struct request *r, const struct settings *s, int i,
-    char name[CHANNEL_NAME_SIZE])
+issue_channels(char name[CHANNEL_NAME_SIZE], const struct settings *s, const char *user,
+    int32_t id, int i)
 {
-	return i == 0 ? channel_name_user(name, s->tenant, r->user) : channel_name_broadcast(name, s->tenant);
+	(void)user;
+	if (i >= s->issues_prefix_count)
+		return 0;
+	return channel_name_project(name, s->issues_prefixes[i], s->tenant, id);
 }
 
-static int
-issues_channel_count(const struct request *r, const struct settings *s)
-{
-	return r->project_count * s->issues_prefix_count;
-}
-
-static size_t
-issues_channel(const struct request *r, const struct settings *s, int i,
-    char name[CHANNEL_NAME_SIZE])
-{
-	int count = s->issues_prefix_count;
-
-	return channel_name_project(name, s->issues_prefixes[i % count], s->tenant, r->projects[i / count]);
-}
-
-_Static_assert(TOPIC_COUNT == METRIC_KINDS, "each kind of stream has its name in counters.c");
-
-const struct topic topics[TOPIC_COUNT] = {
+const struct topic topics[] = {
 	{
 	    .path = "/api/notifications/stream",
+	    .parse = parse_user,
+	    .check = CHECK_USER,
+	    .channels = user_channels,
+	    .group = GROUP_NOTIFICATIONS,
 	    .tag = "sse/notifications",
-	    .metric = "sse.connections.active",
-	    .tenant_cap = offsetof(struct settings, tenant_cap),
-	    .user_cap = offsetof(struct settings, user_cap),
-	    .channel_count = notifications_channel_count,
-	    .channel = notifications_channel,
 	},
 	{
 	    .path = "/api/issues/stream",
+	    .parse = parse_projects,
+	    .check = CHECK_PROJECTS,
+	    .channels = issue_channels,
+	    .group = GROUP_ISSUES,
 	    .tag = "sse/issues",
-	    .metric = "sse.issues.connections.active",
-	    .tenant_cap = offsetof(struct settings, issues_tenant_cap),
-	    .user_cap = offsetof(struct settings, issues_user_cap),
-	    .has_projects = true,
-	    .parse = issues_parse,
-	    .channel_count = issues_channel_count,
-	    .channel = issues_channel,
+	    .ids_key = "projectIds",
+	    .not_found = "no such project",
+	},
+	{
+	    .path = "/api/test-runs/", .suffix = "/stream",
+	    .parse = parse_id,
+	    .check = CHECK_TEST_RUNS,
+	    .channel = channel_test_run,
+	    .group = GROUP_LIVE,
+	    .tag = "sse/test-run",
+	    .ids_key = "testRunIds",
+	    .not_found = "no such test run",
+	},
+	{
+	    .path = "/api/projects/", .suffix = "/test-runs/stream",
+	    .parse = parse_id,
+	    .check = CHECK_PRESENT_PROJECTS,
+	    .channel = channel_project_test_runs,
+	    .group = GROUP_LIVE,
+	    .tag = "sse/project-test-runs",
+	    .ids_key = "projectIds",
+	    .not_found = "no such project",
+	},
+	{
+	    .path = "/api/milestones/", .suffix = "/stream",
+	    .parse = parse_id,
+	    .check = CHECK_MILESTONES,
+	    .channel = channel_milestone,
+	    .group = GROUP_LIVE,
+	    .tag = "sse/milestone",
+	    .ids_key = "milestoneIds",
+	    .not_found = "no such milestone",
+	},
+	{
+	    .path = "/api/projects/", .suffix = "/milestones/stream",
+	    .parse = parse_id,
+	    .check = CHECK_PRESENT_PROJECTS,
+	    .channel = channel_project_milestones,
+	    .group = GROUP_LIVE,
+	    .tag = "sse/project-milestones",
+	    .ids_key = "projectIds",
+	    .not_found = "no such project",
 	},
 };
+const int topic_count = sizeof(topics) / sizeof(topics[0]);
+_Static_assert(sizeof(topics) / sizeof(topics[0]) <= TOPIC_MAX, "raise TOPIC_MAX");
+
+#define OF(field) offsetof(struct settings, field)
+
+const struct caps_group caps_groups[CAPS_GROUP_COUNT] = {
+	[GROUP_NOTIFICATIONS] = { "sse.connections.active", OF(tenant_cap), OF(user_cap) },
+	[GROUP_ISSUES] = { "sse.issues.connections.active", OF(issues_tenant_cap), OF(issues_user_cap) },
+	[GROUP_LIVE] = { "sse.live.connections.active", OF(live_tenant_cap), OF(live_user_cap) },
+};
+_Static_assert(CAPS_GROUP_COUNT == METRIC_KINDS, "each group has its name in metrics.c");
 
 const struct topic *
 topic_find(const char *path)
 {
+	size_t ignored;
 	int i;
 
-	for (i = 0; i < TOPIC_COUNT; i++)
-		if (strcmp(path, topics[i].path) == 0)
+	for (i = 0; i < topic_count; i++)
+		if (topics[i].suffix != NULL ? id_in_path(&topics[i], path, &ignored) != NULL :
+		    strcmp(path, topics[i].path) == 0)
 			return &topics[i];
 	return NULL;
 }
 
-char *
-topic_channels(const struct topic *topic, const struct request *r, const struct settings *s)
+size_t
+topic_channel(const struct topic *topic, const struct settings *s, const char *user, int32_t id,
+    int i, char name[CHANNEL_NAME_SIZE])
 {
-	int i, count = topic->channel_count(r, s);
-	size_t used = 0, size = 0;
-	char *names = NULL, *grown;
-
-	for (i = 0; i < count; i++) {
-		if (size - used < CHANNEL_NAME_SIZE) {
-			size = 2 * size + CHANNEL_NAME_SIZE;
-			grown = realloc(names, size);
-			if (grown == NULL) {
-				free(names);
-				return NULL;
-			}
-			names = grown;
-		}
-		used += topic->channel(r, s, i, names + used) + 1;
-	}
-	grown = realloc(names, used);
-	return grown != NULL ? grown : names;
+	if (topic->channels != NULL)
+		return topic->channels(name, s, user, id, i);
+	return i == 0 ? topic->channel(name, s->tenant, id) : 0;
 }

@@ -1,64 +1,88 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * topic: the kinds of stream, as rows of one table. A further kind is a further row.
+ * topic: what a browser can watch, as rows of one table, and the groups whose streams share a cap.
+ * A new topic is a new row (HACKING.md, Add a kind of stream).
  */
 #ifndef TPI_SESSION_TOPIC_H
 #define TPI_SESSION_TOPIC_H
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
-#include "wire/channel_name.h"
-#include "fcgi/request.h"
+#include "auth/app_api.h"
 #include "config/settings.h"
+#include "fcgi/request.h"
+#include "wire/channel_name.h"
+
+struct watch_list;
+
+/* In the order of caps_groups[], and of the kinds in base/metrics.c. */
+enum caps_group_index { GROUP_NOTIFICATIONS, GROUP_ISSUES, GROUP_LIVE, CAPS_GROUP_COUNT };
+
+struct caps_group {
+	const char *metric; /* name of the metric line with the number of open streams */
+	size_t tenant_cap, user_cap; /* offsets in struct settings */
+};
+extern const struct caps_group caps_groups[CAPS_GROUP_COUNT];
 
 struct topic {
-	const char *path;
-	const char *tag;    /* of log lines */
-	const char *metric; /* name of the metric of open streams */
-	/* The caps of this kind in struct settings. */
-	size_t tenant_cap, user_cap;
-	bool has_projects; /* projects are asked for, and reading them must be allowed */
 	/*
-	 * Reads the query into the request. Returns NULL, or what is wrong with it (a static text),
-	 * or topic_no_memory. NULL where the kind has no parameters.
+	 * The path of the topic's own stream. With a suffix the id is part of the path, between
+	 * the two, and path ends in '/'.
 	 */
-	const char *(*parse)(struct request *r);
-	/* How many channels the stream joins, and the name of the i-th. */
-	int (*channel_count)(const struct request *r, const struct settings *s);
-	size_t (*channel)(const struct request *r, const struct settings *s, int i,
-	    char name[CHANNEL_NAME_SIZE]);
+	const char *path, *suffix;
+	/*
+	 * Reads path and query of a request into the list. Returns NULL, or what is wrong with them
+	 * (a static text), or topic_no_memory.
+	 */
+	const char *(*parse)(const struct topic *topic, const struct request *r,
+	    struct watch_list *watches);
+	enum app_check check; /* what the user needs access to */
+	/*
+	 * The name of an id's only channel; or, where there are several, of the i-th, returning 0
+	 * from the first that does not exist on.
+	 */
+	size_t (*channel)(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t id);
+	size_t (*channels)(char name[CHANNEL_NAME_SIZE], const struct settings *s, const char *user,
+	    int32_t id, int i);
+	enum caps_group_index group;
+	const char *tag;       /* of log lines */
+	const char *ids_key;   /* of the ids in log lines; NULL: it has no ids */
+	const char *not_found; /* the error if the user has access to none of what was asked for */
 };
 
-#define TOPIC_COUNT 2
-extern const struct topic topics[TOPIC_COUNT];
+#define TOPIC_MAX 8 /* the most rows */
+extern const struct topic topics[];
+extern const int topic_count;
 extern const char topic_no_memory[];
 
-/* The row whose path this is, compared byte for byte; NULL where there is none. */
+/*
+ * The row with this path, compared byte for byte; NULL if there is none. Where the id is part of
+ * the path it may be anything without a '/', also nothing: parse() says what is wrong with it.
+ */
 const struct topic *topic_find(const char *path);
 
 /*
- * Whether this is the automatic reconnect of a stream that was evicted: its last event id is
- * "evicted", in the header or, where polyfills put it, in the query.
+ * Whether this is the automatic reconnect of an evicted stream: its last event id is "evicted", in
+ * the header or, where polyfills put it, in the query.
  */
 bool topic_is_returning(const struct request *r);
 
-/*
- * The names of the channels that a stream of this kind joins for the request, channel_count() of
- * them, each terminated, one behind the other. The caller frees them. NULL: no memory.
- */
-char *topic_channels(const struct topic *topic, const struct request *r, const struct settings *s);
+/* Writes the name of the i-th channel of an id; its length, or 0 if there is no i-th. */
+size_t topic_channel(const struct topic *topic, const struct settings *s, const char *user,
+    int32_t id, int i, char name[CHANNEL_NAME_SIZE]);
 
 static inline int
-topic_tenant_cap(const struct topic *topic, const struct settings *s)
+caps_group_tenant_cap(enum caps_group_index group, const struct settings *s)
 {
-	return *(const int *)(const void *)((const char *)s + topic->tenant_cap);
+	return *(const int *)(const void *)((const char *)s + caps_groups[group].tenant_cap);
 }
 
 static inline int
-topic_user_cap(const struct topic *topic, const struct settings *s)
+caps_group_user_cap(enum caps_group_index group, const struct settings *s)
 {
-	return *(const int *)(const void *)((const char *)s + topic->user_cap);
+	return *(const int *)(const void *)((const char *)s + caps_groups[group].user_cap);
 }
 
 #endif

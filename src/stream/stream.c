@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * stream: one peer's socket and its backlog. See stream.h.
+ * stream: the socket of one peer and its backlog. See stream.h.
  *
- * The lock is held for a send() that does not block, and never across anything that waits. It is
- * the last lock in the order: nothing else is locked while it is held.
+ * The lock is held during send(), which does not block here, and never across anything that waits.
+ * No other lock is taken while it is held.
  */
 #include "stream/stream.h"
 
@@ -22,13 +22,13 @@
 #include "base/metrics.h"
 #include "wire/frame.h"
 
-/* The longest text that is sent without asking for memory: the head, a sync and a retry. */
+/* The longest text sent without an allocation; the head, a sync and a retry fit. */
 #define TEXT_MAX 512
 
-/* Between two attempts to send while the kernel has no memory. */
+/* Pause between attempts to send while the kernel has no memory. */
 #define STARVED_MS 100
 
-static sigset_t wait_mask; /* set once, before any other thread */
+static sigset_t wait_mask; /* set once, before other threads start */
 
 static void
 on_wake(int number)
@@ -46,7 +46,7 @@ stream_signal_init(void)
 	sigemptyset(&wait_mask);
 	sigaddset(&wait_mask, STREAM_WAKE_SIGNAL);
 	pthread_sigmask(SIG_BLOCK, &wait_mask, NULL);
-	/* While an owner waits, all is blocked that is blocked now, but this one. */
+	/* An owner waits with the current mask, except that STREAM_WAKE_SIGNAL is not blocked. */
 	pthread_sigmask(SIG_BLOCK, NULL, &wait_mask);
 	sigdelset(&wait_mask, STREAM_WAKE_SIGNAL);
 }
@@ -62,7 +62,7 @@ stream_new(int fd, uint32_t backlog_bytes)
 	pthread_mutex_init(&s->lock, NULL);
 	s->references = 1;
 	s->owner = pthread_self();
-	/* The largest event fills the smallest backlog (settings.c): its header needs room, too. */
+	/* The largest event is as large as the smallest backlog (settings.c): add its header. */
 	s->backlog_max = backlog_bytes + FCGI_HEADER_LEN;
 	s->fd = fd;
 	return s;
@@ -97,7 +97,7 @@ stream_release(struct stream *s)
 	free(s);
 }
 
-/* The lock is held. */
+/* Requires the lock. */
 static void
 wake(struct stream *s)
 {
@@ -105,18 +105,18 @@ wake(struct stream *s)
 		pthread_kill(s->owner, STREAM_WAKE_SIGNAL);
 }
 
-/* The lock is held. */
+/* Requires the lock. */
 static void
 mark(struct stream *s, unsigned marks)
 {
-	bool news = (s->marks & marks) != marks;
+	bool new = (s->marks & marks) != marks;
 
 	s->marks |= marks;
-	if (news)
+	if (new)
 		wake(s);
 }
 
-/* The marks that stay when the owner has seen them. The lock is held. */
+/* The marks that stream_look() does not clear. Requires the lock. */
 static unsigned
 lasting(const struct stream *s)
 {
@@ -131,7 +131,7 @@ stream_mark(struct stream *s, unsigned marks)
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* Bytes that the kernel still holds for the peer. The lock is held. */
+/* Bytes that the kernel holds for the peer. Requires the lock. */
 static int
 queued(const struct stream *s)
 {
@@ -143,11 +143,11 @@ queued(const struct stream *s)
 }
 
 /*
- * Whether the peer has taken something since the last look or send; where it has taken all, nothing
- * is watched any more. The lock is held.
+ * Checks whether the peer has read anything since the last check or send. If it has read
+ * everything, stops watching. Requires the lock.
  */
 static void
-look_untaken(struct stream *s, int64_t now)
+check_untaken(struct stream *s, int64_t now)
 {
 	int bytes = queued(s);
 
@@ -158,16 +158,16 @@ look_untaken(struct stream *s, int64_t now)
 	s->untaken = bytes;
 }
 
-/* One send(); how many bytes the socket took. The lock is held. */
+/* Calls send() once. Returns how many bytes the socket took. Requires the lock. */
 static size_t
 send_some(struct stream *s, const uint8_t *bytes, size_t length, int64_t now)
 {
 	ssize_t n;
 
-	/* What is sent now must neither hide what the peer took nor count as taken. */
+	/* Otherwise the bytes sent now would hide how many the peer has read. */
 	if (s->untaken_since != 0)
-		look_untaken(s, now);
-	/* Not send(): as a point of cancellation that is 5 % slower. Nothing here is ever cancelled. */
+		check_untaken(s, now);
+	/* send() is 5 % slower, because it is a cancellation point. We cancel no threads. */
 	n = syscall(SYS_sendto, s->fd, bytes, length, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
 	s->starved = n == -1 && (errno == ENOBUFS || errno == ENOMEM);
 	if (n == -1) {
@@ -183,7 +183,7 @@ send_some(struct stream *s, const uint8_t *bytes, size_t length, int64_t now)
 	return (size_t)n;
 }
 
-/* Room for length more bytes; false where memory is out. The lock is held. */
+/* Makes room for length more bytes; false: no memory. Requires the lock. */
 static bool
 backlog_reserve(struct stream *s, size_t length)
 {
@@ -202,7 +202,7 @@ backlog_reserve(struct stream *s, size_t length)
 	return true;
 }
 
-/* Appends bytes and tells the owner. The lock is held. */
+/* Appends bytes and notifies the owner. Requires the lock. */
 static bool
 backlog_append(struct stream *s, const uint8_t *bytes, size_t length)
 {
@@ -218,8 +218,8 @@ backlog_append(struct stream *s, const uint8_t *bytes, size_t length)
 }
 
 /*
- * Takes n bytes that were sent off the start of the backlog. It begins with the rest of a record,
- * or with the header of one; rest is kept true. The lock is held.
+ * Removes the first n bytes, which were sent. Walks over the records' headers to update rest.
+ * Requires the lock.
  */
 static void
 backlog_consume(struct stream *s, size_t n)
@@ -239,9 +239,7 @@ backlog_consume(struct stream *s, size_t n)
 	}
 }
 
-/*
- * Sends bytes that are whole records, behind what waits already; what is not taken is kept. Locked.
- */
+/* Sends whole records after the backlog; keeps what the socket does not take. Requires the lock. */
 static bool
 put(struct stream *s, const uint8_t *bytes, size_t length, int64_t now)
 {
@@ -258,7 +256,7 @@ put(struct stream *s, const uint8_t *bytes, size_t length, int64_t now)
 		return true;
 	if (n == 0)
 		return backlog_append(s, bytes, length);
-	/* Whole first, so that the records' headers are there to be walked over. */
+	/* Append all of it first: backlog_consume() needs the headers of the records. */
 	if (!backlog_append(s, bytes, length))
 		return false;
 	backlog_consume(s, n);
@@ -271,7 +269,7 @@ text_record(uint8_t record[FCGI_HEADER_LEN + TEXT_MAX], uint16_t id, const char 
 	return frame_stdout(record, id, text, strlen(text));
 }
 
-/* The backlog is full: all of it but the rest of a partly sent record becomes one sync. Locked. */
+/* Replaces the backlog, except the rest of a partly sent record, by one sync. Requires the lock. */
 static void
 overflow(struct stream *s)
 {
@@ -362,7 +360,7 @@ stream_finish(struct stream *s, const char *text)
 			size += frame_end(records + size, s->id);
 			put(s, records, size, clock_ms());
 		} else
-			s->broken = true; /* no memory for the answer: the connection is closed */
+			s->broken = true; /* no memory: close the connection without a response */
 		s->finished = true;
 		mark(s, STREAM_FLUSH);
 	}
@@ -408,17 +406,12 @@ stream_wait(struct stream *s, int64_t deadline)
 	bool starved;
 	int ready;
 
-	/*
-	 * A mark left after this look sends the signal, which stays blocked until ppoll() takes it.
-	 */
+	/* A mark that is set after this check sends the signal, which is blocked until ppoll(). */
 	pthread_mutex_lock(&s->lock);
 	starved = s->starved;
 	if (s->backlog_length > 0 && !starved)
 		p.events |= POLLOUT;
-	/*
-	 * A socket is writable also when the kernel has no memory for it: that is tried again by
-	 * time.
-	 */
+	/* Without kernel memory the socket still polls writable: retry after a pause instead. */
 	if (starved && left > STARVED_MS)
 		left = STARVED_MS;
 	if (s->marks != lasting(s) || left < 0)
@@ -440,7 +433,7 @@ stream_untaken_since(struct stream *s, int64_t now)
 	pthread_mutex_lock(&s->lock);
 	if (s->untaken_since == 0)
 		s->untaken_since = now;
-	look_untaken(s, now);
+	check_untaken(s, now);
 	since = s->untaken_since;
 	pthread_mutex_unlock(&s->lock);
 	return since;

@@ -22,7 +22,6 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
-#include "base/text.h"
 #include "valkey/tls.h"
 
 #define REPLY_MAX (256 * 1024) /* bytes of the reply to a command */
@@ -77,8 +76,7 @@ struct attempt {
 	const struct valkey *valkey;
 	redisContext *context;
 	int64_t deadline; /* valkey_clock() */
-	char *error;
-	size_t error_size;
+	struct error *error;
 
 	/* For valkey_connect() only: */
 	int limit_ms;
@@ -107,14 +105,13 @@ time_left(const struct attempt *a)
 static bool __attribute__((format(printf, 2, 3)))
 fail(const struct attempt *a, const char *format, ...)
 {
-	char text[VALKEY_ERROR_SIZE];
+	char text[ERROR_SIZE];
 	va_list ap;
 
 	va_start(ap, format);
 	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
-	text_line(a->error, a->error_size, "%s: %s", a->valkey->label, text);
-	return false;
+	return error_set(a->error, "%s: %s", a->valkey->label, text);
 }
 
 /*
@@ -147,24 +144,16 @@ explain_context(const struct attempt *a)
 	return fail(a, "no answer in time");
 }
 
-void
-valkey_explain(const struct valkey *v, const char *what, const redisReply *reply, char *error,
-    size_t error_size)
+bool
+valkey_explain(const struct valkey *v, const char *what, const redisReply *reply,
+    struct error *error)
 {
 	const char *text =
 	    reply->type == REDIS_REPLY_ERROR ? reply->str : "unexpected reply";
 	int length = (int)strcspn(text, "'`\"");
 
-	text_line(error, error_size, "%s: %s: %.*s", v->label, what,
+	return error_set(error, "%s: %s: %.*s", v->label, what,
 	    length < SHOWN_MAX ? length : SHOWN_MAX, text);
-}
-
-/* Always returns false. */
-static bool
-explain_reply(const struct attempt *a, const char *what, const redisReply *reply)
-{
-	valkey_explain(a->valkey, what, reply, a->error, a->error_size);
-	return false;
 }
 
 /* Waits until the socket is ready; false if the time is up. */
@@ -279,10 +268,8 @@ bound_arrays(redisReader *reader)
 static bool
 start_tls(const struct attempt *a)
 {
-	char reason[VALKEY_ERROR_SIZE];
-
-	return tls_start(a->context, a->valkey->host, clock_ms() + time_left(a), reason,
-	    sizeof(reason)) || fail(a, "%s", reason);
+	return tls_start(a->context, a->valkey->host, clock_ms() + time_left(a), a->error) ||
+	    fail(a, "%s", a->error->text);
 }
 
 /* Tries one address of the host. */
@@ -391,7 +378,7 @@ authenticate(const struct attempt *a)
 	if (reply == NULL)
 		return false;
 	good = reply->type == REDIS_REPLY_STATUS ||
-	    explain_reply(a, "authentication failed", reply);
+	    valkey_explain(a->valkey, "authentication failed", reply, a->error);
 	freeReplyObject(reply);
 	return good;
 }
@@ -459,7 +446,7 @@ check_role(struct attempt *a, const redisReply *reply)
 		    "in the URL");
 	if (reply_begins(reply, "NOPERM"))
 		return fail(a, "cannot query ROLE: the user needs +role");
-	return explain_reply(a, "ROLE", reply);
+	return valkey_explain(a->valkey, "ROLE", reply, a->error);
 }
 
 static bool
@@ -486,11 +473,11 @@ finish(struct attempt *a, bool good)
 
 redisContext *
 valkey_connect(const struct valkey *v, int64_t deadline, int limit_ms, bool needs_cluster,
-    struct valkey_state *state, char *error, size_t error_size)
+    struct valkey_state *state, struct error *error)
 {
 	struct attempt a = {
 		.valkey = v, .deadline = deadline, .limit_ms = limit_ms,
-		.needs_cluster = needs_cluster, .error = error, .error_size = error_size,
+		.needs_cluster = needs_cluster, .error = error,
 	};
 	bool good = open_connection(&a) && authenticate(&a) && require_role(&a);
 
@@ -501,10 +488,10 @@ valkey_connect(const struct valkey *v, int64_t deadline, int limit_ms, bool need
 }
 
 redisContext *
-valkey_open(const struct valkey *v, int64_t deadline, char *error, size_t error_size)
+valkey_open(const struct valkey *v, int64_t deadline, struct error *error)
 {
 	struct attempt a = {
-		.valkey = v, .deadline = deadline, .error = error, .error_size = error_size,
+		.valkey = v, .deadline = deadline, .error = error,
 	};
 
 	return finish(&a, open_connection(&a) && authenticate(&a));
@@ -512,11 +499,10 @@ valkey_open(const struct valkey *v, int64_t deadline, char *error, size_t error_
 
 redisReply *
 valkey_command(redisContext *context, const struct valkey *v, int64_t deadline, int count,
-    const char **words, char *error, size_t error_size)
+    const char **words, struct error *error)
 {
 	const struct attempt a = {
 		.valkey = v, .context = context, .deadline = deadline, .error = error,
-		.error_size = error_size,
 	};
 
 	return command(&a, count, words);

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/error.h"
 #include "valkey/url.h"
 
 /*
@@ -37,24 +38,27 @@ struct valkey_state {
  *
  * All steps together take until about deadline (valkey_clock()). The socket is non-blocking, with
  * TCP_NODELAY and keep-alive. Nested arrays, which pub/sub does not use, become protocol errors.
- * Returns NULL with one line in error. *state is set in either case. Thread-safe.
+ * Returns NULL with an error. *state is set in either case. Thread-safe.
  */
 redisContext *valkey_connect(const struct valkey *v, int64_t deadline, int limit_ms,
-    bool needs_cluster, struct valkey_state *state, char *error, size_t error_size);
+    bool needs_cluster, struct valkey_state *state, struct error *error);
 
 /* Connects and authenticates like valkey_connect(), but sends no ROLE and allows nested arrays. */
-redisContext *valkey_open(const struct valkey *v, int64_t deadline, char *error, size_t error_size);
+redisContext *valkey_open(const struct valkey *v, int64_t deadline, struct error *error);
 
 /*
  * Sends a command over a connection to v and waits until deadline (valkey_clock()) for its reply,
- * which the caller frees; NULL with one line in error.
+ * which the caller frees; NULL with an error.
  */
 redisReply *valkey_command(redisContext *context, const struct valkey *v, int64_t deadline,
-    int count, const char **words, char *error, size_t error_size);
+    int count, const char **words, struct error *error);
 
-/* Formats an error for an unexpected reply: the server's text up to the first quotation mark. */
-void valkey_explain(const struct valkey *v, const char *what, const redisReply *reply, char *error,
-    size_t error_size);
+/*
+ * Sets an error for an unexpected reply: the server's text up to the first quotation mark. Always
+ * returns false.
+ */
+bool valkey_explain(const struct valkey *v, const char *what, const redisReply *reply,
+    struct error *error);
 
 /*
  * Use this instead of redisBufferWrite(): when hiredis 0.14 has written everything, it allocates a

@@ -68,26 +68,25 @@ read_address(const redisReply *r, struct sentinel_answer *answer)
 }
 
 static void
-explain(const struct valkey *sentinel, const char *master, const redisReply *r, char *error,
-    size_t size)
+explain(const struct valkey *sentinel, const char *master, const redisReply *r, struct error *error)
 {
 	const char *text = r->type == REDIS_REPLY_ERROR ? r->str : "";
 
 	if (r->type == REDIS_REPLY_NIL || strncmp(text, "ERR No such master", 18) == 0)
-		text_line(error, size, "%s: no primary named %s: check VALKEY_SENTINEL_MASTER",
+		error_set(error, "%s: no primary named %s: check VALKEY_SENTINEL_MASTER",
 		    sentinel->label, master);
 	else if (strncmp(text, "NOAUTH", 6) == 0)
-		text_line(error, size, "%s: requires a password: set VALKEY_SENTINEL_PASSWORD",
+		error_set(error, "%s: requires a password: set VALKEY_SENTINEL_PASSWORD",
 		    sentinel->label);
 	else if (strncasecmp(text, "ERR unknown command", 19) == 0)
-		text_line(error, size, "%s: not a sentinel", sentinel->label);
+		error_set(error, "%s: not a sentinel", sentinel->label);
 	else
-		valkey_explain(sentinel, "SENTINEL", r, error, size);
+		valkey_explain(sentinel, "SENTINEL", r, error);
 }
 
 bool
 sentinel_query(const struct valkey *sentinel, const char *master, int64_t deadline,
-    struct sentinel_answer *answer, char *error, size_t error_size)
+    struct sentinel_answer *answer, struct error *error)
 {
 	static const struct {
 		const char *subcommand;
@@ -95,16 +94,16 @@ sentinel_query(const struct valkey *sentinel, const char *master, int64_t deadli
 	} queries[] = {
 		{ "MASTER", read_epoch }, { "GET-MASTER-ADDR-BY-NAME", read_address }
 	};
-	redisContext *c = valkey_open(sentinel, deadline, error, error_size);
+	redisContext *c = valkey_open(sentinel, deadline, error);
 	bool good = c != NULL;
 
 	for (size_t i = 0; good && i < sizeof(queries) / sizeof(queries[0]); i++) {
 		const char *words[] = { "SENTINEL", queries[i].subcommand, master };
-		redisReply *r = valkey_command(c, sentinel, deadline, 3, words, error, error_size);
+		redisReply *r = valkey_command(c, sentinel, deadline, 3, words, error);
 
 		good = r != NULL && queries[i].read(r, answer);
 		if (r != NULL && !good)
-			explain(sentinel, master, r, error, error_size);
+			explain(sentinel, master, r, error);
 		freeReplyObject(r);
 	}
 	if (c != NULL)

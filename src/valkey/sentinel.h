@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * sentinel: asks one Valkey Sentinel for the address of the primary.
+ * sentinel: queries a Valkey Sentinel for the address of the primary.
  */
 #ifndef TPI_VALKEY_SENTINEL_H
 #define TPI_VALKEY_SENTINEL_H
@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/error.h"
 #include "base/hostport.h"
 #include "valkey/connect.h"
 
@@ -23,10 +24,10 @@ struct sentinel_answer {
 };
 
 /*
- * Connects to one sentinel and asks for the primary named master; takes until about deadline, which
- * is of valkey_clock(). False with one line in error; *answer is then undefined. Thread-safe.
+ * Connects to a sentinel and queries the primary named master; takes until about deadline
+ * (valkey_clock()). False with an error; *answer is then undefined. Thread-safe.
  */
 bool sentinel_query(const struct valkey *sentinel, const char *master, int64_t deadline,
-    struct sentinel_answer *answer, char *error, size_t error_size);
+    struct sentinel_answer *answer, struct error *error);
 
 #endif

@@ -234,7 +234,7 @@ use_key(SSL_CTX *ctx, const char *path)
 /* Loads the file of a setting, if it is set. False with an error. */
 static bool
 load(SSL_CTX *ctx, const char *setting, const char *path, int (*use)(SSL_CTX *, const char *),
-    const char *allowed, char *error, size_t error_size)
+    const char *allowed, struct error *error)
 {
 	int wrong;
 
@@ -244,13 +244,12 @@ load(SSL_CTX *ctx, const char *setting, const char *path, int (*use)(SSL_CTX *, 
 	wrong = cannot_read(path);
 	if (wrong == 0 && use(ctx, path) == 1)
 		return true;
-	text_line(error, error_size, "%s=%s: %s; must be the path of a file %s", setting, path,
+	return error_set(error, "%s=%s: %s; must be the path of a file %s", setting, path,
 	    wrong != 0 ? strerror(wrong) : first_error(), allowed);
-	return false;
 }
 
 static bool
-load_files(SSL_CTX *ctx, char *error, size_t error_size)
+load_files(SSL_CTX *ctx, struct error *error)
 {
 	static const char certificates[] = "of PEM certificates";
 	const char *cert = settings->valkey_tls_cert, *key = settings->valkey_tls_key;
@@ -259,22 +258,21 @@ load_files(SSL_CTX *ctx, char *error, size_t error_size)
 	 * The key first: once a certificate is loaded, a key that does not match it fails to load.
 	 */
 	if (!load(ctx, "VALKEY_TLS_CA", settings->valkey_tls_ca, SSL_CTX_load_verify_file,
-		certificates, error, error_size) ||
+		certificates, error) ||
 	    !load(ctx, "VALKEY_TLS_KEY", key, use_key, "with a PEM key, without a passphrase",
-		error, error_size) ||
+		error) ||
 	    !load(ctx, "VALKEY_TLS_CERT", cert, SSL_CTX_use_certificate_chain_file, certificates,
-		error, error_size))
+		error))
 		return false;
 	if (key[0] == '\0' || SSL_CTX_check_private_key(ctx) == 1)
 		return true;
-	text_line(error, error_size, "VALKEY_TLS_KEY=%s: is not the key of VALKEY_TLS_CERT=%s", key,
+	return error_set(error, "VALKEY_TLS_KEY=%s: is not the key of VALKEY_TLS_CERT=%s", key,
 	    cert);
-	return false;
 }
 
 /* Creates a context with the settings and options that all connections need. NULL with an error. */
 static SSL_CTX *
-new_context(char *error, size_t error_size)
+new_context(struct error *error)
 {
 	SSL_CTX *ctx;
 
@@ -282,7 +280,7 @@ new_context(char *error, size_t error_size)
 	ctx = SSL_CTX_new(TLS_client_method());
 	if (ctx == NULL ||
 	    (settings->valkey_tls_ca[0] == '\0' && SSL_CTX_set_default_verify_paths(ctx) != 1)) {
-		text_line(error, error_size, "TLS: %s", first_error());
+		error_set(error, "TLS: %s", first_error());
 		SSL_CTX_free(ctx);
 		return NULL;
 	}
@@ -300,7 +298,7 @@ new_context(char *error, size_t error_size)
 	SSL_CTX_set_options(ctx, SSL_OP_NO_RENEGOTIATION | SSL_OP_IGNORE_UNEXPECTED_EOF);
 	SSL_CTX_set_mode(ctx, SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER);
 	SSL_CTX_set_read_ahead(ctx, 1); /* one system call for several small records */
-	if (load_files(ctx, error, error_size))
+	if (load_files(ctx, error))
 		return ctx;
 	SSL_CTX_free(ctx);
 	return NULL;
@@ -365,7 +363,7 @@ is_settled(const struct stat *file)
  * an error.
  */
 static SSL_CTX *
-get_context(char *error, size_t error_size)
+get_context(struct error *error)
 {
 	struct stat files[FILES];
 	bool same = true;
@@ -377,7 +375,7 @@ get_context(char *error, size_t error_size)
 		same &= same_file(&files[i], &current.files[i]);
 	if (current.ctx == NULL || !current.settled || !same) {
 		SSL_CTX_free(current.ctx);
-		current.ctx = new_context(error, error_size);
+		current.ctx = new_context(error);
 		memcpy(current.files, files, sizeof(files));
 		current.settled = true;
 		for (int i = 0; i < FILES; i++)
@@ -444,9 +442,9 @@ attach(redisContext *c, SSL_CTX *ctx, const char *host)
 }
 
 bool
-tls_start(redisContext *c, const char *host, int64_t deadline, char *error, size_t error_size)
+tls_start(redisContext *c, const char *host, int64_t deadline, struct error *error)
 {
-	SSL_CTX *ctx = get_context(error, error_size);
+	SSL_CTX *ctx = get_context(error);
 	const char *wrong = NULL;
 	struct tls *t;
 
@@ -455,58 +453,48 @@ tls_start(redisContext *c, const char *host, int64_t deadline, char *error, size
 	t = attach(c, ctx, host);
 	SSL_CTX_free(ctx);
 	wrong = t != NULL ? handshake(t->ssl, c->fd, deadline) : strerror(ENOMEM);
-	if (wrong != NULL)
-		text_line(error, error_size, "TLS: %s", wrong);
-	return wrong == NULL;
+	return wrong == NULL || error_set(error, "TLS: %s", wrong);
 }
 
-int
-tls_configure(const struct settings *s, bool used, char *error, size_t error_size)
+bool
+tls_configure(const struct settings *s, bool used, struct error *error)
 {
 	const char *set = first_set(s);
 	SSL_CTX *ctx;
 
-	if ((s->valkey_tls_cert[0] == '\0') != (s->valkey_tls_key[0] == '\0')) {
-		text_line(error, error_size,
-		    "VALKEY_TLS_CERT, VALKEY_TLS_KEY: set both or neither");
-		return -1;
-	}
-	if (!used && set != NULL) {
-		text_line(error, error_size,
+	if ((s->valkey_tls_cert[0] == '\0') != (s->valkey_tls_key[0] == '\0'))
+		return error_set(error, "VALKEY_TLS_CERT, VALKEY_TLS_KEY: set both or neither");
+	if (!used && set != NULL)
+		return error_set(error,
 		    "%s: is set, but VALKEY_URL is not a valkeys:// or rediss:// URL", set);
-		return -1;
-	}
 	settings = s;
 	if (!used)
-		return 0;
+		return true;
 	/* No cleanup at exit: a thread may still be connecting then. */
 	OPENSSL_init_ssl(OPENSSL_INIT_NO_ATEXIT, NULL);
 	SSL_CTX_free(current.ctx);
 	current.ctx = NULL;
-	ctx = get_context(error, error_size);
+	ctx = get_context(error);
 	SSL_CTX_free(ctx);
-	return ctx != NULL ? 0 : -1;
+	return ctx != NULL;
 }
 
 #else
 
-int
-tls_configure(const struct settings *s, bool used, char *error, size_t error_size)
+bool
+tls_configure(const struct settings *s, bool used, struct error *error)
 {
 	const char *set = first_set(s);
 
 	(void)used;
-	if (set != NULL)
-		text_line(error, error_size, "%s: %s", set, NO_TLS);
-	return set == NULL ? 0 : -1;
+	return set == NULL || error_set(error, "%s: %s", set, NO_TLS);
 }
 
 bool
-tls_start(redisContext *c, const char *host, int64_t deadline, char *error, size_t error_size)
+tls_start(redisContext *c, const char *host, int64_t deadline, struct error *error)
 {
 	(void)c, (void)host, (void)deadline;
-	text_line(error, error_size, NO_TLS);
-	return false;
+	return error_set(error, NO_TLS);
 }
 
 #endif

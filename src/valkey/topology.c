@@ -42,52 +42,46 @@ count_parts(const char *list, size_t (*length_of)(const char *))
 }
 
 static bool
-too_many(const char *setting, int count, char *error, size_t size)
+check_count(const char *setting, int count, struct error *error)
 {
-	if (count <= TOPOLOGY_MAX)
-		return false;
-	text_line(error, size, "%s: %d entries; at most %d are allowed", setting, count,
-	    TOPOLOGY_MAX);
-	return true;
+	return count <= TOPOLOGY_MAX || error_set(error,
+	    "%s: %d entries; at most %d are allowed", setting, count, TOPOLOGY_MAX);
 }
 
 /* Always returns false. */
 static bool
-out_of_memory(const char *setting, char *error, size_t size)
+out_of_memory(const char *setting, struct error *error)
 {
-	text_line(error, size, "%s: out of memory", setting);
-	return false;
+	return error_set(error, "%s: out of memory", setting);
 }
 
 /* The password file applies to all nodes and is read once, because it may be a pipe. */
 static bool
 parse_node(struct topology *s, const char *url, const char *list, const char *password_file,
-    char *error, size_t size)
+    struct error *error)
 {
 	const struct valkey *first = s->node_count > 0 ? &s->nodes[0].valkey : NULL;
 	struct valkey *v = &s->nodes[s->node_count].valkey;
 
-	if (valkey_parse(v, url, list, first == NULL ? password_file : "", error, size) != 0)
+	if (!valkey_parse(v, url, list, first == NULL ? password_file : "", error))
 		return false;
 	s->node_count++;
-	if (first == NULL || password_file[0] == '\0' || valkey_set_password(v, first->password))
-		return true;
-	out_of_memory("VALKEY_PASSWORD_FILE", error, size);
-	return false;
+	return first == NULL || password_file[0] == '\0' ||
+	    valkey_set_password(v, first->password) ||
+	    out_of_memory("VALKEY_PASSWORD_FILE", error);
 }
 
 static bool
-parse_nodes(struct topology *s, const char *urls, const char *password_file, char *error,
-    size_t size)
+parse_nodes(struct topology *s, const char *urls, const char *password_file, struct error *error)
 {
 	const char *list = urls;
 	int count = count_parts(urls, settings_url_length);
 
-	if (too_many("VALKEY_URL", count, error, size))
+	if (!check_count("VALKEY_URL", count, error))
 		return false;
 	s->nodes = calloc((size_t)count, sizeof(*s->nodes));
 	if (s->nodes == NULL)
-		return out_of_memory("VALKEY_URL", error, size);
+		return out_of_memory("VALKEY_URL", error);
 	while (s->node_count < count) {
 		size_t length = settings_url_length(urls), trimmed = length;
 		const char *part = urls;
@@ -96,8 +90,8 @@ parse_nodes(struct topology *s, const char *urls, const char *password_file, cha
 
 		text_trim(&part, &trimmed);
 		url = strndup(part, trimmed);
-		good = url != NULL ? parse_node(s, url, list, password_file, error, size)
-					   : out_of_memory("VALKEY_URL", error, size);
+		good = url != NULL ? parse_node(s, url, list, password_file, error)
+					   : out_of_memory("VALKEY_URL", error);
 		free(url);
 		if (!good)
 			return false;
@@ -108,75 +102,70 @@ parse_nodes(struct topology *s, const char *urls, const char *password_file, cha
 
 /* Always returns false. Masks the value, in case it is a URL with a password. */
 static bool
-refuse(const char *setting, const char *list, const char *wrong, char *error, size_t size)
+refuse(const char *setting, const char *list, const char *wrong, struct error *error)
 {
 	char masked[SHOWN_MAX];
 
 	settings_mask_text(list, masked, sizeof(masked));
-	text_line(error, size, "%s=%s: %s", setting, masked, wrong);
-	return false;
+	return error_set(error, "%s=%s: %s", setting, masked, wrong);
 }
 
-/* Parses one part of VALKEY_SENTINELS. Returns NULL, or what is wrong. */
-static const char *
-parse_sentinel(struct valkey *v, const char *text, size_t length)
+/* Parses one part of VALKEY_SENTINELS. The error is only what is wrong, without the setting. */
+static bool
+parse_sentinel(struct valkey *v, const char *text, size_t length, struct error *error)
 {
 	text_trim(&text, &length);
 	/* Without these two checks, the error would only mention a wrong host or port. */
 	if (memmem(text, length, "://", 3) != NULL)
-		return "a sentinel is not a URL";
+		return error_set(error, "a sentinel is not a URL");
 	for (size_t i = 0; i < length; i++)
 		if (strchr(";" TEXT_SPACE, text[i]) != NULL)
-			return "only commas may separate sentinels";
-	return valkey_parse_address(v, text, length, SENTINEL_PORT);
+			return error_set(error, "only commas may separate sentinels");
+	return valkey_parse_address(v, text, length, SENTINEL_PORT, error);
 }
 
 /* The password file takes precedence and is read once, because it may be a pipe. */
 static bool
 set_sentinel_password(const struct topology *s, struct valkey *v, const struct settings *settings,
-    char *error, size_t size)
+    struct error *error)
 {
 	struct valkey *first = &s->sentinels[0].valkey;
 	const char *file = settings->valkey_sentinel_password_file;
 	const char *password = settings->valkey_sentinel_password;
 
 	if (file[0] != '\0' && v == first)
-		return valkey_read_password(v, "VALKEY_SENTINEL_PASSWORD_FILE", file, error, size);
+		return valkey_read_password(v, "VALKEY_SENTINEL_PASSWORD_FILE", file, error);
 	if (file[0] != '\0')
 		password = first->password;
 	return password[0] == '\0' || valkey_set_password(v, password) ||
-	    out_of_memory("VALKEY_SENTINELS", error, size);
+	    out_of_memory("VALKEY_SENTINELS", error);
 }
 
 static bool
-parse_sentinels(struct topology *s, const struct settings *settings, char *error, size_t size)
+parse_sentinels(struct topology *s, const struct settings *settings, struct error *error)
 {
 	const char *rest = settings->valkey_sentinels;
 	int count = count_parts(rest, part_length);
-	char text[VALKEY_ERROR_SIZE];
 
 	if (s->node_count > 1 || s->nodes[0].valkey.path != NULL)
 		return refuse("VALKEY_URL", settings->valkey_url, "must be one URL with a host if "
-		    "VALKEY_SENTINELS is set: it supplies the user and password", error, size);
-	if (too_many("VALKEY_SENTINELS", count, error, size))
+		    "VALKEY_SENTINELS is set: it supplies the user and password", error);
+	if (!check_count("VALKEY_SENTINELS", count, error))
 		return false;
 	s->sentinels = calloc((size_t)count, sizeof(*s->sentinels));
 	if (s->sentinels == NULL)
-		return out_of_memory("VALKEY_SENTINELS", error, size);
+		return out_of_memory("VALKEY_SENTINELS", error);
 	while (s->sentinel_count < count) {
 		struct valkey *v = &s->sentinels[s->sentinel_count++].valkey;
 
-		const char *wrong = parse_sentinel(v, rest, part_length(rest));
-
-		if (wrong != NULL) {
-			snprintf(text, sizeof(text), "%s; must be " SETTINGS_SENTINELS_ALLOWED,
-			    wrong);
-			return refuse("VALKEY_SENTINELS", settings->valkey_sentinels, text, error,
-			    size);
+		if (!parse_sentinel(v, rest, part_length(rest), error)) {
+			error_set(error, "%s; must be " SETTINGS_SENTINELS_ALLOWED, error->text);
+			return refuse("VALKEY_SENTINELS", settings->valkey_sentinels, error->text,
+			    error);
 		}
 		v->tls = s->nodes[0].valkey.tls;
 		v->family = s->nodes[0].valkey.family;
-		if (!set_sentinel_password(s, v, settings, error, size))
+		if (!set_sentinel_password(s, v, settings, error))
 			return false;
 		rest += part_length(rest) + 1;
 	}
@@ -187,7 +176,7 @@ parse_sentinels(struct topology *s, const struct settings *settings, char *error
  * Settings for sentinels without VALKEY_SENTINELS are a mistake: sentinels were meant to be used.
  */
 static bool
-check_no_sentinels(const struct settings *settings, char *error, size_t size)
+check_no_sentinels(const struct settings *settings, struct error *error)
 {
 	const char *set = NULL;
 
@@ -197,9 +186,7 @@ check_no_sentinels(const struct settings *settings, char *error, size_t size)
 		set = "VALKEY_SENTINEL_PASSWORD";
 	else if (settings->valkey_sentinel_password_file[0] != '\0')
 		set = "VALKEY_SENTINEL_PASSWORD_FILE";
-	if (set != NULL)
-		text_line(error, size, "%s: is set, but VALKEY_SENTINELS is not", set);
-	return set == NULL;
+	return set == NULL || error_set(error, "%s: is set, but VALKEY_SENTINELS is not", set);
 }
 
 /* "a:1,b:2", or "mymaster@a:26379,b:26379". */
@@ -227,43 +214,43 @@ make_label(const struct topology *s)
 /* TLS settings in the environment need not fit the server that an option (url) gives. */
 static bool
 configure_tls(const struct topology *s, const struct settings *settings, const char *url,
-    char *error, size_t size)
+    struct error *error)
 {
 	bool used = false;
 
 	for (int i = 0; i < s->node_count; i++)
 		used |= s->nodes[i].valkey.tls;
-	return (url != NULL && !used) || tls_configure(settings, used, error, size) == 0;
+	return (url != NULL && !used) || tls_configure(settings, used, error);
 }
 
 static bool
-parse(struct topology *s, const struct settings *settings, const char *url, char *error, size_t size)
+parse(struct topology *s, const struct settings *settings, const char *url, struct error *error)
 {
 	const char *urls = url != NULL ? url : settings->valkey_url;
 
-	if (!parse_nodes(s, urls, settings->valkey_password_file, error, size))
+	if (!parse_nodes(s, urls, settings->valkey_password_file, error))
 		return false;
 	if (url == NULL && !(settings->valkey_sentinels[0] != '\0'
-		? parse_sentinels(s, settings, error, size)
-		: check_no_sentinels(settings, error, size)))
+		? parse_sentinels(s, settings, error)
+		: check_no_sentinels(settings, error)))
 		return false;
-	if (!configure_tls(s, settings, url, error, size))
+	if (!configure_tls(s, settings, url, error))
 		return false;
 	s->master = strdup(settings->valkey_sentinel_master);
 	s->label = s->master != NULL ? make_label(s) : NULL;
-	return s->label != NULL || out_of_memory("VALKEY_URL", error, size);
+	return s->label != NULL || out_of_memory("VALKEY_URL", error);
 }
 
-int
-topology_parse(struct topology *s, const struct settings *settings, const char *url, char *error,
-    size_t error_size)
+bool
+topology_parse(struct topology *s, const struct settings *settings, const char *url,
+    struct error *error)
 {
 	memset(s, 0, sizeof(*s));
 	s->used_node = -1;
-	if (parse(s, settings, url, error, error_size))
-		return 0;
+	if (parse(s, settings, url, error))
+		return true;
 	topology_free(s);
-	return -1;
+	return false;
 }
 
 void
@@ -293,14 +280,12 @@ share_until(int64_t deadline, int others)
 
 /* Joins the errors of all entries, after a prefix. */
 static void
-explain_all(const struct topology_entry *entries, int count, const char *prefix, char *error,
-    size_t size)
+explain_all(const struct topology_entry *entries, int count, const char *prefix,
+    struct error *error)
 {
-	size_t used = (size_t)snprintf(error, size, "%s", prefix);
-
-	for (int i = 0; i < count && used < size; i++)
-		used += (size_t)snprintf(error + used, size - used, "%s%s", i > 0 ? "; " : "",
-		    entries[i].error);
+	error_set(error, "%s", prefix);
+	for (int i = 0; i < count; i++)
+		error_set(error, "%s%s%s", error->text, i > 0 ? "; " : "", entries[i].error.text);
 }
 
 /*
@@ -309,8 +294,8 @@ explain_all(const struct topology_entry *entries, int count, const char *prefix,
  * they were probably cut off from the others.
  */
 static bool
-query_sentinels(struct topology *s, int64_t deadline, struct sentinel_answer *newest, char *error,
-    size_t size)
+query_sentinels(struct topology *s, int64_t deadline, struct sentinel_answer *newest,
+    struct error *error)
 {
 	struct sentinel_answer answer = { .port = 0 };
 	int answers = 0;
@@ -320,20 +305,17 @@ query_sentinels(struct topology *s, int64_t deadline, struct sentinel_answer *ne
 
 		/* Even the last one leaves a share of the time for the primary. */
 		if (!sentinel_query(&e->valkey, s->master,
-			share_until(deadline, s->sentinel_count - i), &answer, e->error,
-			sizeof(e->error)))
+			share_until(deadline, s->sentinel_count - i), &answer, &e->error))
 			continue;
 		if (answers++ == 0 || answer.epoch > newest->epoch)
 			*newest = answer;
 	}
 	if (answers == 0)
 		explain_all(s->sentinels, s->sentinel_count,
-		    "no sentinel in VALKEY_SENTINELS named the primary: ", error, size);
-	else if (newest->epoch < s->primary.epoch && answers * 2 <= s->sentinel_count) {
-		snprintf(error, size, "%s: most sentinels did not answer, and the others missed the "
-		    "last failover", s->label);
-		return false;
-	}
+		    "no sentinel in VALKEY_SENTINELS named the primary: ", error);
+	else if (newest->epoch < s->primary.epoch && answers * 2 <= s->sentinel_count)
+		return error_set(error, "%s: most sentinels did not answer, and the others missed "
+		    "the last failover", s->label);
 	return answers > 0;
 }
 
@@ -351,7 +333,7 @@ primary_of(const struct topology *s, struct sentinel_answer *answer, char label[
 }
 
 static redisContext *
-connect_primary(struct topology *s, int timeout_ms, char *error, size_t size)
+connect_primary(struct topology *s, int timeout_ms, struct error *error)
 {
 	int64_t deadline = valkey_clock() + timeout_ms;
 	struct sentinel_answer answer;
@@ -360,10 +342,10 @@ connect_primary(struct topology *s, int timeout_ms, char *error, size_t size)
 	struct valkey v;
 	redisContext *c;
 
-	if (!query_sentinels(s, deadline, &answer, error, size))
+	if (!query_sentinels(s, deadline, &answer, error))
 		return NULL;
 	v = primary_of(s, &answer, label);
-	c = valkey_connect(&v, deadline, 0, false, &state, error, size);
+	c = valkey_connect(&v, deadline, 0, false, &state, error);
 	if (c == NULL)
 		return NULL;
 	s->primary = answer;
@@ -376,13 +358,12 @@ try_node(struct topology *s, int node, int64_t deadline, int limit_ms, struct va
 {
 	struct topology_entry *e = &s->nodes[node];
 
-	return valkey_connect(&e->valkey, deadline, limit_ms, s->node_count > 1, state, e->error,
-	    sizeof(e->error));
+	return valkey_connect(&e->valkey, deadline, limit_ms, s->node_count > 1, state, &e->error);
 }
 
 /* A node whose Cluster is down is used only if there is no better one. */
 static redisContext *
-connect_node(struct topology *s, int timeout_ms, char *error, size_t size)
+connect_node(struct topology *s, int timeout_ms, struct error *error)
 {
 	int64_t deadline = valkey_clock() + timeout_ms;
 	int count = s->node_count, spare_node = 0, limit_ms = count == 1 ? timeout_ms : 0;
@@ -410,7 +391,7 @@ connect_node(struct topology *s, int timeout_ms, char *error, size_t size)
 			break;
 	}
 	if (spare == NULL) {
-		explain_all(s->nodes, count, count > 1 ? "no usable node: " : "", error, size);
+		explain_all(s->nodes, count, count > 1 ? "no usable node: " : "", error);
 		return NULL;
 	}
 	s->used_node = spare_node;
@@ -419,11 +400,11 @@ connect_node(struct topology *s, int timeout_ms, char *error, size_t size)
 }
 
 redisContext *
-topology_connect(struct topology *s, int timeout_ms, char *error, size_t error_size)
+topology_connect(struct topology *s, int timeout_ms, struct error *error)
 {
 	if (s->sentinel_count > 0)
-		return connect_primary(s, timeout_ms, error, error_size);
-	return connect_node(s, timeout_ms, error, error_size);
+		return connect_primary(s, timeout_ms, error);
+	return connect_node(s, timeout_ms, error);
 }
 
 /* Whether a node other than the one in use is usable and its Cluster is not down. */
@@ -448,7 +429,7 @@ better_node(struct topology *s, int64_t deadline)
 }
 
 static const char *
-check_node(struct topology *s, int64_t deadline, char *error, size_t size)
+check_node(struct topology *s, int64_t deadline, struct error *error)
 {
 	int64_t until = share_until(deadline, s->node_count - 1);
 	struct valkey_state state;
@@ -457,7 +438,7 @@ check_node(struct topology *s, int64_t deadline, char *error, size_t size)
 	if (c != NULL)
 		redisFree(c);
 	else
-		snprintf(error, size, "%s", s->nodes[s->used_node].error);
+		*error = s->nodes[s->used_node].error;
 	if (state.demoted)
 		return "the server is no longer a primary";
 	return state.cluster_down && better_node(s, deadline)
@@ -465,7 +446,7 @@ check_node(struct topology *s, int64_t deadline, char *error, size_t size)
 }
 
 static const char *
-check_primary(struct topology *s, int64_t deadline, char *error, size_t size)
+check_primary(struct topology *s, int64_t deadline, struct error *error)
 {
 	struct sentinel_answer answer;
 	char label[VALKEY_LABEL_SIZE];
@@ -473,25 +454,25 @@ check_primary(struct topology *s, int64_t deadline, char *error, size_t size)
 	struct valkey v;
 	redisContext *c;
 
-	if (query_sentinels(s, deadline, &answer, error, size)) {
+	if (query_sentinels(s, deadline, &answer, error)) {
 		if (answer.port != s->primary.port || strcmp(answer.host, s->primary.host) != 0)
 			return "the sentinels name another primary";
 		s->primary = answer;
 	}
 	v = primary_of(s, &s->primary, label);
-	c = valkey_connect(&v, deadline, 0, false, &state, error, size);
+	c = valkey_connect(&v, deadline, 0, false, &state, error);
 	if (c != NULL)
 		redisFree(c);
 	return state.demoted ? "the server is no longer a primary" : NULL;
 }
 
 const char *
-topology_check(struct topology *s, int timeout_ms, char *error, size_t error_size)
+topology_check(struct topology *s, int timeout_ms, struct error *error)
 {
 	int64_t deadline = valkey_clock() + timeout_ms;
 
-	error[0] = '\0';
+	error->text[0] = '\0';
 	if (s->sentinel_count > 0)
-		return check_primary(s, deadline, error, error_size);
-	return check_node(s, deadline, error, error_size);
+		return check_primary(s, deadline, error);
+	return check_node(s, deadline, error);
 }

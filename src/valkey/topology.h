@@ -10,6 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/error.h"
 #include "valkey/sentinel.h"
 #include "config/settings.h"
 #include "valkey/connect.h"
@@ -18,7 +19,7 @@
 
 struct topology_entry {
 	struct valkey valkey;
-	char error[VALKEY_ERROR_SIZE]; /* of the last attempt */
+	struct error error; /* of the last attempt */
 };
 
 struct topology {
@@ -40,28 +41,27 @@ struct topology {
 
 /*
  * Parses the settings. If url is not NULL, it replaces VALKEY_URL, and VALKEY_SENTINELS is ignored.
- * Call it before any thread starts (see tls.h). Returns 0, or -1 with one line in error that names
- * the setting, shows its value with passwords masked, and says what is allowed; *s then needs no
- * topology_free().
+ * Call it before any thread starts (see tls.h). False with an error that names the setting, shows
+ * its value with passwords masked, and says what is allowed; *s then needs no topology_free().
  */
-int topology_parse(struct topology *s, const struct settings *settings, const char *url, char *error,
-    size_t error_size);
+bool topology_parse(struct topology *s, const struct settings *settings, const char *url,
+    struct error *error);
 void topology_free(struct topology *s);
 
 /*
  * Connects with valkey_connect() to the primary that the sentinels name, or to the first usable
  * node, starting with the one used last, or at first with a random one. A node whose Cluster is
  * down is used only if there is no better one. Takes at most about timeout_ms, not counting name
- * resolution; no server can use up the time of those after it. Returns NULL with one line in error.
+ * resolution; no server can use up the time of those after it. Returns NULL with an error.
  * Not thread-safe: one thread at a time.
  */
-redisContext *topology_connect(struct topology *s, int timeout_ms, char *error, size_t error_size);
+redisContext *topology_connect(struct topology *s, int timeout_ms, struct error *error);
 
 /*
  * Checks, over separate connections, whether the server in use is still the right one. Returns
- * NULL, or why the daemon should reconnect. error gets "", or what failed during the check; that
+ * NULL, or why the daemon should reconnect. *error gets "", or what failed during the check; that
  * alone is no reason to reconnect. Call it in the thread that calls topology_connect().
  */
-const char *topology_check(struct topology *s, int timeout_ms, char *error, size_t error_size);
+const char *topology_check(struct topology *s, int timeout_ms, struct error *error);
 
 #endif

@@ -37,17 +37,16 @@
 #define LETTERS       "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 static const char no_memory[] = "out of memory";
-static const char wrong_query[] = "the query may only be family=0, family=4 or family=6";
 
-/* Decodes percent-encoding. The caller frees *out in any case. Returns NULL, or what is wrong. */
-static const char *
-decode(const char *text, size_t length, char **out)
+/* Decodes percent-encoding. The caller frees *out in any case. */
+static bool
+decode(const char *text, size_t length, char **out, struct error *error)
 {
 	char *p = calloc(1, length + 1); /* always terminated */
 
 	*out = p;
 	if (p == NULL)
-		return no_memory;
+		return error_set(error, no_memory);
 	for (size_t i = 0; i < length; i++) {
 		int high, low;
 
@@ -58,47 +57,56 @@ decode(const char *text, size_t length, char **out)
 		high = i + 2 < length ? text_hex_digit(text[i + 1]) : -1;
 		low = high >= 0 ? text_hex_digit(text[i + 2]) : -1;
 		if (low < 0 || high + low == 0)
-			return "% must be followed by two hexadecimal digits, not 00";
+			return error_set(error,
+			    "%% must be followed by two hexadecimal digits, not 00");
 		*p++ = (char)(high * 16 + low);
 		i += 2;
 	}
-	return NULL;
+	return true;
 }
 
 /* Parses user[:password]; an empty user or password counts as none. */
-static const char *
-parse_userinfo(struct valkey *v, const char *text, size_t length)
+static bool
+parse_userinfo(struct valkey *v, const char *text, size_t length, struct error *error)
 {
 	const char *colon = memchr(text, ':', length);
 	size_t user_length = colon != NULL ? (size_t)(colon - text) : length;
-	const char *wrong = NULL;
 
-	if (user_length > 0)
-		wrong = decode(text, user_length, &v->user);
-	if (wrong == NULL && colon != NULL && user_length + 1 < length)
-		wrong = decode(colon + 1, length - user_length - 1, &v->password);
-	return wrong;
+	if (user_length > 0 && !decode(text, user_length, &v->user, error))
+		return false;
+	return colon == NULL || user_length + 1 == length ||
+	    decode(colon + 1, length - user_length - 1, &v->password, error);
 }
 
-const char *
-valkey_parse_address(struct valkey *v, const char *text, size_t length, int port)
+bool
+valkey_parse_address(struct valkey *v, const char *text, size_t length, int port,
+    struct error *error)
 {
 	char label[VALKEY_LABEL_SIZE];
 	struct hostport address;
-	const char *wrong = hostport_parse(&address, text, length);
 
-	if (wrong != NULL)
-		return wrong;
+	if (!hostport_parse(&address, text, length, error))
+		return false;
 	v->port = address.port != 0 ? address.port : port;
 	hostport_format(label, sizeof(label), address.host, v->port);
 	v->host = strdup(address.host);
 	v->label = strdup(label);
-	return v->host != NULL && v->label != NULL ? NULL : no_memory;
+	return (v->host != NULL && v->label != NULL) || error_set(error, no_memory);
+}
+
+/* The length of the name in a query, to show it; 0 if it might be part of a password. */
+static int
+query_name_length(const char *query)
+{
+	size_t length = strspn(query, LETTERS "_");
+
+	return length <= PARAMETER_MAX && query[length] == '=' && strchr(query, '@') == NULL
+	    ? (int)length : 0;
 }
 
 /* Parses the text after the '?', with ioredis's name and values for the address family. */
-static const char *
-parse_query(struct valkey *v, const char *query)
+static bool
+parse_query(struct valkey *v, const char *query, struct error *error)
 {
 	static const struct {
 		const char *query;
@@ -107,75 +115,77 @@ parse_query(struct valkey *v, const char *query)
 		{ "family=0", AF_UNSPEC }, { "family=4", AF_INET }, { "family=6", AF_INET6 },
 	};
 
+	int length = query_name_length(query);
+
 	for (size_t i = 0; i < sizeof(families) / sizeof(families[0]); i++) {
 		if (strcmp(query, families[i].query) == 0) {
 			v->family = families[i].family;
-			return NULL;
+			return true;
 		}
 	}
-	return wrong_query;
+	return error_set(error, "the query may only be family=0, family=4 or family=6%s%.*s",
+	    length > 0 ? ", not " : "", length, query);
 }
 
 /* [user[:password]@]host[:port][/db][?query] */
-static const char *
-parse_network(struct valkey *v, const char *text)
+static bool
+parse_network(struct valkey *v, const char *text, struct error *error)
 {
-	const char *at = memrchr(text, '@', strcspn(text, "/")), *end, *wrong;
+	const char *at = memrchr(text, '@', strcspn(text, "/")), *end;
 
 	if (at != NULL) {
-		wrong = parse_userinfo(v, text, (size_t)(at - text));
-		if (wrong != NULL)
-			return wrong;
+		if (!parse_userinfo(v, text, (size_t)(at - text), error))
+			return false;
 		text = at + 1;
 	}
 	end = text + strcspn(text, "/?");
-	wrong = valkey_parse_address(v, text, (size_t)(end - text), DEFAULT_PORT);
-	if (wrong != NULL)
-		return wrong;
+	if (!valkey_parse_address(v, text, (size_t)(end - text), DEFAULT_PORT, error))
+		return false;
 	if (*end == '/') {
 		end += 1 + strspn(end + 1, DIGITS);
 		if (*end != '\0' && *end != '?')
-			return "the db must be a number";
+			return error_set(error, "the db must be a number");
 	}
-	return *end == '?' ? parse_query(v, end + 1) : NULL;
+	return *end != '?' || parse_query(v, end + 1, error);
 }
 
-static const char *
-parse_unix(struct valkey *v, const char *path)
+static bool
+parse_unix(struct valkey *v, const char *path, struct error *error)
 {
 	static const struct sockaddr_un address;
 
 	if (path[0] != '/' || path[1] == '\0')
-		return "the socket path must begin with / and name a socket";
+		return error_set(error, "the socket path must begin with / and name a socket");
 	if (strchr(path, '?') != NULL)
-		return "a unix:// URL cannot have a query";
+		return error_set(error, "a unix:// URL cannot have a query");
 	if (strlen(path) >= sizeof(address.sun_path))
-		return "the socket path is over 107 bytes";
+		return error_set(error, "the socket path is over 107 bytes");
 	v->path = strdup(path);
 	if (asprintf(&v->label, "unix:%s", path) < 0)
 		v->label = NULL;
-	return v->path != NULL && v->label != NULL ? NULL : no_memory;
+	return (v->path != NULL && v->label != NULL) || error_set(error, no_memory);
 }
 
-static const char *
-parse_tls(struct valkey *v, const char *text)
+static bool
+parse_tls(struct valkey *v, const char *text, struct error *error)
 {
 #ifdef HAVE_TLS
 	v->tls = true;
-	return parse_network(v, text);
+	return parse_network(v, text, error);
 #else
 	(void)v;
 	(void)text;
-	return NO_TLS;
+	return error_set(error, NO_TLS);
 #endif
 }
 
-static const char *
-parse_url(struct valkey *v, const char *url)
+/* The error is only what is wrong, without the URL. */
+static bool
+parse_url(struct valkey *v, const char *url, struct error *error)
 {
 	static const struct {
 		const char *prefix;
-		const char *(*parse)(struct valkey *, const char *);
+		bool (*parse)(struct valkey *, const char *, struct error *);
 	} schemes[] = {
 		{ "valkey://", parse_network }, { "redis://", parse_network },
 		{ "unix://", parse_unix },
@@ -186,9 +196,9 @@ parse_url(struct valkey *v, const char *url)
 		size_t length = strlen(schemes[i].prefix);
 
 		if (strncasecmp(url, schemes[i].prefix, length) == 0)
-			return schemes[i].parse(v, url + length);
+			return schemes[i].parse(v, url + length, error);
 	}
-	return "unknown scheme";
+	return error_set(error, "unknown scheme");
 }
 
 bool
@@ -235,59 +245,29 @@ read_password(struct valkey *v, const char *path)
 }
 
 bool
-valkey_read_password(struct valkey *v, const char *setting, const char *path, char *error,
-    size_t error_size)
+valkey_read_password(struct valkey *v, const char *setting, const char *path, struct error *error)
 {
 	const char *wrong = read_password(v, path);
 
-	if (wrong != NULL)
-		text_line(error, error_size, "%s=%s: %s; must be a file whose first line is the "
-		    "password", setting, path, wrong);
-	return wrong == NULL;
+	return wrong == NULL || error_set(error,
+	    "%s=%s: %s; must be a file whose first line is the password", setting, path, wrong);
 }
 
-/*
- * Finds the name of the first query parameter, for the error. Returns its length, or 0 if the text
- * might be part of a password.
- */
-static int
-query_name(const char *url, const char **name)
+bool
+valkey_parse(struct valkey *v, const char *url, const char *list, const char *password_file,
+    struct error *error)
 {
-	const char *at = strrchr(url, '@'), *query = strchr(at != NULL ? at : url, '?');
-	size_t length;
-
-	*name = query != NULL ? query + 1 : "";
-	length = strspn(*name, LETTERS "_");
-	return length <= PARAMETER_MAX && (*name)[length] == '=' ? (int)length : 0;
-}
-
-static void
-explain_url(const char *url, const char *list, const char *wrong, char *error, size_t error_size)
-{
-	const char *name;
-	int length = wrong == wrong_query ? query_name(url, &name) : 0;
 	char masked[SHOWN_MAX];
 
-	settings_mask_text(strchr(list, '@') != NULL ? list : url, masked, sizeof(masked));
-	text_line(error, error_size, "VALKEY_URL=%s: %s%s%.*s; must be " URL_ALLOWED, masked, wrong,
-	    length > 0 ? ", not " : "", length, length > 0 ? name : "");
-}
-
-int
-valkey_parse(struct valkey *v, const char *url, const char *list, const char *password_file,
-    char *error, size_t error_size)
-{
-	const char *wrong;
-
 	memset(v, 0, sizeof(*v));
-	wrong = parse_url(v, url);
-	if (wrong != NULL)
-		explain_url(url, list, wrong, error, error_size);
-	else if (password_file[0] == '\0' || valkey_read_password(v, "VALKEY_PASSWORD_FILE",
-		     password_file, error, error_size))
-		return 0;
+	if (!parse_url(v, url, error)) {
+		settings_mask_text(strchr(list, '@') != NULL ? list : url, masked, sizeof(masked));
+		error_set(error, "VALKEY_URL=%s: %s; must be " URL_ALLOWED, masked, error->text);
+	} else if (password_file[0] == '\0' || valkey_read_password(v, "VALKEY_PASSWORD_FILE",
+		     password_file, error))
+		return true;
 	valkey_free(v);
-	return -1;
+	return false;
 }
 
 void

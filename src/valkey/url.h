@@ -9,7 +9,9 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-#define VALKEY_ERROR_SIZE 512 /* for the one-line errors of this wing */
+#include "base/error.h"
+
+#define VALKEY_ERROR_SIZE ERROR_SIZE
 #define VALKEY_LABEL_SIZE 280
 
 struct valkey {
@@ -33,26 +35,26 @@ struct valkey {
  * that url is part of, or url itself. If it contains an '@', errors show the masked list instead of
  * url: a password with a comma may have been split, so that url is a part of it.
  *
- * Returns 0, or -1 with one line in error that names the setting (VALKEY_URL or
- * VALKEY_PASSWORD_FILE), shows the value with the password masked, and says what is allowed; *v
- * then needs no valkey_free().
+ * False with an error that names the setting (VALKEY_URL or VALKEY_PASSWORD_FILE), shows the value
+ * with the password masked, and says what is allowed; *v then needs no valkey_free().
  */
-int valkey_parse(struct valkey *v, const char *url, const char *list, const char *password_file,
-    char *error, size_t error_size);
+bool valkey_parse(struct valkey *v, const char *url, const char *list, const char *password_file,
+    struct error *error);
 void valkey_free(struct valkey *v);
 
 /*
- * Parses host[:port] or [v6][:port]; port is the default. Returns NULL, or what is wrong; call
- * valkey_free() in either case.
+ * Parses host[:port] or [v6][:port]; port is the default. False with an error that says what is
+ * wrong, but does not repeat the text. Call valkey_free() in either case.
  */
-const char *valkey_parse_address(struct valkey *v, const char *text, size_t length, int port);
+bool valkey_parse_address(struct valkey *v, const char *text, size_t length, int port,
+    struct error *error);
 
 /*
  * Reads the password from the first line of a file, without its line break (LF or CRLF). False with
- * one line in error that names the setting and the file.
+ * an error that names the setting and the file.
  */
-bool valkey_read_password(struct valkey *v, const char *setting, const char *path, char *error,
-    size_t error_size);
+bool valkey_read_password(struct valkey *v, const char *setting, const char *path,
+    struct error *error);
 
 /* Sets the password to a copy, or removes it if NULL. False: no memory. */
 bool valkey_set_password(struct valkey *v, const char *password);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * frame: the bytes of an event and of FastCGI's records.
+ * frame: see frame.h.
  *
- * A browser that decodes an event gets the payload back, with each of its line breaks as one LF:
- * a line break at the payload's end makes one more, empty "data:" line. frame_event_size() and
- * frame_event() walk the payload with the same two functions, so that they cannot disagree.
+ * A browser that decodes an event gets the payload, each line break as one LF; one at the end of
+ * the payload becomes an empty "data:" line. frame_event_size() and frame_event() find the lines
+ * with the same two functions, so they cannot disagree.
  */
 #include "wire/frame.h"
 
@@ -14,7 +14,7 @@
 static const char data[] = "data: ";
 #define DATA_LENGTH (sizeof(data) - 1)
 
-/* The length of the first line, without its line break. */
+/* The length of the first line of text, without its line break. */
 static size_t
 line_length(const char *text, size_t length)
 {
@@ -25,7 +25,7 @@ line_length(const char *text, size_t length)
 	return n;
 }
 
-/* The length of the line break that text begins with. */
+/* The length of the line break at the start of text. */
 static size_t
 break_length(const char *text, size_t length)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * revocation: the payload, written and read. See revocation.h. An id has no character that JSON
- * would escape, so no parser is needed.
+ * revocation: see revocation.h. JSON escapes no character of a valid id, so reading needs no
+ * parser.
  */
 #include "wire/revocation.h"
 
@@ -26,7 +26,9 @@ revocation_payload(const struct revocation *r)
 	return n != -1 ? payload : NULL;
 }
 
-/* What stands between start and end; NULL where these do not enclose it. */
+/*
+ * The part between start and end, whose length replaces *length; NULL if the payload has not both.
+ */
 static const char *
 between(const char *payload, size_t *length, const char *start, const char *end)
 {
@@ -54,16 +56,4 @@ revocation_read(struct revocation *r, const char *payload, size_t length)
 		return false;
 	memcpy(r->user, id, length);
 	return true;
-}
-
-bool
-revocation_concerns(const struct revocation *r, const char *user, const int32_t *projects,
-    int count)
-{
-	if (r->project == 0)
-		return strcmp(r->user, user) == 0;
-	for (int i = 0; i < count; i++)
-		if (projects[i] == r->project)
-			return true;
-	return false;
 }

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * revocation: what tpi-publish says to every tpi-streamd of a tenant when somebody has lost a
- * right: ask again for the streams of this user, or of this project. The payload is read to the
- * letter: one of {"event":"revoke","user":"u1"} and {"event":"revoke","projectId":7}, and no other
- * spelling of them.
+ * revocation: the payload with which tpi-publish makes every tpi-streamd of a tenant re-authorize
+ * the streams of a user or a project (tpi-stream(7), CHANNELS AND PAYLOADS). It is
+ * {"event":"revoke","user":"u1"} or {"event":"revoke","projectId":7}, byte for byte.
  */
 #ifndef TPI_WIRE_REVOCATION_H
 #define TPI_WIRE_REVOCATION_H
@@ -15,18 +14,14 @@
 #include "wire/channel_name.h"
 
 struct revocation {
-	int32_t project;               /* 0: of a user */
-	char user[CHANNEL_ID_MAX + 1]; /* "": of a project */
+	int32_t project;               /* 0: user is set */
+	char user[CHANNEL_ID_MAX + 1]; /* "": project is set */
 };
 
-/* The caller frees the result; NULL means no memory. What it is about is valid. Thread-safe. */
+/* The payload of a valid revocation. The caller frees it; NULL: out of memory. Thread-safe. */
 char *revocation_payload(const struct revocation *r);
 
-/* False where the payload is none. Thread-safe. */
+/* Returns false if the payload is not a revocation. Thread-safe. */
 bool revocation_read(struct revocation *r, const char *payload, size_t length);
-
-/* Whether a stream of this user, who may read these projects, has to be asked for again. */
-bool revocation_concerns(const struct revocation *r, const char *user, const int32_t *projects,
-    int count);
 
 #endif

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * floor: a FastCGI responder that does what it must and nothing else, as a measure for tpi-streamd:
- * what one thread with epoll needs for the same streams.
+ * floor: the minimal FastCGI responder, one thread with epoll. The benchmark compares tpi-streamd with
+ * the cost of the same streams here.
  *
  *   floor LISTEN-PATH VALKEY-PATH TENANT USERS
  *
- * It subscribes once, to the broadcast channel and those of the users u0, u1, ... of the tenant,
- * takes the first bytes of a connection for its whole request, sends the 200 and a sync, and writes
- * each message with one send() for each stream. No checks, no caps, no merging, no heartbeat; a
- * reader that does not read holds up all others. For the benchmark alone.
+ * It subscribes once, to the broadcast channel and those of the tenant's users u0, u1, ..., treats the
+ * first bytes of a connection as its complete request, sends the 200 and a sync, and writes each
+ * message with one send() per stream. No checks, caps, merging or heartbeats, and one reader that
+ * does not read blocks all others: for the benchmark only.
  */
 #include <err.h>
 #include <fastcgi.h>
@@ -35,11 +35,11 @@
 static int epoll_fd, listen_fd, valkey_fd;
 static unsigned long user_count;
 
-static int *streams; /* the descriptors of all, for broadcasts */
+static int *streams; /* the descriptors of all streams */
 static int stream_count;
-static int *place;       /* of a descriptor in streams; -1: no stream yet */
-static int *of_user;     /* a user's descriptor; 0: none */
-static uint32_t *user_of; /* the user of a descriptor */
+static int *position;     /* by descriptor: the index in streams; -1: not a stream yet */
+static int *of_user;      /* by user: the descriptor; 0: none */
+static uint32_t *user_of; /* by descriptor: the user */
 
 static uint8_t first_record[FCGI_HEADER_LEN + sizeof(HEAD)];
 
@@ -71,11 +71,11 @@ leave(int fd)
 {
 	int moved;
 
-	if (place[fd] != -1) {
+	if (position[fd] != -1) {
 		moved = streams[--stream_count];
-		streams[place[fd]] = moved;
-		place[moved] = place[fd];
-		place[fd] = -1;
+		streams[position[fd]] = moved;
+		position[moved] = position[fd];
+		position[fd] = -1;
 		if (user_of[fd] < user_count && of_user[user_of[fd]] == fd)
 			of_user[user_of[fd]] = 0;
 	}
@@ -93,21 +93,21 @@ join(int fd, char *head, size_t length)
 	user_of[fd] = user != NULL ? (uint32_t)strtoul(user + strlen(name), NULL, 10) : UINT32_MAX;
 	if (user_of[fd] < user_count)
 		of_user[user_of[fd]] = fd;
-	place[fd] = stream_count;
+	position[fd] = stream_count;
 	streams[stream_count++] = fd;
 	if (send(fd, first_record, FCGI_HEADER_LEN + strlen(HEAD), MSG_NOSIGNAL) == -1)
 		leave(fd);
 }
 
 static void
-take_peer(int fd)
+read_peer(int fd)
 {
 	char bytes[8192];
 	ssize_t n = recv(fd, bytes, sizeof(bytes) - 1, 0);
 
 	if (n <= 0)
 		leave(fd);
-	else if (place[fd] == -1)
+	else if (position[fd] == -1)
 		join(fd, bytes, (size_t)n);
 }
 
@@ -117,7 +117,7 @@ accept_all(void)
 	int fd;
 
 	while ((fd = accept4(listen_fd, NULL, NULL, SOCK_CLOEXEC)) != -1) {
-		place[fd] = -1;
+		position[fd] = -1;
 		watch(fd);
 	}
 }
@@ -146,11 +146,11 @@ deliver(const char *channel, size_t channel_length, const char *payload, size_t 
 }
 
 /*
- * One "$length\r\nbytes\r\n" or ":number\r\n"; returns what is behind it, NULL where it is not
- * whole.
+ * Parses "$length\r\nbytes\r\n" or ":number\r\n"; returns the position after it, or NULL if it is not
+ * complete.
  */
 static const char *
-take_element(const char *at, const char *end, const char **bytes, size_t *length)
+parse_element(const char *at, const char *end, const char **bytes, size_t *length)
 {
 	const char *line = at < end ? memchr(at, '\n', (size_t)(end - at)) : NULL;
 
@@ -165,11 +165,11 @@ take_element(const char *at, const char *end, const char **bytes, size_t *length
 }
 
 /*
- * One message or confirmation, an array of three; returns what is behind it, NULL where it is not
- * whole.
+ * Handles one message or confirmation, an array of three; returns the position after it, or NULL if it
+ * is not complete.
  */
 static const char *
-take_push(const char *at, const char *end, unsigned long *confirmed)
+handle_push(const char *at, const char *end, unsigned long *confirmed)
 {
 	const char *kind, *channel, *payload;
 	size_t kind_length, channel_length, length;
@@ -177,9 +177,9 @@ take_push(const char *at, const char *end, unsigned long *confirmed)
 	if (*at != '*')
 		errx(EX_PROTOCOL, "Valkey: %.*s", (int)strcspn(at, "\r\n"), at);
 	at = memchr(at, '\n', (size_t)(end - at));
-	if (at == NULL || (at = take_element(at + 1, end, &kind, &kind_length)) == NULL ||
-	    (at = take_element(at, end, &channel, &channel_length)) == NULL ||
-	    (at = take_element(at, end, &payload, &length)) == NULL)
+	if (at == NULL || (at = parse_element(at + 1, end, &kind, &kind_length)) == NULL ||
+	    (at = parse_element(at, end, &channel, &channel_length)) == NULL ||
+	    (at = parse_element(at, end, &payload, &length)) == NULL)
 		return NULL;
 	if (*kind == 'm')
 		deliver(channel, channel_length, payload, length);
@@ -188,9 +188,9 @@ take_push(const char *at, const char *end, unsigned long *confirmed)
 	return at;
 }
 
-/* Reads once and takes what is whole. Returns how many subscriptions were confirmed. */
+/* Reads once and handles what is complete. Returns how many subscriptions were confirmed. */
 static unsigned long
-take_valkey(void)
+read_valkey(void)
 {
 	static char buffer[256 * 1024 + 1];
 	static size_t filled;
@@ -200,11 +200,11 @@ take_valkey(void)
 
 	n = recv(valkey_fd, buffer + filled, sizeof(buffer) - 1 - filled, 0);
 	if (n <= 0)
-		errx(EX_UNAVAILABLE, "Valkey has closed the connection");
+		errx(EX_UNAVAILABLE, "Valkey closed the connection");
 	filled += (size_t)n;
 	buffer[filled] = '\0';
 	end = buffer + filled;
-	while (at < end && (next = take_push(at, end, &confirmed)) != NULL)
+	while (at < end && (next = handle_push(at, end, &confirmed)) != NULL)
 		at = next;
 	filled = (size_t)(end - at);
 	memmove(buffer, at, filled);
@@ -229,17 +229,17 @@ subscribe(const char *path, const char *tenant)
 	if (out == NULL)
 		err(EX_OSERR, "fdopen");
 	fprintf(out, "*%lu\r\n$9\r\nSUBSCRIBE\r\n", user_count + 2);
-	length = channel_broadcast(channel, tenant);
+	length = channel_name_broadcast(channel, tenant);
 	fprintf(out, "$%zu\r\n%s\r\n", length, channel);
 	for (i = 0; i < user_count; i++) {
 		snprintf(user, sizeof(user), "u%lu", i);
-		length = channel_user(channel, tenant, user);
+		length = channel_name_user(channel, tenant, user);
 		fprintf(out, "$%zu\r\n%s\r\n", length, channel);
 	}
 	if (fclose(out) == EOF)
 		err(EX_UNAVAILABLE, "%s", path);
 	while (left > 0)
-		left -= take_valkey();
+		left -= read_valkey();
 	watch(valkey_fd);
 }
 
@@ -268,13 +268,13 @@ allocate(void)
 	setrlimit(RLIMIT_NOFILE, &r);
 	count = r.rlim_cur;
 	streams = calloc(count, sizeof(*streams));
-	place = calloc(count, sizeof(*place));
+	position = calloc(count, sizeof(*position));
 	user_of = calloc(count, sizeof(*user_of));
 	of_user = calloc(user_count + 1, sizeof(*of_user));
-	if (streams == NULL || place == NULL || user_of == NULL || of_user == NULL)
+	if (streams == NULL || position == NULL || user_of == NULL || of_user == NULL)
 		err(EX_OSERR, "memory");
 	for (i = 0; i < count; i++)
-		place[i] = -1;
+		position[i] = -1;
 }
 
 int
@@ -299,9 +299,9 @@ main(int argc, char *argv[])
 			if (events[i].data.fd == listen_fd)
 				accept_all();
 			else if (events[i].data.fd == valkey_fd)
-				take_valkey();
+				read_valkey();
 			else
-				take_peer(events[i].data.fd);
+				read_peer(events[i].data.fd);
 		}
 	}
 }

@@ -8,14 +8,14 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-#define TOLD_MAX 5
+#define PRINTED_MAX 5
 
 void
 ledger_wrong(struct ledger *l, const struct account *a, const char *format, ...)
 {
 	va_list ap;
 
-	if (l->errors++ >= TOLD_MAX)
+	if (l->errors++ >= PRINTED_MAX)
 		return;
 	fprintf(stderr, "load: stream %" PRIu32 ": ", a->stream);
 	va_start(ap, format);
@@ -24,7 +24,7 @@ ledger_wrong(struct ledger *l, const struct account *a, const char *format, ...)
 	fputc('\n', stderr);
 }
 
-/* Every so many messages one is targeted. */
+/* Targeted messages are spread evenly among the others. */
 struct message *
 ledger_next(struct ledger *l)
 {
@@ -33,7 +33,7 @@ ledger_next(struct ledger *l)
 
 	m->broadcasts = l->broadcasts;
 	if ((number + 1) * share / 100 == number * share / 100) {
-		m->target = LEDGER_EVERYBODY;
+		m->target = LEDGER_ALL;
 		m->waiting = l->streams;
 		l->broadcasts++;
 	} else {
@@ -48,8 +48,7 @@ ledger_next(struct ledger *l)
 }
 
 /*
- * A message of a kind is there, with so many of its kind before it. False where it was there
- * already.
+ * A message has arrived that is preceded by this many of its kind. False if it arrived before.
  */
 static bool
 advance(struct ledger *l, const struct account *a, struct progress *p, uint32_t before,
@@ -58,7 +57,7 @@ advance(struct ledger *l, const struct account *a, struct progress *p, uint32_t 
 	uint32_t missing = before - p->next;
 
 	if (before < p->next) {
-		ledger_wrong(l, a, "%s %" PRIu32 " twice or too late", kind, before);
+		ledger_wrong(l, a, "%s %" PRIu32 " duplicated or too late", kind, before);
 		return false;
 	}
 	if (missing > 0 && p->excused)
@@ -83,15 +82,15 @@ ledger_arrived(struct ledger *l, struct account *a, uint64_t number, int64_t now
 		return;
 	}
 	m = &l->messages[number];
-	if (m->target != LEDGER_EVERYBODY && m->target != a->stream) {
-		ledger_wrong(l, a, "message %" PRIu64 " is for another", number);
+	if (m->target != LEDGER_ALL && m->target != a->stream) {
+		ledger_wrong(l, a, "message %" PRIu64 " is for another stream", number);
 		return;
 	}
-	/* A broadcast that went before it and comes behind it is found out here. */
-	if (m->target != LEDGER_EVERYBODY && a->broadcasts.next != m->broadcasts &&
+	/* Detects a broadcast that was published before it and arrives after it. */
+	if (m->target != LEDGER_ALL && a->broadcasts.next != m->broadcasts &&
 	    !a->broadcasts.excused)
 		ledger_wrong(l, a, "message %" PRIu64 " out of order", number);
-	fresh = m->target == LEDGER_EVERYBODY ?
+	fresh = m->target == LEDGER_ALL ?
 	    advance(l, a, &a->broadcasts, m->broadcasts, "broadcast") :
 	    advance(l, a, &a->targeted, m->targeted, "targeted");
 	if (!fresh)

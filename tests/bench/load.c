@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * load: opens event streams, publishes wake-ups, checks what arrives, and prints one line of JSON
- * with what it measured. `load --help` lists its options; tests/bench/run.py starts it.
+ * load: opens event streams, publishes wake-ups, checks what arrives, and prints its measurements as
+ * one line of JSON. `load --help` lists its options; tests/bench/run.py starts it.
  *
- * One thread, which never waits for the server under test: only for who takes what it publishes. It
- * has to be quick enough itself: "rate" and "generator_busy" in its line say whether it was.
+ * It has one thread, which may block on publishing, but never on the server under test. It must be fast
+ * enough itself: "rate" and "generator_busy" in its output show whether it was.
  */
 #include <arpa/inet.h>
 #include <err.h>
@@ -34,25 +34,25 @@
 
 #define NS_PER_S 1000000000LL
 
-/* The end of patience where nothing comes in any more. */
+/* How long to wait if nothing arrives. */
 #define SILENCE_NS (5 * NS_PER_S)
-/* Between two looks at memory, and how little must happen between them before it is measured. */
-#define SETTLE_NS    (NS_PER_S / 10)
-#define SETTLE_BYTES (1 << 20)
-#define SETTLE_LOOKS 10
+/* Memory has settled when it changes by less than this between two readings. */
+#define SETTLE_NS       (NS_PER_S / 10)
+#define SETTLE_BYTES    (1 << 20)
+#define SETTLE_READINGS 10
 
 #define BATCH_MAX      256 /* messages in one write */
 #define PUBLISH_MAX    (CHANNEL_NAME_SIZE + 256)
 #define LINE_MAX_BYTES 192 /* longer than any line of a stream */
 #define PROJECTS_MAX   500
-/* Streams of a storm that are begun before what has arrived is looked at again. */
+/* Streams of a storm that are opened before arrivals are read again. */
 #define STORM_STEP 4
 
 #define NOTIFICATIONS "/api/notifications/stream"
 #define ISSUES        "/api/issues/stream"
 #define ISSUES_PREFIX "issues"
 
-/* Payloads as the application sends them; a part of each is the message's number. */
+/* Payloads like the application's; part of each is the message's number. */
 #define NOTE_BEGIN  "{\"id\":\"00000000-0000-4000-8000-"
 #define NOTE_END    "\",\"event\":\"notification\"}"
 #define ISSUE_BEGIN "{\"event\":\"issue-updated\",\"issueId\":"
@@ -66,13 +66,13 @@ struct stream {
 	struct account account;
 	struct wire wire;
 
-	/* The start of a line whose end has not come. */
+	/* The start of a line whose end has not arrived. */
 	char line[LINE_MAX_BYTES];
 	uint16_t line_length;
 };
 
 static struct {
-	const char *server, *valkey, *tenant;
+	const char *server, *valkey, *tenant, *path, *channel;
 	bool http, post;
 	uint32_t streams, window, messages, warmup, rate, burst, targeted, projects, storm, idle,
 	    settle;
@@ -83,24 +83,24 @@ static struct {
 };
 
 static int epoll_fd, publisher_fd;
-static struct stream *streams; /* and behind them those of the storm */
+static struct stream *streams; /* followed by those of the storm */
 static uint32_t started, opened;
 static struct ledger ledger;
 static uint64_t pings;
-static int64_t heard_at; /* measure_now() of the last bytes from a stream */
+static int64_t received_at; /* measure_now() of the last bytes from a stream */
 
-/* Messages from begin on, up to end, were published while the storm's streams were opened. */
+/* Messages begin to end - 1 were published while the storm's streams were opened. */
 static struct {
 	uint32_t begin, end;
 	int64_t time;
 } storm;
 
-/* What turn() has to be told apart from the streams' indices. */
+/* Sources of events other than a stream, whose source is its index. */
 enum { SOURCE_PUBLISHER = -1, SOURCE_TIMER = -2 };
 
 /* ---- Sockets */
 
-/* Each arrival is told once: whoever is told reads until nothing is left. */
+/* Edge-triggered: the reader must read until nothing is left. */
 static void
 watch(int fd, int source)
 {
@@ -138,7 +138,7 @@ connect_unix(const char *path, int flags)
 	return connect_to(AF_UNIX, flags, &address, sizeof(address));
 }
 
-/* Over loopback nobody has to wait for a connection, unless the queue is full. */
+/* On loopback this does not block unless the listen queue is full. */
 static int
 connect_tcp(const char *port)
 {
@@ -154,7 +154,7 @@ connect_tcp(const char *port)
 	return fd;
 }
 
-/* A path, or a port of 127.0.0.1. -1 with errno where nobody listens, or the queue is full. */
+/* Connects to a path or a port of 127.0.0.1. -1 with errno if nothing listens or the queue is full. */
 static int
 connect_any(const char *address, int flags)
 {
@@ -186,7 +186,7 @@ user_name(char name[16], uint32_t user)
 	snprintf(name, 16, "u%" PRIu32, user);
 }
 
-/* "projectIds=1,2,3", all projects there are. */
+/* "projectIds=1,2,3" with all projects. */
 static const char *
 project_query(void)
 {
@@ -209,11 +209,10 @@ send_request(int fd, uint32_t user)
 	char name[16];
 
 	user_name(name, user);
-	send_all(fd, request, wire_request(request, options.http,
-	    options.projects > 0 ? ISSUES : NOTIFICATIONS, project_query(), name));
+	send_all(fd, request, wire_request(request, options.http, options.path, project_query(), name));
 }
 
-/* Connects the next stream and sends its request. False where the server's queue is full. */
+/* Connects the next stream and sends its request. False if the server's listen queue is full. */
 static bool
 start_next(void)
 {
@@ -235,7 +234,7 @@ start_next(void)
 
 /* ---- Arrivals */
 
-/* The number in a payload; false where it is none that was published. */
+/* Parses the number of a payload; false if no such payload is ever published. */
 static bool
 parse_payload(const char *text, size_t length, uint64_t *number)
 {
@@ -270,7 +269,7 @@ take_sync(struct stream *s)
 		count_open(s);
 }
 
-/* A line without its end. What follows it in memory is a line end. */
+/* Handles a line, without its line break, which must follow in memory. */
 static void
 take_line(struct stream *s, const char *line, size_t length, int64_t now)
 {
@@ -291,15 +290,15 @@ take_line(struct stream *s, const char *line, size_t length, int64_t now)
 	else if (parse_payload(line, length, &number))
 		ledger_arrived(&ledger, &s->account, number, now);
 	else
-		ledger_wrong(&ledger, &s->account, "not a payload: %.*s", (int)length, line);
+		ledger_wrong(&ledger, &s->account, "unknown payload: %.*s", (int)length, line);
 }
 
-/* The end of a line that began in an earlier piece, or the start of one that ends later. */
+/* Handles the end of a line that began in an earlier piece, or the start of one that ends later. */
 static void
 take_part(struct stream *s, const char *text, size_t length, bool ends, int64_t now)
 {
 	if (s->line_length + length >= sizeof(s->line))
-		errx(EX_PROTOCOL, "stream %td: a line too long", s - streams);
+		errx(EX_PROTOCOL, "stream %td: line too long", s - streams);
 	memcpy(s->line + s->line_length, text, length);
 	s->line_length += (uint16_t)length;
 	if (!ends)
@@ -339,7 +338,7 @@ take_bytes(struct stream *s, const uint8_t *at, size_t length, int64_t now)
 		take_text(s, text, n, now);
 	if (s->wire.error != NULL)
 		errx(EX_UNAVAILABLE, "stream %td: %s", s - streams, s->wire.error);
-	/* Where no sync comes, the head says that the stream is open. */
+	/* Without a sync, the head shows that the stream is open. */
 	if (options.post && !s->open && wire_answered(&s->wire))
 		count_open(s);
 }
@@ -350,7 +349,7 @@ read_stream(struct stream *s)
 	static uint8_t buffer[65536];
 	ssize_t n;
 
-	/* Less than was asked for: the socket is empty. */
+	/* When recv() returns less than requested, the socket is empty. */
 	do {
 		n = recv(s->fd, buffer, sizeof(buffer), MSG_DONTWAIT);
 		if (n == -1 && errno == EAGAIN)
@@ -359,14 +358,14 @@ read_stream(struct stream *s)
 			err(EX_UNAVAILABLE, "stream %td", s - streams);
 		if (n == 0)
 			errx(EX_UNAVAILABLE, "stream %td: closed by the server", s - streams);
-		heard_at = measure_now();
-		take_bytes(s, buffer, (size_t)n, heard_at);
+		received_at = measure_now();
+		take_bytes(s, buffer, (size_t)n, received_at);
 	} while (n == sizeof(buffer));
 }
 
 /* ---- Before the first stream */
 
-/* Whether a stream can be opened, Valkey included. It is closed again. */
+/* Opens and closes a stream; returns whether it worked, with Valkey. */
 static bool
 try_one(void)
 {
@@ -384,7 +383,7 @@ try_one(void)
 	if (fd == -1)
 		return false;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	/* A user that no stream has. */
+	/* A user without other streams. */
 	send_request(fd, options.streams + options.storm);
 	while (!found && n > 0 && length < sizeof(bytes)) {
 		n = recv(fd, bytes + length, sizeof(bytes) - length, 0);
@@ -410,26 +409,28 @@ wait_ready(void)
 
 	while (!try_one()) {
 		if (measure_now() > deadline)
-			errx(EX_UNAVAILABLE, "%s: no stream can be opened", options.server);
+			errx(EX_UNAVAILABLE, "%s: cannot open a stream", options.server);
 		pause_ns(NS_PER_S / 50);
 	}
 }
 
 /* ---- Publishing */
 
-/* Of a message: its channel's name, and how long that is. */
+/* Writes the name of a message's channel; returns its length. */
 static size_t
 channel_of(char channel[CHANNEL_NAME_SIZE], const struct message *m, size_t number)
 {
 	char user[16];
 
 	if (options.projects > 0)
-		return channel_project(channel, ISSUES_PREFIX, options.tenant,
+		return channel_name_project(channel, ISSUES_PREFIX, options.tenant,
 		    (int32_t)(number % options.projects + 1));
-	if (m->target == LEDGER_EVERYBODY)
-		return channel_broadcast(channel, options.tenant);
+	if (m->target == LEDGER_ALL)
+		return options.channel != NULL ?
+		    (size_t)snprintf(channel, CHANNEL_NAME_SIZE, "%s", options.channel) :
+		    channel_name_broadcast(channel, options.tenant);
 	user_name(user, m->target);
-	return channel_user(channel, options.tenant, user);
+	return channel_name_user(channel, options.tenant, user);
 }
 
 static size_t
@@ -460,7 +461,7 @@ make_publish(char out[PUBLISH_MAX], const struct message *m)
 	    payload);
 }
 
-/* Publishes messages in as few writes as their number allows. */
+/* Publishes messages with as few writes as possible. */
 static void
 publish(uint32_t count)
 {
@@ -483,7 +484,7 @@ publish(uint32_t count)
 	}
 }
 
-/* Replies say how many subscribers a message had; only an error is of interest. */
+/* Replies have the number of subscribers; only errors matter. */
 static void
 read_publisher(void)
 {
@@ -499,12 +500,12 @@ read_publisher(void)
 			    error);
 	}
 	if (n == 0 || errno != EAGAIN)
-		errx(EX_UNAVAILABLE, "publishing: the connection was closed");
+		errx(EX_UNAVAILABLE, "publishing: connection closed");
 }
 
 /* ---- The loop */
 
-/* How many times the timer has run out since the last look. */
+/* How many times the timer has expired since the last call. */
 static uint64_t
 read_timer(int fd)
 {
@@ -515,7 +516,7 @@ read_timer(int fd)
 	return times;
 }
 
-/* Waits for what comes and takes it. Returns how many times the timer, if any, has run out. */
+/* Waits for events and handles them. Returns how many times the timer, if any, has expired. */
 static uint64_t
 turn(int timer_fd, int timeout_ms)
 {
@@ -539,12 +540,12 @@ turn(int timer_fd, int timeout_ms)
 static bool
 silent(void)
 {
-	return measure_now() - heard_at > SILENCE_NS;
+	return measure_now() - received_at > SILENCE_NS;
 }
 
 /*
- * Starts up to so many of the streams that are to be there, no more than a window at once. False
- * where there is no room for the next.
+ * Starts up to count streams, until there are total, with at most a window of them pending. False if
+ * the window or the server's listen queue is full.
  */
 static bool
 start_some(uint32_t total, uint32_t count)
@@ -555,16 +556,16 @@ start_some(uint32_t total, uint32_t count)
 	return true;
 }
 
-/* Opens streams until there are so many. Returns the time it took. */
+/* Opens streams until there are total. Returns the time it took. */
 static int64_t
 open_all(uint32_t total)
 {
-	int64_t begin = heard_at = measure_now();
+	int64_t begin = received_at = measure_now();
 	bool full;
 
 	while (opened < total) {
 		full = !start_some(total, UINT32_MAX) && started - opened < options.window;
-		/* A full queue does not say when there is room. */
+		/* No event announces room in a listen queue. */
 		turn(-1, full ? 1 : 1000);
 		if (silent())
 			errx(EX_UNAVAILABLE, "%" PRIu32 " of %" PRIu32 " streams opened", opened,
@@ -573,7 +574,7 @@ open_all(uint32_t total)
 	return measure_now() - begin;
 }
 
-/* Until all that was published has arrived, or nothing comes any more. */
+/* Waits until everything published has arrived, or nothing arrives any more. */
 static void
 await_all(void)
 {
@@ -585,13 +586,13 @@ static void
 run_one_at_a_time(uint32_t count)
 {
 	while (count-- > 0 && ledger.settled == ledger.expected) {
-		heard_at = measure_now();
+		received_at = measure_now();
 		publish(1);
 		await_all();
 	}
 }
 
-/* A step of the storm, up to its last open stream. Returns how long turn() may wait. */
+/* Opens further streams of the storm. Returns how long turn() may wait, in milliseconds. */
 static int
 step_storm(void)
 {
@@ -607,7 +608,7 @@ step_storm(void)
 	return room && started < total ? 0 : 1;
 }
 
-/* Bursts at fixed times: what was late is caught up. The storm, if any, begins halfway. */
+/* Publishes at fixed times, and catches up after a delay. The storm, if any, begins halfway. */
 static void
 run_at_rate(uint32_t count)
 {
@@ -635,15 +636,15 @@ run_at_rate(uint32_t count)
 		count -= (uint32_t)due;
 	}
 	close(fd);
-	heard_at = measure_now();
+	received_at = measure_now();
 	await_all();
 	if (options.storm > 0 && storm.end == 0)
-		errx(EX_UNAVAILABLE, "the storm outlasted the messages: publish more");
+		errx(EX_UNAVAILABLE, "the storm took longer than the messages: publish more");
 }
 
 /* ---- The report */
 
-/* A comma, a name and a number; null where there is none. */
+/* A comma, a name and a number, or null if it is not known. */
 static void
 print_number(const char *name, double value, bool known)
 {
@@ -672,7 +673,7 @@ print_times(const char *name, int64_t *times, size_t count)
 	print_time(name, "max", 100, times, count);
 }
 
-/* Memory that is really there, so that later growth is not ours. */
+/* Touches the memory, so that later growth is not the generator's. */
 static void *
 allocate(size_t count, size_t size)
 {
@@ -680,12 +681,12 @@ allocate(size_t count, size_t size)
 
 	if (memory == NULL)
 		err(EX_OSERR, "memory");
-	/* Written to before it is cleared, lest the compiler make a calloc() of it. */
+	/* memset() would let the compiler use calloc(), which does not touch it. */
 	explicit_bzero(memory, count * size + 1);
 	return memory;
 }
 
-/* From publishing to the last stream, for messages of a kind that have got everywhere. */
+/* The times to the first or the last stream, of the messages of a kind that reached all streams. */
 static size_t
 collect(int64_t *times, uint32_t begin, uint32_t end, bool broadcast, bool first)
 {
@@ -695,13 +696,13 @@ collect(int64_t *times, uint32_t begin, uint32_t end, bool broadcast, bool first
 
 	for (i = begin; i < end; i++) {
 		m = &ledger.messages[i];
-		if (m->waiting == 0 && (m->target == LEDGER_EVERYBODY) == broadcast)
+		if (m->waiting == 0 && (m->target == LEDGER_ALL) == broadcast)
 			times[count++] = (first ? m->first : m->last) - m->published;
 	}
 	return count;
 }
 
-/* For all messages but the first ones; what a storm met comes apart. */
+/* Prints the latencies without the warm-up, and those during a storm separately. */
 static void
 print_latencies(void)
 {
@@ -716,7 +717,7 @@ print_latencies(void)
 	free(times);
 }
 
-/* CPU time of all, in nanoseconds: of a moment, or between two. */
+/* CPU time in nanoseconds, since the start of the processes or since an earlier reading. */
 struct cpu {
 	int64_t server, front, valkey, self;
 };
@@ -761,7 +762,7 @@ memory_now(void)
 	return memory_since((struct memory){ .server = 0 });
 }
 
-/* What one of count things cost, in microseconds: the server, and all who had to do with it. */
+/* CPU time per thing, of count, in microseconds: of the server, and of all processes involved. */
 static void
 print_cpu(const char *thing, struct cpu cpu, double count)
 {
@@ -792,7 +793,7 @@ print_memory(struct memory memory)
 /* ---- Start */
 
 /*
- * Waits, within reason, until what ran before has given its memory back: the kernel takes its time.
+ * Waits, for a second at most, until the kernel has freed the memory of what ran before.
  */
 static void
 settle(void)
@@ -800,7 +801,7 @@ settle(void)
 	int64_t before = measure_available(), now;
 	int i;
 
-	for (i = 0; i < SETTLE_LOOKS; i++) {
+	for (i = 0; i < SETTLE_READINGS; i++) {
 		pause_ns(SETTLE_NS);
 		now = measure_available();
 		if (llabs(now - before) < SETTLE_BYTES)
@@ -814,28 +815,30 @@ usage(FILE *file)
 {
 	fputs("usage: load --server ADDRESS [OPTION...]\n"
 	      "--server ADDRESS  a Unix socket's path, or a port of 127.0.0.1\n"
-	      "--http            the server speaks HTTP, not FastCGI\n"
-	      "--valkey PATH     Valkey's Unix socket; messages are published there\n"
-	      "--post            ... are posted to /publish?channel=NAME of the server instead,\n"
-	      "                  and its streams begin without a sync\n"
-	      "--server-pid PID  a process whose CPU time and memory count, with its children\n"
-	      "--front-pid PID   the web server before it\n"
-	      "--valkey-pid PID  Valkey\n"
-	      "--tenant ID       bench\n"
-	      "--streams N       100\n"
-	      "--window N        streams that are being opened at once: 128\n"
-	      "--projects N      issue streams of so many projects each; 0: notifications: 0\n"
-	      "--messages N      100; 0 only opens\n"
-	      "--warmup N        messages before those that are measured, one at a time: 20\n"
-	      "--rate N          messages a second; 0: the next one when all have the last: 0\n"
-	      "--burst N         so many in one write, and so many less writes: 1\n"
-	      "--targeted N      per cent of the messages that are for one stream: 0\n"
-	      "--storm N         so many further streams are opened while the second half of the\n"
-	      "                  messages is published: 0; needs --rate and --targeted 100\n"
-	      "--settle MS       so long after the opening memory is looked at: 100\n"
-	      "--idle MS         looks at heartbeats for so long at the end: 0\n"
-	      "Exit status: 0 measured, 1 events were lost, doubled or out of order, 64 usage,\n"
-	      "69 and 71 could not be measured.\n",
+	      "--http            use HTTP, not FastCGI\n"
+	      "--valkey PATH     publish to Valkey over this Unix socket\n"
+	      "--post            publish by POST to the server's /publish?channel=NAME instead, and\n"
+	      "                  expect streams without a first sync\n"
+	      "--server-pid PID  measure CPU time and memory of this process and its children\n"
+	      "--front-pid PID   the same for the web server in front of it\n"
+	      "--valkey-pid PID  the same for Valkey\n"
+	      "--tenant ID       tenant (bench)\n"
+	      "--streams N       streams to open (100)\n"
+	      "--window N        streams to open at the same time (128)\n"
+	      "--projects N      open issue streams with N projects each; 0: notifications (0)\n"
+	      "--path PATH       open streams of this path, and publish on the channel of --channel\n"
+	      "--channel NAME    publish here, not on the broadcast channel\n"
+	      "--messages N      messages to publish; 0: only open streams (100)\n"
+	      "--warmup N        messages to publish before, one at a time, unmeasured (20)\n"
+	      "--rate N          messages per second; 0: each when all streams have the last (0)\n"
+	      "--burst N         messages in one write, with proportionally fewer writes (1)\n"
+	      "--targeted N      percentage of messages that are for a single stream (0)\n"
+	      "--storm N         further streams to open while the second half of the messages is\n"
+	      "                  published; needs --rate and --targeted 100 (0)\n"
+	      "--settle MS       time from opening the streams to measuring memory (100)\n"
+	      "--idle MS         time to measure heartbeats at the end (0)\n"
+	      "Exit status: 0 measured, 1 events were lost, duplicated or out of order, 64 wrong\n"
+	      "usage, 69 or 71 could not measure.\n",
 	    file);
 }
 
@@ -849,12 +852,12 @@ parse_number(const char *option, const char *text, uint32_t low, uint32_t high)
 	number = strtoul(text, &end, 10);
 	if (text[0] < '0' || text[0] > '9' || *end != '\0' || errno != 0 || number < low ||
 	    number > high)
-		errx(EX_USAGE, "--%s %s: allowed is a number from %" PRIu32 " to %" PRIu32, option,
-		    text, low, high);
+		errx(EX_USAGE, "--%s %s: must be a number from %" PRIu32 " to %" PRIu32, option, text,
+		    low, high);
 	return (uint32_t)number;
 }
 
-/* Options that are numbers. */
+/* Options with a number. */
 static const struct {
 	const char *name;
 	uint32_t *value, low, high;
@@ -876,7 +879,7 @@ static const struct {
 };
 #define NUMBER_COUNT (sizeof(numbers) / sizeof(numbers[0]))
 
-enum { OPTION_SERVER = 256, OPTION_VALKEY, OPTION_TENANT, OPTION_HTTP, OPTION_POST, OPTION_HELP };
+enum { OPTION_SERVER = 256, OPTION_VALKEY, OPTION_TENANT, OPTION_PATH, OPTION_CHANNEL, OPTION_HTTP, OPTION_POST, OPTION_HELP };
 
 static void
 check_options(void)
@@ -886,23 +889,32 @@ check_options(void)
 		exit(EX_USAGE);
 	}
 	if (!channel_id_valid(options.tenant, strlen(options.tenant)))
-		errx(EX_USAGE, "--tenant %s: allowed is " CHANNEL_ID_ALLOWED, options.tenant);
+		errx(EX_USAGE, "--tenant %s: must be " CHANNEL_ID_ALLOWED, options.tenant);
 	if (options.post && (!options.http || options.projects > 0))
-		errx(EX_USAGE, "--post needs --http, and goes without --projects");
+		errx(EX_USAGE, "--post requires --http, and cannot be combined with --projects");
 	if (options.projects > 0 && options.targeted > 0)
-		errx(EX_USAGE, "--projects goes without --targeted");
+		errx(EX_USAGE, "--projects cannot be combined with --targeted");
+	if ((options.path == NULL) != (options.channel == NULL) ||
+	    (options.path != NULL && (options.projects > 0 || options.targeted > 0)) ||
+	    (options.channel != NULL && strlen(options.channel) >= CHANNEL_NAME_SIZE))
+		errx(EX_USAGE, "--path requires --channel, and cannot be combined with --projects and "
+		    "--targeted");
+	if (options.path == NULL)
+		options.path = options.projects > 0 ? ISSUES : NOTIFICATIONS;
 	if (options.storm > 0 && (options.rate == 0 || options.targeted != 100))
-		errx(EX_USAGE, "--storm needs --rate and --targeted 100");
+		errx(EX_USAGE, "--storm requires --rate and --targeted 100");
 }
 
 static void
 read_options(int argc, char *argv[])
 {
-	struct option table[NUMBER_COUNT + 7] = { { NULL, 0, NULL, 0 } };
+	struct option table[NUMBER_COUNT + 9] = { { NULL, 0, NULL, 0 } };
 	const struct option others[] = {
 		{ "server", required_argument, NULL, OPTION_SERVER },
 		{ "valkey", required_argument, NULL, OPTION_VALKEY },
 		{ "tenant", required_argument, NULL, OPTION_TENANT },
+		{ "path", required_argument, NULL, OPTION_PATH },
+		{ "channel", required_argument, NULL, OPTION_CHANNEL },
 		{ "http", no_argument, NULL, OPTION_HTTP },
 		{ "post", no_argument, NULL, OPTION_POST },
 		{ "help", no_argument, NULL, OPTION_HELP },
@@ -923,6 +935,12 @@ read_options(int argc, char *argv[])
 			break;
 		case OPTION_TENANT:
 			options.tenant = optarg;
+			break;
+		case OPTION_PATH:
+			options.path = optarg;
+			break;
+		case OPTION_CHANNEL:
+			options.channel = optarg;
 			break;
 		case OPTION_HTTP:
 			options.http = true;
@@ -978,7 +996,7 @@ start(void)
 	watch(publisher_fd, SOURCE_PUBLISHER);
 }
 
-/* ---- What is measured: each prints its figures */
+/* ---- The measurements; each function prints its figures */
 
 static void
 measure_opening(void)
@@ -1028,7 +1046,7 @@ measure_messages(void)
 	print_number("generator_busy", (double)cpu.self / (double)time, true);
 }
 
-/* For as long as was asked. */
+/* For --idle milliseconds. */
 static void
 measure_heartbeats(void)
 {

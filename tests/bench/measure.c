@@ -30,9 +30,9 @@ measure_now(void)
 	return nanoseconds(CLOCK_MONOTONIC);
 }
 
-/* Adds up a figure of a process and of its children. */
+/* The sum of a figure of a process and of its children. */
 static int64_t
-add_up(pid_t pid, int64_t (*figure)(pid_t))
+sum_with_children(pid_t pid, int64_t (*figure)(pid_t))
 {
 	int64_t sum;
 	char path[64];
@@ -58,17 +58,17 @@ cpu_of(pid_t pid)
 	clockid_t clock;
 
 	if (clock_getcpuclockid(pid, &clock) != 0)
-		errx(EX_UNAVAILABLE, "process %d is gone", (int)pid);
+		errx(EX_UNAVAILABLE, "process %d has ended", (int)pid);
 	return nanoseconds(clock);
 }
 
 int64_t
 measure_cpu(pid_t pid)
 {
-	return add_up(pid, cpu_of);
+	return sum_with_children(pid, cpu_of);
 }
 
-/* The kilobytes behind a label at the start of a line, in bytes. */
+/* The number of kilobytes after this label at the start of a line, in bytes. */
 static int64_t
 kilobytes(const char *path, const char *label)
 {
@@ -100,10 +100,10 @@ pss_of(pid_t pid)
 int64_t
 measure_pss(pid_t pid)
 {
-	return add_up(pid, pss_of);
+	return sum_with_children(pid, pss_of);
 }
 
-/* Adds up what each CPU has counted; root only, and without it the figures are a little older. */
+/* Makes the kernel sum up its counters per CPU. Needs root; otherwise the figures are a bit older. */
 static void
 refresh(void)
 {

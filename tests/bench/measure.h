@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * measure: what the kernel knows about the processes under test and about the machine. All figures
- * are read from outside; nothing is asked of the processes.
+ * measure: CPU time and memory of the processes under test and of the machine, as the kernel reports
+ * them.
  */
 #ifndef TPI_BENCH_MEASURE_H
 #define TPI_BENCH_MEASURE_H
@@ -14,29 +14,27 @@
 int64_t measure_now(void);
 
 /*
- * User and system time of a process and its children in nanoseconds, by their own clocks: what
- * others do on the machine is not in it. Ended threads are included, ended children are not; exact
- * where threads sleep. 0 for pid 0; ends the program with a message where the process is gone, as
- * do the others.
+ * User and system time of a process and its children in nanoseconds, by their own clocks, so without
+ * other processes. Includes ended threads, but not ended children; exact for threads that sleep. 0 for
+ * pid 0. Exits with a message if the process has ended, as do the others.
  */
 int64_t measure_cpu(pid_t pid);
 
 /*
- * The proportional set size of a process and its children, in bytes: neither kernel stacks nor
- * sockets are in it. 0 for pid 0.
+ * The proportional set size of a process and its children, in bytes, without kernel stacks and
+ * sockets. 0 for pid 0.
  */
 int64_t measure_pss(pid_t pid);
 
 /*
- * What the kernel itself holds for all processes: slabs (sockets, files), stacks, page tables; in
- * bytes.
+ * The kernel's own memory for all processes, in bytes: slabs (sockets, files), stacks, page tables.
  */
 int64_t measure_kernel(void);
 
-/* Memory of the whole machine that is still available, in bytes. Others' needs are in it, too. */
+/* The available memory of the machine in bytes, which depends on all its processes. */
 int64_t measure_available(void);
 
-/* The p-th per cent (0 to 100) of count values, which it sorts; -1 where there are none. */
+/* The p-th percentile (0 to 100) of count values, which it sorts; -1 without values. */
 int64_t measure_percentile(int64_t *values, size_t count, int p);
 
 #endif

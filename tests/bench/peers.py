@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: ISC
-"""What the benchmark compares: each starts, says how tests/bench/load reaches it, and is ended.
+"""The servers that the benchmark compares. Each starts on construction, and is stopped by stop().
 
-A Peer's arguments are load's options for it. All of them get a directory that nginx's and Apache's
-workers can read, the Valkey there is, and how many users (u0, u1, ...) there will be. Direct peers
-listen on a Unix socket: the cheapest way for each of them alike. Web servers listen on TCP, as for
-browsers.
+The attribute arguments has the options of tests/bench/load for it. Each constructor gets a directory
+that the workers of nginx and Apache can read, the Valkey, and the number of users (u0, u1, ...).
+Servers without a web server in front listen on a Unix socket, which costs all of them least; web
+servers listen on TCP, as for browsers.
 """
 
 import os
@@ -23,12 +23,13 @@ USER_HEADER = "X-User"
 NCHAN_MODULE = "/usr/lib/nginx/modules/ngx_nchan_module.so"
 NODE_DIRECTORY = os.path.join(servers.BUILD, "tests", "bench", "peer-node")
 
-SETTINGS = {  # with the service's tunables: memory is measured as it is in production
+SETTINGS = {  # with the tunables of the systemd unit, so that memory is as in production
     "GLIBC_TUNABLES": servers.tunables(), "INSTANCE_TENANT_ID": TENANT, "TPI_LOG_LEVEL": "warn",
     "TPI_PROJECT_ACCESS": "allow",
-    "SSE_PER_TENANT_CAP": 100000, "SSE_ISSUES_PER_TENANT_CAP": 100000}
-# Where a web server lags in a burst its streams get events late, not a sync in their place: nchan
-# gives none up either.
+    "SSE_PER_TENANT_CAP": 100000, "SSE_ISSUES_PER_TENANT_CAP": 100000,
+    "SSE_LIVE_PER_TENANT_CAP": 100000}
+# If a web server lags in a burst, its streams must get events late rather than a sync instead: nchan
+# drops none either.
 WEB_SETTINGS = {"SSE_BACKLOG_BYTES": 16777216}
 
 
@@ -37,7 +38,7 @@ def program(name):
 
 
 class Streamd:
-    """tpi-streamd, asked over FastCGI."""
+    """tpi-streamd over FastCGI."""
 
     about = "tpi-streamd"
     settings = {}
@@ -59,7 +60,7 @@ class Streamd:
         self.daemon.stop()
 
 
-class Alone:
+class SingleProcess:
     """A server that is one process on a Unix socket."""
 
     def start(self, name, socket, argv, **arguments):
@@ -72,12 +73,11 @@ class Alone:
         return self.process.stderr
 
     def stop(self):
-        # There is nothing it would have to do before.
-        self.process.kill()
+        self.process.kill()  # it has nothing to clean up
 
 
-class Floor(Alone):
-    about = "the least a FastCGI responder can do, one thread with epoll"
+class Floor(SingleProcess):
+    about = "a minimal FastCGI responder, one thread with epoll"
 
     @staticmethod
     def missing():
@@ -89,26 +89,26 @@ class Floor(Alone):
                    [servers.program("tests/bench/floor"), socket, valkey.path, TENANT, str(users)])
 
 
-class Node(Alone):
+class Node(SingleProcess):
     about = "a Node.js server, one ioredis subscriber for each stream"
 
     @staticmethod
     def missing():
-        """Installs its packages in the build directory, if need be."""
+        """Installs its packages in the build directory if they are missing."""
         if not program("node"):
-            return "no node (contrib/install-deps.sh bench)"
+            return "node not found (contrib/install-deps.sh bench)"
         os.makedirs(NODE_DIRECTORY, exist_ok=True)
         for name in ("package.json", "package-lock.json", "server.js"):
             shutil.copy(os.path.join(BENCH, "node", name), NODE_DIRECTORY)
         if os.path.isdir(os.path.join(NODE_DIRECTORY, "node_modules", "ioredis")):
             return None
         if not program("npm"):
-            return "no npm (contrib/install-deps.sh bench)"
+            return "npm not found (contrib/install-deps.sh bench)"
         try:
             done = subprocess.run(["npm", "ci", "--no-audit", "--no-fund"], cwd=NODE_DIRECTORY,
                                   capture_output=True, text=True, timeout=60, check=False)
         except subprocess.TimeoutExpired:
-            return "npm ci did not end in time"
+            return "npm ci timed out"
         return None if done.returncode == 0 else f"npm ci: {done.stderr.strip()[:200]}"
 
     def __init__(self, directory, valkey, _users):
@@ -117,8 +117,8 @@ class Node(Alone):
                                     valkey.path, TENANT], http=True)
 
 
-# A header says who the user is: to look for a password in a file of thousands would be most of what
-# an opening costs.
+# A header names the user: finding a password in a file of thousands would be most of the cost of
+# opening a stream.
 
 class NginxFront(fronts.Nginx):
     AUTH = {"header": f"fastcgi_param TPI_USER $http_{USER_HEADER.lower().replace('-', '_')};"}
@@ -132,7 +132,7 @@ class Web(Streamd):
 
     @classmethod
     def missing(cls):
-        return None if program(cls.server) else f"no {cls.server} (contrib/install-deps.sh bench)"
+        return None if program(cls.server) else f"{cls.server} not found (contrib/install-deps.sh bench)"
 
     def __init__(self, directory, valkey, users, **settings):
         super().__init__(directory, valkey, users, **settings)
@@ -167,7 +167,7 @@ class Apache(Web):
 
 
 class NchanFront(fronts.Front):
-    """nginx with nchan, with the main configuration that tpi-streamd's nginx has in the tests."""
+    """nginx with nchan, with the main configuration of the nginx in front of tpi-streamd."""
 
     def __init__(self, rundir):
         self.directory = fronts.open_directory(rundir, "nchan-")
@@ -190,9 +190,9 @@ class Nchan:
     @staticmethod
     def missing():
         if not program("nginx"):
-            return "no nginx (contrib/install-deps.sh bench)"
+            return "nginx not found (contrib/install-deps.sh bench)"
         found = os.path.exists(NCHAN_MODULE)
-        return None if found else "no nchan (contrib/install-deps.sh bench)"
+        return None if found else "nchan not found (contrib/install-deps.sh bench)"
 
     def __init__(self, directory, _valkey, _users):
         self.front = NchanFront(directory)

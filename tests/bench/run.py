@@ -1,15 +1,15 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: ISC
-"""The benchmark: tpi-streamd side by side with others, on this machine, in one run. `make bench`
-builds what it needs and starts it.
+"""Benchmark: compares tpi-streamd with other servers on this machine in one run. `make bench` builds
+what it needs and starts it.
 
-Each round runs each scenario with each of its peers, one behind the other, so that what else the
-machine does meets them alike. A ratio is of two runs of one round, and the table shows medians of
-ratios with the least and the greatest of them. It ends within 9 minutes, with fewer rounds where
-the machine is slow. All traffic goes over loopback and Unix sockets, with a Valkey of its own;
-nothing is left. In the environment: TPI_BUILD, the build directory (_build beside the sources).
-Exit status: 0 measured, 1 tpi-streamd lost, doubled or mixed up events, or a peer failed (what
-another peer lost is in the table), 2 wrong usage, 69 cannot be run here.
+Each round runs each scenario with each of its servers (peers) in turn, so that other load on the
+machine affects them equally. Ratios compare two runs of the same round; the table shows their median,
+minimum and maximum. It takes at most 9 minutes, with fewer rounds on a slow machine. It uses
+loopback and Unix sockets only, starts its own Valkey, and leaves nothing behind. TPI_BUILD in the
+environment is the build directory (default: _build in the source tree). Exit status: 0 measured,
+1 tpi-streamd lost, duplicated or reordered events, or a peer failed (what another peer lost is in the
+table), 2 wrong usage, 69 cannot run here.
 """
 
 import argparse
@@ -26,30 +26,28 @@ import peers
 import servers
 import table
 
-# No run is begun later than this, in seconds, and none takes longer than that.
-LAST_START = 480
-RUN_LIMIT = 40
+LAST_START = 480  # seconds after which no run starts
+RUN_LIMIT = 40    # seconds that a run may take
 
 VALKEY_SETTINGS = (
-    # A subscriber that lags behind is not cut off: its lag is measured.
+    # Valkey must not disconnect a subscriber that lags: its lag is measured.
     "--client-output-buffer-limit", "pubsub 0 0 0",
     # The Node.js peer has a connection for each stream.
     "--maxclients", "30000")
 
-# A heartbeat that can be waited for; what it costs is told for that of 25 s.
+# A short heartbeat, so that the run is short; the table has the cost with the default of 25 s.
 IDLE_HEARTBEAT_MS = 2500
 
-# After 5 s each thread of tpi-streamd has looked at its stream, and gives back the stack that the
-# opening took.
+# By then each thread of tpi-streamd has woken up and freed the stack that opening its stream used.
 STREAMD_SETTLE_MS = 6500
 
 
 def scenario(about, names, streams, *, settings=None, quick=None, streamd=None, node=None,
              **options):
     """
-    names: the peers; the first is compared with each of the others. options: of tests/bench/load.
-    quick: what --quick changes. streamd, node: what is different for the one, and for the other,
-    which would take all the time. settings: of tpi-streamd.
+    names: the peers; the first is compared with each of the others. options: those of
+    tests/bench/load. quick: the options that --quick changes. streamd, node: options for that peer
+    (Node.js would take too long with the same). settings: those of tpi-streamd.
     """
     return {"about": about, "peers": names.split(), "settings": settings or {},
             "options": {"streams": streams, **options}, "quick": quick or {},
@@ -71,7 +69,7 @@ SCENARIOS = {
     "one-10000": one_at_a_time("streamd floor", 10000, 50, quick={"streams": 2000}),
     "targeted": scenario("100 streams, 8000 messages/s, each for one stream", "streamd floor", 100,
                          messages=12000, targeted=100, quick={"messages": 4000}, **BURST),
-    "burst": scenario("100 streams, 8000 messages/s, one in ten for one stream, the others for all",
+    "burst": scenario("100 streams, 8000 messages/s, 10% for one stream, the others for all",
                       "streamd floor", 100, messages=16000, targeted=10,
                       quick={"messages": 4000}, **BURST),
     "web-one": scenario("1000 streams through a web server, one broadcast at a time",
@@ -79,10 +77,10 @@ SCENARIOS = {
     "web-burst": scenario("the burst through a web server", "nginx nchan apache", 100,
                           messages=4000, targeted=10, quick={"messages": 2000}, **BURST),
     **{f"projects-{count}": scenario(
-        f"1000 issue streams of {count} project{'s' * (count > 1)}, one event for all at a time",
+        f"1000 issue streams of {count} project{'s' * (count > 1)}, one event to all at a time",
         "streamd", 1000, projects=count, messages=200, quick={"messages": 30})
        for count in (1, 10, 100)},
-    "storm": scenario("100 streams, 1000 messages/s, each for one; then 5000 streams open beside",
+    "storm": scenario("100 streams, 1000 messages/s, each for one; 5000 more streams open meanwhile",
                       "streamd floor", 100, messages=4000, rate=1000, targeted=100, storm=5000,
                       window=512, quick={"messages": 2000, "storm": 1000}),
     "idle": scenario("10000 idle streams", "streamd", 10000, messages=0,
@@ -104,17 +102,17 @@ def chosen_from(kind, known):
         names = text.replace(",", " ").split()
         for name in names:
             if name not in known:
-                raise argparse.ArgumentTypeError(f"there is no {kind} {name}; "
-                                                 f"allowed are {' '.join(known)}")
+                raise argparse.ArgumentTypeError(f"unknown {kind} {name}; must be of "
+                                                 f"{' '.join(known)}")
         if not names:
-            raise argparse.ArgumentTypeError(f"names no {kind}")
+            raise argparse.ArgumentTypeError(f"must name a {kind}")
         return names
     return parse
 
 
 def round_count(text):
     if not text.isdecimal() or not 1 <= int(text) <= 99:
-        raise argparse.ArgumentTypeError(f"{text}: allowed is a number from 1 to 99")
+        raise argparse.ArgumentTypeError(f"{text}: must be a number from 1 to 99")
     return int(text)
 
 
@@ -124,19 +122,21 @@ def read_options():
         prog="tests/bench/run.py", description=__doc__, epilog=f"peers:\n{listed}",
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true",
-                        help="2 rounds, fewer streams and messages: does it work?")
-    parser.add_argument("--rounds", type=round_count, help="5")
+                        help="2 rounds with fewer streams and messages, to see whether it works")
+    parser.add_argument("--rounds", type=round_count, help="number of rounds (5)")
     parser.add_argument("--peers", type=chosen_from("peer", peers.PEERS), metavar="LIST",
-                        default=list(peers.PEERS), help="these alone; all")
+                        default=list(peers.PEERS), help="only these peers (all)")
     parser.add_argument("--scenarios", type=chosen_from("scenario", SCENARIOS), metavar="LIST",
-                        default=list(SCENARIOS), help=f"these alone; {' '.join(SCENARIOS)}")
-    parser.add_argument("--json", metavar="FILE", help="every figure of every run, and the medians")
+                        default=list(SCENARIOS),
+                        help=f"only these scenarios (all: {' '.join(SCENARIOS)})")
+    parser.add_argument("--json", metavar="FILE",
+                        help="write the figures of every run, and the medians, to FILE")
     options = parser.parse_args()
     options.rounds = options.rounds or (2 if options.quick else 5)
     return options
 
 
-# What there is
+# What is available here
 
 def valkey_server():
     return shutil.which("valkey-server") or shutil.which("redis-server")
@@ -145,12 +145,12 @@ def valkey_server():
 def check_programs():
     for name in ("tpi-streamd", "tests/bench/load", "tests/bench/floor"):
         if not os.access(os.path.join(servers.BUILD, name), os.X_OK):
-            raise Unavailable(f"{servers.BUILD}/{name} is not built: make bench")
+            raise Unavailable(f"{servers.BUILD}/{name} not found: run make bench")
     if not valkey_server():
-        raise Unavailable("no Valkey (or Redis): contrib/install-deps.sh bench")
+        raise Unavailable("neither valkey-server nor redis-server found: run contrib/install-deps.sh bench")
     with open(os.path.join(servers.BUILD, "config.h"), encoding="ascii") as file:
         if "#define TPI_SANITIZED" in file.read():
-            say("built with sanitizers: the figures mean nothing")
+            say("built with sanitizers: the figures are meaningless")
 
 
 def available_peers(names):
@@ -158,7 +158,7 @@ def available_peers(names):
     for name in names:
         missing = peers.PEERS[name].missing()
         if missing:
-            say(f"{name} is left out: {missing}")
+            say(f"skipping peer {name}: {missing}")
         else:
             found.append(name)
     return found
@@ -176,7 +176,7 @@ def load_options(plan, peer, quick):
 
 
 def descriptors_needed(plan, quick):
-    """Of one process, the Node.js peer apart: that one has two for each stream."""
+    """The descriptors of one process: one per stream, or two for the Node.js peer."""
     def of(peer):
         options = load_options(plan, peer, quick)
         return (options["streams"] + options.get("storm", 0)) * (2 if peer == "node" else 1) + 100
@@ -184,17 +184,17 @@ def descriptors_needed(plan, quick):
 
 
 def choose_plans(options):
-    """The scenarios to be run, each with the peers that are there."""
+    """The scenarios to run, each with its available peers."""
     found, limit, plans = available_peers(options.peers), raise_descriptors(), {}
     for name in options.scenarios:
         plan = dict(SCENARIOS[name])
         plan["peers"] = [peer for peer in plan["peers"] if peer in found]
         if plan["peers"] and descriptors_needed(plan, options.quick) > limit:
-            say(f"{name} is left out: it needs more than {limit} descriptors (ulimit -Hn)")
+            say(f"skipping scenario {name}: it needs more than {limit} descriptors (ulimit -Hn)")
         elif plan["peers"]:
             plans[name] = plan
     if not plans:
-        raise Unavailable("of what was chosen nothing can be run")
+        raise Unavailable("none of the chosen scenarios and peers can run here")
     return plans
 
 
@@ -212,7 +212,7 @@ def command(peer, valkey, options):
 
 
 def measure(plan, name, quick, directory, valkey):
-    """What load has measured, or None and why not."""
+    """Runs load; returns its figures, or None, and an error, or None."""
     options = load_options(plan, name, quick)
     users = options["streams"] + options.get("storm", 0)
     peer = peers.PEERS[name](directory, valkey, users, **plan["settings"])
@@ -220,7 +220,7 @@ def measure(plan, name, quick, directory, valkey):
         done = subprocess.run(command(peer, valkey, options), capture_output=True, text=True,
                               timeout=RUN_LIMIT, check=False)
     except subprocess.TimeoutExpired:
-        return None, f"took longer than {RUN_LIMIT} s"
+        return None, f"timed out after {RUN_LIMIT} s"
     finally:
         peer.stop()
     figures = json.loads(done.stdout) if done.returncode in (0, 1) else None
@@ -235,28 +235,28 @@ def rotated(items, by):
 
 
 def run_rounds(options, plans, directory, valkey):
-    """All runs there was time for, and whether they went well."""
-    runs, well, started = [], True, time.monotonic()
+    """All runs for which there was time, and whether all succeeded."""
+    runs, success, started = [], True, time.monotonic()
     for number in range(1, options.rounds + 1):
         for name, plan in plans.items():
             if sys.stderr.isatty():
                 print(f"round {number} of {options.rounds}: {name:20}", end="\r", file=sys.stderr)
-            # Who comes first in one round is not first in the next.
+            # Another peer is the first in each round.
             for peer in rotated(plan["peers"], number - 1):
                 if time.monotonic() - started > LAST_START:
                     say(f"out of time in round {number} of {options.rounds}")
-                    return runs, well
+                    return runs, success
                 try:
-                    figures, trouble = measure(plan, peer, options.quick, directory, valkey)
-                except AssertionError as why:  # it does not start, or not end
-                    figures, trouble = None, str(why)
-                if trouble:
-                    # That a peer of other make loses events is a finding.
-                    well &= bool(figures) and not issubclass(peers.PEERS[peer], peers.Streamd)
-                    say(f"{name}, {peer}, round {number}: {trouble}")
+                    figures, error = measure(plan, peer, options.quick, directory, valkey)
+                except AssertionError as failure:  # the peer did not start or stop
+                    figures, error = None, str(failure)
+                if error:
+                    # If another server than tpi-streamd loses events, that is a result.
+                    success &= bool(figures) and not issubclass(peers.PEERS[peer], peers.Streamd)
+                    say(f"{name}, {peer}, round {number}: {error}")
                 if figures:
                     runs.append({"round": number, "scenario": name, "peer": peer, "load": figures})
-    return runs, well
+    return runs, success
 
 
 def run(options):
@@ -265,7 +265,7 @@ def run(options):
     directory = servers.run_directory()
     try:
         valkey = servers.Valkey(directory, config=VALKEY_SETTINGS).start()
-        runs, well = run_rounds(options, plans, directory, valkey)
+        runs, success = run_rounds(options, plans, directory, valkey)
     finally:
         for process in servers.Process.everything:
             process.kill()
@@ -275,17 +275,17 @@ def run(options):
     version = subprocess.run([valkey_server(), "--version"], capture_output=True, text=True,
                              check=True).stdout.strip()
     table.report(runs, plans, version, options.json)
-    return 0 if well else 1
+    return 0 if success else 1
 
 
 def main():
     options = read_options()
-    # So that what was started is ended.
+    # As an exception, so that the servers are stopped.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         return run(options)
-    except Unavailable as why:
-        say(why)
+    except Unavailable as error:
+        say(error)
         return 69
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""From the runs of tests/bench/run.py to its table, the targets, and a file of JSON."""
+"""Makes the table, the comparison with the targets and the JSON file from the runs of tests/bench/run.py."""
 
 import json
 import os
@@ -8,24 +8,23 @@ import statistics
 
 HEARTBEAT_S = 25
 
-# What is derived from the figures of one run; None where one of them is missing.
+# Figures derived from those of one run; None if one of them is missing.
 DERIVED = {
     "front_share": lambda load: 100 * load["front_us_per_event"]
     / (load["front_us_per_event"] + load["cpu_us_per_event"]),
     "pings_per_stream": lambda load: load["pings"] / load["streams"],
     "idle_percent": lambda load: load["cpu_us_per_ping"] * load["streams"] / HEARTBEAT_S / 1e4,
-    # From what is usual without the storm to the worst that an event met in it.
+    # The longest delay of an event during the storm, over the median without it.
     "storm_later_ms": lambda load: load["storm_max_ms"] - load["targeted_p50_ms"],
     "storm_opened_per_s": lambda load: load["storm"] / load["storm_s"],
 }
 
-# The key in a run, what it says, the scenarios it belongs to.
+# The key in a run, its text in the table, and the scenarios it belongs to.
 FIGURES = (
-    ("cpu_us_per_event", "CPU of the server for each event, µs",
-     "one targeted burst web projects"),
-    ("front_us_per_event", "CPU of the web server before it, µs", "web"),
-    ("front_share", "the web server's share of both, %", "web"),
-    ("path_us_per_event", "CPU of all, Valkey too, µs", "one targeted burst web"),
+    ("cpu_us_per_event", "server CPU per event, µs", "one targeted burst web projects"),
+    ("front_us_per_event", "web server CPU per event, µs", "web"),
+    ("front_share", "web server's share of both, %", "web"),
+    ("path_us_per_event", "CPU per event incl. Valkey, µs", "one targeted burst web"),
     ("first_p50_ms", "publish to first stream, p50, ms", "one"),
     ("last_p50_ms", "publish to last stream, p50, ms", "one burst web projects"),
     ("last_p99_ms", "publish to last stream, p99, ms", "one burst web projects"),
@@ -33,28 +32,28 @@ FIGURES = (
     ("targeted_p99_ms", "publish to a targeted stream, p99, ms", "targeted burst web storm"),
     ("storm_p50_ms", "... during the storm, p50, ms", "storm"),
     ("storm_p99_ms", "... during the storm, p99, ms", "storm"),
-    ("storm_max_ms", "... during the storm, at most, ms", "storm"),
-    ("storm_later_ms", "the most that the storm adds to p50, ms", "storm"),
+    ("storm_max_ms", "... during the storm, maximum, ms", "storm"),
+    ("storm_later_ms", "storm's maximum over p50 without it, ms", "storm"),
     ("storm_opened_per_s", "streams opened per second", "storm"),
     ("open_per_s", "streams opened per second", "one web projects idle"),
-    ("cpu_us_per_open", "CPU of the server for each opening, µs", "one web projects"),
-    ("pss_kib_per_stream", "PSS of the server for each stream, KiB", "one web projects idle"),
-    ("front_pss_kib_per_stream", "PSS of the web server for each stream, KiB", "web"),
-    ("kernel_kib_per_stream", "kernel for each stream, KiB", "one web projects idle"),
-    ("system_kib_per_stream", "PSS of all and kernel, KiB", "one web projects idle"),
-    ("available_kib_per_stream", "MemAvailable has shrunk by, KiB", "one web projects idle"),
-    ("pings_per_stream", "heartbeats seen by each stream", "idle"),
-    ("cpu_us_per_ping", "CPU for each heartbeat, µs", "idle"),
-    ("idle_percent", "CPU with a heartbeat of 25 s, % of a core", "idle"),
+    ("cpu_us_per_open", "server CPU per opened stream, µs", "one web projects"),
+    ("pss_kib_per_stream", "server PSS per stream, KiB", "one web projects idle"),
+    ("front_pss_kib_per_stream", "web server PSS per stream, KiB", "web"),
+    ("kernel_kib_per_stream", "kernel memory per stream, KiB", "one web projects idle"),
+    ("system_kib_per_stream", "PSS of all + kernel per stream, KiB", "one web projects idle"),
+    ("available_kib_per_stream", "MemAvailable per stream, KiB", "one web projects idle"),
+    ("pings_per_stream", "heartbeats received per stream", "idle"),
+    ("cpu_us_per_ping", "server CPU per heartbeat, µs", "idle"),
+    ("idle_percent", "CPU with a 25 s heartbeat, % of a core", "idle"),
     ("rate", "messages published per second", "targeted burst web-burst storm"),
     ("generator_busy", "load generator's share of a CPU", "one targeted burst web projects"),
 )
-# Whether the load was what it should be: nothing to compare.
+# Figures that show whether the load was as intended, and are not compared.
 NOT_COMPARED = {"rate", "generator_busy", "front_share", "front_us_per_event",
                 "front_pss_kib_per_stream", "pings_per_stream"}
 
-# What is wanted: "scenario peer", the figure, whose figure it is divided by (the
-# same, or another one's), and the limit; a leading ">" says that it is to be more.
+# "scenario peer", the figure, the "scenario peer" by whose figure it is divided (or None), and the
+# limit: an upper one, or with ">" a lower one.
 TARGETS = (
     ("one-1000 streamd", "cpu_us_per_event", "one-1000 floor", "1.05"),
     ("one-5000 streamd", "cpu_us_per_event", "one-5000 floor", "1.05"),
@@ -76,7 +75,7 @@ TARGETS = (
     ("web-burst nginx", "path_us_per_event", "web-burst nchan", "1"),
     ("storm streamd", "storm_later_ms", None, "20"),
     ("idle streamd", "idle_percent", None, "1"),
-    # Flat: no growth beyond a tenth.
+    # The cost per event grows by at most a tenth.
     ("one-10000 streamd", "cpu_us_per_event", "one-1000 streamd", "1.1"),
     ("projects-10 streamd", "cpu_us_per_event", "projects-1 streamd", "1.1"),
     ("projects-100 streamd", "cpu_us_per_event", "projects-1 streamd", "1.1"),
@@ -84,7 +83,7 @@ TARGETS = (
 
 
 class Runs:
-    """The figures of all runs, found by scenario, peer and key."""
+    """The figures of all runs, by scenario, peer and key."""
 
     def __init__(self, runs):
         self.rounds = sorted({run["round"] for run in runs})
@@ -94,15 +93,15 @@ class Runs:
     @staticmethod
     def derive(load):
         derived = {}
-        for key, of in DERIVED.items():
+        for key, formula in DERIVED.items():
             try:
-                derived[key] = of(load)
+                derived[key] = formula(load)
             except (KeyError, TypeError, ZeroDivisionError):
                 derived[key] = None
         return {**load, **derived}
 
     def values(self, scenario, peer, key):
-        """One for each round, None where it is missing."""
+        """The figure in each round, None where it is missing."""
         return [self.loads.get((scenario, peer, number), {}).get(key) for number in self.rounds]
 
     def ratios(self, scenario, peer, other_scenario, other, key):
@@ -114,14 +113,14 @@ class Runs:
 
 
 def ratio(value, other):
-    """None where one is missing, or so small that the ratio says nothing."""
+    """None if a value is missing, or too small for a meaningful ratio."""
     if value is None or other is None or value <= 0 or other <= value / 1000:
         return None
     return value / other
 
 
 def spread(values):
-    """Median, least and greatest of what is there; None of nothing."""
+    """Median, minimum and maximum of the values that are not None; None if there are none."""
     values = [value for value in values if value is not None]
     if not values:
         return None
@@ -130,13 +129,13 @@ def spread(values):
 
 
 def summarise(runs, plans):
-    """scenario -> figure -> what the peers had, and the first one's ratios to the others."""
+    """{scenario: {figure: the values of the peers, and the ratios of the first peer to the others}}"""
     summary = {}
     for scenario, plan in plans.items():
         first, *others = plan["peers"]
         figures = summary[scenario] = {}
-        for key, _, about in FIGURES:
-            if not any(scenario.startswith(start) for start in about.split()):
+        for key, _, prefixes in FIGURES:
+            if not any(scenario.startswith(prefix) for prefix in prefixes.split()):
                 continue
             figures[key] = {"peers": {peer: spread(runs.values(scenario, peer, key))
                                       for peer in plan["peers"]}}
@@ -155,7 +154,7 @@ def limit_of(text):
 
 
 def judge(runs):
-    """Each target, what there is, and whether it is met; None where it was not measured."""
+    """Each target, the measured values, and whether it is met; None if it was not measured."""
     verdicts = []
     for subject, key, other, limit in TARGETS:
         values = runs.values(*subject.split(), key)
@@ -170,10 +169,10 @@ def judge(runs):
     return verdicts
 
 
-# What is printed
+# Output
 
 def number(value, decimals=1):
-    """At least three digits that count, or two of what is small."""
+    """Formats with at least three significant digits, or two if the value is small."""
     if value is None:
         return "-"
     if abs(value) >= 1000:
@@ -205,15 +204,15 @@ def print_scenario(about, names, figures):
         row = [f"{middle(found):>10}" for found in figures[key]["peers"].values()]
         row += [f"{with_spread(found):>28}" for found in ratios.values()]
         print(f"  {text:42}" + "".join(row).rstrip())
-    for key, text in (("errors", "events lost, doubled or out of order"),
-                      ("dropped", "events given up for a sync")):
+    for key, text in (("errors", "events lost, duplicated or out of order"),
+                      ("dropped", "events replaced by a sync")):
         if any(figures[key].values()):
             print(f"  {text:42}" + "".join(f"{count:>10}" for count in figures[key].values()))
 
 
 def print_targets(verdicts):
     texts = {key: text for key, text, _ in FIGURES}
-    print("\nTargets: median (least-greatest)\n")
+    print("\nTargets: median (minimum-maximum)\n")
     for verdict in verdicts:
         sign = "≥" if verdict["limit"].startswith(">") else "≤"
         what = f"{verdict['subject']}{' / ' + verdict['against'] if verdict['against'] else ''}"
@@ -223,14 +222,14 @@ def print_targets(verdicts):
 
 
 def report(all_runs, plans, valkey, json_file):
-    """Prints the table; json_file, if any, gets every figure, too."""
+    """Prints the table, and writes every figure to json_file unless it is None."""
     runs = Runs(all_runs)
     summary, verdicts = summarise(runs, plans), judge(runs)
     machine = {"system": platform.platform(), "cpus": os.cpu_count(), "valkey": valkey,
                "load_average": os.getloadavg()}
     count = len(runs.rounds)
-    print(f"Medians of {count} interleaved round{'s' * (count > 1)}. A column \"/ NAME\" has the "
-          "median (least-greatest) of the rounds' ratios of the first peer to NAME.")
+    print(f"Medians of {count} interleaved round{'s' * (count > 1)}. A column \"/ NAME\" has the median "
+          "(minimum-maximum) of the ratios of the first peer to NAME in each round.")
     print(f"{machine['system']}, {machine['cpus']} CPUs, {valkey}")
     for scenario, plan in plans.items():
         print_scenario(f"{scenario}: {plan['about']}", plan["peers"], summary[scenario])

@@ -75,7 +75,7 @@ take_padding(struct wire *w, const uint8_t **at, const uint8_t *end)
 
 /* ---- HTTP */
 
-/* A line of the head, the status line first. */
+/* Handles a line of the head; the first is the status line. */
 static void
 take_head_line(struct wire *w)
 {
@@ -101,7 +101,7 @@ take_chunk_size(struct wire *w)
 	w->state = WIRE_CONTENT;
 }
 
-/* Of a long line only the start is kept. */
+/* Keeps only the start of a long line. */
 static void
 take_http_line(struct wire *w, const uint8_t **at, const uint8_t *end)
 {
@@ -167,7 +167,7 @@ wire_next(struct wire *w, const uint8_t **at, const uint8_t *end, const char **c
 
 /* ---- Requests */
 
-/* What nginx sends for a browser's request; path, query and user come on top. */
+/* The parameters that nginx sends for a browser's request, without path, query and user. */
 static const struct {
 	const char *name, *value;
 } params[] = {

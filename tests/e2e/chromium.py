@@ -60,6 +60,12 @@ class Chromium:
         self.tabs.append(tab)
         return tab.goto(url)
 
+    def open_window(self, url):
+        """Opens a page in a window of its own, which stays visible."""
+        tab = Tab(self, "openWindow")
+        self.tabs.append(tab)
+        return tab.goto(url)
+
     def sign_in(self, url, name, value):
         self.call("cookie", url, name, value)
 
@@ -85,9 +91,9 @@ class Chromium:
 class Tab:
     """A tab with browser/page.html, or with another page that keeps its watchers' callbacks in `seen`."""
 
-    def __init__(self, browser):
+    def __init__(self, browser, call="open"):
         self.browser = browser
-        self.number = browser.call("open")
+        self.number = browser.call(call)
         self.closed = False
 
     def call(self, name, *args):
@@ -107,6 +113,21 @@ class Tab:
         """Clicks in the page, as a user does, after bringing the tab to the foreground."""
         self.show()
         self.call("click")
+
+    def press(self, selector):
+        """Clicks an element, after waiting until it is visible, enabled and still."""
+        self.call("press", selector)
+
+    def size(self, width, height):
+        self.call("size", width, height)
+
+    def theme(self, name):
+        """Sets the theme of the system: "light" or "dark"."""
+        self.call("theme", name)
+
+    def delay(self, seconds):
+        """Delays each response to this tab."""
+        self.call("delay", 1000 * seconds)
 
     def close(self):
         if not self.closed:

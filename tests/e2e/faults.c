@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * faults: a library for LD_PRELOAD that makes one call of the process fail, once. Which one, a test says
- * through a file in shared memory ($FAULTS_CONTROL): struct control. Calls are counted for each function; the
- * countdown of the chosen one ends in a failure with the chosen errno.
+ * faults: a library for LD_PRELOAD that makes chosen calls of the process fail. A test controls it by
+ * struct control in a file that both map ($FAULTS_CONTROL; faults.py). The library counts the calls
+ * of each function; when the countdown for the chosen one ends, that call fails with the chosen errno.
  *
- * Calls made by libfcgi, and by the hi_ functions of hiredis 0.14, are left alone: they abort by design when
- * memory is out.
+ * It never fails allocations by libfcgi, nor by the hi_ functions of hiredis 0.14: these abort by
+ * design when there is no memory.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -25,18 +25,18 @@
 #include <unistd.h>
 
 enum function {
-	F_MALLOC, F_CALLOC, F_REALLOC, /* these first: see fails() */
+	F_MALLOC, F_CALLOC, F_REALLOC, /* these come first: see fails() */
 	F_PTHREAD_CREATE, F_ACCEPT4, F_SOCKET, F_CONNECT, F_SEND, F_RECV,
 	F_READ, F_WRITE, F_POLL, F_PPOLL, F_MEMFD_CREATE, F_EVENTFD, F_SETSOCKOPT, F_IOCTL, F_OPEN, F_COUNT
 };
 
 struct control {
-	atomic_int function;  /* the chosen one; -1: none */
-	atomic_int countdown; /* the failure comes when it reaches 0 */
-	atomic_int error;
-	atomic_int failed;   /* how many calls have failed */
-	atomic_int repeated; /* how many further calls in a row are to fail */
-	atomic_int set_back; /* seconds by which the wall clock is behind */
+	atomic_int function;  /* the one that fails; -1: none */
+	atomic_int countdown; /* the call that brings it to 0 fails */
+	atomic_int error;     /* its errno */
+	atomic_int failed;    /* calls that have failed */
+	atomic_int repeated;  /* further calls in a row that fail, too */
+	atomic_int set_back;  /* seconds subtracted from the wall clock */
 	atomic_int calls[F_COUNT];
 };
 
@@ -78,6 +78,7 @@ attach(void)
 	close(fd);
 }
 
+/* Whether the caller would abort without memory. */
 static int
 aborts(void *caller)
 {
@@ -89,7 +90,7 @@ aborts(void *caller)
 	    strncmp(info.dli_sname, "hi_", 3) == 0;
 }
 
-/* Counts the call, and says whether it is the one to fail. */
+/* Counts the call, and returns whether it must fail. */
 static int
 fails(enum function f, void *caller)
 {
@@ -180,7 +181,7 @@ send(int fd, const void *bytes, size_t length, int flags)
 	return fails(F_SEND, CALLER) ? -1 : NEXT(send)(fd, bytes, length, flags);
 }
 
-/* Streams are sent to in this way. */
+/* stream.c sends with syscall(). */
 long
 syscall(long number, ...)
 {

@@ -43,7 +43,7 @@ class Faults:
         return self._get(6 + FUNCTIONS.index(function))
 
     def arm(self, function, countdown=1, repeated=0):
-        """Makes the countdown-th call from now fail, and the next repeated calls. Writes the function last, because
+        """Makes the call number countdown from now fail, and the next repeated calls. Writes the function last, because
         that arms the library."""
         struct.pack_into("<4i", self.memory, 4, countdown, getattr(errno, ERRORS[function]), 0, repeated)
         struct.pack_into("<i", self.memory, 0, FUNCTIONS.index(function))

@@ -19,14 +19,15 @@ class Relay:
         self.delay = delay
         self.muted = False
         self.rate = None  # bytes per second read from the clients; None: no limit
-        self.connections = 0
+        self.attempts = 0     # connections from clients
+        self.connections = 0  # those that the target accepted
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(self.path)
         self._listener.listen(64)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
-        self._other = {}
-        self._near = set()  # sockets towards the clients
+        self._other = {}  # the other end of the relay, by socket
+        self._near = set()  # the sockets of the clients
         self._queue = []  # (due time, socket, data), ordered by due time
         self._ended = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -46,6 +47,7 @@ class Relay:
 
     def _accept(self):
         near, _ = self._listener.accept()
+        self.attempts += 1
         far = socket.socket(socket.AF_UNIX if isinstance(self.target, str) else socket.AF_INET)
         try:
             far.connect(self.target)
@@ -61,11 +63,11 @@ class Relay:
 
     def _drop(self, end):
         for one in (end, self._other[end]):
-            self._silence(one)
+            self._stop_reading(one)
             del self._other[one]
             one.close()
 
-    def _silence(self, end):
+    def _stop_reading(self, end):
         if end.fileno() in self._selector.get_map():
             self._selector.unregister(end)
 
@@ -91,7 +93,7 @@ class Relay:
             time.sleep(len(data) / self.rate)
         self._queue.append((time.monotonic() + self.delay, self._other[end], data))
         if not data:
-            self._silence(end)
+            self._stop_reading(end)
 
     def _forward(self, end, data):
         if end not in self._other:

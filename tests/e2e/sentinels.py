@@ -3,7 +3,6 @@
 
 import os
 import shutil
-import socket
 import tempfile
 
 from servers import Process, Valkey, ValkeyClient, free_port, listening_socket

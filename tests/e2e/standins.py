@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 """Stand-ins for Valkey and for a sentinel, whose replies a test chooses. They reject what the real ones reject.
 
-test_standins.py runs the same conversations with real servers. stop(), at the end of a test, fails if a command was
+test_standins.py compares their replies with those of real servers. stop(), at the end of a test, fails if a command was
 rejected: the program under test would not work with a real server.
 """
 

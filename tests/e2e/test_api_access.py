@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""Users with and without API access, through a real Apache and a real nginx. Without it TestPlanIt gives projects
-only to its own pages, and browsers show in different ways that such a page asks."""
+"""Users with and without API access, through a real Apache and a real nginx. TestPlanIt answers the project queries of a
+user without API access only for its own pages, which browsers indicate by different headers."""
 
 import pytest
 
@@ -10,7 +10,7 @@ from fcgi import ISSUES, NOTIFICATIONS
 from fronts import Apache, Nginx
 from servers import http, project_channel
 
-OPEN = ["--mode", "0666"]  # the front servers' workers are another user
+OPEN = ["--mode", "0666"]  # the web server's workers run as another user
 SERVERS = {"Apache": Apache, "nginx": Nginx}
 PROJECTS_7_8_9 = f"{ISSUES}?projectIds=7,8,9"
 REASON = "External API access not enabled for this account"
@@ -23,7 +23,7 @@ USERS = {
 
 
 def headers(way, host):
-    """The headers by which a browser shows which page asks; a script sends none."""
+    """The headers by which a browser indicates the page that sends the request; a script sends none."""
     return {
         "Sec-Fetch-Site": {"Sec_Fetch_Site": "same-origin"},
         "Referer": {"Referer": f"http://{host}/en-US/projects/overview/7"},  # Chromium over plain http
@@ -38,8 +38,8 @@ OWN_PAGE = "Sec-Fetch-Site", "Referer", "Origin"
 NOT_OWN_PAGE = "nothing", "another site", "another site's Referer"
 
 
-class Place:
-    """A front server, the daemon and the application, in which each of USERS is signed in and works on 7 and 8."""
+class Site:
+    """A web server, the daemon, and the application, where each of USERS is signed in and can read projects 7 and 8."""
 
     def __init__(self, app, daemon, front):
         self.app, self.daemon, self.front = app, daemon, front
@@ -52,56 +52,56 @@ class Place:
         return http(self.front.address, target, **sent)
 
     def refused(self, user, way):
-        peer = self.get(user, way).wait(lambda p: p.ended, what="a whole answer")
+        peer = self.get(user, way).wait(lambda p: p.ended, what="a complete response")
         assert peer.status == 404, peer
 
 
 @pytest.fixture(scope="module", params=SERVERS.values(), ids=SERVERS)
-def place(request, module_gated, module_rundir):
+def site(request, module_gated, module_rundir):
     app, daemon = module_gated(OPEN, SSE_ISSUES_PER_USER_CAP=100)
     front = request.param(module_rundir, daemon.address, auth="app")
-    yield Place(app, daemon, front)
+    yield Site(app, daemon, front)
     front.kill()
 
 
 @pytest.mark.parametrize("way", [*OWN_PAGE, *NOT_OWN_PAGE])
 @pytest.mark.parametrize("user", USERS)
-def test_issues(place, valkey, user, way):
-    """Administrators and API users get their projects any way, an ordinary user only from a page of the site, and a
+def test_issues(site, valkey, user, way):
+    """Administrators and API users get their projects in any case, an ordinary user only from a page of the site, and a
     user without access never."""
-    place.app.forget()
+    site.app.forget()
     if user == "no access" or (user == "ordinary user" and way in NOT_OWN_PAGE):
-        place.refused(user, way)
+        site.refused(user, way)
     else:
-        with place.get(user, way) as peer:
+        with site.get(user, way) as peer:
             peer.wait_live(20)
             for project in 9, 8, 7:
                 valkey.publish(project_channel(project), issue(1, project))
             peer.wait_body(frame(issue(1, 8)) + frame(issue(1, 7)))
-    [query] = place.app.asked(PROJECTS)
+    [query] = site.app.asked(PROJECTS)
     expected = "same-origin" if way in OWN_PAGE else "cross-site" if way == "another site" else None
     assert query.header("Sec-Fetch-Site") == expected
 
 
 @pytest.mark.parametrize("way", ["Sec-Fetch-Site", "nothing"])
 @pytest.mark.parametrize("user", USERS)
-def test_notifications(place, user, way):
-    """The session query is open to scripts: every user gets their own notifications any way."""
-    place.get(user, way, NOTIFICATIONS).wait_live(20).close()
+def test_notifications(site, user, way):
+    """Every user gets their own notifications, also from a script: TestPlanIt does not restrict session queries."""
+    site.get(user, way, NOTIFICATIONS).wait_live(20).close()
 
 
 @pytest.fixture
-def fresh(request, gated, rundir):
-    """A place whose log is still empty."""
+def fresh(gated, rundir):
+    """A site whose daemon has logged no query yet."""
     app, daemon = gated(OPEN)
     front = Nginx(rundir, daemon.address, auth="app")
-    yield Place(app, daemon, front)
+    yield Site(app, daemon, front)
     front.kill()
 
 
 def test_warning(fresh):
-    """A script that is refused gets one warning a minute, with the application's reason and what the query carried;
-    each refusal is in the debug log."""
+    """Refused scripts cause at most one warning a minute, with the application's reason and the query's Sec-Fetch-Site;
+    the debug log has each refusal."""
     for _ in range(3):
         fresh.refused("ordinary user", "nothing")
         fresh.refused("ordinary user", "another site")
@@ -112,21 +112,21 @@ def test_warning(fresh):
 
 @pytest.mark.parametrize("way", OWN_PAGE)
 def test_no_warning(fresh, way):
-    """A user who can read none of the projects is refused without a warning."""
+    """A user who can read none of the projects gets 404 without a warning."""
     fresh.refused("no access", way)
     assert not fresh.daemon.matching("forbidden")
 
 
-def test_a_page_is_no_key_for_a_script(gated, rundir):
-    """A script with the same cookie does not get the answer that is cached for a page, nor a page that of a script."""
+def test_page_and_script_do_not_share_the_cache(gated, rundir):
+    """A script does not get the response that is cached for a page with the same cookie, nor a page that of a script."""
     app, daemon = gated(OPEN, TPI_APP_CACHE_SECONDS=300, SSE_ISSUES_PER_USER_CAP=100)
     front = Nginx(rundir, daemon.address, auth="app")
     try:
-        place = Place(app, daemon, front)
-        place.get("ordinary user", "Referer").wait_live(20).close()
-        place.refused("ordinary user", "nothing")
-        place.get("ordinary user", "Sec-Fetch-Site").wait_live(20).close()
-        # All pages of the site share one answer, whichever header shows it.
+        site = Site(app, daemon, front)
+        site.get("ordinary user", "Referer").wait_live(20).close()
+        site.refused("ordinary user", "nothing")
+        site.get("ordinary user", "Sec-Fetch-Site").wait_live(20).close()
+        # All pages of the site share one response, whichever header indicates them.
         assert [query.header("Sec-Fetch-Site") for query in app.asked(PROJECTS)] == ["same-origin", None]
     finally:
         front.kill()

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""The application identifies users and authorizes their streams: TPI_IDENTITY=app and
-TPI_PROJECT_ACCESS=app, each alone and both; what it is asked, how often, and with which headers."""
+"""The application identifies users and authorizes their streams (TPI_IDENTITY=app, TPI_PROJECT_ACCESS=app, each alone
+and both): which queries it receives, how often, and with which headers."""
 
 import os
 import random
@@ -21,118 +21,119 @@ from timing import eventually, scaled
 
 @pytest.fixture(scope="module")
 def shared(module_gated):
-    """An application and a daemon for tests that change neither."""
+    """An application and a daemon for tests that leave both as they found them."""
     return module_gated(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
 
 
-def hears(daemon, valkey, user, **named):
-    """Proves that the stream belongs to user."""
+def check_user(daemon, valkey, user, **named):
+    """Checks that a notification stream receives this user's wake-ups."""
     with listen(daemon, **named) as peer:
-        valkey.publish(user_channel(user), notification("who"))
-        peer.wait_data(notification("who"))
+        valkey.publish(user_channel(user), notification("x"))
+        peer.wait_data(notification("x"))
 
 
-def reads(daemon, valkey, projects, asked, **named):
-    """Proves that the stream has these of its projects, and no other."""
-    with listen(daemon, projects=asked, **named) as peer:
-        for project in sorted(set(map(int, asked.split(",")))):
+def check_projects(daemon, valkey, projects, requested, **named):
+    """Checks that an issue stream receives the wake-ups of projects, and of no other project that it requested."""
+    with listen(daemon, projects=requested, **named) as peer:
+        for project in sorted(set(map(int, requested.split(",")))):
             valkey.publish(project_channel(project), issue(1, project))
         peer.wait_data(issue(1, projects[-1]))
         assert after_first(peer.quiet(0)) == b"".join(frame(issue(1, project)) for project in projects)
 
 
-# Who
+# Identity and access
 
 @pytest.mark.parametrize("sign", [by, bearer])
 def test_identity_alone(gated, valkey, sign):
-    """TPI_IDENTITY=app alone: a cookie or an API token is its user; without a session it is 401."""
+    """With TPI_IDENTITY=app alone, the application names the user of a cookie or a bearer token; 401 if it names none."""
     app, daemon = gated(TPI_PROJECT_ACCESS="deny")
-    hears(daemon, valkey, "ann", **sign(ANN))
-    hears(daemon, valkey, "ben", **sign(BEN))
+    check_user(daemon, valkey, "ann", **sign(ANN))
+    check_user(daemon, valkey, "ben", **sign(BEN))
     check_answer(daemon.ask(**sign("SECRET-unknown")), 401)
     check_answer(daemon.ask(**sign(ANN, projects="7")), 404)
     assert not app.asked(PROJECTS)
 
 
-def test_deny_asks_nothing(gated):
-    """Nobody reads a project under TPI_PROJECT_ACCESS=deny, whoever it is: 404 without a question."""
+def test_deny_sends_no_query(gated):
+    """With TPI_PROJECT_ACCESS=deny, a request for a project is 404 without a query, even an identity query."""
     app, daemon = gated(TPI_PROJECT_ACCESS="deny")
     with app.quiet():
         check_answer(daemon.ask(**by(ANN, projects="7")), 404)
 
 
-def test_web_server_has_no_say(shared, valkey):
-    """Under TPI_IDENTITY=app whom the web server has verified makes no difference."""
+def test_web_server_user_is_ignored(shared, valkey):
+    """With TPI_IDENTITY=app, the user that the web server authenticated is ignored."""
     _, daemon = shared
     verified = {"TPI_USER": "ben", "REMOTE_USER": "ben", "AUTH_TYPE": "Basic"}
-    hears(daemon, valkey, "ann", **by(ANN, **verified))
+    check_user(daemon, valkey, "ann", **by(ANN, **verified))
     check_answer(daemon.ask(**by("SECRET-unknown", **verified)), 401)
 
 
 def test_access_alone(gated, valkey):
-    """TPI_PROJECT_ACCESS=app alone: the user is the web server's, the projects are those of the request's own
-    credentials."""
+    """With TPI_PROJECT_ACCESS=app alone, the web server names the user, and the request's own credentials decide which
+    projects the stream may have."""
     app, daemon = gated(TPI_IDENTITY=None)
     with app.quiet():
-        hears(daemon, valkey, "eve", TPI_USER="eve", HTTP_COOKIE=by(ANN)["HTTP_COOKIE"])
+        check_user(daemon, valkey, "eve", TPI_USER="eve", HTTP_COOKIE=by(ANN)["HTTP_COOKIE"])
         check_answer(daemon.ask(TPI_USER=None, projects="7", HTTP_COOKIE=by(ANN)["HTTP_COOKIE"]), 401)
         check_answer(daemon.ask("eve", projects="7"), 404)
-    reads(daemon, valkey, [7, 8], "7,8", **by(ANN, TPI_USER="eve"))
-    reads(daemon, valkey, [8], "7,8", **bearer(BEN, TPI_USER="eve"))
+    check_projects(daemon, valkey, [7, 8], "7,8", **by(ANN, TPI_USER="eve"))
+    check_projects(daemon, valkey, [8], "7,8", **bearer(BEN, TPI_USER="eve"))
     check_answer(daemon.ask(**by(BEN, TPI_USER="eve", projects="7")), 404)
     check_answer(daemon.ask(**by("SECRET-unknown", TPI_USER="eve", projects="7")), 404)
     assert not app.asked(SESSION)
 
 
 def test_api_token(gated, valkey):
-    """TestPlanIt has no session for an API token: 401, unless the web server says who the user is. Their projects are
-    then read by the token, which needs no page of the site."""
+    """An API token has no session in TestPlanIt, so a request with one is 401 unless the web server names the user. The
+    token then authorizes the projects, whatever page the request comes from."""
     app, daemon = gated()
     token = app.sign_in("tpi_SECRET-sam", "sam", [8], is_api=True)
     check_answer(daemon.ask(**bearer(token)), 401)
     check_answer(daemon.ask(**bearer(token, projects="8")), 401)
     _, daemon = gated(app=app, TPI_IDENTITY=None)
-    reads(daemon, valkey, [8], "7,8", **bearer(token, TPI_USER="sam"))
+    check_projects(daemon, valkey, [8], "7,8", **bearer(token, TPI_USER="sam"))
 
 
 def test_head_too_long(gated):
-    """Node.js answers 431 to a head of more than 16 KiB, which is no answer to the query."""
+    """A 431, which Node.js sends for a head longer than 16 KiB, is a failed query: retry later, not anonymous."""
     _, daemon = gated()
     check_later(daemon.ask(**by(ANN, HTTP_COOKIE=f"{COOKIE}={ANN}; x=" + "x" * 17000)))
     daemon.wait_for_log(r"\[app\] the application cannot be asked .*\"status\":431")
 
 
 def test_both(shared, valkey):
-    """Both: who it is, then what he reads; what he does not read is dropped in silence."""
+    """With both set to app, the daemon queries the user, then the projects; it drops unreadable projects silently, and
+    does not query the projects of an anonymous request."""
     app, daemon = shared
     app.forget()
-    reads(daemon, valkey, [7, 8], "8,7,9,8", **by(ANN))
+    check_projects(daemon, valkey, [7, 8], "8,7,9,8", **by(ANN))
     assert [(request.kind, request.ids) for request in app.requests] == [(SESSION, None), (PROJECTS, [7, 8, 9])]
-    reads(daemon, valkey, [8], "7,8", **bearer(BEN))
+    check_projects(daemon, valkey, [8], "7,8", **bearer(BEN))
     check_answer(daemon.ask(**by(BEN, projects="7,9")), 404)
-    with app.quiet(1):  # nobody: his projects are not asked for
+    with app.quiet(1):
         check_answer(daemon.ask(**by("SECRET-unknown", projects="7")), 401)
 
 
-def test_file_beside_identity(gated, valkey, rundir):
-    """The access file applies to the user that the application has named."""
+def test_access_file_with_app_identity(gated, valkey, rundir):
+    """The access file applies to the user that the application names, not to the web server's."""
     path = os.path.join(rundir, "rules")
     with open(path, "w", encoding="ascii") as file:
         file.write("7 ben\n")
     app, daemon = gated(TPI_PROJECT_ACCESS=f"file:{path}")
-    reads(daemon, valkey, [7], "7,8", **by(BEN, TPI_USER="ann"))
+    check_projects(daemon, valkey, [7], "7,8", **by(BEN, TPI_USER="ann"))
     check_answer(daemon.ask(**by(ANN, projects="7")), 404)
     assert not app.asked(PROJECTS)
 
 
-def test_allow_beside_identity(gated, valkey):
-    """allow: whoever has a session reads every project that he names."""
+def test_allow_with_app_identity(gated, valkey):
+    """With TPI_PROJECT_ACCESS=allow, a user with a session reads every requested project; an anonymous request is 401."""
     _, daemon = gated(TPI_PROJECT_ACCESS="allow")
-    reads(daemon, valkey, [7, 9], "7,9", **by(BEN))
+    check_projects(daemon, valkey, [7, 9], "7,9", **by(BEN))
     check_answer(daemon.ask(**by("SECRET-unknown", projects="7")), 401)
 
 
-# What is sent
+# What the daemon sends
 
 @pytest.fixture(scope="module")
 def version():
@@ -140,7 +141,7 @@ def version():
 
 
 LONG = f"{COOKIE}=" + "x" * 7000
-HEADERS = {  # parameters of the request: headers beside the three that are always there
+HEADERS = {  # parameters of the request, and the headers they add to those of every query
     "cookie": ({"HTTP_COOKIE": "a=SECRET1"}, {"Cookie": "a=SECRET1"}),
     "several cookies": ({"HTTP_COOKIE": ["a=SECRET1", "b=SECRET2; c", "d=3"]},
                         {"Cookie": "a=SECRET1; b=SECRET2; c; d=3"}),
@@ -150,7 +151,7 @@ HEADERS = {  # parameters of the request: headers beside the three that are alwa
     "both": ({"HTTP_COOKIE": "a=1", "HTTP_AUTHORIZATION": "Basic SECRET"},
              {"Cookie": "a=1", "Authorization": "Basic SECRET"}),
     "address": ({"HTTP_COOKIE": "a", "REMOTE_ADDR": "192.0.2.1"}, {"Cookie": "a", "X-Forwarded-For": "192.0.2.1"}),
-    "address behind others": (
+    "address after earlier proxies": (
         {"HTTP_COOKIE": "a", "REMOTE_ADDR": "2001:db8::1", "HTTP_X_FORWARDED_FOR": "203.0.113.5, 198.51.100.2"},
         {"Cookie": "a", "X-Forwarded-For": "203.0.113.5, 198.51.100.2, 2001:db8::1"}),
     "scheme": ({"HTTP_COOKIE": "a", "REQUEST_SCHEME": "https"}, {"Cookie": "a", "X-Forwarded-Proto": "https"}),
@@ -158,15 +159,15 @@ HEADERS = {  # parameters of the request: headers beside the three that are alwa
               {"Cookie": "a", "X-Forwarded-Proto": "https"}),
     "HTTPS off": ({"HTTP_COOKIE": "a", "HTTPS": "off", "REQUEST_SCHEME": "http"},
                   {"Cookie": "a", "X-Forwarded-Proto": "http"}),
-    "scheme as given": ({"HTTP_COOKIE": "a", "HTTP_X_FORWARDED_PROTO": "http", "HTTPS": "on"},
+    "X-Forwarded-Proto from a proxy": ({"HTTP_COOKIE": "a", "HTTP_X_FORWARDED_PROTO": "http", "HTTPS": "on"},
                         {"Cookie": "a", "X-Forwarded-Proto": "http"}),
     "host": ({"HTTP_COOKIE": "a", "HTTP_HOST": "tpi.example:8443"},
              {"Cookie": "a", "X-Forwarded-Host": "tpi.example:8443"}),
-    "host as given": ({"HTTP_COOKIE": "a", "HTTP_HOST": "inner", "HTTP_X_FORWARDED_HOST": "tpi.example"},
+    "X-Forwarded-Host from a proxy": ({"HTTP_COOKIE": "a", "HTTP_HOST": "inner", "HTTP_X_FORWARDED_HOST": "tpi.example"},
                       {"Cookie": "a", "X-Forwarded-Host": "tpi.example"}),
-    "the browser's word": ({"HTTP_COOKIE": "a", "HTTP_SEC_FETCH_SITE": "cross-site"},
+    "Sec-Fetch-Site": ({"HTTP_COOKIE": "a", "HTTP_SEC_FETCH_SITE": "cross-site"},
                            {"Cookie": "a", "Sec-Fetch-Site": "cross-site"}),
-    "its word before all": (
+    "Sec-Fetch-Site takes precedence": (
         {"HTTP_COOKIE": "a", "HTTP_SEC_FETCH_SITE": "none", "HTTP_HOST": "h", "HTTP_ORIGIN": "http://h",
          "HTTP_REFERER": "http://h/"},
         {"Cookie": "a", "X-Forwarded-Host": "h", "Sec-Fetch-Site": "none"}),
@@ -174,10 +175,10 @@ HEADERS = {  # parameters of the request: headers beside the three that are alwa
                       {"Cookie": "a", "X-Forwarded-Host": "h:81", "Sec-Fetch-Site": "same-origin"}),
     "Origin alone": ({"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_ORIGIN": "https://h"},
                      {"Cookie": "a", "X-Forwarded-Host": "h", "Sec-Fetch-Site": "same-origin"}),
-    "another site's": (
+    "Origin and Referer of another site": (
         {"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_ORIGIN": "http://evil", "HTTP_REFERER": "http://evil/"},
         {"Cookie": "a", "X-Forwarded-Host": "h"}),
-    "nothing else": (
+    "not forwarded": (
         {"HTTP_COOKIE": "a", **{name: "SECRET" for name in (
             "HTTP_USER_AGENT", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE", "HTTP_REFERER",
             "HTTP_ORIGIN", "HTTP_CONNECTION", "HTTP_EXPECT", "HTTP_RANGE", "HTTP_TE", "HTTP_TRANSFER_ENCODING",
@@ -190,34 +191,35 @@ HEADERS = {  # parameters of the request: headers beside the three that are alwa
 
 @pytest.mark.parametrize("sent, expected", HEADERS.values(), ids=HEADERS)
 def test_headers(shared, version, sent, expected):
-    """Exactly these headers reach the application."""
+    """The daemon forwards exactly the documented headers."""
     app, daemon = shared
     app.forget()
     check_answer(daemon.ask(TPI_USER=None, **sent), 401)
     [request] = app.requests
     host, _, _ = app.url.removeprefix("http://").partition("/")
-    always = {"Host": host, "Accept": "application/json", "User-Agent": f"tpi-streamd/{version}"}
-    assert sorted(request.headers) == sorted({**always, **expected}.items())
+    of_every_query = {"Host": host, "Accept": "application/json", "User-Agent": f"tpi-streamd/{version}"}
+    assert sorted(request.headers) == sorted({**of_every_query, **expected}.items())
 
 
 @pytest.mark.parametrize("name", ["HTTP_HOST", "HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_HOST", "REMOTE_ADDR",
                                   "HTTP_X_FORWARDED_PROTO", "REQUEST_SCHEME", "HTTP_SEC_FETCH_SITE"])
-def test_no_header_can_be_smuggled(shared, name):
-    """A line break in what is forwarded beside the credentials adds no header."""
+def test_header_injection(shared, name):
+    """A line break in a forwarded value adds neither a header nor a request."""
     app, daemon = shared
     app.forget()
     check_answer(daemon.ask(TPI_USER=None, HTTP_COOKIE="a", **{name: "x\r\nX-Evil: 1\r\n\r\nGET /x HTTP/1.1\r\n"}), 401)
-    assert [request.target for request in app.requests] == [SESSION]  # of its headers the application is the judge
+    # A header that the daemon must not send makes the stand-in fail when it stops.
+    assert [request.target for request in app.requests] == [SESSION]
 
 
 NO_CREDENTIALS = {
     "none": {},
     "an empty cookie": {"HTTP_COOKIE": ""},
-    "empty ones": {"HTTP_COOKIE": ["", ""], "HTTP_AUTHORIZATION": ""},
+    "all empty": {"HTTP_COOKIE": ["", ""], "HTTP_AUTHORIZATION": ""},
     **{f"a cookie with {bad!r}": {"HTTP_COOKIE": f"{COOKIE}={ANN}{bad}x"} for bad in "\n\r\t\0\x1b\x7f"},
     "the second cookie with a line break": {"HTTP_COOKIE": [f"{COOKIE}={ANN}", "a=b\r\nX-Evil: 1"]},
     **{f"an authorization with {bad!r}": {"HTTP_AUTHORIZATION": f"Bearer {ANN}{bad}x"} for bad in "\n\r\t\0\x1b\x7f"},
-    "a good cookie beside a bad authorization": {"HTTP_COOKIE": f"{COOKIE}={ANN}", "HTTP_AUTHORIZATION": "a\nb"},
+    "a valid cookie with an invalid authorization": {"HTTP_COOKIE": f"{COOKIE}={ANN}", "HTTP_AUTHORIZATION": "a\nb"},
 }
 
 
@@ -228,7 +230,8 @@ def access_alone(module_gated):
 
 @pytest.mark.parametrize("sent", NO_CREDENTIALS.values(), ids=NO_CREDENTIALS)
 def test_no_credentials(shared, access_alone, sent):
-    """Without credentials, or with a control character in them, nothing is asked: nobody, 401; no project, 404."""
+    """A request without credentials, or with a control character in them, is anonymous (401) and can read no project
+    (404), without a query."""
     app, daemon = shared
     with app.quiet():
         check_answer(daemon.ask(TPI_USER=None, **sent), 401)
@@ -238,8 +241,8 @@ def test_no_credentials(shared, access_alone, sent):
         check_answer(daemon.ask("eve", projects="7", **sent), 404)
 
 
-def test_bad_requests_ask_nothing(shared):
-    """What needs no question is answered without one."""
+def test_bad_requests_send_no_query(shared):
+    """A request that is invalid without knowing its user is answered without a query."""
     app, daemon = shared
     many = ",".join(map(str, range(1, 502)))
     with app.quiet():
@@ -251,13 +254,13 @@ def test_bad_requests_ask_nothing(shared):
 
 @pytest.mark.parametrize("where", ["prefix", "prefix and slash", "slash", "name", "unix"])
 def test_urls(gated, valkey, rundir, where):
-    """A prefix belongs to the URL, a slash at its end does not; Host is the URL's, over a Unix socket
-    localhost."""
+    """A path in TPI_APP_URL precedes that of each query, a slash at its end is ignored, and the Host header is the
+    URL's, or localhost over a Unix socket."""
     app = Application(path=f"{rundir}/app" if where == "unix" else None,
                       prefix="/tpi/app" if "prefix" in where else "").start()
     base = app.url.replace("127.0.0.1", "localhost") if where == "name" else app.url
     _, daemon = gated(app=app, TPI_APP_URL=base + "/" * ("slash" in where))
-    reads(daemon, valkey, [7], "7", **by(ANN, HTTP_HOST="tpi.example"))
+    check_projects(daemon, valkey, [7], "7", **by(ANN, HTTP_HOST="tpi.example"))
     assert len(app.requests) == 2
     for request in app.requests:
         host = "localhost" if where == "unix" else base.split("/")[2]
@@ -265,31 +268,31 @@ def test_urls(gated, valkey, rundir, where):
     app.stop()
 
 
-# Lots
+# Queries for many projects
 
 def subscribed(valkey, projects):
-    """Those of the projects whose channels have a subscriber."""
+    """The projects whose channels have a subscriber."""
     answer = valkey("PUBSUB", "NUMSUB", *map(project_channel, projects))
     return [project for project, count in zip(projects, answer[1::2]) if count]
 
 
-@pytest.mark.parametrize("count, lots", [(1, 1), (100, 1), (101, 2), (500, 5)])
-def test_lots(gated, valkey, count, lots):
-    """Projects are asked for in lots of 100, each once; the stream has exactly those that are readable."""
+@pytest.mark.parametrize("count, queries", [(1, 1), (100, 1), (101, 2), (500, 5)])
+def test_query_size(gated, valkey, count, queries):
+    """A query has at most 100 projects, each project is in one query, and the stream gets exactly the readable ones."""
     app, daemon = gated()
-    asked = range(1000, 1000 + count)
-    readable = [project for project in asked if project % 7 == 0 or project == 1000]
+    requested = range(1000, 1000 + count)
+    readable = [project for project in requested if project % 7 == 0 or project == 1000]
     app.sign_in("SECRET-many", "many", [*readable, 5, 2000])
-    with listen(daemon, **by("SECRET-many", projects=",".join(map(str, asked)))):
+    with listen(daemon, **by("SECRET-many", projects=",".join(map(str, requested)))):
         assert subscribed(valkey, range(990, 2010)) == readable
-    questions = app.asked(PROJECTS)
-    assert len(questions) == lots
-    assert sorted(id for question in questions for id in question.ids) == list(asked)
+    received = app.asked(PROJECTS)
+    assert len(received) == queries
+    assert sorted(id for query in received for id in query.ids) == list(requested)
 
 
-def test_one_lot_fails(gated, valkey):
-    """If one lot of several cannot be asked, the whole request is answered later; if it is refused, the others
-    count."""
+def test_one_query_of_several(gated, valkey):
+    """If one query of several fails, the whole request is to retry later; if one is refused, the projects of the others
+    remain."""
     app, daemon = gated()
     app.sign_in("SECRET-many", "many", range(1000, 1500))
     projects = ",".join(map(str, range(1000, 1500)))
@@ -303,11 +306,11 @@ def test_one_lot_fails(gated, valkey):
             assert subscribed(valkey, range(1000, 1500)) == [*range(1000, 1200), *range(1300, 1500)]
 
 
-# What no means
+# Responses that mean no
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_refused(gated, status):
-    """401 and 403 are a no: nobody, or none of the projects."""
+    """401 and 403 mean anonymous for a session query, and no readable project for a project query, whatever the body."""
     app, daemon = gated()
     app.faults[PROJECTS] = says({"error": "no", "data": [{"id": 7}]}, status)
     check_answer(daemon.ask(**by(ANN, projects="7")), 404)
@@ -323,7 +326,7 @@ ANONYMOUS = [{}, None, {"user": None}, {"user": {}}, {"user": {"name": "ann"}}, 
 
 @pytest.mark.parametrize("answer", ANONYMOUS, ids=range(len(ANONYMOUS)))
 def test_anonymous(shared, answer):
-    """No user, no id, an id that JavaScript takes for false, or a string that is not a valid id: 401."""
+    """A response without a user, without an id, with an id that is false in JavaScript, or with an invalid id is 401."""
     app, daemon = shared
     app.faults[SESSION] = says(answer)
     try:
@@ -334,25 +337,25 @@ def test_anonymous(shared, answer):
 
 @pytest.mark.parametrize("user", ["a" * 255, "!#$%&'()+,-./09;<=>@AZ^_`az{|}~", "clx0a1b2c"])
 def test_any_valid_id(shared, valkey, user):
-    """Every valid id can be a user."""
+    """A user id may have any allowed character and 255 bytes."""
     app, daemon = shared
     app.sign_in("SECRET-other", user)
-    hears(daemon, valkey, user, **by("SECRET-other"))
+    check_user(daemon, valkey, user, **by("SECRET-other"))
 
 
-# How often
+# Coalescing, caching, concurrency
 
 def open_many(daemon, requests):
-    """Requests that are sent in the same moment."""
+    """Connects first, so that the requests themselves are sent at almost the same time."""
     peers = [fcgi.Peer(daemon.address) for _ in requests]
     for peer, named in zip(peers, requests):
         peer.send(fcgi.request(fcgi.params(**named)))
     return peers
 
 
-def test_equal_questions_are_one(gated):
-    """Streams with the same credentials that ask the same while it is under way cost one request; other
-    credentials and other projects are other questions."""
+def test_equal_queries_are_coalesced(gated):
+    """Equal lookups with the same credentials share the query in flight; other credentials and other projects need
+    their own."""
     app, daemon = gated(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
     app.hold(SESSION)
     peers = open_many(daemon, [by(ANN)] * 30 + [bearer(ANN)] * 10)
@@ -374,8 +377,8 @@ def test_equal_questions_are_one(gated):
         peer.close()
 
 
-def test_the_same_cookie_beside_another_token(gated):
-    """A cookie alone, and beside different tokens, are different credentials."""
+def test_cookie_and_authorization_are_both_in_the_key(gated):
+    """The same cookie alone, with one token and with another token are three different credentials."""
     app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
     for token in None, "Bearer SECRET-1", "Bearer SECRET-2":
         with listen(daemon, **by(ANN, HTTP_AUTHORIZATION=token)):
@@ -383,8 +386,9 @@ def test_the_same_cookie_beside_another_token(gated):
     assert len(app.requests) == 3
 
 
-def test_the_same_cookie_from_a_page_and_from_a_script(gated):
-    """Sec-Fetch-Site tells apart what has the same cookie; which page of the site asks makes no difference."""
+def test_sec_fetch_site_is_in_the_key(gated):
+    """A script does not get the response that is cached for a page with the same cookie; all pages of the site share
+    theirs."""
     app, daemon = gated(TPI_APP_CACHE_SECONDS=300, SSE_ISSUES_PER_USER_CAP=10)
     page = {"HTTP_HOST": "tpi.example", "HTTP_SEC_FETCH_SITE": None}
     for path in "projects/7", "dashboard":
@@ -396,7 +400,7 @@ def test_the_same_cookie_from_a_page_and_from_a_script(gated):
 
 
 def test_cache(gated):
-    """An answer is kept for TPI_APP_CACHE_SECONDS, as the log says at debug level; then it is asked for again."""
+    """A response is cached for TPI_APP_CACHE_SECONDS, which the debug log shows; then the daemon queries again."""
     app, daemon = gated(TPI_APP_CACHE_SECONDS=2, SSE_ISSUES_PER_USER_CAP=100)
     started = time.monotonic()
     with listen(daemon, **by(ANN, projects="7")):
@@ -407,12 +411,12 @@ def test_cache(gated):
         with listen(daemon, **by(ANN, projects="7")):
             daemon.wait_for_log("cache", start=mark, count=2)
     eventually(lambda: daemon.open(**by(ANN, projects="7")).wait(lambda p: p.status).status == 401,
-               what="401 for who has signed out")
+               what="401 for the user who signed out")
     assert 1.9 < time.monotonic() - started < scaled(3)
 
 
-def test_a_no_is_kept_for_a_second(gated):
-    """Who has just signed in is let in after a second, however long a yes is kept."""
+def test_a_no_is_cached_for_a_second(gated):
+    """A user who has just signed in gets a stream after a second, however long a yes is cached."""
     app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
     for kind, status in ({}, 401), ({"projects": "7"}, 404):
         app.sign_in("SECRET-new", "new")
@@ -424,12 +428,12 @@ def test_a_no_is_kept_for_a_second(gated):
         with app.quiet(0):
             check_answer(daemon.ask(**by("SECRET-new", **kind)), status)
         eventually(lambda: daemon.open(**by("SECRET-new", **kind)).wait(lambda p: p.status).status == 200,
-                   what="a stream for who has signed in")
+                   what="a stream for the user who signed in")
         assert 0.8 < time.monotonic() - started < scaled(2)
 
 
-def test_nothing_is_kept(gated):
-    """TPI_APP_CACHE_SECONDS=0: each request asks."""
+def test_no_cache(gated):
+    """With TPI_APP_CACHE_SECONDS=0, each request sends its own queries."""
     app, daemon = gated()
     for _ in range(3):
         with app.quiet(2), listen(daemon, **by(ANN, projects="7")):
@@ -439,8 +443,8 @@ def test_nothing_is_kept(gated):
 
 
 @pytest.mark.slow
-def test_the_cache_is_bounded(gated):
-    """17000 sessions within the cache's time: the oldest of them is asked for again, the latest is not."""
+def test_cache_is_bounded(gated):
+    """After 17000 sessions within the cache time, the oldest needs a new query and a recent one does not."""
     app, daemon = gated(TPI_APP_CACHE_SECONDS=300, TPI_LOG_LEVEL=None, SSE_PER_USER_CAP=10000)
     for first in range(0, 17000, 500):
         tokens = [app.sign_in(f"SECRET-{number}", "many") for number in range(first, first + 500)]
@@ -454,8 +458,8 @@ def test_the_cache_is_bounded(gated):
         listen(daemon, **by("SECRET-0")).close()
 
 
-def test_a_failure_is_not_kept(gated):
-    """A wrong answer is no answer: the next request asks again."""
+def test_a_failure_is_not_cached(gated):
+    """After an invalid response, the next request sends a query again."""
     app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
     app.faults[SESSION] = says(b"<html>")
     check_later(daemon.ask(**by(ANN)))
@@ -465,7 +469,7 @@ def test_a_failure_is_not_kept(gated):
 
 
 def test_concurrency(gated):
-    """The application sees at most TPI_APP_CONCURRENCY requests at once; the others wait for their turn."""
+    """The application gets at most TPI_APP_CONCURRENCY queries at once; further ones are queued."""
     app, daemon = gated(TPI_APP_CONCURRENCY=3)
     app.delay = 0.1
     for number in range(15):
@@ -476,15 +480,15 @@ def test_concurrency(gated):
     assert app.most_connections <= 3
 
 
-def test_the_queue_has_the_time_limit(gated):
-    """Who has waited for his turn for TPI_APP_TIMEOUT_MS is told to come later, and his question is never asked."""
+def test_time_limit_includes_the_queue(gated):
+    """A request whose query is still queued after TPI_APP_TIMEOUT_MS is to retry later, and its query is never sent."""
     app, daemon = gated(TPI_APP_CONCURRENCY=1, TPI_APP_TIMEOUT_MS=400)
     for number in range(6):
         app.sign_in(f"SECRET-{number}", f"user{number}")
     app.delay = 0.3
     started = time.monotonic()
     peers = open_many(daemon, [by(f"SECRET-{number}") for number in range(6)])
-    wait_all(peers, lambda p: p.closed or synced(p), what="an answer")
+    wait_all(peers, lambda p: p.closed or synced(p), what="a response")
     assert time.monotonic() - started < scaled(1)
     for peer in peers:
         if peer.closed:
@@ -494,7 +498,7 @@ def test_the_queue_has_the_time_limit(gated):
 
 
 def test_connections_are_reused(gated):
-    """Many requests, one after the other and at once, need few connections."""
+    """Many queries, sequential or concurrent, need few connections."""
     app, daemon = gated(TPI_APP_CONCURRENCY=8, SSE_PER_USER_CAP=10000)
     for _ in range(50):
         with listen(daemon, **by(ANN)):
@@ -508,10 +512,10 @@ def test_connections_are_reused(gated):
     assert len(app.requests) == 250 and app.connections <= 10
 
 
-# Places
+# Slots
 
-def test_tenant_cap_counts_who_waits(gated):
-    """A request that waits for the application has a place of the tenant's; who is turned away costs no question."""
+def test_tenant_cap_counts_requests_in_flight(gated):
+    """A request that waits for the application holds a slot of the tenant; a 503 for the cap needs no query."""
     app, daemon = gated(SSE_PER_TENANT_CAP=2)
     app.hold()
     peers = [daemon.open(**by(ANN)), daemon.open(**by(BEN))]
@@ -524,8 +528,8 @@ def test_tenant_cap_counts_who_waits(gated):
         check_answer(daemon.ask(**by(ANN)), 503)
 
 
-def test_refused_gives_its_place_back(gated):
-    """401, 404 and later cost no place."""
+def test_refused_requests_release_their_slot(gated):
+    """Requests that end with 401, 404 or retry later leave the tenant's only slot free."""
     app, daemon = gated(SSE_PER_TENANT_CAP=1, SSE_ISSUES_PER_TENANT_CAP=1)
     for _ in range(3):
         check_answer(daemon.ask(**by("SECRET-unknown")), 401)
@@ -538,8 +542,8 @@ def test_refused_gives_its_place_back(gated):
         check_answer(daemon.ask(**by(BEN)), 503)
 
 
-def test_who_leaves_while_it_is_asked(gated):
-    """A peer that goes away while its question is under way gives its place back within a second."""
+def test_peer_closes_while_its_query_is_in_flight(gated):
+    """A peer that closes or aborts while its query is in flight releases its slot within a second."""
     app, daemon = gated(SSE_PER_TENANT_CAP=1, TPI_APP_TIMEOUT_MS=20000)
     app.hold()
     peer = daemon.open(**by(ANN))
@@ -549,18 +553,18 @@ def test_who_leaves_while_it_is_asked(gated):
         leave(peer)
         started = time.monotonic()
 
-        def waits():
-            """A request that is neither refused nor answered has the place."""
+        def holds_slot():
+            """A request that is neither refused nor answered holds the slot."""
             candidate = daemon.open(**by(ANN))
             return candidate if candidate.quiet(0.1).status is None and not candidate.closed else None
-        peer = eventually(waits, what="a place")
+        peer = eventually(holds_slot, what="a free slot")
         assert time.monotonic() - started < scaled(1.2)
     app.release()
     peer.wait(synced, what="sync")
 
 
 def test_user_cap(gated):
-    """The user that the application has named has his cap, whatever credentials he comes with."""
+    """The streams of one user count together, whatever credentials the application identified the user by."""
     _, daemon = gated(SSE_PER_USER_CAP=2)
     peers = [listen(daemon, **sign(ANN)) for sign in (by, bearer, by)]
     other = listen(daemon, **by(BEN))
@@ -569,8 +573,8 @@ def test_user_cap(gated):
         assert not EVICTED.search(peer.quiet(0).body) and not peer.closed
 
 
-def test_twice_the_cap_under_way(gated):
-    """Once the user is known, his requests under way count: beyond twice his cap the oldest gets later."""
+def test_twice_the_user_cap_in_flight(gated):
+    """A user's requests in flight count towards twice the user cap; beyond it the oldest is to retry later."""
     app, daemon = gated(SSE_ISSUES_PER_USER_CAP=2, TPI_APP_TIMEOUT_MS=20000)
     app.hold(PROJECTS)
     peers = []
@@ -618,7 +622,7 @@ BAD = {
 
 @pytest.mark.parametrize("env, expected", BAD.values(), ids=BAD)
 def test_bad_configuration(env, expected):
-    """What cannot be right is refused with one line that names the setting; a password is not shown."""
+    """A bad setting is exit 78 with one line that names the setting and what is allowed, but shows no password."""
     for args in (), ("--check-config",):
         result = run_streamd(*args, **env)
         assert result.returncode == 78
@@ -630,7 +634,7 @@ def test_bad_configuration(env, expected):
 @pytest.mark.parametrize("good", ["http://app", "HTTPS://app", "http://127.0.0.1:3000", "https://[::1]:443/tpi/",
                                   "http://app.example/a/b", "unix:/run/app.sock"])
 def test_good_configuration(good):
-    """Every form of the URL that the contract names is accepted, and shown."""
+    """Every documented form of TPI_APP_URL is accepted and printed by --check-config, as are the defaults."""
     result = run_streamd("--check-config", TPI_IDENTITY="app", TPI_PROJECT_ACCESS="app", TPI_APP_URL=good)
     assert result.returncode == 0, result.stderr
     assert good in result.stdout
@@ -639,15 +643,15 @@ def test_good_configuration(good):
         assert default in result.stdout
 
 
-# A storm
+# A reconnect storm
 
 def per_user(number):
-    """The five streams of one user, each by his own cookie."""
+    """The requests for the five streams of one user, who has one cookie."""
     return [by(f"SECRET-{number}")] * 3 + [by(f"SECRET-{number}", projects=f"{number + 1},5000")] * 2
 
 
 def reconnect(daemon, requests, seconds):
-    """Opens the streams one by one within so many seconds, reading all the while."""
+    """Opens the streams evenly over this many seconds, and reads meanwhile."""
     peers = []
     started = time.monotonic()
     with selectors.DefaultSelector() as selector:
@@ -664,7 +668,7 @@ def reconnect(daemon, requests, seconds):
 
 @pytest.mark.slow
 def test_storm(gated, rundir):
-    """1000 streams of 200 users that come back within 2 s after a drain cost the application at most 400 requests."""
+    """1000 streams of 200 users that reconnect within 2 s after a restart cost the application at most 400 queries."""
     app = Application().start()
     app.delay = 0.005
     for number in range(200):
@@ -681,7 +685,7 @@ def test_storm(gated, rundir):
         _, daemon = gated(inherit=[listener], **settings)
         peers = reconnect(daemon, requests, 2)
         times = sorted(peer.events.retries[0].time - peer.opened for peer in peers)
-        print(f"1000 streams: {len(app.asked(SESSION))} + {len(app.asked(PROJECTS))} requests, at most "
+        print(f"1000 streams: {len(app.asked(SESSION))} + {len(app.asked(PROJECTS))} queries, at most "
               f"{app.most_in_flight} at once on {app.connections} connections; to sync: median "
               f"{times[500] * 1000:.1f} ms, 99 % {times[990] * 1000:.1f} ms, longest {times[-1] * 1000:.1f} ms")
         assert len(app.requests) <= 400

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""Bad days of the application: whatever it says or does not say, it is never a yes; the request is answered later
-within TPI_APP_TIMEOUT_MS and a little, and the next one finds the way back."""
+"""Failures of the application: none of them lets a user in. The request is to retry later, at the latest a moment
+after TPI_APP_TIMEOUT_MS, and the daemon uses the application again as soon as it works."""
 
 import contextlib
 import json
@@ -17,9 +17,9 @@ from fcgi import wait_all
 from ledger import descriptors_and_threads, wait_released
 from timing import eventually, scaled
 
-LIMIT = 0.4  # seconds, of the daemons that meet a slow application
+LIMIT = 0.4  # seconds: TPI_APP_TIMEOUT_MS where the application is slow
 SLOW = {"TPI_APP_TIMEOUT_MS": int(LIMIT * 1000)}
-LITTLE = 0.35
+MARGIN = 0.35  # seconds after the limit in which the response must come
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,7 @@ def shared(module_gated):
 
 @contextlib.contextmanager
 def fault(app, kind, what):
+    """Queries of this kind get this fault in the context."""
     app.faults[kind] = what
     try:
         yield
@@ -38,38 +39,38 @@ def fault(app, kind, what):
 
 
 def check_recovered(daemon):
-    """The very next question is asked again, and answered."""
+    """The very next request queries the application again, and gets a stream."""
     with listen(daemon, **by(ANN, projects="7")):
         pass
 
 
-def taken(daemon, **named):
-    """How long an answer took that must be later."""
+def later_after(daemon, **named):
+    """Sends a request that must be told to retry later; returns the seconds until it was."""
     started = time.monotonic()
     check_later(daemon.ask(**named))
     return time.monotonic() - started
 
 
-# Wrong answers
+# Invalid responses
 
 USER = json.dumps({"user": {"id": "ann"}}).encode()
 
 GOOD = b'{"user":{"id":"ann"},"data":[{"id":7}]}'
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n" % (len(GOOD), GOOD)
 
-NOT_UNDERSTOOD = {  # of both questions; with a good answer in it, so that the flaw is the reason
+INVALID = {  # for both queries; each contains the valid response, so that its flaw alone makes it invalid
     "HTML": says(b"<!doctype html><html>" + GOOD + b"</html>", kind="text/html"),
-    "nothing": says(b""),
-    "blanks": says(b" \n"),
-    "a text": says("ann"),
+    "an empty body": says(b""),
+    "white space alone": says(b" \n"),
+    "a string": says("ann"),
     "a number": says(7),
     "true": says(True),
     "a list": says([{"user": {"id": "ann"}, "data": [{"id": 7}]}]),
     "invalid UTF-8": says(GOOD[:-1] + b',"x":"\xff"}'),
     "truncated": says(GOOD[:-1]),
-    "behind it more": says(GOOD + b" x"),
+    "text after it": says(GOOD + b" x"),
     "twice": says(GOOD + b"{}"),
-    "before it more": says(b")]}'\n" + GOOD),
+    "text before it": says(b")]}'\n" + GOOD),
     "single quotes": says(GOOD.replace(b'"', b"'")),
     "NaN": says(GOOD[:-1] + b',"x":NaN}'),
     "a comment": says(GOOD[:-1] + b"/* */}"),
@@ -79,42 +80,42 @@ NOT_UNDERSTOOD = {  # of both questions; with a good answer in it, so that the f
     "200 KB of headers": says(GOOD, headers=["X-More: " + "x" * 1000] * 200),
     "not HTTP": raw(b"SSH-2.0-OpenSSH_9.2\r\n" + GOOD),
     "half a head": raw(b"HTTP/1.1 200 OK\r\nContent-Ty"),
-    "shorter than it says": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + GOOD),
+    "shorter than its Content-Length": raw(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n" + GOOD),
     "a negative length": raw(b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n" + GOOD),
     "a bad chunk": raw(CHUNKED + b"zz\r\n\r\n"),
     "no last chunk": raw(CHUNKED),
     "compressed": raw(b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 4\r\n\r\n\x1f\x8b\x08\x00"),
-    "the middle of an answer cut": cut(0.6),
-    "the last byte cut": lambda exchange: raw(exchange.honest()[:-1])(exchange),
+    "cut in the middle": cut(0.6),
+    "cut before the last byte": lambda exchange: raw(exchange.honest()[:-1])(exchange),
     "reset": reset,
 }
 
 
 @pytest.mark.parametrize("kind", [SESSION, PROJECTS], ids=["user", "projects"])
-@pytest.mark.parametrize("what", NOT_UNDERSTOOD.values(), ids=NOT_UNDERSTOOD)
-def test_not_understood(shared, kind, what):
-    """An answer that is not understood is answered later; after it the application is asked again at once."""
+@pytest.mark.parametrize("what", INVALID.values(), ids=INVALID)
+def test_invalid_response(shared, kind, what):
+    """After an invalid response the request is to retry later, and the next one queries the application again."""
     app, daemon = shared
     with fault(app, kind, what):
-        assert taken(daemon, **by(ANN, projects="7")) < scaled(1)
+        assert later_after(daemon, **by(ANN, projects="7")) < scaled(1)
     check_recovered(daemon)
 
 
-UNDERSTOOD = {  # what the answers above are made of, without their flaws
-    "white space": says(b" \r\n" + GOOD + b"\t\n"),
-    "another type": says(GOOD, kind="text/plain"),
+VALID = {  # the same responses without the flaw
+    "white space around it": says(b" \r\n" + GOOD + b"\t\n"),
+    "another content type": says(GOOD, kind="text/plain"),
     "chunks": raw(CHUNKED + b"0\r\n\r\n"),
-    "until it closes": raw(b"HTTP/1.1 200 OK\r\n\r\n" + GOOD),
+    "delimited by the end of the connection": raw(b"HTTP/1.1 200 OK\r\n\r\n" + GOOD),
     "HTTP/1.0": raw(b"HTTP/1.0 200 OK\r\n\r\n" + GOOD),
-    "behind an interim answer": raw(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + message(GOOD)),
+    "after an interim response": raw(b"HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r\n" + message(GOOD)),
     "large cookies": says(GOOD, headers=[f"Set-Cookie: next-auth.session-token.{n}=" + "x" * 4000 for n in range(3)]),
 }
 
 
 @pytest.mark.parametrize("kind", [SESSION, PROJECTS], ids=["user", "projects"])
-@pytest.mark.parametrize("what", UNDERSTOOD.values(), ids=UNDERSTOOD)
-def test_understood(shared, kind, what):
-    """However a good answer is framed, it counts."""
+@pytest.mark.parametrize("what", VALID.values(), ids=VALID)
+def test_valid_response(shared, kind, what):
+    """A valid response is accepted however HTTP delimits it."""
     app, daemon = shared
     with fault(app, kind, what):
         listen(daemon, **by(ANN, projects="7")).close()
@@ -122,7 +123,7 @@ def test_understood(shared, kind, what):
 
 WRONG_USER = {
     **{f"id {json.dumps(id)}": {"user": {"id": id}} for id in (7, -1, {}, [], ["ann"], {"id": "ann"}, True, 1.5)},
-    "user a text": {"user": "ann"},
+    "user a string": {"user": "ann"},
     "user a list": {"user": [{"id": "ann"}]},
     "user a number": {"user": 7},
     "user true": {"user": True},
@@ -131,7 +132,7 @@ WRONG_USER = {
 
 @pytest.mark.parametrize("answer", WRONG_USER.values(), ids=WRONG_USER)
 def test_wrong_user(shared, answer):
-    """A user or an id of another type is no answer: later."""
+    """A response whose user or id has another type is invalid: retry later."""
     app, daemon = shared
     with fault(app, SESSION, says(answer)):
         check_later(daemon.ask(**by(ANN)))
@@ -142,7 +143,7 @@ WRONG_PROJECTS = {
     "data an object": {"data": {"id": 7}},
     "data missing": {"id": 7},
     "data null": {"data": None},
-    "data a text": {"data": "7"},
+    "data a string": {"data": "7"},
     "data true": {"data": True},
     "an error": {"error": "something went wrong"},
     "ids alone": {"data": [7, 8]},
@@ -154,16 +155,16 @@ WRONG_PROJECTS = {
 
 @pytest.mark.parametrize("answer", WRONG_PROJECTS.values(), ids=WRONG_PROJECTS)
 def test_wrong_projects(shared, answer):
-    """data that is no list of objects with whole numbers is no answer: later."""
+    """A response whose data is not a list of objects with integer ids is invalid: retry later."""
     app, daemon = shared
     with fault(app, PROJECTS, says(answer)):
         check_later(daemon.ask(**by(ANN, projects="7")))
     check_recovered(daemon)
 
 
-NEVER_ASKED = {  # asked are 7 and 8
-    "others": ([{"id": 9}, {"id": 70}, {"id": 1}], []),
-    "one of them": ([{"id": 9}, {"id": 8}, {"id": 2147483647}], [8]),
+UNREQUESTED = {  # data of the response to a query for 7 and 8, and what the stream may have
+    "only others": ([{"id": 9}, {"id": 70}, {"id": 1}], []),
+    "others and one of them": ([{"id": 9}, {"id": 8}, {"id": 2147483647}], [8]),
     "repeated": ([{"id": 7}, {"id": 7}, {"id": 8}, {"id": 7}], [7, 8]),
     "in another order, with more": ([{"name": "x", "id": 8}, {"id": 7, "data": [{"id": 9}]}], [7, 8]),
     "many": ([{"id": id} for id in range(8, 5000)], [8]),
@@ -171,9 +172,9 @@ NEVER_ASKED = {  # asked are 7 and 8
 }
 
 
-@pytest.mark.parametrize("data, expected", NEVER_ASKED.values(), ids=NEVER_ASKED)
-def test_what_was_not_asked_for(shared, valkey, data, expected):
-    """Projects that were not asked for are no yes to anything; what was asked for counts once."""
+@pytest.mark.parametrize("data, expected", UNREQUESTED.values(), ids=UNREQUESTED)
+def test_unrequested_projects(shared, valkey, data, expected):
+    """Projects in the response that were not requested are ignored, and a repeated one counts once."""
     app, daemon = shared
     with fault(app, PROJECTS, says({"data": data})):
         if not expected:
@@ -185,8 +186,8 @@ def test_what_was_not_asked_for(shared, valkey, data, expected):
 
 
 @pytest.mark.parametrize("id", [-7, 0, -1, 2147483648, 4294967303, 1 << 63, 10 ** 30, -(10 ** 30)])
-def test_ids_that_are_none(shared, id):
-    """A number that is no project's id is a yes to no project, 4294967303 not to 7 either."""
+def test_invalid_project_ids(shared, id):
+    """A number that cannot be a project id authorizes no project; 4294967303 is not truncated to 7."""
     app, daemon = shared
     with fault(app, PROJECTS, says({"data": [{"id": id}]})):
         answer = daemon.ask(**by(ANN, projects="7,8"))
@@ -200,7 +201,7 @@ def test_ids_that_are_none(shared, id):
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("kind", [SESSION, PROJECTS], ids=["user", "projects"])
 def test_no_redirect(shared, kind, status):
-    """A redirect to what would say yes is not followed: later."""
+    """A redirect is not followed, even to a valid response: retry later."""
     app, daemon = shared
     app.faults["/yes"] = says(GOOD)
     with fault(app, kind, says(GOOD, status, headers=[f"Location: {app.url}/yes"])):
@@ -208,12 +209,12 @@ def test_no_redirect(shared, kind, status):
     assert not app.asked("/yes")
 
 
-# Bounds
+# Size limits
 
 @pytest.mark.parametrize("framing", ["length", "chunks", "close"])
 @pytest.mark.parametrize("size, fits", [(262144, True), (262145, False)])
-def test_longest_answer(shared, framing, size, fits):
-    """An answer of 256 KiB is read, one of a byte more is not."""
+def test_longest_response(shared, framing, size, fits):
+    """A response of 256 KiB is accepted; with one byte more it is invalid."""
     app, daemon = shared
     body = USER.ljust(size)
     head = b"HTTP/1.1 200 OK\r\n"
@@ -234,33 +235,34 @@ ENDLESS = {
     "chunks": endless(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1000\r\n" + b" " * 4096 + b"\r\n"),
     "headers": endless(b"HTTP/1.1 200 OK\r\n", b"X-More: of the same\r\n" * 1000),
     "one header": endless(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 65536),
-    "interim answers": endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
+    "interim responses": endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n" * 1000),
 }
 
 
 @pytest.mark.parametrize("what", ENDLESS.values(), ids=ENDLESS)
 def test_endless(shared, what):
-    """10 MB are not read to their end, wherever in the answer they are: later, well before the time limit."""
+    """The daemon stops reading a response of 10 MB, wherever in it they are, and tells the peer to retry later, well
+    before the time limit."""
     app, daemon = shared
     app.sent = 0
     with fault(app, SESSION, what):
-        assert taken(daemon, **by(ANN)) < scaled(1)
+        assert later_after(daemon, **by(ANN)) < scaled(1)
     assert app.sent < 8 << 20
     check_recovered(daemon)
 
 
-# Connections that end
+# Closed connections
 
-def test_closed_behind_an_answer(shared):
-    """A kept connection that the application has closed, unannounced, costs nobody anything."""
+def test_closed_after_a_response(shared):
+    """If the application closes a kept connection without notice, later requests are not affected."""
     app, daemon = shared
     with fault(app, SESSION, close_after):
         for _ in range(5):
             listen(daemon, **by(ANN)).close()
 
 
-def test_closed_at_the_next_question(shared):
-    """One that it closes at the moment of the next question, either: that is asked on a new one."""
+def test_closed_at_the_next_query(shared):
+    """If the application closes a kept connection on the next query, the daemon repeats that query on a new one."""
     app, daemon = shared
     with fault(app, SESSION, close_reused):
         for _ in range(5):
@@ -268,68 +270,69 @@ def test_closed_at_the_next_question(shared):
 
 
 def test_half_closed(gated):
-    """An application that closes its side amid an answer: later at once."""
+    """If the application half-closes the connection within a response, the request is to retry later at once."""
     app, daemon = gated()
     with fault(app, SESSION, half_close):
-        assert taken(daemon, **by(ANN)) < scaled(0.5)
-        assert taken(daemon, **by(ANN)) < scaled(0.5)
+        assert later_after(daemon, **by(ANN)) < scaled(0.5)
+        assert later_after(daemon, **by(ANN)) < scaled(0.5)
     check_recovered(daemon)
 
 
 # Time limits
 
-SLUGGISH = {"holds": hold, "dribbles": dribble(0.05)}
+SLUGGISH = {"no response": hold, "a byte at a time": dribble(0.05)}
 
 
 @pytest.mark.parametrize("kind", [SESSION, PROJECTS], ids=["user", "projects"])
 @pytest.mark.parametrize("what", SLUGGISH.values(), ids=SLUGGISH)
 def test_time_limit(gated, kind, what):
-    """Who hangs, or sends a byte at a time, gets TPI_APP_TIMEOUT_MS."""
+    """If the application sends nothing, or a byte at a time, the request waits for TPI_APP_TIMEOUT_MS and no longer."""
     app, daemon = gated(**SLOW)
     with fault(app, kind, what):
-        assert LIMIT - 0.05 < taken(daemon, **by(ANN, projects="7")) < LIMIT + scaled(LITTLE)
+        assert LIMIT - 0.05 < later_after(daemon, **by(ANN, projects="7")) < LIMIT + scaled(MARGIN)
     assert len(app.requests) == (1 if kind == SESSION else 2)
 
 
-def test_one_limit_for_all_questions(gated):
-    """The limit is that of a request, for all its questions together."""
+def test_one_limit_for_both_queries(gated):
+    """The identity and the project query of a request share one TPI_APP_TIMEOUT_MS."""
     app, daemon = gated(**SLOW)
     app.delay = LIMIT * 0.6
-    assert LIMIT - 0.05 < taken(daemon, **by(ANN, projects="7")) < LIMIT + scaled(LITTLE)
+    assert LIMIT - 0.05 < later_after(daemon, **by(ANN, projects="7")) < LIMIT + scaled(MARGIN)
     assert [request.kind for request in app.requests] == [SESSION, PROJECTS]
 
 
-def test_one_limit_for_all_lots(gated):
-    """The lots of one request share it, too, the time in the queue included."""
+def test_one_limit_for_all_project_queries(gated):
+    """The project queries of a request share one TPI_APP_TIMEOUT_MS, which includes their time in the queue."""
     app, daemon = gated(**SLOW, TPI_APP_CONCURRENCY=1, TPI_IDENTITY=None)
     app.delay = LIMIT * 0.4
     app.sign_in("SECRET-many", "many", range(1000, 1500))
     projects = ",".join(map(str, range(1000, 1500)))
-    assert LIMIT - 0.05 < taken(daemon, **by("SECRET-many", TPI_USER="x", projects=projects)) < LIMIT + scaled(LITTLE)
+    seconds = later_after(daemon, **by("SECRET-many", TPI_USER="x", projects=projects))
+    assert LIMIT - 0.05 < seconds < LIMIT + scaled(MARGIN)
     assert len(app.requests) <= 3
 
 
-def test_nobody_accepts(gated):
-    """A connect that is not answered has the same limit."""
+def test_connect_times_out(gated):
+    """If the application does not accept the connection, TPI_APP_TIMEOUT_MS applies, too."""
     with socket.socket() as listener, contextlib.ExitStack() as queued:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
-        for _ in range(8):  # fills its queue
+        for _ in range(8):  # fills the listen queue
             probe = queued.enter_context(socket.socket())
             probe.setblocking(False)
             probe.connect_ex(listener.getsockname())
         _, daemon = gated(**SLOW, TPI_APP_URL="http://%s:%d" % listener.getsockname())
-        assert LIMIT - 0.05 < taken(daemon, **by(ANN)) < LIMIT + scaled(LITTLE)
+        assert LIMIT - 0.05 < later_after(daemon, **by(ANN)) < LIMIT + scaled(MARGIN)
 
 
-# The pause
+# The pause after a failure
 
-def pause_ends(app, daemon, started):
-    """For 2 s nothing is asked and everybody is told to come later at once; then it works again."""
+def check_pause(app, daemon, started):
+    """For 2 s the daemon sends no query and tells every request at once to retry later; then it queries again."""
     with app.quiet():
         while time.monotonic() < started + 1.6:
-            assert taken(daemon, **by(ANN, projects="7")) < scaled(0.2)
-            assert taken(daemon, **by(BEN)) < scaled(0.2)
+            assert later_after(daemon, **by(ANN, projects="7")) < scaled(0.2)
+            assert later_after(daemon, **by(BEN)) < scaled(0.2)
             time.sleep(0.1)
 
     def again():
@@ -340,48 +343,49 @@ def pause_ends(app, daemon, started):
 
 
 def test_pause_after_a_refused_connect(gated):
-    """After a failed connect nothing is asked for 2 s."""
+    """After a failed connect the daemon sends no query for 2 s."""
     app, daemon = gated()
     listen(daemon, **by(ANN, projects="7")).close()
     app.down()
     started = time.monotonic()
-    assert taken(daemon, **by(ANN)) < scaled(0.5)
+    assert later_after(daemon, **by(ANN)) < scaled(0.5)
     app.start()
-    pause_ends(app, daemon, started)
+    check_pause(app, daemon, started)
 
 
 def test_pause_after_a_time_limit(gated):
-    """After a time limit, either, and whoever waits at that moment is told at once."""
+    """After a time limit the daemon sends no query for 2 s, and tells the requests in the queue at once to retry
+    later."""
     app, daemon = gated(**SLOW, TPI_APP_CONCURRENCY=1)
     app.hold()
     peers = [daemon.open(**by(ANN))]
     app.wait_asked(1)
     peers += [daemon.open(**by(BEN)) for _ in range(5)]
-    wait_all(peers, lambda p: p.closed, what="later")
+    wait_all(peers, lambda p: p.closed, what="retry later")
     started = time.monotonic()
     for peer in peers:
         check_later(peer)
-        assert peer.closed_at - peers[0].opened < LIMIT + scaled(LITTLE)
+        assert peer.closed_at - peers[0].opened < LIMIT + scaled(MARGIN)
     assert len(app.requests) == 1
     app.release()
-    pause_ends(app, daemon, started)
+    check_pause(app, daemon, started)
 
 
-def test_a_thousand_do_not_hammer(gated):
-    """1000 requests while the application hangs: it sees no more than TPI_APP_CONCURRENCY of them."""
+def test_a_hanging_application_is_not_flooded(gated):
+    """Of 1000 requests while the application hangs, it gets the queries of TPI_APP_CONCURRENCY at most."""
     app, daemon = gated(**SLOW, TPI_APP_CONCURRENCY=8, SSE_PER_TENANT_CAP=2000)
     app.hold()
     started = time.monotonic()
     peers = [daemon.open(**by(f"SECRET-{number}")) for number in range(1000)]
-    wait_all(peers, lambda p: p.closed, 20, "later")
+    wait_all(peers, lambda p: p.closed, 20, "retry later")
     assert time.monotonic() - started < scaled(4)
     for peer in peers:
         check_later(peer)
     assert len(app.requests) <= 8 and app.connections <= 8
 
 
-def test_what_is_known_is_answered_in_the_pause(gated):
-    """While the application is left alone, answers that are still kept count."""
+def test_cache_during_the_pause(gated):
+    """During the pause, requests whose responses are cached get their stream."""
     app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
     listen(daemon, **by(ANN, projects="7")).close()
     app.down()
@@ -394,9 +398,10 @@ def test_what_is_known_is_answered_in_the_pause(gated):
 
 @pytest.mark.parametrize("name", ["app.invalid", "nowhere.app.invalid:3000"])
 def test_no_such_name(gated, name):
-    """A name that does not resolve: later, within the limit, and the drain does not wait for it."""
+    """If the host name does not resolve, the request is to retry later within the limit, and the drain does not wait
+    for the resolver."""
     _, daemon = gated(**SLOW, TPI_APP_URL=f"http://{name}")
-    assert taken(daemon, **by(ANN)) < LIMIT + scaled(LITTLE)
+    assert later_after(daemon, **by(ANN)) < LIMIT + scaled(MARGIN)
     assert daemon.stop() < scaled(2)
 
 
@@ -407,7 +412,7 @@ def authority(rundir):
 
 @pytest.mark.parametrize("names, host", [("DNS:localhost,IP:127.0.0.1", "127.0.0.1"), ("DNS:localhost", "localhost")])
 def test_tls(gated, application, authority, names, host):
-    """TPI_APP_CA says whom to trust; the connection is kept and used again."""
+    """A certificate signed by TPI_APP_CA is accepted for a name and for an address, and the connection is reused."""
     app = application(tls=authority.issue(names))
     _, daemon = gated(app=app, TPI_APP_URL=app.url.replace("127.0.0.1", host), TPI_APP_CA=authority.pem)
     for _ in range(3):
@@ -425,7 +430,7 @@ UNTRUSTED = {
 
 @pytest.mark.parametrize("what", UNTRUSTED)
 def test_untrusted(gated, application, authority, rundir, what):
-    """A certificate that does not check out: later, nothing has been sent, and the log says why."""
+    """If the certificate cannot be verified, the daemon sends nothing, logs why, and tells the peer to retry later."""
     app = application(tls=UNTRUSTED[what](authority, rundir))
     ca = None if what == "an unknown CA" else authority.pem
     _, daemon = gated(app=app, TPI_APP_CA=ca)
@@ -434,8 +439,8 @@ def test_untrusted(gated, application, authority, rundir, what):
     daemon.wait_for_log("certificate|SSL|TLS")
 
 
-def test_plain_where_tls_is_expected(gated, application):
-    """An application without TLS behind an https URL: later, and the cookie is not sent in the clear."""
+def test_application_without_tls(gated, application):
+    """If an https URL leads to a server without TLS, the request is to retry later, and its cookie is not sent."""
     app = application()
     _, daemon = gated(app=app, TPI_APP_URL=app.url.replace("http:", "https:"))
     check_later(daemon.ask(**by(ANN)))
@@ -448,16 +453,16 @@ def proxies(url):
 
 
 @pytest.mark.parametrize("setting", [None, "none"])
-def test_proxies_of_the_environment_are_ignored(gated, application, setting):
-    """A proxy in the environment is not used."""
+def test_environment_proxy_is_ignored(gated, application, setting):
+    """Unless TPI_APP_PROXY=environment, a proxy in the environment is not used."""
     proxy = application()
     app, daemon = gated(TPI_APP_PROXY=setting, **proxies(proxy.url))
     listen(daemon, **by(ANN, projects="7")).close()
     assert len(app.requests) == 2 and not proxy.connections
 
 
-def test_proxy_that_is_asked_for(gated, application):
-    """TPI_APP_PROXY=environment: the proxy is used, and no_proxy, too."""
+def test_environment_proxy(gated, application):
+    """With TPI_APP_PROXY=environment, the daemon uses the environment's proxy, except for the hosts in no_proxy."""
     proxy = application()
     _, daemon = gated(app=proxy, TPI_APP_PROXY="environment", TPI_APP_URL="http://app.invalid", **proxies(proxy.url))
     listen(daemon, **by(ANN, projects="7")).close()
@@ -469,12 +474,12 @@ def test_proxy_that_is_asked_for(gated, application):
     assert len(app.requests) == 1 and not proxy.connections
 
 
-# What it says, and how it ends
+# The log, the drain, peers that close
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_what_the_log_says(gated, level):
-    """A failure is a warning that names the application and the reason, at most one a minute; the recovery is a line,
-    too. No level shows a cookie or a token."""
+def test_log(gated, level):
+    """A failed query is logged with the URL and the reason, as a warning at most once a minute; so is the recovery. No
+    level shows a cookie, a token or what the application sent."""
     app, daemon = gated(TPI_LOG_LEVEL=level)
     secrets = by("SECRET-abc", HTTP_AUTHORIZATION="Bearer SECRET-def")
     for answer in (says({"error": "SECRET-ghi"}, 502), says(b"<p>SECRET-jkl"), reset,
@@ -489,8 +494,8 @@ def test_what_the_log_says(gated, level):
     assert len(daemon.matching(r"^\[app\] the application cannot be asked")) == (1 if level == "info" else 4)
 
 
-def test_drain_while_it_hangs(gated):
-    """SIGTERM while requests wait for the application: each is told to come later, and the exit is in time."""
+def test_drain_while_the_application_hangs(gated):
+    """On SIGTERM, requests that wait for the application are told to retry later, and the exit is in time."""
     app, daemon = gated(TPI_APP_TIMEOUT_MS=60000, TPI_DRAIN_SECONDS=2, SSE_PER_USER_CAP=100)
     stream = listen(daemon, **by(ANN))
     app.hold()
@@ -502,8 +507,8 @@ def test_drain_while_it_hangs(gated):
         check_later(peer.wait_end())
 
 
-def test_drain_amid_a_handshake(streamd, application, authority):
-    """SIGTERM while the first connection with TLS is being made: a clean exit."""
+def test_drain_during_a_handshake(streamd, application, authority):
+    """SIGTERM during the first TLS handshake leads to a clean exit in time."""
     app = application(tls=authority.issue())
     app.hold()
     for _ in range(10):
@@ -515,8 +520,8 @@ def test_drain_amid_a_handshake(streamd, application, authority):
         check_later(peer.wait_end())
 
 
-def test_who_leaves_gives_everything_back(gated):
-    """Peers that go away while the application hangs leave no thread and no descriptor behind."""
+def test_closed_peers_are_released(gated):
+    """Peers that close while they wait for another's query leave no thread and no descriptor behind."""
     app, daemon = gated(TPI_APP_TIMEOUT_MS=60000)
     listen(daemon, **by(ANN)).close()
     app.hold()
@@ -524,8 +529,9 @@ def test_who_leaves_gives_everything_back(gated):
     app.wait_asked(2)
     before = descriptors_and_threads(daemon.pid)
     for _ in range(3):
+        mark = daemon.mark()
         peers = [daemon.open(**by("SECRET-first")) for _ in range(50)]
-        daemon.wait_for_log("request in flight", start=daemon.mark())
+        daemon.wait_for_log("request in flight", start=mark, count=50)
         for peer in peers:
             peer.close()
     wait_released(daemon.pid, before)
@@ -534,8 +540,8 @@ def test_who_leaves_gives_everything_back(gated):
     check_answer(first.wait_end(), 401)
 
 
-def test_who_leaves_the_queue(gated):
-    """Nothing is asked for a peer that has gone away before its turn."""
+def test_closed_peers_leave_the_queue(gated):
+    """The daemon sends no query for a peer that closed while its query was queued."""
     app, daemon = gated(TPI_APP_CONCURRENCY=1, TPI_APP_TIMEOUT_MS=60000)
     app.hold()
     first = daemon.open(**by(ANN))
@@ -552,8 +558,8 @@ def test_who_leaves_the_queue(gated):
     assert [request.token for request in app.requests] == [ANN, BEN]
 
 
-def test_other_answers_while_it_hangs(gated):
-    """While the application hangs, what needs no question is answered at once."""
+def test_other_responses_while_the_application_hangs(gated):
+    """While the application hangs, a request that needs no query is answered at once."""
     app, daemon = gated(TPI_APP_TIMEOUT_MS=60000, TPI_DRAIN_SECONDS=1)
     app.hold()
     waiting = daemon.open(**by(ANN))

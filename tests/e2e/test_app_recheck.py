@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""The re-check: an open stream is asked again every TPI_RECHECK_SECONDS, past the cache; what its user has lost, the
-stream loses, and nothing else."""
+"""Re-checks: every TPI_RECHECK_SECONDS the daemon authorizes open streams again, past the cache, and takes from a stream
+what its user has lost, and nothing else."""
 
 import os
 import threading
@@ -16,13 +16,13 @@ from ledger import Ledger
 from servers import ValkeyClient, project_channel, project_channels, user_channel
 from timing import eventually, scaled
 
-INTERVAL = 5  # the shortest there is
+INTERVAL = 5  # seconds, the least that is allowed
 SETTINGS = {"TPI_RECHECK_SECONDS": INTERVAL, "TPI_APP_CACHE_SECONDS": 300, "SSE_SYNC_SPREAD_MS": 0}
 
 
 @contextmanager
 def published(valkey, channels):
-    """Numbered wake-ups on these channels all the while; gives their ledger."""
+    """Publishes numbered wake-ups on these channels in the context; its value is their ledger."""
     client = ValkeyClient(valkey.address)
     ledger = Ledger(lambda channel, payload: client("PUBLISH", channel, payload))
     stop = threading.Event()
@@ -46,14 +46,14 @@ def sign_in(app, user, projects=()):
 
 
 def reply_by_token(app, kind, answers):
-    """Some sessions get another answer than the honest one."""
+    """Queries of this kind get the response that answers has for their token, else the correct one."""
     app.faults[kind] = lambda exchange: exchange.send(answers.get(exchange.query.token) or exchange.honest())
 
 
 def test_what_is_lost(gated, valkey):
-    """Who has lost the session, is somebody else, or has lost all projects loses the stream, which ends cleanly; who
-    has lost some leaves those channels, and misses and repeats nothing on the others; all else stays. All within
-    the interval, though answers are kept for minutes."""
+    """Within the interval, past the cache: a stream ends cleanly if its session is lost, belongs to another user, or can
+    read none of the projects; it leaves the channels of the projects it can no longer read, without a gap or a
+    duplicate on the others; every other stream stays open, also where the response is invalid."""
     app, daemon = gated(**SETTINGS, SSE_ISSUES_PER_USER_CAP=100)
     ends, stays = {}, {}
 
@@ -88,7 +88,7 @@ def test_what_is_lost(gated, valkey):
         wait_all([*ends, *stays], lambda p: p.closed or p in stays, INTERVAL + 1, "the end")
         valkey.wait_subscribers(project_channel(201), 0, INTERVAL)
         eventually(lambda: {f"SECRET-bystander{n}" for n in range(30)} <= {r.token for r in app.asked(PROJECTS)},
-                   what="every stream was asked for")
+                   what="a re-check of every stream")
         assert time.monotonic() - started < scaled(INTERVAL + 1)
     for peer, name in ends.items():
         check_ended(peer)
@@ -102,15 +102,15 @@ def test_what_is_lost(gated, valkey):
     times = [request.started for request in app.asked(SESSION) if "bystander" in request.token]
     assert max(times) - min(times) > INTERVAL / 2, f"not spread over the interval: {sorted(times)}"
     daemon.wait_for_log("session lost.*signed-out")
-    daemon.wait_for_log("projects lost.*some.*201")
-    # What was lost can be had again, by a new stream.
+    daemon.wait_for_log("topics lost.*some.*201")
+    # A new stream can have a project again whose access was lost and granted again.
     check_answer(daemon.ask(**by("SECRET-some", projects="201", HTTP_AUTHORIZATION="x")), 404)
     app.people["SECRET-some"].projects.add(201)
     listen(daemon, **by("SECRET-some", projects="201", HTTP_AUTHORIZATION="y")).close()
 
 
 def test_access_alone(gated, valkey):
-    """Under web-server identity the projects alone are asked for again; a notification stream is not."""
+    """With web-server identity only the projects are re-checked, so a notification stream causes no query."""
     app, daemon = gated(**SETTINGS, TPI_IDENTITY=None)
     notifications = listen(daemon, **by(ANN, TPI_USER="eve"))
     issues = listen(daemon, **by(ANN, TPI_USER="eve", projects="7,8"))
@@ -127,7 +127,7 @@ def test_access_alone(gated, valkey):
 
 @pytest.mark.parametrize("identity", [None, "app"])
 def test_file(gated, valkey, rundir, identity):
-    """Changes of the access file reach open streams, too."""
+    """A re-check applies a changed access file to open streams."""
     path = os.path.join(rundir, "rules")
 
     def write(text):
@@ -138,7 +138,7 @@ def test_file(gated, valkey, rundir, identity):
     _, daemon = gated(**SETTINGS, TPI_IDENTITY=identity, TPI_PROJECT_ACCESS=f"file:{path}")
     ann = listen(daemon, **by(ANN, TPI_USER="ann", projects="7,8,9"))
     ben = listen(daemon, **by(BEN, TPI_USER="ben", projects="7,8"))
-    kept = project_channels(9)[1:]  # a rate that the peer, which does not read meanwhile, can bear
+    kept = project_channels(9)[1:]  # one channel: the peer is not read meanwhile and must not overflow
     with published(valkey, kept) as ledger:
         write("8 ben\n9 ann\n")
         check_ended(ben.wait_end(INTERVAL + 1))
@@ -149,9 +149,9 @@ def test_file(gated, valkey, rundir, identity):
 
 
 @pytest.mark.slow
-def test_application_that_is_away(gated):
-    """While the application is down or hangs every stream stays open, with one warning a minute at most; when it is
-    back the re-checks go on. TPI_RECHECK_SECONDS=0 never asks."""
+def test_unreachable_application(gated):
+    """While the application is down or hangs, every stream stays open, with at most one warning a minute; re-checks
+    resume when it responds again. With TPI_RECHECK_SECONDS=0 there are none."""
     app, daemon = gated(**SETTINGS)
     _, never = gated(**{**SETTINGS, "TPI_RECHECK_SECONDS": 0}, app=app)
     peers = [listen(daemon, **by(sign_in(app, f"user{number}", [7]), projects="7")) for number in range(20)]
@@ -174,14 +174,14 @@ def test_application_that_is_away(gated):
 
 @pytest.mark.slow
 def test_streams_of_a_user_share(gated):
-    """However many streams a user has, the application is asked once an interval for the session and once for each set
-    of projects; all streams are re-checked all the same, and end within the interval when the session does."""
+    """All streams of a user share one session query per interval, and one project query per set of projects; each is
+    still re-checked, and ends within the interval when the session does."""
     app, daemon = gated(**SETTINGS)
     token = sign_in(app, "shared", [7, 8])
     sets = None, "7", "7,8"
     peers = [listen(daemon, **by(token, projects=projects)) for projects in sets * 4]
     app.forget()
-    # Within the first interval they find each other.
+    # The streams begin to share during the first interval.
     app.wait_asked(3, SESSION, timeout=3 * INTERVAL)
     mark = daemon.mark()
     app.wait_asked(5, SESSION, timeout=3 * INTERVAL)
@@ -197,8 +197,8 @@ def test_streams_of_a_user_share(gated):
 
 @pytest.mark.slow
 def test_application_slower_than_the_interval(gated, valkey):
-    """A stream has one re-check at a time, however long that takes; meanwhile it gets its wake-ups, and the drain
-    waits for nothing."""
+    """A stream has one re-check in flight at a time, however long it takes; meanwhile it gets its wake-ups, and a drain
+    does not wait for it."""
     app, daemon = gated(**SETTINGS, TPI_APP_TIMEOUT_MS=20000, TPI_DRAIN_SECONDS=1)
     peer = listen(daemon, **by(ANN))
     app.forget()

@@ -312,7 +312,7 @@ def test_returning_in_the_order_of_checks(gated, new_valkey):
         with listen(daemon, **by(BEN, projects="8")):
             check_answer(daemon.ask(**by(ANN, projects="7", **RETURNING)), 503)
         valkey.kill()
-        daemon.wait_for_log("away")
+        daemon.wait_for_log("unreachable")
         check_still_evicted(daemon.ask(**by(ANN, projects="7", **RETURNING)))
         check_later(daemon.ask(**by(BEN, projects="8", **RETURNING)))
 

@@ -24,6 +24,7 @@ from application import ANN, SESSION, page
 from chart import Refused, read_yaml
 from fcgi import ISSUES, NOTIFICATIONS
 from fronts import CONTRIB, Apache, Front, Nginx, installed, open_directory, read, substitute, write
+from paths import LOOKALIKES, OTHER_CASE, ROUTED
 from servers import (ROOT, basic, clean_environment, free_port, http, project_channel, run_streamd, tunables,
                      user_channel)
 from timing import eventually, scaled
@@ -34,10 +35,12 @@ KUBERNETES = sorted(glob.glob(f"{CONTRIB}/kubernetes/*.yaml"))
 INGRESSES = {"ingress-nginx": f"{CONTRIB}/kubernetes/ingress.yaml", "traefik": f"{CONTRIB}/traefik/ingress.yaml",
              "alb": f"{CONTRIB}/alb/ingress.yaml"}
 REQUIRED = {
-    "ingress-nginx": {"nginx.ingress.kubernetes.io/proxy-buffering": "off",
+    "ingress-nginx": {"nginx.ingress.kubernetes.io/use-regex": "true",
+                      "nginx.ingress.kubernetes.io/proxy-buffering": "off",
                       "nginx.ingress.kubernetes.io/proxy-read-timeout": "3600",
                       "nginx.ingress.kubernetes.io/proxy-send-timeout": "3600"},
-    "traefik": {"traefik.ingress.kubernetes.io/router.entrypoints": "websecure"},
+    "traefik": {"traefik.ingress.kubernetes.io/router.entrypoints": "websecure",
+                "traefik.ingress.kubernetes.io/router.pathmatcher": "PathRegexp"},
     "alb": {"alb.ingress.kubernetes.io/load-balancer-attributes": "idle_timeout.timeout_seconds=3600",
             "alb.ingress.kubernetes.io/scheme": "internet-facing"},
 }
@@ -192,13 +195,63 @@ def check_objects(found):
         check_policy(found["NetworkPolicy"], environment(deployment))
 
 
+def alb_matches(pattern, path):
+    """As an Application Load Balancer compares: "*" is any number of characters, "?" is one, case counts."""
+    return re.fullmatch(re.escape(pattern).replace(r"\*", ".*").replace(r"\?", "."), path, re.S)
+
+
+def controller_of(ingress):
+    names = " ".join(ingress["metadata"]["annotations"])
+    return next(name for name, word in [("ingress-nginx", "nginx.ingress"), ("traefik", "traefik.ingress"),
+                                        ("alb", "alb.ingress")] if f"{word}.kubernetes.io/" in names)
+
+
+def matcher(ingress):
+    """matches(path): whether the controller routes it by one of the paths of this Ingress."""
+    controller, annotations = controller_of(ingress), ingress["metadata"]["annotations"]
+    entries = [(entry["path"], entry["pathType"]) for entry in ingress["spec"]["rules"][0]["http"]["paths"]]
+
+    def matches(path):
+        for pattern, kind in entries:
+            if controller == "ingress-nginx":
+                # Under use-regex every path is one, Exact ones, too.
+                assert annotations["nginx.ingress.kubernetes.io/use-regex"] == "true" and kind != "Exact"
+                found = re.match("^" + pattern, path, re.I)
+            elif kind == "Exact":
+                found = path == pattern
+            elif controller == "traefik":
+                assert annotations["traefik.ingress.kubernetes.io/router.pathmatcher"] == "PathRegexp"
+                found = re.search(pattern, path)
+            else:
+                found = alb_matches(pattern, path)
+            if found:
+                return True
+        return False
+    return matches
+
+
+def stream_location(path):
+    """The regular expression of the one location for the streams in a configuration of nginx."""
+    pattern, = re.findall(r"^\s*location ~ (\S*stream\$) \{$", read(path), re.M)
+    return re.compile(pattern)
+
+
 def check_ingress(ingress, service):
-    """The two paths, each to the byte, to the Service."""
+    """The paths of the streams, and no others, to the Service; what a controller cannot tell apart is 404 there."""
     rule, = ingress["spec"]["rules"]
-    backend = {"service": {"name": service, "port": {"name": "http"}}}
     assert rule["host"]
-    assert rule["http"]["paths"] == [{"path": path, "pathType": "Exact", "backend": backend}
-                                     for path in (NOTIFICATIONS, ISSUES)]
+    for entry in rule["http"]["paths"]:
+        assert entry["backend"] == {"service": {"name": service, "port": {"name": "http"}}}
+        assert entry["path"].startswith("/") and set(entry) == {"path", "pathType", "backend"}
+    matches = matcher(ingress)
+    for path in ROUTED:
+        assert matches(path), path
+    captured = {path for path in LOOKALIKES + OTHER_CASE if matches(path)}
+    inside = {path for path in LOOKALIKES if re.fullmatch(
+        "/api/(test-runs|milestones)/.*/stream|/api/projects/.*/(test-runs|milestones)/stream", path)}
+    assert captured == {"ingress-nginx": set(OTHER_CASE), "traefik": set(), "alb": inside}[controller_of(ingress)]
+    pod = stream_location(f"{CONTRIB}/container/nginx.conf")
+    assert not any(pod.search(path) for path in captured)
     assert all(isinstance(value, str) for value in ingress["metadata"]["annotations"].values())
 
 
@@ -258,13 +311,16 @@ def test_ingress(controller):
 
 
 def test_traefik():
-    """The entry point of the routes has time limits of 1h, and the rule both paths."""
+    """The entry point of the routes has time limits of 1h, and the rule the paths of the streams."""
     static, dynamic = (read_yaml(f"{CONTRIB}/traefik/{name}.yaml") for name in ("traefik", "dynamic"))
     router = dynamic["http"]["routers"]["tpi-stream"]
     name, = router["entryPoints"]
     assert static["entryPoints"][name]["transport"]["respondingTimeouts"] == {
         "readTimeout": "1h", "writeTimeout": "1h", "idleTimeout": "1h"}
-    assert re.findall(r"Path\(`([^`]+)`\)", router["rule"]) == [NOTIFICATIONS, ISSUES]
+    host, pattern = re.fullmatch(r"Host\(`([^`]+)`\) && PathRegexp\(`([^`]+)`\)", router["rule"]).groups()
+    assert host == read_yaml(INGRESSES["traefik"])["spec"]["rules"][0]["host"]
+    assert all(re.search(pattern, path) for path in ROUTED)
+    assert not any(re.search(pattern, path) for path in LOOKALIKES + OTHER_CASE)
     assert router["service"] in dynamic["http"]["services"]
     assert os.path.basename(static["providers"]["file"]["filename"]) == "dynamic.yaml"
 
@@ -305,13 +361,15 @@ def test_chart_defaults(render, password):
     for name, value in env.items():
         if name.startswith("SSE_"):
             assert defaults[name] == value
+    assert {name for name in defaults if name.endswith("_CAP")} <= set(env)
 
 
 def test_chart_values(render, password):
     """Each value arrives at its setting."""
     found = render({
         "tenant": "t1", "applicationUrl": "https://app.example/tpi", "replicas": 5,
-        "sse": {"perTenantCap": 1000000, "perUserCap": 3, "issuesPerTenantCap": 1200, "issuesPerUserCap": 6},
+        "sse": {"perTenantCap": 1000000, "perUserCap": 3, "issuesPerTenantCap": 1200, "issuesPerUserCap": 6,
+                "livePerTenantCap": 1300, "livePerUserCap": 5},
         "valkey": {"url": "redis://cache:6380?family=6", "passwordSecret": {"name": "s", "key": "k"}},
         "settings": {"SSE_MAX_AGE_SECONDS": 2400, "TPI_LOG_LEVEL": "debug", "TPI_ISSUES_CHANNEL_PREFIX": "issue-updates"},
         "terminationGracePeriodSeconds": 90, "resources": {"requests": {"cpu": 1}, "limits": {"memory": "1Gi"}}},
@@ -322,7 +380,7 @@ def test_chart_values(render, password):
     check_settings(env, password)
     assert {"INSTANCE_TENANT_ID": "t1", "TPI_APP_URL": "https://app.example/tpi", "SSE_PER_TENANT_CAP": "1000000",
             "SSE_PER_USER_CAP": "3", "SSE_ISSUES_PER_TENANT_CAP": "1200", "SSE_ISSUES_PER_USER_CAP": "6",
-            "VALKEY_URL": "redis://cache:6380?family=6", "SSE_MAX_AGE_SECONDS": "2400", "TPI_LOG_LEVEL": "debug",
+            "SSE_LIVE_PER_TENANT_CAP": "1300", "SSE_LIVE_PER_USER_CAP": "5", "VALKEY_URL": "redis://cache:6380?family=6", "SSE_MAX_AGE_SECONDS": "2400", "TPI_LOG_LEVEL": "debug",
             "TPI_ISSUES_CHANNEL_PREFIX": "issue-updates"}.items() <= env.items()
     spec = deployment["spec"]["template"]["spec"]
     assert deployment["metadata"]["name"] == "blue-tpi-stream" and deployment["spec"]["replicas"] == 5
@@ -332,7 +390,7 @@ def test_chart_values(render, password):
     secret, = (volume["secret"] for volume in spec["volumes"] if "secret" in volume)
     assert secret["secretName"] == "s" and secret["items"] == [{"key": "k", "path": "password"}]
     notes = chart.render({"replicas": 3, "sse": {"perTenantCap": 700}})["NOTES.txt"]
-    assert "3 pods carry up to 2100 notification streams and 3000 issue streams" in notes
+    assert "3 pods carry up to 2100 notification streams, 3000 issue streams, and 3000 streams of test runs and " in notes
 
 
 def test_chart_sentinels(render, password):
@@ -384,6 +442,8 @@ def test_chart_ingress(render, controller):
             if not name.endswith("/certificate-arn")}
     assert REQUIRED[controller].items() <= annotations.items() and annotations == ours
     assert found["Ingress"]["spec"]["ingressClassName"] == CLASSES[controller]
+    assert [rule["http"]["paths"] for rule in found["Ingress"]["spec"]["rules"]] == [
+        rule["http"]["paths"] for rule in read_yaml(INGRESSES[controller])["spec"]["rules"]]
     # values.yaml tells them all.
     values = read(f"{chart.CHART}/values.yaml")
     for name, value in annotations.items():
@@ -623,7 +683,7 @@ def fronts():
 
 
 def test_sidecar(gated, valkey, rundir, fronts):
-    """The image's nginx carries both streams and wake-ups; the application is told of the ingress's scheme and address,
+    """The image's nginx carries streams and wake-ups; the application is told of the ingress's scheme and address,
     and of the Host, whatever X-Forwarded-Host says; other paths are 404."""
     app, daemon = gated(OPEN)
     front = Sidecar(rundir, daemon.address)
@@ -641,7 +701,7 @@ def test_sidecar(gated, valkey, rundir, fronts):
     assert question.header("X-Forwarded-Proto") == "https"
     assert question.header("X-Forwarded-For") == "192.0.2.7, 127.0.0.1"
     assert question.header("X-Forwarded-Host") == "%s:%d" % front.address
-    for path in "/", HEALTH, LIVE, METRICS, "/nginx", NOTIFICATIONS + "/", "/x" + NOTIFICATIONS:
+    for path in HEALTH, LIVE, METRICS, "/nginx", *LOOKALIKES, *OTHER_CASE:
         with http(front.address, path, **page(ANN)) as peer:
             assert peer.wait(lambda p: p.ended, what="a whole answer").status == 404
 
@@ -688,6 +748,15 @@ def test_sidecar_ends_last(gated, rundir, fronts):
     assert front.wait() == 0
 
 
+@pytest.mark.parametrize("name", ["container/nginx.conf", "nginx/tpi-stream.conf", "nginx/tpi-stream-proxy.conf"])
+def test_nginx_location(name):
+    """Each configuration of nginx has one location for all streams, with the same expression; test_fronts.py tries it."""
+    pattern = stream_location(f"{CONTRIB}/{name}")
+    assert pattern == stream_location(f"{CONTRIB}/nginx/tpi-stream.conf")
+    assert all(pattern.search(path) for path in ROUTED)
+    assert not any(pattern.search(path) for path in LOOKALIKES + OTHER_CASE)
+
+
 # contrib/nginx/tpi-stream-proxy.conf
 
 PROXY = f"{CONTRIB}/nginx/tpi-stream-proxy.conf"
@@ -713,20 +782,17 @@ class Proxy(Front):
 
 
 def test_proxy_directives():
-    """Each required directive once, in one location for both streams."""
+    """Each required directive once, in one location for all streams."""
     text = re.sub(r"#.*", "", read(PROXY))
-    location, = re.findall(r"^location ~ (\S+) \{\n(.*?)^\}", text, re.M | re.S)
+    location, = re.findall(r"^location ~ \S+ \{\n(.*?)^\}", text, re.M | re.S)
     for name, value in DIRECTIVES.items():
-        found = re.findall(rf"^\t{name}\s+(\S+);", location[1], re.M)
+        found = re.findall(rf"^\t{name}\s+(\S+);", location, re.M)
         assert found == [value], name
-    for path in NOTIFICATIONS, ISSUES:
-        assert re.match(location[0], path) and not re.match(location[0], path + "/")
-        assert not re.match(location[0], "/x" + path)
 
 
 @pytest.mark.parametrize("server", [Apache, Nginx], ids=["Apache", "nginx"])
 def test_proxy(streamd, valkey, rundir, fronts, server):
-    """Through nginx before the web server: both streams, wake-ups, last words, and the daemon's own answers."""
+    """Through nginx in front of the web server: streams, wake-ups, last words, and the daemon's own answers."""
     daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow")
     behind = server(rundir, daemon.address)
     fronts.append(behind)

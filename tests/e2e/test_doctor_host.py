@@ -4,7 +4,7 @@
 import pytest
 
 from fronts import Apache, Nginx
-from test_doctor import OPEN, both, doctor, front  # noqa: F401 (fixtures)
+from test_doctor import OPEN, both, doctor, few, front  # noqa: F401 (fixtures)
 from test_doctor_parts import parts  # noqa: F401 (a fixture)
 from timing import scaled
 
@@ -20,10 +20,10 @@ def foreign(rundir, new_valkey):
 
 
 @both
-def test_beside_other_servers(foreign, front, streamd, doctor, server):  # noqa: F811
+def test_beside_other_servers(foreign, front, streamd, doctor, server, parts):  # noqa: F811
     """Each is found by its port: its configuration, its workers, and the daemon that it passes the streams to."""
     other = streamd(OPEN, INSTANCE_TENANT_ID="other")
-    daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow", SSE_PER_TENANT_CAP=100, SSE_ISSUES_PER_TENANT_CAP=100)
+    daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow", **few(parts))
     fore = front(server, daemon)
     told = doctor(fore.url, "--quick", local=("--local",))
     name = "nginx" if server is Nginx else "Apache"
@@ -64,9 +64,9 @@ def test_another_program_listens(foreign, front, streamd, doctor, parts, monkeyp
 
 
 @both
-def test_only_remote_user(front, streamd, doctor, server):  # noqa: F811
+def test_only_remote_user(front, streamd, doctor, server, parts):  # noqa: F811
     """A web server that sets REMOTE_USER and AUTH_TYPE, not TPI_USER: 401, and the configuration is named."""
-    daemon = streamd(OPEN, SSE_PER_TENANT_CAP=100, SSE_ISSUES_PER_TENANT_CAP=100)
+    daemon = streamd(OPEN, **few(parts))
     if server is Nginx:
         fore = front(server, daemon, auth="stock")
     else:

@@ -182,7 +182,7 @@ def test_heartbeats(parts, pings, watched, state):
 
 
 @pytest.mark.parametrize("headers, text", [
-    (b"Content-Encoding: br\r\nServer: cloudflare\r\n", "compression for both paths (br)"),
+    (b"Content-Encoding: br\r\nServer: cloudflare\r\n", "compression for the streams (br)"),
     (b"Server: Caddy\r\n", "X-Accel-Buffering was stripped"), (b"Server: nginx\r\n", "proxy_buffering off"),
     (b"Server: Apache/2.4\r\n", "flushpackets=on"), (b"X-Accel-Buffering: no\r\n", "Disable buffering")])
 def test_headers_alone(parts, headers, text):
@@ -333,10 +333,11 @@ def test_threads(parts, monkeypatch):
              "/sys/fs/cgroup/system.slice/tpi-stream.service/pids.max": "max\n",
              "/sys/fs/cgroup/system.slice/pids.max": "2000\n"}
     monkeypatch.setattr(parts, "read", files.get)
+    needed = parts.caps({}) + parts.SPARE
     finding = parts.judge_limits("x", {}, 10000, parts.pids_max(7))
-    assert finding.state == "warning" and "threads (pids.max): the caps need 2064, the daemon has 2000" in finding.text
+    assert finding.state == "warning" and f"threads (pids.max): the caps need {needed}, the daemon has 2000" in finding.text
     assert "TasksMax=" in finding.remedy
-    files["/sys/fs/cgroup/system.slice/pids.max"] = "2064\n"
+    files["/sys/fs/cgroup/system.slice/pids.max"] = f"{needed}\n"
     assert parts.judge_limits("x", {}, 10000, parts.pids_max(7)).state == "ok"
 
 
@@ -429,5 +430,6 @@ def test_prefixes(parts, text, expected):
     """A single value or a list; the rights that Valkey's user needs are for all of them."""
     settings = {"TPI_ISSUES_CHANNEL_PREFIX": text, "INSTANCE_TENANT_ID": "t"}
     assert parts.prefixes(settings) == expected and parts.Publisher(None, settings).prefix == expected[0]
-    assert parts.acl_channels(settings) == " ".join(["&notifications:tenant:t:*"] + [f"&{p}:tenant:t:*" for p in expected])
+    assert parts.acl_channels(settings) == " ".join(
+        f"&{prefix}:tenant:t:*" for prefix in ["notifications", *expected, "live"])
     assert parts.judge_settings("x", settings, {"INSTANCE_TENANT_ID": "t", "TPI_ISSUES_CHANNEL_PREFIX": expected[-1]}).state == "ok"

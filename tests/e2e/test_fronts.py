@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: ISC
-"""Both streams through a real Apache and a real nginx, set up from the files in contrib/."""
+"""The streams through a real Apache and a real nginx, set up from the files in contrib/."""
 
 import statistics
+import subprocess
 import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,10 +13,12 @@ import fcgi
 from answers import (EVICTED, FIRST, LATER, PING, RETURNED, SHUTDOWN, STREAM_HEADERS, after_first, frame,
                      issue, notification)
 from fcgi import ISSUES, NOTIFICATIONS, live, wait_all
-from fronts import Apache, Nginx
-from servers import (basic, broadcast_channel, free_port, http, listening_socket, project_channel,
-                     user_channel)
+from fronts import CONTRIB, Apache, Nginx
+from paths import LOOKALIKES, OTHER_CASE, ROUTED, SERVED
+from servers import (basic, broadcast_channel, clean_environment, free_port, http, listening_socket, program,
+                     project_channel, user_channel)
 from timing import eventually, scaled
+from topics import TOPICS
 
 FRONTS = {"Apache": Apache, "nginx": Nginx}
 both = pytest.mark.parametrize("server", FRONTS.values(), ids=FRONTS)
@@ -59,6 +62,23 @@ def check_error(peer, status):
     peer.wait(lambda p: p.ended, what="a complete response")
     assert peer.status == status, peer
     return peer
+
+
+def test_topics():
+    """The tests below open a stream of each row of the daemon's table."""
+    assert [topic.path.format(id=7) for topic in TOPICS] == SERVED
+
+
+@both
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_every_stream(streamd, valkey, front, server, topic):
+    """Each stream begins with sync, and carries what tpi-publish publishes for it."""
+    web = front(server, streamd(OPEN, TPI_PROJECT_ACCESS="allow"))
+    with stream(web, topic.target()) as peer:
+        subprocess.run([program("tpi-publish"), *topic.command(user="ann"), "--event", "doctor"],
+                       env=clean_environment(VALKEY_URL=valkey.url), timeout=scaled(20), check=True)
+        peer.wait(lambda p: len(p.events.data) == 2, what="the wake-up")
+        assert '"event":"doctor"' in peer.events.data[1]
 
 
 @both
@@ -137,6 +157,141 @@ def test_evicted(streamd, front, server):
     eventually(again, 20, "a stream when a slot is free")
 
 
+# Paths
+
+class Elsewhere:
+    """The site's own application: answers each request with a text, and keeps its target."""
+
+    def __init__(self):
+        self.targets = targets = []
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                targets.append(self.path)
+                self.send_response(200)
+                self.send_header("Content-Length", "12")
+                self.end_headers()
+                self.wfile.write(b"application\n")
+
+            def log_message(self, *_):
+                pass
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.05,))
+        self.thread.start()
+
+    def site(self, server):
+        """What makes it the rest of the site."""
+        url = "http://%s:%d" % self.server.server_address
+        return f'ProxyPass "/" "{url}/"' if server is Apache else f"location / {{ proxy_pass {url}; }}"
+
+    def close(self):
+        self.server.shutdown()
+        self.thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def elsewhere():
+    server = Elsewhere()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def routed(rundir, front, elsewhere):
+    """routed(server, target, ...) sends a request by ann: the peer, the paths that reached the daemon, and the targets that
+    reached the application."""
+    recorder = fcgi.Recorder(f"{rundir}/recorder")
+    webs = {}
+
+    def ask(server, target, **headers):
+        if server not in webs:
+            webs[server] = front(server, recorder.path, site=elsewhere.site(server))
+        recorder.requests.clear()
+        elsewhere.targets.clear()
+        with get(webs[server], target, **headers) as peer:
+            peer.wait(lambda p: p.ended, what="a complete response")
+        return peer, [path_of(dict(sent)) for sent in recorder.requests], list(elsewhere.targets)
+    yield ask
+    recorder.close()
+
+
+def path_of(parameters):
+    return parameters.get("SCRIPT_NAME", "") + parameters.get("PATH_INFO", "")
+
+
+@both
+def test_routes(routed, server):
+    """The web server sends the path of each stream to the daemon, unchanged, and all others to the application."""
+    for path in ROUTED:
+        assert routed(server, path + "?x=1")[1:] == ([path], []), path
+    for path in LOOKALIKES + OTHER_CASE:
+        peer, daemon, application = routed(server, path + "?x=1")
+        assert (peer.body, daemon, application) == (b"application\n", [], [path + "?x=1"]), path
+
+
+def test_apache_rewrite_rule(rundir, front, elsewhere):
+    """A site that proxies everything with [P] excludes the streams as tpi-stream.conf says."""
+    recorder = fcgi.Recorder(f"{rundir}/recorder")
+    url = "http://%s:%d" % elsewhere.server.server_address
+    web = front(Apache, recorder.path, after=f"""LoadModule rewrite_module ${{MODULES}}/mod_rewrite.so
+        RewriteEngine On
+        RewriteCond %{{REQUEST_URI}} "!${{TPI_STREAMS}}"
+        RewriteRule ^/(.*) {url}/$1 [P]""")
+    for path in ROUTED + LOOKALIKES:
+        with get(web, path) as peer:
+            peer.wait(lambda p: p.ended, what="a complete response")
+    recorder.close()
+    assert [path_of(dict(sent)) for sent in recorder.requests] == ROUTED
+    assert elsewhere.targets == LOOKALIKES
+
+
+def test_apache_some_streams(rundir, front, elsewhere):
+    """TPI_STREAMS leaves the other streams to the application, without the authentication of these."""
+    recorder = fcgi.Recorder(f"{rundir}/recorder")
+    web = front(Apache, recorder.path, site=elsewhere.site(Apache)
+                + '\nDefine TPI_STREAMS "^/api/(?:notifications|issues)/stream$"')
+    for path in ROUTED:
+        with get(web, path) as peer:
+            peer.wait(lambda p: p.ended, what="a complete response")
+    with get(web, "/api/stream", user=None) as peer:
+        peer.wait(lambda p: p.ended, what="a complete response")
+    recorder.close()
+    assert [path_of(dict(sent)) for sent in recorder.requests] == [ISSUES, NOTIFICATIONS]
+    assert sorted(elsewhere.targets) == sorted([*set(ROUTED) - {ISSUES, NOTIFICATIONS}, "/api/stream"])
+
+
+# Targets that a web server may normalise to the path of a stream.
+SPELLINGS = ["/api//test-runs/7/stream", "//api/test-runs/7/stream", "/api/test-runs/7//stream", "/api/test-runs/7/./stream",
+             "/x/../api/test-runs/7/stream", "/api/test-runs/%37/stream", "/api/test%2Druns/7/stream",
+             "/api/test-runs/7%2Fstream", "/api%2Ftest-runs/7/stream", "/api/test-runs%2f7/stream", "/api%2fstream",
+             "/api/test-runs/7%2Fresults/stream", "/api/test-runs/..%2F7/stream", "/api/test-runs/7/stream%2F",
+             "/api/test-runs/7/stream%2Fx", "/api/test-runs/%2537/stream", "/api/test-runs/7%00/stream",
+             "/api/test-runs/7/stream%00", "/api/test-runs/7/stream%20", "/api/test-runs/7/stream;x",
+             "/api/test-runs/7/stream%3Fx", "/api/test-runs/7/stream%23", "/api/test-runs/%EF%BC%97/stream"]
+
+
+@both
+def test_spellings(routed, server):
+    """Another spelling of a stream's path is that path for the daemon, or reaches the application as it was sent, or is
+    refused."""
+    for target in SPELLINGS:
+        peer, daemon, application = routed(server, target)
+        if daemon:
+            assert daemon[0] in ROUTED and not application, target
+        elif not application:
+            assert 400 <= peer.status < 500, target
+    peer, daemon, application = routed(server, "/api/test-runs/7/stream%0A")
+    assert daemon in ([], ["/api/test-runs/7/stream\n"])  # "$" may match before a line break
+
+
+@pytest.mark.parametrize("auth", ["app", "auth-basic", "user"])
+def test_apache_order(front, auth):
+    """An authentication file before tpi-stream.conf would apply to nothing: Apache does not start, and says why."""
+    with pytest.raises(AssertionError, match="Include tpi-stream.conf before this file"):
+        front(Apache, "/none", site=f'Include "{CONTRIB}/apache/tpi-stream-{auth}.conf"')
+
+
 # Unverified identities
 
 FORGED = {
@@ -175,14 +330,14 @@ def test_forged_identity(unverified, server, auth, headers):
 
 
 # Verifies ann with Basic authentication, and leaves the rest to contrib/apache/tpi-stream-user.conf.
-BASIC = """<LocationMatch "^/api/(?:notifications|issues)/stream$">
+BASIC = """<LocationMatch "${TPI_STREAMS}">
     AuthType Basic
     AuthName "TestPlanIt"
     AuthUserFile users
     Require valid-user
 </LocationMatch>
 """
-SET_HANDLER = """<LocationMatch "^/api/(?:notifications|issues)/stream$">
+SET_HANDLER = """<LocationMatch "${TPI_STREAMS}">
     ProxyPass "!"
     SetHandler "proxy:${TPI_BACKEND}"
 </LocationMatch>
@@ -226,23 +381,24 @@ def test_verified_user(streamd, valkey, front, server, setup):
 
 @pytest.mark.parametrize("server, setup", VERIFIED.values(), ids=VERIFIED)
 def test_parameters_sent_to_daemon(front, rundir, server, setup):
-    """A real web server sends the parameters of fcgi.params(), those that matter once, and a client's forged headers only as
-    HTTP_*."""
+    """On each path a real web server sends the parameters of fcgi.params(), those that matter once, and a client's forged
+    headers only as HTTP_*."""
     recorder = fcgi.Recorder(f"{rundir}/recorder")
     web = front(server, recorder.path, **setup)
-    with get(web, PROJECTS, TPI_USER="ben", Tpi_User="ben", Remote_User="ben", Auth_Type="Basic") as peer:
-        peer.wait(lambda p: p.ended, what="the end")
-        assert peer.body == b"data: x\n\n"
+    for path in ROUTED:
+        with get(web, path + "?projectIds=7,8", TPI_USER="ben", Tpi_User="ben", Remote_User="ben", Auth_Type="Basic") as peer:
+            peer.wait(lambda p: p.ended, what="the end")
+            assert peer.body == b"data: x\n\n"
+        check_error(get(web, path, user=None, TPI_USER="ben", Tpi_User="ben"), 401)
     recorder.close()
-    [sent] = recorder.requests
-    path = "".join(dict(sent).get(name, "") for name in ("SCRIPT_NAME", "PATH_INFO"))
-    assert path == ISSUES
-    given = {name: value for name, value in sent if name not in ("SCRIPT_NAME", "PATH_INFO")}
-    expected = dict(fcgi.params("ann", projects="7,8", SCRIPT_NAME=None))
-    assert {name: given.get(name) for name in expected} == expected
-    for name in "TPI_USER", "REQUEST_METHOD", "QUERY_STRING", "SCRIPT_NAME", "PATH_INFO":
-        assert [key for key, _ in sent].count(name) <= 1, sent
-    assert {name for name, value in sent if value == "ben"} <= {"HTTP_TPI_USER", "HTTP_REMOTE_USER"}, sent
+    assert [path_of(dict(sent)) for sent in recorder.requests] == ROUTED
+    for sent in recorder.requests:
+        given = {name: value for name, value in sent if name not in ("SCRIPT_NAME", "PATH_INFO")}
+        expected = dict(fcgi.params("ann", projects="7,8", SCRIPT_NAME=None))
+        assert {name: given.get(name) for name in expected} == expected
+        for name in "TPI_USER", "REQUEST_METHOD", "QUERY_STRING", "SCRIPT_NAME", "PATH_INFO":
+            assert [key for key, _ in sent].count(name) <= 1, sent
+        assert {name for name, value in sent if value == "ben"} <= {"HTTP_TPI_USER", "HTTP_REMOTE_USER"}, sent
 
 
 # Settings of the surrounding site that must not affect the streams: Debian's default modules with their settings,
@@ -290,7 +446,7 @@ LoadModule session_cookie_module ${MODULES}/mod_session_cookie.so
     SetHandler form-login-handler
     AuthFormLoginSuccessLocation "/"
 </Location>
-<LocationMatch "^/api/(?:notifications|issues)/stream$">
+<LocationMatch "${TPI_STREAMS}">
     Require valid-user
 </LocationMatch>
 """
@@ -375,15 +531,15 @@ def test_over_tcp(streamd, valkey, front, server):
 
 @both
 def test_daemon_down(streamd, front, server):
-    """While the daemon is down the web server itself answers "retry later", never 502 or 503; streams open as soon as it
-    runs again."""
+    """While the daemon is down the web server itself answers "retry later" on each path, never 502 or 503; streams open
+    as soon as it runs again."""
     daemon = streamd(OPEN)
     address = daemon.address
     web = front(server, daemon)
     with stream(web):
         daemon.stop()
-    for _ in range(3):
-        peer = get(web).wait(lambda p: p.ended, what="a complete response")
+    for path in ROUTED:
+        peer = get(web, path).wait(lambda p: p.ended, what="a complete response")
         assert peer.status == 200 and peer.header("Content-Type") == "text/event-stream"
         assert LATER.fullmatch(peer.body), peer
         assert peer.events.reconnection_time == 10000 and peer.header("X-Accel-Buffering") in (None, "no")

@@ -19,6 +19,7 @@ from fronts import Apache, Nginx
 from node import npm_ci
 from servers import Process, clean_environment, free_port, http, project_channel, user_channel
 from timing import scaled
+from topics import RESTRICTED
 
 pytestmark = pytest.mark.slow
 
@@ -115,6 +116,7 @@ class Site:
 
 @pytest.fixture
 def site(rundir):
+    """site(server, daemon, app, scheme) starts a web server."""
     made = []
 
     def make(*args):
@@ -280,3 +282,17 @@ def test_forwarded_headers(gated, application, site, server, scheme):
         "Host": app.url.removeprefix("http://"), "Accept": "application/json", "Cookie": headers["Cookie"],
         "Authorization": "Bearer SECRET-other", "X-Forwarded-For": "127.0.0.1",
         "X-Forwarded-Proto": scheme, "X-Forwarded-Host": "%s:%d" % origin.address, "Sec-Fetch-Site": "same-origin"}
+
+
+def test_topics(gated, nextauth, site):
+    """A session opens the streams of what its user can read; deleted projects have no streams but that of issues."""
+    app, daemon = gated(OPEN, app=nextauth(), SSE_LIVE_PER_USER_CAP=100)
+    browser = Browser(site(Nginx, daemon, app, "http")).sign_in("ann")
+    request = {"TPI_USER": None, "HTTP_COOKIE": browser.cookie, "HTTP_SEC_FETCH_SITE": "same-origin",
+               "HTTP_HOST": "127.0.0.1", "REQUEST_SCHEME": "http"}
+    for topic in RESTRICTED:
+        deleted = 8 if topic.model == "projects" else 9
+        for id, served in (7, True), (deleted, not topic.present), (5, False):
+            peer = daemon.open(**topic.params(id, **request)).wait(lambda p: synced(p) or p.ended, what="a response")
+            assert peer.status == (200 if served else 404), (topic.name, id)
+            peer.close()

@@ -15,6 +15,7 @@ from answers import after_first, check_answer, check_ended, check_first, check_l
 from fcgi import (ABORT, BEGIN, DATA, GET_VALUES, GET_VALUES_RESULT, KEEP_CONN, PARAMS, STDIN, STDOUT,
                   UNKNOWN_TYPE, Peer, begin, cut_records, lengths, pair, pairs_of, params, record,
                   request)
+from ledger import descriptors_and_threads
 from servers import user_channel
 from timing import eventually, scaled
 
@@ -417,7 +418,7 @@ def test_close_while_subscribing(streamd, new_valkey):
 def test_many_come_and_go(daemon, valkey):
     """Streams that open and close from several threads leave no channel subscribed and no descriptor open."""
     def descriptors():
-        return len(os.listdir(f"/proc/{daemon.pid}/fd"))
+        return descriptors_and_threads(daemon.pid)[0]
     eventually(lambda: valkey.subscribers(user_channel("u1")) == 0, what="a quiet start")
     before = descriptors()
     failures = []

@@ -5,6 +5,7 @@ import grp
 import os
 import re
 import resource
+import shutil
 import signal
 import socket
 import stat
@@ -16,7 +17,8 @@ import pytest
 import fcgi
 from answers import LATER, SHUTDOWN, after_first, check_ended, check_first, check_later, notification
 from fcgi import wait_all
-from servers import NotifySocket, Streamd, free_port, listening_socket, run_streamd, tunables, user_channel
+from fronts import open_directory
+from servers import BUILD, NotifySocket, Streamd, free_port, listening_socket, run_streamd, tunables, user_channel
 from test_publish import run as publish
 from timing import eventually, scaled
 
@@ -27,6 +29,8 @@ NUMBERS = {  # setting: default, minimum, maximum, whether 0 turns it off
     "SSE_PER_USER_CAP": (4, 1, 10000, False),
     "SSE_ISSUES_PER_TENANT_CAP": (1000, 1, 1000000, False),
     "SSE_ISSUES_PER_USER_CAP": (8, 1, 10000, False),
+    "SSE_LIVE_PER_TENANT_CAP": (1000, 1, 1000000, False),
+    "SSE_LIVE_PER_USER_CAP": (8, 1, 10000, False),
     "SSE_HEARTBEAT_MS": (25000, 100, 3600000, False),
     "SSE_METRICS_MS": (30000, 100, 3600000, False),
     "SSE_BACKLOG_BYTES": (65536, 16384, 16777216, False),
@@ -374,6 +378,22 @@ def test_queue_of_our_own_socket(streamd):
     assert daemon.wait() == 0
 
 
+@pytest.mark.parametrize("how", ["--listen", "systemd"])
+def test_exposed_tcp_address(streamd, how):
+    """A TCP address that is not loopback is a warning, for an inherited socket, too; loopback is none."""
+    warning = r"^\[streamd\] the TCP address is not loopback: "
+    for host, expected in ("127.0.0.1", 0), ("0.0.0.0", 1):
+        address = ("127.0.0.1", free_port())
+        if how == "systemd":
+            with listening_socket((host, address[1])) as listener:
+                daemon = streamd(inherit=[listener], address=address)
+        else:
+            daemon = streamd(["--listen", f"{host}:{address[1]}"], address=address)
+        daemon.wait_for_log("started")
+        assert len(daemon.matching(warning)) == expected
+        daemon.stream().close()
+
+
 # Shutdown and signals
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -441,6 +461,7 @@ def test_signal_at_start(rundir, valkey):
         assert not os.path.exists(daemon.address)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can look into the daemon")
 @pytest.mark.parametrize("value", [None, "glibc.malloc.arena_max=1", tunables()])
 def test_environment_is_left_alone(streamd, value):
     """The daemon runs with the GLIBC_TUNABLES of its environment and does not re-execute itself."""
@@ -462,6 +483,25 @@ def test_survived(streamd, valkey, number):
         valkey.publish(user_channel("ann"), notification(1))
         peer.wait_data(notification(1))
         daemon.stream("bob").close()
+
+
+def test_memory_is_protected(rundir, valkey):
+    """Cookies are in memory: no core dump is written, and another process of the same user cannot attach or read
+    the environment."""
+    directory = open_directory(rundir, "protected-")
+    os.chmod(directory, 0o777)
+    # root may read everything.
+    other = {"user": "nobody", "extra_groups": []} if os.geteuid() == 0 else {}
+    hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+    daemon = Streamd(directory, {"VALKEY_URL": valkey.url}, executable=shutil.copy(f"{BUILD}/tpi-streamd", directory),
+                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CORE, (hard, hard)), **other)
+    with open(f"/proc/{daemon.pid}/limits", encoding="ascii") as file:
+        line = next(line for line in file if line.startswith("Max core file size"))
+    assert line.split()[4:6] == ["0", "0"]
+    for path in "environ", "maps":
+        read = subprocess.run(["/bin/cat", f"/proc/{daemon.pid}/{path}"], capture_output=True, check=False, **other)
+        assert read.returncode == 1 and b"Permission denied" in read.stderr
+    daemon.stop()
 
 
 # systemd

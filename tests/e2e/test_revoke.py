@@ -79,7 +79,7 @@ def test_valkey_unreachable():
 def test_not_in_a_batch(valkey):
     """A batch does not accept a revocation."""
     done = run("batch", stdin=b'{"stream":"revoke","user":"u1"}\n', VALKEY_URL=valkey.url)
-    assert done.status == 65 and 'stream must be "notification", "issue", "test-run" or "milestone"' in done.err
+    assert done.status == 65 and 'stream: must be "notification", "issue", "test-run" or "milestone"' in done.err
 
 
 # Identity from the web server: streams end
@@ -166,7 +166,7 @@ def test_user_is_rechecked(gated, valkey, revoke, tenant):
         for name in "gone", "good", "some":
             revoke(name)
         wait_all(gone, lambda peer: peer.closed, SOON, "the end")
-        daemon.wait_for_log("projects lost.*some", SOON)
+        daemon.wait_for_log("topics lost.*some", SOON)
         app.wait_asked(1, SESSION, "SECRET-good", SOON)
         app.wait_asked(1, PROJECTS, "SECRET-good", SOON)
     for peer in gone:
@@ -213,7 +213,7 @@ def test_access_file_is_rechecked(gated, revoke, tenant, rundir):
     write("8 ann\n")
     revoke(project=7)
     check_ended(ben.wait_end(SOON))
-    daemon.wait_for_log("projects lost.*ann", SOON)
+    daemon.wait_for_log("topics lost.*ann", SOON)
     check_open(ann)
 
 
@@ -399,7 +399,7 @@ def test_acl(new_valkey, streamd, revoke, tenant):
     daemon.wait_for_log("channel refused", count=2)
     warnings = daemon.matching("channel refused")
     assert len(warnings) == 2, warnings
-    assert all(words in warnings[0] for words in ("revoke does not work", revoke_channel(tenant), "remedy", "NOPERM"))
+    assert all(words in warnings[0] for words in ("revoke has no effect", revoke_channel(tenant), "remedy", "NOPERM"))
     assert "revoke" not in warnings[1].partition("{")[0] and project_channel(7, tenant) in warnings[1]
     assert revoke("u1", url=valkey.url) == 0
     valkey.publish(user_channel("u1", tenant), notification(1))
@@ -449,7 +449,7 @@ def test_forged(streamd, valkey, tenant):
     assert after_first(peers[1].quiet(0)) == b""
     check_open(*peers)
     assert not daemon.matching(r"\[revoke\]")
-    daemon.wait_for_log("payload dropped.*is no revocation")
+    daemon.wait_for_log("payload dropped.*is not a revocation")
     # A valid one after all that works.
     valkey.publish(revoke_channel(tenant), good)
     wait_all(peers, lambda peer: peer.closed, SOON, "the end")

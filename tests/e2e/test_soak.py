@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""The soak (tests/soak.py), in short."""
+"""A short run of the soak test (tests/soak.py)."""
 
 import os
 import subprocess
@@ -13,7 +13,7 @@ from timing import scaled
 
 @pytest.mark.slow
 def test_soak():
-    """20 seconds of churn and faults: every stream whole, nothing left behind."""
+    """After 20 seconds of churn and failures no stream has missed a wake-up, and nothing has leaked."""
     result = subprocess.run([sys.executable, os.path.join(ROOT, "tests", "soak.py"), "--seconds", "20"],
                             env={**os.environ, "TPI_BUILD": BUILD}, capture_output=True, text=True,
                             timeout=scaled(120), check=False)

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""The stand-ins of the other tests are as strict as real servers: the same conversations have the same answers."""
+"""The stand-ins for Valkey and sentinels (standins.py) are as strict as real ones: the same commands get the same
+replies."""
 
 import pytest
 
@@ -7,10 +8,10 @@ import sentinels
 import standins
 from servers import ValkeyClient, ValkeyError
 
-ANY = [("PING",), ("PING", "x"), ("PING", "x", "y"), ("WHAT", "a"), ("WHAT",), ("AUTH",), ("AUTH", "a", "b", "c"),
+COMMON = [("PING",), ("PING", "x"), ("PING", "x", "y"), ("WHAT", "a"), ("WHAT",), ("AUTH",), ("AUTH", "a", "b", "c"),
        ("ROLE",), ("ROLE", "x"), ("role",)]
-OPEN = [("AUTH", "x"), ("AUTH", "u", "x")]
-CLOSED = [("ROLE",), ("PING",), ("WHAT",), ("ROLE", "x"), ("AUTH", "no"), ("AUTH", "u", "s3cret"), ("ROLE",),
+WITHOUT_PASSWORD = [("AUTH", "x"), ("AUTH", "u", "x")]
+WITH_PASSWORD = [("ROLE",), ("PING",), ("WHAT",), ("ROLE", "x"), ("AUTH", "no"), ("AUTH", "u", "s3cret"), ("ROLE",),
           ("AUTH", "s3cret"), ("ROLE",)]
 SERVER = [("CLUSTER", "INFO"), ("CLUSTER",), ("UNSUBSCRIBE",), ("UNSUBSCRIBE", "z"), ("SUBSCRIBE",), ("SUBSCRIBE", "a"),
           ("SUBSCRIBE", "a"), ("SUBSCRIBE", "b"), ("PING",), ("PING", "x"), ("ROLE",), ("AUTH", "x"),
@@ -23,23 +24,23 @@ MALFORMED = [b"*x\r\n", b"*1\r\n4\r\nPING\r\n", b"*1\r\n$x\r\nPING\r\n"]
 
 
 def converse(address, commands):
-    """The answers on one connection; of facts only the names."""
+    """The replies to these commands on one connection; of a long list of names and values only the names."""
     client = ValkeyClient(address)
-    answers = []
+    replies = []
     for words in commands:
         try:
-            answer = client(*words)
+            reply = client(*words)
         except ValkeyError as error:
-            answer = str(error).partition(", with args")[0]  # Redis and Valkey word the rest differently
-        if isinstance(answer, list) and len(answer) > 10:
-            answer = answer[::2]
-        answers.append((words, answer))
+            reply = str(error).partition(", with args")[0]  # Redis and Valkey word the rest differently
+        if isinstance(reply, list) and len(reply) > 10:
+            reply = reply[::2]
+        replies.append((words, reply))
     client.close()
-    return answers
+    return replies
 
 
-def malformed(address, data):
-    """Whether it is refused, and the connection closed."""
+def check_malformed(address, data):
+    """Malformed input gets an error reply, then the connection is closed."""
     client = ValkeyClient(address)
     client.socket.sendall(data)
     with pytest.raises(ValkeyError, match="ERR Protocol error"):
@@ -48,27 +49,29 @@ def malformed(address, data):
         client.read()
 
 
-@pytest.mark.parametrize("password, commands", [(None, ANY + OPEN + SERVER), ("s3cret", CLOSED)], ids=["open", "closed"])
+@pytest.mark.parametrize("password, commands", [(None, COMMON + WITHOUT_PASSWORD + SERVER), ("s3cret", WITH_PASSWORD)],
+                         ids=["no password", "password"])
 def test_server(new_valkey, password, commands):
-    """A server: commands, their arity, AUTH, and what a subscriber may send."""
+    """Commands, their arity, AUTH, and what a subscriber may send get the replies of a real server; stop() then fails
+    because some were rejected."""
     real = new_valkey(tcp=True, password=password).start()
     stand_in = standins.Server(password=password)
     assert converse(stand_in.address, commands) == converse(real.address, commands)
     for data in MALFORMED:
-        malformed(real.address, data)
-        malformed(stand_in.address, data)
+        check_malformed(real.address, data)
+        check_malformed(stand_in.address, data)
     with pytest.raises(AssertionError, match="a real server rejects this"):
         stand_in.stop()
 
 
-@pytest.mark.parametrize("password", [None, "s3cret"], ids=["open", "closed"])
+@pytest.mark.parametrize("password", [None, "s3cret"], ids=["no password", "password"])
 def test_sentinel(new_valkey, rundir, password):
-    """A sentinel: the same, and the shape of what it says about its primary."""
+    """A sentinel's replies are those of a real one; of its primary's state, the names are compared."""
     primary = new_valkey(tcp=True).start()
     real = sentinels.Sentinel(rundir, primary, password=password).start()
     try:
         stand_in = standins.Sentinel(primary.port, password=password)
-        commands = [*CLOSED, *SENTINEL] if password else [*ANY, *OPEN, *SENTINEL]
+        commands = [*WITH_PASSWORD, *SENTINEL] if password else [*COMMON, *WITHOUT_PASSWORD, *SENTINEL]
         assert converse(stand_in.address, commands) == converse(real.address, commands)
     finally:
         real.kill()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""The pages for monitoring (TPI_STATUS): health, liveness and metrics. Counters go up by exactly what was done."""
+"""The monitoring URLs (TPI_STATUS): health, liveness and metrics. Each counter grows by exactly what happened."""
 
 import contextlib
 import ctypes
@@ -33,7 +33,7 @@ SAMPLE = re.compile(r'(?P<name>[a-z_]+)(\{(?P<labels>[^}]*)\})? (?P<value>[0-9.]
 
 
 def ask(daemon, path, **named):
-    """A page, as monitoring asks for it: without a user."""
+    """Requests a monitoring URL, like a monitoring system, without a user."""
     return daemon.ask(SCRIPT_NAME=path, TPI_USER=None, **named)
 
 
@@ -45,14 +45,15 @@ def check_page(peer, status, kind):
 
 
 def health(daemon, path=HEALTH):
-    """The status and the JSON object of a page of health."""
+    """The HTTP status and the JSON object of a health or liveness response."""
     peer = ask(daemon, path)
     assert peer.status in (200, 503)
     return peer.status, json.loads(check_page(peer, peer.status, "application/json"))
 
 
-def fine(application="off"):
-    return 200, {"valkey": {"state": "connected"}, "application": {"state": application}, "draining": False, "status": "ok"}
+def healthy(application="off"):
+    return 200, {"valkey": {"state": "connected"}, "application": {"state": application}, "draining": False,
+                 "status": "ok"}
 
 
 ALIVE = 200, {"status": "ok"}
@@ -63,7 +64,7 @@ def metrics_text(daemon):
 
 
 def metrics(daemon):
-    """Every sample by its name without the prefix, and labels: 'ended_total{kind="issues",reason="age"}'."""
+    """Every sample by its name without the prefix and with its labels: 'ended_total{kind="issues",reason="age"}'."""
     return parse(metrics_text(daemon))
 
 
@@ -80,12 +81,12 @@ def parse(text):
 
 
 def counters(daemon):
-    """Those that only go up."""
+    """The samples that may only grow."""
     return {series: value for series, value in metrics(daemon).items() if "_total" in series}
 
 
-class Counted:
-    """What has been counted since it was made, or asked last."""
+class Growth:
+    """Calling it returns the counters that have grown since the last call, or since it was made, and by how much."""
 
     def __init__(self, daemon):
         self.daemon = daemon
@@ -101,7 +102,7 @@ class Counted:
         return difference
 
     def expect(self, **expected):
-        """Waits until just this has been counted. The names are short: see series()."""
+        """Waits until exactly these counters have grown by exactly these numbers. series() expands their names."""
         wanted = {series(name): count for name, count in expected.items() if count}
         before = self.before
         got = {}
@@ -136,18 +137,19 @@ def series(name):
 
 @pytest.fixture
 def watched(streamd):
-    """watched(NAME=value): a daemon with the pages, and what it counts."""
+    """daemon, counted = watched(NAME=value): a healthy daemon with TPI_STATUS=on, and its Growth. (With a VALKEY_URL of
+    its own the daemon need not be healthy yet.)"""
     def start(*args, **env):
         daemon = streamd(*args, TPI_STATUS="on", **env)
         eventually(lambda: health(daemon)[0] == 200 or env.get("VALKEY_URL"), what="health")
-        return daemon, Counted(daemon)
+        return daemon, Growth(daemon)
     return start
 
 
-# Who may ask, and how
+# Requests
 
 def test_off(streamd):
-    """Unless it is switched on, the pages are 404 like any unknown path, to the byte."""
+    """Without TPI_STATUS=on the monitoring URLs are 404, with the same bytes as an unknown path."""
     daemon = streamd()
     unknown = ask(daemon, "/api/streams/other")
     for path in PAGES:
@@ -158,7 +160,8 @@ def test_off(streamd):
 
 
 def test_requests(watched):
-    """GET alone; the query, the user and Last-Event-ID do not matter, nor where the path is cut; paths are exact."""
+    """Only GET is allowed, and only the exact paths, however they are split into SCRIPT_NAME and PATH_INFO; the query,
+    the user and Last-Event-ID are ignored."""
     daemon, _ = watched()
     for path in PAGES:
         for method in "HEAD", "POST", "PUT", "OPTIONS", "get":
@@ -170,8 +173,8 @@ def test_requests(watched):
             check_answer(ask(daemon, other), 404)
 
 
-def test_takes_no_place(watched):
-    """A page is answered where all places are taken, and takes none."""
+def test_takes_no_slot(watched):
+    """The monitoring URLs work while all slots are taken, and take none."""
     daemon, counted = watched(SSE_PER_TENANT_CAP=1, SSE_PER_USER_CAP=1)
     with daemon.stream():
         for path in PAGES * 3:
@@ -179,7 +182,7 @@ def test_takes_no_place(watched):
         found = metrics(daemon)
         assert found['open_streams{kind="notifications"}'] == found['slots{kind="notifications"}'] == 1
         assert found['slots_limit{kind="notifications"}'] == 1 and found['slots_limit{kind="issues"}'] == 1000
-        assert found["connections"] == 2, "the stream's, and this one's"
+        assert found["connections"] == 2, "that of the stream and that of this request"
         check_answer(daemon.ask("other"), 503)
         counted.expect(opened_notifications=1, refused_cap=1)
 
@@ -187,18 +190,18 @@ def test_takes_no_place(watched):
 # Health
 
 def test_health_and_valkey(watched, new_valkey):
-    """503 while Valkey is away, exactly where a newcomer is told to come back later, and alive all the same."""
+    """Health is 503 exactly while Valkey is unreachable and new streams are told to retry later; liveness stays 200."""
     valkey = new_valkey()
     daemon, counted = watched(VALKEY_URL=valkey.url)
-    eventually(lambda: health(daemon)[1]["valkey"]["state"] == "unreachable", what="away")
+    eventually(lambda: health(daemon)[1]["valkey"]["state"] == "unreachable", what="unreachable")
     status, body = health(daemon)
-    assert (status, body) == (503, {"valkey": {"state": "unreachable"}, "application": {"state": "off"}, "draining": False,
-                                    "status": "unavailable", "reason": "Valkey is away"})
+    assert (status, body) == (503, {"valkey": {"state": "unreachable"}, "application": {"state": "off"},
+                                    "draining": False, "status": "unavailable", "reason": "Valkey is away"})
     check_later(daemon.ask())
     assert health(daemon, LIVE) == ALIVE and metrics(daemon)["valkey_connected"] == 0
     counted.expect(deferred_valkey_unreachable=1)
     valkey.start()
-    eventually(lambda: health(daemon) == fine(), what="health")
+    eventually(lambda: health(daemon) == healthy(), what="health")
     counted.expect(valkey_connects=1)
     with daemon.stream():
         assert metrics(daemon)["valkey_connected"] == 1 and metrics(daemon)["valkey_channels"] == 2
@@ -210,17 +213,17 @@ def test_health_and_valkey(watched, new_valkey):
         assert health(daemon, LIVE) == ALIVE
         counted.expect(opened_notifications=1, valkey_losses=1, deferred_valkey_unreachable=1)
         valkey.start()
-        eventually(lambda: health(daemon) == fine(), what="health again")
+        eventually(lambda: health(daemon) == healthy(), what="health again")
         counted.expect(valkey_connects=1)
     counted.expect(ended_notifications_closed=1)
     eventually(lambda: metrics(daemon)["valkey_channels"] == 0, what="no channels")
 
 
-def test_health_and_gate(gated):
-    """The gate is ok, paused while the application was found dead, and then newcomers are told to come back later."""
+def test_health_and_application(gated):
+    """After a query timed out, health is 503 with the application paused, until the pause ends; liveness stays 200."""
     app, daemon = gated(TPI_STATUS="on", TPI_APP_TIMEOUT_MS=300)
-    eventually(lambda: health(daemon) == fine("ok"), what="health")
-    counted = Counted(daemon)
+    eventually(lambda: health(daemon) == healthy("ok"), what="health")
+    counted = Growth(daemon)
     app.hold(SESSION)
     check_later(daemon.ask(**by(ANN)))
     app.release()
@@ -231,15 +234,16 @@ def test_health_and_gate(gated):
         return status == 503 and body["application"]["state"] == "paused" and body
     body = eventually(paused, 2, "a pause")
     assert body["reason"] == "the application cannot be asked" and body["valkey"]["state"] == "connected"
-    eventually(lambda: health(daemon) == fine("ok"), 5, "the end of the pause")
+    eventually(lambda: health(daemon) == healthy("ok"), 5, "the end of the pause")
     counted.expect(deferred_application=1, requests_failed=1, from_application=1, app_pauses=1)
 
 
 def test_draining(watched):
-    """Requests that arrive while it drains are answered: draining, alive, and all that was counted to the end."""
+    """Requests that arrive during the drain are answered: health is 503, liveness 200, and the metrics count all streams
+    that the drain has ended."""
     daemon, counted = watched(TPI_PROJECT_ACCESS="allow", TPI_DRAIN_SECONDS=10)
     streams = [daemon.stream(), daemon.stream(projects="7"), daemon.stream(projects="8")]
-    # All but the last bytes of each request.
+    # The daemon does not accept new connections during the drain: send all but the last bytes before it.
     cut = -16
     peers = {}
     for path in [*PAGES, NOTIFICATIONS]:
@@ -269,7 +273,7 @@ PTRACE_ATTACH, PTRACE_DETACH = 16, 17
 
 @contextlib.contextmanager
 def stopped_thread(tid):
-    """One thread of another process stands still."""
+    """Stops one thread of another process in the context."""
     libc = ctypes.CDLL(None, use_errno=True)
     libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
     if libc.ptrace(PTRACE_ATTACH, tid, None, None) == -1:
@@ -281,8 +285,8 @@ def stopped_thread(tid):
         libc.ptrace(PTRACE_DETACH, tid, None, None)
 
 
-def hub_thread(daemon):
-    """The thread that waits in poll() and is not the first."""
+def subscriber_thread(daemon):
+    """The thread other than the main thread that waits in poll() for two descriptors."""
     for tid in map(int, os.listdir(f"/proc/{daemon.pid}/task")):
         with open(f"/proc/{daemon.pid}/task/{tid}/syscall", encoding="ascii") as file:
             words = file.read().split()
@@ -292,25 +296,25 @@ def hub_thread(daemon):
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the number of poll()")
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="subscriber_thread() has the number of poll() of x86-64")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can trace the daemon")
 def test_not_alive(watched):
-    """Where the thread that reads from Valkey does not turn for 10 s, the process is not alive, nor healthy; then it
-    is again."""
+    """While the subscriber thread has been stuck for 10 s, liveness and health are 503; afterwards both recover."""
     daemon, _ = watched()
-    with stopped_thread(eventually(lambda: hub_thread(daemon), what="the hub's thread")):
+    with stopped_thread(eventually(lambda: subscriber_thread(daemon), what="the subscriber thread")):
         assert health(daemon, LIVE) == ALIVE
         eventually(lambda: health(daemon, LIVE)[0] == 503, 20, "not alive")
         assert health(daemon, LIVE)[1] == {"status": "unavailable",
                                            "reason": "the thread that reads from Valkey is stuck"}
         status, body = health(daemon)
         assert status == 503 and "stuck" in body["reason"]
-    eventually(lambda: health(daemon, LIVE) == ALIVE and health(daemon) == fine(), what="alive again")
+    eventually(lambda: health(daemon, LIVE) == ALIVE and health(daemon) == healthy(), what="alive again")
 
 
 # Metrics
 
-def test_format(watched, rundir):
-    """promtool has nothing to say about the metrics, at the start and after some work."""
+def test_format(watched):
+    """promtool accepts the metrics without a remark, at the start and after some requests."""
     daemon, _ = watched()
     texts = [metrics_text(daemon)]
     daemon.stream().close()
@@ -324,7 +328,7 @@ def test_format(watched, rundir):
 
 
 def test_time(watched, valkey):
-    """Start and age of the last message in seconds."""
+    """The start time is in seconds since the epoch, and the age of the last message in seconds."""
     daemon, _ = watched()
     assert abs(metrics(daemon)["start_time_seconds"] - time.time()) < scaled(30)
     with daemon.stream("clock") as peer:
@@ -338,7 +342,7 @@ def test_time(watched, valkey):
 
 
 def test_streams_and_events(watched, valkey):
-    """n streams opened, m wake-ups to each, k dropped: just that."""
+    """Streams opened and ended, messages received and dropped, and events sent are each counted exactly."""
     daemon, counted = watched(TPI_PROJECT_ACCESS="allow", SSE_ISSUES_PER_USER_CAP=10000)
     watchers = daemon.streams(5, projects="7,8") + daemon.streams(2, projects="8")
     ann = daemon.stream("ann")
@@ -358,7 +362,7 @@ def test_streams_and_events(watched, valkey):
     valkey.publish(project_channel(8), last)
     wait_all(watchers, lambda p: last in p.events.data, what="the last one")
     ann.wait_data(notification(2))
-    # What arrives in one read is one batch: how much of it is, is not known here.
+    # How many messages the daemon got in one read, and therefore merged, varies.
     sent = 4 * 7 + 5 + 2
     eventually(lambda: counters(daemon)["events_sent_total"] == sent, what="all sent")
     merged = counters(daemon)["events_merged_total"]
@@ -373,11 +377,11 @@ def test_streams_and_events(watched, valkey):
     counted.expect(ended_issues_closed=7)
     found = metrics(daemon)
     assert found['open_streams{kind="issues"}'] == 0 and found['open_streams{kind="notifications"}'] == 1
-    eventually(lambda: metrics(daemon)['slots{kind="issues"}'] == 0, what="places")
+    eventually(lambda: metrics(daemon)['slots{kind="issues"}'] == 0, what="free slots")
 
 
 def test_merged(watched, valkey):
-    """What Valkey delivers in one go goes to a stream in one write."""
+    """Messages that Valkey delivers at once are written to a stream at once, and counted as merged."""
     daemon, counted = watched(TPI_PROJECT_ACCESS="allow")
     peers = daemon.streams(3, projects="7")
     counted()
@@ -389,7 +393,7 @@ def test_merged(watched, valkey):
 
 
 def test_refused(watched, rundir):
-    """Each refusal under its reason, once."""
+    """Each refused request is counted once, with its reason."""
     rules = os.path.join(rundir, "rules")
     with open(rules, "w", encoding="ascii") as file:
         file.write("7 ann\n")
@@ -411,8 +415,9 @@ def test_refused(watched, rundir):
     counted.expect(ended_issues_closed=1)
 
 
-def test_ended(watched, valkey, rundir):
-    """Streams that end by a cap, by age, by a re-check, under their reason."""
+def test_ended(watched):
+    """A stream that is evicted, aborted or closed is counted as ended with that reason, and a reconnect of an evicted
+    stream as deferred."""
     daemon, counted = watched(SSE_PER_USER_CAP=2)
     peers = [daemon.stream() for _ in range(4)]
     for peer in peers[:2]:
@@ -427,17 +432,18 @@ def test_ended(watched, valkey, rundir):
 
 
 def test_ended_by_age(watched):
-    """Age."""
+    """A stream that reaches its maximum age is counted as ended with that reason."""
     daemon, counted = watched(SSE_MAX_AGE_SECONDS=10)
     daemon.stream().wait_end(20)
     counted.expect(opened_notifications=1, ended_notifications_age=1)
 
 
 def test_ended_by_valkey(watched, new_valkey):
-    """A channel that Valkey refuses after a reconnect. (It cuts off whoever loses a channel itself.)"""
+    """A stream whose channel Valkey refuses after a reconnect is counted as ended with that reason. (Valkey itself closes
+    the connection of a user who loses a channel.)"""
     valkey = new_valkey().start()
     daemon, counted = watched(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow")
-    eventually(lambda: health(daemon) == fine(), what="health")
+    eventually(lambda: health(daemon) == healthy(), what="health")
     with daemon.stream(projects="7") as peer:
         counted()
         valkey("ACL", "SETUSER", "default", "resetchannels", "&notifications:*")
@@ -445,8 +451,8 @@ def test_ended_by_valkey(watched, new_valkey):
     counted.expect(valkey_losses=1, valkey_connects=1, ended_issues_valkey_refused=1)
 
 
-def test_revoked(watched, rundir):
-    """A re-check that takes all projects."""
+def test_ended_by_recheck(watched, rundir):
+    """A stream whose re-check finds no readable project is counted as ended with that reason."""
     rules = os.path.join(rundir, "rules")
 
     def write(text):
@@ -466,7 +472,7 @@ def big(number, size=1000):
 
 
 def test_overflow_and_stall(watched, valkey):
-    """Each backlog that overflowed, and the reader that took nothing."""
+    """Each overflow of a backlog is counted, and a reader that takes nothing as stalled."""
     daemon, counted = watched(SSE_STALL_MS=1500, SSE_BACKLOG_BYTES=16384)
     slow = daemon.stream("ann", rcvbuf=4096)
     with daemon.stream("pacer") as pacer:
@@ -475,7 +481,7 @@ def test_overflow_and_stall(watched, valkey):
             valkey.publish_all(user_channel("ann"), [big(number) for _ in range(20)])
             valkey.publish(user_channel("pacer"), notification(number))
             pacer.wait_data(notification(number))
-        # A backlog of 16384 bytes takes 15 of these, and then a sync and 15 more, 16 at most.
+        # A backlog of 16384 bytes holds 15 of these payloads, then a sync and 15 or 16 more, and so on.
         overflows = counters(daemon)["backlog_overflows_total"]
         kept = len(daemon.matching("slow reader"))
         assert kept >= 1 and 60 < overflows < 2000 / 15
@@ -483,12 +489,13 @@ def test_overflow_and_stall(watched, valkey):
     slow.close()
 
 
-def test_later(watched, new_valkey):
-    """A channel that Valkey refuses, one that it does not confirm, and one request too many."""
+def test_deferred(watched, new_valkey):
+    """Requests that are told to retry later are counted by reason: Valkey refuses a channel, does not confirm it, or a
+    newer request of the user takes the slot."""
     valkey = new_valkey(config=["--user default on nopass +@all ~* resetchannels &notifications:*"])
     valkey.start()
     daemon, counted = watched(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow", SSE_PER_USER_CAP=1)
-    eventually(lambda: health(daemon) == fine(), what="health")
+    eventually(lambda: health(daemon) == healthy(), what="health")
     counted()
     check_later(daemon.ask(projects="7"))
     counted.expect(deferred_valkey_refused=1)
@@ -503,11 +510,11 @@ def test_later(watched, new_valkey):
         valkey.resume()
 
 
-def test_gate(gated):
-    """Questions by where the answer comes from, requests by what came of them."""
+def test_application(gated):
+    """Queries are counted by the source of the response, requests to the application by the result."""
     app, daemon = gated(TPI_STATUS="on", TPI_APP_CACHE_SECONDS=300)
-    eventually(lambda: health(daemon) == fine("ok"), what="health")
-    counted = Counted(daemon)
+    eventually(lambda: health(daemon) == healthy("ok"), what="health")
+    counted = Growth(daemon)
     listen(daemon, **by(ANN)).close()
     counted.expect(opened_notifications=1, ended_notifications_closed=1, from_application=1, requests_yes=1)
     listen(daemon, **by(ANN, projects="7")).close()
@@ -534,7 +541,7 @@ unsanitized = pytest.mark.skipif("TPI_SANITIZED" in os.environ, reason="the sani
 
 @unsanitized
 def test_out_of_resources(watched, rundir):
-    """A request that cannot be taken, and a connection without a thread."""
+    """A request without memory is counted as deferred, a connection without a thread as refused."""
     faults = Faults(rundir)
     daemon, counted = watched(**faults.environment)
     faults.arm("memfd_create")
@@ -550,7 +557,7 @@ def test_out_of_resources(watched, rundir):
 @pytest.mark.parametrize("path", PAGES)
 @pytest.mark.parametrize("function", ["malloc", "calloc", "realloc"])
 def test_out_of_memory(watched, rundir, function, path):
-    """Whichever allocation fails, a page is whole, or 503, or told to come later; the next one is whole."""
+    """Whichever allocation fails, the response is complete, 503, or retry later, and the next one is complete."""
     faults = Faults(rundir)
     daemon, _ = watched(**faults.environment)
     for countdown in range(1, 80):
@@ -560,17 +567,19 @@ def test_out_of_memory(watched, rundir, function, path):
             if peer.status == 503:
                 check_ended(peer)
                 assert json.loads(peer.body) == {"error": "out of memory"}
-            elif peer.status == 200 and peer.header("Content-Type") != "text/event-stream":
-                check_whole(peer, path)
-        reached = faults.failed
+            elif peer.status == 200 and peer.header("Content-Type") == "text/event-stream":
+                check_later(peer)
+            elif peer.status is not None:
+                check_complete(peer, path)
+        failed = faults.failed
         faults.disarm()
-        check_whole(ask(daemon, path), path)
-        if reached < countdown:  # fewer calls than that
+        check_complete(ask(daemon, path), path)
+        if not failed:  # every call has failed once
             break
-    assert reached < countdown
+    assert not failed and countdown > 1
 
 
-def check_whole(peer, path):
+def check_complete(peer, path):
     check_ended(peer)
     assert peer.status == 200
     if path == METRICS:
@@ -579,10 +588,10 @@ def check_whole(peer, path):
         assert json.loads(peer.body)["status"] == "ok"
 
 
-# While others work
+# Under load
 
-def test_scrapes_at_once(watched):
-    """Pages that are asked for by several at once, while streams come and go, are whole and never go back."""
+def test_concurrent_scrapes(watched):
+    """Concurrent responses, while streams open and close, are complete, and no counter decreases."""
     daemon, _ = watched(SSE_PER_USER_CAP=10000)
     errors, done = [], threading.Event()
     scrapes = [0]
@@ -595,7 +604,7 @@ def test_scrapes_at_once(watched):
                 assert all(now[name] >= value for name, value in last.items()), "a counter went back"
                 assert set(now) >= set(last)
                 last = now
-                assert health(daemon) == fine() and health(daemon, LIVE) == ALIVE
+                assert health(daemon) == healthy() and health(daemon, LIVE) == ALIVE
                 scrapes[0] += 1
         except BaseException as error:  # pylint: disable=broad-except
             errors.append(error)
@@ -617,7 +626,7 @@ def test_scrapes_at_once(watched):
 
 @pytest.mark.slow
 def test_many_streams(watched, valkey):
-    """With 1000 streams open, pages do not delay a wake-up, nor change what arrives."""
+    """With 1000 open streams, scrapes neither delay wake-ups noticeably nor lose any."""
     daemon, counted = watched(SSE_PER_USER_CAP=10000)
     peers = daemon.streams(1000)
     counted.expect(opened_notifications=1000)
@@ -642,8 +651,8 @@ def test_many_streams(watched, valkey):
     publish(True)
     done.set()
     thread.join()
-    quiet, scraped = (statistics.median(times[how]) for how in (False, True))
-    assert scraped < 3 * quiet + scaled(0.2), (quiet, scraped)
+    alone, with_scrapes = (statistics.median(times[scraping]) for scraping in (False, True))
+    assert with_scrapes < 3 * alone + scaled(0.2), (alone, with_scrapes)
     counted.expect(messages=40, events_sent=40000)
     assert all(len(peer.events.data) == 41 and not peer.closed for peer in peers)
     for peer in peers:
@@ -661,7 +670,7 @@ OPEN = ["--mode", "0666"]
 
 @pytest.fixture
 def fronts():
-    """Each that is appended is ended."""
+    """A list of web servers; the fixture stops them."""
     started = []
     yield started
     for process in started:
@@ -680,8 +689,8 @@ def through(front, path, source="127.0.0.1", method="GET", **headers):
 
 @both
 @pytest.mark.parametrize("auth", ["basic", "app"])
-def test_front_does_not_pass_them_on(watched, rundir, fronts, server, snippet, auth):
-    """The files for the streams do not expose the pages."""
+def test_not_exposed_by_default(watched, rundir, fronts, server, snippet, auth):
+    """The web-server files for the streams do not expose the monitoring URLs."""
     daemon, counted = watched(OPEN)
     fronts.append(server(rundir, daemon.address, auth=auth))
     for path in PAGES:
@@ -691,8 +700,8 @@ def test_front_does_not_pass_them_on(watched, rundir, fronts, server, snippet, a
 
 
 @both
-def test_front_restricts_them(watched, rundir, fronts, server, snippet):
-    """With tpi-stream-status.conf: this machine may ask, another address and what a proxy passes on may not."""
+def test_only_local_access(watched, rundir, fronts, server, snippet):
+    """With tpi-stream-status.conf, the monitoring URLs answer this host only: not another address, nor a proxy."""
     daemon, _ = watched(OPEN)
     front = server(rundir, daemon.address, site=snippet)
     fronts.append(front)
@@ -713,8 +722,7 @@ def test_front_restricts_them(watched, rundir, fronts, server, snippet):
 @pytest.mark.parametrize("first", ["streams", "status"])
 @pytest.mark.parametrize("over", ["unix", "tcp"])
 def test_apache_keeps_both_time_limits(streamd, rundir, fronts, over, first):
-    """In either order of the two files each has the parameters that it names: a stream lives on past the limit of
-    health, 3 s."""
+    """Whichever of the two files comes first, each keeps its own timeout: a stream outlives the 3 s of health."""
     include, define = FRONTS["Apache"][1], ""
     if over == "tcp":
         daemon = streamd(inherit=[listening_socket(("127.0.0.1", 0))], TPI_STATUS="on", SSE_HEARTBEAT_MS=4500)
@@ -734,7 +742,7 @@ def test_apache_keeps_both_time_limits(streamd, rundir, fronts, over, first):
 
 @both
 def test_front_passes_503(watched, rundir, fronts, server, snippet):
-    """The daemon's own 503 arrives with its reason."""
+    """The web servers pass on the daemon's 503 with its reason."""
     daemon, _ = watched(OPEN, VALKEY_URL=f"unix://{rundir}/none")
     front = server(rundir, daemon.address, site=snippet)
     fronts.append(front)
@@ -756,7 +764,7 @@ def promtool():
 @pytest.mark.parametrize("arguments", [("check", "config", "scrape.yml"), ("check", "rules", "alerts.yml"),
                                        ("test", "rules", "alerts_test.yml")], ids=" ".join)
 def test_promtool(arguments):
-    """What promtool says of the files, and of the alerts' own tests."""
+    """promtool accepts the scrape configuration and the alerts, and the tests of the alerts pass."""
     done = subprocess.run([promtool(), *arguments], cwd=PROMETHEUS, capture_output=True, text=True,
                           timeout=scaled(60), check=False)
     assert done.returncode == 0 and "SUCCESS" in done.stdout, done.stdout + done.stderr
@@ -768,7 +776,7 @@ def load(name):
 
 
 def expressions(value):
-    """All of a dashboard."""
+    """All expressions of a dashboard."""
     if isinstance(value, dict):
         for name, entry in value.items():
             if name in ("expr", "query") and isinstance(entry, str):
@@ -781,7 +789,7 @@ def expressions(value):
 
 
 def exported(daemon):
-    """Names and labels: {name: {label: values}}."""
+    """The names and labels of all metrics: {name: {label: values}}."""
     found = {}
     for line in metrics_text(daemon).splitlines():
         if not line.startswith("#"):
@@ -798,8 +806,8 @@ def rules():
 
 
 def test_names(watched):
-    """Each metric, label and value that alerts, their tests and the dashboard name is exported, and the dashboard shows
-    every metric."""
+    """The daemon exports each metric, label and value that the alerts, their tests and the dashboard use, and the
+    dashboard shows every metric."""
     known = exported(watched()[0])
     alerts = [rule["expr"] for rule in rules()]
     tests = [entry["series"] for test in load("alerts_test.yml")["tests"] for entry in test["input_series"]]
@@ -820,7 +828,7 @@ def test_names(watched):
 
 
 def test_alerts():
-    """Each alert says what it means and what to do, and is on in one test."""
+    """Each alert has a summary, a description, an action and a severity, and fires in exactly one test."""
     tested = re.findall(r"alertname=\"(\w+)\"", json.dumps(load("alerts_test.yml")).replace("\\", ""))
     assert sorted(tested) == sorted(rule["alert"] for rule in rules())
     for rule in rules():
@@ -829,7 +837,8 @@ def test_alerts():
 
 
 def test_dashboard():
-    """It can be imported anywhere: no id, a variable for the data source that all panels have; panels do not overlap."""
+    """The dashboard can be imported anywhere: it has no id, all panels use the variable for the data source, every
+    variable is defined, and panels do not overlap."""
     board = load("dashboard.json")
     assert "id" not in board and board["uid"] and board["schemaVersion"]
     variables = {entry["name"]: entry for entry in board["templating"]["list"]}
@@ -840,18 +849,18 @@ def test_dashboard():
         assert panel["title"] and panel["targets"]
         for entry in [panel, *panel["targets"]]:
             assert entry["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
-        place = panel["gridPos"]
-        mine = {(x, y) for x in range(place["x"], place["x"] + place["w"])
-                for y in range(place["y"], place["y"] + place["h"])}
-        assert not mine & cells and max(x for x, _ in mine) < 24
-        cells |= mine
+        grid = panel["gridPos"]
+        covered = {(x, y) for x in range(grid["x"], grid["x"] + grid["w"])
+                   for y in range(grid["y"], grid["y"] + grid["h"])}
+        assert not covered & cells and max(x for x, _ in covered) < 24
+        cells |= covered
     assert len(ids) == len(board["panels"])
     for text in expressions(board["panels"]):
         assert set(re.findall(r"\$(\w+)", text)) <= set(variables) | {"__rate_interval"}
 
 
 def test_kubernetes():
-    """Prometheus finds the pods by the label and the port that the manifests have."""
+    """The scrape configuration finds the pods by a label and a port name that the manifest has."""
     job, = load("scrape-kubernetes.yml")["scrape_configs"]
     keep = job["relabel_configs"][0]
     with open(f"{CONTRIB}/kubernetes/deployment.yaml", encoding="utf-8") as file:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""Streams: their bytes, and which streams a wake-up reaches."""
+"""Streams: the bytes on the wire, and which streams a wake-up reaches."""
 
 import itertools
 import random
@@ -22,14 +22,14 @@ def daemon(module_streamd):
 
 @pytest.mark.parametrize("named", [{}, {"projects": "7"}], ids=["notifications", "issues"])
 def test_first_bytes(daemon, named):
-    """A stream has its headers, sync and one retry of 1000 to 5000, and then nothing."""
+    """A stream begins with its headers, the sync and a retry time of 1000 to 5000 ms, and then nothing."""
     with daemon.stream(**named) as peer:
         check_first(peer)
         assert after_first(peer.quiet(0.3)) == b""
 
 
 def test_retry_is_spread(daemon):
-    """The retry times differ, so that browsers do not come back in the same second."""
+    """The retry times differ, so that browsers do not reconnect in the same second."""
     peers = daemon.streams(40)
     times = [check_first(peer) for peer in peers]
     assert len(set(times)) > 20 and max(times) - min(times) > 1000
@@ -38,7 +38,7 @@ def test_retry_is_spread(daemon):
 
 
 def test_subscribed_before_sync(daemon, valkey):
-    """At the sync every channel of the stream is subscribed."""
+    """When a stream gets its sync, all its channels are subscribed."""
     with daemon.stream("early"):
         assert valkey.subscribers(user_channel("early")) == 1
         assert valkey.subscribers(broadcast_channel()) == 1
@@ -47,7 +47,7 @@ def test_subscribed_before_sync(daemon, valkey):
 
 
 def test_wakeups_byte_for_byte(daemon, valkey):
-    """Wake-ups of both channels come in order, as published."""
+    """Wake-ups of the user's and the broadcast channel arrive in order and unchanged."""
     with daemon.stream("ann") as peer:
         sent = []
         for number in range(20):
@@ -58,24 +58,24 @@ def test_wakeups_byte_for_byte(daemon, valkey):
         assert after_first(peer) == b"".join(frame(payload) for payload in sent)
 
 
-LINES = {  # published payload: bytes on the wire
+LINES = {  # published payload, and its bytes on the wire; None: only the parsed lines are defined
     "LF": (b'{"id":"1",\n"event":"e"}', b'data: {"id":"1",\ndata: "event":"e"}\n\n'),
     "CR LF": (b'{"id":"1",\r\n"event":"e"}', b'data: {"id":"1",\ndata: "event":"e"}\n\n'),
     "CR": (b'{"id":"1",\r"event":"e"}', b'data: {"id":"1",\ndata: "event":"e"}\n\n'),
     "LF CR": (b'{"id":"1",\n\r"event":"e"}', b'data: {"id":"1",\ndata: \ndata: "event":"e"}\n\n'),
     "empty lines": (b'{\n\n\r\n"id":"1"}', b'data: {\ndata: \ndata: \ndata: "id":"1"}\n\n'),
-    "LF behind": (b'{"id":"1"}\n', None),
+    "LF after": (b'{"id":"1"}\n', None),
     "LF before": (b'\n{"id":"1"}', b'data: \ndata: {"id":"1"}\n\n'),
     "spaces around": (b' \t{"id":"1"} ', b'data:  \t{"id":"1"} \n\n'),
     "several lines": (b'{\n"a":"x"\n}', b'data: {\ndata: "a":"x"\ndata: }\n\n'),
-    "separators of other worlds": ('{"a":"\u2028\u2029\u0085"}'.encode(),
+    "Unicode line separators": ('{"a":"\u2028\u2029\u0085"}'.encode(),
                                    'data: {"a":"\u2028\u2029\u0085"}\n\n'.encode()),
 }
 
 
 @pytest.mark.parametrize("payload, wire", LINES.values(), ids=LINES)
 def test_payload_with_line_breaks(daemon, valkey, payload, wire):
-    """Each line of a payload is a data: line; no CR is on the wire; a parser reads the same lines."""
+    """Each line of a payload becomes one data: line without CR, and a parser gets the same lines back."""
     with daemon.stream("lines") as peer:
         valkey.publish(user_channel("lines"), payload)
         valkey.publish(user_channel("lines"), notification("end"))
@@ -89,7 +89,7 @@ def test_payload_with_line_breaks(daemon, valkey, payload, wire):
 
 
 def test_ping(streamd, valkey):
-    """A ping comes after silence, counted from the last byte sent."""
+    """A ping is sent after SSE_HEARTBEAT_MS of silence, counted from the last byte sent."""
     daemon = streamd(SSE_HEARTBEAT_MS=1000)
     with daemon.stream("ann") as peer:
         for number in range(6):
@@ -98,7 +98,7 @@ def test_ping(streamd, valkey):
         peer.wait(lambda p: len(p.events.comments) >= 2, 20, "two pings")
         last = peer.opened
         for time, content in peer.arrivals:
-            assert content != PING or time - last > 0.5, "a ping that no silence called for"
+            assert content != PING or time - last > 0.5, "a ping without silence before it"
             last = time
         text = after_first(peer)
         assert text.endswith(PING + PING)
@@ -107,21 +107,21 @@ def test_ping(streamd, valkey):
 
 @pytest.mark.slow
 def test_max_age(streamd):
-    """A stream ends when it is older than SSE_MAX_AGE_SECONDS, 20 % more or less, without a last word."""
+    """A stream ends at the age of SSE_MAX_AGE_SECONDS, plus or minus 20 %, without a closing event."""
     daemon = streamd(SSE_MAX_AGE_SECONDS=10)
     peers = [daemon.stream(f"u{number}") for number in range(20)]
-    wait_all(peers, lambda p: p.closed, 20, "end by age")
+    wait_all(peers, lambda p: p.closed, 20, "the end by age")
     for peer in peers:
         check_ended(peer)
         assert after_first(peer) == b""
         assert 7.9 < peer.closed_at - peer.opened < 12 + scaled(2)
     ages = [peer.closed_at - peer.opened for peer in peers]
-    assert max(ages) - min(ages) > 0.5, "all at the same age"
+    assert max(ages) - min(ages) > 0.5, "not spread"
 
 
 @pytest.mark.parametrize("number", [15, 2], ids=["SIGTERM", "SIGINT"])
 def test_shutdown(streamd, number):
-    """Every stream gets shutdown and its end; the exit status is 0."""
+    """On SIGTERM and SIGINT every stream gets the shutdown event and ends; the exit status is 0."""
     daemon = streamd(TPI_PROJECT_ACCESS="allow")
     peers = [daemon.stream("ann"), daemon.stream("bob"), daemon.stream("ann", projects="7")]
     daemon.stop(number)
@@ -132,8 +132,8 @@ def test_shutdown(streamd, number):
 
 # Isolation
 
-def test_each_gets_his_own(streamd, valkey):
-    """Tenants, users, projects and the two kinds do not see each other's wake-ups."""
+def test_isolation(streamd, valkey):
+    """A stream gets the wake-ups of its own tenant, kind, user and projects only, also where channel names are alike."""
     one = streamd(INSTANCE_TENANT_ID="one", TPI_PROJECT_ACCESS="allow")
     two = streamd(INSTANCE_TENANT_ID="two", TPI_PROJECT_ACCESS="allow")
     streams = {
@@ -176,7 +176,8 @@ def test_each_gets_his_own(streamd, valkey):
 
 
 def test_500_projects(daemon, valkey):
-    """A stream of 500 projects gets the wake-ups of each, in order; each is subscribed once and left at the end."""
+    """A stream of 500 projects gets the wake-ups of each in order; each channel is subscribed once, and unsubscribed at
+    the end."""
     projects = random.Random(1).sample(range(1, 2147483648), 500)
     with daemon.stream(projects=",".join(map(str, projects))) as peer:
         sent = [issue(n, project) for n, project in enumerate(projects, 1)]
@@ -190,8 +191,8 @@ def test_500_projects(daemon, valkey):
 
 @pytest.mark.parametrize("setting", [None, "issues", "issue-updates", "c , issue-updates,a,b"])
 def test_prefixes(streamd, valkey, setting):
-    """A stream gets what is published under each prefix of TPI_ISSUES_CHANNEL_PREFIX, in order, as often as it is
-    published, and nothing of others; at the end all channels are left."""
+    """A stream gets every wake-up that is published under a prefix of TPI_ISSUES_CHANNEL_PREFIX, in order, and none of
+    another prefix; at the end all channels are unsubscribed."""
     daemon = streamd(TPI_PROJECT_ACCESS="allow", TPI_ISSUES_CHANNEL_PREFIX=setting)
     ours = [prefix.strip() for prefix in (setting or "issues,issue-updates").split(",")]
     assert f"TPI_ISSUES_CHANNEL_PREFIX={','.join(ours)}\n" in run_streamd(
@@ -215,7 +216,7 @@ def test_prefixes(streamd, valkey, setting):
 
 @pytest.mark.parametrize("tenant", ["a" * 255, "!#$%&'()+,-./;<=>@^_`{|}~"], ids=["longest", "odd"])
 def test_tenant(streamd, valkey, tenant):
-    """A valid tenant is used as it is."""
+    """The tenant may have any allowed character and 255 bytes, and is part of the channel name unchanged."""
     daemon = streamd(INSTANCE_TENANT_ID=tenant)
     with daemon.stream("b" * 255) as peer:
         assert valkey.publish(user_channel("b" * 255, tenant), notification(1)) == 1
@@ -225,7 +226,7 @@ def test_tenant(streamd, valkey, tenant):
 # The reference count of channels
 
 def test_channels_are_counted(daemon, valkey):
-    """A channel is subscribed once for all its streams, and left with the last one."""
+    """A channel is subscribed once for all its streams, and unsubscribed when the last one ends."""
     channel = user_channel("count")
     first, second = daemon.stream("count"), daemon.stream("count")
     assert valkey.subscribers(channel) == 1
@@ -241,7 +242,7 @@ def test_channels_are_counted(daemon, valkey):
 
 
 def test_one_connection_for_all(streamd, new_valkey):
-    """One subscriber connection serves every stream of both kinds."""
+    """One connection to Valkey serves all streams of both kinds."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow", SSE_PER_USER_CAP=100,
                      SSE_ISSUES_PER_USER_CAP=100)
@@ -252,7 +253,7 @@ def test_one_connection_for_all(streamd, new_valkey):
 
 
 def test_nothing_is_lost_after_sync(daemon, valkey):
-    """While streams open and close, what is published after a sync is there: in order, once, no gap."""
+    """While other streams open and close, a stream gets everything published after its sync, once and in order."""
     stop = threading.Event()
 
     def publish():
@@ -279,16 +280,16 @@ def test_nothing_is_lost_after_sync(daemon, valkey):
         thread.join()
 
 
-def test_wakeup_published_at_once_after_sync(daemon, valkey):
-    """The sync is a promise: what is published the moment it was read arrives, also on a channel that was just left."""
+def test_wakeup_right_after_sync(daemon, valkey):
+    """A wake-up published right after the sync arrives, also on a channel whose last stream has just ended."""
     for number in range(50):
         with daemon.stream("again") as peer:
             assert valkey.publish(user_channel("again"), notification(number)) == 1
             peer.wait_data(notification(number))
 
 
-def test_delivered_in_one_go(daemon, valkey):
-    """A burst that Valkey delivers at once reaches the stream whole and in order."""
+def test_burst(daemon, valkey):
+    """A burst that Valkey delivers at once reaches every stream complete and in order."""
     with daemon.stream("burst") as peer, daemon.stream("burst") as other:
         sent = [notification(number) for number in range(500)]
         valkey.publish_all(user_channel("burst"), sent)
@@ -297,18 +298,18 @@ def test_delivered_in_one_go(daemon, valkey):
             assert after_first(reader) == b"".join(map(frame, sent))
 
 
-# After a loss of Valkey
+# Valkey restarts
 
 def test_sync_again_after_restart(streamd, new_valkey):
-    """Open streams stay open while Valkey is away; back again, each gets one sync without retry, spread in
-    time, and then its wake-ups."""
+    """Streams stay open while Valkey restarts; then each gets one sync without a retry time, spread over
+    SSE_SYNC_SPREAD_MS, and its wake-ups."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=1000, SSE_PER_USER_CAP=1000)
     peers = daemon.streams(50)
     valkey.restart()
     wait_all(peers, lambda p: after_first(p) == SYNC, 20, "the second sync")
     times = [peer.events.events[-1].time for peer in peers]
-    assert max(times) - min(times) > 0.3, "all in the same moment"
+    assert max(times) - min(times) > 0.3, "not spread"
     assert valkey.publish(user_channel("u1"), notification(1)) == 1
     wait_all(peers, lambda p: p.events.data[-1] == notification(1), what="a wake-up after the restart")
     for peer in peers:
@@ -317,7 +318,7 @@ def test_sync_again_after_restart(streamd, new_valkey):
 
 
 def test_no_spread(streamd, new_valkey):
-    """SSE_SYNC_SPREAD_MS=0: the syncs come together."""
+    """With SSE_SYNC_SPREAD_MS=0, all streams get the sync at once."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0, SSE_PER_USER_CAP=1000)
     peers = daemon.streams(20)

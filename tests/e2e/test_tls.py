@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""TLS between the programs and Valkey: a real server with certificates of the test's own, and servers that
-stall. A build without TLS refuses it; the rest is skipped there."""
+"""TLS between the programs and Valkey, with real servers and with servers whose handshake stalls or fails. A build
+without TLS must refuse the settings for it; there the other tests are skipped."""
 
 import os
 import re
@@ -32,14 +32,14 @@ needs_tls = pytest.mark.skipif(not HAS_TLS, reason="this build has no TLS: hired
 SYNC_DATA = '{"event":"sync"}'
 
 
-# A build without it
+# A build without TLS
 
 @pytest.mark.skipif(HAS_TLS, reason="this build has TLS")
 @pytest.mark.parametrize("env", [{"VALKEY_URL": "valkeys://:s3cret@h"}, {"VALKEY_URL": "rediss://h:1"},
                                  {"VALKEY_TLS_CA": "/ca"}, {"VALKEY_TLS_CERT": "/cert"}, {"VALKEY_TLS_KEY": "/key"}],
                          ids=lambda env: "".join(env))
-def test_refused_without(env):
-    """A build without TLS says so of each setting that wants it, and exits with 78."""
+def test_settings_without_tls(env):
+    """In a build without TLS each setting that needs it is exit 78, with a line that names it and why."""
     daemon, publish = run_streamd("--check-config", **env), run(*USER, **env)
     assert daemon.returncode == publish.status == 78
     for line in daemon.stderr, publish.err:
@@ -48,8 +48,8 @@ def test_refused_without(env):
 
 
 @pytest.mark.skipif(HAS_TLS, reason="this build has TLS")
-def test_url_refused_without():
-    """The same of tpi-publish's option."""
+def test_option_without_tls():
+    """In a build without TLS, tpi-publish --url with a URL that needs it is a usage error that says why."""
     result = run(*USER, "--url", "rediss://h")
     assert result.status == 64 and "this build has no TLS: it " in result.line()
 
@@ -57,6 +57,8 @@ def test_url_refused_without():
 # Certificates
 
 class Pki:
+    """Two authorities, and the certificates that the tests need: VALKEY_TLS_CA is ours, the other is unknown."""
+
     def __init__(self, directory):
         self.ours, self.other = Authority(directory, "ours"), Authority(directory, "other")
         self.server = self.ours.certificate()
@@ -87,7 +89,7 @@ def settings(pki, port, host="localhost", client=None, ca=None):
 
 @pytest.fixture
 def tls_valkey(new_valkey, pki):
-    """tls_valkey(certificate, auth=, extra...) starts one whose port speaks TLS; its socket is for the test."""
+    """tls_valkey(certificate, auth, extra...) starts a Valkey with a TLS port; the test itself uses its Unix socket."""
     def start(certificate=None, auth="no", *extra, **named):
         certificate, key = certificate or pki.server
         port = free_port()
@@ -99,8 +101,8 @@ def tls_valkey(new_valkey, pki):
     return start
 
 
-def published(valkey, *args, **env):
-    """tpi-publish publishes one, which is heard."""
+def check_publishes(valkey, *args, **env):
+    """tpi-publish publishes a message that a subscriber of this Valkey receives."""
     subscriber = Subscriber(valkey)
     result = run(*USER, *args, **env)
     assert (result.status, result.err) == (0, "")
@@ -108,43 +110,43 @@ def published(valkey, *args, **env):
     subscriber.client.close()
 
 
-# It works
+# Connections that succeed
 
 @needs_tls
 @pytest.mark.parametrize("scheme", ["valkeys", "REDISS"])
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 def test_works(streamd, tls_valkey, pki, scheme, host):
-    """A stream has its sync and its wake-ups, and tpi-publish publishes, by a name and by an address."""
+    """Both programs connect over TLS, with either URL scheme, to a host name and to an address."""
     valkey = tls_valkey()
     env = settings(pki, valkey.tls_port, host)
     env["VALKEY_URL"] = env["VALKEY_URL"].replace("valkeys", scheme)
     daemon = streamd(**env)
     check_works(daemon, valkey)
-    published(valkey, **env)
+    check_publishes(valkey, **env)
 
 
 @needs_tls
 @pytest.mark.parametrize("protocol", ["TLSv1.2", "TLSv1.3"])
 def test_versions(streamd, tls_valkey, pki, protocol):
-    """Either version, with a password, and a certificate of the client's that the server wants."""
+    """Both programs connect with TLS 1.2 and 1.3, a password and a client certificate."""
     valkey = tls_valkey(None, "yes", "--tls-protocols", protocol, password="s3cret")
     env = settings(pki, valkey.tls_port, ":s3cret@localhost", pki.client)
     check_works(streamd(**env), valkey)
-    published(valkey, **env)
+    check_publishes(valkey, **env)
 
 
 @needs_tls
 def test_url_of_another_server(tls_valkey, pki, valkey):
-    """tpi-publish --url goes before the environment, also to a server without TLS."""
+    """tpi-publish --url takes precedence over VALKEY_URL, to and from a server without TLS."""
     other = tls_valkey()
     env = settings(pki, other.tls_port)
-    published(valkey, "--url", valkey.url, **env)
-    published(other, "--url", env["VALKEY_URL"], **{**env, "VALKEY_URL": valkey.url})
+    check_publishes(valkey, "--url", valkey.url, **env)
+    check_publishes(other, "--url", env["VALKEY_URL"], **{**env, "VALKEY_URL": valkey.url})
 
 
 @pytest.fixture
 def tls_sentinel(rundir, tls_valkey, pki):
-    """A primary and a sentinel, both by TLS alone."""
+    """A primary and a sentinel that accept TLS connections only."""
     valkey = tls_valkey()
     valkey.port = valkey.tls_port
     sentinel = Sentinel(rundir, valkey, quorum=1)
@@ -158,11 +160,11 @@ def tls_sentinel(rundir, tls_valkey, pki):
 
 @needs_tls
 def test_sentinel(streamd, tls_sentinel, pki):
-    """A URL for TLS is one for the sentinels and the primary that they name."""
+    """With a valkeys:// URL both programs use TLS to the sentinels and to the primary, and verify their certificates."""
     valkey, sentinel = tls_sentinel
     env = {**settings(pki, 1), "VALKEY_SENTINELS": sentinel.name}
     check_works(streamd(**env), valkey)
-    published(valkey, **env)
+    check_publishes(valkey, **env)
     result = run(*USER, **env | {"VALKEY_TLS_CA": pki.other.pem})
     assert result.status == 69 and f"{sentinel.name}: TLS: " in result.line()
     result = run(*USER, VALKEY_URL="valkey://h", VALKEY_SENTINELS=sentinel.name)
@@ -171,13 +173,13 @@ def test_sentinel(streamd, tls_sentinel, pki):
 
 @needs_tls
 def test_several_nodes(streamd, tls_valkey, pki):
-    """Each URL of a list says for itself whether it is for TLS, and one that is bad costs nobody the others."""
+    """In a list of nodes, one with an expired certificate does not keep the programs from using another."""
     valkey, bad = tls_valkey(), tls_valkey(pki.names["expired"])
-    valkey("ACL", "SETUSER", "default", "-cluster")  # it is in none
+    valkey("ACL", "SETUSER", "default", "-cluster")  # it is not a node, and must not be able to say so
     env = settings(pki, valkey.tls_port)
     env["VALKEY_URL"] = f"valkeys://localhost:{bad.tls_port},{env['VALKEY_URL']}"
     check_works(streamd(**env), valkey)
-    published(valkey, **env)
+    check_publishes(valkey, **env)
 
 
 def pings(valkey):
@@ -186,24 +188,25 @@ def pings(valkey):
 
 
 class Bursts:
-    """Sends bursts to a stream, each while the daemon is stopped, so that it finds all of it at once."""
+    """Sends bursts to a stream while the daemon is stopped, so that it then finds each complete in its socket."""
 
     def __init__(self, valkey, daemon, peer):
         self.valkey, self.daemon, self.peer = valkey, daemon, peer
         self.expected = [SYNC_DATA]
 
     def send(self, first, payloads):
-        """All arrives, and no PING was needed to shake the end of it out of OpenSSL."""
+        """Checks that the burst arrives without a PING by the daemon: data that OpenSSL has buffered does not make the
+        socket readable, so its end could wait there for the reply to the next PING."""
         channel = user_channel("ann")
         self.expected += [first, *payloads]
         before = pings(self.valkey)
         self.daemon.signal(signal.SIGSTOP)
         eventually(self._stopped, what="all threads have stopped")
-        self.valkey.publish(channel, first)  # goes out by itself
+        self.valkey.publish(channel, first)  # a TLS record of its own
         self.valkey.publish_all(channel, payloads)
-        self.valkey("ECHO", "all is sent")  # the answers may come before that
+        self.valkey("ECHO", "x")  # its reply shows that Valkey has sent everything before it
         self.daemon.signal(signal.SIGCONT)
-        self.peer.wait(lambda p: len(p.events.data) >= len(self.expected), 20, "the whole burst")
+        self.peer.wait(lambda p: len(p.events.data) >= len(self.expected), 20, "the complete burst")
         assert pings(self.valkey) - before == 1  # publish_all() sends one itself
 
     def _stopped(self):
@@ -228,8 +231,8 @@ def bursts(streamd, tls_valkey, pki):
 
 @needs_tls
 def test_burst_around_a_full_buffer(bursts):
-    """The daemon reads 64 KiB at a time: a burst that is a little longer, in records cut anywhere, is read to
-    its end at once."""
+    """A burst of about 64 KiB, which is what the daemon reads at once, is read to its end wherever its TLS records are
+    cut."""
     for step in range(60):
         size = 13000 + 55 * step
         bursts.send(of_frame(3000 + 100 * step), [of_frame(size - n).replace("x", str(n)) for n in range(4)])
@@ -238,7 +241,7 @@ def test_burst_around_a_full_buffer(bursts):
 
 @needs_tls
 def test_burst_is_one_record(bursts):
-    """What has come in one go goes to a stream in one go, in however many records of TLS it came."""
+    """What has arrived at once is sent to a stream at once, however many TLS records it took."""
     before = len(bursts.peer.arrivals)
     bursts.send("{}", ['{"n":%d}' % n for n in range(200)])
     assert len(bursts.peer.arrivals) - before == 1
@@ -248,7 +251,7 @@ def test_burst_is_one_record(bursts):
 @needs_tls
 @pytest.mark.parametrize("size, count", [(16384, 30), (9000, 40), (100, 700), (100, 5000)])
 def test_burst(bursts, size, count):
-    """A burst is whole and in order."""
+    """A burst arrives complete and in order, whatever its length and the size of its payloads."""
     for turn in range(8):
         bursts.send("{}", [of_frame(size - turn).replace("x", str(n % 10)) for n in range(count + turn)])
     bursts.check()
@@ -256,7 +259,7 @@ def test_burst(bursts, size, count):
 
 @needs_tls
 def test_thousands_pipelined(streamd, tls_valkey, pki):
-    """Eight megabytes while the daemon reads: all whole and in order."""
+    """8 MB published while the daemon reads arrive complete and in order."""
     valkey = tls_valkey()
     daemon = streamd(**settings(pki, valkey.tls_port), SSE_BACKLOG_BYTES=16777216)
     payloads = [of_frame(16384 if number % 16 == 0 else 200).replace("x", str(number % 10))
@@ -269,7 +272,7 @@ def test_thousands_pipelined(streamd, tls_valkey, pki):
 
 @needs_tls
 def test_many_channels(streamd, tls_valkey, pki):
-    """Hundreds of streams join and leave in one go."""
+    """400 streams that open and close at once get their wake-ups."""
     valkey = tls_valkey()
     daemon = streamd(**settings(pki, valkey.tls_port))
     peers = [daemon.open(f"user{number}") for number in range(400)]
@@ -284,7 +287,7 @@ def test_many_channels(streamd, tls_valkey, pki):
 
 @needs_tls
 def test_restarted(streamd, tls_valkey, pki):
-    """The server goes and comes: a sync for the open streams, and all works again."""
+    """After each restart of the server, an open stream gets one sync and its wake-ups."""
     valkey = tls_valkey()
     daemon = streamd(**settings(pki, valkey.tls_port), SSE_SYNC_SPREAD_MS=0)
     with daemon.stream("ann") as peer:
@@ -299,20 +302,21 @@ def test_restarted(streamd, tls_valkey, pki):
 @needs_tls
 @pytest.mark.slow
 def test_silent(streamd, tls_valkey, pki):
-    """A server that says nothing any more is noticed within 15 s, and one that is idle is kept."""
+    """The daemon keeps an idle connection, and notices within 15 s that the server is silent."""
     valkey = tls_valkey()
     daemon = streamd(**settings(pki, valkey.tls_port), SSE_SYNC_SPREAD_MS=0)
     with daemon.stream("ann") as peer:
-        peer.quiet(7)  # PING is sent, and answered
+        eventually(lambda: pings(valkey) > 1, 15, "two PINGs, the first of which was answered")
+        assert after_first(peer.quiet(0)) == b"" and not daemon.matching("no data")
         valkey.pause()
-        daemon.wait_for_log(r"^\[valkey\] .*silent", 15 + scaled(3))
+        daemon.wait_for_log(r"^\[valkey\] .*no data from the server", 15 + scaled(3))
         valkey.resume()
         peer.wait(lambda p: after_first(p) == SYNC, 20, "the second sync")
 
 
 @needs_tls
 def test_idle_costs_nothing(streamd, tls_valkey, pki):
-    """The thread that reads sleeps when nothing comes, also behind what filled its buffer."""
+    """The subscriber thread sleeps when nothing arrives, also after a burst that filled its buffer."""
     valkey = tls_valkey()
     daemon = streamd(**settings(pki, valkey.tls_port), SSE_BACKLOG_BYTES=16777216)
     with daemon.stream("ann") as peer:
@@ -326,13 +330,13 @@ def test_idle_costs_nothing(streamd, tls_valkey, pki):
 
 @needs_tls
 def test_renewed(streamd, tls_valkey, pki, rundir):
-    """Files that were replaced count from the next connection on, without a restart."""
+    """The daemon uses replaced TLS files from the next connection on, without a restart."""
     files = {name: os.path.join(rundir, name) for name in ("ca", "crt", "key")}
 
     def install(ca, client):
         for name, source in zip(files.values(), (ca, *client)):
             shutil.copy(source, name + ".new")
-            os.utime(name + ".new", (1, 1))  # one that was written just now would be read anew without a change
+            os.utime(name + ".new", (1, 1))  # a file with a recent time is read again in any case
             os.replace(name + ".new", name)
 
     install(pki.other.pem, pki.stranger)
@@ -354,7 +358,7 @@ def test_renewed(streamd, tls_valkey, pki, rundir):
 @needs_tls
 @pytest.mark.parametrize("size, count", [(8, 5000), (16000, 1500)])
 def test_batch(tls_valkey, pki, size, count):
-    """A batch arrives whole and in order, however often a write has to be tried again."""
+    """A batch arrives complete and in order, however often TLS makes tpi-publish repeat a write."""
     valkey = tls_valkey(None, "no", "--client-output-buffer-limit", "pubsub 0 0 0")
     lines = [{"stream": "notification", "user": "u", "id": f"{number:08}" + "x" * (size - 8)}
              for number in range(count)]
@@ -369,7 +373,7 @@ def test_batch(tls_valkey, pki, size, count):
 
 @needs_tls
 def test_batch_into_a_full_socket(tls_valkey, pki):
-    """While Valkey reads nothing more is added behind what could not be sent: all of it arrives, in order."""
+    """A batch written while Valkey does not read arrives complete and in order."""
     valkey = tls_valkey(None, "no", "--client-output-buffer-limit", "pubsub 0 0 0")
     lines = [{"stream": "notification", "user": "u", "id": f"{number:08}" + "x" * 15992} for number in range(950)]
     subscriber = Subscriber(valkey)
@@ -396,7 +400,7 @@ def test_batch_into_a_full_socket(tls_valkey, pki):
 
 @needs_tls
 def test_batch_refused(tls_valkey, pki):
-    """Answers that are longer than a buffer are taken to the last one."""
+    """tpi-publish reads every reply, also when they exceed its buffer: all 3000 refusals are counted."""
     valkey = tls_valkey()
     valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "+@all")
     lines = lines_of(*({"stream": "notification", "user": "u", "id": str(n)} for n in range(3000)))
@@ -405,14 +409,14 @@ def test_batch_refused(tls_valkey, pki):
     assert result.status == 69 and "refused 3000" in result.err
 
 
-# It does not work, and says why
+# Connections that fail
 
 def check_refused(streamd, env, regex):
-    """Both programs say so; the daemon in one line, however often it was tried."""
+    """Both programs report this error, the daemon in one line, however often it tries."""
     daemon = streamd(**env)
     check_later(daemon.ask())
     daemon.wait_for_log(regex)
-    time.sleep(0.5)
+    time.sleep(0.5)  # two attempts at least: the backoff begins with 100 ms
     lines = daemon.matching(ABOUT_VALKEY)
     assert lines and all(re.search(regex, line) for line in lines), lines
     assert len(lines) == 1, lines
@@ -434,21 +438,21 @@ UNKNOWN = "TLS: the server's certificate is from an unknown authority"
     ("name alone", "127.0.0.1", "TLS: the server's certificate is not for this address"),
 ])
 def test_bad_server(streamd, tls_valkey, pki, name, host, regex):
-    """A certificate that is not good is refused, with the reason."""
+    """A server certificate that cannot be verified is refused, and the error says why."""
     check_refused(streamd, settings(pki, tls_valkey(pki.names[name]).tls_port, host), regex)
 
 
 @needs_tls
-def test_authorities_of_the_system(streamd, tls_valkey, pki):
-    """Without VALKEY_TLS_CA those of the system count, which do not know ours."""
+def test_system_authorities_refuse(streamd, tls_valkey, pki):
+    """Without VALKEY_TLS_CA the system's authorities decide, and refuse a certificate of the test's own."""
     env = settings(pki, tls_valkey().tls_port)
     del env["VALKEY_TLS_CA"]
     check_refused(streamd, env, UNKNOWN)
 
 
 @needs_tls
-def test_system_trusts(streamd, tls_valkey, pki):
-    """And where they know it, it is good."""
+def test_system_authorities_accept(streamd, tls_valkey, pki):
+    """Without VALKEY_TLS_CA a certificate of one of the system's authorities is accepted."""
     valkey = tls_valkey()
     env = settings(pki, valkey.tls_port)
     env["SSL_CERT_FILE"] = env.pop("VALKEY_TLS_CA")
@@ -463,30 +467,30 @@ def test_system_trusts(streamd, tls_valkey, pki):
     ("TLSv1.2", "stranger", "TLS: the server does not trust VALKEY_TLS_CERT"),
 ])
 def test_bad_client(streamd, tls_valkey, pki, protocol, client, regex):
-    """A server that wants a certificate of the client's does not get a good one."""
+    """The error says that the server requires a client certificate, or does not trust the one it got."""
     valkey = tls_valkey(None, "yes", "--tls-protocols", protocol)
     check_refused(streamd, settings(pki, valkey.tls_port, client=getattr(pki, client) if client else None), regex)
 
 
 @needs_tls
 def test_plain_server(streamd, new_valkey, pki):
-    """A server without TLS behind a URL with it: told by its answer, or by its silence."""
+    """A valkeys:// URL to a port without TLS is an error that says so."""
     valkey = new_valkey(tcp=True).start()
     check_refused(streamd, settings(pki, valkey.port), "TLS: .*speak TLS on this port")
 
 
 @needs_tls
 def test_plain_url(streamd, tls_valkey):
-    """A URL without TLS before a server with it: it closes the connection."""
+    """With a valkey:// URL to a TLS port, the error is that the server closed the connection."""
     env = {"VALKEY_URL": f"valkey://localhost:{tls_valkey().tls_port}"}
     check_refused(streamd, env, "the server closed the connection")
 
 
-class Mute:
-    """Accepts and reads, and answers with words, a byte every 50 ms; then it closes, or says no more."""
+class StallingServer:
+    """Accepts connections, sends the reply to each, a byte every 50 ms, then closes the connection or stays silent."""
 
-    def __init__(self, words=b"", close=False):
-        self.words, self.close_then = words, close
+    def __init__(self, reply=b"", close=False):
+        self.reply, self.close_then = reply, close
         self.listener = listening_socket(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.ended = False
@@ -503,7 +507,7 @@ class Mute:
         with peer, peer.makefile("rb", 0) as file:
             try:
                 file.read(1)
-                for byte in self.words:
+                for byte in self.reply:
                     peer.sendall(bytes([byte]))
                     time.sleep(0.05)
                 while not self.close_then and file.read(65536):
@@ -517,51 +521,51 @@ class Mute:
         self.listener.close()
 
 
-RECORD = b"\x16\x03\x03\x20\x00\x02\x00\x1f\xfc\x03\x03" + bytes(200)  # a ServerHello of 8 KiB begins
+RECORD = b"\x16\x03\x03\x20\x00\x02\x00\x1f\xfc\x03\x03" + bytes(200)  # the beginning of a ServerHello of 8 KiB
 
 
 @needs_tls
-@pytest.mark.parametrize("words", [b"", RECORD], ids=["nothing", "slowly"])
-def test_handshake_stalls(streamd, pki, words):
-    """A handshake that does not come to its end is given up in time, and the daemon ends in time, too."""
-    mute = Mute(words)
-    env = settings(pki, mute.port, "127.0.0.1")
+@pytest.mark.parametrize("reply", [b"", RECORD], ids=["silent", "slow"])
+def test_handshake_stalls(streamd, pki, reply):
+    """Both programs give up a handshake that stalls when its time limit is over, and the daemon's exit is in time."""
+    stalling = StallingServer(reply)
+    env = settings(pki, stalling.port, "127.0.0.1")
     daemon = streamd(**env)
     started = time.monotonic()
-    daemon.wait_for_log(r"^\[valkey\] away .*handshake timed out", timeout=4)
+    daemon.wait_for_log(r"^\[valkey\] unreachable .*handshake timed out", timeout=4)
     check_later(daemon.ask())
     assert time.monotonic() - started < 2 + scaled(2)
     result = run(*USER, "--timeout", "700", **env)
     assert result.status == 69 and 0.6 < result.seconds < 0.7 + scaled(1.5)
     assert "in time" in result.line() or "no answer within 700 ms" in result.line()
     assert daemon.stop() < scaled(3)
-    mute.stop()
+    stalling.stop()
 
 
 @needs_tls
-@pytest.mark.parametrize("words, regex", [
+@pytest.mark.parametrize("reply, regex", [
     (b"", "TLS: the server closed the connection"),
     (b"-ERR unknown command\r\n", "TLS: the server does not speak TLS on this port"),
     (b"HTTP/1.1 400 Bad Request\r\n\r\n", "TLS: .+"),
     (b"\x15\x03\x03\x00\x02\x02\x28", "TLS: .*handshake failure"),
     (b"\x15\x03\x03\x00\x02\x02\x46", "TLS: the server does not support TLS 1.2 or newer"),
-], ids=["nothing", "RESP", "HTTP", "alert", "old"])
-def test_handshake_fails(streamd, pki, words, regex):
-    """What is no handshake costs the attempt, in words, without a busy loop."""
-    mute = Mute(words, close=True)
-    daemon = streamd(**settings(pki, mute.port))
-    daemon.wait_for_log(rf"^\[valkey\] away .*{regex}")
+], ids=["no reply", "RESP", "HTTP", "alert", "old version"])
+def test_handshake_fails(streamd, pki, reply, regex):
+    """A failed handshake is logged with its reason, and the daemon tries again without a busy loop."""
+    failing = StallingServer(reply, close=True)
+    daemon = streamd(**settings(pki, failing.port))
+    daemon.wait_for_log(rf"^\[valkey\] unreachable .*{regex}")
     before = processor_time(daemon)
     time.sleep(1)
     assert processor_time(daemon) - before < 0.3
     assert all(line.isascii() and line.isprintable() for line in daemon.lines["stderr"])
-    mute.stop()
+    failing.stop()
 
 
 @needs_tls
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1")
 def test_old_versions_are_refused(streamd, pki):
-    """A server that has nothing newer than TLS 1.1 is told by its answer."""
+    """A server that supports nothing newer than TLS 1.1 is refused, and the error says so."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(*pki.server)
     context.set_ciphers("ALL:@SECLEVEL=0")
@@ -581,11 +585,11 @@ def test_old_versions_are_refused(streamd, pki):
         listener.shutdown(socket.SHUT_RDWR)
 
 
-# Wrong configuration
+# Configuration
 
 @needs_tls
-def test_wrong_configuration(pki, rundir):
-    """A file that will not do, or a setting without its other, is exit 78 and a line that names it."""
+def test_bad_configuration(pki, rundir):
+    """An unusable file, or a certificate without its key, is exit 78 with one line that names the setting."""
     junk, locked, fifo = (os.path.join(rundir, name) for name in ("junk", "locked", "fifo"))
     with open(junk, "w", encoding="ascii") as file:
         file.write("-----BEGIN NOTHING-----\n")
@@ -614,7 +618,7 @@ def test_wrong_configuration(pki, rundir):
             assert result.stderr.count("\n") == 1
         result = run(*USER, **env)
         assert result.status == 78 and re.match(words, result.line()), (env, result.err)
-        # What is not used is not looked at.
+        # Files that a command does not need are not read.
         assert run(*USER, "--dry-run", **env).status == 0
         assert run(*USER, "--url", f"unix://{rundir}/none", **env).status == 69
 
@@ -622,7 +626,7 @@ def test_wrong_configuration(pki, rundir):
 @needs_tls
 @pytest.mark.parametrize("name", ["VALKEY_TLS_CA", "VALKEY_TLS_CERT"])
 def test_settings_without_a_url(pki, name):
-    """Settings that do nothing would make believe that the connection is safe."""
+    """TLS settings without a TLS URL are exit 78: they would suggest that the connection is encrypted."""
     env = {"VALKEY_URL": "valkey://h", name: pki.ours.pem}
     if name == "VALKEY_TLS_CERT":
         env["VALKEY_TLS_KEY"] = pki.ours.key
@@ -635,7 +639,7 @@ def test_settings_without_a_url(pki, name):
 
 @needs_tls
 def test_effective_settings(pki):
-    """--check-config shows them, and no password."""
+    """--check-config prints the TLS settings, and masks the password."""
     env = {**settings(pki, 1, "u:s3cret@h", pki.client)}
     result = run_streamd("--check-config", **env)
     assert result.returncode == 0 and "s3cret" not in result.stdout

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""Each allocation and each system call of the daemon fails once, in turn (faults.c): it goes on, or refuses
-cleanly, and serves again at once. Left out are the allocations of libfcgi and some of hiredis 0.14, which abort
-by design."""
+"""Each allocation and each system call of the daemon fails once, in turn (faults.c). The daemon must continue, or exit
+cleanly at its start, and serve streams again. faults.c lists the allocations that are left out."""
 
 import os
 
@@ -16,8 +15,8 @@ from timing import eventually
 
 pytestmark = pytest.mark.skipif("TPI_SANITIZED" in os.environ, reason="the sanitizers replace the allocator themselves")
 
-NOT_IN_SERVICE = {"socket", "connect", "eventfd", "open", "setsockopt", "ioctl"}  # or not surely
-SLOW = {"malloc", "calloc", "realloc"}  # each failure may cost the connection to Valkey
+MAY_BE_UNUSED = {"socket", "connect", "eventfd", "open", "setsockopt", "ioctl"}  # not needed to serve a stream
+SLOW = {"malloc", "calloc", "realloc"}  # many calls, and each failure may close the connection to Valkey
 
 
 def marked(functions):
@@ -29,14 +28,13 @@ def faults(rundir):
     return Faults(rundir)
 
 
-def whole(peer, payloads):
-    """Closed, told to come back, or in all of its channels; a sync after a loss excuses the rest."""
+def complete(peer, payloads):
+    """Whether the stream has ended, has a second sync, which covers any gap, or has all these payloads."""
     return peer.closed or syncs(peer) > 1 or all(frame(payload) in peer.body for payload in payloads)
 
 
 def scenario(daemon, valkey):
-    """A bit of everything that a daemon does. What fails in it is not looked at; who has got a sync must get
-    what follows."""
+    """Exercises most of what a daemon does. Requests may fail, but a stream that has its sync must get its wake-ups."""
     peers = []
     first = [notification("1"), notification("b")]
     second = [issue(1, 1), issue(2, 2)]
@@ -44,8 +42,8 @@ def scenario(daemon, valkey):
         for named in ({"user": "t1"}, {"user": "t2", "projects": "1,2"}, {"SCRIPT_NAME": "/nope"},
                       {"REQUEST_METHOD": "POST"}):
             peers.append(daemon.open(**named))
-        cut = Peer(daemon.address, request(params("t5"))[:40])
-        wait_all(peers, lambda peer: peer.closed or live(peer), 1, "answers")
+        incomplete = Peer(daemon.address, request(params("t5"))[:40])
+        wait_all(peers, lambda peer: peer.closed or live(peer), 1, "responses")
     except (AssertionError, OSError):
         pass
     else:
@@ -54,16 +52,15 @@ def scenario(daemon, valkey):
             valkey.publish(channel, payload)
         for peer, payloads in zip(peers, (first, second)):
             if live(peer) and syncs(peer):
-                peer.wait(lambda p, expected=payloads: whole(p, expected), 5, "the wake-ups of each of its channels")
-        cut.close()
+                peer.wait(lambda p, expected=payloads: complete(p, expected), 5, "the wake-ups of all its channels")
+        incomplete.close()
     for peer in peers:
         peer.close()
 
 
 def serves(daemon, valkey, marker):
-    """A stream opens and gets an event; tried again for as long as the one failure may have left it
-    without Valkey or a place."""
-    def whole():
+    """Waits until a stream opens and gets a wake-up: the failure may have cost the connection to Valkey or a slot."""
+    def attempt():
         try:
             with daemon.open("good").wait(lambda p: live(p) or p.closed, 6) as peer:
                 if b"sync" not in peer.body:
@@ -73,13 +70,14 @@ def serves(daemon, valkey, marker):
                 return frame(notification(marker)) in peer.body
         except (AssertionError, OSError):
             return False
-    eventually(whole, 20, f"it serves again ({marker})")
+    eventually(attempt, 20, f"a working stream ({marker})")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("function", marked(FUNCTIONS))
 def test_each_call_fails_once(streamd, valkey, faults, function):
-    """In service: whatever call of this function fails, the daemon lives, serves and leaks nothing."""
+    """Whichever call of this function fails while the daemon serves streams, it survives, serves again and leaks
+    nothing."""
     daemon = streamd(**faults.environment, TPI_PROJECT_ACCESS="allow", TPI_REQUEST_TIMEOUT_MS=300,
                      SSE_SYNC_SPREAD_MS=0)
     serves(daemon, valkey, "start")
@@ -88,7 +86,7 @@ def test_each_call_fails_once(streamd, valkey, faults, function):
     scenario(daemon, valkey)
     serves(daemon, valkey, "count")
     count = faults.calls(function) - start
-    assert count or function in NOT_IN_SERVICE
+    assert count or function in MAY_BE_UNUSED
     for countdown in range(1, count + 3):
         faults.arm(function, countdown)
         scenario(daemon, valkey)
@@ -99,7 +97,7 @@ def test_each_call_fails_once(streamd, valkey, faults, function):
 
 
 def accepts(daemon):
-    """The failure may also have hit the connection that asks."""
+    """Whether the daemon responds; the failure may have affected this very connection."""
     try:
         daemon.wait_accepts()
         return True
@@ -110,12 +108,13 @@ def accepts(daemon):
 @pytest.mark.slow
 @pytest.mark.parametrize("function", marked(FUNCTIONS))
 def test_each_call_fails_once_at_the_start(rundir, valkey, faults, function):
-    """At the start: it serves all the same, or says in one line why not and exits with 71 or 78."""
+    """Whichever call of this function fails at the start, the daemon serves streams, or exits with 71 or 78 and an
+    error."""
     for countdown in range(1, 200):
         faults.arm(function, countdown)
         daemon = Streamd(rundir, {**faults.environment, "VALKEY_URL": valkey.url}, wait=False)
         try:
-            eventually(lambda: not daemon.alive or accepts(daemon), 20, "it serves or ends")
+            eventually(lambda: not daemon.alive or accepts(daemon), 20, "a running or an exited daemon")
             failed = faults.failed
             faults.disarm()
             if daemon.alive:
@@ -126,12 +125,13 @@ def test_each_call_fails_once_at_the_start(rundir, valkey, faults, function):
                 assert [line for line in daemon.lines["stderr"] if line.startswith("tpi-streamd: ")]
         finally:
             daemon.kill()
-        if not failed:
+        if not failed:  # every call has failed once
             return
+    raise AssertionError(f"{function} is still called after {countdown} calls")
 
 
 def test_no_memory_to_send(streamd, valkey, faults):
-    """While the kernel has no memory for a send the event waits, and the stream lives."""
+    """If the kernel has no memory for a send, the stream stays open and gets the event later."""
     daemon = streamd(**faults.environment)
     with daemon.stream("ann") as peer:
         faults.arm("send", 1, 2)
@@ -142,13 +142,18 @@ def test_no_memory_to_send(streamd, valkey, faults):
 
 @pytest.mark.slow
 def test_no_memory_for_a_backlog(streamd, valkey, faults):
-    """A backlog that cannot grow costs its own stream and nothing else."""
+    """A backlog that cannot grow affects its own stream only: others stay open, and new ones work."""
     daemon = streamd(**faults.environment)
-    for countdown in range(1, 40):
-        with daemon.open("ann", rcvbuf=4096).wait(lambda p: live(p) or p.closed):
-            faults.arm("realloc", countdown)
-            for number in range(60):
-                valkey.publish(user_channel("ann"), '{"event":"x","filler":"%s"}' % ("x" * 8000))
-            serves(daemon, valkey, f"realloc {countdown}")
-            faults.disarm()
-        assert daemon.alive
+    with daemon.stream("other") as other:
+        for countdown in range(1, 40):
+            with daemon.open("ann", rcvbuf=4096).wait(lambda p: live(p) or p.closed):
+                faults.arm("realloc", countdown)
+                for _ in range(60):
+                    valkey.publish(user_channel("ann"), '{"event":"x","filler":"%s"}' % ("x" * 8000))
+                serves(daemon, valkey, f"realloc {countdown}")
+                failed = faults.failed
+                faults.disarm()
+            assert not other.quiet(0).closed
+            if not failed:  # every call has failed once
+                break
+    assert not failed and countdown > 1

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""One Valkey by URL: outages, reconnects, and which payloads pass."""
+"""A single Valkey named by VALKEY_URL: outages, reconnects, passwords, ACLs, and which payloads reach a stream."""
 
 import os
 import re
@@ -12,6 +12,7 @@ import pytest
 import test_publish
 from answers import (SYNC, after_first, check_first, check_later, frame, issue, notification)
 from fcgi import live
+from relay import Relay
 from servers import ROOT, broadcast_channel, listening_socket, processor_time, project_channel, user_channel
 from timing import eventually, scaled
 
@@ -19,7 +20,7 @@ ABOUT_VALKEY = r"^\[valkey\]"
 
 
 def wait_stream(daemon, *args, timeout=15, **named):
-    """A stream, as soon as Valkey can be used; what is refused until then is later."""
+    """Opens a stream as soon as Valkey can be used; until then every response must be "retry later"."""
     def attempt():
         peer = daemon.open(*args, **named)
         peer.wait(lambda p: p.closed or live(p) and p.events.data, 15)
@@ -31,6 +32,7 @@ def wait_stream(daemon, *args, timeout=15, **named):
 
 
 def check_works(daemon, valkey, user="works"):
+    """A new stream gets its sync and a wake-up."""
     with wait_stream(daemon, user) as peer:
         check_first(peer)
         assert valkey.publish(user_channel(user), notification(1)) == 1
@@ -38,8 +40,8 @@ def check_works(daemon, valkey, user="works"):
 
 
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
-def test_away_at_start(streamd, new_valkey, tcp):
-    """The daemon starts without Valkey: later, with a warning, until it is there."""
+def test_unreachable_at_start(streamd, new_valkey, tcp):
+    """The daemon starts without Valkey, tells clients to retry later, and serves streams once Valkey is reachable."""
     valkey = new_valkey(tcp=tcp)
     daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow")
     check_later(daemon.ask())
@@ -51,28 +53,29 @@ def test_away_at_start(streamd, new_valkey, tcp):
 @pytest.mark.parametrize("scheme", ["valkey", "redis"])
 @pytest.mark.parametrize("rest", ["", "/", "/0", "/5"])
 def test_urls(streamd, new_valkey, scheme, rest):
-    """Both schemes and a database are understood; pub/sub knows no databases."""
+    """Both schemes and a database number are accepted; the database makes no difference to pub/sub."""
     valkey = new_valkey(tcp=True).start()
     daemon = streamd(VALKEY_URL=f"{scheme}://127.0.0.1:{valkey.port}{rest}")
     check_works(daemon, valkey)
 
 
 def test_host_name(streamd, new_valkey):
-    """A host may be a name."""
+    """The host in VALKEY_URL may be a name."""
     valkey = new_valkey(tcp=True).start()
     check_works(streamd(VALKEY_URL=f"valkey://localhost:{valkey.port}"), valkey)
 
 
 def test_killed_and_restarted(streamd, new_valkey):
-    """While Valkey is away open streams stay open and new ones get later; back, all is subscribed, then sync."""
+    """While Valkey is down, streams stay open and new ones are told to retry later; after a restart every channel is
+    subscribed again before the streams get their sync."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0)
     user, project = daemon.stream("ann"), daemon.stream("bob", projects="7,8")
     valkey.kill()
     started = time.monotonic()
-    eventually(lambda: daemon.ask("new").body.startswith(b"retry"), what="later for newcomers")
+    eventually(lambda: daemon.ask("new").body.startswith(b"retry"), what="retry later for new streams")
     check_later(daemon.ask("new"))
-    assert time.monotonic() - started < scaled(2), "known to be away, yet not answered at once"
+    assert time.monotonic() - started < scaled(2), "known to be unreachable, yet not answered at once"
     assert not user.quiet(0).closed and not project.quiet(0).closed
     valkey.start()
     user.wait(lambda p: after_first(p) == SYNC, 20, "the second sync")
@@ -88,7 +91,7 @@ def test_killed_and_restarted(streamd, new_valkey):
 
 
 def test_restarted_many_times(streamd, new_valkey):
-    """Five restarts in a row: one sync for each that was noticed, and everything works in the end."""
+    """After each of five restarts a stream gets one sync, and in the end its wake-ups."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
     with daemon.stream("ann") as peer:
@@ -100,50 +103,52 @@ def test_restarted_many_times(streamd, new_valkey):
 
 
 def test_pubsub_client_killed(streamd, new_valkey):
-    """A connection that Valkey closes is opened again at once, with a sync."""
+    """After Valkey closes the connection, the daemon reconnects at once, and streams get a sync."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
     with daemon.stream("ann") as peer:
         assert valkey("CLIENT", "KILL", "TYPE", "pubsub") == 1
         started = time.monotonic()
         peer.wait(lambda p: after_first(p) == SYNC, what="the second sync")
-        assert time.monotonic() - started < scaled(1.5), "the first retry is not at once"
+        assert time.monotonic() - started < scaled(1.5), "the first reconnect is not immediate"
         assert valkey.publish(user_channel("ann"), notification(1)) == 1
         peer.wait_data(notification(1))
 
 
-def test_one_log_line_per_change(streamd, new_valkey):
-    """Away for seconds is one line, back is one line, however often it was tried."""
+def test_one_log_line_per_change(streamd, new_valkey, rundir):
+    """The loss of Valkey is one log line, and its return another, however many attempts fail in between."""
     valkey = new_valkey().start()
-    daemon = streamd(VALKEY_URL=valkey.url)
+    relay = Relay(rundir, valkey.address)
+    daemon = streamd(VALKEY_URL=relay.url)
     check_works(daemon, valkey)
     mark = daemon.mark()
     valkey.kill()
     daemon.wait_for_log(ABOUT_VALKEY, start=mark)
-    time.sleep(2.5)  # five or more attempts
-    away = daemon.matching(ABOUT_VALKEY, start=mark)
-    assert len(away) == 1, away
+    before = relay.attempts
+    eventually(lambda: relay.attempts >= before + 4, what="attempts to reconnect")
+    lines = daemon.matching(ABOUT_VALKEY, start=mark)
+    assert len(lines) == 1, lines
     mark = daemon.mark()
     valkey.start()
     daemon.wait_for_log(ABOUT_VALKEY, start=mark)
     check_works(daemon, valkey)
     assert len(daemon.matching(ABOUT_VALKEY, start=mark)) == 1
+    relay.close()
 
 
 def test_no_busy_loop(streamd, new_valkey):
-    """Attempts at a Valkey that is away cost next to no processor time."""
+    """Attempts to reach an unreachable Valkey take little CPU time."""
     valkey = new_valkey()
     daemon = streamd(VALKEY_URL=valkey.url)
-
     before = processor_time(daemon)
     time.sleep(2)
     assert processor_time(daemon) - before < 0.2
 
 
-# Silence
+# A Valkey that does not respond
 
 def test_join_of_a_confirmed_channel(streamd, new_valkey):
-    """A channel that is already confirmed is joined without a round trip: also while Valkey does not answer."""
+    """A stream joins a channel that is already confirmed without a round trip, even while Valkey is stopped."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url)
     with daemon.stream("ann"):
@@ -153,8 +158,9 @@ def test_join_of_a_confirmed_channel(streamd, new_valkey):
         valkey.resume()
 
 
-def test_unconfirmed_subscription_is_later(streamd, new_valkey):
-    """A subscription that Valkey does not confirm within 5 s is later, and a warning with its subject."""
+def test_unconfirmed_subscription(streamd, new_valkey):
+    """If Valkey does not confirm a subscription within 5 s, the client is told to retry later, and a warning names the
+    user and the projects."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow")
     daemon.stream("x").close()
@@ -174,7 +180,8 @@ def test_unconfirmed_subscription_is_later(streamd, new_valkey):
 @pytest.mark.slow
 @pytest.mark.parametrize("tcp", [False, True], ids=["unix", "tcp"])
 def test_stopped(streamd, new_valkey, tcp):
-    """A silent connection is found within 15 s; the streams stay open, and get their sync when it is back."""
+    """The daemon notices within 15 s that a stopped Valkey is silent; streams stay open and get a sync when it
+    continues."""
     valkey = new_valkey(tcp=tcp).start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
     peer = daemon.stream("ann")
@@ -192,6 +199,14 @@ def test_stopped(streamd, new_valkey, tcp):
 
 # Passwords
 
+def wait_attempts(valkey, count):
+    """Waits until Valkey has accepted this many connections from now, each of them an attempt of the daemon."""
+    def accepted():
+        return int(re.search(rb"total_connections_received:(\d+)", valkey("INFO", "stats"))[1])
+    before = accepted()
+    eventually(lambda: accepted() >= before + count, what=f"{count} attempts to connect")
+
+
 PASSWORD = "s3cr:t/@%\u00e4"
 ENCODED = "s3cr%3At%2F%40%25%C3%A4"
 
@@ -202,7 +217,7 @@ def with_password(valkey, user=""):
 
 @pytest.mark.parametrize("user", ["", "default"])
 def test_password_in_url(streamd, new_valkey, user):
-    """A password in the URL, percent-encoded; it is in no log line."""
+    """A percent-encoded password in VALKEY_URL works and is in no log line."""
     valkey = new_valkey(tcp=True, password=PASSWORD).start()
     daemon = streamd(VALKEY_URL=with_password(valkey, user), TPI_LOG_LEVEL="debug")
     check_works(daemon, valkey)
@@ -211,24 +226,25 @@ def test_password_in_url(streamd, new_valkey, user):
 
 @pytest.mark.parametrize("ending", ["", "\n", "\r\n", "\nsecond line\n"])
 def test_password_file(streamd, new_valkey, rundir, ending):
-    """The first line of VALKEY_PASSWORD_FILE, without its line break, is the password, over the URL's."""
-    valkey = new_valkey(password=PASSWORD).start()
+    """The password is the first line of VALKEY_PASSWORD_FILE without its line break, whatever the URL contains."""
+    valkey = new_valkey(tcp=True, password=PASSWORD).start()
     path = os.path.join(rundir, "password")
     with open(path, "wb") as file:
         file.write((PASSWORD + ending).encode())
-    check_works(streamd(VALKEY_URL=valkey.url, VALKEY_PASSWORD_FILE=path), valkey)
+    for url in f"valkey://127.0.0.1:{valkey.port}", f"valkey://:wr0ng@127.0.0.1:{valkey.port}":
+        check_works(streamd(VALKEY_URL=url, VALKEY_PASSWORD_FILE=path), valkey)
 
 
 @pytest.mark.parametrize("separator", [",", " ,\t"])
 def test_family(streamd, new_valkey, separator):
-    """?family= is for both programs, and for each URL of a list: the name is looked up for that family."""
+    """?family= selects the address family of the host name, for both programs and for each URL of a list."""
     valkey = new_valkey(tcp=True).start()
     url = f"valkey://localhost:{valkey.port}"
     check_works(streamd(VALKEY_URL=f"{url}/0?family=4\n"), valkey)
     assert test_publish.run("notification", "--user", "u", VALKEY_URL=f"{url}?family=4").status == 0
-    daemon = streamd(VALKEY_URL=f"{url}?family=6")  # the server listens at 127.0.0.1 alone
+    daemon = streamd(VALKEY_URL=f"{url}?family=6")  # the server listens on 127.0.0.1 only
     check_later(daemon.ask())
-    daemon.wait_for_log(rf'^\[valkey\] away .*"server":"localhost:{valkey.port}"')
+    daemon.wait_for_log(rf'^\[valkey\] unreachable .*"server":"localhost:{valkey.port}"')
     assert test_publish.run("notification", "--user", "u", VALKEY_URL=f"{url}?family=6").status == 69
     node = f"valkey://localhost:{valkey.port}?family=4"
     done = test_publish.run("notification", "--user", "u", VALKEY_URL=separator.join([f"{url}?family=6", node]))
@@ -236,7 +252,7 @@ def test_family(streamd, new_valkey, separator):
 
 
 def test_user_and_password(streamd, new_valkey):
-    """A user of Valkey's own."""
+    """VALKEY_URL may name an ACL user of Valkey."""
     valkey = new_valkey(tcp=True).start()
     valkey("ACL", "SETUSER", "streamd", "on", ">pw", "resetchannels", "&notifications:*", "+@all")
     check_works(streamd(VALKEY_URL=f"valkey://streamd:pw@127.0.0.1:{valkey.port}"), valkey)
@@ -245,11 +261,12 @@ def test_user_and_password(streamd, new_valkey):
 @pytest.mark.parametrize("url", ["valkey://:wr0ng@127.0.0.1:{}", "valkey://127.0.0.1:{}",
                                  "valkey://nobody:wr0ng@127.0.0.1:{}"], ids=["wrong", "none", "user"])
 def test_wrong_password(streamd, new_valkey, url):
-    """A wrong password is later and one log line, without the password; it works when the password is right."""
+    """With a wrong password clients are told to retry later, one log line without the password says why, and the daemon
+    recovers when the password becomes valid."""
     valkey = new_valkey(tcp=True, password="right").start()
     daemon = streamd(VALKEY_URL=url.format(valkey.port))
     check_later(daemon.ask())
-    time.sleep(1.5)  # several attempts
+    wait_attempts(valkey, 4)
     lines = daemon.matching(ABOUT_VALKEY)
     assert len(lines) == 1, lines
     assert "wr0ng" not in daemon.stderr
@@ -259,8 +276,8 @@ def test_wrong_password(streamd, new_valkey, url):
 
 
 def test_refused_channel(streamd, new_valkey):
-    """A channel that the ACL refuses is later for the streams it concerns, logged once for each prefix; one prefix that
-    is allowed does not make up for another. The others work."""
+    """If the ACL refuses a channel, its streams are told to retry later, also where it allows the channel of another
+    prefix; the log has one line for each prefix, and other streams work."""
     valkey = new_valkey(tcp=True).start()
     valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "&notifications:*", "+@all")
     daemon = streamd(VALKEY_URL=f"valkey://limited:pw@127.0.0.1:{valkey.port}", TPI_PROJECT_ACCESS="allow",
@@ -284,8 +301,8 @@ def test_refused_channel(streamd, new_valkey):
 
 
 def test_stock_acl(streamd, new_valkey):
-    """A user who has the right to issues: alone: no stream of issues begins, and one warning names the channel and the
-    setting; with the setting they do."""
+    """With an ACL for issues:* alone no issue stream begins, and one warning names the refused channel and the setting;
+    with TPI_ISSUES_CHANNEL_PREFIX=issues they begin."""
     valkey = new_valkey(tcp=True).start()
     valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "&notifications:*", "&issues:*", "+@all")
     url = f"valkey://limited:pw@127.0.0.1:{valkey.port}"
@@ -302,8 +319,8 @@ def test_stock_acl(streamd, new_valkey):
         peer.wait_data(issue(1, 8))
 
 
-def users_of_the_manual(tenant):
-    """The lines of tpi-stream(7), for this tenant: {name: (password, the words of its rules)}."""
+def documented_users(tenant):
+    """The ACL users in tpi-stream(7), Access control lists, for this tenant: {name: (password, list of rules)}."""
     with open(os.path.join(ROOT, "man", "tpi-stream.7"), encoding="utf-8") as file:
         text = re.sub(r"\\e\n *", "", file.read())
     lines = re.findall(r"^user (\S+) on >(\S+) (.*)$", text, re.M)
@@ -311,24 +328,30 @@ def users_of_the_manual(tenant):
             for name, password, rules in lines}
 
 
-def test_users_of_the_manual(streamd, new_valkey):
-    """Users with the rights that the manual names, and no others, for one tenant: all of it works for this tenant,
-    and what the other user or another tenant may do is refused."""
+def test_documented_users(streamd, new_valkey):
+    """With the ACL users of the manual, both programs work for their tenant; each is refused another tenant's channels,
+    and the daemon's user may not publish."""
     valkey = new_valkey(tcp=True).start()
-    users = users_of_the_manual("t1")
+    users = documented_users("t1")
     urls = {}
     for name, (password, rules) in users.items():
         valkey("ACL", "SETUSER", name, "on", f">{password}", *rules)
         urls[name] = f"valkey://{name}:{password}@127.0.0.1:{valkey.port}"
-    daemon, publisher = urls["tpi-streamd"], urls["tpi-publish"]
+    daemon, publisher, revoker = urls["tpi-streamd"], urls["tpi-publish"], urls["tpi-revoke"]
     served = streamd(VALKEY_URL=daemon, INSTANCE_TENANT_ID="t1", TPI_PROJECT_ACCESS="allow")
     with served.stream("ann") as peer, served.stream("ann", projects="7,8") as issues:
-        for words, waiting, payload in [(("notification", "--user", "ann", "--id", "1"), peer, notification(1)),
-                                        (("issue", "--project", "8", "--issue", "2"), issues, issue(2, 8))]:
+        for words, stream, payload in [(("notification", "--user", "ann", "--id", "1"), peer, notification(1)),
+                                       (("issue", "--project", "8", "--issue", "2"), issues, issue(2, 8))]:
             test_publish.run(*words, INSTANCE_TENANT_ID="t1", VALKEY_URL=publisher).silent()
-            waiting.wait_body(frame(payload))
+            stream.wait_body(frame(payload))
             assert test_publish.run(*words, INSTANCE_TENANT_ID="t2", VALKEY_URL=publisher).status == 69
-            assert test_publish.run(*words, INSTANCE_TENANT_ID="t1", VALKEY_URL=daemon).status == 69
+            for user in daemon, revoker:
+                assert test_publish.run(*words, INSTANCE_TENANT_ID="t1", VALKEY_URL=user).status == 69
+        revoke = "revoke", "--user", "nobody", "--tenant"
+        test_publish.run(*revoke, "t1", VALKEY_URL=revoker).silent()
+        served.wait_for_log("^\\[revoke\\]")
+        for tenant, user in ("t2", revoker), ("t1", publisher), ("t1", daemon):
+            assert test_publish.run(*revoke, tenant, VALKEY_URL=user).status == 69
         assert len(served.matching(ABOUT_VALKEY)) == 1
     other = streamd(VALKEY_URL=daemon, INSTANCE_TENANT_ID="t2")
     check_later(other.ask())
@@ -336,10 +359,10 @@ def test_users_of_the_manual(streamd, new_valkey):
 
 
 def test_refused_prefix(streamd, new_valkey):
-    """Issues under a prefix that the user has no right to are later, at once; notifications go on over the same
-    connection, and the log has one warning for it, and one for each stream."""
+    """If the ACL refuses the channel of one prefix, issue streams are told at once to retry later; the connection is kept
+    for notifications; one warning is logged for the channel, and one for each stream."""
     valkey = new_valkey(tcp=True).start()
-    password, rules = users_of_the_manual("t1")["tpi-streamd"]
+    password, rules = documented_users("t1")["tpi-streamd"]
     valkey("ACL", "SETUSER", "limited", "on", f">{password}", *rules)
     daemon = streamd(VALKEY_URL=f"valkey://limited:{password}@127.0.0.1:{valkey.port}", INSTANCE_TENANT_ID="t1",
                      TPI_PROJECT_ACCESS="allow", TPI_ISSUES_CHANNEL_PREFIX="issues,other")
@@ -348,7 +371,7 @@ def test_refused_prefix(streamd, new_valkey):
         for number in range(3):
             started = time.monotonic()
             check_later(daemon.ask("bob", projects="7,8"))
-            assert time.monotonic() - started < scaled(2), "a refusal that is waited for"
+            assert time.monotonic() - started < scaled(2), "waited although Valkey refused"
             valkey.publish(user_channel("ann", "t1"), notification(number))
             peer.wait_body(frame(notification(number)))
         with daemon.stream("carol"):
@@ -361,7 +384,7 @@ def test_refused_prefix(streamd, new_valkey):
 
 @pytest.mark.slow
 def test_refused_channel_before_a_pong(streamd, new_valkey):
-    """A refusal that comes while PING is unanswered is that of the channel: the connection is kept."""
+    """An error reply that arrives while a PING is pending belongs to the refused channel: the connection is kept."""
     valkey = new_valkey(tcp=True).start()
     valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "&notifications:*", "+@all")
     daemon = streamd(VALKEY_URL=f"valkey://limited:pw@127.0.0.1:{valkey.port}", TPI_PROJECT_ACCESS="allow",
@@ -373,16 +396,17 @@ def test_refused_channel_before_a_pong(streamd, new_valkey):
         peer.quiet(2)  # PING is sent after 5 s of silence
         valkey.resume()
         check_works(daemon, valkey, "carol")
+        assert b"cmdstat_ping:" in valkey("INFO", "commandstats"), "no PING was pending"
         assert after_first(peer.quiet(0)) == b"" and not daemon.matching("lost")
 
 
-# Servers that are none
+# Servers that are not Valkey
 
 class Impostor:
-    """Accepts connections, says the same to each after its first bytes, and counts them."""
+    """Counts connections and sends the same reply to the first bytes of each, then closes it or sends unsolicited."""
 
-    def __init__(self, words, close, late=b""):
-        self.words, self.close, self.late, self.count = words, close, late, 0
+    def __init__(self, reply, close, unsolicited=b""):
+        self.reply, self.close, self.unsolicited, self.count = reply, close, unsolicited, 0
         self.listener = listening_socket(("127.0.0.1", 0))
         self.url = "valkey://:pw@127.0.0.1:%d" % self.listener.getsockname()[1]
         self.thread = threading.Thread(target=self._serve, daemon=True)
@@ -399,10 +423,10 @@ class Impostor:
             peer.settimeout(scaled(2))
             try:
                 peer.recv(4096)
-                peer.sendall(self.words)
-                if self.late:
-                    time.sleep(0.3)
-                    peer.sendall(self.late)
+                peer.sendall(self.reply)
+                if self.unsolicited:
+                    time.sleep(0.3)  # so that it is not part of the reply
+                    peer.sendall(self.unsolicited)
             except OSError:
                 pass
             if self.close:
@@ -434,11 +458,12 @@ GARBAGE = {
 }
 
 
-@pytest.mark.parametrize("close", [True, False], ids=["closes", "stays"])
-@pytest.mark.parametrize("words", GARBAGE.values(), ids=GARBAGE)
-def test_garbage(streamd, words, close):
-    """A server that talks garbage is away: later, a line without control characters, and no busy loop."""
-    impostor = Impostor(words, close)
+@pytest.mark.parametrize("close", [True, False], ids=["closes", "stays open"])
+@pytest.mark.parametrize("reply", GARBAGE.values(), ids=GARBAGE)
+def test_garbage(streamd, reply, close):
+    """A server that sends garbage counts as unreachable: retry later, a log line without control characters, and no busy
+    loop."""
+    impostor = Impostor(reply, close)
     daemon = streamd(VALKEY_URL=impostor.url)
     check_later(daemon.ask())
     daemon.wait_for_log(ABOUT_VALKEY)
@@ -451,13 +476,13 @@ def test_garbage(streamd, words, close):
     impostor.stop()
 
 
-@pytest.mark.parametrize("late", [b"-ERR what\r\n" * 2, b"*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n", b"+OK\r\n",
-                                  b"?"],
+@pytest.mark.parametrize("unsolicited", [b"-ERR what\r\n" * 2, b"*3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n", b"+OK\r\n",
+                                         b"?"],
                          ids=["error", "subscribe", "OK", "garbage"])
-def test_answer_to_nothing(streamd, late):
-    """A primary that answers what was not asked is left, with a line that says so. (A first error would be the answer
-    to the channel of revocations.)"""
-    impostor = Impostor(b"+OK\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n", False, late)
+def test_unsolicited_reply(streamd, unsolicited):
+    """The daemon closes the connection to a primary that sends an unsolicited reply, and logs it. (A single error would
+    be the reply to the subscription of the revocation channel.)"""
+    impostor = Impostor(b"+OK\r\n*3\r\n$6\r\nmaster\r\n:0\r\n*0\r\n", False, unsolicited)
     daemon = streamd(VALKEY_URL=impostor.url)
     daemon.wait_for_log(r'^\[valkey\] .*"lost":"', timeout=4)
     daemon.stop()
@@ -466,7 +491,7 @@ def test_answer_to_nothing(streamd, late):
 
 @pytest.mark.long
 def test_array_of_two_billion(streamd):
-    """An array that claims two billion elements costs neither memory nor seconds of processor time."""
+    """An array header that announces two billion elements takes neither the memory nor CPU time for them."""
     impostor = Impostor(b"+OK\r\n*2147483647\r\n", close=True)
     daemon = streamd(VALKEY_URL=impostor.url)
     before = processor_time(daemon)
@@ -479,7 +504,7 @@ def test_array_of_two_billion(streamd):
 # Replicas
 
 def test_replica_is_refused(streamd, new_valkey):
-    """A replica counts as away, and the log says what it is; promoted, it is used."""
+    """A replica counts as unreachable, and the log says that it is one; after its promotion it is used."""
     primary = new_valkey(tcp=True).start()
     replica = new_valkey(tcp=True, config=["--replicaof", f"127.0.0.1 {primary.port}"]).start()
     daemon = streamd(VALKEY_URL=replica.url)
@@ -491,7 +516,7 @@ def test_replica_is_refused(streamd, new_valkey):
 
 @pytest.mark.slow
 def test_demoted_primary(streamd, new_valkey):
-    """A primary that was demoted keeps its subscribers and says nothing: the ROLE is asked every 10 s."""
+    """The daemon leaves a primary that becomes a replica, which does not tell its subscribers: it checks every 10 s."""
     primary = new_valkey(tcp=True).start()
     valkey = new_valkey(tcp=True).start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
@@ -506,34 +531,34 @@ def test_demoted_primary(streamd, new_valkey):
 
 # Payloads
 
-def depth(levels):
+def nested(levels):
     return '{"a":' + "[" * (levels - 1) + "]" * (levels - 1) + "}"
 
 
 def of_frame(size):
-    """A payload whose frame, blank line included, has this size."""
+    """A payload whose event, blank line included, has this size."""
     return '{"a":"' + "x" * (size - len('data: {"a":""}\n\n')) + '"}'
 
 
 DROPPED = {
     "empty": b"",
     "spaces": b"  ",
-    "no JSON": b"hello",
+    "not JSON": b"hello",
     "array": b'[{"event":"x"}]',
     "string": b'"x"',
     "number": b"1",
     "null": b"null",
     "true": b"true",
     "cut off": b'{"event":"x"',
-    "text behind": b'{"event":"x"} x',
+    "text after": b'{"event":"x"} x',
     "two objects": b'{"event":"x"}{"event":"y"}',
-    "brace behind": b'{"event":"x"}}',
+    "brace after": b'{"event":"x"}}',
     "text before": b'x{"event":"x"}',
     "comment": b'{"event":"x"} /* c */',
     "comment inside": b'{/* c */"event":"x"}',
     "single quotes": b"{'event':'x'}",
     "bare key": b'{event:"x"}',
-    "comma behind": b'{"event":"x",}',
+    "trailing comma": b'{"event":"x",}',
     "no comma": b'{"a":1 "b":2}',
     "number key": b'{1:2}',
     "leading zero": b'{"a":01}',
@@ -550,7 +575,7 @@ DROPPED = {
     "control character": b'{"a":"x\x01y"}',
     "wrong escape": rb'{"a":"\x41"}',
     "half an escape": rb'{"a":"\u12"}',
-    "NUL byte behind": b'{"event":"x"}\0',
+    "NUL byte after": b'{"event":"x"}\0',
     "NUL byte inside": b'{"a":"x\0y"}',
     "NUL byte between": b'{"a":\0"x"}',
     "escaped NUL": rb'{"a":"x\u0000y"}',
@@ -564,32 +589,32 @@ DROPPED = {
     "surrogate in UTF-8": b'{"a":"\xed\xa0\x80"}',
     "beyond Unicode": b'{"a":"\xf4\x90\x80\x80"}',
     "Latin-1": '{"a":"\u00e4"}'.encode("latin-1"),
-    "33 deep": depth(33).encode(),
+    "33 deep": nested(33).encode(),
     "10000 deep": (b'{"a":' * 10000) + b"1" + b"}" * 10000,
     "frame of 16385": of_frame(16385).encode(),
     "1 MB": of_frame(1 << 20).encode(),
     "lines make the frame too long": b'{"a":1' + b"\n" * 3000 + b"}",
     "sync": b'{"event":"sync"}',
     "sync with spaces": b' { "event" : "sync" } ',
-    "sync among others": b'{"id":"1","event":"sync","x":1}',
+    "sync among other keys": b'{"id":"1","event":"sync","x":1}',
     "sync in escapes": rb'{"event":"\u0073y\u006ec"}',
-    "event in escapes": rb'{"\u0065vent":"sync"}',
-    "sync last of two": b'{"event":"x","event":"sync"}',
-    "sync first of two": b'{"event":"sync","event":"x"}',
+    "escaped key": rb'{"\u0065vent":"sync"}',
+    "sync in the second event key": b'{"event":"x","event":"sync"}',
+    "sync in the first event key": b'{"event":"sync","event":"x"}',
     "sync and a key with NUL": rb'{"event":"sync","event\u0000":"x"}',
-    "sync over lines": b'{\n"event":\n"sync"\n}',
+    "sync on several lines": b'{\n"event":\n"sync"\n}',
 }
 PASSED = {
     "empty object": b"{}",
     "no event": b'{"id":"1"}',
     "spaces": b' \t{ "id" : "1" } ',
-    "32 deep": depth(32).encode(),
+    "32 deep": nested(32).encode(),
     "frame of 16384": of_frame(16384).encode(),
     "Sync": b'{"event":"Sync"}',
     "sync with a space": b'{"event":"sync "}',
     "sync in another key": b'{"id":"sync","Event":"sync"}',
-    "sync further inside": b'{"x":{"event":"sync"}}',
-    "event is no text": b'{"event":["sync"]}',
+    "nested sync": b'{"x":{"event":"sync"}}',
+    "event is not a string": b'{"event":["sync"]}',
     "escapes": rb'{"a":"\"\\\/\b\f\n\r\t\u00e4\ud83d\ude00"}',
     "numbers": b'{"a":[-0,1.5e+10,0.1E-2,123456789012345678901234567890]}',
     "UTF-8": '{"a":"\u00e4\u20ac\U0001f600\u2028\x7f"}'.encode(),
@@ -606,7 +631,7 @@ def payload_stream(module_streamd):
 
 
 def through(valkey, peer, payload):
-    """What of the payload reached the stream; a good one behind it marks the end."""
+    """The bytes by which the payload reached the stream; the valid payload published after it marks their end."""
     through.count = getattr(through, "count", 0) + 1
     end = notification(f"end{through.count}")
     start = len(peer.body)
@@ -618,18 +643,18 @@ def through(valkey, peer, payload):
 
 @pytest.mark.parametrize("payload", DROPPED.values(), ids=DROPPED)
 def test_dropped(valkey, payload_stream, payload):
-    """A payload that does not fit is dropped; the next one passes."""
+    """An invalid payload is dropped, and the next one still arrives."""
     assert through(valkey, payload_stream, payload) == b""
 
 
 @pytest.mark.parametrize("payload", PASSED.values(), ids=PASSED)
 def test_passed(valkey, payload_stream, payload):
-    """An unusual payload that does fit passes byte for byte."""
+    """An unusual but valid payload arrives byte for byte."""
     assert through(valkey, payload_stream, payload) == frame(payload)
 
 
 def test_drops_are_logged_at_most_once_a_second(streamd, valkey):
-    """Dropped payloads are counted in a line at most once a second; the payload is not in it."""
+    """Dropped payloads are logged at most once a second, without their contents."""
     daemon = streamd()
     with daemon.stream("ann") as peer:
         started = time.monotonic()

@@ -12,11 +12,11 @@ def scaled(seconds):
 
 
 def eventually(condition, timeout=10, what="condition"):
-    """Polls a condition until it is true; returns its value. For states that no event announces."""
+    """Polls a condition until it is true, and returns its value. For states that no event announces."""
     deadline = time.monotonic() + scaled(timeout)
     while True:
-        answer = condition()
-        if answer:
-            return answer
+        value = condition()
+        if value:
+            return value
         assert time.monotonic() < deadline, f"not in time: {what}"
         time.sleep(0.01)

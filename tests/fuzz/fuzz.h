@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz: what the fuzz targets share. A target is one file fuzz_NAME.c; its first seeds are the
- * files in corpus/NAME; run.sh builds and runs it. A target holds no state from one input to the
- * next.
+ * fuzz: helpers of the fuzz targets. A target is a file fuzz_NAME.c; its seeds are the files in
+ * corpus/NAME; run.sh builds and runs it. A target keeps no state between inputs.
  */
 #ifndef TPI_FUZZ_H
 #define TPI_FUZZ_H
@@ -14,20 +13,20 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* libFuzzer calls it with each input; data is an allocation of exactly size bytes. */
+/* libFuzzer calls this with each input; data is an allocation of exactly size bytes. */
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-/* What must hold. Unlike assert(), in every build. */
+/* Aborts if the condition is false; unlike assert(), in every build. */
 #define REQUIRE(condition)                                                                        \
 	do {                                                                                      \
 		if (!(condition)) {                                                               \
-			fprintf(stderr, "%s:%d: does not hold: %s\n", __FILE__, __LINE__,         \
+			fprintf(stderr, "%s:%d: not true: %s\n", __FILE__, __LINE__,         \
 			    #condition);                                                          \
 			abort();                                                                  \
 		}                                                                                 \
 	} while (0)
 
-/* Memory of exactly that size, so that the sanitizer sees one byte too many. */
+/* Memory of exactly that size, so that a sanitizer sees an access past the end. */
 static inline void *
 fuzz_memory(size_t size)
 {
@@ -37,7 +36,7 @@ fuzz_memory(size_t size)
 	return memory;
 }
 
-/* The input as a C string, which ends at its first NUL. The caller frees it. */
+/* The input up to its first NUL as a string. The caller frees it. */
 static inline char *
 fuzz_text(const uint8_t *data, size_t size)
 {
@@ -50,8 +49,8 @@ fuzz_text(const uint8_t *data, size_t size)
 #define FUZZ_PARAMS_MAX 64
 
 /*
- * The parameters of a request, from lines NAME=value; a vertical tab in a value becomes a line
- * break. Each is in memory of exactly its size, the caller frees them. Returns how many.
+ * Makes the parameters of a request from lines NAME=value; a vertical tab in a value becomes a line
+ * break. Each is in memory of exactly its size; the caller frees them. Returns their number.
  */
 static inline int
 fuzz_params(const uint8_t *data, size_t size, char *params[FUZZ_PARAMS_MAX + 1])
@@ -73,7 +72,7 @@ fuzz_params(const uint8_t *data, size_t size, char *params[FUZZ_PARAMS_MAX + 1])
 	return count;
 }
 
-/* One line that is not empty, of printable ASCII. */
+/* Whether text is one non-empty line of printable ASCII. */
 static inline bool
 fuzz_is_line(const char *text)
 {
@@ -94,7 +93,7 @@ fuzz_next_letter(char c)
 	return found != NULL ? to[found - from] : c;
 }
 
-/* The rest of a list behind its first URL and the comma, which becomes a NUL; NULL: it is the last. */
+/* Ends a list after its first URL; returns the rest, after the comma, or NULL. */
 static inline char *
 fuzz_split(char *list)
 {
@@ -111,7 +110,7 @@ fuzz_split(char *list)
 	return NULL;
 }
 
-/* The query is what follows the first '?' after the last '@'; the name of its first parameter stays. */
+/* The query follows the first '?' after the last '@'. The name of its first parameter is kept. */
 static inline void
 fuzz_change_query(char *url)
 {
@@ -150,10 +149,10 @@ fuzz_change_one(char *url)
 }
 
 /*
- * Replaces each letter of the password in a URL, or in each of a list, by another one: hexadecimal
- * digits by such, and nothing that a parser looks for. What is printed must not change by it: then
- * no letter of a password is printed, whole or in part. The password is what settings.h says of
- * settings_mask_url(); the path of a Unix socket has none.
+ * Replaces each letter of the password in a URL, or in each URL of a list: hexadecimal digits by
+ * hexadecimal digits, and nothing that has a meaning for a parser. If no output changes, then none
+ * contains any part of a password. The password is what settings_mask_url() masks; the path of a
+ * Unix socket has none.
  */
 static inline void
 fuzz_change_password(char *urls)

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_access: the rules of an access file (access.h). What the rules answer is what a plain walk
- * over the text answers, for projects and users that stand in it and for others. An error is one
- * printable line that names the first line that does not parse.
+ * fuzz_access: the rules of an access file (access.h). They decide as a plain walk over the text
+ * does, for projects and users in it and for others. An error is one printable line with the number
+ * of the first line that does not parse.
  */
 #include "fuzz.h"
 
 #include "auth/access.h"
 #include "wire/channel_name.h"
 
-#define ASKED 5 /* projects and users of one input, the last of each a stranger to it */
+#define ASKED 5 /* projects and users to check; the last of each is not in the text */
 
 struct word {
 	const char *text;
@@ -30,7 +30,7 @@ next_word(const char **at, const char *end)
 	return w;
 }
 
-/* Takes the next line without comment and line break; false at the end. */
+/* Returns the next line in *line, without comment and line break. False at the end. */
 static bool
 next_line(const char **at, const char *end, struct word *line)
 {
@@ -77,7 +77,7 @@ plain_allow(const char *text, size_t length, int32_t project, const char *user)
 	return false;
 }
 
-/* Collects projects and users of the text, the last few of them. */
+/* Collects the last few projects and users in the text. */
 static void
 collect(const char *text, size_t length, int32_t projects[ASKED], char users[ASKED][256])
 {
@@ -114,7 +114,7 @@ check_rules(const struct access_rules *rules, const char *text, size_t length)
 	}
 }
 
-/* The lines before the named one parse, and with it they do not. */
+/* The lines before the one in the error parse, and with it they do not. */
 static void
 check_error(const char *error, const char *text, size_t length)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_batch: a line of `tpi-publish batch` (batch.h). A good line has a channel that only
- * channel.c could have made, of valid ids that the line or the standard names, and a payload that
- * wakeup_check() accepts and that says what the line says. A bad one leaves an error and nothing
- * to free.
+ * fuzz_batch: a line of `tpi-publish batch` (batch.h). A good line results in the channels that
+ * channel_name.c builds from the ids in the line or the defaults, and in a payload that
+ * wakeup_check() accepts and that has the values of the line. A bad line results in an error and
+ * nothing to free.
  */
 #include "fuzz.h"
 
@@ -15,14 +15,14 @@
 
 #define PREFIX "issues"
 
-static const struct batch_request standard = {
+static const struct batch_request defaults = {
 	.tenant = "default",
 	.id = "00000000-0000-4000-8000-000000000000",
 	.prefix = PREFIX,
 	.dashes = "",
 };
 
-/* What stands for a member of the line, or the standard where it has none. */
+/* The value of a member of the line as text, or otherwise if there is none. */
 static const char *
 member(struct json_object *line, const char *name, const char *otherwise)
 {
@@ -41,11 +41,11 @@ check_member(struct json_object *payload, const char *name, const char *text)
 	REQUIRE(text != NULL && strcmp(json_object_get_string(value), text) == 0);
 }
 
-/* The ids of a channel: no id holds a ':'. */
+/* The id in a channel is valid and the one in the line. */
 static void
-check_id(const char *id, const char *said)
+check_id(const char *id, const char *expected)
 {
-	REQUIRE(id != NULL && said != NULL && strcmp(id, said) == 0);
+	REQUIRE(id != NULL && expected != NULL && strcmp(id, expected) == 0);
 	REQUIRE(channel_id_valid(id, strlen(id)) && strlen(id) <= 255);
 	for (; *id != '\0'; id++)
 		REQUIRE(*id > 0x20 && *id < 0x7f && strchr(":*?[]\\\"", *id) == NULL);
@@ -67,12 +67,12 @@ check_notification(struct json_object *line, struct json_object *payload, char *
 		channel_name_user(expected, tenant, parts);
 	}
 	REQUIRE(json_object_object_length(payload) == 2);
-	check_member(payload, "id", member(line, "id", standard.id));
+	check_member(payload, "id", member(line, "id", defaults.id));
 	check_member(payload, "event",
 	    member(line, "event", broadcast ? "SYSTEM_ANNOUNCEMENT" : "notification"));
 }
 
-/* An issue, test run or milestone: what the line's stream makes of its ids. */
+/* Issues, test runs and milestones: the members of the line and of the payload. */
 static const struct kind {
 	const char *stream, *option, *member, *event;
 } kinds[] = {
@@ -135,7 +135,7 @@ check_good(const struct batch_item *item, const char *text, size_t length)
 	REQUIRE(json_object_is_type(payload, json_type_object));
 	for (int i = 0; i < item->channel_count; i++)
 		REQUIRE(strnlen(item->channels[i], CHANNEL_NAME_SIZE) < CHANNEL_NAME_SIZE);
-	check_id(item->tenant, member(line, "tenant", standard.tenant));
+	check_id(item->tenant, member(line, "tenant", defaults.tenant));
 	if (strcmp(member(line, "stream", ""), "notification") == 0) {
 		strcpy(parts, item->channels[0]);
 		REQUIRE(strcmp(strsep(&at, ":"), "notifications") == 0 && at != NULL);
@@ -160,7 +160,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	memcpy(line, data, length);
 	memset(error, 'x', sizeof(error));
-	if (batch_parse(line, length, &standard, &item, error, sizeof(error))) {
+	if (batch_parse(line, length, &defaults, &item, error, sizeof(error))) {
 		check_good(&item, line, length);
 		free(item.payload);
 	} else {

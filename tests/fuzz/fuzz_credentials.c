@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_credentials: from parameters to header lines (credentials.h). The input is that of
- * fuzz_params(). The lines are the known ones, each at most
- * once, in their order, without control characters; Cookie and Authorization say just what the
- * parameters do, and Sec-Fetch-Site says what the browser sent or, where it sent none, what libcurl
- * reads in Origin and Referer, too. Parameters in another order have the same digest where they have
- * the same lines, and only there.
+ * fuzz_credentials: the header lines of a query (credentials.h). The input is that of
+ * fuzz_params(). The lines are the documented ones, each at most once, in order, without control
+ * characters. Cookie and Authorization have the values of the parameters. Sec-Fetch-Site is what
+ * the browser sent, or else is derived only if libcurl, too, finds the request's host in Origin or
+ * Referer. Parameters in another order have the same digest exactly if they have the same lines.
  */
 #include "fuzz.h"
 
@@ -24,7 +23,7 @@ has_control(const char *text)
 	return false;
 }
 
-/* All cookies, "; " between them, as one text; the caller frees it. *bad: one has a control. */
+/* All cookies, joined with "; "; the caller frees it. Sets *bad if one has a control character. */
 static char *
 join_cookies(char *const *params, bool *bad)
 {
@@ -44,7 +43,7 @@ join_cookies(char *const *params, bool *bad)
 	return joined;
 }
 
-/* A part of a URL as libcurl reads it, NULL where it reads none; the caller frees it. */
+/* A part of a URL as libcurl parses it, or NULL. The caller frees it. */
 static char *
 part(const char *text, CURLUPart which)
 {
@@ -57,7 +56,7 @@ part(const char *text, CURLUPart which)
 	return value;
 }
 
-/* Whether libcurl reads the same part of both, or does not read one of them. */
+/* Whether both have the same part, or libcurl does not find it in one of them. */
 static bool
 same_part(const char *one, const char *other, CURLUPart which)
 {
@@ -69,7 +68,7 @@ same_part(const char *one, const char *other, CURLUPart which)
 	return same;
 }
 
-/* Whether a parameter can be a URL of that host. */
+/* Whether a parameter may be a URL with that host. */
 static bool
 has_host(char *const *params, const char *name, const char *host)
 {
@@ -85,7 +84,7 @@ has_host(char *const *params, const char *name, const char *host)
 	return same;
 }
 
-/* What the lines say of the site: nothing is derived where libcurl reads another host or port. */
+/* Sec-Fetch-Site is not derived if libcurl finds another host or port. */
 static void
 check_site(const char *site, char *const *params)
 {
@@ -126,7 +125,7 @@ check_lines(const struct credentials *c, const char *cookies, const char *author
 	REQUIRE(c->references == 1);
 }
 
-/* The parameters the other way round. */
+/* Reads the parameters in reverse order. */
 static void
 check_digest(const struct credentials *c, char *const *params, int count)
 {
@@ -135,7 +134,6 @@ check_digest(const struct credentials *c, char *const *params, int count)
 
 	for (int i = 0; i < count; i++)
 		reversed[i] = params[count - 1 - i];
-	/* What is nobody's is nobody's in any order. */
 	REQUIRE(credentials_read(reversed, &other) == CREDENTIALS_FOUND);
 	REQUIRE((memcmp(c->digest, other->digest, sizeof(c->digest)) == 0) ==
 	    (c->size == other->size && memcmp(c->lines, other->lines, c->size) == 0));

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_frame: the frame of an event (frame.h). A parser of event streams, written to the letter of
- * WHATWG HTML 9.2.6, reads back what was framed: exactly one event, of type "message", whose data
- * is the payload with each CR LF, CR and LF turned into LF; also between the other events of a
- * stream, and behind itself. No CR is on the wire, and frame_event_size() is right.
+ * fuzz_frame: the frame of an event (frame.h). A parser that follows WHATWG HTML 9.2.6 step by step
+ * reads exactly one event of type "message", whose data is the payload with each CR LF, CR and LF
+ * replaced by LF; also between other events of a stream, and if it is sent twice. The frame
+ * contains no CR and has the length that frame_event_size() returns.
  */
 #include "fuzz.h"
 
@@ -15,7 +15,7 @@ struct buffer {
 	size_t length, size;
 };
 
-/* The parser: its buffers, and what was dispatched: the event with the number wanted. */
+/* The parser: its buffers, and the dispatched event whose number is wanted. */
 struct parser {
 	struct buffer data, type;
 	bool last_event_id_set;
@@ -116,7 +116,7 @@ process_line(struct parser *p, const char *line, size_t length)
 	}
 }
 
-/* A line that the end of the stream cuts off counts for nothing, nor does an event before it. */
+/* An incomplete last line is ignored, and so is the event it belongs to. */
 static void
 parse(struct parser *p, const char *stream, size_t length)
 {
@@ -136,7 +136,7 @@ parse(struct parser *p, const char *stream, size_t length)
 	release(&p->type);
 }
 
-/* The payload with each line break as one LF. */
+/* The payload with each line break replaced by LF. */
 static struct buffer
 normalised(const char *payload, size_t length)
 {
@@ -150,7 +150,7 @@ normalised(const char *payload, size_t length)
 	return b;
 }
 
-/* The stream holds count events; the one with the number wanted has this data. */
+/* The stream has count events; the one whose number is wanted has this data. */
 static void
 check_stream(const char *stream, size_t length, size_t count, size_t wanted,
     const struct buffer *data)
@@ -167,7 +167,7 @@ check_stream(const char *stream, size_t length, size_t count, size_t wanted,
 	release(&p.found_type);
 }
 
-/* The frame twice, between a sync and a ping, and every event of it whole. */
+/* Checks the frame twice among a sync, a ping and a truncated copy of itself. */
 static void
 check_among_others(const char *frame, size_t length, const struct buffer *data)
 {
@@ -177,7 +177,7 @@ check_among_others(const char *frame, size_t length, const struct buffer *data)
 	append(&stream, frame, length);
 	append(&stream, STREAM_PING, strlen(STREAM_PING));
 	append(&stream, frame, length);
-	append(&stream, frame, length - 1); /* the end cuts it off */
+	append(&stream, frame, length - 1);
 	check_stream(stream.bytes, stream.length, 3, 1, data);
 	check_stream(stream.bytes, stream.length, 3, 2, data);
 	release(&stream);

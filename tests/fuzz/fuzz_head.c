@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_head: the reader of FastCGI records (head.h). However the bytes of a connection are cut,
- * the same happens at the same byte; never over 64 KiB of PARAMS are kept; and once the head is
- * complete they are what a plain walk over the records finds, and walk exactly as name-value
- * pairs.
+ * fuzz_head: the reader of FastCGI records (head.h). However the bytes are split, the same events
+ * happen at the same bytes; at most 64 KiB of PARAMS are kept; and once the head is complete they
+ * are what a plain walk over the records finds, and consist of complete name-value pairs.
  *
- * The first byte of the input says how: bits 0 to 5 are the seed of the pieces, bit 6 stands for
- * head_release() at HEAD_COMPLETE, bit 7 for a request in front whose PARAMS are nearly full.
+ * The first byte of the input: bits 0 to 5 seed the pieces, bit 6 calls head_release() at
+ * HEAD_COMPLETE, bit 7 inserts the start of a request whose PARAMS are nearly full.
  */
 #include "fuzz.h"
 
@@ -21,7 +20,7 @@
 
 struct step {
 	enum head_event event;
-	size_t at; /* bytes used before it */
+	size_t at; /* bytes used up to it */
 	uint16_t id;
 	const char *error;
 	uint8_t reply[sizeof(((struct head *)0)->reply)];
@@ -31,7 +30,7 @@ struct step {
 struct run {
 	const uint8_t *input;
 	size_t size, used;
-	size_t whole; /* so many bytes are fed in one go first */
+	size_t whole; /* bytes to feed at once, first */
 	bool release;
 	struct step steps[STEPS_MAX];
 	size_t count;
@@ -61,7 +60,7 @@ check_reply(const struct head *h)
 	}
 }
 
-/* One length of a pair; SIZE_MAX where it is cut off. */
+/* One length of a pair; SIZE_MAX if it is truncated. */
 static size_t
 walk_length(uint8_t **at, size_t *left)
 {
@@ -76,7 +75,7 @@ walk_length(uint8_t **at, size_t *left)
 	return bytes == 4 ? length & 0x7fffffff : length;
 }
 
-/* Walks name-value pairs to their end, and does to values what head.c does: a NUL becomes a 1. */
+/* Walks over name-value pairs and, as head.c does, replaces each NUL in a value by 1. */
 static void
 walk_pairs(uint8_t *at, size_t left)
 {
@@ -95,8 +94,8 @@ walk_pairs(uint8_t *at, size_t left)
 }
 
 /*
- * The head is complete after the first at bytes: collects its PARAMS once more. Those before its
- * FCGI_BEGIN_REQUEST are of no request, and passed over.
+ * The head is complete after the first at bytes: collects its PARAMS again. PARAMS before its
+ * FCGI_BEGIN_REQUEST belong to no request and are ignored.
  */
 static void
 check_params(const struct head *h, const uint8_t *input, size_t at)
@@ -147,7 +146,7 @@ check_step(const struct run *r, const struct head *h, const struct step *step, b
 	}
 }
 
-/* Feeds one piece until it is used up. False where the connection is of no more use. */
+/* Feeds one piece until it is used up. False if the connection has failed. */
 static bool
 feed_piece(struct run *r, struct head *h, const uint8_t *piece, size_t length, bool *completed)
 {
@@ -258,7 +257,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	static struct run whole, bytes, pieces;
 	uint8_t mode, *input;
 
-	/* A step takes at least a header. */
+	/* Each step uses at least a header. */
 	if (size < 1 || size > FCGI_HEADER_LEN * (STEPS_MAX - 4))
 		return 0;
 	mode = *data++;

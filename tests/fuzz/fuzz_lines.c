@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_lines: the reader of lines (lines.h). However the bytes arrive, the lines are what a plain
- * split at each LF gives: in order, each once, numbered, whole, those over the limit reported as
- * such.
+ * fuzz_lines: the reader of lines (lines.h). However the bytes arrive, the lines are those of a
+ * plain split at each LF: complete, in order, each once, with the right number, and those over the
+ * limit are reported as such.
  *
- * The first byte of the input is the seed of the pieces. A byte 1 and the one behind it, n, stand
- * for 257 times n bytes, so that a short input reaches the limit.
+ * The first byte of the input seeds the pieces. A byte 1 and the next byte, n, become 257 * n
+ * bytes, so a short input can reach the limit.
  */
 #include "fuzz.h"
 
@@ -43,7 +43,7 @@ expand(const uint8_t *data, size_t size)
 	return t;
 }
 
-/* Puts what fits of the next piece into the pipe; closes it behind the last one. */
+/* Writes as much of the next piece as fits into the pipe; closes it after the last piece. */
 static void
 send_piece(int *fd, struct text *rest, uint32_t *state)
 {
@@ -58,7 +58,7 @@ send_piece(int *fd, struct text *rest, uint32_t *state)
 	}
 	*state = *state * 1103515245 + 12345;
 	n = 1 + (*state >> 8) % (*state >> 31 ? EXPANDED_MAX : 40);
-	/* Long texts in long pieces: each is a system call. */
+	/* Long texts in long pieces, because each is a system call. */
 	if (n < rest->length / 20)
 		n = rest->length / 20;
 	if (n > rest->length)
@@ -71,7 +71,7 @@ send_piece(int *fd, struct text *rest, uint32_t *state)
 	}
 }
 
-/* Compares a line with the next one of the text, and takes that. */
+/* Compares a line with the next one of the text, and removes that. */
 static void
 check_line(struct text *expected, const char *line, size_t length)
 {

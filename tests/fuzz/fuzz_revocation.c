@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_revocation: the payload of a revocation (revocation.h). What is read is about one user or
- * one project, and is written again as the very bytes that were read; it is what tpi-publish's check
- * of payloads lets through, too.
+ * fuzz_revocation: the payload of a revocation (revocation.h). If it is accepted, it names one user
+ * or one project, is written again byte for byte, and passes wakeup_check(), as tpi-publish
+ * requires.
  */
 #include "fuzz.h"
 

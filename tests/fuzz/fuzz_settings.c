@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * fuzz_settings: reading the environment (settings.h). The input is lines NAME=value; a vertical
- * tab in a value stands for a line break. What is read is in range by the table, what is printed
- * is one printable line for each setting, an error is one printable line that begins with a
- * setting's name, and neither depends on the letters of a password.
+ * tab in a value stands for a line break. Values are in the range of the table, each setting is
+ * printed as one printable line, and an error is one printable line that begins with a setting's
+ * name. None of these texts depends on the letters of a password.
  */
 #include "fuzz.h"
 
 #include "config/settings.h"
 
-/* The environment: each variable terminated, one behind the other, then an empty one. */
+/* The environment: terminated variables, one after the other, and an empty one. */
 static const char *environment;
 
 static char *
@@ -45,7 +45,7 @@ make_environment(const uint8_t *data, size_t size)
 	return out;
 }
 
-/* What a load has come to. */
+/* The result of a load. */
 struct outcome {
 	int result;
 	char error[SETTINGS_ERROR_SIZE];
@@ -149,7 +149,7 @@ load(enum settings_user user)
 	return o;
 }
 
-/* A shorter place gets the beginning of the same text. */
+/* A smaller buffer gets the beginning of the same text. */
 static void
 check_cut(const char *url, const char *masked, size_t size)
 {

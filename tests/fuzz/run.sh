@@ -1,20 +1,18 @@
 #!/bin/bash
 # SPDX-License-Identifier: ISC
-# Builds the fuzz targets outside the source tree, under the address and undefined behaviour
-# sanitizers, and runs each for some time, two at once. A target is fuzz_NAME.c, its seeds are in
-# corpus/NAME.
+# Builds the fuzz targets outside the source tree with the address and undefined behaviour
+# sanitizers, and runs them, two at a time. A target is fuzz_NAME.c; its seeds are in corpus/NAME.
 #
-#   tests/fuzz/run.sh [SECONDS] [NAME...]
+#   tests/fuzz/run.sh [SECONDS] [NAME...]   run the named targets, or all
+#   tests/fuzz/run.sh FILE NAME             run one target on one input
 #
-# SECONDS for each target, 10 unless given; all targets unless some are named. One line for each at
-# the end; the last line is "N passed, M failed". What a target stumbles over is kept: the path
-# and the bytes are printed, and the same command with the path in place of SECONDS runs the named
-# target on that input alone. In the environment: TPI_FUZZ_DIR, a directory to build in that is
-# kept, with the corpora, so that a later run goes on where this one ends; else a temporary one,
-# which is removed.
+# SECONDS is the time for each target, 10 by default. At the end there is a line for each target,
+# then "N passed, M failed". An input that makes a target fail is kept: its path and its bytes are
+# printed. TPI_FUZZ_DIR in the environment is a directory to build in; it is kept, with the corpora,
+# so that the next run continues from there. By default a temporary directory is used and removed.
 #
-# Needs clang with libFuzzer (Debian: clang, libclang-rt-dev) and what the programs are built with.
-# Exit status: 0 all passed, 1 not all, 64 wrong usage, 69 cannot be built here.
+# Requires clang with libFuzzer (Debian: clang, libclang-rt-dev) and the build dependencies.
+# Exit status: 0 all passed, 1 some failed, 64 wrong usage, 69 cannot build.
 
 set -u -o pipefail
 export LC_ALL=C.UTF-8
@@ -22,17 +20,17 @@ export LC_ALL=C.UTF-8
 here=$(cd "$(dirname "$0")" && pwd -P)
 source=$(cd "$here/../.." && pwd -P)
 
-# What the targets link: each pulls in what it uses.
+# Modules for the targets to link.
 modules="auth/access auth/app_api auth/credentials auth/origin auth/web_identity"
-modules="$modules base/clock base/hostport base/log base/text base/thread config/app_url config/settings daemon/listener"
-modules="$modules fcgi/head fcgi/request publish/batch publish/lines session/topic"
+modules="$modules base/clock base/hostport base/json base/log base/text base/thread config/app_url config/settings daemon/listener"
+modules="$modules fcgi/head fcgi/request publish/batch publish/lines session/topic session/watch_list"
 modules="$modules valkey/connect valkey/sentinel valkey/tls valkey/topology valkey/url"
 modules="$modules wire/channel_name wire/frame wire/revocation wire/wakeup"
 warnings="-Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wformat=2 -Wvla"
 warnings="$warnings -Werror=implicit"
 sanitizers="address,undefined"
 
-# The longest input of a target, where it is not 2048. libFuzzer begins with short ones.
+# The longest input of a target, if not 2048. libFuzzer begins with short inputs.
 declare -A longest=([head]=4096 [wakeup]=4096)
 
 die()
@@ -62,10 +60,10 @@ if [ $# -eq 0 ]; then
 fi
 for target in "${targets[@]}"; do
 	[ -f "$here/fuzz_$target.c" ] ||
-	    die 64 "$target: no such target; there are: $(cd "$here" && echo fuzz_*.c |
+	    die 64 "$target: no such target; must be one of: $(cd "$here" && echo fuzz_*.c |
 		sed 's/fuzz_//g; s/\.c//g')"
 done
-[ -z "$input" ] || [ $# -eq 1 ] || die 64 "one target for an input"
+[ -z "$input" ] || [ $# -eq 1 ] || die 64 "give exactly one target with an input file"
 
 clang=${CLANG-clang}
 command -v "$clang" >/dev/null || die 69 "$clang not found: install clang"
@@ -77,7 +75,7 @@ else
 fi
 findings=""
 
-# Targets that still run are ended with us. What was found stays.
+# Ends targets that still run. Findings are kept.
 clean_up()
 {
 	local running
@@ -93,7 +91,7 @@ trap 'exit 143' TERM
 
 echo 'int LLVMFuzzerTestOneInput(const char *d, long n) { return d && n < 0; }' >"$work/try.c"
 "$clang" -fsanitize=fuzzer,$sanitizers -o "$work/try" "$work/try.c" 2>/dev/null ||
-    die 69 "$clang cannot link libFuzzer: install libclang-rt-dev (of its version)"
+    die 69 "$clang cannot link libFuzzer: install libclang-rt-dev of the same version"
 
 # ---- Build
 
@@ -123,27 +121,27 @@ printf '%s\0' "${targets[@]}" | xargs -0 -P 2 -I '{}' "$clang" $flags \
 export ASAN_OPTIONS=${ASAN_OPTIONS-quarantine_size_mb=16}
 export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
 
-# Memory that is laid out very much at random breaks the address sanitizer of older compilers.
-calmly=""
+# High-entropy address space randomization breaks the address sanitizer of older compilers.
+norandom=""
 if setarch -R true 2>/dev/null; then
-	calmly="setarch -R"
+	norandom="setarch -R"
 fi
 
 if [ -n "$input" ]; then
-	$calmly "$work/fuzz_${targets[0]}" "$input"
+	$norandom "$work/fuzz_${targets[0]}" "$input"
 	exit
 fi
 
 findings=$(mktemp -d "${TMPDIR:-/tmp}/tpi-fuzz-findings.XXXXXX") || exit 69
 
-# Ends by itself: -max_total_time; `timeout` is for a target that hangs beyond all reason.
+# A target ends after -max_total_time; `timeout` is for one that hangs.
 fuzz()
 {
 	local child
 	trap 'kill "$child"; exit 1' INT TERM
 	mkdir -p "$work/corpus/$1"
 	# shellcheck disable=SC2086 # a list
-	$calmly timeout -k 10 $((seconds + 120)) "$work/fuzz_$1" -max_total_time="$seconds" \
+	$norandom timeout -k 10 $((seconds + 120)) "$work/fuzz_$1" -max_total_time="$seconds" \
 	    -max_len="${longest[$1]-2048}" -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10 \
 	    -print_final_stats=1 -artifact_prefix="$findings/$1-" \
 	    "$work/corpus/$1" "$here/corpus/$1" >"$work/$1.log" 2>&1 &
@@ -178,14 +176,14 @@ for target in "${targets[@]}"; do
 	done
 done
 
-printf '\n%-10s %12s %10s %9s %7s\n' target executions per-second coverage corpus
+printf '\n%-12s %12s %10s %9s %7s\n' target executions per-second coverage corpus
 for target in "${targets[@]}"; do
-	# "#1234  DONE   cov: 300 ft: 1000 corp: 200/10Kb ...": the last one counts.
+	# "#1234  DONE   cov: 300 ft: 1000 corp: 200/10Kb ...": use the last such line.
 	read -r coverage corpus < <(tail -n 200 "$work/$target.log" |
 	    sed -nE 's/^#[0-9]+.* cov: ([0-9]+) .* corp: ([0-9]+).*/\1 \2/p' | tail -n 1)
 	count=$(sed -n 's/^stat::number_of_executed_units: *//p' "$work/$target.log")
 	rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$work/$target.log")
-	printf '%-10s %12s %10s %9s %7s%s\n' "$target" "${count:--}" "${rate:--}" "${coverage:--}" \
+	printf '%-12s %12s %10s %9s %7s%s\n' "$target" "${count:--}" "${rate:--}" "${coverage:--}" \
 	    "${corpus:--}" "$([ "$(cat "$work/$target.status")" -eq 0 ] || echo '  FAILED')"
 	coverage="" corpus=""
 done

@@ -2,8 +2,9 @@
 /*
  * check_access: the rules of an access file, and when the file is reloaded.
  *
- * The program is linked with --wrap: a test can make reading the file hang, as on a file server
- * that is gone. It is close() that hangs: the names of the other calls differ between systems.
+ * The program is linked with --wrap, so that a test can make reading the file hang, as it does on an
+ * unreachable file server. close() is what hangs: the other calls have different names on different
+ * systems.
  */
 #include <check.h>
 #include <fcntl.h>
@@ -27,7 +28,7 @@
 
 #define CUT     "no line break at the end: the file may be half written"
 
-/* Parses from a block of just this size; the caller frees. */
+/* Parses from a block of exactly this size, so that a sanitizer finds reads beyond it. */
 static struct access_rules *
 parse_bytes(const char *text, size_t length, char *error, size_t error_size)
 {
@@ -41,7 +42,7 @@ parse_bytes(const char *text, size_t length, char *error, size_t error_size)
 	return rules;
 }
 
-/* With a line break at the end. */
+/* Parses a text, with a line break added at its end. */
 static struct access_rules *
 parse(const char *text)
 {
@@ -57,7 +58,7 @@ parse(const char *text)
 	return rules;
 }
 
-/* Whether these rules let a user read a project. */
+/* Whether these rules allow a user to read a project. */
 static bool
 allows(const char *text, int32_t project, const char *user)
 {
@@ -87,7 +88,7 @@ expect_error(const char *text, int line, const char *reason)
 	expect_error_bytes(lines, strlen(lines), line, reason);
 }
 
-/* A rule is for its project and its users, and for nobody and nothing else. */
+/* A rule allows its users to read its project, and nothing else. */
 START_TEST(rule)
 {
 	ck_assert(allows("7 u1", 7, "u1"));
@@ -102,14 +103,14 @@ START_TEST(rule)
 	ck_assert(allows("7 u1 u2 u3", 7, "u3"));
 	ck_assert(!allows("7 u1 u2 u3", 7, "u4"));
 	ck_assert(allows("2147483647 u1", 2147483647, "u1"));
-	/* A user whose name is a number is no project. */
+	/* A user id may be a number, which is not a project then. */
 	ck_assert(allows("7 8", 7, "8"));
 	ck_assert(!allows("7 8", 8, "7"));
 	ck_assert(!allows("7 8 9", 8, "9"));
 }
 END_TEST
 
-/* '*' is every project, every user, or both. */
+/* '*' stands for every project and for every user. */
 START_TEST(stars)
 {
 	ck_assert(allows("* u1", 7, "u1"));
@@ -124,7 +125,7 @@ START_TEST(stars)
 }
 END_TEST
 
-/* All lines count together, in any order, and repeating one changes nothing. */
+/* All lines apply together, in any order; a repeated one changes nothing. */
 START_TEST(lines_add_up)
 {
 	static const char text[] = "7 u1\n8 u2\n7 u3\n7 u1 u1\n9 *\n* root\n7 u1\n";
@@ -140,7 +141,7 @@ START_TEST(lines_add_up)
 }
 END_TEST
 
-/* No rules allow nothing. */
+/* A file without rules allows nothing. */
 START_TEST(empty)
 {
 	static const char *const texts[] = { "", "\n", "\n\n\n", " \t\r\n", "#", "# x\n", "#\n#",
@@ -156,7 +157,7 @@ START_TEST(empty)
 }
 END_TEST
 
-/* A comment begins anywhere, within a word too, and ends with its line. */
+/* A comment begins anywhere, also within a word, and ends with its line. */
 START_TEST(comments)
 {
 	ck_assert(allows("# all\n7 u1 # u2\n", 7, "u1"));
@@ -170,7 +171,7 @@ START_TEST(comments)
 }
 END_TEST
 
-/* Spaces and tabs separate, any number of them; lines end in LF or CR LF. */
+/* Any number of spaces and tabs separates words; lines end with LF or CR LF. */
 START_TEST(white_space)
 {
 	ck_assert(allows("  7 \t u1\t\tu2  ", 7, "u2"));
@@ -182,7 +183,7 @@ START_TEST(white_space)
 }
 END_TEST
 
-/* What is wrong is named with its line, empty lines and comments counted. */
+/* An error names the line, counting empty lines and comments, and what is wrong in it. */
 START_TEST(errors)
 {
 	char long_user[300] = "7 ";
@@ -216,7 +217,7 @@ START_TEST(errors)
 }
 END_TEST
 
-/* A NUL is no white space, and no end of anything. */
+/* A NUL is neither white space nor the end of a line or of the file. */
 START_TEST(nul)
 {
 	expect_error_bytes("7 u1\0\n", 6, 1, USER);
@@ -226,7 +227,7 @@ START_TEST(nul)
 }
 END_TEST
 
-/* A last line without a line break is an error, whatever it says: its end may be missing. */
+/* A last line without a line break is an error even if it is valid: its end may be missing. */
 START_TEST(half_written)
 {
 	static const char *const texts[] = { "7 u1", "#", " ", "7 u1 # x", "7", "nonsense", "7 u1\r" };
@@ -242,7 +243,7 @@ START_TEST(half_written)
 }
 END_TEST
 
-/* A file with very many rules is as right as a short one. */
+/* 20000 rules are applied correctly. */
 START_TEST(many_rules)
 {
 	size_t used = 0, size = 20000 * 24;
@@ -269,7 +270,7 @@ static char directory[] = "/tmp/check-access-XXXXXX";
 static char path[64], other[64];
 static int log_fd;
 
-/* A directory of its own for each test, and the log into a file without a name. */
+/* Each test has its own directory; the log goes to a file without a name. */
 static void
 setup(void)
 {
@@ -300,7 +301,7 @@ write_file(const char *name, const char *text)
 	ck_assert_int_eq(fclose(f), 0);
 }
 
-/* How many log lines have this in them. */
+/* How often the log contains this. */
 static int
 logged(const char *what)
 {
@@ -333,35 +334,35 @@ open_access(enum access_policy policy, const char *file)
 	return access;
 }
 
-/* Whether the rules in place let u1 read a project. */
+/* Whether the current rules allow u1 to read a project. */
 static bool
 allowed(struct access *access, int32_t project)
 {
-	return access_filter(access, "u1", &project, 1) == 1;
+	return access_filter(access, "u1", CHECK_PROJECTS, &project, 1) == 1;
 }
 
-/* Whether the file lets u1 read a project now. */
+/* The same after a reload, if the file has changed. */
 static bool
-may(struct access *access, int32_t project)
+refreshed(struct access *access, int32_t project)
 {
 	access_refresh(access);
 	return allowed(access, project);
 }
 
-/* deny is nobody, allow everybody, app nobody without a query; none touches the list. */
+/* deny and app allow no project here, allow all of them, in the same order. */
 START_TEST(without_a_file)
 {
 	int32_t projects[] = { 9, 7, 8 };
 	struct access *access;
 
 	access = open_access(ACCESS_DENY, NULL);
-	ck_assert_int_eq(access_filter(access, "u1", projects, 3), 0);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, projects, 3), 0);
 	access_close(access);
 	access = open_access(ACCESS_APP, NULL);
-	ck_assert_int_eq(access_filter(access, "u1", projects, 3), 0);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, projects, 3), 0);
 	access_close(access);
 	access = open_access(ACCESS_ALLOW, NULL);
-	ck_assert_int_eq(access_filter(access, "u1", projects, 3), 3);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, projects, 3), 3);
 	ck_assert_int_eq(projects[0], 9);
 	ck_assert_int_eq(projects[1], 7);
 	ck_assert_int_eq(projects[2], 8);
@@ -369,7 +370,32 @@ START_TEST(without_a_file)
 }
 END_TEST
 
-/* What a user may read stays, in its order; the rest goes. */
+/* A file decides about projects, not about test runs and milestones; deny and allow about all. */
+START_TEST(other_ids)
+{
+	static const enum app_check checks[] = { CHECK_TEST_RUNS, CHECK_MILESTONES };
+	int32_t id = 7;
+	struct access *access;
+
+	write_file(path, "* *\n");
+	access = open_access(ACCESS_FILE, path);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, &id, 1), 1);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PRESENT_PROJECTS, &id, 1), 1);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(access_filter(access, "u1", checks[i], &id, 1), 0);
+	access_close(access);
+	access = open_access(ACCESS_DENY, NULL);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(access_filter(access, "u1", checks[i], &id, 1), 0);
+	access_close(access);
+	access = open_access(ACCESS_ALLOW, NULL);
+	for (int i = 0; i < 2; i++)
+		ck_assert_int_eq(access_filter(access, "u1", checks[i], &id, 1), 1);
+	access_close(access);
+}
+END_TEST
+
+/* The filter keeps the projects that the user can read, in their order, and drops the others. */
 START_TEST(filter)
 {
 	int32_t projects[] = { 9, 1, 7, 8, 3 };
@@ -377,38 +403,38 @@ START_TEST(filter)
 
 	write_file(path, "3 u1\n7 u2\n8 u1\n9 u1 u2\n");
 	access = open_access(ACCESS_FILE, path);
-	ck_assert_int_eq(access_filter(access, "u1", projects, 5), 3);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, projects, 5), 3);
 	ck_assert_int_eq(projects[0], 9);
 	ck_assert_int_eq(projects[1], 8);
 	ck_assert_int_eq(projects[2], 3);
-	ck_assert_int_eq(access_filter(access, "u2", projects, 3), 1);
+	ck_assert_int_eq(access_filter(access, "u2", CHECK_PROJECTS, projects, 3), 1);
 	ck_assert_int_eq(projects[0], 9);
-	ck_assert_int_eq(access_filter(access, "u3", projects, 1), 0);
-	ck_assert_int_eq(access_filter(access, "u1", projects, 0), 0);
+	ck_assert_int_eq(access_filter(access, "u3", CHECK_PROJECTS, projects, 1), 0);
+	ck_assert_int_eq(access_filter(access, "u1", CHECK_PROJECTS, projects, 0), 0);
 	access_close(access);
 }
 END_TEST
 
-/* A file that is written anew counts. */
+/* A rewritten file is reloaded, with a log line. */
 START_TEST(rewritten)
 {
 	struct access *access;
 
 	write_file(path, "7 u1\n");
 	access = open_access(ACCESS_FILE, path);
-	ck_assert(may(access, 7));
+	ck_assert(refreshed(access, 7));
 	write_file(path, "8 u1 u2\n");
-	ck_assert(!may(access, 7));
-	ck_assert(may(access, 8));
+	ck_assert(!refreshed(access, 7));
+	ck_assert(refreshed(access, 8));
 	write_file(path, "");
-	ck_assert(!may(access, 8));
+	ck_assert(!refreshed(access, 8));
 	ck_assert_int_eq(logged("access file reloaded"), 2);
 	access_close(access);
 }
 END_TEST
 
-/* So does one of the same size and time: only the time of its change tells. */
-START_TEST(rewritten_alike)
+/* A rewritten file of the same size and modification time is reloaded: its ctime differs. */
+START_TEST(rewritten_with_same_size_and_time)
 {
 	const struct timespec times[2] = { { 1000000000, 0 }, { 1000000000, 0 } };
 	struct access *access;
@@ -416,17 +442,17 @@ START_TEST(rewritten_alike)
 	write_file(path, "7 u1\n");
 	ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
 	access = open_access(ACCESS_FILE, path);
-	ck_assert(may(access, 7));
-	usleep(20000); /* the grain of a file's times */
+	ck_assert(refreshed(access, 7));
+	usleep(20000); /* the resolution of ctime */
 	write_file(path, "8 u1\n");
 	ck_assert_int_eq(utimensat(AT_FDCWD, path, times, 0), 0);
-	ck_assert(!may(access, 7));
-	ck_assert(may(access, 8));
+	ck_assert(!refreshed(access, 7));
+	ck_assert(refreshed(access, 8));
 	access_close(access);
 }
 END_TEST
 
-/* So does one that is moved into its place. */
+/* A file that is renamed over the old one is loaded. */
 START_TEST(renamed_over)
 {
 	struct access *access;
@@ -434,10 +460,10 @@ START_TEST(renamed_over)
 	write_file(path, "7 u1\n");
 	write_file(other, "8 u1\n");
 	access = open_access(ACCESS_FILE, path);
-	ck_assert(may(access, 7));
+	ck_assert(refreshed(access, 7));
 	ck_assert_int_eq(rename(other, path), 0);
-	ck_assert(!may(access, 7));
-	ck_assert(may(access, 8));
+	ck_assert(!refreshed(access, 7));
+	ck_assert(refreshed(access, 8));
 	access_close(access);
 }
 END_TEST
@@ -450,15 +476,15 @@ START_TEST(unchanged)
 	write_file(path, "7 u1\n");
 	access = open_access(ACCESS_FILE, path);
 	for (int i = 0; i < 100; i++)
-		ck_assert(may(access, 7));
+		ck_assert(refreshed(access, 7));
 	ck_assert_int_eq(logged("access"), 0);
 	access_close(access);
 }
 END_TEST
 
 /*
- * When the file has gone the previous rules stay, with one warning; back again, it counts, also
- * unchanged.
+ * If the file is removed, the previous rules remain, with one warning; when there is a file again, it
+ * is loaded, changed or not.
  */
 START_TEST(removed)
 {
@@ -468,25 +494,25 @@ START_TEST(removed)
 	access = open_access(ACCESS_FILE, path);
 	ck_assert_int_eq(rename(path, other), 0);
 	for (int i = 0; i < 10; i++)
-		ck_assert(may(access, 7));
+		ck_assert(refreshed(access, 7));
 	ck_assert_int_eq(logged("cannot reload the access file; keeping the previous rules"), 1);
 	ck_assert_int_eq(logged("No such file or directory"), 1);
 	ck_assert_int_eq(rename(other, path), 0);
-	ck_assert(may(access, 7));
+	ck_assert(refreshed(access, 7));
 	ck_assert_int_eq(logged("access file reloaded"), 1);
 	ck_assert_int_eq(unlink(path), 0);
-	ck_assert(may(access, 7));
+	ck_assert(refreshed(access, 7));
 	ck_assert_int_eq(logged("cannot reload"), 2);
 	write_file(path, "8 u1\n");
-	ck_assert(!may(access, 7));
-	ck_assert(may(access, 8));
+	ck_assert(!refreshed(access, 7));
+	ck_assert(refreshed(access, 8));
 	ck_assert_int_eq(logged("access file reloaded"), 2);
 	access_close(access);
 }
 END_TEST
 
-/* While the file does not parse the previous rules stay, with one warning that names the line. */
-START_TEST(broken_later)
+/* While the file is invalid, the previous rules remain, with one warning that names the line. */
+START_TEST(reload_of_invalid_file)
 {
 	struct access *access;
 
@@ -494,20 +520,20 @@ START_TEST(broken_later)
 	access = open_access(ACCESS_FILE, path);
 	write_file(path, "8 u1\nnonsense\n");
 	for (int i = 0; i < 10; i++) {
-		ck_assert(may(access, 7));
-		ck_assert(!may(access, 8));
+		ck_assert(refreshed(access, 7));
+		ck_assert(!refreshed(access, 8));
 	}
 	ck_assert_int_eq(logged("cannot reload"), 1);
 	ck_assert_int_eq(logged("line 2: " PROJECT), 1);
 	write_file(path, "8 u1\n");
-	ck_assert(may(access, 8));
-	ck_assert(!may(access, 7));
+	ck_assert(refreshed(access, 8));
+	ck_assert(!refreshed(access, 7));
 	access_close(access);
 }
 END_TEST
 
-/* So do they while the file is half written: one warning, and then the whole file counts. */
-START_TEST(half_written_later)
+/* While the file is half written, the previous rules remain, with one warning. */
+START_TEST(reload_of_half_written_file)
 {
 	struct access *access;
 
@@ -515,16 +541,16 @@ START_TEST(half_written_later)
 	access = open_access(ACCESS_FILE, path);
 	write_file(path, "7 u2\n8 u1");
 	for (int i = 0; i < 10; i++)
-		ck_assert(may(access, 7) && !may(access, 8));
+		ck_assert(refreshed(access, 7) && !refreshed(access, 8));
 	ck_assert_int_eq(logged("line 2: " CUT), 1);
 	write_file(path, "7 u2\n8 u1\n");
-	ck_assert(!may(access, 7) && may(access, 8));
+	ck_assert(!refreshed(access, 7) && refreshed(access, 8));
 	access_close(access);
 }
 END_TEST
 
-/* Nobody has to ask for it: a changed file counts soon. */
-START_TEST(reloaded_by_itself)
+/* A changed file is reloaded without access_refresh(). */
+START_TEST(reloaded_automatically)
 {
 	int64_t deadline = clock_ms() + 20000;
 	struct access *access;
@@ -545,25 +571,28 @@ int __real_close(int fd);
 int __wrap_close(int fd);
 
 static _Atomic bool hanging;
-static sem_t hung, go_on;
+static sem_t hung, resume;
 
 int
 __wrap_close(int fd)
 {
 	if (hanging) {
 		sem_post(&hung);
-		sem_wait(&go_on);
+		sem_wait(&resume);
 	}
 	return __real_close(fd);
 }
 
-/* While the file system hangs requests are decided by the previous rules at once; re-checks wait a little. */
+/*
+ * While the file system hangs, access_filter() uses the previous rules at once, and access_refresh()
+ * returns after a short wait.
+ */
 START_TEST(file_system_hangs)
 {
 	struct access *access;
 
 	sem_init(&hung, 0, 0);
-	sem_init(&go_on, 0, 0);
+	sem_init(&resume, 0, 0);
 	write_file(path, "7 u1\n");
 	access = open_access(ACCESS_FILE, path);
 	write_file(path, "8 u1\n");
@@ -575,14 +604,14 @@ START_TEST(file_system_hangs)
 	access_refresh(access);
 	ck_assert(allowed(access, 7));
 	hanging = false;
-	sem_post(&go_on);
-	ck_assert(!may(access, 7) && may(access, 8));
+	sem_post(&resume);
+	ck_assert(!refreshed(access, 7) && refreshed(access, 8));
 	access_close(access);
 }
 END_TEST
 
-/* Something else in the file's place is not read: the previous rules stay, and nothing hangs. */
-START_TEST(replaced_by_another_kind)
+/* If a FIFO replaces the file, it is not opened, which could hang, and the previous rules remain. */
+START_TEST(replaced_by_fifo)
 {
 	struct access *access;
 
@@ -591,14 +620,14 @@ START_TEST(replaced_by_another_kind)
 	ck_assert_int_eq(unlink(path), 0);
 	ck_assert_int_eq(mkfifo(path, 0600), 0);
 	for (int i = 0; i < 10; i++)
-		ck_assert(may(access, 7));
+		ck_assert(refreshed(access, 7));
 	ck_assert_int_eq(logged("not a regular file"), 1);
 	ck_assert_int_eq(logged("cannot reload"), 1);
 	access_close(access);
 }
 END_TEST
 
-/* Expects that access_open() refuses the file, in one line that names setting, file and reason. */
+/* Expects that access_open() refuses the file with an error that names setting, file and reason. */
 static void
 expect_refused(const char *file, const char *reason)
 {
@@ -630,7 +659,7 @@ START_TEST(unusable_at_start)
 }
 END_TEST
 
-/* Changes the mode as root, who may read all, and goes on as somebody else. */
+/* Sets the mode, as root if possible, then continues as another user, whom modes apply to. */
 static void
 set_mode(mode_t mode)
 {
@@ -642,7 +671,7 @@ set_mode(mode_t mode)
 }
 
 /*
- * A file that we may not read is refused at the start, and later leaves the old rules, with one
+ * A file without read permission is refused at the start; later the previous rules remain, with one
  * warning.
  */
 START_TEST(unreadable)
@@ -657,7 +686,7 @@ START_TEST(unreadable)
 	access = open_access(ACCESS_FILE, path);
 	set_mode(0);
 	for (int i = 0; i < 10; i++)
-		ck_assert(may(access, 7));
+		ck_assert(refreshed(access, 7));
 	ck_assert_int_eq(logged("Permission denied"), 1);
 	access_close(access);
 	if (getuid() == 0)
@@ -665,33 +694,33 @@ START_TEST(unreadable)
 }
 END_TEST
 
-struct asker {
+struct reader {
 	struct access *access;
 	const _Atomic bool *stop;
-	int yes;
+	int checked;
 };
 
-/* Either set of rules allows one of the two projects, never both or none. */
+/* Both sets of rules allow one of the two projects: both or none would be a mixture. */
 static void *
-ask(void *arg)
+read_rules(void *arg)
 {
-	struct asker *a = arg;
+	struct reader *r = arg;
 
-	while (!*a->stop) {
+	while (!*r->stop) {
 		int32_t projects[] = { 7, 8 };
 
-		if (access_filter(a->access, "u1", projects, 2) != 1)
+		if (access_filter(r->access, "u1", CHECK_PROJECTS, projects, 2) != 1)
 			return NULL;
-		a->yes++;
+		r->checked++;
 	}
-	return a;
+	return r;
 }
 
-/* Threads that ask while the file changes see the old rules or the new ones, nothing in between. */
+/* Threads that use the rules during reloads see the old or the new ones, never a mixture. */
 START_TEST(threads)
 {
 	_Atomic bool stop = false;
-	struct asker askers[4];
+	struct reader readers[4];
 	pthread_t ids[4];
 	struct access *access;
 	void *result;
@@ -699,8 +728,8 @@ START_TEST(threads)
 	write_file(path, "7 u1\n");
 	access = open_access(ACCESS_FILE, path);
 	for (int i = 0; i < 4; i++) {
-		askers[i] = (struct asker){ .access = access, .stop = &stop };
-		ck_assert_int_eq(pthread_create(&ids[i], NULL, ask, &askers[i]), 0);
+		readers[i] = (struct reader){ .access = access, .stop = &stop };
+		ck_assert_int_eq(pthread_create(&ids[i], NULL, read_rules, &readers[i]), 0);
 	}
 	for (int i = 0; i < 200; i++) {
 		write_file(other, i % 2 == 0 ? "8 u1\n" : "7 u1\n");
@@ -711,7 +740,7 @@ START_TEST(threads)
 	for (int i = 0; i < 4; i++) {
 		ck_assert_int_eq(pthread_join(ids[i], &result), 0);
 		ck_assert_ptr_nonnull(result);
-		ck_assert_int_gt(askers[i].yes, 0);
+		ck_assert_int_gt(readers[i].checked, 0);
 	}
 	access_close(access);
 }
@@ -741,16 +770,17 @@ main(void)
 	tcase_add_checked_fixture(file, setup, teardown);
 	tcase_add_test(file, without_a_file);
 	tcase_add_test(file, filter);
+	tcase_add_test(file, other_ids);
 	tcase_add_test(file, rewritten);
-	tcase_add_test(file, rewritten_alike);
+	tcase_add_test(file, rewritten_with_same_size_and_time);
 	tcase_add_test(file, renamed_over);
 	tcase_add_test(file, unchanged);
 	tcase_add_test(file, removed);
-	tcase_add_test(file, broken_later);
-	tcase_add_test(file, half_written_later);
-	tcase_add_test(file, reloaded_by_itself);
+	tcase_add_test(file, reload_of_invalid_file);
+	tcase_add_test(file, reload_of_half_written_file);
+	tcase_add_test(file, reloaded_automatically);
 	tcase_add_test(file, file_system_hangs);
-	tcase_add_test(file, replaced_by_another_kind);
+	tcase_add_test(file, replaced_by_fifo);
 	tcase_add_test(file, unusable_at_start);
 	tcase_add_test(file, unreadable);
 	tcase_add_test(file, threads);

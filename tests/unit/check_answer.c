@@ -1,7 +1,5 @@
 /* SPDX-License-Identifier: ISC */
-/*
- * check_answer: the exact text of complete answers.
- */
+/* check_answer: the exact text of complete responses. */
 #include <check.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,7 +16,7 @@ expect(const struct answer *a, const char *expected)
 	free(text);
 }
 
-/* An error has its status, no-store, a type and a JSON body, in this order and each once. */
+/* An error has its status, no-store, a type and a JSON body, in this order, once each. */
 START_TEST(with_body)
 {
 	static const struct answer a = { 404, "Not Found", "", "application/json",
@@ -30,7 +28,7 @@ START_TEST(with_body)
 }
 END_TEST
 
-/* Further headers come before the type. */
+/* Additional headers precede the type. */
 START_TEST(with_headers)
 {
 	static const struct answer method = { 405, "Method Not Allowed", "Allow: GET\r\n",
@@ -47,7 +45,7 @@ START_TEST(with_headers)
 }
 END_TEST
 
-/* HEAD gets the headers that GET would get, and no body. */
+/* HEAD gets the headers that GET would get, without a body. */
 START_TEST(head_only)
 {
 	static const struct answer a = { 405, "Method Not Allowed", "Allow: GET\r\n",
@@ -59,7 +57,7 @@ START_TEST(head_only)
 	    "Status: 405 Method Not Allowed\r\nCache-Control: no-store\r\nAllow: GET\r\n"
 	    "Content-Type: application/json\r\n\r\n");
 	free(text);
-	/* Another method, of any case, is another one. */
+	/* Only "HEAD" is HEAD: methods are case-sensitive. */
 	text = answer_text(&a, "head");
 	ck_assert_ptr_nonnull(text);
 	ck_assert_ptr_nonnull(strstr(text, "\r\n\r\n{}"));
@@ -67,7 +65,7 @@ START_TEST(head_only)
 }
 END_TEST
 
-/* A body of any length comes whole, and is no format. */
+/* A body of any length is sent complete, and is not used as a format string. */
 START_TEST(long_body)
 {
 	static char body[100000];

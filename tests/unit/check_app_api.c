@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_app: the queries to the application byte for byte, and what its answers say. Each answer
- * is read from a block of just its size.
+ * check_app_api: the queries to the application byte for byte, and what its responses mean. Each
+ * response is read from a block of exactly its size, so that a sanitizer finds reads beyond it.
  */
 #include <check.h>
 #include <inttypes.h>
@@ -12,13 +12,13 @@
 #include "auth/app_api.h"
 #include "config/app_url.h"
 #include "base/text.h"
-#include "wire/wakeup.h"
+#include "base/json.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-/* What *wrong says. */
+/* The values of *wrong. */
 #define NOT_JSON     "not a JSON object"
-#define NOT_EXPECTED "JSON, but not what the application's interface says"
+#define NOT_EXPECTED "JSON, but not of the documented form"
 #define BAD_STATUS   "an HTTP status other than 200, 401 and 403"
 
 #define ID_255                                                                                    \
@@ -29,7 +29,7 @@
 
 /* ---- The URL */
 
-/* Everything that settings may hold. */
+/* Every allowed form of TPI_APP_URL is accepted. */
 START_TEST(accepted_urls)
 {
 	static const char *const urls[] = { "http://localhost", "http://localhost/",
@@ -43,13 +43,13 @@ START_TEST(accepted_urls)
 
 	for (size_t i = 0; i < COUNT(urls); i++)
 		ck_assert_msg(app_url_valid(urls[i]), "%s", urls[i]);
-	/* As long as a socket's path can be. */
+	/* The longest path of a socket. */
 	memset(path + 6, 'p', 106);
 	ck_assert(app_url_valid(path));
 }
 END_TEST
 
-/* Other schemes, parts that are missing, and whatever libcurl would take for something else. */
+/* Other schemes, missing parts, and URLs that libcurl would understand differently are refused. */
 START_TEST(refused_urls)
 {
 	static const char *const urls[] = { "", "localhost", "localhost:3000", "//localhost",
@@ -81,7 +81,7 @@ END_TEST
 
 /* ---- The queries */
 
-/* The path of the query who this is. */
+/* The target of the session query. */
 START_TEST(session_target)
 {
 	ck_assert_str_eq(APP_SESSION_TARGET, "/api/auth/session");
@@ -91,15 +91,15 @@ END_TEST
 static void
 expect_target(const int32_t *projects, int count, const char *expected)
 {
-	char *target = malloc(APP_PROJECTS_TARGET_SIZE);
+	char *target = malloc(APP_TARGET_SIZE);
 
 	ck_assert_ptr_nonnull(target);
-	app_api_projects_target(target, projects, count);
+	app_api_target(target, CHECK_PROJECTS, projects, count);
 	ck_assert_str_eq(target, expected);
 	free(target);
 }
 
-/* One project and two, byte for byte. */
+/* The target of a query for one project, and for two. */
 START_TEST(projects_target)
 {
 	static const int32_t projects[] = { 7, 2147483647 };
@@ -108,6 +108,39 @@ START_TEST(projects_target)
 	    "%7B%22in%22%3A%5B7%5D%7D%7D%2C%22select%22%3A%7B%22id%22%3Atrue%7D%7D");
 	expect_target(projects, 2, "/api/model/projects/findMany?q=%7B%22where%22%3A%7B%22id%22%3A"
 	    "%7B%22in%22%3A%5B7%2C2147483647%5D%7D%7D%2C%22select%22%3A%7B%22id%22%3Atrue%7D%7D");
+}
+END_TEST
+
+/* Each model has its own query; only that for issues takes projects that are marked as deleted. */
+START_TEST(model_targets)
+{
+	static const struct { enum app_check check; const char *expected; } rows[] = {
+		{ CHECK_PRESENT_PROJECTS, "/api/model/projects/findMany?q=%7B%22where%22%3A%7B%22id%22%3A"
+		    "%7B%22in%22%3A%5B7%2C8%5D%7D%2C%22isDeleted%22%3Afalse%7D%2C%22select%22%3A%7B%22id"
+		    "%22%3Atrue%7D%7D" },
+		{ CHECK_TEST_RUNS, "/api/model/testRuns/findMany?q=%7B%22where%22%3A%7B%22id%22%3A"
+		    "%7B%22in%22%3A%5B7%2C8%5D%7D%2C%22isDeleted%22%3Afalse%7D%2C%22select%22%3A%7B%22id"
+		    "%22%3Atrue%7D%7D" },
+		{ CHECK_MILESTONES, "/api/model/milestones/findMany?q=%7B%22where%22%3A%7B%22id%22%3A"
+		    "%7B%22in%22%3A%5B7%2C8%5D%7D%2C%22isDeleted%22%3Afalse%7D%2C%22select%22%3A%7B%22id"
+		    "%22%3Atrue%7D%7D" },
+	};
+	char *target = malloc(APP_TARGET_SIZE);
+	int32_t ids[APP_LOT] = { 7, 8 };
+
+	ck_assert_ptr_nonnull(target);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		app_api_target(target, rows[i].check, ids, 2);
+		ck_assert_str_eq(target, rows[i].expected);
+	}
+	/* The longest fits. */
+	for (int i = 0; i < APP_LOT; i++)
+		ids[i] = INT32_MAX;
+	app_api_target(target, CHECK_MILESTONES, ids, APP_LOT);
+	ck_assert_str_eq(target + strlen(target) - strlen("true%7D%7D"), "true%7D%7D");
+	free(target);
+	ck_assert_str_eq(app_check_name(CHECK_USER), "user");
+	ck_assert_str_eq(app_check_name(CHECK_TEST_RUNS), "testRuns");
 }
 END_TEST
 
@@ -127,7 +160,7 @@ percent_decode(char *text)
 	*out = '\0';
 }
 
-/* The longest lot fits, and every length says what the contract says once it is decoded. */
+/* The target for each number of projects up to the largest fits, and decodes to the documented JSON. */
 START_TEST(projects_targets)
 {
 	static const char start[] = "/api/model/projects/findMany?q=";
@@ -136,11 +169,11 @@ START_TEST(projects_targets)
 	for (int i = 0; i < APP_LOT; i++)
 		projects[i] = INT32_MAX - i;
 	for (int count = 1; count <= APP_LOT; count++) {
-		char *target = malloc(APP_PROJECTS_TARGET_SIZE), expected[2048];
+		char *target = malloc(APP_TARGET_SIZE), expected[2048];
 		size_t used = 0;
 
 		ck_assert_ptr_nonnull(target);
-		app_api_projects_target(target, projects, count);
+		app_api_target(target, CHECK_PROJECTS, projects, count);
 		ck_assert_uint_eq(strspn(target + strlen(start), "abcdefghijklmnopqrstuvwxyz"
 		    "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789%"), strlen(target) - strlen(start));
 		used += (size_t)sprintf(expected, "%s{\"where\":{\"id\":{\"in\":[", start);
@@ -155,7 +188,7 @@ START_TEST(projects_targets)
 }
 END_TEST
 
-/* ---- Who is it? */
+/* ---- Responses to a session query */
 
 struct session_row {
 	const char *body;
@@ -199,7 +232,7 @@ expect_sessions(const struct session_row *rows, size_t count)
 		expect_sessions(rows, COUNT(rows));                                               \
 	} while (0)
 
-/* The user is user.id and nothing else. */
+/* The user is user.id, whatever else the response contains. */
 START_TEST(session_yes)
 {
 	EXPECT_SESSIONS(
@@ -215,7 +248,7 @@ START_TEST(session_yes)
 }
 END_TEST
 
-/* No user, no id, one that JavaScript takes for false, or a string that is not a valid id. */
+/* Without a user or an id, or with an id that is false in JavaScript or invalid, it is anonymous. */
 START_TEST(session_anonymous)
 {
 	EXPECT_SESSIONS(
@@ -248,7 +281,7 @@ START_TEST(session_anonymous)
 }
 END_TEST
 
-/* What is no JSON object to the letter is no answer. */
+/* A response that is not strictly a JSON object is invalid. */
 START_TEST(session_not_json)
 {
 	EXPECT_SESSIONS(
@@ -284,7 +317,7 @@ START_TEST(session_not_json)
 }
 END_TEST
 
-/* A user that is no object, or an id that is no text, is no answer, and never a yes. */
+/* A response whose user is not an object, or whose id is not a string, is invalid. */
 START_TEST(session_wrong_types)
 {
 	EXPECT_SESSIONS(
@@ -306,7 +339,7 @@ START_TEST(session_wrong_types)
 }
 END_TEST
 
-/* {"user":{"id":"u"},"x":[[...1...]]} whose innermost value is so many levels deep. */
+/* A response whose innermost value is nested this deep: {"user":{"id":"u"},...,"x":[[...1...]]}. */
 static char *
 nested(int depth)
 {
@@ -323,28 +356,28 @@ nested(int depth)
 	return body;
 }
 
-/* As deep as the check of JSON allows is fine; one level more, or very deep, is no answer. */
+/* The deepest allowed nesting is accepted; one level more, and very deep nesting, is invalid. */
 START_TEST(deep)
 {
-	static const int depths[] = { WAKEUP_DEPTH_MAX + 1, 1000, 100000 };
-	char *body = nested(WAKEUP_DEPTH_MAX);
+	static const int depths[] = { JSON_DEPTH_MAX + 1, 1000, 100000 };
+	char *body = nested(JSON_DEPTH_MAX);
 	int32_t project = 7;
 	const char *wrong;
 
 	expect_session(200, body, strlen(body), APP_YES, "u");
-	ck_assert_int_eq(app_api_read_projects(200, body, strlen(body), &project, 1, &wrong), APP_YES);
+	ck_assert_int_eq(app_api_read_ids(200, body, strlen(body), &project, 1, &wrong), APP_YES);
 	free(body);
 	for (size_t i = 0; i < COUNT(depths); i++) {
 		body = nested(depths[i]);
 		expect_session(200, body, strlen(body), APP_WRONG, NOT_JSON);
-		ck_assert_int_eq(app_api_read_projects(200, body, strlen(body), &project, 1, &wrong),
+		ck_assert_int_eq(app_api_read_ids(200, body, strlen(body), &project, 1, &wrong),
 		    APP_WRONG);
 		free(body);
 	}
 }
 END_TEST
 
-/* 401 and 403 are a no whatever the body says; another status is no answer. */
+/* 401 and 403 mean anonymous whatever the body; any status but these and 200 is invalid. */
 START_TEST(session_status)
 {
 	static const int others[] = { 100, 199, 201, 204, 206, 300, 301, 302, 304, 307, 308, 400,
@@ -363,9 +396,9 @@ START_TEST(session_status)
 }
 END_TEST
 
-/* ---- Which projects? */
+/* ---- Responses to a project query */
 
-/* Asks for 3, 7, 8 and 2147483647; left is what may be read, as "3 0 0 2147483647". */
+/* The response to a query for 3, 7, 8 and 2147483647; left: the readable ones, "3 0 0 2147483647". */
 static void
 expect_projects(int status, const char *body, size_t length, enum app_answer answer,
     const char *left, const char *says)
@@ -377,7 +410,7 @@ expect_projects(int status, const char *body, size_t length, enum app_answer ans
 
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, body, length);
-	result = app_api_read_projects(status, copy, length, projects, 4, &wrong);
+	result = app_api_read_ids(status, copy, length, projects, 4, &wrong);
 	ck_assert_msg(result == answer, "%d %s: %d, not %d", status, body, (int)result,
 	    (int)answer);
 	snprintf(list, sizeof(list), "%" PRId32 " %" PRId32 " %" PRId32 " %" PRId32, projects[0],
@@ -409,7 +442,7 @@ expect_projects_rows(const struct projects_row *rows, size_t count)
 		expect_projects_rows(rows, COUNT(rows));                                          \
 	} while (0)
 
-/* What data[].id names may be read, in whatever order and however often it is there. */
+/* The projects in data[].id are readable, in any order and however often they occur. */
 START_TEST(projects_yes)
 {
 	EXPECT_PROJECTS(
@@ -425,7 +458,7 @@ START_TEST(projects_yes)
 }
 END_TEST
 
-/* What was not asked for is ignored, and alone it is a no. */
+/* Projects that were not requested are ignored; without any other it is a no. */
 START_TEST(projects_not_asked_for)
 {
 	EXPECT_PROJECTS(
@@ -438,7 +471,7 @@ START_TEST(projects_not_asked_for)
 }
 END_TEST
 
-/* No data, data that is no list, and one id that is no project's: no answer. */
+/* A response without data, with data that is not a list, or with one invalid id is invalid. */
 START_TEST(projects_wrong)
 {
 	EXPECT_PROJECTS(
@@ -477,7 +510,7 @@ START_TEST(projects_wrong)
 }
 END_TEST
 
-/* What is no JSON object to the letter is no answer; nor is null, which only a session may be. */
+/* A response that is not strictly a JSON object is invalid; so is null, unlike for a session. */
 START_TEST(projects_not_json)
 {
 	EXPECT_PROJECTS(
@@ -498,7 +531,7 @@ START_TEST(projects_not_json)
 }
 END_TEST
 
-/* 401 and 403 are a no to all of them; another status is no answer. */
+/* 401 and 403 mean that none is readable; any status but these and 200 is invalid. */
 START_TEST(projects_status)
 {
 	static const int others[] = { 100, 201, 204, 301, 302, 307, 400, 404, 422, 500, 503, -1 };
@@ -512,7 +545,7 @@ START_TEST(projects_status)
 }
 END_TEST
 
-/* Asks for the reason in a buffer of just its size, from a body of just its size. */
+/* Expects this reason in a body; body and reason are in blocks of exactly their size. */
 static void
 expect_reason(const char *body, const char *expected)
 {
@@ -529,7 +562,7 @@ expect_reason(const char *body, const char *expected)
 	free(reason);
 }
 
-/* The application's own word on why it refuses; there is none in what has another form. */
+/* The reason is the error message of a refusal; a body of another form has none. */
 START_TEST(reasons)
 {
 	static const struct {
@@ -553,7 +586,7 @@ START_TEST(reasons)
 
 	for (size_t i = 0; i < COUNT(rows); i++)
 		expect_reason(rows[i].body, rows[i].reason);
-	/* Cut to fit. */
+	/* Truncated to fit. */
 	memset(body + strlen(body), 'r', 2 * APP_REASON_SIZE);
 	strcat(body, "\"}");
 	memset(expected, 'r', sizeof(expected) - 1);
@@ -562,7 +595,7 @@ START_TEST(reasons)
 }
 END_TEST
 
-/* A whole lot, and an answer of more projects than were asked for, from the end to the start. */
+/* The response to the largest query may have more projects than requested, in reverse order. */
 START_TEST(projects_many)
 {
 	int32_t projects[APP_LOT];
@@ -577,7 +610,7 @@ START_TEST(projects_many)
 	for (int i = 2 * APP_LOT; i >= -APP_LOT; i -= 2)
 		used += (size_t)sprintf(body + used, ",{\"id\":%d}", 1000 + i);
 	strcpy(body + used, "]}");
-	ck_assert_int_eq(app_api_read_projects(200, body, strlen(body), projects, APP_LOT, &wrong),
+	ck_assert_int_eq(app_api_read_ids(200, body, strlen(body), projects, APP_LOT, &wrong),
 	    APP_YES);
 	for (int i = 0; i < APP_LOT; i++)
 		ck_assert_int_eq(projects[i], i % 2 == 0 ? 1000 + i : 0);
@@ -598,6 +631,7 @@ main(void)
 	tcase_add_test(tc, session_target);
 	tcase_add_test(tc, projects_target);
 	tcase_add_test(tc, projects_targets);
+	tcase_add_test(tc, model_targets);
 	tcase_add_test(tc, session_yes);
 	tcase_add_test(tc, session_anonymous);
 	tcase_add_test(tc, session_not_json);

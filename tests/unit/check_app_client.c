@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_gate: what is asked of the application, how often, and what becomes of the answers.
+ * check_app_client: which requests the application gets, how often, and what happens to the responses.
  *
- * The fetch_ functions of this program stand in for fetch.c: they write down what is asked, and
- * answer when a test says so. The clock stands still until a test moves it. settle() waits until
- * the application client's thread has nothing left to do, so that what has not been asked by then will not be.
+ * This program has its own app_http_ functions, which record the requests and answer them when a test
+ * says so. The clock stands still until a test advances it. settle() waits until the application
+ * client's thread is idle: a request that it has not made by then it will not make.
  */
 #include <check.h>
 #include <fcntl.h>
@@ -25,13 +25,15 @@
 #include "base/log.h"
 #include "fcgi/request.h"
 #include "base/thread.h"
+#include "fake_clock.h"
 
-#define LONG_MS      10000 /* nothing in these tests takes as long */
+#define LONG_MS      10000 /* longer than anything in these tests */
 #define TIMEOUT_MS   2000  /* from a query to its deadline */
-#define KNOWN_MAX    16384 /* answers of a kind that are kept */
+#define KNOWN_MAX    16384 /* responses of a kind in the cache */
 #define REQUESTS_MAX (KNOWN_MAX + 64)
 #define WHO_MAX      (KNOWN_MAX + 1)
 #define ASKERS       8
+#define MANY 500 /* ids in one query */
 
 #define SESSION(user) "{\"user\":{\"id\":\"" user "\"}}"
 
@@ -54,13 +56,13 @@ real_ms(void)
 	return (int64_t)ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-/* ---- What stands in for fetch.c */
+/* ---- The stand-in for app_http.c */
 
-/* As app_http_start() was told. */
+/* The arguments of an app_http_start(). */
 struct asked {
 	char *target, *lines; /* owned; '|' ends each line */
 	int64_t timeout_ms;
-	void *request; /* NULL once it was answered */
+	void *request; /* NULL after the response */
 };
 
 struct app_http {
@@ -68,10 +70,10 @@ struct app_http {
 	app_http_done *done;
 	void *arg;
 
-	/* What a test has it do. */
-	_Atomic bool stuck;   /* app_http_turn() does not end */
-	_Atomic bool prompt;  /* every request is answered at the next turn */
-	_Atomic int refused;  /* how many of the next app_http_start() have no memory */
+	/* Set by a test: */
+	_Atomic bool stuck;   /* app_http_turn() does not return */
+	_Atomic bool prompt;  /* every request is answered in the next turn */
+	_Atomic int refused;  /* that many calls of app_http_start() fail for lack of memory */
 
 	pthread_mutex_t lock; /* everything below */
 	pthread_cond_t changed;
@@ -120,7 +122,7 @@ app_http_start(struct app_http *f, const char *target, const char *lines, size_t
 	return true;
 }
 
-/* Answers all that was asked: who is "Cookie: s=secret-N" is "uN", and he may read project N. */
+/* Answers all requests: the user of "Cookie: s=secret-N" is "uN", who can read project N. */
 static void
 answer_all(struct app_http *f)
 {
@@ -162,7 +164,7 @@ app_http_turn(struct app_http *f, int wait_ms)
 		f->has_result = false;
 	}
 	pthread_mutex_unlock(&f->lock);
-	/* It is no busy loop, and it never sleeps for longer than a second. */
+	/* The thread has no busy loop, and never sleeps for more than a second. */
 	if (wait_ms < 100 || wait_ms > 1000)
 		abort();
 	if (request != NULL)
@@ -180,7 +182,7 @@ app_http_wake(struct app_http *f)
 	pthread_mutex_unlock(&f->lock);
 }
 
-/* Waits until the application client's thread has done all that it was woken for. */
+/* Waits until the application client's thread has done everything it was woken for. */
 static void
 settle(void)
 {
@@ -195,7 +197,7 @@ settle(void)
 	ck_assert_msg(idle, "the application client's thread does not come back");
 }
 
-/* Lets the application client's thread look at the time. */
+/* Makes the application client's thread read the clock. */
 static void
 turn(void)
 {
@@ -210,7 +212,7 @@ advance(int ms)
 	turn();
 }
 
-/* ---- The application client and those who ask it */
+/* ---- The application client and its callers */
 
 static struct settings settings;
 static struct app_client *app_client;
@@ -218,6 +220,7 @@ static int log_fd;
 static struct credentials *known_by[WHO_MAX]; /* made by who() */
 static struct stream *streams[ASKERS];
 static struct app_query *queries[ASKERS]; /* of the stream of the same number */
+static int id_counts[ASKERS];             /* of the ids in it */
 
 static void
 setup(void)
@@ -236,7 +239,7 @@ setup(void)
 	settings.app_url = strdup("http://app.example");
 }
 
-/* Each test begins with it. */
+/* Starts the application client; the first call of each test. */
 static void
 start(int concurrency, int cache_seconds)
 {
@@ -247,7 +250,7 @@ start(int concurrency, int cache_seconds)
 	settle();
 }
 
-/* Credentials of their own for each number. */
+/* Different credentials for each number. */
 static struct credentials *
 new_credentials(int number)
 {
@@ -293,7 +296,7 @@ finish(int number, struct app_http_result result)
 	settle();
 }
 
-/* The answer to a request, which are numbered as they were asked, from 0. */
+/* Answers a request; they are numbered from 0 in the order in which they were made. */
 static void
 reply(int number, int status, const char *body)
 {
@@ -301,7 +304,7 @@ reply(int number, int status, const char *body)
 	    (struct app_http_result){ .status = status, .body = body, .length = strlen(body) });
 }
 
-/* No answer to a request. */
+/* Lets a request fail; dead: with a failed connect or a time limit. */
 static void
 break_off(int number, bool dead)
 {
@@ -320,12 +323,14 @@ ask_until(int asker, struct credentials *c, const int32_t *projects, int count, 
     int64_t deadline)
 {
 	ck_assert_ptr_null(queries[asker]);
-	queries[asker] = app_query_start(app_client, c, projects, count, after, streams[asker], deadline);
+	queries[asker] = app_query_start(app_client, c,
+	    &(struct app_part){ CHECK_PROJECTS, projects, count }, count > 0, after, streams[asker], deadline);
+	id_counts[asker] = count;
 	ck_assert_ptr_nonnull(queries[asker]);
 	settle();
 }
 
-/* Asks who number is, or which of the projects he may read. */
+/* Starts a query for the user of credentials, or for the projects that they can read. */
 static void
 ask_user(int asker, int number)
 {
@@ -354,7 +359,7 @@ expect_pending(int asker)
 	ck_assert_int_eq(app_query_answer(queries[asker]), QUERY_PENDING);
 }
 
-/* There is an answer, and its mark was left since the last look. */
+/* There is an answer, and the stream was marked since the last call. */
 static void
 expect_answer(int asker, enum app_query_answer answer)
 {
@@ -362,7 +367,7 @@ expect_answer(int asker, enum app_query_answer answer)
 	ck_assert_uint_eq(marks(asker), STREAM_ANSWERED);
 }
 
-/* It is still the same, without a further mark. */
+/* The answer is still the same, and the stream was not marked again. */
 static void
 expect_unchanged(int asker, enum app_query_answer answer)
 {
@@ -377,13 +382,13 @@ expect_user(int asker, const char *user)
 	ck_assert_str_eq(app_query_user(queries[asker]), user);
 }
 
-/* The answer is these projects, written as "7 8". */
+/* The answer is these projects, as "7 8". */
 static void
 expect_projects(int asker, const char *expected)
 {
-	int32_t projects[REQUEST_PROJECTS_MAX];
-	char list[16 * REQUEST_PROJECTS_MAX] = "";
-	int count = app_query_filter(queries[asker], projects);
+	int32_t projects[MANY];
+	char list[16 * MANY] = "";
+	int count = app_query_filter(queries[asker], 0, projects, id_counts[asker]);
 	size_t used = 0;
 
 	expect_answer(asker, expected[0] != '\0' ? QUERY_YES : QUERY_NO);
@@ -392,7 +397,7 @@ expect_projects(int asker, const char *expected)
 	ck_assert_str_eq(list, expected);
 }
 
-/* Asks, and forgets at once: the answer is there already, NULL for nobody. */
+/* A query gets its answer from the cache; user is NULL for anonymous. */
 static void
 expect_kept(int number, const char *user)
 {
@@ -407,7 +412,7 @@ expect_kept(int number, const char *user)
 	forget(0);
 }
 
-/* The same: a request is made. */
+/* A query makes a request. */
 static void
 expect_not_kept(int number)
 {
@@ -419,7 +424,7 @@ expect_not_kept(int number)
 	forget(0);
 }
 
-/* Asks who number is and gets this answer of the application. */
+/* A query for the user gets this response from the application. */
 static void
 learn(int number, int status, const char *body)
 {
@@ -430,7 +435,7 @@ learn(int number, int status, const char *body)
 	marks(0);
 }
 
-/* How many log lines have this in them. */
+/* How often the log contains this. */
 static int
 logged(const char *what)
 {
@@ -447,8 +452,8 @@ logged(const char *what)
 }
 
 /*
- * When all is forgotten and answered nobody holds credentials any more, and no line of the log has
- * shown them.
+ * When all queries are forgotten and all requests answered, nothing holds credentials any more. No
+ * line of the log contains one.
  */
 static void
 teardown(void)
@@ -474,9 +479,9 @@ teardown(void)
 	free(settings.app_url);
 }
 
-/* ---- Questions and answers */
+/* ---- Queries and answers */
 
-/* Who is it: one request with his credentials and the time that is left; its answer is his id. */
+/* A query for the user makes one request, with the credentials and the time left; it yields the id. */
 START_TEST(who_is_it)
 {
 	start(32, 5);
@@ -493,7 +498,7 @@ START_TEST(who_is_it)
 }
 END_TEST
 
-/* An empty session, 401 and 403 are nobody; anything else that is no answer is later. */
+/* An empty session, 401 and 403 mean anonymous; an invalid response means that the query failed. */
 START_TEST(not_yes)
 {
 	static const struct {
@@ -526,14 +531,14 @@ START_TEST(not_yes)
 }
 END_TEST
 
-/* Which of these may he read: those of the answer, in the order of the query. */
+/* A query for projects returns those of the response, in the order of the query. */
 START_TEST(which_projects)
 {
 	static const int32_t some[] = { 9, 7, 8 };
-	char target[APP_PROJECTS_TARGET_SIZE];
+	char target[APP_TARGET_SIZE];
 
 	start(32, 5);
-	app_api_projects_target(target, some, 3);
+	app_api_target(target, CHECK_PROJECTS, some, 3);
 	ask_projects(0, 1, some, 3);
 	expect_pending(0);
 	ck_assert_int_eq(requests(), 1);
@@ -554,7 +559,7 @@ START_TEST(which_projects)
 }
 END_TEST
 
-/* While a request holds credentials they live; once it is answered nobody holds them. */
+/* A request holds its credentials until it is answered, and no longer. */
 START_TEST(credentials_let_go)
 {
 	struct credentials *c = new_credentials(1);
@@ -570,7 +575,7 @@ START_TEST(credentials_let_go)
 	credentials_release(c);
 	break_off(1, false);
 	ck_assert_int_eq(who(2)->references, 1);
-	/* Also where the answer is a kept one. */
+	/* The same with an answer from the cache. */
 	expect_user(0, "u1");
 	forget(0);
 	expect_kept(1, "u1");
@@ -580,7 +585,7 @@ END_TEST
 
 /* ---- One request for equal queries */
 
-/* Equal queries under way are one request, whose answer all get, each once. */
+/* Equal queries share one request in flight; each gets its answer once. */
 START_TEST(coalesced)
 {
 	struct credentials *again = new_credentials(1);
@@ -609,7 +614,7 @@ START_TEST(coalesced)
 }
 END_TEST
 
-/* So are those that still wait in the queue; and a failure is everybody's. */
+/* Equal queries in the queue share one request, and also its failure. */
 START_TEST(coalesced_in_the_queue)
 {
 	start(1, 0);
@@ -626,7 +631,7 @@ START_TEST(coalesced_in_the_queue)
 }
 END_TEST
 
-/* Other credentials, another kind, and other projects are other queries. */
+/* Queries with different credentials, kinds or projects share nothing. */
 START_TEST(different)
 {
 	static const int32_t some[] = { 7, 8, 9 };
@@ -656,9 +661,64 @@ START_TEST(different)
 }
 END_TEST
 
-/* ---- Lots */
+/* Asks about several models at once. */
+static void
+ask_parts(int asker, const struct app_part *parts, int count)
+{
+	ck_assert_ptr_null(queries[asker]);
+	queries[asker] = app_query_start(app_client, who(1), parts, count, QUERY_CACHED, streams[asker],
+	    now + TIMEOUT_MS);
+	ck_assert_ptr_nonnull(queries[asker]);
+	settle();
+}
 
-/* Projects first, first + 1 and so on. */
+/*
+ * One query may be about several models: a request for each, all at once; their answers are put
+ * together, and equal ids of different models are not mixed up.
+ */
+START_TEST(several_models)
+{
+	static const int32_t ids[] = { 7, 8 };
+	static const struct app_part parts[] = { { CHECK_PROJECTS, ids, 2 }, { CHECK_TEST_RUNS, ids, 2 },
+		{ CHECK_PRESENT_PROJECTS, ids, 1 }, { CHECK_MILESTONES, ids + 1, 1 } };
+	char target[APP_TARGET_SIZE];
+	int32_t kept[2];
+
+	start(32, 5);
+	ask_parts(0, parts, 4);
+	ck_assert_int_eq(requests(), 4);
+	for (int i = 0; i < 4; i++) {
+		app_api_target(target, parts[i].check, parts[i].ids, parts[i].count);
+		ck_assert_str_eq(fetch.asked[i].target, target);
+	}
+	reply(2, 200, "{\"data\":[{\"id\":7}]}");
+	reply(0, 200, "{\"data\":[{\"id\":8}]}");
+	reply(3, 200, "{\"data\":[{\"id\":7}]}");
+	expect_pending(0);
+	reply(1, 200, "{\"data\":[]}");
+	expect_answer(0, QUERY_YES);
+	ck_assert_int_eq(app_query_filter(queries[0], 0, kept, 2), 1);
+	ck_assert_int_eq(kept[0], 8);
+	ck_assert_int_eq(app_query_filter(queries[0], 2, kept, 2), 0);
+	ck_assert_int_eq(app_query_filter(queries[0], 4, kept, 1), 1);
+	ck_assert_int_eq(kept[0], 7);
+	ck_assert_int_eq(app_query_filter(queries[0], 5, kept, 1), 0);
+	/* All are known now, whoever asks about one of them. */
+	ask_projects(1, 1, ids, 2);
+	expect_projects(1, "8");
+	ck_assert_int_eq(requests(), 4);
+	/* One without an answer fails the whole query, and is not asked again for nothing. */
+	forget(1);
+	ask_parts(1, &(struct app_part[]){ { CHECK_PROJECTS, ids, 2 }, { CHECK_MILESTONES, ids, 1 } }[0], 2);
+	ck_assert_int_eq(requests(), 5);
+	reply(4, 500, "");
+	expect_answer(1, QUERY_FAILED);
+}
+END_TEST
+
+/* ---- Queries for many projects */
+
+/* The projects first, first + 1 and so on. */
 static void
 fill(int32_t *projects, int first, int count)
 {
@@ -666,22 +726,22 @@ fill(int32_t *projects, int first, int count)
 		projects[i] = first + i;
 }
 
-/* Expects that a request was for so many projects from first on. */
+/* Expects that a request was for count projects from first on. */
 static void
 expect_lot(int number, int first, int count)
 {
-	char target[APP_PROJECTS_TARGET_SIZE];
+	char target[APP_TARGET_SIZE];
 	int32_t lot[APP_LOT];
 
 	fill(lot, first, count);
-	app_api_projects_target(target, lot, count);
+	app_api_target(target, CHECK_PROJECTS, lot, count);
 	ck_assert_str_eq(fetch.asked[number].target, target);
 }
 
-/* Many projects are asked for in lots of 100; their answers are put together, in any order. */
+/* A query for many projects makes a request for each 100, and combines their responses. */
 START_TEST(lots)
 {
-	int32_t many[REQUEST_PROJECTS_MAX];
+	int32_t many[MANY];
 
 	start(32, 5);
 	fill(many, 1000, 250);
@@ -696,7 +756,7 @@ START_TEST(lots)
 	expect_pending(0);
 	reply(1, 200, "{\"data\":[{\"id\":1150}]}");
 	expect_projects(0, "1000 1099 1150 1200 1249");
-	/* As many as there can be, and none of them. */
+	/* The largest number of projects, none of them readable. */
 	fill(many, 5000, 500);
 	ask_projects(1, 1, many, 500);
 	ck_assert_int_eq(requests(), 8);
@@ -709,7 +769,7 @@ START_TEST(lots)
 }
 END_TEST
 
-/* 100 are one lot, 101 are two; a no to one and a yes to the other is a yes. */
+/* 100 projects need one request, 101 two; a no to one and a yes to the other is a yes. */
 START_TEST(lots_at_the_edge)
 {
 	int32_t many[101];
@@ -730,7 +790,7 @@ START_TEST(lots_at_the_edge)
 }
 END_TEST
 
-/* A lot that fails makes the whole query later, at once and once; what others say is kept. */
+/* If one of its requests fails, the query fails at once, and once; the other responses are cached. */
 START_TEST(lot_fails)
 {
 	int32_t many[250];
@@ -744,7 +804,7 @@ START_TEST(lot_fails)
 	expect_answer(0, QUERY_FAILED);
 	reply(2, 200, "{\"data\":[{\"id\":201}]}");
 	expect_unchanged(0, QUERY_FAILED);
-	/* The next one asks for what has failed alone. */
+	/* The next query repeats only the request that failed. */
 	ask_projects(1, 1, many, 250);
 	ck_assert_int_eq(requests(), 4);
 	expect_lot(3, 101, 100);
@@ -753,7 +813,7 @@ START_TEST(lot_fails)
 }
 END_TEST
 
-/* Lots that are there already are not asked for again, wherever they stand. */
+/* Projects whose response is cached are not requested again, wherever they are in the query. */
 START_TEST(lots_from_the_cache)
 {
 	int32_t many[300];
@@ -774,9 +834,9 @@ START_TEST(lots_from_the_cache)
 }
 END_TEST
 
-/* ---- Answers that are kept */
+/* ---- The cache */
 
-/* A yes is kept for as long as is set, to the millisecond. */
+/* A yes is cached for exactly TPI_APP_CACHE_SECONDS. */
 START_TEST(yes_is_kept)
 {
 	static const int32_t some[] = { 7, 8 };
@@ -801,7 +861,7 @@ START_TEST(yes_is_kept)
 }
 END_TEST
 
-/* A no is kept for a second. */
+/* A no is cached for a second. */
 START_TEST(no_is_kept)
 {
 	start(32, 5);
@@ -817,7 +877,7 @@ START_TEST(no_is_kept)
 }
 END_TEST
 
-/* The time counts from the answer, and is the one that is set; a no is not kept for longer. */
+/* The time counts from the response; a longer TPI_APP_CACHE_SECONDS does not apply to a no. */
 START_TEST(kept_for_long)
 {
 	start(32, 300);
@@ -835,7 +895,7 @@ START_TEST(kept_for_long)
 }
 END_TEST
 
-/* 0 keeps nothing. */
+/* With TPI_APP_CACHE_SECONDS=0 nothing is cached. */
 START_TEST(nothing_is_kept)
 {
 	start(32, 0);
@@ -846,7 +906,7 @@ START_TEST(nothing_is_kept)
 }
 END_TEST
 
-/* What is no answer is not kept. */
+/* Failed requests are not cached. */
 START_TEST(failures_are_not_kept)
 {
 	start(32, 5);
@@ -860,7 +920,7 @@ START_TEST(failures_are_not_kept)
 }
 END_TEST
 
-/* A fresh query goes past what is kept, and its answer takes that one's place. */
+/* A fresh query bypasses the cache, and its response replaces the cached one. */
 START_TEST(fresh_question)
 {
 	start(32, 5);
@@ -868,7 +928,7 @@ START_TEST(fresh_question)
 	ask_until(1, who(1), NULL, 0, now, now + TIMEOUT_MS);
 	expect_pending(1);
 	ck_assert_int_eq(requests(), 2);
-	/* It joins what is under way, and others join it. */
+	/* Queries share its request, fresh ones and others. */
 	ask_until(2, who(1), NULL, 0, now, now + TIMEOUT_MS);
 	ask_user(3, 1);
 	ck_assert_int_eq(requests(), 2);
@@ -882,7 +942,7 @@ START_TEST(fresh_question)
 }
 END_TEST
 
-/* The youngest answers of a kind are kept, and no more. */
+/* The cache is bounded: the oldest response of a kind is dropped first. */
 START_TEST(bounded)
 {
 	start(32, 300);
@@ -898,7 +958,7 @@ END_TEST
 
 /* ---- Re-checks */
 
-/* Asks as a re-check does; after: when the application was asked for its last answer. */
+/* Starts a query as a re-check does; after: when the request for the stream's last answer was made. */
 static void
 ask_after(int asker, int number, int64_t after)
 {
@@ -906,8 +966,8 @@ ask_after(int asker, int number, int64_t after)
 }
 
 /*
- * A kept answer serves a re-check if the application was asked after that stream's last answer,
- * also after TPI_APP_CACHE_SECONDS.
+ * A re-check uses a cached response if it was requested after the stream's last one, even when
+ * TPI_APP_CACHE_SECONDS have passed.
  */
 START_TEST(rechecks_share)
 {
@@ -930,7 +990,7 @@ START_TEST(rechecks_share)
 	expect_user(1, "u2");
 	ck_assert_int_eq(app_client_asked_at(queries[1]), second);
 	ck_assert_int_eq(requests(), 2);
-	/* One that has used it already asks anew, and those that follow have this one. */
+	/* A stream that has used it makes a new request, which serves the following ones. */
 	ask_after(2, 1, second);
 	expect_pending(2);
 	ask_after(3, 1, second);
@@ -943,7 +1003,7 @@ START_TEST(rechecks_share)
 }
 END_TEST
 
-/* An answer that is kept for re-checks alone lets no stream in. */
+/* A response that is cached for re-checks only does not authorize a new stream. */
 START_TEST(kept_for_rechecks_alone)
 {
 	int64_t before;
@@ -955,7 +1015,7 @@ START_TEST(kept_for_rechecks_alone)
 	ask_after(1, 1, before);
 	expect_user(1, "u1");
 	expect_not_kept(1);
-	/* A query of a stream that opens serves a re-check as well. */
+	/* A re-check shares the request of a new stream. */
 	ask_after(2, 1, before);
 	expect_pending(2);
 	reply(1, 200, SESSION("u1"));
@@ -964,7 +1024,7 @@ START_TEST(kept_for_rechecks_alone)
 }
 END_TEST
 
-/* A re-check takes a no that is at most a second old; after that it asks again. */
+/* A re-check uses a cached no for at most a second. */
 START_TEST(recheck_and_no)
 {
 	int64_t before;
@@ -982,7 +1042,7 @@ START_TEST(recheck_and_no)
 }
 END_TEST
 
-/* An answer that is made of several lots is as old as the oldest of them. */
+/* An answer combined from several responses is as old as the oldest of them. */
 START_TEST(recheck_of_lots)
 {
 	int32_t many[APP_LOT + 1];
@@ -1004,7 +1064,7 @@ START_TEST(recheck_of_lots)
 }
 END_TEST
 
-/* After the interval an answer is of no use to any re-check. */
+/* A response is cached for re-checks for one interval. */
 START_TEST(kept_for_an_interval)
 {
 	int64_t before;
@@ -1024,7 +1084,7 @@ START_TEST(kept_for_an_interval)
 }
 END_TEST
 
-/* Any number of anonymous requests displaces no answer that re-checks share. */
+/* No number of anonymous requests displaces a yes that re-checks share. */
 START_TEST(noes_displace_no_yes)
 {
 	int64_t before;
@@ -1041,7 +1101,7 @@ START_TEST(noes_displace_no_yes)
 }
 END_TEST
 
-/* What the application said before a revocation serves no re-check either. */
+/* A re-check does not use a response from before a revocation. */
 START_TEST(revoked_recheck)
 {
 	int64_t before;
@@ -1058,14 +1118,14 @@ END_TEST
 
 /* ---- The queue */
 
-/* At most so many requests are under way; the others follow in the order in which they came. */
+/* At most TPI_APP_CONCURRENCY requests are in flight; the others follow in order. */
 START_TEST(concurrency)
 {
 	start(2, 5);
 	for (int i = 0; i < 6; i++)
 		ask_user(i, i);
 	ck_assert_int_eq(requests(), 2);
-	/* Whatever ends a request makes room for one. */
+	/* However a request ends, the next one starts. */
 	reply(1, 200, SESSION("u1"));
 	ck_assert_int_eq(requests(), 3);
 	break_off(0, false);
@@ -1088,7 +1148,7 @@ START_TEST(concurrency)
 }
 END_TEST
 
-/* A query whose askers have all gone before it was asked is not asked; others move up. */
+/* A queued request whose queries are all forgotten is not made; the others move up. */
 START_TEST(forgotten_in_the_queue)
 {
 	start(1, 5);
@@ -1111,7 +1171,7 @@ START_TEST(forgotten_in_the_queue)
 }
 END_TEST
 
-/* What is not asked by its deadline is later then, and not asked any more. */
+/* A query that is still queued at its deadline fails, and its request is not made. */
 START_TEST(expired_in_the_queue)
 {
 	start(1, 5);
@@ -1132,7 +1192,7 @@ START_TEST(expired_in_the_queue)
 }
 END_TEST
 
-/* A request has what time its latest asker has left. */
+/* The time limit of a request is the time left to the latest deadline of its queries. */
 START_TEST(time_left)
 {
 	start(1, 5);
@@ -1149,7 +1209,7 @@ START_TEST(time_left)
 }
 END_TEST
 
-/* Where a request cannot be begun its askers are told later; the next one is asked. */
+/* If a request cannot be made for lack of memory, its queries fail, and the next request is made. */
 START_TEST(no_memory)
 {
 	start(1, 5);
@@ -1158,7 +1218,7 @@ START_TEST(no_memory)
 	expect_answer(0, QUERY_FAILED);
 	ck_assert_int_eq(requests(), 0);
 	ck_assert_int_eq(who(1)->references, 1);
-	/* No place is lost, and nothing is put off. */
+	/* It does not count as in flight, and there is no pause. */
 	ask_user(1, 1);
 	expect_pending(1);
 	ck_assert_int_eq(requests(), 1);
@@ -1176,7 +1236,7 @@ END_TEST
 
 /* ---- The pause */
 
-/* The application is dead: what is in the queue, and all that comes for 2 s, is later at once. */
+/* After a dead request, queued queries and all new ones fail at once for 2 s. */
 START_TEST(pause_after_dead)
 {
 	static const int32_t some[] = { 7 };
@@ -1194,7 +1254,7 @@ START_TEST(pause_after_dead)
 		forget(i);
 	ask_user(0, 2);
 	expect_answer(0, QUERY_FAILED);
-	/* What is kept is still given, also after somebody wanted it fresh. */
+	/* The cache is still used, also after a fresh query has bypassed it. */
 	forget(0);
 	ask_until(0, who(7), NULL, 0, now, now + TIMEOUT_MS);
 	expect_answer(0, QUERY_FAILED);
@@ -1210,7 +1270,7 @@ START_TEST(pause_after_dead)
 }
 END_TEST
 
-/* Who answers others while one query takes too long is not dead. */
+/* If the application has answered another request since, a time limit causes no pause. */
 START_TEST(no_pause_beside_answers)
 {
 	start(2, 0);
@@ -1220,7 +1280,7 @@ START_TEST(no_pause_beside_answers)
 	break_off(0, true);
 	expect_answer(1, QUERY_FAILED);
 	expect_not_kept(3);
-	/* An answer from before the query says nothing. */
+	/* A response from before the request does not count. */
 	ask_user(4, 4);
 	advance(10);
 	break_off(requests() - 1, true);
@@ -1230,7 +1290,7 @@ START_TEST(no_pause_beside_answers)
 }
 END_TEST
 
-/* What was under way by then goes on, and is joined. */
+/* In a pause, requests in flight continue, and new queries can share them. */
 START_TEST(under_way_in_a_pause)
 {
 	start(2, 5);
@@ -1244,13 +1304,13 @@ START_TEST(under_way_in_a_pause)
 	reply(1, 200, SESSION("u2"));
 	expect_user(1, "u2");
 	expect_user(2, "u2");
-	/* Its answer ends no pause. */
+	/* Their responses do not end the pause. */
 	ask_user(3, 3);
 	expect_answer(3, QUERY_FAILED);
 }
 END_TEST
 
-/* A wrong answer, or one that broke off, is no reason to pause. */
+/* An invalid or incomplete response causes no pause. */
 START_TEST(no_pause_after_wrong)
 {
 	start(1, 5);
@@ -1265,7 +1325,7 @@ START_TEST(no_pause_after_wrong)
 }
 END_TEST
 
-/* With many projects, one pause is one answer: no lot is asked any more. */
+/* A query for many projects fails once in a pause, and makes no further request. */
 START_TEST(lots_in_a_pause)
 {
 	int32_t many[300];
@@ -1287,7 +1347,7 @@ END_TEST
 
 /* ---- Forgetting */
 
-/* A request whose asker has gone goes on, tells nobody, and its answer is kept. */
+/* A request whose query is forgotten continues, marks no stream, and its response is cached. */
 START_TEST(forgotten_under_way)
 {
 	start(32, 5);
@@ -1307,7 +1367,7 @@ START_TEST(forgotten_under_way)
 }
 END_TEST
 
-/* Questions of many lots are forgotten with some asked, some queued, some answered. */
+/* A query is forgotten while some of its requests are in flight, some queued, and some answered. */
 START_TEST(forgotten_lots)
 {
 	int32_t many[400];
@@ -1321,13 +1381,13 @@ START_TEST(forgotten_lots)
 	forget(0);
 	reply(1, 200, "{\"data\":[]}");
 	reply(2, 200, "{\"data\":[{\"id\":201}]}");
-	/* The last lot was never asked. */
+	/* The last request was never made. */
 	ck_assert_int_eq(requests(), 3);
 	ck_assert_uint_eq(marks(0), 0);
 	ask_projects(1, 1, many, 400);
 	ck_assert_int_eq(requests(), 4);
 	expect_lot(3, 301, 100);
-	/* One that has failed already, with lots under way. */
+	/* A query that has failed already. */
 	break_off(3, true);
 	expect_answer(1, QUERY_FAILED);
 	forget(1);
@@ -1337,7 +1397,7 @@ END_TEST
 
 /* ---- The log */
 
-/* One warning a minute says that there is no answer, and one line that there are answers again. */
+/* Failures are logged as at most one warning a minute, and the recovery as one line. */
 START_TEST(warnings)
 {
 	start(32, 0);
@@ -1349,7 +1409,7 @@ START_TEST(warnings)
 		learn(1, 200, "<html>");
 	advance(59999);
 	learn(1, 500, "");
-	/* Only a warning says how many there might have been; the others are for debugging. */
+	/* Only a warning has the number of suppressed ones; the other lines are at debug level. */
 	ck_assert_int_eq(logged("\"suppressed\":"), 1);
 	ck_assert_int_eq(logged("answers again"), 0);
 	advance(1);
@@ -1367,7 +1427,7 @@ START_TEST(warnings)
 }
 END_TEST
 
-/* Gets this answer to which of two projects number may read. */
+/* A query for two projects gets this response. */
 static void
 learn_projects(int number, int status, const char *body)
 {
@@ -1389,8 +1449,8 @@ counted(enum metric_result result)
 }
 
 /*
- * A 403 to which projects somebody may read is counted on its own, and one warning a minute says why.
- * A 401, and a 403 to who somebody is, are a no as any other.
+ * A 403 to a project query has its own count, and at most one warning a minute with the reason. A 401,
+ * and a 403 to a session query, count as a no.
  */
 START_TEST(forbidden)
 {
@@ -1425,13 +1485,13 @@ START_TEST(forbidden)
 	ck_assert_int_eq(logged("query forbidden"), 2);
 	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 13);
 	ck_assert_uint_eq(counted(RESULT_NO), 3);
-	/* It is no failure. */
+	/* They are not failures. */
 	ck_assert_int_eq(logged("cannot be asked"), 0);
 	ck_assert_int_eq(logged("answers again"), 0);
 }
 END_TEST
 
-/* What the application and the browser have said is escaped, and bounded. */
+/* The application's reason and the browser's Sec-Fetch-Site are escaped, and bounded. */
 START_TEST(forbidden_is_escaped)
 {
 	char cookie[] = "HTTP_COOKIE=s=secret-1", site[8192] = "HTTP_SEC_FETCH_SITE=";
@@ -1442,12 +1502,12 @@ START_TEST(forbidden_is_escaped)
 	memset(site + strlen(site), '"', sizeof(site) - strlen(site) - 1);
 	start(32, 0);
 	ck_assert_int_eq(credentials_read(params, &c), CREDENTIALS_FOUND);
-	queries[0] = app_query_start(app_client, c, &project, 1, false, streams[0], now + TIMEOUT_MS);
+	queries[0] = app_query_start(app_client, c, &(struct app_part){ CHECK_PROJECTS, &project, 1 }, 1, false, streams[0], now + TIMEOUT_MS);
 	settle();
 	reply(0, 403, "{\"error\":\"a\\nb \\u001b[0m \\\"quoted\\\"\"}");
 	ck_assert_int_eq(logged("\"reason\":\"a\\u000ab \\u001b[0m \\\"quoted\\\"\",\"suppressed\":0,"
 	    "\"secFetchSite\":\"\\\"\\\"\\\""), 1);
-	/* Its own line, cut where it is too long, and still whole. */
+	/* The value is truncated, and the line is still valid. */
 	ck_assert_int_eq(logged("\"}\n"), 1);
 	forget(0);
 	marks(0);
@@ -1455,7 +1515,7 @@ START_TEST(forbidden_is_escaped)
 }
 END_TEST
 
-/* The effect of the cache shows at debug level. */
+/* At debug level the log shows the source of each answer. */
 START_TEST(cache_is_seen)
 {
 	start(32, 5);
@@ -1475,7 +1535,7 @@ END_TEST
 
 /* ---- The thread */
 
-/* app_client_stop() waits for the thread as long as it is told, and no longer. */
+/* app_client_stop() waits for the thread for the given time at most. */
 START_TEST(stop)
 {
 	start(32, 5);
@@ -1490,8 +1550,8 @@ START_TEST(stop)
 END_TEST
 
 /*
- * Waits as a stream's thread does. Whether there was a yes when the mark came, and none before: a
- * mark and its answer are there together.
+ * Waits as a stream's thread does. Returns whether the answer was a yes, and arrived with the mark, not
+ * before it.
  */
 static bool
 wait_for_yes(struct app_query *q, struct stream *stream)
@@ -1509,7 +1569,7 @@ wait_for_yes(struct app_query *q, struct stream *stream)
 	return app_query_answer(q) == QUERY_YES;
 }
 
-/* Asks who "u<number>" is, or which of two projects he may read. Whether the answer was right. */
+/* Starts a query for user "u<number>", or for two projects, and returns whether the answer is right. */
 static bool
 ask_and_wait(int number, bool user, bool fresh, struct stream *stream)
 {
@@ -1519,26 +1579,26 @@ ask_and_wait(int number, bool user, bool fresh, struct stream *stream)
 	struct app_query *q;
 	bool right;
 
-	q = app_query_start(app_client, c, user ? NULL : two, user ? 0 : 2, fresh ? now : QUERY_CACHED, stream,
+	q = app_query_start(app_client, c, &(struct app_part){ CHECK_PROJECTS, two, 2 }, user ? 0 : 1, fresh ? now : QUERY_CACHED, stream,
 	    now + LONG_MS);
 	right = q != NULL && wait_for_yes(q, stream);
 	if (right && user)
 		right = atoi(app_query_user(q) + 1) == number;
 	else if (right)
-		right = app_query_filter(q, two) == 1 && two[0] == number;
+		right = app_query_filter(q, 0, two, 2) == 1 && two[0] == number;
 	app_query_free(q);
-	/* Another that is forgotten at once; its mark may come or not. */
+	/* Another query that is forgotten at once: it may mark the stream or not. */
 	app_query_free(app_query_start(app_client, c, NULL, 0, now, stream, now + LONG_MS));
 	stream_look(stream, &view);
 	credentials_release(c);
 	return right;
 }
 
-/* One of those who ask at the same time; arg gets how many of 300 answers were right. */
+/* A thread that makes 300 queries; arg gets the number of right answers. */
 static void *
 ask_often(void *arg)
 {
-	/* As good as a socket on which nothing comes. */
+	/* Stands in for a socket on which nothing arrives. */
 	int fd = eventfd(0, EFD_CLOEXEC), *right = arg;
 	struct stream *stream = stream_new(fd, 65536);
 
@@ -1568,7 +1628,7 @@ many_ask(int cache_seconds)
 	fetch.prompt = false;
 }
 
-/* Threads that ask at the same time get each its own answer, with and without kept ones. */
+/* Threads that make queries at the same time get the right answers, with and without a cache. */
 START_TEST(threads)
 {
 	many_ask(0);
@@ -1583,7 +1643,7 @@ END_TEST
 
 /* ---- A revocation */
 
-/* No kept answer, yes or no, is good after it; new ones are kept as ever. */
+/* A revocation invalidates every cached response, yes or no; new ones are cached again. */
 START_TEST(revoked_while_kept)
 {
 	start(32, 300);
@@ -1601,7 +1661,10 @@ START_TEST(revoked_while_kept)
 }
 END_TEST
 
-/* What is under way is answered to those who wait for it; nobody joins it, and it is not kept. */
+/*
+ * A request in flight during a revocation answers the queries that wait for it, but no new query
+ * shares it, and its response is not cached.
+ */
 START_TEST(revoked_while_asked)
 {
 	static const int32_t some[] = { 7, 8 };
@@ -1635,7 +1698,7 @@ START_TEST(revoked_while_asked)
 }
 END_TEST
 
-/* The same where the older one is answered last, or fails, or is forgotten. */
+/* The same if the request from before the revocation is answered last, fails, or is forgotten. */
 START_TEST(revoked_and_overtaken)
 {
 	start(32, 300);
@@ -1660,7 +1723,7 @@ START_TEST(revoked_and_overtaken)
 }
 END_TEST
 
-/* An answer that is for nobody takes no room from those that are kept. */
+/* A response that is not cached displaces none from the cache. */
 START_TEST(revoked_takes_no_room)
 {
 	start(32, 300);
@@ -1674,7 +1737,7 @@ START_TEST(revoked_takes_no_room)
 }
 END_TEST
 
-/* What waits in the queue has not been asked yet: it stays, and all count as before. */
+/* A request that was queued during a revocation is made later, so new queries share it. */
 START_TEST(revoked_while_queued)
 {
 	start(1, 300);
@@ -1713,6 +1776,7 @@ main(void)
 	tcase_add_test(tc, coalesced);
 	tcase_add_test(tc, coalesced_in_the_queue);
 	tcase_add_test(tc, different);
+	tcase_add_test(tc, several_models);
 	tcase_add_test(tc, lots);
 	tcase_add_test(tc, lots_at_the_edge);
 	tcase_add_test(tc, lot_fails);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_batch: what a line of a batch and the options of a publish become.
+ * check_batch: the channels, payloads and errors that lines of a batch and options result in.
  */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "publish/batch.h"
 #include "wire/wakeup.h"
 
@@ -15,13 +16,13 @@
 #define R "{\"stream\":\"test-run\","
 #define M "{\"stream\":\"milestone\","
 
-static const struct batch_request standard = {
+static const struct batch_request defaults = {
 	.tenant = "default", .id = "uuid", .prefix = "issues", .dashes = "",
 };
 
 static char error[BATCH_ERROR_SIZE];
 
-/* Parses a copy that ends where its memory ends, so that a sanitizer sees a byte read too far. */
+/* Parses a copy that ends where its memory ends, so that a sanitizer sees a read past the end. */
 static bool
 parse(const char *line, size_t length, struct batch_item *item)
 {
@@ -31,7 +32,7 @@ parse(const char *line, size_t length, struct batch_item *item)
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, line, length);
 	error[0] = '\0';
-	good = batch_parse(copy, length, &standard, item, error, sizeof(error));
+	good = batch_parse(copy, length, &defaults, item, error, sizeof(error));
 	free(copy);
 	return good;
 }
@@ -53,18 +54,19 @@ static const struct {
 	{ I "\"project\":2147483647,\"issue\":1,\"tenant\":\"t\"}", "t",
 	    "issues:tenant:t:project:2147483647",
 	    "{\"event\":\"issue-updated\",\"issueId\":1,\"projectId\":2147483647}" },
-	/* The order of the members, white space and a carriage return mean nothing. */
+	/* The order of the members, white space and a carriage return do not matter. */
 	{ " { \"user\" : \"u\" ,\t\"tenant\":\"t\", \"stream\" : \"notification\" } \r", "t",
 	    "notifications:tenant:t:user:u", "{\"id\":\"uuid\",\"event\":\"notification\"}" },
-	/* Escapes are undone, and made anew where they are needed. */
+	/* Escapes are decoded, and encoded again only where JSON requires it. */
 	{ N "\"user\":\"\\u0075\",\"id\":\"\\u00e9\\/\\\"\\n\"}", "default",
 	    "notifications:tenant:default:user:u",
 	    "{\"id\":\"\303\251/\\\"\\n\",\"event\":\"notification\"}" },
-	/* Of a doubled member the last one counts. */
+	/* Of repeated members the last one counts. */
 	{ N "\"user\":\"a\",\"user\":\"b\"}", "default", "notifications:tenant:default:user:b",
 	    "{\"id\":\"uuid\",\"event\":\"notification\"}" },
 };
 
+/* A good line gets its tenant, channel and payload. */
 START_TEST(good)
 {
 	struct batch_item item;
@@ -78,7 +80,7 @@ START_TEST(good)
 }
 END_TEST
 
-/* A test run and a milestone go to their own channel and to their project's. */
+/* Test runs and milestones are published on their own channel and on their project's. */
 static const struct {
 	const char *line, *channel, *project_channel, *payload;
 } two_channels[] = {
@@ -114,7 +116,7 @@ START_TEST(only_tenant)
 {
 	static const char other[] = N "\"user\":\"u\",\"tenant\":\"t\"}";
 	static const char same[] = N "\"user\":\"u\",\"tenant\":\"default\"}";
-	struct batch_request only = standard;
+	struct batch_request only = defaults;
 	struct batch_item item;
 
 	only.only_tenant = true;
@@ -125,82 +127,83 @@ START_TEST(only_tenant)
 }
 END_TEST
 
-/* A bad line and what its error says. */
+/* Bad lines and their errors. */
 static const struct {
 	const char *line, *reason;
 } bad_lines[] = {
-	{ "", "the line is not one JSON object" },
-	{ "x", "the line is not one JSON object" },
-	{ "[]", "the line is not one JSON object" },
-	{ N "\"user\":\"u\"} x", "the line is not one JSON object" },
-	{ N "\"user\":\"u\"", "the line is not JSON (RFC 8259)" },
-	{ N "\"user\":'u'}", "the line is not JSON (RFC 8259)" },
-	{ N "\"user\":\"\xff\"}", "the line is not UTF-8" },
-	{ N "\"user\":\"a\\u0000\"}", "the line contains a NUL (\\u0000)" },
-	{ "{}", "stream must be " BATCH_STREAMS_ALLOWED },
-	{ "{\"stream\":\"x\"}", "stream must be " BATCH_STREAMS_ALLOWED },
-	{ "{\"stream\":1}", "stream must be " BATCH_STREAMS_ALLOWED },
-	{ "{\"stream\":null}", "stream must be " BATCH_STREAMS_ALLOWED },
-	{ N "\"usr\":\"u\"}", "usr is no member of a line of the stream notification" },
+	{ "", "is not one JSON object" },
+	{ "x", "is not one JSON object" },
+	{ "[]", "is not one JSON object" },
+	{ N "\"user\":\"u\"} x", "is not one JSON object" },
+	{ N "\"user\":\"u\"", "is not JSON (RFC 8259)" },
+	{ N "\"user\":'u'}", "is not JSON (RFC 8259)" },
+	{ N "\"user\":\"\xff\"}", "is not UTF-8" },
+	{ N "\"user\":\"a\\u0000\"}", "contains a NUL (\\u0000)" },
+	{ "{}", "stream: must be " BATCH_STREAMS_ALLOWED },
+	{ "{\"stream\":\"x\"}", "stream: must be " BATCH_STREAMS_ALLOWED },
+	{ "{\"stream\":1}", "stream: must be " BATCH_STREAMS_ALLOWED },
+	{ "{\"stream\":null}", "stream: must be " BATCH_STREAMS_ALLOWED },
+	{ N "\"usr\":\"u\"}", "usr: not allowed with the stream \"notification\"" },
 	{ N "\"user\":\"u\",\"project\":1}",
-	    "project is no member of a line of the stream notification" },
-	{ I "\"user\":\"u\"}", "user is no member of a line of the stream issue" },
-	{ I "\"id\":\"i\"}", "id is no member of a line of the stream issue" },
-	{ "{\"stream\":\"notification\"}", "either user or broadcast is needed, and not both" },
-	{ N "\"broadcast\":false}", "either user or broadcast is needed, and not both" },
+	    "project: not allowed with the stream \"notification\"" },
+	{ I "\"user\":\"u\"}", "user: not allowed with the stream \"issue\"" },
+	{ I "\"id\":\"i\"}", "id: not allowed with the stream \"issue\"" },
+	{ "{\"stream\":\"notification\"}", "exactly one of user and broadcast is required" },
+	{ N "\"broadcast\":false}", "exactly one of user and broadcast is required" },
 	{ N "\"user\":\"u\",\"broadcast\":true}",
-	    "either user or broadcast is needed, and not both" },
-	{ N "\"broadcast\":1}", "broadcast must be true or false" },
-	{ N "\"broadcast\":\"true\"}", "broadcast must be true or false" },
-	{ N "\"user\":7}", "user must be a string" },
-	{ N "\"user\":null}", "user must be a string" },
-	{ N "\"user\":[\"u\"]}", "user must be a string" },
+	    "exactly one of user and broadcast is required" },
+	{ N "\"broadcast\":1}", "broadcast: must be true or false" },
+	{ N "\"broadcast\":\"true\"}", "broadcast: must be true or false" },
+	{ N "\"user\":7}", "user: must be a string" },
+	{ N "\"user\":null}", "user: must be a string" },
+	{ N "\"user\":[\"u\"]}", "user: must be a string" },
 	{ N "\"user\":\"\"}", "user : must be " CHANNEL_ID_ALLOWED },
 	{ N "\"user\":\"a b\"}", "user a b: must be " CHANNEL_ID_ALLOWED },
 	{ N "\"user\":\"*\"}", "user *: must be " CHANNEL_ID_ALLOWED },
 	{ N "\"user\":\"\\u00e9\"}", "user \303\251: must be " CHANNEL_ID_ALLOWED },
 	{ N "\"user\":\"u\",\"tenant\":\"a:b\"}", "tenant a:b: must be " CHANNEL_ID_ALLOWED },
 	{ N "\"user\":\"u\",\"tenant\":\"\"}", "tenant : must be " CHANNEL_ID_ALLOWED },
-	{ N "\"user\":\"u\",\"tenant\":null}", "tenant must be a string" },
-	{ N "\"user\":\"u\",\"id\":\"\"}", "id must not be empty" },
-	{ N "\"user\":\"u\",\"id\":1}", "id must be a string" },
-	{ N "\"user\":\"u\",\"event\":\"\"}", "event must not be empty" },
+	{ N "\"user\":\"u\",\"tenant\":null}", "tenant: must be a string" },
+	{ N "\"user\":\"u\",\"id\":\"\"}", "id: must not be empty" },
+	{ N "\"user\":\"u\",\"id\":1}", "id: must be a string" },
+	{ N "\"user\":\"u\",\"event\":\"\"}", "event: must not be empty" },
 	{ N "\"user\":\"u\",\"event\":\"sync\"}",
 	    "the payload has the event \"sync\", which is reserved for tpi-streamd" },
 	{ N "\"user\":\"u\",\"event\":\"s\\u0079nc\"}",
 	    "the payload has the event \"sync\", which is reserved for tpi-streamd" },
-	{ "{\"stream\":\"issue\"}", "project is needed" },
-	{ I "\"project\":7}", "issue is needed" },
-	{ I "\"issue\":7}", "project is needed" },
-	{ I "\"project\":0,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
-	{ I "\"project\":-1,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
-	{ I "\"project\":1.0,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
-	{ I "\"project\":1e3,\"issue\":1}", "project must be a whole number from 1 to 2147483647" },
+	{ "{\"stream\":\"issue\"}", "project is required" },
+	{ I "\"project\":7}", "issue is required" },
+	{ I "\"issue\":7}", "project is required" },
+	{ I "\"project\":0,\"issue\":1}", "project: must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":-1,\"issue\":1}", "project: must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":1.0,\"issue\":1}", "project: must be a whole number from 1 to 2147483647" },
+	{ I "\"project\":1e3,\"issue\":1}", "project: must be a whole number from 1 to 2147483647" },
 	{ I "\"project\":\"7\",\"issue\":1}",
-	    "project must be a whole number from 1 to 2147483647" },
+	    "project: must be a whole number from 1 to 2147483647" },
 	{ I "\"project\":null,\"issue\":1}",
-	    "project must be a whole number from 1 to 2147483647" },
+	    "project: must be a whole number from 1 to 2147483647" },
 	{ I "\"project\":1,\"issue\":2147483648}",
-	    "issue must be a whole number from 1 to 2147483647" },
+	    "issue: must be a whole number from 1 to 2147483647" },
 	{ I "\"project\":1,\"issue\":4294967297}",
-	    "issue must be a whole number from 1 to 2147483647" },
+	    "issue: must be a whole number from 1 to 2147483647" },
 	{ I "\"project\":1,\"issue\":18446744073709551617}",
-	    "issue must be a whole number from 1 to 2147483647" },
-	{ R "\"run\":42}", "project is needed" },
-	{ R "\"project\":7}", "run is needed" },
-	{ R "\"project\":7,\"run\":0}", "run must be a whole number from 1 to 2147483647" },
+	    "issue: must be a whole number from 1 to 2147483647" },
+	{ R "\"run\":42}", "project is required" },
+	{ R "\"project\":7}", "run is required" },
+	{ R "\"project\":7,\"run\":0}", "run: must be a whole number from 1 to 2147483647" },
 	{ R "\"project\":7,\"run\":1,\"target\":0}",
-	    "target must be a whole number from 1 to 2147483647" },
+	    "target: must be a whole number from 1 to 2147483647" },
 	{ R "\"project\":7,\"milestone\":1}",
-	    "milestone is no member of a line of the stream test-run" },
-	{ M "\"project\":7}", "milestone is needed" },
-	{ M "\"project\":7,\"run\":1}", "run is no member of a line of the stream milestone" },
+	    "milestone: not allowed with the stream \"test-run\"" },
+	{ M "\"project\":7}", "milestone is required" },
+	{ M "\"project\":7,\"run\":1}", "run: not allowed with the stream \"milestone\"" },
 	{ I "\"project\":7,\"issue\":1,\"target\":1}",
-	    "target is no member of a line of the stream issue" },
-	{ "{\"stream\":\"revocation\"}", "stream must be " BATCH_STREAMS_ALLOWED },
-	{ I "\"project\":01,\"issue\":1}", "the line is not JSON (RFC 8259)" },
+	    "target: not allowed with the stream \"issue\"" },
+	{ "{\"stream\":\"revocation\"}", "stream: must be " BATCH_STREAMS_ALLOWED },
+	{ I "\"project\":01,\"issue\":1}", "is not JSON (RFC 8259)" },
 };
 
+/* A bad line is refused, and the error says what is wrong, then what is allowed. */
 START_TEST(bad)
 {
 	struct batch_item item;
@@ -212,7 +215,7 @@ START_TEST(bad)
 }
 END_TEST
 
-/* No beginning of a line is good, and none reads beyond its end. */
+/* No line that is cut short is good, and none is read past its end. */
 START_TEST(cut_short)
 {
 	static const char line[] = N "\"user\":\"u1\",\"id\":\"\\u00e9\",\"event\":\"e\"}";
@@ -225,7 +228,7 @@ START_TEST(cut_short)
 }
 END_TEST
 
-/* A line may be longer than a payload, and a payload is as long as tpi-streamd sends it. */
+/* A line can be longer than a payload, and the longest payload is the longest for tpi-streamd. */
 START_TEST(size)
 {
 	static char line[4 * WAKEUP_FRAME_MAX], id[WAKEUP_FRAME_MAX];
@@ -248,7 +251,7 @@ START_TEST(size)
 }
 END_TEST
 
-/* Nesting is an error like any other, at each depth. */
+/* A nested value is refused at each depth. */
 START_TEST(nested)
 {
 	char line[200];
@@ -260,8 +263,8 @@ START_TEST(nested)
 		    "]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]");
 
 		ck_assert(!parse(line, (size_t)length, &item));
-		ck_assert_str_eq(error, levels < WAKEUP_DEPTH_MAX
-		    ? "user must be a string" : "the line is nested over 32 deep");
+		ck_assert_str_eq(error, levels < JSON_DEPTH_MAX
+		    ? "user: must be a string" : "is nested over 32 deep");
 	}
 }
 END_TEST
@@ -294,13 +297,13 @@ START_TEST(small_error)
 	char text[8] = "abcdefg";
 	struct batch_item item;
 
-	ck_assert(!batch_parse("[]", 2, &standard, &item, text, 4));
-	ck_assert_str_eq(text, "the");
+	ck_assert(!batch_parse("[]", 2, &defaults, &item, text, 4));
+	ck_assert_str_eq(text, "is ");
 	ck_assert_str_eq(text + 4, "efg");
 }
 END_TEST
 
-/* The options' errors have dashes, and the channel prefix is the setting's. */
+/* Errors about options have dashes, and the channel prefix is that of the setting. */
 START_TEST(make)
 {
 	struct batch_request request = {
@@ -315,10 +318,10 @@ START_TEST(make)
 
 	request.item = 0;
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
-	ck_assert_str_eq(error, "--issue is needed");
+	ck_assert_str_eq(error, "--issue is required");
 	request = (struct batch_request){ .tenant = "t", .id = "i", .dashes = "--" };
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
-	ck_assert_str_eq(error, "either --user or --broadcast is needed, and not both");
+	ck_assert_str_eq(error, "exactly one of --user and --broadcast is required");
 	request.user = "a b";
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "--user a b: must be " CHANNEL_ID_ALLOWED);
@@ -329,7 +332,7 @@ START_TEST(make)
 }
 END_TEST
 
-/* A revocation is about one user or one project, and goes to a channel of the tenant's own. */
+/* A revocation names one user or one project, and has a channel of its own. */
 START_TEST(revocation)
 {
 	struct batch_request request = {
@@ -344,7 +347,7 @@ START_TEST(revocation)
 	free(item.payload);
 	request.project = 7;
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
-	ck_assert_str_eq(error, "either --user or --project is needed, and not both");
+	ck_assert_str_eq(error, "exactly one of --user and --project is required");
 	request.user = NULL;
 	ck_assert(batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(item.channels[0], "notifications:tenant:t:revoke");
@@ -352,7 +355,7 @@ START_TEST(revocation)
 	free(item.payload);
 	request.project = 0;
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
-	ck_assert_str_eq(error, "either --user or --project is needed, and not both");
+	ck_assert_str_eq(error, "exactly one of --user and --project is required");
 	request.user = "a b";
 	ck_assert(!batch_make(&request, &item, error, sizeof(error)));
 	ck_assert_str_eq(error, "--user a b: must be " CHANNEL_ID_ALLOWED);

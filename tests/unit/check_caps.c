@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_caps: how many places are out, who is cancelled and who is evicted.
+ * check_caps: how many slots are taken, which requests are cancelled and which streams are evicted.
  *
- * The streams are real ones over pairs of Unix sockets: what they are told and sent is looked at.
+ * The streams are real, over pairs of Unix sockets: the tests check their marks and what they send.
  */
 #include <check.h>
 #include <pthread.h>
@@ -17,6 +17,7 @@
 #include "stream/caps.h"
 #include "base/clock.h"
 #include "wire/frame.h"
+#include "fake_clock.h"
 
 #define PLACES_MAX 16
 
@@ -39,7 +40,7 @@ still_clock(void)
 	return now;
 }
 
-/* Each look at it is a settling time later. */
+/* Each reading is CAPS_SETTLE_MS later than the last. */
 static int64_t
 racing_clock(void)
 {
@@ -78,7 +79,7 @@ teardown(void)
 		caps_release(caps, &p->entry);
 		memset(p, 0, sizeof(*p));
 	}
-	/* It is one block; a user that it has forgotten to free is found by the sanitizer. */
+	/* It is one block; a sanitizer finds a user that caps did not free. */
 	free(caps);
 }
 
@@ -89,14 +90,14 @@ new_caps(int tenant_cap, int user_cap)
 	ck_assert_ptr_nonnull(caps);
 }
 
-/* A request that has arrived, but is not under way yet. */
+/* A request has arrived, but is not claimed yet. */
 static void
 arrive(int i)
 {
 	places[i].entry.arrival = ++arrivals;
 }
 
-/* A request of a user, up to the point where it is under way. */
+/* A request of a user, up to its claim. */
 static void
 claim(int i, const char *user)
 {
@@ -117,7 +118,7 @@ live(int i)
 	return (view.marks & STREAM_OVER) != 0;
 }
 
-/* A stream that is live; whether its user is over his cap by it. */
+/* Opens a stream; returns whether its user is over the cap now. */
 static bool
 open_stream(int i, const char *user)
 {
@@ -125,7 +126,7 @@ open_stream(int i, const char *user)
 	return live(i);
 }
 
-/* The eviction that a newcomer calls for, when things have settled. */
+/* The eviction for a new stream, after CAPS_SETTLE_MS. */
 static void
 evict(int i)
 {
@@ -142,7 +143,7 @@ marks(int i)
 	return view.marks;
 }
 
-/* What the reader has got since the last time: the contents of the records. */
+/* The contents of the records that the reader has received since the last call. */
 static const char *
 received(int i)
 {
@@ -164,7 +165,7 @@ received(int i)
 	return text;
 }
 
-/* Expects that just these have been evicted since the last time, with the words of the contract. */
+/* Expects that exactly these streams were evicted since the last call, with the documented bytes. */
 static void
 expect_evicted(const char *which)
 {
@@ -194,7 +195,7 @@ expect_evicted(const char *which)
 	}
 }
 
-/* As many places as the cap are out, and not one more; one that is given back is there again. */
+/* Exactly as many slots as the cap can be taken; one that is released can be taken again. */
 START_TEST(tenant_cap)
 {
 	new_caps(3, 1);
@@ -202,7 +203,7 @@ START_TEST(tenant_cap)
 		ck_assert(caps_reserve(caps, &places[i].entry));
 	for (int i = 3; i < 6; i++) {
 		ck_assert(!caps_reserve(caps, &places[i].entry));
-		/* Who has none gives none back. */
+		/* Releasing a slot that was not taken changes nothing. */
 		caps_release(caps, &places[i].entry);
 	}
 	ck_assert(!caps_reserve(caps, &places[3].entry));
@@ -220,7 +221,7 @@ static struct crowd {
 	_Atomic int out, most, granted;
 } crowd;
 
-/* Takes places and gives them back; notes the most that were out at once. */
+/* Takes and releases slots, and records how many were taken at once at most. */
 static void *
 hammer(void *arg)
 {
@@ -232,7 +233,7 @@ hammer(void *arg)
 		struct caps_entry *e = &entries[i % 3];
 
 		if (e->reserved) {
-			/* Counted out before it can be granted again. */
+			/* Before another thread can take it. */
 			crowd.out--;
 			caps_release(caps, e);
 		}
@@ -264,7 +265,7 @@ run_crowd(void *(*run)(void *))
 		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
 }
 
-/* Eight threads at once never have more than the cap, and leave all of it behind. */
+/* Eight threads never have more slots than the cap, and release all of them. */
 START_TEST(tenant_cap_of_threads)
 {
 	struct caps_entry entries[6] = { { .reserved = false } };
@@ -298,7 +299,7 @@ take_all(void *arg)
 	return NULL;
 }
 
-/* 8000 requests at once for 1003 places get just 1003. */
+/* Of 8000 simultaneous requests exactly 1003 get one of 1003 slots. */
 START_TEST(burst)
 {
 	new_caps(1003, 1);
@@ -308,8 +309,8 @@ START_TEST(burst)
 END_TEST
 
 /*
- * A user's requests live whole lives, those of each thread for a user of its own or for a common
- * one.
+ * Requests take all steps from reserving to releasing a slot, each thread's for its own user or for
+ * one that all share.
  */
 static void *
 live_and_leave(void *arg)
@@ -322,7 +323,7 @@ live_and_leave(void *arg)
 	for (int i = 0; i < 2000; i++) {
 		if (!caps_reserve(caps, &p->entry))
 			continue;
-		/* Each stream starts only once; what is counted does not depend on it. */
+		/* A stream starts only once, but the counts do not depend on that. */
 		p->entry.returning = i % 5 == 0;
 		if (caps_claim(caps, &p->entry, i % 2 == 0 ? own : "common", p->stream) == CAPS_CLAIMED)
 			caps_live(p->stream, "head");
@@ -336,7 +337,7 @@ live_and_leave(void *arg)
 	return NULL;
 }
 
-/* After a storm of whole lives nothing is left: no live stream, no place, no user's memory. */
+/* After many such requests in many threads no live stream, taken slot, or user's memory is left. */
 START_TEST(storm)
 {
 	new_caps(6, 1);
@@ -350,8 +351,8 @@ START_TEST(storm)
 END_TEST
 
 /*
- * Where a user holds twice his cap of places, his oldest request under way is cancelled for a new
- * one.
+ * If a user already holds twice the user cap, a new request cancels the user's oldest request in
+ * flight.
  */
 START_TEST(oldest_request_is_cancelled)
 {
@@ -374,12 +375,12 @@ START_TEST(oldest_request_is_cancelled)
 	ck_assert_str_eq(received(0), "");
 	ck_assert(!live(2));
 	ck_assert_str_eq(received(2), "head");
-	/* They hold the tenant's place until they have gone. */
+	/* They hold a slot of the tenant until they are released. */
 	ck_assert(places[0].entry.reserved);
 }
 END_TEST
 
-/* The oldest request under way is the one that arrived first, even if it is the one that claims. */
+/* The oldest request in flight is the one that arrived first, even if it claims last. */
 START_TEST(cancelled_by_arrival)
 {
 	new_caps(100, 1);
@@ -396,7 +397,7 @@ START_TEST(cancelled_by_arrival)
 	caps_live(places[0].stream, "head");
 	ck_assert_str_eq(received(0), "");
 	ck_assert(caps_withdraw(caps, &places[0].entry));
-	/* Beside live streams alone no request is cancelled, however early it arrived. */
+	/* If all others are live streams, no request is cancelled, however early it arrived. */
 	live(2);
 	live(3);
 	arrive(5);
@@ -406,7 +407,7 @@ START_TEST(cancelled_by_arrival)
 }
 END_TEST
 
-/* Live streams count as places of the user, but only a request under way is ever cancelled. */
+/* Live streams count towards twice the user cap, but only a request in flight is ever cancelled. */
 START_TEST(live_streams_are_not_cancelled)
 {
 	new_caps(100, 2);
@@ -417,7 +418,7 @@ START_TEST(live_streams_are_not_cancelled)
 	claim(4, "u1");
 	ck_assert_uint_eq(marks(3), STREAM_CANCELLED);
 	live(4);
-	/* Four live ones: a newcomer always gets in. */
+	/* With four live streams a new request is always accepted. */
 	claim(5, "u1");
 	for (int i = 0; i < PLACES_MAX; i++)
 		ck_assert_msg(marks(i) == 0, "%d", i);
@@ -425,7 +426,7 @@ START_TEST(live_streams_are_not_cancelled)
 END_TEST
 
 /*
- * A newcomer is over the cap from the first stream beyond it, and its arrival alone evicts nobody.
+ * The user is over the cap from the first stream beyond it, and a new stream alone evicts none.
  */
 START_TEST(newcomer_is_over)
 {
@@ -440,7 +441,7 @@ START_TEST(newcomer_is_over)
 }
 END_TEST
 
-/* All at the same moment: live ones, places, and all that have ever begun. */
+/* caps_counts() returns live streams, taken slots, and all streams that have ever begun. */
 START_TEST(all_counts)
 {
 	struct caps_counts counts;
@@ -455,14 +456,14 @@ START_TEST(all_counts)
 	ck_assert_int_eq(counts.reserved, 3);
 	ck_assert_uint_eq(counts.opened, 2);
 	caps_release(caps, &places[0].entry);
-	/* One that is withdrawn never begins. */
+	/* A request that is withdrawn does not begin. */
 	ck_assert(caps_withdraw(caps, &places[2].entry));
 	caps_live(places[2].stream, "head");
 	caps_counts(caps, &counts);
 	ck_assert_int_eq(counts.live, 1);
 	ck_assert_int_eq(counts.reserved, 2);
 	ck_assert_uint_eq(counts.opened, 2);
-	/* Nor one that was finished before. */
+	/* Nor does a stream that was finished before. */
 	claim(3, "u3");
 	stream_finish(places[3].stream, "");
 	caps_live(places[3].stream, "head");
@@ -472,13 +473,13 @@ START_TEST(all_counts)
 }
 END_TEST
 
-/* caps_evict() evicts the oldest until the cap holds, the same user's alone. */
+/* caps_evict() evicts the oldest streams of the same user until the cap holds. */
 START_TEST(evict_the_oldest)
 {
 	new_caps(100, 2);
 	open_stream(4, "u2");
 	open_stream(5, "u2");
-	/* The age is that of the request, not of the sync, nor of the claim. */
+	/* The age is that of the request, not of its claim or sync. */
 	arrive(0);
 	claim(1, "u1");
 	open_stream(2, "u1");
@@ -488,11 +489,11 @@ START_TEST(evict_the_oldest)
 	evict(3);
 	expect_evicted("01");
 	ck_assert_int_eq(caps_count(caps), 4);
-	/* Once is enough. */
+	/* Calling it again evicts no more. */
 	evict(3);
 	evict(0);
 	expect_evicted("");
-	/* A place came free before: nobody has to go. */
+	/* If a stream has ended meanwhile, none is evicted. */
 	ck_assert(open_stream(6, "u1"));
 	caps_leave(caps, &places[2].entry);
 	evict(6);
@@ -500,7 +501,7 @@ START_TEST(evict_the_oldest)
 }
 END_TEST
 
-/* Streams that begin in one confirmation, in any order: those that arrived last stay. */
+/* Of streams that begin at the same time, in any order, the last to arrive remain. */
 START_TEST(evict_by_arrival)
 {
 	static const int orders[][4] = { { 0, 1, 2, 3 }, { 3, 2, 1, 0 }, { 1, 3, 0, 2 }, { 2, 0, 3, 1 } };
@@ -521,7 +522,7 @@ START_TEST(evict_by_arrival)
 }
 END_TEST
 
-/* A stream that begins late is evicted itself where the newer ones fill twice the cap; it begins, though. */
+/* A stream that begins late is itself evicted if newer ones fill twice the cap, but does begin. */
 START_TEST(evict_the_late)
 {
 	struct stream_view view;
@@ -543,7 +544,7 @@ START_TEST(evict_the_late)
 }
 END_TEST
 
-/* The time to settle runs from the last sync, also where that is of a request that arrived early. */
+/* CAPS_SETTLE_MS count from the last sync, also if that request arrived early. */
 START_TEST(settled_after_the_last_sync)
 {
 	new_caps(100, 2);
@@ -559,7 +560,7 @@ START_TEST(settled_after_the_last_sync)
 }
 END_TEST
 
-/* The request of place i comes back by itself after an eviction. */
+/* Request i is the automatic reconnect of an evicted stream. */
 static enum caps_claim
 claim_returning(int i, const char *user)
 {
@@ -569,7 +570,7 @@ claim_returning(int i, const char *user)
 	return caps_claim(caps, &places[i].entry, user, places[i].stream);
 }
 
-/* A returning request takes a slot only where the user's streams and requests do not fill the cap. */
+/* A reconnecting request gets a slot only if the user's streams and requests do not fill the cap. */
 START_TEST(returning_takes_a_free_slot)
 {
 	new_caps(100, 2);
@@ -577,7 +578,7 @@ START_TEST(returning_takes_a_free_slot)
 	claim(1, "u1");
 	ck_assert_int_eq(claim_returning(2, "u1"), CAPS_NO_SLOT);
 	ck_assert_uint_eq(marks(1) | marks(2), 0);
-	/* It holds nothing of the user's. */
+	/* It does not count for the user. */
 	ck_assert(caps_withdraw(caps, &places[2].entry));
 	ck_assert_int_eq(claim_returning(3, "u2"), CAPS_CLAIMED);
 	caps_leave(caps, &places[0].entry);
@@ -586,14 +587,14 @@ START_TEST(returning_takes_a_free_slot)
 	ck_assert(!live(4));
 	evict(4);
 	expect_evicted("");
-	/* From then on it is a stream like any other: the oldest goes, and that is another one. */
+	/* It is then a stream like any other: the oldest is evicted, which is another one. */
 	open_stream(5, "u1");
 	evict(5);
 	expect_evicted("1");
 }
 END_TEST
 
-/* Slots that fill between its claim and its sync: it is cancelled, and nothing else. */
+/* If the cap fills between its claim and its sync, it is cancelled, and no other. */
 START_TEST(returning_gives_way)
 {
 	new_caps(100, 2);
@@ -606,7 +607,7 @@ START_TEST(returning_gives_way)
 	ck_assert(caps_withdraw(caps, &places[0].entry));
 	evict(2);
 	expect_evicted("");
-	/* Requests under way count, also those that arrived before it. */
+	/* Requests in flight count, also those that arrived before it. */
 	caps_leave(caps, &places[2].entry);
 	arrive(3);
 	ck_assert_int_eq(claim_returning(4, "u1"), CAPS_CLAIMED);
@@ -620,7 +621,7 @@ START_TEST(returning_gives_way)
 }
 END_TEST
 
-/* Several returning requests share what is free: none waits for the other. */
+/* Several reconnecting requests get the free slots; none waits for another. */
 START_TEST(returning_together)
 {
 	new_caps(100, 2);
@@ -637,7 +638,7 @@ START_TEST(returning_together)
 }
 END_TEST
 
-/* The newcomer itself goes where newer ones have come. */
+/* A stream that caused an eviction is itself evicted if newer ones have begun. */
 START_TEST(evict_a_former_newcomer)
 {
 	new_caps(100, 2);
@@ -645,7 +646,7 @@ START_TEST(evict_a_former_newcomer)
 		open_stream(i, "u1");
 	evict(0);
 	expect_evicted("01");
-	/* One that was evicted is nobody's judge any more. */
+	/* An evicted stream evicts none. */
 	open_stream(4, "u1");
 	evict(0);
 	expect_evicted("");
@@ -654,7 +655,7 @@ START_TEST(evict_a_former_newcomer)
 }
 END_TEST
 
-/* Nobody goes before the user's last newcomer is settled; another newcomer begins the time anew. */
+/* No stream is evicted until CAPS_SETTLE_MS after the user's last new stream. */
 START_TEST(evict_when_settled)
 {
 	new_caps(100, 2);
@@ -670,7 +671,7 @@ START_TEST(evict_when_settled)
 	open_stream(8, "u2");
 	now++;
 	ck_assert_int_eq(caps_evict(caps, &places[2].entry), now + CAPS_SETTLE_MS - 1);
-	/* A request under way is no newcomer yet, and the streams of others are none of his. */
+	/* Neither a request in flight nor another user's stream counts as one. */
 	claim(4, "u1");
 	now += CAPS_SETTLE_MS - 2;
 	open_stream(9, "u2");
@@ -679,13 +680,13 @@ START_TEST(evict_when_settled)
 	now++;
 	ck_assert_int_eq(caps_evict(caps, &places[2].entry), INT64_MAX);
 	expect_evicted("01");
-	/* Who is not live is not asked to call again. */
+	/* A stream that is not live need not call again. */
 	ck_assert_int_eq(caps_evict(caps, &places[0].entry), INT64_MAX);
 	ck_assert_int_eq(caps_evict(caps, &places[4].entry), INT64_MAX);
 }
 END_TEST
 
-/* Where a user would hold more than twice his cap, the oldest goes at once. */
+/* If a user would hold more than twice the user cap, the oldest stream is evicted at once. */
 START_TEST(evict_at_once)
 {
 	new_caps(100, 2);
@@ -702,7 +703,7 @@ START_TEST(evict_at_once)
 }
 END_TEST
 
-/* With a cap of one the newcomer stays and the other goes. */
+/* With a cap of one the new stream remains and the other is evicted. */
 START_TEST(cap_of_one)
 {
 	new_caps(100, 1);
@@ -716,7 +717,7 @@ START_TEST(cap_of_one)
 }
 END_TEST
 
-/* The ping goes to the user's other live streams, and to none of another user or under way. */
+/* The ping is sent on the user's other live streams, and no others. */
 START_TEST(ping)
 {
 	new_caps(100, 3);
@@ -731,7 +732,7 @@ START_TEST(ping)
 	ck_assert_str_eq(received(2), "head");
 	ck_assert_str_eq(received(3), "head");
 	ck_assert_str_eq(received(4), "");
-	/* One that is not live, or was, pings nobody. */
+	/* A stream that is not live, or not any more, pings none. */
 	caps_ping(caps, &places[4].entry);
 	caps_leave(caps, &places[2].entry);
 	caps_ping(caps, &places[2].entry);
@@ -740,7 +741,7 @@ START_TEST(ping)
 }
 END_TEST
 
-/* A stream counts from its sync until it leaves or is evicted; leaving twice is leaving once. */
+/* A stream counts from its sync until it leaves or is evicted; leaving twice changes nothing. */
 START_TEST(count)
 {
 	new_caps(100, 1);
@@ -763,11 +764,11 @@ START_TEST(count)
 }
 END_TEST
 
-/* Leaving and releasing are right in every state, and give back just what was held. */
+/* In every state, leaving and releasing give back exactly what was held. */
 START_TEST(leave_from_every_state)
 {
 	new_caps(4, 1);
-	/* 0: nothing. 1: reserved. 2: cancelled. 3: under way. 4: live, later. */
+	/* 0: nothing. 1: reserved. 2: cancelled. 3: in flight. 4: live. */
 	ck_assert(caps_reserve(caps, &places[1].entry));
 	claim(2, "u1");
 	open_stream(4, "u1");
@@ -779,7 +780,7 @@ START_TEST(leave_from_every_state)
 		caps_leave(caps, &places[i].entry);
 		if (i >= 2)
 			caps_live(places[i].stream, "head");
-		/* One that has begun never counts as withdrawn. */
+		/* A stream that has begun cannot be withdrawn. */
 		ck_assert_int_eq(caps_withdraw(caps, &places[i].entry), i < 4);
 		evict(i);
 		caps_ping(caps, &places[i].entry);
@@ -804,13 +805,13 @@ START_TEST(withdrawing)
 	caps_live(places[0].stream, "head");
 	ck_assert_str_eq(received(0), "");
 	ck_assert_int_eq(caps_count(caps), 0);
-	/* The withdrawn one no longer counts: it is not cancelled for others. */
+	/* The withdrawn request no longer counts, so it is not cancelled for another. */
 	ck_assert(!open_stream(1, "u1"));
 	claim(2, "u1");
 	ck_assert_uint_eq(marks(0), 0);
 	ck_assert(!caps_withdraw(caps, &places[1].entry));
 	ck_assert_int_eq(caps_count(caps), 1);
-	/* Also one that has been evicted since. */
+	/* Nor can one that has been evicted since. */
 	open_stream(3, "u1");
 	evict(3);
 	ck_assert_int_eq(caps_count(caps), 1);
@@ -818,7 +819,7 @@ START_TEST(withdrawing)
 }
 END_TEST
 
-/* Leaving gives the user's place back: the next request cancels and evicts nobody. */
+/* After leaving, the next request of the user cancels and evicts none. */
 START_TEST(leaving_makes_room)
 {
 	new_caps(100, 1);
@@ -843,7 +844,7 @@ main(void)
 	SRunner *sr = srunner_create(s);
 	int failed;
 
-	/* Before any thread; the tests' processes inherit it. */
+	/* Before any thread starts; the tests' processes inherit it. */
 	stream_signal_init();
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown);

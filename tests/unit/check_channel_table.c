@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_channels: which commands go to Valkey, and what the answers mean for the streams.
+ * check_channel_table: which commands are sent to Valkey, and what the replies mean for the
+ * streams.
  *
- * Commands are written down as "+name" and "-name"; the streams have no socket: their marks count.
+ * Commands are recorded as "+name" and "-name". The streams have no socket: only their marks
+ * matter.
  */
 #include <check.h>
 #include <stdbool.h>
@@ -18,8 +20,8 @@ static struct channel_table *channels;
 static struct stream *streams[STREAMS_MAX];
 static struct subscription *subscriptions[STREAMS_MAX];
 
-static char commands[4096]; /* since the last look, each with a space behind it */
-static int commands_fail;   /* how many of the next ones are not possible */
+static char commands[4096]; /* since the last check; a space after each */
+static int commands_fail;   /* number of commands that fail from now on */
 
 static bool
 command(void *arg, bool subscribe, const char *name, size_t length)
@@ -44,14 +46,14 @@ expect_commands(const char *expected)
 	commands[0] = '\0';
 }
 
-/* Called at the first confirmation, in place of which these tests look for the mark. */
+/* Called at the first confirmation. Sets the mark that these tests check instead. */
 static void
 begin(struct stream *stream)
 {
 	stream_mark(stream, STREAM_CONFIRMED);
 }
 
-/* Stream i joins the channels that are named, separated by spaces. */
+/* Stream i joins the named channels, separated by spaces. */
 static void
 join(int i, const char *names)
 {
@@ -73,7 +75,7 @@ join(int i, const char *names)
 	channel_table_join(channels, sub);
 }
 
-/* Stream i leaves those channels that are named, separated by spaces. */
+/* Stream i leaves the named channels, separated by spaces. */
 static void
 leave_some(int i, const char *list)
 {
@@ -97,9 +99,9 @@ leave(int i)
 	subscriptions[i] = NULL;
 }
 
-/* How many of the channels that these tests use there are. */
+/* Returns how many of the channels used in these tests exist. */
 static unsigned
-channels_count(void)
+channel_count(void)
 {
 	static const char *const names[] = { "a", "b", "c", "d", "e", "ab" };
 	unsigned count = 0;
@@ -121,7 +123,7 @@ refuse(void)
 	return channel_table_answer(channels, NULL, 0, true);
 }
 
-/* Expects marks for each stream, by one letter: C confirmed, R refused, B both, '.' none. */
+/* Expects marks for each stream, a letter each: C confirmed, R refused, B both, '.' none. */
 static void
 expect_marks(const char *expected)
 {
@@ -148,7 +150,7 @@ setup(void)
 	}
 }
 
-/* The connection is there. */
+/* Reports a connection. */
 static void
 setup_up(void)
 {
@@ -157,8 +159,8 @@ setup_up(void)
 }
 
 /*
- * Everybody leaves and the connection goes: then no channel is left. What else was forgotten is
- * found by the sanitizer.
+ * All streams leave and the connection is lost: then no channel is left. The sanitizer finds other
+ * leaks.
  */
 static void
 teardown(void)
@@ -170,10 +172,13 @@ teardown(void)
 		stream_release(streams[i]);
 	}
 	channel_table_down(channels);
-	ck_assert_uint_eq(channels_count(), 0);
+	ck_assert_uint_eq(channel_count(), 0);
 }
 
-/* The first member's join asks for a channel; it is confirmed by the answer, and not before. */
+/*
+ * The first member's join sends SUBSCRIBE; the reply confirms the channel, and nothing before it
+ * does.
+ */
 START_TEST(first_join)
 {
 	join(0, "a");
@@ -182,11 +187,11 @@ START_TEST(first_join)
 	ck_assert(answer("a"));
 	expect_marks("C");
 	expect_commands("");
-	ck_assert_uint_eq(channels_count(), 1);
+	ck_assert_uint_eq(channel_count(), 1);
 }
 END_TEST
 
-/* A join of a confirmed channel needs no command: it is confirmed at once. */
+/* Joining a confirmed channel sends no command: it is confirmed at once. */
 START_TEST(second_join)
 {
 	join(0, "a");
@@ -199,8 +204,8 @@ START_TEST(second_join)
 }
 END_TEST
 
-/* A join of one that is asked for waits for the same answer. */
-START_TEST(join_while_asked)
+/* Joining a channel whose SUBSCRIBE is in flight waits for the same reply. */
+START_TEST(join_while_in_flight)
 {
 	join(0, "a");
 	join(1, "a");
@@ -213,7 +218,7 @@ START_TEST(join_while_asked)
 }
 END_TEST
 
-/* The last member's leaving gives a channel up, and only the last one's. */
+/* Only when the last member leaves is the channel unsubscribed. */
 START_TEST(last_leave)
 {
 	join(0, "a");
@@ -227,12 +232,12 @@ START_TEST(last_leave)
 	leave(2);
 	expect_commands("-a ");
 	ck_assert(answer("a"));
-	ck_assert_uint_eq(channels_count(), 0);
+	ck_assert_uint_eq(channel_count(), 0);
 	ck_assert_ptr_null(channel_table_find(channels, "a", 1));
 }
 END_TEST
 
-/* The members of a channel are those that joined and have not left, whoever leaves. */
+/* The members of a channel are those that joined and have not left, in any order of leaving. */
 START_TEST(members)
 {
 	for (int gone = 0; gone < 5; gone++) {
@@ -257,12 +262,12 @@ START_TEST(members)
 				leave(i);
 		answer("a");
 		answer("a");
-		ck_assert_uint_eq(channels_count(), 0);
+		ck_assert_uint_eq(channel_count(), 0);
 	}
 }
 END_TEST
 
-/* A name is found by all of its bytes. */
+/* A name is compared in full. */
 START_TEST(find)
 {
 	join(0, "ab b");
@@ -276,7 +281,7 @@ START_TEST(find)
 }
 END_TEST
 
-/* Leave and join again before any answer: only the answer to the last SUBSCRIBE confirms. */
+/* Leave and join again before any reply: only the reply to the last SUBSCRIBE confirms. */
 START_TEST(rejoin_before_answers)
 {
 	join(0, "a");
@@ -293,7 +298,7 @@ START_TEST(rejoin_before_answers)
 }
 END_TEST
 
-/* The same where the channel was confirmed before: what is under way unsubscribes first. */
+/* The same if the channel was confirmed before: the command in flight unsubscribes it first. */
 START_TEST(rejoin_after_confirmation)
 {
 	join(0, "a");
@@ -315,21 +320,21 @@ START_TEST(rejoin_after_confirmation)
 }
 END_TEST
 
-/* Leaving before the answer: the channel's memory stays until the last answer has come. */
+/* Leave before the reply: the channel's memory stays until the last reply. */
 START_TEST(leave_before_answers)
 {
 	join(0, "a");
 	leave(0);
 	expect_commands("+a -a ");
-	ck_assert_uint_eq(channels_count(), 1);
+	ck_assert_uint_eq(channel_count(), 1);
 	ck_assert(answer("a"));
-	ck_assert_uint_eq(channels_count(), 1);
+	ck_assert_uint_eq(channel_count(), 1);
 	ck_assert(answer("a"));
-	ck_assert_uint_eq(channels_count(), 0);
+	ck_assert_uint_eq(channel_count(), 0);
 }
 END_TEST
 
-/* A stream of several channels is confirmed when the last of them is. */
+/* A stream with several channels is confirmed when the last of them is. */
 START_TEST(several_channels)
 {
 	join(0, "a b c");
@@ -349,7 +354,7 @@ START_TEST(several_channels)
 }
 END_TEST
 
-/* Who has left is not told any more, and nobody else's count suffers. */
+/* A stream that has left is not marked any more, and the counts of the others stay correct. */
 START_TEST(leave_of_one_of_several)
 {
 	join(0, "a b");
@@ -363,11 +368,14 @@ START_TEST(leave_of_one_of_several)
 	expect_marks(".C");
 	answer("a");
 	expect_marks("..");
-	ck_assert_uint_eq(channels_count(), 2);
+	ck_assert_uint_eq(channel_count(), 2);
 }
 END_TEST
 
-/* Who leaves some channels stays in the others; those without members are given up. */
+/*
+ * A stream that leaves some channels stays in the others; channels without members are
+ * unsubscribed.
+ */
 START_TEST(leave_some_of_several)
 {
 	const struct channel_member *m;
@@ -389,7 +397,7 @@ START_TEST(leave_some_of_several)
 	m = channel_members(channel_table_find(channels, "a", 1), &count);
 	ck_assert_uint_eq(count, 1);
 	ck_assert_ptr_eq(m[0].member->subscription, subscriptions[0]);
-	/* Nothing has changed for those who stay. */
+	/* Nothing has changed for the other members. */
 	expect_marks("..");
 	ck_assert(answer("d"));
 	expect_marks("..");
@@ -402,7 +410,10 @@ START_TEST(leave_some_of_several)
 }
 END_TEST
 
-/* Channels that it is not in, or not any more, and such as nobody is in, are left alone. */
+/*
+ * Leaving channels that the stream is not in, or no longer in, or that have no members, does
+ * nothing.
+ */
 START_TEST(leave_some_others)
 {
 	size_t count;
@@ -421,7 +432,7 @@ START_TEST(leave_some_others)
 	leave_some(0, "a a");
 	leave_some(0, "a");
 	expect_commands("-a ");
-	/* One that it has left, and somebody else is in now. */
+	/* It has left this one, and another stream has joined it since. */
 	join(2, "a");
 	leave_some(0, "a");
 	expect_commands("+a ");
@@ -436,7 +447,7 @@ START_TEST(leave_some_others)
 }
 END_TEST
 
-/* Who waited for those channels alone is confirmed by leaving them; who waits for others is not. */
+/* Leaving the only unconfirmed channels confirms a stream; with others unconfirmed it does not. */
 START_TEST(leave_some_unconfirmed)
 {
 	join(0, "a b c");
@@ -451,7 +462,7 @@ START_TEST(leave_some_unconfirmed)
 	expect_marks("..");
 	ck_assert(answer("c"));
 	expect_marks(".C");
-	/* What is lost and comes back counts the channels that are left. */
+	/* After a loss, the channels that were left do not count. */
 	channel_table_down(channels);
 	leave_some(1, "c");
 	expect_marks("..");
@@ -465,7 +476,7 @@ START_TEST(leave_some_unconfirmed)
 }
 END_TEST
 
-/* A refused channel can be left, and then the others are enough. */
+/* A stream can leave a refused channel; the others are then enough. */
 START_TEST(leave_some_refused)
 {
 	join(0, "a b");
@@ -479,7 +490,7 @@ START_TEST(leave_some_refused)
 }
 END_TEST
 
-/* An error answer refuses the members of its own channel alone. */
+/* An error reply refuses only the members of its own channel. */
 START_TEST(refused)
 {
 	join(0, "a");
@@ -494,16 +505,13 @@ START_TEST(refused)
 	expect_marks("...C");
 	leave(1);
 	leave(2);
-	/* It was never subscribed: there is nothing to give up. */
+	/* It was never subscribed, so nothing is unsubscribed. */
 	expect_commands("+a +b +c ");
 	ck_assert_ptr_null(channel_table_find(channels, "b", 1));
 }
 END_TEST
 
-/*
- * A refused channel is asked for again by the next join; then it is right for those who are still
- * there.
- */
+/* The next join subscribes a refused channel again; if that works, also for earlier members. */
 START_TEST(refused_then_allowed)
 {
 	join(0, "a");
@@ -517,7 +525,7 @@ START_TEST(refused_then_allowed)
 }
 END_TEST
 
-/* An error counts only as the answer to the last SUBSCRIBE. */
+/* An error counts only as the reply to the last SUBSCRIBE. */
 START_TEST(refused_before_rejoin)
 {
 	join(0, "a");
@@ -540,7 +548,7 @@ START_TEST(refused_before_rejoin)
 }
 END_TEST
 
-/* An answer that is not due, or names another channel than the one that is due, is refused. */
+/* A reply that is not due, or that names another channel than the one due, is rejected. */
 START_TEST(wrong_answers)
 {
 	ck_assert(!answer("a"));
@@ -563,7 +571,7 @@ START_TEST(wrong_answers)
 }
 END_TEST
 
-/* How many answers are due, and that the next is about the channel of the oldest command. */
+/* unanswered() counts the commands in flight, and awaited() is the channel of the oldest. */
 START_TEST(awaited)
 {
 	ck_assert_ptr_null(channel_table_awaited(channels));
@@ -589,7 +597,7 @@ START_TEST(awaited)
 }
 END_TEST
 
-/* While the connection is away no command is sent; when it comes every channel is asked for. */
+/* Without a connection no command is sent; with it every channel is subscribed. */
 START_TEST(joins_while_down)
 {
 	join(0, "a b");
@@ -598,7 +606,7 @@ START_TEST(joins_while_down)
 	leave(2);
 	expect_commands("");
 	expect_marks("...");
-	ck_assert_uint_eq(channels_count(), 2);
+	ck_assert_uint_eq(channel_count(), 2);
 	ck_assert(!answer("a"));
 	channel_table_up(channels);
 	expect_commands("+a +b ");
@@ -610,7 +618,7 @@ START_TEST(joins_while_down)
 END_TEST
 
 /*
- * After a loss every channel is subscribed again, and each stream marked again once its own are
+ * After a loss every channel is subscribed again, and a stream is marked once all of its own are
  * confirmed.
  */
 START_TEST(down_and_up)
@@ -622,7 +630,7 @@ START_TEST(down_and_up)
 	answer("b");
 	expect_marks("CC.");
 	expect_commands("+a +b +c ");
-	/* Stream 2 still waits for its first answer. */
+	/* Stream 2 still waits for its first reply. */
 	for (int i = 0; i < 3; i++) {
 		channel_table_down(channels);
 		expect_marks("...");
@@ -647,8 +655,7 @@ START_TEST(down_and_up)
 END_TEST
 
 /*
- * A loss in the middle of a change: only what is wanted by then is asked for, and its answers
- * count.
+ * A loss during a change: only the channels wanted then are subscribed, and only new replies count.
  */
 START_TEST(down_in_the_middle)
 {
@@ -661,11 +668,11 @@ START_TEST(down_in_the_middle)
 	expect_commands("+a +b -a +a -b ");
 	expect_marks("C..");
 	channel_table_down(channels);
-	ck_assert_uint_eq(channels_count(), 1);
+	ck_assert_uint_eq(channel_count(), 1);
 	leave(2);
 	join(3, "d");
 	expect_commands("");
-	ck_assert_uint_eq(channels_count(), 1);
+	ck_assert_uint_eq(channel_count(), 1);
 	channel_table_up(channels);
 	expect_commands("+d ");
 	ck_assert(answer("d"));
@@ -673,7 +680,7 @@ START_TEST(down_in_the_middle)
 }
 END_TEST
 
-/* A refused channel is asked for again after a loss. */
+/* A refused channel is subscribed again after a loss. */
 START_TEST(refused_then_down)
 {
 	join(0, "a");
@@ -685,7 +692,7 @@ START_TEST(refused_then_down)
 	expect_commands("+a +a ");
 	answer("a");
 	expect_marks("C");
-	/* And one that is refused only then ends a stream that was confirmed before. */
+	/* A channel that is refused only then refuses a stream that was confirmed before. */
 	channel_table_down(channels);
 	channel_table_up(channels);
 	ck_assert(refuse());
@@ -693,10 +700,8 @@ START_TEST(refused_then_down)
 }
 END_TEST
 
-/*
- * Without prospect of a connection those are refused that were never confirmed; the others wait on.
- */
-START_TEST(away)
+/* If Valkey is unreachable, streams that were never confirmed are refused; the others wait. */
+START_TEST(unreachable)
 {
 	join(0, "a");
 	join(1, "b");
@@ -720,9 +725,7 @@ START_TEST(away)
 }
 END_TEST
 
-/*
- * A command that cannot be sent refuses the stream that joins, and is tried again for the next one.
- */
+/* A command that cannot be sent refuses the joining stream, and is tried again for the next one. */
 START_TEST(command_fails)
 {
 	commands_fail = 1;
@@ -731,7 +734,7 @@ START_TEST(command_fails)
 	expect_commands("");
 	ck_assert(!refuse());
 	leave(0);
-	ck_assert_uint_eq(channels_count(), 0);
+	ck_assert_uint_eq(channel_count(), 0);
 	join(1, "a b");
 	expect_commands("+a +b ");
 	answer("a");
@@ -753,10 +756,7 @@ START_TEST(command_fails)
 }
 END_TEST
 
-/*
- * When a command cannot be sent as the connection comes, the caller learns it and gives it up
- * again.
- */
+/* If a command cannot be sent after connecting, the caller is told, and closes the connection. */
 START_TEST(up_fails)
 {
 	join(0, "a b");
@@ -774,16 +774,14 @@ START_TEST(up_fails)
 }
 END_TEST
 
-/* Many commands under way, added and answered in turn, keep their order. */
-START_TEST(many_under_way)
+/* Many commands in flight, added and answered in turn, keep their order. */
+START_TEST(many_in_flight)
 {
 	char name[16];
 	int asked = 0, answered = 0;
 
 	for (int round = 0; round < 300; round++) {
-		/*
-		 * Three commands are added for each two that are answered, then all are answered.
-		 */
+		/* Three commands are added for every two replies; then all are answered. */
 		for (int i = 0; i < 3; i++, asked++) {
 			snprintf(name, sizeof(name), "c%d", asked / 2);
 			if (asked % 2 == 0)
@@ -809,7 +807,7 @@ START_TEST(many_under_way)
 }
 END_TEST
 
-/* A kept channel is asked for at each connection, and again by nobody. */
+/* A kept channel is subscribed once per connection. */
 START_TEST(kept)
 {
 	struct channel *k = channel_table_keep(channels, "k", 1);
@@ -836,7 +834,7 @@ START_TEST(kept)
 	ck_assert_ptr_eq(channel_table_find(channels, "k", 1), k);
 	ck_assert(channel_table_up(channels));
 	expect_commands("+k +a ");
-	/* Down before the answer. */
+	/* Lost before the reply. */
 	channel_table_down(channels);
 	ck_assert(channel_table_up(channels));
 	expect_commands("+k +a ");
@@ -846,7 +844,7 @@ START_TEST(kept)
 }
 END_TEST
 
-/* A refusal of it concerns nobody, and the next connection asks again. */
+/* If it is refused, no stream is affected, and it is subscribed again after the next connect. */
 START_TEST(kept_refused)
 {
 	struct channel *k = channel_table_keep(channels, "k", 1);
@@ -872,7 +870,7 @@ START_TEST(kept_refused)
 }
 END_TEST
 
-/* What is kept may have members, and outlives them; also when there is a connection already. */
+/* A kept channel may have members and outlives them, also if there is a connection already. */
 START_TEST(kept_with_members)
 {
 	struct channel *k;
@@ -905,7 +903,7 @@ main(void)
 	tcase_add_checked_fixture(up, setup_up, teardown);
 	tcase_add_test(up, first_join);
 	tcase_add_test(up, second_join);
-	tcase_add_test(up, join_while_asked);
+	tcase_add_test(up, join_while_in_flight);
 	tcase_add_test(up, last_leave);
 	tcase_add_test(up, members);
 	tcase_add_test(up, find);
@@ -926,10 +924,10 @@ main(void)
 	tcase_add_test(up, down_and_up);
 	tcase_add_test(up, down_in_the_middle);
 	tcase_add_test(up, refused_then_down);
-	tcase_add_test(up, away);
+	tcase_add_test(up, unreachable);
 	tcase_add_test(up, command_fails);
 	tcase_add_test(up, up_fails);
-	tcase_add_test(up, many_under_way);
+	tcase_add_test(up, many_in_flight);
 	suite_add_tcase(s, up);
 	tcase_set_timeout(down, 60);
 	tcase_add_checked_fixture(down, setup, teardown);

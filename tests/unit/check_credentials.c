@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_credentials: which header lines the parameters of a request come to. Each row is a whole
- * request; expected lines are written with '|' behind each.
+ * check_credentials: which header lines of a query follow from the parameters of a request. Each row
+ * is a request, and the expected lines, each with '|' at its end.
  */
 #include <check.h>
 #include <pthread.h>
@@ -27,7 +27,7 @@ read_params(const char *const *given, enum credentials_result expected)
 	struct credentials *c = (struct credentials *)&params;
 	enum credentials_result result;
 
-	/* Of just their size each. */
+	/* Copies of exactly their size: a sanitizer finds reads beyond them. */
 	for (int i = 0; i < PARAMS_MAX && given[i] != NULL; i++)
 		params[i] = strdup(given[i]);
 	result = credentials_read(params, &c);
@@ -39,7 +39,7 @@ read_params(const char *const *given, enum credentials_result expected)
 	return c;
 }
 
-/* The lines with '|' behind each; the caller frees them. */
+/* The lines, each with '|' at its end; the caller frees them. */
 static char *
 lines_of(const struct credentials *c)
 {
@@ -78,7 +78,7 @@ expect_rows(const struct row *rows, size_t count)
 		expect_rows(rows, COUNT(rows));                                                   \
 	} while (0)
 
-/* Cookie and Authorization go on as they are, and nothing else that the browser has sent. */
+/* Cookie and Authorization are forwarded unchanged, and no other header of the browser. */
 START_TEST(forwarded_lines)
 {
 	EXPECT(
@@ -95,7 +95,7 @@ START_TEST(forwarded_lines)
 }
 END_TEST
 
-/* Names that only begin or end like them are others. */
+/* Parameters whose names are only similar are ignored. */
 START_TEST(other_names)
 {
 	EXPECT(
@@ -108,7 +108,7 @@ START_TEST(other_names)
 }
 END_TEST
 
-/* Several Cookie parameters are one line, joined in their order; empty ones are left out. */
+/* Several Cookie parameters are joined into one line, in their order, without empty ones. */
 START_TEST(several_cookies)
 {
 	EXPECT(
@@ -122,7 +122,7 @@ START_TEST(several_cookies)
 }
 END_TEST
 
-/* Without either, or with empty ones alone, there is nothing to sign in with. */
+/* Without a cookie and an authorization, or with empty ones only, there are no credentials. */
 START_TEST(none)
 {
 	EXPECT(
@@ -134,7 +134,7 @@ START_TEST(none)
 }
 END_TEST
 
-/* One Authorization: the same twice is one, two different ones are none, cookies or not. */
+/* Two equal Authorization parameters count as one; two different ones are no credentials. */
 START_TEST(authorizations)
 {
 	EXPECT(
@@ -148,7 +148,7 @@ START_TEST(authorizations)
 }
 END_TEST
 
-/* No control character, none at all, makes a line of the browser's own: it is nobody's request. */
+/* Credentials with a control character are none, so none can add a header line. */
 START_TEST(control_characters)
 {
 	static const char *const names[] = { "HTTP_COOKIE", "HTTP_AUTHORIZATION" };
@@ -179,7 +179,7 @@ START_TEST(control_characters)
 }
 END_TEST
 
-/* Which way the request came, from what the front server says, or was told itself. */
+/* The X-Forwarded lines come from the web server's parameters, or from those that a proxy sent it. */
 START_TEST(forwarded)
 {
 	EXPECT(
@@ -225,7 +225,7 @@ START_TEST(forwarded)
 }
 END_TEST
 
-/* One with a control character is as good as not there, and the request still is who it was. */
+/* A forwarded value with a control character is ignored; the credentials stay valid. */
 START_TEST(forwarded_control_characters)
 {
 	EXPECT(
@@ -242,8 +242,8 @@ START_TEST(forwarded_control_characters)
 }
 END_TEST
 
-/* Sec-Fetch-Site goes on as the browser sent it, whatever else the request says. */
-START_TEST(app_http_site)
+/* Sec-Fetch-Site is forwarded as the browser sent it, whatever Origin and Referer are. */
+START_TEST(sec_fetch_site)
 {
 	EXPECT(
 	    { { "HTTP_COOKIE=a", "HTTP_SEC_FETCH_SITE=same-origin" },
@@ -262,7 +262,7 @@ START_TEST(app_http_site)
 }
 END_TEST
 
-/* The line itself, and no value that looks like it. */
+/* credentials_site() returns the value of that line, and is not misled by values that look like it. */
 START_TEST(site)
 {
 	static const char *const rows[][PARAMS_MAX] = {
@@ -281,8 +281,8 @@ START_TEST(site)
 }
 END_TEST
 
-/* Where there is none, an Origin or a Referer of the request's own Host says the same. */
-START_TEST(app_http_site_derived)
+/* Without Sec-Fetch-Site, an Origin or Referer of the request's own Host makes it same-origin. */
+START_TEST(sec_fetch_site_derived)
 {
 	EXPECT(
 	    { { "HTTP_COOKIE=a", "HTTP_HOST=h:8080", "HTTP_ORIGIN=http://h:8080" },
@@ -301,7 +301,7 @@ START_TEST(app_http_site_derived)
 	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_REFERER=http://h/",
 		  "HTTP_REFERER=http://h/" },
 		"Cookie: a|X-Forwarded-Host: h|Sec-Fetch-Site: same-origin|" },
-	    /* The browser's Host, not what a proxy calls the site. */
+	    /* The Host of the request is compared, not X-Forwarded-Host. */
 	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_X_FORWARDED_HOST=i",
 		  "HTTP_ORIGIN=http://h" },
 		"Cookie: a|X-Forwarded-Host: i|Sec-Fetch-Site: same-origin|" },
@@ -310,8 +310,8 @@ START_TEST(app_http_site_derived)
 }
 END_TEST
 
-/* Nothing is invented for another site's page, for a script, or from what contradicts itself. */
-START_TEST(app_http_site_not_derived)
+/* It is not derived for another site's page, for a script, or from contradictory headers. */
+START_TEST(sec_fetch_site_not_derived)
 {
 	EXPECT(
 	    { { "HTTP_COOKIE=a", "HTTP_HOST=h" }, "Cookie: a|X-Forwarded-Host: h|" },
@@ -339,7 +339,7 @@ START_TEST(app_http_site_not_derived)
 		"Cookie: a|X-Forwarded-Host: h|" },
 	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_REFERER=http://h/\r\nx" },
 		"Cookie: a|X-Forwarded-Host: h|" },
-	    /* One that is malformed, or two that differ, are not the same as none. */
+	    /* A malformed Sec-Fetch-Site, or two that differ, do not count as absent. */
 	    { { "HTTP_COOKIE=a", "HTTP_HOST=h", "HTTP_SEC_FETCH_SITE=cross-site\nX: y",
 		  "HTTP_ORIGIN=http://h" },
 		"Cookie: a|X-Forwarded-Host: h|" },
@@ -352,7 +352,7 @@ START_TEST(app_http_site_not_derived)
 }
 END_TEST
 
-/* Requests have the same digest just where they have the same lines. */
+/* Requests have the same digest if and only if they have the same lines. */
 START_TEST(digests)
 {
 	static const char *const requests[][PARAMS_MAX] = {
@@ -375,7 +375,7 @@ START_TEST(digests)
 		{ "HTTP_COOKIE=a=1", "HTTP_SEC_FETCH_SITE=same-origin" },
 		{ "HTTP_COOKIE=a=1", "HTTP_SEC_FETCH_SITE=cross-site" },
 		{ "HTTP_COOKIE=a=1", "HTTP_HOST=h", "HTTP_SEC_FETCH_SITE=same-origin" },
-		/* The pages of the site do not differ. */
+		/* All pages of the site have the same lines. */
 		{ "HTTP_COOKIE=a=1", "HTTP_HOST=h", "HTTP_REFERER=http://h/x" },
 		{ "HTTP_COOKIE=a=1", "HTTP_HOST=h", "HTTP_REFERER=http://h/y" },
 		{ "HTTP_COOKIE=a=1", "HTTP_HOST=h", "HTTP_ORIGIN=http://h" },
@@ -401,7 +401,7 @@ START_TEST(digests)
 }
 END_TEST
 
-/* What is held lives until the last holder lets go; the sanitizer sees one too many or too few. */
+/* The last release frees the credentials; a sanitizer finds one too many or too few. */
 START_TEST(references)
 {
 	static const char *const params[PARAMS_MAX] = { "HTTP_COOKIE=a=1" };
@@ -425,7 +425,7 @@ hold_and_release(void *arg)
 	return NULL;
 }
 
-/* Threads may hold and let go at the same time. */
+/* Threads may hold and release them at the same time. */
 START_TEST(threads)
 {
 	static const char *const params[PARAMS_MAX] = { "HTTP_COOKIE=a=1" };
@@ -442,7 +442,7 @@ START_TEST(threads)
 END_TEST
 
 static const void *watched;
-static size_t wiped; /* bytes from there */
+static size_t wiped; /* bytes wiped from there on */
 
 static void
 wipe(void *bytes, size_t size)
@@ -455,7 +455,7 @@ wipe(void *bytes, size_t size)
 		*at++ = '\0';
 }
 
-/* explicit_bzero() of this program, which credentials.c calls. */
+/* This program's explicit_bzero() replaces the one that credentials.c calls. */
 #if __USE_FORTIFY_LEVEL > 0
 void
 __explicit_bzero_chk(void *bytes, size_t size, size_t room)
@@ -471,7 +471,7 @@ explicit_bzero(void *bytes, size_t size)
 }
 #endif
 
-/* The last release, and no other, wipes them whole. */
+/* Only the last release wipes the credentials, all of their bytes. */
 START_TEST(wipes)
 {
 	static const char *const params[PARAMS_MAX] = { "HTTP_COOKIE=a=1" };
@@ -486,7 +486,7 @@ START_TEST(wipes)
 }
 END_TEST
 
-/* A cookie as large as a head holds goes through whole. */
+/* A cookie of nearly the size of a head is forwarded completely. */
 START_TEST(large)
 {
 	const size_t size = 60 * 1024;
@@ -509,8 +509,8 @@ START_TEST(large)
 END_TEST
 
 /*
- * The parameters that grow most: many cookies of one byte, and each other one as short as it can
- * be. The sanitizer sees where the lines do not fit; they are as long as they have to be.
+ * The parameters whose lines need the most space in proportion: many cookies of one byte, and each
+ * other value as short as possible. A sanitizer finds lines that do not fit.
  */
 START_TEST(worst_growth)
 {
@@ -562,10 +562,10 @@ main(void)
 	tcase_add_test(tc, control_characters);
 	tcase_add_test(tc, forwarded);
 	tcase_add_test(tc, forwarded_control_characters);
-	tcase_add_test(tc, app_http_site);
+	tcase_add_test(tc, sec_fetch_site);
 	tcase_add_test(tc, site);
-	tcase_add_test(tc, app_http_site_derived);
-	tcase_add_test(tc, app_http_site_not_derived);
+	tcase_add_test(tc, sec_fetch_site_derived);
+	tcase_add_test(tc, sec_fetch_site_not_derived);
 	tcase_add_test(tc, digests);
 	tcase_add_test(tc, references);
 	tcase_add_test(tc, threads);

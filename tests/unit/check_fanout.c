@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_fanout: each stream gets its own events, whole and in order, in as few records as may be.
+ * check_fanout: each stream gets its own events, complete and in order, in as few records as
+ * possible.
  *
- * The streams write to real sockets, which are large enough for all that a test sends.
+ * The streams write to real sockets, which are large enough for everything that a test sends.
  */
 #include <check.h>
 #include <stdbool.h>
@@ -25,7 +26,7 @@ struct peer {
 	struct stream *stream;
 	struct subscription *subscription;
 	int writer, reader;
-	uint8_t *got; /* all bytes so far */
+	uint8_t *got; /* all bytes received so far */
 	size_t length, at;
 };
 
@@ -52,7 +53,9 @@ yield(void *arg)
 		on_yield();
 }
 
-/* A peer in the channels that are named, separated by spaces, not started. Its number. */
+/*
+ * Adds a peer to the named channels (separated by spaces) without starting it. Returns its index.
+ */
 static int
 add_silent_peer(const char *names)
 {
@@ -126,7 +129,7 @@ add(const char *channel, const char *payload)
 	fanout_add(fanout, c, payload, strlen(payload));
 }
 
-/* Reads all that was sent to a peer, what waits in its backlog included. */
+/* Reads everything sent to a peer, including its backlog. */
 static void
 drain(struct peer *p)
 {
@@ -151,7 +154,7 @@ drain(struct peer *p)
 	}
 }
 
-/* The content of the next record, terminated; NULL where there is none. The caller frees it. */
+/* Returns the content of the next record, terminated; NULL: none. The caller frees it. */
 static char *
 next_record(struct peer *p, size_t *length)
 {
@@ -173,7 +176,7 @@ next_record(struct peer *p, size_t *length)
 	return content;
 }
 
-/* Expects just these records since the last time; the texts are ended by NULL. */
+/* Expects exactly these records since the last call; NULL ends the list. */
 static void
 expect(int i, const char *const *texts)
 {
@@ -195,7 +198,7 @@ expect(int i, const char *const *texts)
 #define EXPECT(i, ...) expect(i, (const char *const[]){ __VA_ARGS__, NULL })
 #define EXPECT_NOTHING(i) expect(i, (const char *const[]){ NULL })
 
-/* The sum of a counter, a histogram's buckets included. */
+/* The sum of a metric's cells: of its labels, or of a histogram's buckets. */
 static uint64_t
 counted(enum metric counter)
 {
@@ -203,15 +206,15 @@ counted(enum metric counter)
 	uint64_t sum = 0;
 
 	metrics_read(&c);
-	/* The last two of a histogram are its sum, and nothing. */
+	/* Not the last two: in a histogram they are the sum, and unused. */
 	for (int i = 0; i < METRIC_LABELS - 2 + (counter != METRIC_FANOUT); i++)
 		sum += c.cells[counter][0][i];
 	return sum;
 }
 
 /*
- * Sent is counted for each stream, merged for each event that shares a record with the one before,
- * time for each flush; nothing for who has gone, and for a flush of nothing.
+ * "Sent" counts events for each stream, "merged" those that share a record with an earlier one, and
+ * the histogram each flush. A broken stream and an empty flush count nothing.
  */
 START_TEST(counts)
 {
@@ -228,7 +231,7 @@ START_TEST(counts)
 	ck_assert_uint_eq(counted(METRIC_SENT), 3 + 1 + 3);
 	ck_assert_uint_eq(counted(METRIC_MERGED), 3 + 2);
 	ck_assert_uint_eq(counted(METRIC_FANOUT), 1);
-	/* Records of 4096 bytes: two of these fit into one. */
+	/* Two of these fit in a record of 4096 bytes. */
 	for (int i = 0; i < 5; i++) {
 		char payload[1600];
 
@@ -242,7 +245,7 @@ START_TEST(counts)
 }
 END_TEST
 
-/* One event goes to every member of its channel, when it is flushed, and to nobody else. */
+/* An event goes to every member of its channel when it is flushed, and to no one else. */
 START_TEST(one_to_many)
 {
 	for (int i = 0; i < 100; i++)
@@ -255,14 +258,14 @@ START_TEST(one_to_many)
 		EXPECT(i, "data: {\"n\":1}\n\n");
 		EXPECT_NOTHING(i + 1);
 	}
-	/* A second flush sends nothing again. */
+	/* A second flush sends nothing. */
 	fanout_flush(fanout);
 	for (int i = 0; i < 100; i++)
 		EXPECT_NOTHING(i);
 }
 END_TEST
 
-/* What was collected for one stream, from all its channels, comes in one record, in order. */
+/* A stream's events, from all its channels, arrive in one record, in order. */
 START_TEST(several_channels)
 {
 	add_peer("a b");
@@ -278,7 +281,7 @@ START_TEST(several_channels)
 }
 END_TEST
 
-/* Streams with different lists, mixed and in any order, each get their own. */
+/* Streams with different lists of deliveries, in any order, each get their own events. */
 START_TEST(different_lists)
 {
 	add_peer("a");
@@ -302,7 +305,7 @@ START_TEST(different_lists)
 }
 END_TEST
 
-/* One list that begins like another, or has the same number of other events, is another list. */
+/* A list that is the start of another, or has as many other events, is a different list. */
 START_TEST(similar_lists)
 {
 	add_peer("a");
@@ -320,7 +323,7 @@ START_TEST(similar_lists)
 }
 END_TEST
 
-/* Two streams that share the bytes keep their own request ids. */
+/* Two streams that share the formatted bytes keep their own request ids. */
 START_TEST(request_ids)
 {
 	for (int i = 0; i < 4; i++)
@@ -338,7 +341,7 @@ START_TEST(request_ids)
 }
 END_TEST
 
-/* A payload with line breaks becomes an event of several lines. */
+/* A payload with line breaks becomes an event with several data lines. */
 START_TEST(line_breaks)
 {
 	add_peer("a");
@@ -348,7 +351,7 @@ START_TEST(line_breaks)
 }
 END_TEST
 
-/* A payload whose frame has size bytes: a number and letters. The caller frees it. */
+/* Makes a payload whose frame has size bytes: a number and letters. The caller frees it. */
 static char *
 payload_for(size_t size, int number)
 {
@@ -363,7 +366,7 @@ payload_for(size_t size, int number)
 	return payload;
 }
 
-/* Records hold as much as record_max allows, and never cut an event. */
+/* Records are filled up to record_max, and never split an event. */
 START_TEST(record_max)
 {
 	static const size_t sizes[] = { 64, 100, 1024, 2048, 2049, RECORD_MAX };
@@ -394,7 +397,7 @@ START_TEST(record_max)
 }
 END_TEST
 
-/* Frames up to the largest of all: larger than a record may be, each is a record of its own. */
+/* A frame larger than record_max, up to the largest one, is a record of its own. */
 START_TEST(large_frames)
 {
 	static const size_t sizes[] = { RECORD_MAX - 1, RECORD_MAX + 1, WAKEUP_FRAME_MAX - 1,
@@ -403,7 +406,7 @@ START_TEST(large_frames)
 	add_peer("a");
 	add_peer("a b");
 	for (size_t k = 0; k < sizeof(sizes) / sizeof(sizes[0]); k++) {
-		/* Together more than one batch holds. */
+		/* Together more than a batch holds. */
 		for (int i = 0; i < 40; i++) {
 			char *payload = payload_for(sizes[k], i);
 
@@ -435,8 +438,10 @@ START_TEST(large_frames)
 }
 END_TEST
 
-/* A stream that only gets small events gets them in one record, whatever others get in between. */
-START_TEST(small_beside_large)
+/*
+ * A stream with only small events gets them in one record, whatever other streams get in between.
+ */
+START_TEST(small_among_large)
 {
 	char *large = payload_for(WAKEUP_FRAME_MAX, 1);
 
@@ -462,7 +467,7 @@ START_TEST(small_beside_large)
 }
 END_TEST
 
-/* record_max is what the caller says, but never more than a record of FastCGI holds. */
+/* record_max is limited to the largest FastCGI record. */
 START_TEST(largest_record)
 {
 	static struct fanout *other;
@@ -492,7 +497,7 @@ START_TEST(largest_record)
 }
 END_TEST
 
-/* Expects numbers from 0 to count - 1, each once and in order, in events of a peer. */
+/* Expects the numbers from 0 to count - 1, once each and in order, in a peer's events. */
 static void
 expect_numbers(int i, int count)
 {
@@ -516,7 +521,7 @@ expect_numbers(int i, int count)
 	ck_assert_int_eq(number, count);
 }
 
-/* More events than one batch holds lose none and change no order. */
+/* More events than fit in a batch are neither lost nor reordered. */
 START_TEST(many_events)
 {
 	char payload[16];
@@ -533,7 +538,7 @@ START_TEST(many_events)
 }
 END_TEST
 
-/* Nor do more deliveries than one batch holds: many events to many streams. */
+/* Nor are more deliveries than fit in a batch: many events to many streams. */
 START_TEST(many_deliveries)
 {
 	char payload[16];
@@ -550,9 +555,7 @@ START_TEST(many_deliveries)
 }
 END_TEST
 
-/*
- * One channel with more members than one batch has deliveries: each of them gets the event, once.
- */
+/* In a channel with more members than a batch has deliveries, each gets the event once. */
 START_TEST(many_members)
 {
 	enum { COUNT = 140000 };
@@ -561,7 +564,8 @@ START_TEST(many_members)
 	size_t kept = 0;
 
 	/*
-	 * All of them write to one socket: what its reader gets and their backlogs hold is counted.
+	 * All of them write to one socket: count what its reader gets and what is in their
+	 * backlogs.
 	 */
 	add_peer("a");
 	for (int i = 0; i < COUNT; i++) {
@@ -593,19 +597,19 @@ START_TEST(many_members)
 }
 END_TEST
 
-/* A channel without members needs nothing; what follows is right. */
+/* A channel without members is skipped; events after it are still correct. */
 START_TEST(no_members)
 {
 	add_peer("a");
 	add_peer("b");
-	/* It is still there: the answers to its commands are due. */
+	/* It still exists: replies to its commands are due. */
 	channel_table_up(channels);
 	channel_table_leave(channels, peers[1].subscription);
 	add("b", "1");
 	add("a", "2");
 	fanout_flush(fanout);
 	EXPECT(0, "data: 2\n\n");
-	/* Its stream, in another channel, for the teardown. */
+	/* Its stream joins another channel, for teardown(). */
 	peers[1].subscription = calloc(1, sizeof(struct subscription) + sizeof(struct member));
 	peers[1].subscription->stream = stream_hold(peers[1].stream);
 	peers[1].subscription->names = strdup("c");
@@ -615,7 +619,7 @@ START_TEST(no_members)
 }
 END_TEST
 
-/* New members in the channel that is being served, so that its members move in memory. */
+/* Adds members to the channel in use, so that its array of members moves. */
 static void
 join_more(void)
 {
@@ -624,8 +628,7 @@ join_more(void)
 }
 
 /*
- * yield() is called during a long flush and may add members: they get what is added after, nothing
- * twice.
+ * During a long flush yield() may add members: they get the events added later, and no event twice.
  */
 START_TEST(yield_adds_members)
 {
@@ -648,7 +651,7 @@ START_TEST(yield_adds_members)
 }
 END_TEST
 
-/* The same within fanout_add(), which flushes by itself when a batch is full. */
+/* The same in fanout_add(), which flushes when the batch is full. */
 START_TEST(yield_within_add)
 {
 	char payload[16];
@@ -665,7 +668,7 @@ START_TEST(yield_within_add)
 	ck_assert_int_gt(peer_count, 64);
 	for (int i = 0; i < 64; i++)
 		expect_numbers(i, 5000);
-	/* A late member's numbers have no gap either, and end with the last. */
+	/* The numbers of a late member have no gap either, and end with the last. */
 	for (int i = 64; i < peer_count; i++) {
 		int number = -1, n;
 		size_t length;
@@ -689,7 +692,7 @@ START_TEST(yield_within_add)
 }
 END_TEST
 
-/* What came before the start of a stream is not sent to it, though it starts before the flush. */
+/* An event added before a stream starts is not sent to it, even if it starts before the flush. */
 START_TEST(before_the_start)
 {
 	add_peer("a");
@@ -703,8 +706,8 @@ START_TEST(before_the_start)
 }
 END_TEST
 
-/* A stream whose peer has gone costs the others nothing. */
-START_TEST(one_has_gone)
+/* A stream whose peer is gone does not affect the others. */
+START_TEST(one_is_broken)
 {
 	for (int i = 0; i < 3; i++)
 		add_peer("a");
@@ -727,7 +730,7 @@ main(void)
 	SRunner *sr = srunner_create(s);
 	int failed;
 
-	/* Before any thread; the tests' processes inherit it. */
+	/* Before any thread starts; the test processes inherit it. */
 	stream_signal_init();
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown);
@@ -740,7 +743,7 @@ main(void)
 	tcase_add_test(tc, line_breaks);
 	tcase_add_test(tc, record_max);
 	tcase_add_test(tc, large_frames);
-	tcase_add_test(tc, small_beside_large);
+	tcase_add_test(tc, small_among_large);
 	tcase_add_test(tc, largest_record);
 	tcase_add_test(tc, many_events);
 	tcase_add_test(tc, many_deliveries);
@@ -749,7 +752,7 @@ main(void)
 	tcase_add_test(tc, yield_adds_members);
 	tcase_add_test(tc, yield_within_add);
 	tcase_add_test(tc, before_the_start);
-	tcase_add_test(tc, one_has_gone);
+	tcase_add_test(tc, one_is_broken);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

@@ -8,7 +8,7 @@
 
 #include "wire/frame.h"
 
-/* Frames a payload in a block of just the promised size, and compares. */
+/* Frames a payload in memory of exactly the computed size, and compares. */
 static void
 expect_bytes(const char *payload, size_t length, const char *frame, size_t frame_length)
 {
@@ -28,7 +28,7 @@ expect(const char *payload, const char *frame)
 	expect_bytes(payload, strlen(payload), frame, strlen(frame));
 }
 
-/* A payload of one line goes out byte for byte. */
+/* A payload of one line is sent byte for byte. */
 START_TEST(one_line)
 {
 	expect("{\"event\":\"sync\"}", "data: {\"event\":\"sync\"}\n\n");
@@ -38,7 +38,7 @@ START_TEST(one_line)
 }
 END_TEST
 
-/* Each of the three line breaks begins a new data: line, and none of them is sent itself. */
+/* Each kind of line break begins a new "data:" line and is not sent itself. */
 START_TEST(line_breaks)
 {
 	expect("a\nb", "data: a\ndata: b\n\n");
@@ -50,7 +50,7 @@ START_TEST(line_breaks)
 }
 END_TEST
 
-/* Line breaks at the ends are kept, too, so that the browser's data equals the payload. */
+/* Line breaks at both ends are kept, too, so the browser's data equals the payload. */
 START_TEST(line_breaks_at_the_ends)
 {
 	expect("\na", "data: \ndata: a\n\n");
@@ -61,7 +61,7 @@ START_TEST(line_breaks_at_the_ends)
 }
 END_TEST
 
-/* No payload can forge a field or an event of its own. */
+/* No payload can inject a field or an event. */
 START_TEST(no_forgery)
 {
 	expect("x\n\nevent: evicted\nid: evicted\rretry: 1",
@@ -69,7 +69,7 @@ START_TEST(no_forgery)
 }
 END_TEST
 
-/* A payload is as long as the caller says: it may hold a NUL and need not end in one. */
+/* A payload has the length that is passed: it can contain a NUL and need not be terminated. */
 START_TEST(length_counts)
 {
 	expect_bytes("a\0b", 3, "data: a\0b\n\n", 11);
@@ -78,7 +78,7 @@ START_TEST(length_counts)
 }
 END_TEST
 
-/* Any text of line breaks and letters decodes, as a browser decodes it, to its lines. */
+/* Any text of line breaks and letters, decoded as a browser does, gives its lines. */
 START_TEST(decodes_to_its_lines)
 {
 	static const char letters[] = "\r\nx";
@@ -103,14 +103,14 @@ START_TEST(decodes_to_its_lines)
 			decoded[used++] = frame[i++];
 		}
 		ck_assert_int_eq(frame[size - 1], '\n');
-		used--; /* the browser takes the last line break off */
+		used--; /* a browser removes the last line break */
 		ck_assert_uint_eq(used, want);
 		ck_assert_mem_eq(decoded, expected, want);
 	}
 }
 END_TEST
 
-/* A record's header has version 1, both numbers in network order, and no padding. */
+/* The header of a record has version 1, both numbers in network byte order, and no padding. */
 START_TEST(record_header)
 {
 	static const uint8_t expected[] = { 1, FCGI_STDOUT, 0x12, 0x34, 0xff, 0xf8, 0, 0 };
@@ -126,7 +126,7 @@ START_TEST(record_header)
 }
 END_TEST
 
-/* A text becomes records of STDOUT, each as large as possible; an empty one becomes none. */
+/* A text becomes STDOUT records, each as large as possible; an empty one becomes none. */
 START_TEST(stdout_records)
 {
 	static const size_t lengths[] = { 0, 1, 7, FRAME_RECORD_MAX - 1, FRAME_RECORD_MAX,
@@ -139,7 +139,6 @@ START_TEST(stdout_records)
 		text[i] = (char)(i % 251);
 	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
 		size = frame_stdout_size(lengths[i]);
-		/* To the byte, so that a sanitizer sees a write past the end. */
 		out = malloc(size + 1);
 		ck_assert_ptr_nonnull(out);
 		out[size] = 0xee;
@@ -158,7 +157,7 @@ START_TEST(stdout_records)
 }
 END_TEST
 
-/* END_REQUEST carries the protocol status and application status 0. */
+/* END_REQUEST has the protocol status and application status 0. */
 START_TEST(end_request)
 {
 	static const uint8_t expected[] = { 1, FCGI_END_REQUEST, 0, 2, 0, 8, 0, 0,
@@ -171,7 +170,7 @@ START_TEST(end_request)
 }
 END_TEST
 
-/* The end of a request is an empty STDOUT record and END_REQUEST, complete. */
+/* The end of a request is an empty STDOUT record and END_REQUEST with FCGI_REQUEST_COMPLETE. */
 START_TEST(end)
 {
 	static const uint8_t expected[] = { 1, FCGI_STDOUT, 1, 0, 0, 0, 0, 0,

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_head: what the reader of a FastCGI connection makes of any bytes, however they are cut.
+ * check_head: what the FastCGI parser makes of any bytes, in pieces of any size.
  *
- * run() feeds the bytes in pieces, each in a block of just its size, and writes down in one line
- * what happened: "complete", "reply:<hex>", "abort", "role", "bad:<text>".
+ * run() feeds the bytes in pieces, each in an allocation of exactly its size, and records what
+ * happened in one line: "complete", "reply:<hex>", "abort", "role", "bad:<text>".
  */
 #include <check.h>
 #include <stdbool.h>
@@ -17,13 +17,13 @@
 #define STORY_SIZE 2048
 #define LIST(...)  (const uint8_t[]){ __VA_ARGS__ }, sizeof((const uint8_t[]){ __VA_ARGS__ })
 
-#define BEYOND    "bad:a parameter's length goes beyond the PARAMS"
-#define UNUSABLE  "bad:a parameter's name is empty, or has a NUL or '=' in it"
+#define BEYOND    "bad:a parameter extends past the end of PARAMS"
+#define UNUSABLE  "bad:a parameter name is empty or contains NUL or '='"
 #define TOO_LARGE "bad:more than 64 KiB of PARAMS"
 /* A pair with lengths 15 and 1: "FCGI_MPXS_CONNS", "0". */
 #define MPXS "reply:010a000000120000" "0f01" "464347495f4d5058535f434f4e4e53" "30"
 
-/* Bytes that a peer sends. */
+/* Bytes sent by a peer. */
 struct wire {
 	uint8_t *bytes;
 	size_t length, size;
@@ -42,7 +42,7 @@ add(struct wire *w, const void *bytes, size_t length)
 	w->length += length;
 }
 
-/* A record with padding that is not zero. */
+/* A record whose padding is not zero. */
 static void
 record_padded(struct wire *w, int type, uint16_t id, const void *content, size_t length,
     uint8_t padding)
@@ -52,7 +52,7 @@ record_padded(struct wire *w, int type, uint16_t id, const void *content, size_t
 	memset(rubbish, 0x5a, sizeof(rubbish));
 	frame_record(header, type, id, length);
 	header[6] = padding;
-	header[7] = 0x77; /* reserved: means nothing */
+	header[7] = 0x77; /* reserved: has no meaning */
 	add(w, header, sizeof(header));
 	add(w, content, length);
 	add(w, rubbish, padding);
@@ -118,7 +118,7 @@ tell(char story[STORY_SIZE], const struct head *h, enum head_event event)
 	ck_assert_uint_lt(strlen(story) + 100, STORY_SIZE);
 }
 
-/* Feeds one piece to its end. False where the connection is of no more use. */
+/* Feeds one piece completely. False if the connection is unusable. */
 static bool
 feed(struct head *h, const uint8_t *bytes, size_t length, char story[STORY_SIZE])
 {
@@ -141,7 +141,7 @@ feed(struct head *h, const uint8_t *bytes, size_t length, char story[STORY_SIZE]
 	return event == HEAD_MORE;
 }
 
-/* Feeds a first piece and then others of a size. The head is the caller's to release. */
+/* Feeds a first piece, then pieces of a given size. The caller releases the head. */
 static void
 run(struct head *h, const struct wire *w, size_t first, size_t size, char story[STORY_SIZE])
 {
@@ -159,7 +159,7 @@ run(struct head *h, const struct wire *w, size_t first, size_t size, char story[
 	}
 }
 
-/* Expects one story, and the same PARAMS, however the bytes are cut; frees the bytes. */
+/* Expects the same events and PARAMS however the bytes are split; frees the bytes. */
 static void
 expect_params(struct wire *w, const char *expected, const void *params, size_t params_length)
 {
@@ -189,7 +189,7 @@ expect_params(struct wire *w, const char *expected, const void *params, size_t p
 	memset(w, 0, sizeof(*w));
 }
 
-/* The same where the PARAMS do not matter. */
+/* The same if the PARAMS do not matter. */
 static void
 expect(struct wire *w, const char *expected)
 {
@@ -209,7 +209,7 @@ expect(struct wire *w, const char *expected)
 	memset(w, 0, sizeof(*w));
 }
 
-/* A whole request with these PARAMS, in one record. */
+/* A complete request with these PARAMS, in one record. */
 static void
 expect_of_params(const uint8_t *params, size_t length, const char *expected)
 {
@@ -224,7 +224,7 @@ expect_of_params(const uint8_t *params, size_t length, const char *expected)
 static const uint8_t pairs[] = { 1, 2, 'a', 'x', 'y', 3, 0, 'b', 'c', 'd',
 	0x80, 0, 0, 4, 0x80, 0, 0, 1, 'l', 'o', 'n', 'g', '=' };
 
-/* Whatever the pieces, a request is the same: its id, its PARAMS, complete once. */
+/* A request is the same in pieces of any size: its id, its PARAMS, complete once. */
 START_TEST(any_pieces)
 {
 	struct wire w = { 0 };
@@ -241,7 +241,7 @@ START_TEST(any_pieces)
 }
 END_TEST
 
-/* PARAMS may be cut anywhere into records, each with padding of any length, or without any. */
+/* PARAMS may be split anywhere into records, each with any padding or none. */
 START_TEST(any_records)
 {
 	static const uint8_t paddings[] = { 0, 1, 7, 255 };
@@ -262,7 +262,7 @@ START_TEST(any_records)
 }
 END_TEST
 
-/* The padding belongs to its record: a request is not complete before the last byte of it. */
+/* Padding is part of its record: a request is complete only after the last byte of it. */
 START_TEST(padding_belongs_to_the_record)
 {
 	struct wire w = { 0 };
@@ -282,7 +282,7 @@ START_TEST(padding_belongs_to_the_record)
 }
 END_TEST
 
-/* A request without any parameter is one. */
+/* A request without parameters is valid. */
 START_TEST(no_params)
 {
 	struct wire w = { 0 };
@@ -293,7 +293,7 @@ START_TEST(no_params)
 }
 END_TEST
 
-/* STDIN may end before PARAMS do, and both have to end. */
+/* STDIN may end before PARAMS; both have to end. */
 START_TEST(both_have_to_end)
 {
 	struct wire w = { 0 };
@@ -314,7 +314,7 @@ START_TEST(both_have_to_end)
 }
 END_TEST
 
-/* One pair, "n" with a value that makes all PARAMS length bytes long. */
+/* A pair named "n" whose value makes all PARAMS length bytes long. */
 static uint8_t *
 large_params(size_t length)
 {
@@ -332,7 +332,7 @@ large_params(size_t length)
 	return params;
 }
 
-/* The same, in records of a size. */
+/* The same, in records of a given size. */
 static void
 large_request(struct wire *w, const uint8_t *params, size_t length, size_t size)
 {
@@ -347,7 +347,9 @@ large_request(struct wire *w, const uint8_t *params, size_t length, size_t size)
 	end(w, 1);
 }
 
-/* 65536 bytes of PARAMS are taken, one more is refused, in records and pieces of any size. */
+/*
+ * 65536 bytes of PARAMS are accepted, and one more is refused, in records and pieces of any size.
+ */
 START_TEST(limit_is_exact)
 {
 	static const size_t sizes[] = { 65535, 65528, 32768, 32767, 8192, 1000, 255, 16 };
@@ -381,8 +383,8 @@ START_TEST(limit_is_exact)
 }
 END_TEST
 
-/* A record that would go over the limit is refused by its header, before any of its content. */
-START_TEST(limit_needs_no_content)
+/* A record that would exceed the limit is refused at its header, before its content. */
+START_TEST(limit_applies_at_the_header)
 {
 	uint8_t *params = large_params(65535), header[FCGI_HEADER_LEN];
 	struct wire w = { 0 };
@@ -404,8 +406,8 @@ START_TEST(limit_needs_no_content)
 }
 END_TEST
 
-/* Lengths of names and values are compared with what is really there. */
-START_TEST(lying_lengths)
+/* The lengths of names and values are checked against the bytes present. */
+START_TEST(false_lengths)
 {
 	static const struct {
 		uint8_t bytes[12];
@@ -419,7 +421,7 @@ START_TEST(lying_lengths)
 		{ { 127, 0, 'a' }, 3 },
 		{ { 1, 127, 'a' }, 3 },
 		{ { 1, 0, 'a', 1 }, 4 },                       /* the second pair */
-		{ { 0x80 }, 1 },                               /* a length that ends early */
+		{ { 0x80 }, 1 },                               /* an incomplete length */
 		{ { 0x80, 0, 0 }, 3 },
 		{ { 0x80, 0, 0, 1 }, 4 },
 		{ { 1, 0x80, 0, 0 }, 4 },
@@ -429,7 +431,7 @@ START_TEST(lying_lengths)
 		{ { 0xff, 0xff, 0xff, 0xff, 1, 'a', 'v' }, 7 },
 		{ { 1, 0xff, 0xff, 0xff, 0xff, 'a', 'v' }, 7 },
 		{ { 1, 0x80, 1, 0, 0, 'a', 'v' }, 7 },
-		/* The sum is 2^32 - 2, and 0 in 32 bits with the '=' and the NUL of a C string. */
+		/* The sum is 2^32 - 2: with the '=' and NUL of a C string it is 0 in 32 bits. */
 		{ { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 'a', 'v' }, 10 },
 		/* 2^31, which is negative as an int: name 2^31 - 1, value 1. */
 		{ { 0xff, 0xff, 0xff, 0xff, 1, 'a', 'v', 'v' }, 8 },
@@ -441,8 +443,8 @@ START_TEST(lying_lengths)
 }
 END_TEST
 
-/* Nor is a byte behind the PARAMS looked at: here they fill their block of memory to its end. */
-START_TEST(lying_lengths_at_the_limit)
+/* Nor is any byte after the PARAMS read: here they fill their allocation completely. */
+START_TEST(false_lengths_at_the_limit)
 {
 	static const struct {
 		uint8_t bytes[4];
@@ -470,8 +472,8 @@ START_TEST(lying_lengths_at_the_limit)
 }
 END_TEST
 
-/* Four-byte lengths of small numbers, empty values and repeated names are as good as any. */
-START_TEST(honest_lengths)
+/* Four-byte lengths of small numbers, empty values and repeated names are valid. */
+START_TEST(valid_lengths)
 {
 	expect_of_params(LIST(0x80, 0, 0, 1, 0x80, 0, 0, 0, 'a'), "complete");
 	expect_of_params(LIST(1, 0, 'a', 1, 0, 'a', 1, 1, 'a', 'x'), "complete");
@@ -479,7 +481,7 @@ START_TEST(honest_lengths)
 }
 END_TEST
 
-/* A name that could not stand before '=' in a C string is refused; '=' in a value is not. */
+/* A name that could not precede '=' in a C string is refused; '=' in a value is not. */
 START_TEST(names)
 {
 	expect_of_params(LIST(0, 1, 'v'), UNUSABLE);
@@ -494,9 +496,7 @@ START_TEST(names)
 }
 END_TEST
 
-/*
- * A NUL in a value becomes byte 1, so that it cannot hide what is behind it; nothing else changes.
- */
+/* A NUL in a value becomes byte 1, so it cannot hide what follows; nothing else changes. */
 START_TEST(nul_in_a_value)
 {
 	static const uint8_t sent[] = { 1, 4, 'a', '\0', 'v', '\0', '\0',
@@ -511,9 +511,7 @@ START_TEST(nul_in_a_value)
 }
 END_TEST
 
-/*
- * Another version than 1 is refused as soon as the header is there, in the first record or later.
- */
+/* A version other than 1 is refused once the header is complete, in the first record or later. */
 START_TEST(version)
 {
 	static const uint8_t versions[] = { 0, 2, 'G', 0x16, 0x80, 0xff };
@@ -533,10 +531,7 @@ START_TEST(version)
 }
 END_TEST
 
-/*
- * A management record of a type that we do not know gets FCGI_UNKNOWN_TYPE, and nothing else
- * happens.
- */
+/* An unknown management record is answered with FCGI_UNKNOWN_TYPE and has no other effect. */
 START_TEST(unknown_management_type)
 {
 	struct wire w = { 0 };
@@ -553,7 +548,7 @@ START_TEST(unknown_management_type)
 }
 END_TEST
 
-/* An unknown type with a request id is refused. */
+/* An unknown record type with a request id is refused. */
 START_TEST(unknown_type_of_a_request)
 {
 	static const uint8_t types[] = { 0, 12, 255 };
@@ -563,14 +558,14 @@ START_TEST(unknown_type_of_a_request)
 
 		begin(&w, 1);
 		record(&w, types[i], 1, NULL, 0);
-		expect(&w, "bad:a record of unknown type with a request id");
+		expect(&w, "bad:record of unknown type with a request id");
 		record(&w, types[i], 9, NULL, 0);
-		expect(&w, "bad:a record of unknown type with a request id");
+		expect(&w, "bad:record of unknown type with a request id");
 	}
 }
 END_TEST
 
-/* What only an application sends is refused, whatever its id. */
+/* Record types that only applications send are refused, whatever their request id. */
 START_TEST(application_types)
 {
 	static const uint8_t types[] = { FCGI_END_REQUEST, FCGI_STDOUT, FCGI_STDERR,
@@ -582,19 +577,19 @@ START_TEST(application_types)
 
 			begin(&w, 1);
 			record(&w, types[i], id, "12345678", 8);
-			expect(&w, "bad:a record that only an application sends");
+			expect(&w, "bad:record of a type that only applications send");
 		}
 	}
 }
 END_TEST
 
-/* Request id 0 is no request's. */
+/* Request id 0 is not valid for a request. */
 START_TEST(request_id_0)
 {
 	struct wire w = { 0 };
 
 	begin(&w, 0);
-	expect(&w, "bad:a malformed FCGI_BEGIN_REQUEST");
+	expect(&w, "bad:malformed FCGI_BEGIN_REQUEST");
 	begin(&w, 1);
 	record(&w, FCGI_PARAMS, 0, NULL, 0);
 	expect(&w, "bad:request id 0");
@@ -607,8 +602,8 @@ START_TEST(request_id_0)
 END_TEST
 
 /*
- * A second request gets FCGI_CANT_MPX_CONN under its own id, before and after the first is
- * complete.
+ * A second request is answered with FCGI_CANT_MPX_CONN and its own id, before and after the first
+ * is complete.
  */
 START_TEST(second_request)
 {
@@ -632,22 +627,22 @@ START_TEST(second_request)
 }
 END_TEST
 
-/* The same request id twice is refused. */
+/* A second request with the same id is refused. */
 START_TEST(same_request_twice)
 {
 	struct wire w = { 0 };
 
 	begin(&w, 7);
 	begin(&w, 7);
-	expect(&w, "bad:FCGI_BEGIN_REQUEST twice for one request id");
+	expect(&w, "bad:second FCGI_BEGIN_REQUEST for one request id");
 	begin(&w, 7);
 	end(&w, 7);
 	begin(&w, 7);
-	expect(&w, "complete bad:FCGI_BEGIN_REQUEST twice for one request id");
+	expect(&w, "complete bad:second FCGI_BEGIN_REQUEST for one request id");
 }
 END_TEST
 
-/* FCGI_BEGIN_REQUEST is 8 bytes long. */
+/* FCGI_BEGIN_REQUEST has 8 bytes. */
 START_TEST(begin_length)
 {
 	static const uint8_t body[300] = { 0, FCGI_RESPONDER };
@@ -658,12 +653,12 @@ START_TEST(begin_length)
 		if (length == 8)
 			continue;
 		record(&w, FCGI_BEGIN_REQUEST, 1, body, length);
-		expect(&w, "bad:a malformed FCGI_BEGIN_REQUEST");
+		expect(&w, "bad:malformed FCGI_BEGIN_REQUEST");
 	}
 }
 END_TEST
 
-/* Any role but RESPONDER, both bytes of it looked at, ends the reading; the id is known. */
+/* Any role but RESPONDER, in either of its bytes, ends the parsing; the id is known. */
 START_TEST(role)
 {
 	static const uint16_t roles[] = { 0, FCGI_AUTHORIZER, FCGI_FILTER, 0x0101, 0x0100, 0xffff };
@@ -683,7 +678,7 @@ START_TEST(role)
 }
 END_TEST
 
-/* FCGI_GET_VALUES: FCGI_MPXS_CONNS is 0, once, and what we do not know is left out. */
+/* FCGI_GET_VALUES: FCGI_MPXS_CONNS is 0 and appears once; unknown names are omitted. */
 START_TEST(get_values)
 {
 	struct wire w = { 0 };
@@ -698,7 +693,7 @@ START_TEST(get_values)
 }
 END_TEST
 
-/* Not asked for, or almost: the reply is empty. */
+/* Without that name, or with a similar one, the reply is empty. */
 START_TEST(get_values_of_others)
 {
 	struct wire w = { 0 };
@@ -720,19 +715,17 @@ START_TEST(get_values_refused)
 	struct wire w = { 0 };
 
 	record(&w, FCGI_GET_VALUES, 0, "\17\0FCGI_MPXS_CONN", 16);
-	expect(&w, "bad:a malformed FCGI_GET_VALUES");
+	expect(&w, "bad:malformed FCGI_GET_VALUES");
 	record(&w, FCGI_GET_VALUES, 0, "\17", 1);
-	expect(&w, "bad:a malformed FCGI_GET_VALUES");
+	expect(&w, "bad:malformed FCGI_GET_VALUES");
 	record(&w, FCGI_GET_VALUES, 0, "\17\0FCGI_MPXS_CONNS\377\377\377\377\377\377\377\377", 25);
-	expect(&w, "bad:a malformed FCGI_GET_VALUES");
+	expect(&w, "bad:malformed FCGI_GET_VALUES");
 	record(&w, FCGI_GET_VALUES, 1, "\17\0FCGI_MPXS_CONNS", 17);
-	expect(&w, "bad:a management record with a request id");
+	expect(&w, "bad:management record with a request id");
 }
 END_TEST
 
-/*
- * One of any length is answered; what we know is found where it begins the record, before others.
- */
+/* It is answered at any length; a known name is found at the start of the record. */
 START_TEST(get_values_long)
 {
 	char content[65535] = "\17\0FCGI_MPXS_CONNS";
@@ -740,7 +733,7 @@ START_TEST(get_values_long)
 	struct head h;
 	char story[STORY_SIZE];
 
-	/* Names of 100 bytes behind it. */
+	/* Followed by names of 100 bytes. */
 	memset(content + 17, 'n', sizeof(content) - 17);
 	for (size_t at = 17; at + 102 <= sizeof(content); at += 102) {
 		content[at] = 100;
@@ -764,7 +757,7 @@ START_TEST(get_values_long)
 }
 END_TEST
 
-/* FCGI_ABORT_REQUEST counts for our request, before and after its head is complete. */
+/* FCGI_ABORT_REQUEST applies to our request, before and after its head is complete. */
 START_TEST(abort_request)
 {
 	struct wire w = { 0 };
@@ -779,7 +772,7 @@ START_TEST(abort_request)
 }
 END_TEST
 
-/* FCGI_ABORT_REQUEST of nobody or somebody else is passed over. */
+/* FCGI_ABORT_REQUEST without an id, or of another request, is ignored. */
 START_TEST(abort_of_others)
 {
 	struct wire w = { 0 };
@@ -795,11 +788,8 @@ START_TEST(abort_of_others)
 }
 END_TEST
 
-/*
- * Data behind the end of PARAMS or of STDIN is refused by its header, further empty records are
- * not.
- */
-START_TEST(behind_the_end)
+/* Data after the end of PARAMS or STDIN is refused at its header; more empty records are not. */
+START_TEST(after_the_end)
 {
 	struct wire w = { 0 };
 
@@ -829,8 +819,8 @@ START_TEST(behind_the_end)
 }
 END_TEST
 
-/* The content of STDIN and FCGI_DATA is passed over, however much there is. */
-START_TEST(stdin_is_passed_over)
+/* The content of STDIN and FCGI_DATA is ignored, at any length. */
+START_TEST(stdin_is_ignored)
 {
 	static const uint8_t body[65535];
 	struct wire w = { 0 };
@@ -860,7 +850,7 @@ START_TEST(stdin_is_passed_over)
 }
 END_TEST
 
-/* Records of other request ids neither add to our PARAMS nor end them. */
+/* Records of other requests neither add to our PARAMS nor end them. */
 START_TEST(other_requests)
 {
 	struct wire w = { 0 };
@@ -885,10 +875,8 @@ START_TEST(other_requests)
 }
 END_TEST
 
-/*
- * After head_release() the connection can be read on: what follows a complete head is still judged.
- */
-START_TEST(goes_on_after_release)
+/* Parsing continues after head_release(): records after a complete head are still checked. */
+START_TEST(continues_after_release)
 {
 	struct wire w = { 0 }, more = { 0 };
 	char story[STORY_SIZE];
@@ -912,8 +900,8 @@ START_TEST(goes_on_after_release)
 }
 END_TEST
 
-/* No bytes at all are no happening. */
-START_TEST(nothing)
+/* No input causes no event. */
+START_TEST(no_input)
 {
 	struct head h = { 0 };
 	enum head_event event = HEAD_BAD;
@@ -938,10 +926,10 @@ main(void)
 	tcase_add_test(tc, no_params);
 	tcase_add_test(tc, both_have_to_end);
 	tcase_add_test(tc, limit_is_exact);
-	tcase_add_test(tc, limit_needs_no_content);
-	tcase_add_test(tc, lying_lengths);
-	tcase_add_test(tc, lying_lengths_at_the_limit);
-	tcase_add_test(tc, honest_lengths);
+	tcase_add_test(tc, limit_applies_at_the_header);
+	tcase_add_test(tc, false_lengths);
+	tcase_add_test(tc, false_lengths_at_the_limit);
+	tcase_add_test(tc, valid_lengths);
 	tcase_add_test(tc, names);
 	tcase_add_test(tc, nul_in_a_value);
 	tcase_add_test(tc, version);
@@ -959,11 +947,11 @@ main(void)
 	tcase_add_test(tc, get_values_long);
 	tcase_add_test(tc, abort_request);
 	tcase_add_test(tc, abort_of_others);
-	tcase_add_test(tc, behind_the_end);
-	tcase_add_test(tc, stdin_is_passed_over);
+	tcase_add_test(tc, after_the_end);
+	tcase_add_test(tc, stdin_is_ignored);
 	tcase_add_test(tc, other_requests);
-	tcase_add_test(tc, goes_on_after_release);
-	tcase_add_test(tc, nothing);
+	tcase_add_test(tc, continues_after_release);
+	tcase_add_test(tc, no_input);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

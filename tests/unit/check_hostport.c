@@ -14,6 +14,8 @@
 #define A64 A16 A16 A16 A16
 #define A253 A64 A64 A64 A16 A16 A16 "aaaaaaaaaaaaa"
 
+static struct error error;
+
 static const struct {
 	const char *text, *host;
 	int port;
@@ -34,7 +36,7 @@ START_TEST(good)
 	const char *text = good_texts[_i].text;
 	struct hostport hp;
 
-	ck_assert_ptr_null(hostport_parse(&hp, text, strlen(text)));
+	ck_assert(hostport_parse(&hp, text, strlen(text), &error));
 	ck_assert_str_eq(hp.host, good_texts[_i].host);
 	ck_assert_int_eq(hp.port, good_texts[_i].port);
 }
@@ -47,7 +49,7 @@ END_TEST
 #define AFTER "only :port may follow ']'"
 
 static const struct {
-	const char *text, *wrong;
+	const char *text, *error;
 } bad_texts[] = {
 	{ "", "the host is missing" }, { ":1", "the host is missing" }, { "::1", "the host is missing" },
 	{ "h:", PORT }, { "h:0", PORT }, { "h:65536", PORT }, { "h:100000", PORT }, { "h:+1", PORT },
@@ -63,10 +65,10 @@ static const struct {
 START_TEST(bad)
 {
 	struct hostport hp;
-	const char *wrong = hostport_parse(&hp, bad_texts[_i].text, strlen(bad_texts[_i].text));
+	const char *text = bad_texts[_i].text;
 
-	ck_assert_msg(wrong != NULL, "%s", bad_texts[_i].text);
-	ck_assert_str_eq(wrong, bad_texts[_i].wrong);
+	ck_assert_msg(!hostport_parse(&hp, text, strlen(text), &error), "%s", text);
+	ck_assert_str_eq(error.text, bad_texts[_i].error);
 }
 END_TEST
 
@@ -75,13 +77,16 @@ START_TEST(part_of_a_text)
 {
 	struct hostport hp;
 
-	ck_assert_ptr_null(hostport_parse(&hp, "h:123", 3));
+	ck_assert(hostport_parse(&hp, "h:123", 3, &error));
 	ck_assert_int_eq(hp.port, 1);
-	ck_assert_ptr_null(hostport_parse(&hp, "host", 1));
+	ck_assert(hostport_parse(&hp, "host", 1, &error));
 	ck_assert_str_eq(hp.host, "h");
-	ck_assert_str_eq(hostport_parse(&hp, "[::1]", 4), CLOSE);
-	ck_assert_str_eq(hostport_parse(&hp, "h:1", 2), PORT);
-	ck_assert_str_eq(hostport_parse(&hp, "h\0h", 3), NAME);
+	ck_assert(!hostport_parse(&hp, "[::1]", 4, &error));
+	ck_assert_str_eq(error.text, CLOSE);
+	ck_assert(!hostport_parse(&hp, "h:1", 2, &error));
+	ck_assert_str_eq(error.text, PORT);
+	ck_assert(!hostport_parse(&hp, "h\0h", 3, &error));
+	ck_assert_str_eq(error.text, NAME);
 }
 END_TEST
 

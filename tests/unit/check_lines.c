@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_lines: lines come out as they went in, wherever the pieces that are read begin and end.
+ * check_lines: lines are returned unchanged, however the input is split between reads.
  */
 #include <check.h>
 #include <errno.h>
@@ -12,14 +12,14 @@
 
 #include "publish/lines.h"
 
-#define FIRST_MAX 8 /* bytes of a line that are compared */
+#define FIRST_MAX 8 /* bytes of a line to compare */
 
 struct seen {
 	size_t length;
 	char first[FIRST_MAX];
 };
 
-static int ends[2]; /* of a pipe: what is written to the second is read from the first */
+static int ends[2]; /* of a pipe: read from the first, write to the second */
 static struct lines in;
 static struct seen seen[100];
 static size_t seen_count;
@@ -52,7 +52,7 @@ take(void)
 }
 
 static void
-give(const char *bytes, size_t length)
+send_bytes(const char *bytes, size_t length)
 {
 	int unread = 1;
 
@@ -65,7 +65,7 @@ give(const char *bytes, size_t length)
 }
 
 static void
-give_end(void)
+send_end(void)
 {
 	close(ends[1]);
 	ck_assert_int_eq(lines_read(&in), 0);
@@ -74,7 +74,7 @@ give_end(void)
 }
 
 /*
- * Gives the text in pieces, the first one of another size, and compares what comes with its lines.
+ * Writes the text in pieces, of which the first has its own size, and compares the lines returned.
  */
 static void
 check(const char *text, size_t length, size_t first, size_t piece)
@@ -85,9 +85,9 @@ check(const char *text, size_t length, size_t first, size_t piece)
 	for (size_t i = 0, n = first; i < length; i += n, n = piece) {
 		if (n > length - i)
 			n = length - i;
-		give(text + i, n);
+		send_bytes(text + i, n);
 	}
-	give_end();
+	send_end();
 	for (size_t i = 0; i < seen_count; i++) {
 		size_t left = (size_t)(end - line);
 		const char *found = memchr(line, '\n', left);
@@ -105,7 +105,7 @@ check(const char *text, size_t length, size_t first, size_t piece)
 
 static const char text[] = "one\n\n three \r\nfo\0ur\nlast\n";
 
-/* The text in two, cut anywhere, with and without the last line break. */
+/* The text in two pieces, split anywhere, with and without the last line break. */
 START_TEST(cut_in_two)
 {
 	check(text, sizeof(text) - 1 - (size_t)(_i % 2), 1 + (size_t)_i / 2, sizeof(text));
@@ -113,7 +113,7 @@ START_TEST(cut_in_two)
 }
 END_TEST
 
-/* In pieces of one size. */
+/* The text in pieces of one size. */
 START_TEST(pieces)
 {
 	check(text, sizeof(text) - 1, (size_t)_i, (size_t)_i);
@@ -121,7 +121,7 @@ START_TEST(pieces)
 }
 END_TEST
 
-/* No input has no line, and one line break has one. */
+/* Empty input has no line; a line break alone is one. */
 START_TEST(empty)
 {
 	check("", 0, 1, 1);
@@ -133,7 +133,7 @@ START_TEST(empty)
 }
 END_TEST
 
-/* A line that is too long is one line, first, in the middle or last, and the next one is whole. */
+/* A line that is too long is one line, be it first or last, and the next one is complete. */
 START_TEST(long_lines)
 {
 	static const size_t lengths[] = {
@@ -142,12 +142,12 @@ START_TEST(long_lines)
 		10 * LINES_MAX,
 	};
 	static const char *const before[] = { "", "a\n" };
-	static const char *const behind[] = { "", "\n", "\nb", "\nb\n" };
+	static const char *const after[] = { "", "\n", "\nb", "\nb\n" };
 	static const size_t sizes[] = { 1000, 1024, 4096 };
 	static char longest[10 * LINES_MAX + 10];
 
 	for (int i = 0; i < 24; i++) {
-		const char *start = before[i % 2], *rest = behind[i / 2 % 4];
+		const char *start = before[i % 2], *rest = after[i / 2 % 4];
 		char *p = stpcpy(longest, start);
 
 		memset(p, 'x', lengths[_i]);
@@ -160,10 +160,10 @@ START_TEST(long_lines)
 }
 END_TEST
 
-/* Where reading fails, the lines before are good, and a part of one is none. */
+/* After a read error, complete lines have been returned, and an incomplete one is dropped. */
 START_TEST(unreadable)
 {
-	give("a\nb\nc", 5);
+	send_bytes("a\nb\nc", 5);
 	ck_assert_uint_eq(seen_count, 2);
 	close(ends[0]);
 	ck_assert_int_eq(lines_read(&in), EBADF);
@@ -172,8 +172,8 @@ START_TEST(unreadable)
 }
 END_TEST
 
-/* A descriptor that has nothing yet is no error. */
-START_TEST(nothing_yet)
+/* A descriptor without data is not an error. */
+START_TEST(no_data)
 {
 	ck_assert_int_eq(fcntl(ends[0], F_SETFL, O_NONBLOCK), 0);
 	ck_assert_int_eq(lines_read(&in), 0);
@@ -196,7 +196,7 @@ main(void)
 	tcase_add_test(tc, empty);
 	tcase_add_loop_test(tc, long_lines, 0, 10);
 	tcase_add_test(tc, unreadable);
-	tcase_add_test(tc, nothing_yet);
+	tcase_add_test(tc, no_data);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

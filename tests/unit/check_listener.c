@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_listener: addresses, and the sockets that are made, replaced, left alone, inherited and
- * removed.
+ * check_listener: parsing of addresses, and which sockets are created, replaced, kept, inherited
+ * and removed.
  */
 #include <arpa/inet.h>
 #include <check.h>
@@ -22,7 +22,7 @@
 
 #include "daemon/listener.h"
 
-#define IN_USE "in use: another process listens there, or may"
+#define IN_USE "in use: another process may be listening there"
 
 int __real_flock(int fd, int operation);
 int __wrap_flock(int fd, int operation);
@@ -51,14 +51,14 @@ teardown(void)
 	rmdir(directory);
 }
 
-/* ---- Addresses */
+/* Addresses */
 
 static void
 expect_path(const char *text, const char *expected)
 {
 	struct address a;
 
-	ck_assert_msg(address_parse(&a, text) == 0, "%s", text);
+	ck_assert_msg(address_parse(&a, text), "%s", text);
 	ck_assert_str_eq(a.path, expected);
 	ck_assert_str_eq(a.tcp.host, "");
 	ck_assert_int_eq(a.tcp.port, 0);
@@ -69,7 +69,7 @@ expect_tcp(const char *text, const char *host, int port)
 {
 	struct address a;
 
-	ck_assert_msg(address_parse(&a, text) == 0, "%s", text);
+	ck_assert_msg(address_parse(&a, text), "%s", text);
 	ck_assert_str_eq(a.path, "");
 	ck_assert_str_eq(a.tcp.host, host);
 	ck_assert_int_eq(a.tcp.port, port);
@@ -93,8 +93,8 @@ START_TEST(addresses)
 }
 END_TEST
 
-/* Anything else is none. */
-START_TEST(no_addresses)
+/* Anything else is not an address. */
+START_TEST(not_addresses)
 {
 	static const char *const texts[] = { "", "relative", "./relative", "relative/socket",
 		"unix:", "unix:relative", "unix:localhost:9000", "unix:9000", "unix:[::1]:9000",
@@ -107,50 +107,48 @@ START_TEST(no_addresses)
 	struct address a;
 
 	for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
-		ck_assert_msg(address_parse(&a, texts[i]) == -1, "%s", texts[i]);
+		ck_assert_msg(!address_parse(&a, texts[i]), "%s", texts[i]);
 }
 END_TEST
 
-/* What does not fit is refused, not cut: a path of 108 bytes, a host of 254. */
+/* What is too long is refused, not truncated: a path of 108 bytes, a host of 254. */
 START_TEST(too_long)
 {
 	char text[400] = "unix:/";
 	struct address a;
 
 	memset(text + 6, 'p', 106);
-	ck_assert_int_eq(address_parse(&a, text), 0);
+	ck_assert(address_parse(&a, text));
 	ck_assert_uint_eq(strlen(a.path), 107);
 	strcat(text, "p");
-	ck_assert_int_eq(address_parse(&a, text), -1);
-	ck_assert_int_eq(address_parse(&a, text + 5), -1);
+	ck_assert(!address_parse(&a, text));
+	ck_assert(!address_parse(&a, text + 5));
 	memset(text, 'h', 253);
 	strcpy(text + 253, ":9000");
-	ck_assert_int_eq(address_parse(&a, text), 0);
+	ck_assert(address_parse(&a, text));
 	ck_assert_uint_eq(strlen(a.tcp.host), 253);
 	memset(text, 'h', 254);
 	strcpy(text + 254, ":9000");
-	ck_assert_int_eq(address_parse(&a, text), -1);
+	ck_assert(!address_parse(&a, text));
 }
 END_TEST
 
-/* ---- Unix sockets */
+/* Unix sockets */
 
-/* Listens at a path, or fails with just this error. */
+/* Listens at a path, or fails with exactly this error. */
 static void
 open_at(struct listener *l, const char *text, const char *expected)
 {
-	char error[LISTENER_ERROR_SIZE] = "";
+	struct error error = { "" };
 	struct address a;
-	int result;
 
-	ck_assert_int_eq(address_parse(&a, text), 0);
-	result = listener_open(l, &a, &options, error, sizeof(error));
-	ck_assert_str_eq(error, expected);
-	ck_assert_int_eq(result, expected[0] == '\0' ? 0 : -1);
+	ck_assert(address_parse(&a, text));
+	ck_assert(listener_open(l, &a, &options, &error) == (expected[0] == '\0'));
+	ck_assert_str_eq(error.text, expected);
 	ck_assert(expected[0] == '\0' ? l->fd >= 0 : l->fd == -1);
 }
 
-/* A client's connection to a Unix socket; -1 and errno. */
+/* Connects to a Unix socket. Returns the descriptor, or -1 with errno. */
 static int
 connect_to(const char *name)
 {
@@ -166,7 +164,7 @@ connect_to(const char *name)
 	return -1;
 }
 
-/* Expects that a client can connect and its bytes arrive. */
+/* Expects that a client can connect and that its bytes arrive. */
 static void
 expect_served(const struct listener *l, const char *name)
 {
@@ -182,7 +180,7 @@ expect_served(const struct listener *l, const char *name)
 	close(server);
 }
 
-/* A bound socket that nobody listens on any more: what a killed process leaves behind. */
+/* Leaves a socket file that no process listens on, as a killed daemon does. */
 static void
 leave_stale(const char *name)
 {
@@ -204,8 +202,8 @@ exists(const char *name)
 }
 
 /*
- * A socket that serves, does not block, is not inherited by what we start, and goes with its
- * listener.
+ * The socket accepts connections, is non-blocking and close-on-exec, and is removed when it is
+ * closed.
  */
 START_TEST(unix_socket)
 {
@@ -225,25 +223,25 @@ START_TEST(unix_socket)
 }
 END_TEST
 
-/* Its mode and group are as asked for, whatever the umask, which stays as it was. */
+/* Mode and group are as requested, whatever the umask, which does not change. */
 START_TEST(mode_and_group)
 {
 	static const unsigned modes[] = { 0660, 0600, 0666, 0777, 0 };
 	static const mode_t masks[] = { 0, 022, 077, 0777 };
 	struct listener_options o = options;
-	char error[LISTENER_ERROR_SIZE] = "";
+	struct error error = { "" };
 	struct listener l;
 	struct address a;
 	struct stat st;
 
-	ck_assert_int_eq(address_parse(&a, path), 0);
+	ck_assert(address_parse(&a, path));
 	if (geteuid() == 0)
 		o.group = 4242;
 	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
 		for (size_t k = 0; k < sizeof(masks) / sizeof(masks[0]); k++) {
 			o.mode = modes[i];
 			umask(masks[k]);
-			ck_assert_int_eq(listener_open(&l, &a, &o, error, sizeof(error)), 0);
+			ck_assert(listener_open(&l, &a, &o, &error));
 			ck_assert_uint_eq(umask(022), masks[k]);
 			ck_assert_int_eq(stat(path, &st), 0);
 			ck_assert_uint_eq(st.st_mode & 07777, modes[i]);
@@ -255,7 +253,7 @@ START_TEST(mode_and_group)
 }
 END_TEST
 
-/* The longest path of all works. */
+/* A path of the maximum length works. */
 START_TEST(longest_path)
 {
 	struct listener l;
@@ -284,22 +282,24 @@ START_TEST(stale)
 }
 END_TEST
 
-/* A live one is not, also when its queue is full; it serves on, and its file stays. */
+/*
+ * A live socket is not replaced, even if its queue is full; it keeps working, and its file stays.
+ */
 START_TEST(live)
 {
 	struct listener_options o = options;
 	struct listener first, second;
-	char error[LISTENER_ERROR_SIZE];
+	struct error error;
 	struct address a;
 	int clients[8];
 	int count = 0;
 
-	ck_assert_int_eq(address_parse(&a, path), 0);
+	ck_assert(address_parse(&a, path));
 	o.backlog = 1;
-	ck_assert_int_eq(listener_open(&first, &a, &o, error, sizeof(error)), 0);
+	ck_assert(listener_open(&first, &a, &o, &error));
 	open_at(&second, path, IN_USE);
 	listener_close(&second);
-	close(accept(first.fd, NULL, NULL)); /* that was the query */
+	close(accept(first.fd, NULL, NULL)); /* the connection by which the check found it live */
 	expect_served(&first, path);
 	while ((clients[count] = connect_to(path)) != -1)
 		ck_assert_int_lt(++count, 8);
@@ -313,10 +313,10 @@ START_TEST(live)
 END_TEST
 
 /*
- * Only a socket that refuses connections is stale: one that we may not ask, or of another kind, is
- * not.
+ * A socket is stale only if it refuses connections, not if we may not connect or it is of another
+ * type.
  */
-START_TEST(live_but_silent)
+START_TEST(not_connectable)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	struct listener first, second;
@@ -345,27 +345,31 @@ END_TEST
 #define RACERS 8
 #define RACES  40
 
-/* One of those who race: waits for the start, and says on result whether it listens; then stays. */
+/*
+ * A racing process: waits for the start, reports on result whether it listens, and keeps running.
+ */
 static void
 race(int start, int result)
 {
-	char error[LISTENER_ERROR_SIZE] = "", byte;
+	struct error error = { "" };
+	char byte;
 	struct listener l;
 	struct address a;
 
 	address_parse(&a, path);
 	if (read(start, &byte, 1) != 0)
 		_exit(1);
-	byte = listener_open(&l, &a, &options, error, sizeof(error)) == 0 ? 'w' :
-	    strcmp(error, IN_USE) == 0				       ? 'l' :
-									 '?';
+	byte = listener_open(&l, &a, &options, &error) ? 'w' :
+	    strcmp(error.text, IN_USE) == 0 ? 'l' : '?';
 	if (write(result, &byte, 1) == 1)
 		pause();
 	_exit(1);
 }
 
-/* Of several that start at once and find a stale socket, one listens there; the others give up. */
-START_TEST(one_of_many)
+/*
+ * Of several processes that start at once and find a stale socket, one listens and the others fail.
+ */
+START_TEST(simultaneous_starts)
 {
 	for (int round = 0; round < RACES; round++) {
 		pid_t racers[RACERS];
@@ -384,7 +388,7 @@ START_TEST(one_of_many)
 			}
 		}
 		close(start[0]);
-		close(start[1]); /* go */
+		close(start[1]); /* start */
 		for (int i = 0; i < RACERS; i++) {
 			ck_assert_int_eq(read(result[0], &byte, 1), 1);
 			winners += byte == 'w';
@@ -404,8 +408,8 @@ START_TEST(one_of_many)
 }
 END_TEST
 
-/* A lock file that a crash has left does not matter; it goes. */
-START_TEST(lock_left_behind)
+/* A lock file left by a crash does no harm and is removed. */
+START_TEST(stale_lock)
 {
 	struct listener l;
 
@@ -417,7 +421,7 @@ START_TEST(lock_left_behind)
 }
 END_TEST
 
-/* A lock that another process keeps is an error after some time; nothing is replaced. */
+/* If another process keeps the lock, we fail after a while and replace nothing. */
 START_TEST(lock_held)
 {
 	struct listener l;
@@ -436,7 +440,7 @@ START_TEST(lock_held)
 }
 END_TEST
 
-/* One more than the number of attempts to lock; 0: they are not counted. */
+/* One more than the number of attempts to lock; 0: not counted. */
 static int attempts;
 
 int
@@ -445,7 +449,10 @@ __wrap_flock(int fd, int operation)
 	static int successor;
 
 	if (attempts > 0 && attempts++ == 1) {
-		/* The holder removes its file, and a successor locks a new one, since ours was opened. */
+		/*
+		 * The holder removes its file, and a successor locks a new one, after we opened the
+		 * old one.
+		 */
 		unlink(lock_file);
 		successor = open(lock_file, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
 		ck_assert_int_eq(__real_flock(successor, LOCK_EX), 0);
@@ -454,7 +461,9 @@ __wrap_flock(int fd, int operation)
 	return __real_flock(fd, operation);
 }
 
-/* The lock of a file that its holder has removed is none: another process holds that of a new one. */
+/*
+ * Locking a file that its holder has removed is not enough: another process may hold the new one.
+ */
 START_TEST(lock_of_a_removed_file)
 {
 	struct listener l;
@@ -468,7 +477,7 @@ START_TEST(lock_of_a_removed_file)
 }
 END_TEST
 
-/* A link in place of the lock file is not followed. */
+/* A symbolic link in place of the lock file is not followed. */
 START_TEST(lock_is_a_link)
 {
 	struct listener l;
@@ -481,8 +490,8 @@ START_TEST(lock_is_a_link)
 }
 END_TEST
 
-/* Anything that is not a socket stays: a file, a directory, a link, also one to a socket. */
-START_TEST(in_the_way)
+/* Anything but a socket is kept: a file, a directory, a symbolic link, even to a socket. */
+START_TEST(not_a_socket)
 {
 	static const char expected[] =
 	    "exists and is not a socket: remove it or choose another path";
@@ -501,7 +510,7 @@ START_TEST(in_the_way)
 }
 END_TEST
 
-/* What the directory does not allow is said. */
+/* If the directory is missing or not writable, the error says so. */
 START_TEST(no_directory)
 {
 	char name[256], expected[512];
@@ -524,7 +533,7 @@ START_TEST(no_directory)
 }
 END_TEST
 
-/* At the close a file stays that has taken the place of our own; one that has gone is no matter. */
+/* listener_close() keeps a file that has replaced ours; if there is none, that is not an error. */
 START_TEST(replaced_by_another)
 {
 	struct listener first, second;
@@ -548,32 +557,32 @@ START_TEST(replaced_by_another)
 }
 END_TEST
 
-/* A failure behind the bind leaves no file and no descriptor. */
+/* A failure after bind() leaves neither a file nor a descriptor. */
 START_TEST(failure_leaves_nothing)
 {
 	struct listener_options o = options;
-	char error[LISTENER_ERROR_SIZE] = "";
+	struct error error = { "" };
 	struct listener l;
 	struct address a;
 
 	if (geteuid() != 0)
 		return;
-	ck_assert_int_eq(address_parse(&a, path), 0);
+	ck_assert(address_parse(&a, path));
 	ck_assert_int_eq(chmod(directory, 0777), 0);
-	o.group = 0; /* not one of this user's */
+	o.group = 0; /* a group that this user is not in */
 	ck_assert_int_eq(setegid(65534), 0);
 	ck_assert_int_eq(seteuid(65534), 0);
-	ck_assert_int_eq(listener_open(&l, &a, &o, error, sizeof(error)), -1);
+	ck_assert(!listener_open(&l, &a, &o, &error));
 	ck_assert_int_eq(seteuid(0), 0);
-	ck_assert_str_eq(error, "cannot set the group: Operation not permitted");
+	ck_assert_str_eq(error.text, "cannot set the group: Operation not permitted");
 	ck_assert_int_eq(l.fd, -1);
 	ck_assert(!exists(path));
 }
 END_TEST
 
-/* ---- TCP */
+/* TCP */
 
-/* A port that was free a moment ago; 0 where this machine has no such address. */
+/* Returns a port that is free; 0 if this machine has no such address. */
 static unsigned
 free_port(const struct sockaddr *any, socklen_t size)
 {
@@ -593,7 +602,7 @@ free_port(const struct sockaddr *any, socklen_t size)
 	return port;
 }
 
-/* Opens host:port, connects to it, and opens it anew although an old connection lingers. */
+/* Opens host:port, connects, and opens it again while an old connection lingers. */
 static void
 serve_tcp(const char *host, const struct sockaddr *to, socklen_t size, unsigned port)
 {
@@ -613,7 +622,7 @@ serve_tcp(const char *host, const struct sockaddr *to, socklen_t size, unsigned 
 	server = accept(l.fd, NULL, NULL);
 	ck_assert_int_ge(server, 0);
 	open_at(&second, text, "Address already in use");
-	/* The server's end closes first: the port is in TIME_WAIT. */
+	/* The server's end closes first: the port is then in TIME_WAIT. */
 	close(server);
 	close(client);
 	listener_close(&l);
@@ -635,7 +644,7 @@ START_TEST(tcp_v4)
 }
 END_TEST
 
-/* IPv6, where the machine has it. */
+/* IPv6, if the machine has it. */
 START_TEST(tcp_v6)
 {
 	struct sockaddr_in6 to = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
@@ -648,8 +657,8 @@ START_TEST(tcp_v6)
 }
 END_TEST
 
-/* An address that is not this machine's is an error. */
-START_TEST(tcp_foreign)
+/* An address of another machine is an error. */
+START_TEST(tcp_address_of_another_machine)
 {
 	struct listener l;
 
@@ -657,9 +666,44 @@ START_TEST(tcp_foreign)
 }
 END_TEST
 
-/* ---- Inherited sockets */
+static void
+expect_exposed(const char *text, bool expected)
+{
+	struct listener l;
 
-/* A listening socket at path, which blocks and has no FD_CLOEXEC. */
+	open_at(&l, text, "");
+	ck_assert_msg(listener_is_exposed(&l) == expected, "%s", text);
+	listener_close(&l);
+}
+
+/* Only loopback addresses and Unix sockets are out of reach of other hosts. */
+START_TEST(exposed)
+{
+	struct sockaddr_in v4 = { .sin_family = AF_INET };
+	struct sockaddr_in6 v6 = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+	unsigned port = free_port((const struct sockaddr *)&v4, sizeof(v4));
+	static const struct {
+		const char *host;
+		bool expected;
+	} hosts[] = { { "127.0.0.1", false }, { "127.9.9.9", false }, { "localhost", false },
+		{ "0.0.0.0", true }, { "[::1]", false }, { "[::ffff:127.0.0.1]", false },
+		{ "[::]", true }, { "[::ffff:0.0.0.0]", true } };
+	size_t count = sizeof(hosts) / sizeof(hosts[0]);
+	char text[64];
+
+	expect_exposed(path, false);
+	if (free_port((const struct sockaddr *)&v6, sizeof(v6)) == 0)
+		count -= 4;
+	for (size_t i = 0; i < count; i++) {
+		snprintf(text, sizeof(text), "%s:%u", hosts[i].host, port);
+		expect_exposed(text, hosts[i].expected);
+	}
+}
+END_TEST
+
+/* Inherited sockets */
+
+/* Creates a listening socket at path that blocks and is not close-on-exec. */
 static int
 blocking_listener(void)
 {
@@ -674,18 +718,19 @@ blocking_listener(void)
 	return fd;
 }
 
-enum { CONNECTED = 100 }; /* a plain, connected socket in place of a listening one */
+enum { CONNECTED = 100 }; /* a plain connected socket instead of a listening one */
 
 /*
- * What listener_inherit() returns in a process with these descriptors 0 (in) and 3 (third), where 0
- * is /dev/null and 1 a listening socket, and with this LISTEN_FDS. That process also looks at the
- * error, the variables that are left and the socket's flags, and exits with 96 to 99 where they are
- * wrong.
+ * Calls listener_inherit() in a child process with these descriptors 0 (in) and 3 (third) and this
+ * LISTEN_FDS; for descriptors, 0 is /dev/null, 1 a listening socket. Returns 1 if it takes a
+ * socket, 0 if there is none, -1 if it fails. The child also checks the error, the remaining
+ * variables and the socket's flags, and exits with 96 to 99 if they are wrong.
  */
 static int
 inherit(int in, int third, bool own_pid, const char *count, int expected_fd, const char *expected)
 {
-	char error[LISTENER_ERROR_SIZE] = "", pid[16];
+	struct error error = { "" };
+	char pid[16];
 	int fds[3], pair[2], status, result;
 	struct listener l;
 	pid_t child;
@@ -708,8 +753,8 @@ inherit(int in, int third, bool own_pid, const char *count, int expected_fd, con
 			setenv("LISTEN_FDS", count, 1);
 			setenv("LISTEN_FDNAMES", "streamd", 1);
 		}
-		result = listener_inherit(&l, error, sizeof(error));
-		if (strcmp(error, expected) != 0)
+		result = !listener_inherit(&l, &error) ? -1 : l.fd != -1;
+		if (strcmp(error.text, expected) != 0)
 			_exit(99);
 		if (result >= 0 && (getenv("LISTEN_PID") != NULL || getenv("LISTEN_FDS") != NULL ||
 		    getenv("LISTEN_FDNAMES") != NULL))
@@ -719,7 +764,7 @@ inherit(int in, int third, bool own_pid, const char *count, int expected_fd, con
 			    (fcntl(l.fd, F_GETFL) & O_NONBLOCK) == 0 ||
 			    fcntl(l.fd, F_GETFD) != FD_CLOEXEC)
 				_exit(97);
-			/* It is not ours to remove. */
+			/* It is not removed when it is closed. */
 			listener_close(&l);
 			if (!exists(path))
 				_exit(96);
@@ -735,18 +780,18 @@ inherit(int in, int third, bool own_pid, const char *count, int expected_fd, con
 	return WEXITSTATUS(status) == 2 ? -1 : WEXITSTATUS(status);
 }
 
-/* Nothing was passed on. */
+/* No socket was passed. */
 START_TEST(nothing_inherited)
 {
 	ck_assert_int_eq(inherit(0, 0, true, NULL, -1, ""), 0);
 	ck_assert_int_eq(inherit(CONNECTED, 1, true, NULL, -1, ""), 0);
-	/* The variables are another process's. */
+	/* The variables are for another process. */
 	ck_assert_int_eq(inherit(0, 1, false, "1", -1, ""), 0);
 	ck_assert_int_eq(inherit(0, 1, false, "2", -1, ""), 0);
 }
 END_TEST
 
-/* From systemd: descriptor 3, before descriptor 0. */
+/* From systemd: descriptor 3, preferred to descriptor 0. */
 START_TEST(inherited_from_systemd)
 {
 	ck_assert_int_eq(inherit(0, 1, true, "1", 3, ""), 1);
@@ -762,8 +807,8 @@ START_TEST(inherited_as_stdin)
 }
 END_TEST
 
-/* Not one socket, or not one that listens, is an error. */
-START_TEST(inherited_wrongly)
+/* More than one socket, or one that does not listen, is an error. */
+START_TEST(inherited_unusable)
 {
 	ck_assert_int_eq(inherit(0, 1, true, "2", 3,
 	    "LISTEN_FDS=2: must be 1, one listening socket"), -1);
@@ -789,30 +834,31 @@ main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, addresses);
-	tcase_add_test(tc, no_addresses);
+	tcase_add_test(tc, not_addresses);
 	tcase_add_test(tc, too_long);
 	tcase_add_test(tc, unix_socket);
 	tcase_add_test(tc, mode_and_group);
 	tcase_add_test(tc, longest_path);
 	tcase_add_test(tc, stale);
 	tcase_add_test(tc, live);
-	tcase_add_test(tc, live_but_silent);
-	tcase_add_test(tc, one_of_many);
-	tcase_add_test(tc, lock_left_behind);
+	tcase_add_test(tc, not_connectable);
+	tcase_add_test(tc, simultaneous_starts);
+	tcase_add_test(tc, stale_lock);
 	tcase_add_test(tc, lock_held);
 	tcase_add_test(tc, lock_of_a_removed_file);
 	tcase_add_test(tc, lock_is_a_link);
-	tcase_add_test(tc, in_the_way);
+	tcase_add_test(tc, not_a_socket);
 	tcase_add_test(tc, no_directory);
 	tcase_add_test(tc, replaced_by_another);
 	tcase_add_test(tc, failure_leaves_nothing);
 	tcase_add_test(tc, tcp_v4);
 	tcase_add_test(tc, tcp_v6);
-	tcase_add_test(tc, tcp_foreign);
+	tcase_add_test(tc, tcp_address_of_another_machine);
+	tcase_add_test(tc, exposed);
 	tcase_add_test(tc, nothing_inherited);
 	tcase_add_test(tc, inherited_from_systemd);
 	tcase_add_test(tc, inherited_as_stdin);
-	tcase_add_test(tc, inherited_wrongly);
+	tcase_add_test(tc, inherited_unusable);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_origin: which Origin and Referer are of the site that the Host header names.
+ * check_origin: which Origin and Referer headers belong to the host that the Host header names.
  */
 #include <check.h>
 #include <stdbool.h>
@@ -28,7 +28,7 @@ expect_rows(const struct row *rows, size_t count, bool same)
 		expect_rows(rows, COUNT(rows), same);                                             \
 	} while (0)
 
-/* Host and port decide; neither the path, the query nor the scheme does. */
+/* Host and port must be equal; scheme, path and query do not matter. */
 START_TEST(same)
 {
 	EXPECT(true,
@@ -47,7 +47,7 @@ START_TEST(same)
 }
 END_TEST
 
-/* Names are the same in any case; so are schemes. */
+/* Case does not matter in hosts and schemes. */
 START_TEST(any_case)
 {
 	EXPECT(true,
@@ -57,7 +57,7 @@ START_TEST(any_case)
 }
 END_TEST
 
-/* The port of the URL's scheme is the same as none, and an empty one; another one is not. */
+/* The default port of the URL's scheme equals no port and an empty one; another port does not. */
 START_TEST(default_ports)
 {
 	EXPECT(true,
@@ -83,7 +83,7 @@ START_TEST(default_ports)
 }
 END_TEST
 
-/* Another site's page, however much of our name is in its URL. */
+/* Another site does not match, wherever in its URL our host's name occurs. */
 START_TEST(another_site)
 {
 	EXPECT(false,
@@ -106,8 +106,8 @@ START_TEST(another_site)
 }
 END_TEST
 
-/* What browsers do not send matches nothing, not even itself. */
-START_TEST(not_understood)
+/* A value that no browser sends matches nothing, not even itself. */
+START_TEST(malformed)
 {
 	EXPECT(false,
 	    { "", "" }, { "", "h" }, { "null", "null" }, { "null", "h" }, { "h", "h" },
@@ -140,7 +140,7 @@ main(void)
 	tcase_add_test(tc, any_case);
 	tcase_add_test(tc, default_ports);
 	tcase_add_test(tc, another_site);
-	tcase_add_test(tc, not_understood);
+	tcase_add_test(tc, malformed);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_recheck: when an open stream is asked for again, what is asked, and what it loses.
+ * check_recheck: when an open stream is re-checked, which queries that makes, and what it loses.
  *
- * This program's own functions stand in for those of the application client, the access file and the subscriber: they
- * write down what they are asked, in words, and answer when a test says so. The clock stands still
- * until a test moves it.
+ * This program has its own functions of the application client, the access file and the subscriber:
+ * they record their calls as text, and answer when a test says so. The clock stands still until a
+ * test advances it.
  */
 #include <check.h>
 #include <stdarg.h>
@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "session/connection.h"
+#include "fake_clock.h"
 
 #define TIMEOUT_MS  2000
 #define INTERVAL    300 /* seconds */
@@ -27,7 +28,7 @@ read_now(void)
 	return now;
 }
 
-/* What was called since the last look, each with a ';' behind it. */
+/* The calls since the last check, each with ';' at its end. */
 static char calls[1024];
 
 __attribute__((format(printf, 1, 2)))
@@ -77,9 +78,13 @@ static bool query_open;
 static bool no_memory; /* of the application client */
 
 struct app_query *
-app_query_start(struct app_client *g, struct credentials *credentials, const int32_t *projects, int count,
-    int64_t after, struct stream *asker, int64_t deadline)
+app_query_start(struct app_client *g, struct credentials *credentials, const struct app_part *parts,
+    int part_count, int64_t after, struct stream *asker, int64_t deadline)
 {
+	const int32_t *projects = part_count > 0 ? parts[0].ids : NULL;
+	int count = part_count > 0 ? parts[0].count : 0;
+
+	ck_assert_int_le(part_count, 1);
 	ck_assert_ptr_eq(g, registry.app_client);
 	ck_assert_ptr_eq(credentials, c.credentials);
 	ck_assert_ptr_nonnull(credentials);
@@ -134,8 +139,10 @@ keep(int32_t *projects, int count, const int32_t *readable)
 }
 
 int
-app_query_filter(const struct app_query *q, int32_t *projects)
+app_query_filter(const struct app_query *q, int at, int32_t *projects, int count)
 {
+	ck_assert_int_eq(at, 0);
+	ck_assert_int_eq(count, q->count);
 	ck_assert(q->answer == QUERY_YES || q->answer == QUERY_NO);
 	ck_assert_ptr_nonnull(q->readable);
 	ck_assert_int_eq(memcmp(projects, q->projects, (size_t)q->count * sizeof(*projects)), 0);
@@ -152,23 +159,25 @@ app_query_free(struct app_query *q)
 	call("forget;");
 }
 
-/* ---- The list of connections, the access file, and the subscriber */
+/* ---- The registry, the access file, and the subscriber */
 
-/* What a revocation finds; the list changes only while it is unnamed. */
+/* The projects in the registry's entry; they change only while it has no name. */
 static int32_t listed[8];
 static int listed_count;
 
 void
 registry_name(struct registry *g, struct registry_entry *e, struct stream *stream, const char *user,
-    const int32_t *projects, int count)
+    const struct watch_list *watches)
 {
+	int count = watch_list_total(watches);
+
 	ck_assert_ptr_eq(g, &registry);
 	ck_assert_ptr_eq(e, &c.entry);
 	ck_assert_ptr_eq(stream, c.stream);
 	ck_assert_str_eq(user, c.user);
-	ck_assert_ptr_eq(projects, c.recheck.projects);
+	ck_assert_ptr_eq(watches, &c.watches);
 	ck_assert_int_eq(listed_count, 0);
-	memcpy(listed, projects, (size_t)count * sizeof(*projects));
+	memcpy(listed, watches->ids, (size_t)count * sizeof(*listed));
 	listed_count = count;
 }
 
@@ -178,7 +187,7 @@ registry_unname(struct registry *g, struct registry_entry *e)
 	ck_assert_ptr_eq(g, &registry);
 	ck_assert_ptr_eq(e, &c.entry);
 	/* Nothing has changed before. */
-	ck_assert_int_eq(c.recheck.projects[0], 3);
+	ck_assert_int_eq(c.watches.ids[0], 3);
 	listed_count = 0;
 }
 
@@ -192,8 +201,9 @@ access_refresh(struct access *access)
 }
 
 int
-access_filter(struct access *access, const char *user, int32_t *projects, int count)
+access_filter(struct access *access, const char *user, enum app_check check, int32_t *projects, int count)
 {
+	ck_assert_int_eq(check, CHECK_PROJECTS);
 	ck_assert_ptr_eq(access, registry.access);
 	ck_assert_str_eq(user, "u1");
 	call("file");
@@ -247,13 +257,13 @@ teardown(void)
 	recheck_end(&c);
 	ck_assert(!query_open);
 	credentials_release(c.credentials);
-	free(c.request.projects);
+	watch_list_free(&c.watches);
 	stream_release(c.stream);
 	free(c.user);
 	free(settings.tenant);
 }
 
-/* A stream of a kind begins, of projects 3, 7 and 9 where it has some, and with credentials. */
+/* A stream begins, with credentials, and if it is one of issues with projects 3, 7 and 9. */
 static void
 start(const char *path, enum identity_source identity, enum access_policy access)
 {
@@ -264,18 +274,18 @@ start(const char *path, enum identity_source identity, enum access_policy access
 	settings.access = access;
 	c.topic = topic_find(path);
 	ck_assert_int_eq(credentials_read(params, &c.credentials), CREDENTIALS_FOUND);
-	if (c.topic->has_projects) {
-		c.request.projects = malloc(sizeof(some));
-		memcpy(c.request.projects, some, sizeof(some));
-		c.request.project_count = 3;
-	}
+	watch_list_free(&c.watches);
+	if (c.topic->check == CHECK_USER)
+		ck_assert(watch_list_add(&c.watches, c.topic, &(int32_t){ 0 }, 1));
+	else
+		ck_assert(watch_list_add(&c.watches, c.topic, some, 3));
 	recheck_start(&c);
 }
 
 #define NOTIFICATIONS "/api/notifications/stream"
 #define ISSUES        "/api/issues/stream"
 
-/* Calls recheck_turn() after ms; returns in how many it is to be called again, -1 for never. */
+/* Calls recheck_turn() after ms; returns in how many ms to call it again, or -1 for never. */
 static int
 turn_after(int64_t ms)
 {
@@ -287,7 +297,7 @@ turn_after(int64_t ms)
 	return at == INT64_MAX ? -1 : (int)(at - now);
 }
 
-/* Goes to the next re-check, which begins; how long until it is given up. */
+/* Advances to the next re-check, which begins; returns the time until its query fails. */
 static int
 begin(void)
 {
@@ -297,7 +307,7 @@ begin(void)
 	return turn_after(wait);
 }
 
-/* The application client answers the open query; returns as turn_after(). */
+/* The application client answers the pending query; returns as turn_after(). */
 static int
 answer_user(enum app_query_answer answer, const char *user)
 {
@@ -328,9 +338,9 @@ expect_finished(bool finished)
 static const int32_t all[] = { 3, 7, 9, 0 }, first[] = { 3, 0 }, middle[] = { 7, 0 },
     outer[] = { 3, 9, 0 }, none[] = { 0 };
 
-/* ---- When */
+/* ---- When a re-check begins */
 
-/* Nothing to ask, or no interval: never, and the credentials are not kept. */
+/* Without a query to make, or an interval, there is no re-check, and the credentials are not kept. */
 START_TEST(never)
 {
 	static const struct {
@@ -354,16 +364,13 @@ START_TEST(never)
 		ck_assert_int_eq(turn_after(0), -1);
 		ck_assert_int_eq(turn_after(10 * INTERVAL_MS), -1);
 		expect_calls("");
-		/* The list of connections needs them. */
-		ck_assert(c.recheck.project_count == (c.topic->has_projects ? 3 : 0));
-		free(c.recheck.projects);
-		c.recheck.projects = NULL;
-		c.request.project_count = 0;
+		/* The registry needs the watches all the same. */
+		ck_assert_int_eq(watch_list_total(&c.watches), c.topic->check == CHECK_USER ? 1 : 3);
 	}
 }
 END_TEST
 
-/* The first comes between a tenth of the interval and all of it, the next an interval later. */
+/* The first re-check is due after a tenth of the interval to all of it, the next an interval later. */
 START_TEST(spread)
 {
 	int least = INT32_MAX, most = 0;
@@ -394,7 +401,7 @@ START_TEST(spread)
 }
 END_TEST
 
-/* The time counts from the stream's sync, however late its thread has woken up. */
+/* The time counts from the stream's sync, however late its thread wakes up. */
 START_TEST(since_the_sync)
 {
 	now += INTERVAL_MS;
@@ -405,8 +412,8 @@ START_TEST(since_the_sync)
 END_TEST
 
 /*
- * A re-check that is overdue is made once; the next one is overdue where the answer took longer
- * than the interval.
+ * An overdue re-check is made once; the next one is overdue if the answer took longer than the
+ * interval.
  */
 START_TEST(late)
 {
@@ -424,8 +431,8 @@ START_TEST(late)
 END_TEST
 
 /*
- * A re-check wants an answer that is newer than the one the stream has used last, and the interval
- * counts from when the application was asked.
+ * A re-check needs an answer that is newer than the last one the stream used, and the interval counts
+ * from the time of that request to the application.
  */
 START_TEST(shared)
 {
@@ -458,16 +465,16 @@ START_TEST(shared)
 }
 END_TEST
 
-/* ---- Who */
+/* ---- The user */
 
-/* While the user is the same nothing changes, again and again. */
+/* While the user is the same, nothing changes. */
 START_TEST(same_user)
 {
 	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_APP);
 	ck_assert_ptr_nonnull(c.credentials);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(begin(), TIMEOUT_MS);
-		/* Never two at once. */
+		/* Only one query at a time. */
 		ck_assert_int_eq(turn_after(500), TIMEOUT_MS - 500);
 		expect_calls("ask user +2000;");
 		answer_user(QUERY_YES, "u1");
@@ -477,7 +484,7 @@ START_TEST(same_user)
 }
 END_TEST
 
-/* Who is nobody by now loses the stream, also where projects would be asked next. */
+/* If the user is anonymous now, the stream ends, without a query for its projects. */
 START_TEST(session_lost)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
@@ -489,7 +496,7 @@ START_TEST(session_lost)
 }
 END_TEST
 
-/* So does who is somebody else. */
+/* If the user is another one now, the stream ends. */
 START_TEST(somebody_else)
 {
 	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_APP);
@@ -500,7 +507,7 @@ START_TEST(somebody_else)
 }
 END_TEST
 
-/* A app_client that says later, or nothing by the deadline, or has no memory, changes nothing. */
+/* A query that fails, reaches its deadline, or cannot start for lack of memory changes nothing. */
 START_TEST(cannot_be_asked)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
@@ -532,13 +539,13 @@ START_TEST(cannot_be_asked)
 	ck_assert_int_eq(answer_user(QUERY_YES, "u1"), INTERVAL_MS - 10);
 	expect_calls("ask user +2000;forget;ask projects +1990 3 7 9;");
 	expect_finished(false);
-	ck_assert_int_eq(c.recheck.project_count, 3);
+	ck_assert_int_eq(watch_list_total(&c.watches), 3);
 }
 END_TEST
 
-/* ---- Which projects */
+/* ---- The projects */
 
-/* First the user, then the projects, each time. */
+/* Each re-check queries the user first, then the projects. */
 START_TEST(user_then_projects)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
@@ -554,7 +561,7 @@ START_TEST(user_then_projects)
 }
 END_TEST
 
-/* Where the web server says who it is, only the projects are asked for. */
+/* If the web server names the user, only the projects are queried. */
 START_TEST(projects_alone)
 {
 	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
@@ -567,7 +574,7 @@ START_TEST(projects_alone)
 }
 END_TEST
 
-/* Lost projects are left, once; the others are asked for from then on. */
+/* The channels of a lost project are left once; later queries have only the other projects. */
 START_TEST(projects_lost)
 {
 	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
@@ -590,7 +597,7 @@ START_TEST(projects_lost)
 }
 END_TEST
 
-/* Several at once, wherever they stand. */
+/* Several projects may be lost at once, at any position. */
 START_TEST(several_lost)
 {
 	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
@@ -603,7 +610,7 @@ START_TEST(several_lost)
 }
 END_TEST
 
-/* The channels of a lost project under all prefixes are left. */
+/* The channels of a lost project are left for every prefix. */
 START_TEST(lost_under_all_prefixes)
 {
 	strcpy(settings.issues_prefixes[1], "j");
@@ -616,7 +623,7 @@ START_TEST(lost_under_all_prefixes)
 }
 END_TEST
 
-/* Who has lost all loses the stream, without leaving channels one by one. */
+/* If all projects are lost, the stream ends, without leaving its channels one by one. */
 START_TEST(all_lost)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
@@ -628,7 +635,7 @@ START_TEST(all_lost)
 }
 END_TEST
 
-/* Where the subscriber has no memory nothing is lost yet; the next re-check tries again. */
+/* If the subscriber has no memory, the stream loses nothing yet; the next re-check tries again. */
 START_TEST(subscriber_without_memory)
 {
 	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_APP);
@@ -643,7 +650,7 @@ START_TEST(subscriber_without_memory)
 }
 END_TEST
 
-/* An access file is looked at again without any query. */
+/* With an access file a re-check reads it again, without a query. */
 START_TEST(file)
 {
 	start(ISSUES, IDENTITY_WEB_SERVER, ACCESS_FILE);
@@ -661,7 +668,7 @@ START_TEST(file)
 }
 END_TEST
 
-/* The application says who it is, and the file what he may read. */
+/* The application names the user, and the access file decides about the projects. */
 START_TEST(user_then_file)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_FILE);
@@ -677,7 +684,7 @@ START_TEST(user_then_file)
 }
 END_TEST
 
-/* With allow or deny there are no projects to lose: the user alone is asked for. */
+/* With allow or deny no project can be lost, so only the user is queried. */
 START_TEST(user_alone)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_ALLOW);
@@ -696,7 +703,7 @@ revoked(bool many)
 	recheck_revoked(&c, many, now);
 }
 
-/* What let the stream in is asked for again at once, and the next time an interval later. */
+/* A revocation causes a re-check of user and projects at once; the next is due an interval later. */
 START_TEST(revoked_and_good)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
@@ -718,7 +725,7 @@ START_TEST(revoked_and_good)
 }
 END_TEST
 
-/* What is lost is lost as ever. */
+/* What that re-check finds lost is lost as in any other. */
 START_TEST(revoked_and_lost)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
@@ -737,8 +744,8 @@ START_TEST(revoked_and_lost)
 END_TEST
 
 /*
- * The answer to a query that is under way may be older than the revocation: a good one is not the
- * last word, and all is asked once more, however often it was revoked.
+ * The answer to a pending query may be older than a revocation: after a yes there is one more re-check,
+ * however many revocations there were.
  */
 START_TEST(revoked_during_a_recheck)
 {
@@ -760,7 +767,7 @@ START_TEST(revoked_during_a_recheck)
 }
 END_TEST
 
-/* A bad one is, and where there is none it is asked at once. */
+/* After a failed one there is another at once; after a no the stream ends. */
 START_TEST(revoked_during_a_bad_recheck)
 {
 	start(NOTIFICATIONS, IDENTITY_APP, ACCESS_DENY);
@@ -775,7 +782,7 @@ START_TEST(revoked_during_a_bad_recheck)
 }
 END_TEST
 
-/* A series of them does not put off the first. */
+/* A series of revocations does not delay the re-check after the first. */
 START_TEST(revoked_in_a_row)
 {
 	int64_t at;
@@ -796,8 +803,8 @@ START_TEST(revoked_in_a_row)
 END_TEST
 
 /*
- * Who cannot be asked is asked again, after twice as long each time, up to the interval, until there
- * is an answer; the next revocation begins anew.
+ * While queries fail, the re-check is repeated, after twice the time each time up to the interval,
+ * until there is an answer; the next revocation starts with the shortest time again.
  */
 START_TEST(revoked_and_later)
 {
@@ -830,7 +837,7 @@ START_TEST(revoked_and_later)
 }
 END_TEST
 
-/* No memory is no answer either, wherever it is missing. */
+/* Without memory it is repeated, too, wherever the memory is missing. */
 START_TEST(revoked_without_memory)
 {
 	int wait;
@@ -854,11 +861,11 @@ START_TEST(revoked_without_memory)
 	answer_user(QUERY_YES, "u1");
 	answer_projects(QUERY_YES, outer);
 	expect_calls("forget;ask projects +1990 3 7 9;leave i:tenant:t:project:7;forget;");
-	ck_assert_int_eq(c.recheck.project_count, 2);
+	ck_assert_int_eq(watch_list_total(&c.watches), 2);
 }
 END_TEST
 
-/* Who has no answer about his projects may have lost his session meanwhile: he is asked for, too. */
+/* If only the project query fails, the user, who may have changed meanwhile, is queried again, too. */
 START_TEST(revoked_and_half_answered)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
@@ -872,7 +879,7 @@ START_TEST(revoked_and_half_answered)
 }
 END_TEST
 
-/* Many do not ask all at once. */
+/* After a revocation that concerns many streams their re-checks are spread. */
 START_TEST(revoked_with_many)
 {
 	int wait, least = INT32_MAX, most = 0;
@@ -894,7 +901,7 @@ START_TEST(revoked_with_many)
 }
 END_TEST
 
-/* By the file, which is read again. */
+/* A revocation makes a re-check read the access file again. */
 START_TEST(revoked_by_file)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_FILE);
@@ -907,7 +914,7 @@ START_TEST(revoked_by_file)
 }
 END_TEST
 
-/* Where a re-check does not ask for all that let the stream in, it ends. */
+/* If no re-check can query everything that authorized the stream, a revocation ends it. */
 START_TEST(revoked_and_ended)
 {
 	static const struct {
@@ -937,7 +944,7 @@ START_TEST(revoked_and_ended)
 }
 END_TEST
 
-/* The end of the stream forgets what is under way. */
+/* At the end of the stream its pending query is forgotten (see teardown()). */
 START_TEST(end)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_gateway: which connections a revocation finds, in whatever phase they are.
+ * check_registry: which connections a revocation marks, whatever their phase.
  *
- * This program's own function stands in for that of the application client.
+ * This program has its own app_client_invalidate().
  */
 #include <check.h>
 #include <stdlib.h>
@@ -15,14 +15,17 @@
 #define MANY 100 /* re-checked at once */
 
 static struct registry registry;
-static int forgotten; /* how often the application client has forgotten its answers */
+static int forgotten; /* calls of app_client_invalidate() */
 static uint64_t revocations_before;
 
 void
 app_client_invalidate(struct app_client *g)
 {
 	ck_assert_ptr_eq(g, registry.app_client);
-	/* A connection that the walk does not find gets no answer from before it. */
+	/*
+	 * The answers are invalidated before the revocation is counted, so a connection that the walk does
+	 * not find cannot use an answer from before it.
+	 */
 	ck_assert_uint_eq(registry.revocations, revocations_before);
 	forgotten++;
 }
@@ -30,6 +33,7 @@ app_client_invalidate(struct app_client *g)
 struct named {
 	struct registry_entry entry;
 	struct stream *stream;
+	struct watch_list watches;
 };
 
 static void
@@ -53,7 +57,9 @@ add(struct named *n)
 static void
 name(struct named *n, const char *user, const int32_t *projects, int count)
 {
-	registry_name(&registry, &n->entry, n->stream, user, projects, count);
+	watch_list_free(&n->watches);
+	ck_assert(count == 0 || watch_list_add(&n->watches, topic_find("/api/issues/stream"), projects, count));
+	registry_name(&registry, &n->entry, n->stream, user, &n->watches);
 }
 
 static void
@@ -62,6 +68,7 @@ leave(struct named *n)
 	registry_unname(&registry, &n->entry);
 	registry_remove(&registry, &n->entry);
 	stream_release(n->stream);
+	watch_list_free(&n->watches);
 }
 
 static void
@@ -82,7 +89,7 @@ take(const char *user, int32_t project)
 	return registry_revoke(&registry, &r);
 }
 
-/* The marks since the last time; the streams have begun, so a look clears them. */
+/* The marks since the last call: in a stream that has begun, reading clears them. */
 static unsigned
 marks(struct named *n)
 {
@@ -96,7 +103,7 @@ marks(struct named *n)
 
 static const int32_t some[] = { 3, 7 };
 
-/* It finds all connections of its user, or of its project, and no others. */
+/* A revocation marks all connections of its user, or of its project, and no others. */
 START_TEST(concerned)
 {
 	struct named n[4] = { 0 };
@@ -125,7 +132,7 @@ START_TEST(concerned)
 }
 END_TEST
 
-/* A connection that it finds without a name is marked when it has one, if that is concerned. */
+/* A connection whose user is not known yet is marked when it is, if the revocation concerns it. */
 START_TEST(not_named_yet)
 {
 	struct named before[3] = { 0 }, behind = { 0 };
@@ -140,7 +147,7 @@ START_TEST(not_named_yet)
 	ck_assert_uint_eq(marks(&before[1]), 0);
 	name(&behind, "u1", NULL, 0);
 	ck_assert_uint_eq(marks(&behind), 0);
-	/* One that missed two counts as concerned. */
+	/* A connection that missed two revocations is marked in any case. */
 	take("", 7);
 	ck_assert_uint_eq(marks(&before[0]), 0);
 	ck_assert_uint_eq(marks(&before[1]), STREAM_REVOKED);
@@ -151,10 +158,7 @@ START_TEST(not_named_yet)
 }
 END_TEST
 
-/*
- * One that comes while the projects change is not missed, and one that was found is not found
- * again.
- */
+/* A revocation that arrives while the projects change is not missed, and no revocation marks twice. */
 START_TEST(unnamed_for_a_change)
 {
 	struct named n = { 0 };
@@ -178,7 +182,7 @@ START_TEST(unnamed_for_a_change)
 }
 END_TEST
 
-/* Of many streams the first are marked to be re-checked at once, the others spread. */
+/* Of many streams the first are marked for an immediate re-check, the others for one that is spread. */
 START_TEST(many)
 {
 	static struct named n[3 * MANY];

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_request: what libfcgi makes of a checked head.
+ * check_request: the requests that libfcgi decodes from a checked head.
  *
- * request.c uses fields of FCGX_Request that the library calls internal: these tests fail when another
- * version of it decodes, closes or frees anything else.
+ * request.c uses fields of FCGX_Request that the library declares internal: these tests fail if
+ * another version of it decodes, closes or frees anything else.
  */
 #include <check.h>
 #include <dirent.h>
@@ -19,7 +19,7 @@
 #include "wire/frame.h"
 #include "fcgi/request.h"
 
-/* A head that is complete, with PARAMS to fill. */
+/* A complete head without parameters. */
 static void
 head_init(struct head *head, uint16_t id)
 {
@@ -66,7 +66,7 @@ add(struct head *head, const char *name, const char *value)
 	add_bytes(head, name, value, strlen(value));
 }
 
-/* Parses, and frees the head as the program does. */
+/* Parses the head, then frees it, as the daemon does. */
 static void
 parse(struct request *r, struct head *head)
 {
@@ -74,7 +74,7 @@ parse(struct request *r, struct head *head)
 	head_release(head);
 }
 
-/* The parameters that were sent: the library puts one of its own before them. */
+/* The parameters that were sent; the library adds one before them. */
 static char *const *
 sent_params(const struct request *r)
 {
@@ -95,7 +95,7 @@ open_descriptors(void)
 	return count;
 }
 
-/* Every parameter comes out unchanged and in its order, whatever bytes its value has. */
+/* Every parameter is decoded unchanged and in its order, whatever bytes it has. */
 START_TEST(parameters)
 {
 	char every[255], expected[300];
@@ -121,7 +121,6 @@ START_TEST(parameters)
 	ck_assert_str_eq(r.query, "projectIds=7%2C8&x=%zz+");
 	ck_assert_str_eq(r.path, "/api/issues/stream");
 	ck_assert_str_eq(r.last_event_id, "evicted");
-	ck_assert_ptr_null(r.user);
 	p = sent_params(&r);
 	ck_assert_str_eq(p[0], "REQUEST_METHOD=GET");
 	ck_assert_str_eq(p[5], "EMPTY=");
@@ -135,10 +134,7 @@ START_TEST(parameters)
 }
 END_TEST
 
-/*
- * What is not there is "", and the path is SCRIPT_NAME followed by PATH_INFO, either of them alone
- * too.
- */
+/* Absent parameters are "", and the path is SCRIPT_NAME and PATH_INFO together, or one of them. */
 START_TEST(absent_parameters)
 {
 	struct head head;
@@ -168,7 +164,7 @@ START_TEST(absent_parameters)
 }
 END_TEST
 
-/* Lengths around those where FastCGI takes four bytes in place of one, of names and of values. */
+/* Names and values have lengths around 128, where FastCGI encodes a length in four bytes, not one. */
 START_TEST(lengths)
 {
 	static const size_t sizes[] = { 0, 1, 126, 127, 128, 129, 255, 256, 1000 };
@@ -201,10 +197,7 @@ START_TEST(lengths)
 }
 END_TEST
 
-/*
- * The largest head of all, 65536 bytes in 3000 parameters, comes out whole; so does one of one
- * value.
- */
+/* The largest head, 65536 bytes, is decoded completely: with 3000 parameters, and with one. */
 START_TEST(largest)
 {
 	char name[16], value[32], expected[64], *large;
@@ -245,8 +238,8 @@ START_TEST(largest)
 END_TEST
 
 /*
- * params_get(): the first value counts, the whole name is compared, a conflict is noticed and
- * stays.
+ * params_get() returns the first value of the exact name; *conflict is set by two different values,
+ * and never cleared.
  */
 START_TEST(get)
 {
@@ -269,8 +262,8 @@ START_TEST(get)
 }
 END_TEST
 
-/* 1000 requests leave no descriptor behind, and close none that is not the library's. */
-START_TEST(no_descriptor_is_lost)
+/* 1000 requests leak no descriptor, and close none that is not the library's. */
+START_TEST(descriptors)
 {
 	int other = open("/dev/null", O_RDONLY | O_CLOEXEC), before = open_descriptors();
 	struct head head;
@@ -289,7 +282,7 @@ START_TEST(no_descriptor_is_lost)
 }
 END_TEST
 
-/* Without a free descriptor the caller learns why, and nothing is left behind. */
+/* Without a free descriptor request_parse() returns the error, and leaks nothing. */
 START_TEST(out_of_descriptors)
 {
 	struct rlimit old, none = { 0, 0 };
@@ -337,7 +330,7 @@ main(void)
 	tcase_add_test(tc, lengths);
 	tcase_add_test(tc, largest);
 	tcase_add_test(tc, get);
-	tcase_add_test(tc, no_descriptor_is_lost);
+	tcase_add_test(tc, descriptors);
 	tcase_add_test(tc, out_of_descriptors);
 	tcase_add_test(tc, free_of_nothing);
 	suite_add_tcase(s, tc);

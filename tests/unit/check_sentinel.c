@@ -11,7 +11,7 @@
 #define EPOCH "*4\r\n$4\r\nname\r\n$1\r\nm\r\n$12\r\nconfig-epoch\r\n$1\r\n7\r\n"
 #define ADDRESS "*2\r\n$8\r\n10.0.0.1\r\n$4\r\n6380\r\n"
 
-static char error[VALKEY_ERROR_SIZE];
+static struct error error;
 
 static bool
 ask(struct fake *f, struct sentinel_answer *answer, const char *password)
@@ -24,8 +24,8 @@ ask(struct fake *f, struct sentinel_answer *answer, const char *password)
 	v.label = f->label;
 	ck_assert(password == NULL || valkey_set_password(&v, password));
 	memset(answer, 0, sizeof(*answer));
-	error[0] = '\0';
-	good = sentinel_query(&v, "m", clock_ms() + 400, answer, error, sizeof(error));
+	error.text[0] = '\0';
+	good = sentinel_query(&v, "m", clock_ms() + 400, answer, &error);
 	fake_stop(f);
 	valkey_set_password(&v, NULL);
 	return good;
@@ -53,7 +53,7 @@ START_TEST(answers)
 		    { "SENTINEL MASTER m", rows[i].epoch } } };
 		struct sentinel_answer answer;
 
-		ck_assert_msg(ask(&f, &answer, NULL), "%s", error);
+		ck_assert_msg(ask(&f, &answer, NULL), "%s", error.text);
 		ck_assert_str_eq(answer.host, rows[i].host);
 		ck_assert_int_eq(answer.port, rows[i].port);
 		ck_assert(answer.epoch == rows[i].number);
@@ -68,7 +68,7 @@ START_TEST(password)
 	    { "SENTINEL GET-MASTER-ADDR-BY-NAME m", ADDRESS }, { "SENTINEL MASTER m", EPOCH } } };
 	struct sentinel_answer answer;
 
-	ck_assert_msg(ask(&f, &answer, "pw"), "%s", error);
+	ck_assert_msg(ask(&f, &answer, "pw"), "%s", error.text);
 }
 END_TEST
 
@@ -105,12 +105,12 @@ START_TEST(refused)
 {
 	struct fake f = { .rules = { { "SENTINEL GET-MASTER-ADDR-BY-NAME m", refusals[_i].address },
 	    { "SENTINEL MASTER m", refusals[_i].epoch } } };
-	char expected[VALKEY_ERROR_SIZE];
+	char expected[ERROR_SIZE];
 	struct sentinel_answer answer;
 
 	ck_assert(!ask(&f, &answer, NULL));
 	snprintf(expected, sizeof(expected), "%s: %s", f.label, refusals[_i].error);
-	ck_assert_str_eq(error, expected);
+	ck_assert_str_eq(error.text, expected);
 }
 END_TEST
 
@@ -121,8 +121,8 @@ START_TEST(password_refused)
 	struct sentinel_answer answer;
 
 	ck_assert(!ask(&f, &answer, "secret"));
-	ck_assert_ptr_nonnull(strstr(error, "authentication failed: WRONGPASS"));
-	ck_assert_ptr_null(strstr(error, "secret"));
+	ck_assert_ptr_nonnull(strstr(error.text, "authentication failed: WRONGPASS"));
+	ck_assert_ptr_null(strstr(error.text, "secret"));
 }
 END_TEST
 

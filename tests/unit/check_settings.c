@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_settings: the table, what it accepts and refuses, what is printed, and that the manual says
- * the same. TPI_MAN8 names man/tpi-streamd.8; without it that one test is skipped.
+ * check_settings: the table of settings: the values it accepts and refuses, its errors, what
+ * --check-config prints, and that the manual agrees with it. TPI_MAN8 is the path of
+ * man/tpi-streamd.8; without it the manual is not checked.
  */
 #include <check.h>
 #include <stdbool.h>
@@ -12,7 +13,7 @@
 
 #include "config/settings.h"
 
-/* The environment that a test makes: pairs of name and value, ended by NULL. */
+/* The environment of a test: pairs of name and value, ended by NULL. */
 static const char *const *environment;
 
 static char *
@@ -25,7 +26,7 @@ get(const char *name)
 	return NULL;
 }
 
-/* Loads with these variables set, pairs of name and value. */
+/* Loads settings from these pairs of name and value. */
 static int
 load_pairs(struct settings *s, enum settings_user user, const char *const *pairs,
     char error[SETTINGS_ERROR_SIZE])
@@ -38,7 +39,7 @@ load_pairs(struct settings *s, enum settings_user user, const char *const *pairs
 	return result;
 }
 
-/* Loads with one variable set; returns settings_load()'s result. */
+/* Loads settings with one variable set. */
 static int
 load_one(struct settings *s, enum settings_user user, const char *name, const char *value,
     char error[SETTINGS_ERROR_SIZE])
@@ -48,7 +49,7 @@ load_one(struct settings *s, enum settings_user user, const char *name, const ch
 	return load_pairs(s, user, pair, error);
 }
 
-/* Expects that NAME=value is refused, in just these words. */
+/* Expects that NAME=value is refused with exactly this error. */
 static void
 expect_error(const char *name, const char *value, const char *expected)
 {
@@ -60,7 +61,7 @@ expect_error(const char *name, const char *value, const char *expected)
 	ck_assert_str_eq(error, expected);
 }
 
-/* Expects that NAME=value is accepted (or not), whatever the words. */
+/* Expects that NAME=value is accepted, or refused with any error. */
 static void
 expect_accepted(const char *name, const char *value, bool expected)
 {
@@ -93,7 +94,7 @@ printed(enum settings_user user, const char *name, const char *value)
 	return text;
 }
 
-/* In an empty environment every setting has the default of the contract. */
+/* In an empty environment every setting has its documented default. */
 START_TEST(defaults)
 {
 	char error[SETTINGS_ERROR_SIZE];
@@ -119,6 +120,8 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.user_cap, 4);
 	ck_assert_int_eq(s.issues_tenant_cap, 1000);
 	ck_assert_int_eq(s.issues_user_cap, 8);
+	ck_assert_int_eq(s.live_tenant_cap, 1000);
+	ck_assert_int_eq(s.live_user_cap, 8);
 	ck_assert_int_eq(s.heartbeat_ms, 25000);
 	ck_assert_int_eq(s.metrics_ms, 30000);
 	ck_assert_int_eq(s.backlog_bytes, 65536);
@@ -142,14 +145,14 @@ START_TEST(defaults)
 }
 END_TEST
 
-/* Every row is complete: a name of its own, a field of its own, a help text, a known user. */
-START_TEST(table_is_sound)
+/* Every row has a unique name and field, a help text, a default, and what its type requires. */
+START_TEST(table_is_complete)
 {
 	const struct setting *table;
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 35);
+	ck_assert_uint_eq(count, 37);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].standard);
@@ -165,7 +168,7 @@ START_TEST(table_is_sound)
 }
 END_TEST
 
-/* The ends of each number's range are accepted and arrive; one beyond them is refused. */
+/* The limits of each number's range are accepted and stored; one less and one more are refused. */
 START_TEST(number_ranges)
 {
 	const struct setting *table;
@@ -195,14 +198,16 @@ START_TEST(number_ranges)
 }
 END_TEST
 
-/* The ranges are those of the contract. */
-START_TEST(ranges_of_the_contract)
+/* settings_describe_range() prints the documented ranges. */
+START_TEST(described_ranges)
 {
 	static const struct { const char *name, *range; } expected[] = {
 		{ "SSE_PER_TENANT_CAP", "1 to 1000000" },
 		{ "SSE_PER_USER_CAP", "1 to 10000" },
 		{ "SSE_ISSUES_PER_TENANT_CAP", "1 to 1000000" },
 		{ "SSE_ISSUES_PER_USER_CAP", "1 to 10000" },
+		{ "SSE_LIVE_PER_TENANT_CAP", "1 to 1000000" },
+		{ "SSE_LIVE_PER_USER_CAP", "1 to 10000" },
 		{ "SSE_HEARTBEAT_MS", "100 to 3600000" },
 		{ "SSE_METRICS_MS", "100 to 3600000" },
 		{ "SSE_BACKLOG_BYTES", "16384 to 16777216" },
@@ -240,7 +245,7 @@ START_TEST(ranges_of_the_contract)
 }
 END_TEST
 
-/* Only plain decimal digits are a number. */
+/* A number consists of decimal digits only. */
 START_TEST(number_syntax)
 {
 	static const char *const refused[] = { "abc", "4x", "x4", " 4", "4 ", "4\n", "+4",
@@ -273,8 +278,8 @@ START_TEST(error_texts)
 }
 END_TEST
 
-/* A value in an error has no control byte and at most 100 characters, cut between escapes. */
-START_TEST(error_values_are_tamed)
+/* An error escapes the value's control bytes, and cuts it at 100 characters, but not in an escape. */
+START_TEST(error_values_are_escaped)
 {
 	char value[302], shown[128], expected[SETTINGS_ERROR_SIZE];
 
@@ -299,7 +304,7 @@ START_TEST(error_values_are_tamed)
 }
 END_TEST
 
-/* An error that does not fit is cut, and terminated. */
+/* An error that does not fit is truncated and terminated. */
 START_TEST(error_size)
 {
 	const char *const pair[] = { "SSE_PER_USER_CAP", "abc", NULL };
@@ -314,7 +319,7 @@ START_TEST(error_size)
 }
 END_TEST
 
-/* An empty variable is an unset one. */
+/* An empty variable counts as unset. */
 START_TEST(empty_is_unset)
 {
 	const struct setting *table;
@@ -332,7 +337,7 @@ START_TEST(empty_is_unset)
 }
 END_TEST
 
-/* After an error nothing is left to free: the first row and the last one are the ones that fail. */
+/* After an error in the first or the last row nothing is left to free. */
 START_TEST(errors_leave_nothing)
 {
 	char error[SETTINGS_ERROR_SIZE];
@@ -348,8 +353,8 @@ START_TEST(errors_leave_nothing)
 }
 END_TEST
 
-/* tpi-publish reads its own settings and does not fail for one of the daemon's. */
-START_TEST(publish_reads_its_own)
+/* tpi-publish reads and prints its own settings, and ignores a bad value of one of the daemon's. */
+START_TEST(publish_settings)
 {
 	static const char *const both[] = { "INSTANCE_TENANT_ID", "VALKEY_URL",
 		"VALKEY_PASSWORD_FILE", "VALKEY_SENTINELS", "VALKEY_SENTINEL_MASTER",
@@ -382,7 +387,7 @@ START_TEST(publish_reads_its_own)
 }
 END_TEST
 
-/* TPI_PROJECT_ACCESS is deny, allow, app or a file, whose path is anything but empty. */
+/* TPI_PROJECT_ACCESS is deny, allow, app or file: with a path that is not empty. */
 START_TEST(project_access)
 {
 	char error[SETTINGS_ERROR_SIZE];
@@ -407,12 +412,12 @@ START_TEST(project_access)
 }
 END_TEST
 
-/* Whoever is to ask the application needs its URL, and is told which setting wants it. */
+/* If a setting is app, TPI_APP_URL must be set; the error names that setting. */
 START_TEST(application_needs_url)
 {
 	static const struct {
 		const char *identity, *access;
-		const char *wanted_by; /* NULL: nothing is asked */
+		const char *needed_by; /* NULL: no queries, so no URL is needed */
 	} rows[] = {
 		{ "web-server", "deny", NULL },
 		{ "web-server", "allow", NULL },
@@ -430,11 +435,11 @@ START_TEST(application_needs_url)
 		struct settings s;
 		int result = load_pairs(&s, SETTINGS_STREAMD, pairs, error);
 
-		if (rows[i].wanted_by != NULL)
+		if (rows[i].needed_by != NULL)
 			snprintf(expected, sizeof(expected), "TPI_APP_URL: must be set, to "
 			    "http(s)://host[:port][/prefix] or unix:/path, where %s is app",
-			    rows[i].wanted_by);
-		ck_assert_int_eq(result, rows[i].wanted_by != NULL ? -1 : 0);
+			    rows[i].needed_by);
+		ck_assert_int_eq(result, rows[i].needed_by != NULL ? -1 : 0);
 		ck_assert_str_eq(error, expected);
 		if (result == 0)
 			ck_assert(!settings_ask_app(&s));
@@ -447,9 +452,9 @@ START_TEST(application_needs_url)
 		ck_assert_int_eq(s.identity,
 		    strcmp(rows[i].identity, "app") == 0 ? IDENTITY_APP : IDENTITY_WEB_SERVER);
 		ck_assert_int_eq(s.access == ACCESS_APP, strcmp(rows[i].access, "app") == 0);
-		ck_assert_int_eq(settings_ask_app(&s), rows[i].wanted_by != NULL);
+		ck_assert_int_eq(settings_ask_app(&s), rows[i].needed_by != NULL);
 		settings_free(&s);
-		/* tpi-publish asks nobody. */
+		/* tpi-publish never queries the application. */
 		pairs[4] = NULL;
 		ck_assert_int_eq(load_pairs(&s, SETTINGS_PUBLISH, pairs, error), 0);
 		ck_assert(!settings_ask_app(&s));
@@ -458,7 +463,7 @@ START_TEST(application_needs_url)
 }
 END_TEST
 
-/* TPI_APP_URL is checked also where nobody is asked; what may be a password in it is not shown. */
+/* TPI_APP_URL is checked even if it is not used; the error masks what may be a password. */
 START_TEST(application_url)
 {
 	expect_accepted("TPI_APP_URL", "https://tpi.example.com/prefix/", true);
@@ -470,7 +475,7 @@ START_TEST(application_url)
 }
 END_TEST
 
-/* TPI_APP_CA is a file that can be read. */
+/* TPI_APP_CA must be a readable file. */
 START_TEST(application_ca)
 {
 	expect_accepted("TPI_APP_CA", "/proc/self/status", true);
@@ -479,8 +484,8 @@ START_TEST(application_ca)
 }
 END_TEST
 
-/* Off is off. */
-START_TEST(status_pages)
+/* TPI_STATUS is on or off. */
+START_TEST(status)
 {
 	char error[SETTINGS_ERROR_SIZE];
 	struct settings s;
@@ -495,7 +500,7 @@ START_TEST(status_pages)
 }
 END_TEST
 
-/* Each way to the application is the one of its name. */
+/* TPI_APP_PROXY is environment or none. */
 START_TEST(application_proxy)
 {
 	char error[SETTINGS_ERROR_SIZE];
@@ -510,15 +515,15 @@ START_TEST(application_proxy)
 }
 END_TEST
 
-/* The tenant is an identifier. */
-START_TEST(identifiers)
+/* The tenant must be a valid identifier. */
+START_TEST(tenant)
 {
 	expect_accepted("INSTANCE_TENANT_ID", "acme-1", true);
 	expect_accepted("INSTANCE_TENANT_ID", "*", false);
 }
 END_TEST
 
-/* 1 to 4 different prefixes, white space around them; the program sees and prints them without it. */
+/* 1 to 4 different prefixes are accepted, and stored and printed without the white space around. */
 START_TEST(prefixes)
 {
 	static const char *const good[] = { "a", "a,b", " a ,\tb\r\n", "a,aa,b,bb" };
@@ -556,7 +561,7 @@ START_TEST(prefixes)
 }
 END_TEST
 
-/* Each log level is the one of its name. */
+/* Each log level has its name. */
 START_TEST(log_levels)
 {
 	static const char *const names[] = { [LOG_LEVEL_ERROR] = "error", [LOG_LEVEL_WARN] = "warn",
@@ -574,7 +579,7 @@ START_TEST(log_levels)
 }
 END_TEST
 
-/* What is printed is a line for each row in the table's order, and has no password. */
+/* settings_print() prints a line for each row, in the table's order, and no password. */
 START_TEST(print)
 {
 	char *text = printed(SETTINGS_STREAMD, "VALKEY_URL", "redis://u:secret@h:1/2");
@@ -600,7 +605,7 @@ START_TEST(print)
 }
 END_TEST
 
-/* The password of the sentinels is not printed, only that there is one. */
+/* settings_print() masks the password of the sentinels. */
 START_TEST(print_secret)
 {
 	char *text = printed(SETTINGS_PUBLISH, "VALKEY_SENTINEL_PASSWORD", "secret");
@@ -611,7 +616,7 @@ START_TEST(print_secret)
 }
 END_TEST
 
-/* A primary's name is what Sentinel allows. */
+/* VALKEY_SENTINEL_MASTER has the characters that Sentinel allows. */
 START_TEST(sentinel_master)
 {
 	expect_accepted("VALKEY_SENTINEL_MASTER", "My-master_1.x", true);
@@ -621,7 +626,7 @@ START_TEST(sentinel_master)
 }
 END_TEST
 
-/* A value cannot forge a line of what is printed. */
+/* A line break in a value cannot forge a line of the output. */
 START_TEST(print_is_escaped)
 {
 	char *text = printed(SETTINGS_PUBLISH, "VALKEY_PASSWORD_FILE", "a\nVALKEY_URL=b");
@@ -631,7 +636,7 @@ START_TEST(print_is_escaped)
 }
 END_TEST
 
-/* What is printed, read back, gives the same settings. */
+/* Loading what settings_print() printed gives the same settings. */
 START_TEST(print_reads_back)
 {
 	char *text = printed(SETTINGS_STREAMD, "SSE_MAX_AGE_SECONDS", "3600");
@@ -661,7 +666,7 @@ START_TEST(print_reads_back)
 }
 END_TEST
 
-/* No part of a password shows, however it is written; what is no password stays. */
+/* A masked URL shows no part of a password, however it is written, and everything else. */
 START_TEST(mask_url)
 {
 	static const struct { const char *url, *masked; } cases[] = {
@@ -719,7 +724,7 @@ START_TEST(mask_url)
 }
 END_TEST
 
-/* Whatever a password holds, nothing of it is in the text of an error. */
+/* A masked text shows no part of a password, whichever characters it has. */
 START_TEST(mask_text)
 {
 	static const char *const passwords[] = {
@@ -747,7 +752,10 @@ START_TEST(mask_text)
 }
 END_TEST
 
-/* Names like ours that no program reads; Kubernetes' own, and those of others, are none. */
+/*
+ * settings_unknown() finds names that look like settings but are none; it ignores other variables
+ * and those that Kubernetes makes for services.
+ */
 START_TEST(unknown)
 {
 	static const char *const names[] = {
@@ -780,7 +788,7 @@ START_TEST(unknown)
 }
 END_TEST
 
-/* A masked URL that does not fit is cut, and no password shows at any size. */
+/* A masked URL that does not fit is truncated, and shows no password at any size. */
 START_TEST(mask_url_sizes)
 {
 	static const char masked[] = "valkey://u:***@h:1";
@@ -795,7 +803,7 @@ START_TEST(mask_url_sizes)
 }
 END_TEST
 
-/* Takes roff's spellings of characters back, in place. */
+/* Replaces roff's escapes by the characters they stand for, in place. */
 static void
 unroff(char *text)
 {
@@ -823,8 +831,8 @@ unroff(char *text)
 }
 
 /*
- * Reads the manual up to the next setting, ".It Ev NAME" with a text that begins "Default "; false
- * at its end. text gets that text up to the full stop at a line's end, on one line.
+ * Reads the manual up to the next setting, that is ".It Ev NAME" and then a text that begins with
+ * "Default "; text gets it up to the first line that ends with a full stop. False at the end.
  */
 static bool
 next_in_manual(FILE *manual, char name[64], char text[1024])
@@ -856,27 +864,27 @@ next_in_manual(FILE *manual, char name[64], char text[1024])
 	return false;
 }
 
-/* The manual has the table's settings, each once, with their defaults and ranges, and no others. */
-START_TEST(manual_says_the_same)
+/* The manual describes each setting once, with its default and range, and no others. */
+START_TEST(manual)
 {
 	const char *path = getenv("TPI_MAN8");
 	char name[64], text[1024], range[256], expected[512];
 	const struct setting *table;
 	int seen[64] = { 0 };
 	size_t count, i;
-	FILE *manual;
+	FILE *page;
 
 	if (path == NULL || path[0] == '\0') {
-		fprintf(stderr, "check_settings: TPI_MAN8 is not set: the manual is not checked\n");
+		fprintf(stderr, "check_settings: TPI_MAN8 not set: the manual is not checked\n");
 		return;
 	}
 	table = settings_table(&count);
-	manual = fopen(path, "r");
-	ck_assert_msg(manual != NULL, "cannot open TPI_MAN8=%s", path);
-	while (next_in_manual(manual, name, text)) {
+	page = fopen(path, "r");
+	ck_assert_msg(page != NULL, "cannot open TPI_MAN8=%s", path);
+	while (next_in_manual(page, name, text)) {
 		for (i = 0; i < count && strcmp(name, table[i].name) != 0; i++)
 			continue;
-		ck_assert_msg(i < count, "the manual has a setting %s, the table has none", name);
+		ck_assert_msg(i < count, "%s is in the manual, but not in the table", name);
 		seen[i]++;
 		settings_describe_range(&table[i], range, sizeof(range));
 		snprintf(expected, sizeof(expected), "Default %s; %s.",
@@ -884,7 +892,7 @@ START_TEST(manual_says_the_same)
 		ck_assert_msg(strcmp(text, expected) == 0, "%s: the manual says \"%s\", not \"%s\"",
 		    name, text, expected);
 	}
-	fclose(manual);
+	fclose(page);
 	for (i = 0; i < count; i++)
 		ck_assert_msg(seen[i] == 1, "the manual has %s %d times", table[i].name, seen[i]);
 }
@@ -899,23 +907,23 @@ main(void)
 	int failed;
 
 	tcase_add_test(tc, defaults);
-	tcase_add_test(tc, table_is_sound);
+	tcase_add_test(tc, table_is_complete);
 	tcase_add_test(tc, number_ranges);
-	tcase_add_test(tc, ranges_of_the_contract);
+	tcase_add_test(tc, described_ranges);
 	tcase_add_test(tc, number_syntax);
 	tcase_add_test(tc, error_texts);
-	tcase_add_test(tc, error_values_are_tamed);
+	tcase_add_test(tc, error_values_are_escaped);
 	tcase_add_test(tc, error_size);
 	tcase_add_test(tc, empty_is_unset);
 	tcase_add_test(tc, errors_leave_nothing);
-	tcase_add_test(tc, publish_reads_its_own);
+	tcase_add_test(tc, publish_settings);
 	tcase_add_test(tc, project_access);
 	tcase_add_test(tc, application_needs_url);
 	tcase_add_test(tc, application_url);
 	tcase_add_test(tc, application_ca);
 	tcase_add_test(tc, application_proxy);
-	tcase_add_test(tc, status_pages);
-	tcase_add_test(tc, identifiers);
+	tcase_add_test(tc, status);
+	tcase_add_test(tc, tenant);
 	tcase_add_test(tc, prefixes);
 	tcase_add_test(tc, log_levels);
 	tcase_add_test(tc, print);
@@ -927,7 +935,7 @@ main(void)
 	tcase_add_test(tc, mask_text);
 	tcase_add_test(tc, unknown);
 	tcase_add_test(tc, mask_url_sizes);
-	tcase_add_test(tc, manual_says_the_same);
+	tcase_add_test(tc, manual);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

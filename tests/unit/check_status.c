@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_status: which path is a page, and when a newcomer would be told to come back later. The
- * pages themselves, with real servers, are shown by tests/e2e/test_status.py.
+ * check_status: which paths are monitoring URLs, and when new streams would be told to retry later.
+ * tests/e2e/test_status.py tests the responses.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -12,7 +12,7 @@
 static const char *const paths[] = { "/api/streams/health", "/api/streams/health/live",
 	"/api/streams/metrics" };
 
-/* The three paths, to the byte, and only where they are switched on. */
+/* Exactly three paths are monitoring URLs, and only with TPI_STATUS=on. */
 START_TEST(pages)
 {
 	static const char *const others[] = { "", "/", "/api/streams", "/api/streams/", "/api/streams/health/",
@@ -32,11 +32,11 @@ START_TEST(pages)
 }
 END_TEST
 
-/* Of all states together, only one is without an obstacle; the application client does not matter where it is off. */
+/* Of all combinations, only the two without a failure have no obstacle: application client off or ok. */
 START_TEST(obstacles)
 {
 	struct status s;
-	int fine = 0;
+	int healthy = 0;
 
 	for (int i = 0; i < 2 * 3 * 3 * 2; i++) {
 		s = (struct status){ .working = i % 2, .valkey = (enum subscriber_state)(i / 2 % 3),
@@ -47,13 +47,13 @@ START_TEST(obstacles)
 		ck_assert(s.working && !s.draining);
 		ck_assert_int_eq(s.valkey, SUBSCRIBER_CONNECTED);
 		ck_assert_int_ne(s.app_client, STATUS_APP_PAUSED);
-		fine++;
+		healthy++;
 	}
-	ck_assert_int_eq(fine, 2);
+	ck_assert_int_eq(healthy, 2);
 }
 END_TEST
 
-/* Each obstacle has words of its own. */
+/* Each obstacle has its own reason. */
 START_TEST(reasons)
 {
 	static const struct { struct status status; const char *word; } rows[] = {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_stream: what goes over a stream's socket, in which order, and who is woken.
+ * check_stream: the bytes that a stream sends, their order, and when its owner is woken.
  *
- * Each test has a pair of Unix sockets. What the reader's end gets is kept and parsed as FastCGI
- * records; a byte out of place fails the test. A system call of our own cuts and fails where told to.
+ * Each test has a pair of Unix sockets. What the reader receives is parsed as FastCGI records; a
+ * byte out of place fails the test. A syscall() of our own truncates sends and makes them fail.
  */
 #include <check.h>
 #include <errno.h>
@@ -24,13 +24,14 @@
 #include "wire/frame.h"
 #include "stream/stream.h"
 #include "wire/wakeup.h"
+#include "fake_clock.h"
 
-#define BACKLOG_BYTES 16384 /* the least that SSE_BACKLOG_BYTES allows */
+#define BACKLOG_BYTES 16384 /* minimum of SSE_BACKLOG_BYTES */
 #define BACKLOG       (BACKLOG_BYTES + FCGI_HEADER_LEN)
-#define EVENT_SIZE    512  /* of the numbered events */
-#define LONG_MS       5000 /* nothing in these tests takes as long */
+#define EVENT_SIZE    512  /* of numbered events */
+#define LONG_MS       5000 /* far longer than anything here takes */
 
-/* What the system call that stream.c sends with lets pass, and how it fails. */
+/* How many more bytes syscall() lets through, and the error it returns. */
 static size_t send_limit = SIZE_MAX;
 static int send_error;
 
@@ -62,10 +63,10 @@ syscall(long number, ...)
 static int writer, reader;
 static struct stream *stream;
 
-/* What the reader has got. */
+/* What the reader has received. */
 static uint8_t *got;
 static size_t got_length, got_size;
-static size_t at; /* of the next record that next() looks at */
+static size_t at; /* offset of the next record for next() */
 
 static void
 start(uint32_t backlog_bytes, int send_buffer)
@@ -89,7 +90,7 @@ setup(void)
 	start(BACKLOG_BYTES, 0);
 }
 
-/* A socket that takes a few events only, and cuts them. */
+/* A socket that takes only a few events, and splits them. */
 static void
 setup_small(void)
 {
@@ -114,7 +115,7 @@ teardown(void)
 	got = NULL;
 }
 
-/* Reads what is there, at most max bytes. */
+/* Reads up to max bytes if there are any. */
 static size_t
 read_some(size_t max)
 {
@@ -140,7 +141,7 @@ look(struct stream_view *view)
 	stream_look(stream, view);
 }
 
-/* Reads and flushes in turn until all has come. */
+/* Reads and flushes in turn until everything has arrived. */
 static void
 drain(void)
 {
@@ -157,7 +158,7 @@ drain(void)
 		continue;
 }
 
-/* The next record; its content is at *content. Its type, or -1 where there is no whole one. */
+/* Returns the type of the next record, with its content in *content; -1 if it is incomplete. */
 static int
 next(uint16_t id, const char **content, size_t *length)
 {
@@ -176,7 +177,7 @@ next(uint16_t id, const char **content, size_t *length)
 	return r[1];
 }
 
-/* Expects one record of STDOUT with this text. */
+/* Expects one STDOUT record with this text. */
 static void
 expect_text_of(uint16_t id, const char *text)
 {
@@ -222,7 +223,7 @@ send_event(const char *text)
 	return stream_send(stream, record, FCGI_HEADER_LEN + length, clock_ms());
 }
 
-/* An event of EVENT_SIZE bytes with a number in it. */
+/* Sends an event of EVENT_SIZE bytes that contains a number. */
 static bool
 send_number(int sender, int number)
 {
@@ -234,7 +235,7 @@ send_number(int sender, int number)
 	return send_event(text);
 }
 
-/* The number of such an event, whole; -1 for a sync; -2 where there is none. */
+/* Returns the number in the next event; -1 for a sync, -2 if there is none. */
 static int
 next_number(int *sender)
 {
@@ -258,9 +259,9 @@ next_number(int *sender)
 	return number;
 }
 
-/* ---- The order of a stream's life */
+/* The life of a stream */
 
-/* Nothing is sent before stream_start(), and what was sent before does not come later. */
+/* Nothing is sent before stream_start(), and nothing sent earlier arrives later. */
 START_TEST(nothing_before_start)
 {
 	ck_assert(!send_event("data: early\n\n"));
@@ -279,10 +280,7 @@ START_TEST(nothing_before_start)
 }
 END_TEST
 
-/*
- * After stream_finish() comes nothing more: its words and the end of the request are the last
- * bytes.
- */
+/* Nothing follows stream_finish(): its text and the end of the request are the last bytes. */
 START_TEST(nothing_after_finish)
 {
 	struct stream_view view;
@@ -307,7 +305,7 @@ START_TEST(nothing_after_finish)
 }
 END_TEST
 
-/* A stream that was never started can have last words; then it cannot start any more. */
+/* A stream that was never started can be finished with a text; it can then no longer start. */
 START_TEST(finish_before_start)
 {
 	stream_finish(stream, STREAM_HEAD "retry: 10000\n\n");
@@ -320,8 +318,8 @@ START_TEST(finish_before_start)
 }
 END_TEST
 
-/* No last words are no record: an empty one would end STDOUT twice. */
-START_TEST(finish_without_words)
+/* An empty text adds no record: an empty STDOUT record would end STDOUT twice. */
+START_TEST(finish_without_text)
 {
 	stream_start(stream, "head");
 	stream_finish(stream, "");
@@ -332,7 +330,7 @@ START_TEST(finish_without_words)
 }
 END_TEST
 
-/* Replies of the protocol are sent as they are, also before the start. */
+/* Protocol replies are sent unchanged, also before the start. */
 START_TEST(raw_records)
 {
 	uint8_t reply[FRAME_END_SIZE], end[FRAME_END_SIZE];
@@ -350,7 +348,7 @@ START_TEST(raw_records)
 }
 END_TEST
 
-/* A peer that takes nothing is not owed more replies than a backlog holds. */
+/* A peer that reads nothing gets no more replies than fit in a backlog. */
 START_TEST(raw_records_are_bounded)
 {
 	uint8_t reply[16];
@@ -373,7 +371,7 @@ START_TEST(raw_records_are_bounded)
 }
 END_TEST
 
-/* Every record carries the stream's own id, whatever the one that is sent says. */
+/* Every record gets the stream's own id, whatever the id of the record passed in. */
 START_TEST(request_id)
 {
 	uint8_t record[FCGI_HEADER_LEN + 9];
@@ -385,7 +383,7 @@ START_TEST(request_id)
 	ck_assert(stream_send(stream, record, sizeof(record), 1));
 	ck_assert(stream_send(stream, record, sizeof(record), 1));
 	ck_assert(stream_send_text(stream, STREAM_PING));
-	/* What one stream has made of it is right for the next one, too. */
+	/* A record whose id was corrected for one stream is correct for the next one, too. */
 	stream_set_id(stream, 3);
 	ck_assert(stream_send(stream, record, sizeof(record), 1));
 	stream_set_id(stream, 0x0203);
@@ -402,7 +400,10 @@ START_TEST(request_id)
 }
 END_TEST
 
-/* After stream_close() nothing is sent, nobody is woken, and the socket is still the caller's. */
+/*
+ * After stream_close() nothing is sent, no owner is woken, and the socket still belongs to the
+ * caller.
+ */
 START_TEST(closed)
 {
 	struct stream_view view;
@@ -422,7 +423,7 @@ START_TEST(closed)
 }
 END_TEST
 
-/* The stream lives until the last reference is given up (the sanitizer sees to it). */
+/* A stream lives until its last reference is released (checked by the address sanitizer). */
 START_TEST(references)
 {
 	ck_assert_ptr_eq(stream_hold(stream), stream);
@@ -443,7 +444,7 @@ moved_source(void)
 	return moved_clock;
 }
 
-/* The view says when the socket took the last byte, and not when one only went into the backlog. */
+/* last_sent is when the socket took the last byte, not when one went into the backlog. */
 START_TEST(last_sent)
 {
 	uint8_t record[FCGI_HEADER_LEN + EVENT_SIZE] = { 0 };
@@ -474,7 +475,7 @@ START_TEST(last_sent)
 }
 END_TEST
 
-/* Sends an event of a socket buffer's own, at a time. */
+/* Sends an event that has the socket's buffer to itself, at a given time. */
 static void
 send_at(int64_t now)
 {
@@ -485,10 +486,7 @@ send_at(int64_t now)
 	ck_assert(stream_send(stream, record, sizeof(record), now));
 }
 
-/*
- * Since when the peer has taken nothing: what is sent meanwhile neither counts as taken nor hides
- * it.
- */
+/* untaken_since: bytes sent later neither count as read nor hide what was read. */
 START_TEST(untaken_since)
 {
 	clock_set_source(moved_source);
@@ -500,19 +498,19 @@ START_TEST(untaken_since)
 	send_at(3000);
 	send_at(3000);
 	ck_assert_int_eq(stream_untaken_since(stream, 4000), 1000);
-	/* It takes one, and another is sent. */
+	/* The peer reads one, and another is sent. */
 	ck_assert_uint_eq(read_some(FCGI_HEADER_LEN + 4), FCGI_HEADER_LEN + 4);
 	send_at(5000);
 	ck_assert_int_eq(stream_untaken_since(stream, 6000), 5000);
 	ck_assert_uint_eq(read_some(FCGI_HEADER_LEN + 9), FCGI_HEADER_LEN + 9);
 	ck_assert_int_eq(stream_untaken_since(stream, 7000), 7000);
 	ck_assert_int_eq(stream_untaken_since(stream, 8000), 7000);
-	/* More is sent than it takes then. */
+	/* More is sent than the peer reads. */
 	send_at(8100);
 	send_at(8100);
 	ck_assert_uint_eq(read_some(FCGI_HEADER_LEN + 9), FCGI_HEADER_LEN + 9);
 	ck_assert_int_eq(stream_untaken_since(stream, 8200), 8200);
-	/* It takes all: from then on nothing waits, until something is sent again. */
+	/* The peer reads everything: nothing is unread until something is sent again. */
 	while (read_some(100) > 0)
 		continue;
 	ck_assert_int_eq(stream_untaken_since(stream, 9000), 0);
@@ -520,11 +518,13 @@ START_TEST(untaken_since)
 	ck_assert_int_eq(stream_untaken_since(stream, 11000), 11000);
 	while (read_some(100) > 0)
 		continue;
-	/* The send finds that it took all, and ends the watch: the next look begins another. */
+	/*
+	 * The send finds that everything was read and stops watching; the next call starts again.
+	 */
 	send_at(12000);
 	ck_assert_int_eq(stream->untaken_since, 0);
 	ck_assert_int_eq(stream_untaken_since(stream, 13000), 13000);
-	/* Nor is it nothing that waits where only the backlog has something. */
+	/* With only the backlog left to send, something is still unread. */
 	while (read_some(100) > 0)
 		continue;
 	send_limit = 0;
@@ -534,11 +534,11 @@ START_TEST(untaken_since)
 }
 END_TEST
 
-/* ---- A reader that is slower than the events */
+/* A reader that is slower than the events */
 
-#define MANY 1000 /* events are more than any of these sockets and backlogs take */
+#define MANY 1000 /* more events than any of these sockets and backlogs take */
 
-/* Sends numbers from first on until the backlog is not empty; the number of the next one. */
+/* Sends numbered events until the backlog is not empty. Returns the next number. */
 static int
 fill_socket(int number)
 {
@@ -553,10 +553,7 @@ fill_socket(int number)
 	return number;
 }
 
-/*
- * What the socket cuts or does not take comes later, whole and in order, whatever the reader's
- * pace.
- */
+/* What the socket splits or rejects arrives later, complete and in order, at any reading speed. */
 START_TEST(partial_sends)
 {
 	static const size_t paces[] = { 1, 7, 100, 513, 1000, 4096 };
@@ -583,7 +580,7 @@ START_TEST(partial_sends)
 }
 END_TEST
 
-/* No event overtakes the backlog, when the socket has room and the owner has not flushed yet. */
+/* No event overtakes the backlog, even if the socket has room and the owner has not flushed yet. */
 START_TEST(no_overtaking)
 {
 	int number = 0, sender;
@@ -604,7 +601,7 @@ START_TEST(no_overtaking)
 }
 END_TEST
 
-/* The largest event of all, header included, fits an empty backlog of the smallest size. */
+/* The largest event, with its header, fits in an empty backlog of the minimum size. */
 START_TEST(largest_event_fits_smallest_backlog)
 {
 	uint8_t record[FCGI_HEADER_LEN + WAKEUP_FRAME_MAX];
@@ -625,7 +622,7 @@ START_TEST(largest_event_fits_smallest_backlog)
 }
 END_TEST
 
-/* A backlog takes backlog_max bytes, and not one more. */
+/* A backlog holds backlog_max bytes, and not one more. */
 START_TEST(backlog_max_is_exact)
 {
 	uint8_t record[BACKLOG];
@@ -649,7 +646,7 @@ END_TEST
 
 /*
  * On overflow the backlog becomes one sync: the reader gets what was sent before, the rest of the
- * cut record, then one sync, then what was sent after the overflow and nothing else of before.
+ * split record, one sync, and then only what was sent after the overflow.
  */
 static void
 overflow_by(int events)
@@ -675,7 +672,7 @@ overflow_by(int events)
 		look(&view);
 		ck_assert_int_lt(number, MANY);
 	} while (!(view.marks & STREAM_SLOW));
-	/* The last one was too much, by its last byte or all of it, and no other. */
+	/* Only the last event was too much, by one byte or by its whole length. */
 	ck_assert_uint_le((size_t)(number - 1) * event - taken, BACKLOG);
 	ck_assert_uint_gt((size_t)number * event - taken, BACKLOG);
 	for (int i = 0; i < events; i++)
@@ -696,21 +693,21 @@ overflow_by(int events)
 	expect_nothing();
 }
 
-/* Once. */
+/* Overflow once. */
 START_TEST(overflow_once)
 {
 	overflow_by(3);
 }
 END_TEST
 
-/* Many times over: still one sync, because the next overflow takes the place of the last. */
+/* Overflow many times: there is still one sync, because each overflow replaces the last. */
 START_TEST(overflow_often)
 {
 	overflow_by(MANY);
 }
 END_TEST
 
-/* After each recovery it can happen again, with a sync each time. */
+/* The backlog can overflow again after each recovery, with one sync each time. */
 START_TEST(overflow_again)
 {
 	struct stream_view view;
@@ -745,7 +742,7 @@ START_TEST(overflow_again)
 }
 END_TEST
 
-/* An overflow in the very moment when a cut record is the whole backlog keeps its rest. */
+/* An overflow while the backlog is just the rest of a split record keeps that rest. */
 START_TEST(overflow_of_a_rest)
 {
 	struct stream_view view;
@@ -753,7 +750,7 @@ START_TEST(overflow_of_a_rest)
 	const char *content;
 	size_t length;
 
-	/* One record that is larger than the socket and the backlog together. */
+	/* One record that is larger than the socket's buffer and the backlog together. */
 	frame_record(record, FCGI_STDOUT, 1, FRAME_RECORD_MAX);
 	memset(record + FCGI_HEADER_LEN, 'x', FRAME_RECORD_MAX);
 	stream_start(stream, "head");
@@ -776,10 +773,7 @@ START_TEST(overflow_of_a_rest)
 }
 END_TEST
 
-/*
- * Where the last send ended with a record, the next one has not begun, and is dropped with the
- * rest.
- */
+/* If the last send ended at the end of a record, the next record is dropped with the others. */
 START_TEST(overflow_between_records)
 {
 	struct stream_view view;
@@ -799,7 +793,7 @@ START_TEST(overflow_between_records)
 	ck_assert_int_eq(next_number(&sender), 1);
 	ck_assert_int_eq(next_number(&sender), -1);
 	expect_nothing();
-	/* The same where a flush ended so. */
+	/* The same if a flush ended there. */
 	number = 0;
 	send_limit = 0;
 	for (int i = 0; i < 10; i++)
@@ -820,7 +814,10 @@ START_TEST(overflow_between_records)
 }
 END_TEST
 
-/* No overflow drops the head of the answer and the first event, sent or not, in part or whole. */
+/*
+ * No overflow drops the head of the response and the first event, sent in full, in part or not at
+ * all.
+ */
 START_TEST(overflow_keeps_the_start)
 {
 	struct stream_view view;
@@ -842,7 +839,7 @@ START_TEST(overflow_keeps_the_start)
 }
 END_TEST
 
-/* A send cut at any byte is completed by the next ones, cut wherever they are. */
+/* A send truncated at any byte is completed by the next ones, wherever those are truncated. */
 START_TEST(any_cut)
 {
 	for (size_t cut = 0; cut <= 60; cut++) {
@@ -898,7 +895,7 @@ START_TEST(overflow_of_another_id)
 }
 END_TEST
 
-/* The last words come last, behind all that waits, and are not lost when the backlog is full. */
+/* The closing event follows everything in the backlog and is not lost when the backlog is full. */
 START_TEST(finish_with_a_backlog)
 {
 	int number, sender, n, expected = 0;
@@ -921,7 +918,10 @@ START_TEST(finish_with_a_backlog)
 }
 END_TEST
 
-/* An answer of several records comes whole, after the replies that the peer has left unread. */
+/*
+ * A response of several records arrives complete, after protocol replies that the peer has not
+ * read.
+ */
 START_TEST(finish_with_a_long_text)
 {
 	static char text[200001];
@@ -969,7 +969,7 @@ send_many(void *arg)
 }
 
 /*
- * Several threads send while the owner flushes: every event comes once, whole, and in its sender's
+ * Several threads send while the owner flushes: every event arrives once, complete, in its sender's
  * order.
  */
 START_TEST(many_senders)
@@ -1012,9 +1012,9 @@ START_TEST(many_senders)
 }
 END_TEST
 
-/* ---- A peer that has gone */
+/* A peer that is gone */
 
-/* A failed send breaks the stream: no signal, no more sends, and the owner is told. */
+/* A failed send breaks the stream: no signal, no more sends, and the owner is notified. */
 START_TEST(broken_by_a_send)
 {
 	struct stream_view view;
@@ -1037,11 +1037,8 @@ START_TEST(broken_by_a_send)
 }
 END_TEST
 
-/*
- * What passes by itself breaks nothing and loses nothing: no room, a signal, a kernel without
- * memory.
- */
-START_TEST(errors_that_pass)
+/* Temporary errors break nothing and lose nothing: a full socket, a signal, no kernel memory. */
+START_TEST(temporary_errors)
 {
 	static const int errors[] = { EAGAIN, EINTR, ENOBUFS, ENOMEM };
 	struct stream_view view;
@@ -1065,8 +1062,8 @@ START_TEST(errors_that_pass)
 }
 END_TEST
 
-/* All others break the stream. */
-START_TEST(errors_that_stay)
+/* All other errors break the stream. */
+START_TEST(permanent_errors)
 {
 	static const int errors[] = { EPIPE, ECONNRESET, ETIMEDOUT, EBADF };
 	struct stream_view view;
@@ -1083,8 +1080,8 @@ START_TEST(errors_that_stay)
 END_TEST
 
 /*
- * While the kernel has no memory the socket is writable all the time: the owner does not spin, but
- * is told to try again in a moment, well before its deadline.
+ * Without kernel memory the socket polls writable all the time: the owner must not spin, but is
+ * told to retry after a pause, well before its deadline.
  */
 START_TEST(kernel_without_memory)
 {
@@ -1095,7 +1092,7 @@ START_TEST(kernel_without_memory)
 	send_error = _i == 0 ? ENOBUFS : ENOMEM;
 	ck_assert(send_event("data: kept\n\n"));
 	look(&view);
-	/* The mark's signal ends one wait. */
+	/* The signal of the mark ends one wait. */
 	stream_wait(stream, clock_ms());
 	for (int i = 0; i < 3; i++) {
 		begun = clock_ms();
@@ -1117,7 +1114,7 @@ START_TEST(kernel_without_memory)
 }
 END_TEST
 
-/* So does a flush that fails. */
+/* So does a failed flush. */
 START_TEST(broken_by_a_flush)
 {
 	struct stream_view view;
@@ -1135,17 +1132,20 @@ START_TEST(broken_by_a_flush)
 }
 END_TEST
 
-/* ---- Waiting */
+/* Waiting */
 
-/* Nothing happens: the wait lasts until its deadline, not longer and not shorter. */
-START_TEST(wait_for_nothing)
+/* If nothing happens, the wait lasts exactly until its deadline. */
+START_TEST(wait_until_the_deadline)
 {
 	int64_t begun = clock_ms();
 
 	ck_assert_int_eq(stream_wait(stream, begun + 50), 0);
 	ck_assert_int_ge(clock_ms(), begun + 50);
 	ck_assert_int_lt(clock_ms(), begun + LONG_MS);
-	/* One that has passed is no wait; an open socket with room is no reason to return. */
+	/*
+	 * With a deadline in the past it returns at once; an open socket with room is no reason to
+	 * return.
+	 */
 	begun = clock_ms();
 	ck_assert_int_eq(stream_wait(stream, begun - 1000), 0);
 	ck_assert_int_eq(stream_wait(stream, INT64_MIN / 2), 0);
@@ -1153,7 +1153,7 @@ START_TEST(wait_for_nothing)
 }
 END_TEST
 
-/* What the peer sends ends the wait, and its close does, the half-close too. */
+/* Data from the peer ends the wait, and so does its close or half-close. */
 START_TEST(wait_for_the_peer)
 {
 	int64_t begun = clock_ms();
@@ -1192,7 +1192,7 @@ START_TEST(wait_for_room)
 }
 END_TEST
 
-/* A mark that was left before ends the wait at once, as often as it is not looked at. */
+/* A mark that was set before ends each wait at once until the owner looks at it. */
 START_TEST(wait_with_a_mark)
 {
 	int64_t begun = clock_ms();
@@ -1211,8 +1211,8 @@ START_TEST(wait_with_a_mark)
 END_TEST
 
 /*
- * A revocation before the stream begins stays with it, without keeping the owner awake, and wakes
- * the owner when it begins; after that it is a mark like any other.
+ * A revocation before the start stays set without keeping the owner awake, wakes the owner at the
+ * start, and is then a mark like any other.
  */
 START_TEST(revoked_before_the_start)
 {
@@ -1241,8 +1241,8 @@ START_TEST(revoked_before_the_start)
 }
 END_TEST
 
-/* The begin of a stream wakes nobody otherwise: an owner has nothing to do for it. */
-START_TEST(start_wakes_nobody)
+/* The start itself does not wake the owner, which has nothing to do for it. */
+START_TEST(start_does_not_wake_the_owner)
 {
 	int64_t begun = clock_ms();
 
@@ -1256,7 +1256,7 @@ END_TEST
 
 static _Atomic int round_now;
 
-/* Leaves a mark in each round, at once or a little later. */
+/* Sets a mark in each round, at once or a little later. */
 static void *
 leave_marks(void *arg)
 {
@@ -1273,9 +1273,7 @@ leave_marks(void *arg)
 	return NULL;
 }
 
-/*
- * A mark of another thread wakes the owner each time: none is lost between its look and its sleep.
- */
+/* A mark set by another thread always wakes the owner: none is lost between look and sleep. */
 START_TEST(marks_wake_the_owner)
 {
 	struct stream_view view;
@@ -1299,7 +1297,7 @@ START_TEST(marks_wake_the_owner)
 }
 END_TEST
 
-/* An event that another thread could not send whole wakes the owner, who is to flush. */
+/* An event that another thread could not send completely wakes the owner, which has to flush. */
 START_TEST(backlog_wakes_the_owner)
 {
 	int sender = 0;
@@ -1332,13 +1330,13 @@ main(void)
 	SRunner *sr = srunner_create(s);
 	int failed;
 
-	/* Before any thread; the tests' processes inherit it. */
+	/* Before any thread starts; the test processes inherit it. */
 	stream_signal_init();
 	tcase_add_checked_fixture(life, setup, teardown);
 	tcase_add_test(life, nothing_before_start);
 	tcase_add_test(life, nothing_after_finish);
 	tcase_add_test(life, finish_before_start);
-	tcase_add_test(life, finish_without_words);
+	tcase_add_test(life, finish_without_text);
 	tcase_add_test(life, raw_records);
 	tcase_add_test(life, request_id);
 	tcase_add_test(life, closed);
@@ -1346,8 +1344,8 @@ main(void)
 	tcase_add_test(life, last_sent);
 	tcase_add_test(life, untaken_since);
 	tcase_add_test(life, broken_by_a_send);
-	tcase_add_test(life, errors_that_pass);
-	tcase_add_loop_test(life, errors_that_stay, 0, 4);
+	tcase_add_test(life, temporary_errors);
+	tcase_add_loop_test(life, permanent_errors, 0, 4);
 	tcase_add_loop_test(life, kernel_without_memory, 0, 2);
 	tcase_set_timeout(life, 60);
 	suite_add_tcase(s, life);
@@ -1374,11 +1372,11 @@ main(void)
 	tcase_set_timeout(slow, 60);
 	suite_add_tcase(s, slow);
 	tcase_add_checked_fixture(waiting, setup, teardown);
-	tcase_add_test(waiting, wait_for_nothing);
+	tcase_add_test(waiting, wait_until_the_deadline);
 	tcase_add_test(waiting, wait_for_the_peer);
 	tcase_add_test(waiting, wait_with_a_mark);
 	tcase_add_test(waiting, revoked_before_the_start);
-	tcase_add_test(waiting, start_wakes_nobody);
+	tcase_add_test(waiting, start_does_not_wake_the_owner);
 	tcase_add_test(waiting, marks_wake_the_owner);
 	tcase_set_timeout(waiting, 60);
 	suite_add_tcase(s, waiting);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_route: the table of stream kinds: paths, the query of the issues stream, channel names.
+ * check_topic: the table of topics: paths, parameters, what a connection watches, and its channels.
  */
 #include <check.h>
 #include <stdbool.h>
@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "session/topic.h"
+#include "session/watch_list.h"
 
 #define NOTIFICATIONS (&topics[0])
 #define ISSUES        (&topics[1])
@@ -19,16 +20,16 @@
 #define ONCE     "projectId or projectIds must stand once"
 #define TOO_MANY "projectIds must be at most 500 projects"
 
-/* Parses a query; the caller frees with request_free(). */
+/* Parses a query; the caller frees with watch_list_free(). */
 static const char *
-parse(struct request *r, const char *query)
+parse(struct watch_list *w, const char *query)
 {
 	const char *error;
 	char *copy = strdup(query);
+	struct request r = { .query = copy };
 
-	memset(r, 0, sizeof(*r));
-	r->query = copy;
-	error = ISSUES->parse(r);
+	memset(w, 0, sizeof(*w));
+	error = ISSUES->parse(ISSUES, &r, w);
 	ck_assert_str_eq(copy, query);
 	free(copy);
 	return error;
@@ -38,31 +39,31 @@ parse(struct request *r, const char *query)
 static void
 expect(const char *query, const char *projects)
 {
-	struct request r;
-	const char *error = parse(&r, query);
+	struct watch_list w;
+	const char *error = parse(&w, query);
 	char list[256] = "";
 	size_t used = 0;
 
 	ck_assert_msg(error == NULL, "%s: %s", query, error);
-	for (int i = 0; i < r.project_count; i++)
+	for (int i = 0; i < watch_list_total(&w); i++)
 		used += (size_t)snprintf(list + used, sizeof(list) - used, "%s%d", i > 0 ? " " : "",
-		    (int)r.projects[i]);
+		    (int)w.ids[i]);
 	ck_assert_msg(strcmp(list, projects) == 0, "%s: %s, not %s", query, list, projects);
-	request_free(&r);
+	watch_list_free(&w);
 }
 
 static void
 expect_error(const char *query, const char *expected)
 {
-	struct request r;
-	const char *error = parse(&r, query);
+	struct watch_list w;
+	const char *error = parse(&w, query);
 
 	ck_assert_msg(error != NULL, "%s: taken", query);
 	ck_assert_msg(strcmp(error, expected) == 0, "%s: %s", query, error);
-	request_free(&r);
+	watch_list_free(&w);
 }
 
-/* The two paths are compared byte for byte: no decoding, no normalising, no other end. */
+/* The two paths are compared byte for byte, without decoding or normalising. */
 START_TEST(paths)
 {
 	static const char *const unknown[] = { "", "/", "/api", "/api/notifications", "/api/stream",
@@ -80,27 +81,218 @@ START_TEST(paths)
 }
 END_TEST
 
-/* Each kind has its own log tag, metric and caps, as the contract names them. */
+/* Expects that the names of all channels are these, '|' behind each. */
+static void
+expect_channels(const struct watch_list *w, const struct settings *s, const char *user,
+    const char *expected)
+{
+	char *copy = strdup(expected), *names, *name, *rest = copy, *wanted;
+	int count, n = 0;
+
+	name = names = watch_list_channels(w, s, user, &count);
+	ck_assert_ptr_nonnull(names);
+	for (; *(wanted = strsep(&rest, "|")) != '\0'; name += strlen(name) + 1, n++)
+		ck_assert_str_eq(name, wanted);
+	ck_assert_int_eq(count, n);
+	free(copy);
+	free(names);
+}
+
+/* Each row, as tpi-stream(7) describes it: STREAMS, LOGS, and the caps. */
 START_TEST(rows)
 {
-	struct settings s = { .tenant_cap = 1, .user_cap = 2, .issues_tenant_cap = 3,
-		.issues_user_cap = 4 };
+	static const struct {
+		const char *path, *tag, *ids_key, *metric, *channels;
+		enum app_check check;
+		int tenant_cap, user_cap;
+	} expected[] = {
+		{ "/api/notifications/stream", "sse/notifications", NULL, "sse.connections.active",
+		    "notifications:tenant:t:user:u|notifications:tenant:t:broadcast|", CHECK_USER, 1, 2 },
+		{ "/api/issues/stream", "sse/issues", "projectIds", "sse.issues.connections.active",
+		    "i:tenant:t:project:7|j:tenant:t:project:7|", CHECK_PROJECTS, 3, 4 },
+		{ "/api/test-runs/7/stream", "sse/test-run", "testRunIds", "sse.live.connections.active",
+		    "live:tenant:t:testrun:7|", CHECK_TEST_RUNS, 5, 6 },
+		{ "/api/projects/7/test-runs/stream", "sse/project-test-runs", "projectIds",
+		    "sse.live.connections.active", "live:tenant:t:project:7:testruns|",
+		    CHECK_PRESENT_PROJECTS, 5, 6 },
+		{ "/api/milestones/7/stream", "sse/milestone", "milestoneIds",
+		    "sse.live.connections.active", "live:tenant:t:milestone:7|", CHECK_MILESTONES, 5, 6 },
+		{ "/api/projects/7/milestones/stream", "sse/project-milestones", "projectIds",
+		    "sse.live.connections.active", "live:tenant:t:project:7:milestones|",
+		    CHECK_PRESENT_PROJECTS, 5, 6 },
+	};
+	struct settings s = { .tenant = strdup("t"), .issues_prefixes = { "i", "j" },
+		.issues_prefix_count = 2, .tenant_cap = 1, .user_cap = 2, .issues_tenant_cap = 3,
+		.issues_user_cap = 4, .live_tenant_cap = 5, .live_user_cap = 6 };
 
-	ck_assert_int_eq(TOPIC_COUNT, 2);
-	ck_assert_str_eq(NOTIFICATIONS->tag, "sse/notifications");
-	ck_assert_str_eq(NOTIFICATIONS->metric, "sse.connections.active");
-	ck_assert_int_eq(topic_tenant_cap(NOTIFICATIONS, &s), 1);
-	ck_assert_int_eq(topic_user_cap(NOTIFICATIONS, &s), 2);
-	ck_assert(!NOTIFICATIONS->has_projects);
-	ck_assert_str_eq(ISSUES->tag, "sse/issues");
-	ck_assert_str_eq(ISSUES->metric, "sse.issues.connections.active");
-	ck_assert_int_eq(topic_tenant_cap(ISSUES, &s), 3);
-	ck_assert_int_eq(topic_user_cap(ISSUES, &s), 4);
-	ck_assert(ISSUES->has_projects);
+	ck_assert_int_eq(topic_count, sizeof(expected) / sizeof(expected[0]));
+	for (int i = 0; i < topic_count; i++) {
+		struct request r = { .path = strdup(expected[i].path), .query = "projectId=7" };
+		const struct topic *t = topic_find(r.path);
+		struct watch_list w = { 0 };
+		struct log_field fields[TOPIC_MAX], *end;
+
+		ck_assert_ptr_eq(t, &topics[i]);
+		ck_assert_str_eq(t->tag, expected[i].tag);
+		ck_assert_int_eq(t->check, expected[i].check);
+		ck_assert((t->not_found == NULL) == (t->check == CHECK_USER));
+		ck_assert_str_eq(caps_groups[t->group].metric, expected[i].metric);
+		ck_assert_int_eq(caps_group_tenant_cap(t->group, &s), expected[i].tenant_cap);
+		ck_assert_int_eq(caps_group_user_cap(t->group, &s), expected[i].user_cap);
+		ck_assert_ptr_null(t->parse(t, &r, &w));
+		ck_assert_int_eq(watch_list_total(&w), 1);
+		ck_assert_int_eq(w.counts[i], 1);
+		ck_assert(watch_list_restricted(&w) == (t->check != CHECK_USER));
+		expect_channels(&w, &s, "u", expected[i].channels);
+		end = watch_list_log(&w, fields);
+		ck_assert_int_eq(end - fields, expected[i].ids_key != NULL);
+		if (expected[i].ids_key != NULL) {
+			ck_assert_str_eq(fields[0].key, expected[i].ids_key);
+			ck_assert_uint_eq(fields[0].length, 1);
+			ck_assert_int_eq(fields[0].list[0], 7);
+		}
+		watch_list_free(&w);
+		free(r.path);
+	}
+	free(s.tenant);
 }
 END_TEST
 
-/* One project by projectId. */
+#define BAD_ID "the id in the path must be a whole number from 1 to 2147483647"
+
+/* The id in a path: one number, as it stands there; anything else without a '/' is an error. */
+START_TEST(ids_in_paths)
+{
+	static const char *const around[][2] = { { "/api/test-runs/", "/stream" },
+		{ "/api/milestones/", "/stream" }, { "/api/projects/", "/test-runs/stream" },
+		{ "/api/projects/", "/milestones/stream" } };
+	static const char *const bad[] = { "", "0", "07", "-7", "+7", " 7", "7 ", "7a", "%37", "7,8",
+		"2147483648", "99999999999999999999", "7\n", "stream", "*", ".", ".." };
+	static const int32_t good[] = { 1, 7, 2147483647 };
+	struct request r = { .query = "projectId=x" };
+	char path[128], id[16];
+
+	r.path = path;
+	for (size_t f = 0; f < sizeof(around) / sizeof(around[0]); f++) {
+		const struct topic *t;
+		struct watch_list w = { 0 };
+
+#define PATH(id) snprintf(path, sizeof(path), "%s%s%s", around[f][0], id, around[f][1])
+		PATH("1");
+		t = topic_find(path);
+		ck_assert_ptr_nonnull(t);
+		for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+			PATH(bad[i]);
+			ck_assert_ptr_eq(topic_find(path), t);
+			ck_assert_str_eq(t->parse(t, &r, &w), BAD_ID);
+			ck_assert_int_eq(watch_list_total(&w), 0);
+		}
+		for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+			snprintf(id, sizeof(id), "%d", (int)good[i]);
+			PATH(id);
+			ck_assert_ptr_eq(topic_find(path), t);
+			ck_assert_ptr_null(t->parse(t, &r, &w));
+			ck_assert_int_eq(w.ids[0], good[i]);
+			watch_list_free(&w);
+		}
+		PATH("7/8");
+		ck_assert_ptr_null(topic_find(path));
+		PATH("/");
+		ck_assert_ptr_null(topic_find(path));
+#undef PATH
+	}
+}
+END_TEST
+
+/* Adds count ids from first on to a row. */
+static void
+add(struct watch_list *w, int row, int first, int count)
+{
+	int32_t ids[16];
+
+	for (int i = 0; i < count; i++)
+		ids[i] = first + i;
+	ck_assert(watch_list_add(w, &topics[row], ids, count));
+}
+
+/* Expects these ids, "row:id" each. */
+static void
+expect_list(const struct watch_list *w, const char *expected)
+{
+	char text[256] = "";
+	size_t used = 0;
+	int at = 0;
+
+	for (int row = 0; row < topic_count; row++)
+		for (int i = 0; i < w->counts[row]; i++)
+			used += (size_t)snprintf(text + used, sizeof(text) - used, "%s%d:%d",
+			    at > 0 ? " " : "", row, (int)w->ids[at]), at++;
+	ck_assert_str_eq(text, expected);
+}
+
+/* Keeps odd ids, and says what it was asked. */
+static int
+keep_odd(void *arg, enum app_check check, int32_t *ids, int count)
+{
+	int kept = 0;
+
+	(*(int *)arg)++;
+	ck_assert_int_ne(check, CHECK_USER);
+	for (int i = 0; i < count; i++)
+		if (ids[i] % 2 == 1)
+			ids[kept++] = ids[i];
+	return kept;
+}
+
+/* A list of several topics: filtered row by row, and what it has lost since. */
+START_TEST(lists)
+{
+	struct watch_list w = { 0 }, kept, lost;
+	int calls = 0;
+
+	add(&w, 0, 0, 1);
+	add(&w, 1, 1, 3);
+	add(&w, 3, 2, 3);
+	add(&w, 4, 8, 1);
+	expect_list(&w, "0:0 1:1 1:2 1:3 3:2 3:3 3:4 4:8");
+	ck_assert(watch_list_copy(&kept, &w));
+	watch_list_filter(&kept, keep_odd, &calls);
+	ck_assert_int_eq(calls, 3);
+	expect_list(&kept, "0:0 1:1 1:3 3:3");
+	ck_assert(watch_list_lost(&lost, &w, &kept));
+	expect_list(&lost, "1:2 3:2 3:4 4:8");
+	watch_list_free(&lost);
+	ck_assert(watch_list_lost(&lost, &w, &w));
+	expect_list(&lost, "");
+	watch_list_free(&lost);
+	watch_list_free(&kept);
+	ck_assert(watch_list_lost(&lost, &w, &kept));
+	expect_list(&lost, "0:0 1:1 1:2 1:3 3:2 3:3 3:4 4:8");
+	watch_list_free(&lost);
+	watch_list_free(&w);
+}
+END_TEST
+
+/* A project's topics depend on it, single test runs and milestones on any project. */
+START_TEST(depends_on)
+{
+	static const bool expected[][2] = { { false, false }, { true, false }, { true, true },
+		{ true, false }, { true, true }, { true, false } };
+
+	ck_assert_int_eq(topic_count, sizeof(expected) / sizeof(expected[0]));
+	for (int row = 0; row < topic_count; row++) {
+		struct watch_list w = { 0 };
+
+		ck_assert(!watch_list_depends_on(&w, 7));
+		add(&w, row, 6, 3);
+		ck_assert_msg(watch_list_depends_on(&w, 7) == expected[row][0], "%d", row);
+		ck_assert_msg(watch_list_depends_on(&w, 9) == expected[row][1], "%d", row);
+		watch_list_free(&w);
+	}
+}
+END_TEST
+
+/* projectId takes one project. */
 START_TEST(one_project)
 {
 	expect("projectId=7", "7");
@@ -113,7 +305,7 @@ START_TEST(one_project)
 }
 END_TEST
 
-/* Several by projectIds, also one alone. */
+/* projectIds takes one or more. */
 START_TEST(several_projects)
 {
 	expect("projectIds=7", "7");
@@ -122,7 +314,7 @@ START_TEST(several_projects)
 }
 END_TEST
 
-/* They are kept in ascending order, each once, however often it was named. */
+/* The projects are kept in ascending order without duplicates. */
 START_TEST(sorted_and_distinct)
 {
 	expect("projectIds=9,8,7,10,100,2", "2 7 8 9 10 100");
@@ -133,7 +325,7 @@ START_TEST(sorted_and_distinct)
 END_TEST
 
 /*
- * The query is decoded as a form: names and values, '%' and '+', the other characters as they are.
+ * Names and values of the query are decoded like those of a form: '%' and '+', nothing else.
  */
 START_TEST(form_decoding)
 {
@@ -144,7 +336,7 @@ START_TEST(form_decoding)
 	expect("%70rojectId=7", "7");
 	expect("project%49ds=7,8", "7 8");
 	expect("projectId%73=7,8", "7 8");
-	/* '+' is a space, and a '%' that encodes nothing is a '%'. */
+	/* '+' is a space, and a '%' without two hexadecimal digits is a '%'. */
 	expect_error("projectId=+7", ONE);
 	expect_error("projectId=7+", ONE);
 	expect_error("projectIds=7,+8", SEVERAL);
@@ -155,14 +347,14 @@ START_TEST(form_decoding)
 	expect_error("projectId=7%3", ONE);
 	expect_error("projectId=7%3g", ONE);
 	expect_error("projectId=7%g3", ONE);
-	/* Decoded once, not twice. */
+	/* Decoded only once. */
 	expect_error("projectId=%2537", ONE);
 	expect_error("projectIds=7%252C8", SEVERAL);
-	/* Nothing is cut off at a NUL. */
+	/* A NUL ends nothing. */
 	expect_error("projectId=7%00", ONE);
 	expect_error("projectIds=7%00,8", SEVERAL);
 	expect_error("projectId%00=7", MISSING);
-	/* What is decoded separates nothing. */
+	/* An encoded '=' or '&' does not separate parameters. */
 	expect_error("projectId%3D7", MISSING);
 	expect_error("x=1%26projectId=7", MISSING);
 	expect_error("projectId=7%26x=1", ONE);
@@ -170,7 +362,7 @@ START_TEST(form_decoding)
 }
 END_TEST
 
-/* A query without the parameter, by its exact name, is refused. */
+/* A query without a parameter of exactly that name is refused. */
 START_TEST(missing)
 {
 	static const char *const queries[] = { "", "&", "=", "=7", "x=7", "projectid=7",
@@ -182,7 +374,7 @@ START_TEST(missing)
 }
 END_TEST
 
-/* An empty value, or one element that is empty, is malformed. */
+/* An empty value, and a list with an empty element, is malformed. */
 START_TEST(empty)
 {
 	expect_error("projectId", ONE);
@@ -197,7 +389,7 @@ START_TEST(empty)
 END_TEST
 
 /*
- * A project is a decimal number from 1 to 2147483647: no sign, leading zero, space, or anything
+ * A project is a decimal number from 1 to 2147483647 without sign, leading zero, space or anything
  * else.
  */
 START_TEST(malformed)
@@ -222,7 +414,7 @@ START_TEST(malformed)
 }
 END_TEST
 
-/* The parameter stands once, in one of its forms, even where the two say the same. */
+/* The parameter may occur only once, in one of its two forms, even if the values are equal. */
 START_TEST(repeated)
 {
 	expect_error("projectId=7&projectId=7", ONCE);
@@ -236,7 +428,7 @@ START_TEST(repeated)
 }
 END_TEST
 
-/* Unknown parameters are ignored, wherever and whatever they are. */
+/* Unknown parameters are ignored. */
 START_TEST(unknown_parameters)
 {
 	expect("x=1&projectId=7", "7");
@@ -264,18 +456,18 @@ numbers(int first, int step, int count, int times)
 	return query;
 }
 
-/* 500 projects are taken, 501 refused; what is named again does not count again. */
+/* 500 projects are accepted and 501 refused; duplicates do not count. */
 START_TEST(at_most_500)
 {
-	struct request r;
+	struct watch_list w;
 	char *query;
 
 	query = numbers(1000000, -3, 500, 1);
-	ck_assert_ptr_null(parse(&r, query));
-	ck_assert_int_eq(r.project_count, 500);
+	ck_assert_ptr_null(parse(&w, query));
+	ck_assert_int_eq(watch_list_total(&w), 500);
 	for (int i = 0; i < 500; i++)
-		ck_assert_int_eq(r.projects[i], 1000000 - 3 * 499 + 3 * i);
-	request_free(&r);
+		ck_assert_int_eq(w.ids[i], 1000000 - 3 * 499 + 3 * i);
+	watch_list_free(&w);
 	free(query);
 
 	query = numbers(1, 1, 501, 1);
@@ -283,151 +475,105 @@ START_TEST(at_most_500)
 	free(query);
 
 	query = numbers(1, 1, 500, 20);
-	ck_assert_ptr_null(parse(&r, query));
-	ck_assert_int_eq(r.project_count, 500);
-	ck_assert_int_eq(r.projects[499], 500);
-	request_free(&r);
+	ck_assert_ptr_null(parse(&w, query));
+	ck_assert_int_eq(watch_list_total(&w), 500);
+	ck_assert_int_eq(w.ids[499], 500);
+	watch_list_free(&w);
 	free(query);
 
 	query = numbers(1, 1, 501, 2);
 	expect_error(query, TOO_MANY);
 	free(query);
 
-	/* As many as a head can hold. */
+	/* As many as fit in a head. */
 	query = numbers(7, 0, 32000, 1);
 	expect(query, "7");
 	free(query);
 }
 END_TEST
 
-/* Expects the i-th channel's name, and its length. */
-static void
-expect_channel(const struct topic *topic, const struct request *r, const struct settings *s, int i,
-    const char *expected)
-{
-	char name[CHANNEL_NAME_SIZE];
-
-	ck_assert_uint_eq(topic->channel(r, s, i, name), strlen(expected));
-	ck_assert_str_eq(name, expected);
-}
-
-/* A notification stream joins the user's channel and the tenant's; it has no parameters. */
+/* A notification stream has the channel of the user and that of broadcasts, and no parameters. */
 START_TEST(notification_channels)
 {
 	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "other" },
 		.issues_prefix_count = 1 };
-	struct request r = { .user = "u1", .query = "projectId=7" };
+	struct request r = { .query = "projectId=7" };
+	struct watch_list w = { 0 };
 
-	ck_assert_ptr_null(NOTIFICATIONS->parse);
-	ck_assert_int_eq(NOTIFICATIONS->channel_count(&r, &s), 2);
-	expect_channel(NOTIFICATIONS, &r, &s, 0, "notifications:tenant:acme:user:u1");
-	expect_channel(NOTIFICATIONS, &r, &s, 1, "notifications:tenant:acme:broadcast");
+	ck_assert_ptr_null(NOTIFICATIONS->parse(NOTIFICATIONS, &r, &w));
+	ck_assert_int_eq(watch_list_total(&w), 1);
+	expect_channels(&w, &s, "u1",
+	    "notifications:tenant:acme:user:u1|notifications:tenant:acme:broadcast|");
+	watch_list_free(&w);
 	free(s.tenant);
 }
 END_TEST
 
-/* An issue stream joins a channel for each project under each prefix. */
+/* An issue stream has a channel for each project and prefix. */
 START_TEST(issue_channels)
 {
 	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "issues", "other" },
 		.issues_prefix_count = 1 };
-	struct request r;
+	struct watch_list w;
 
-	ck_assert_ptr_null(parse(&r, "projectIds=2147483647,7,42"));
-	r.user = "u1";
-	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 3);
-	expect_channel(ISSUES, &r, &s, 0, "issues:tenant:acme:project:7");
-	expect_channel(ISSUES, &r, &s, 1, "issues:tenant:acme:project:42");
-	expect_channel(ISSUES, &r, &s, 2, "issues:tenant:acme:project:2147483647");
+	ck_assert_ptr_null(parse(&w, "projectIds=2147483647,7,42"));
+	expect_channels(&w, &s, "u1", "issues:tenant:acme:project:7|"
+	    "issues:tenant:acme:project:42|issues:tenant:acme:project:2147483647|");
 	/* After the access check fewer may be left. */
-	r.project_count = 1;
-	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 1);
+	w.counts[ISSUES - topics] = 1;
+	expect_channels(&w, &s, "u1", "issues:tenant:acme:project:7|");
+	w.counts[ISSUES - topics] = 2;
 	s.issues_prefix_count = 2;
-	ck_assert_int_eq(ISSUES->channel_count(&r, &s), 2);
-	expect_channel(ISSUES, &r, &s, 0, "issues:tenant:acme:project:7");
-	expect_channel(ISSUES, &r, &s, 1, "other:tenant:acme:project:7");
-	request_free(&r);
+	expect_channels(&w, &s, "u1", "issues:tenant:acme:project:7|other:tenant:acme:project:7|"
+	    "issues:tenant:acme:project:42|other:tenant:acme:project:42|");
+	watch_list_free(&w);
 	free(s.tenant);
 }
 END_TEST
 
-/* Expects that the names of all channels are these, '|' behind each. */
-static void
-expect_channels(const struct topic *topic, const struct request *r, const struct settings *s,
-    const char *expected)
-{
-	char *names = topic_channels(topic, r, s), *copy = strdup(expected);
-	const char *name = names;
-
-	ck_assert_ptr_nonnull(names);
-	for (char *rest = copy, *wanted; *(wanted = strsep(&rest, "|")) != '\0';
-	    name += strlen(name) + 1)
-		ck_assert_str_eq(name, wanted);
-	free(copy);
-	free(names);
-}
-
-/* The names of all channels stand one behind the other, for streams of either kind. */
-START_TEST(all_channels)
-{
-	struct settings s = { .tenant = strdup("acme"), .issues_prefixes = { "issues", "other" },
-		.issues_prefix_count = 1 };
-	int32_t projects[] = { 7, 2147483647, 42 };
-	struct request r = { .user = "u1", .projects = projects, .project_count = 3 };
-
-	expect_channels(NOTIFICATIONS, &r, &s,
-	    "notifications:tenant:acme:user:u1|notifications:tenant:acme:broadcast|");
-	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|"
-	    "issues:tenant:acme:project:2147483647|issues:tenant:acme:project:42|");
-	r.project_count = 1;
-	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|");
-	r.project_count = 2;
-	s.issues_prefix_count = 2;
-	expect_channels(ISSUES, &r, &s, "issues:tenant:acme:project:7|other:tenant:acme:project:7|"
-	    "issues:tenant:acme:project:2147483647|other:tenant:acme:project:2147483647|");
-	free(s.tenant);
-}
-END_TEST
-
-/* The longest names that there are, as many as there can be, are whole. */
+/* The largest possible number of channels, with names of the maximum length, is complete. */
 START_TEST(longest_channels)
 {
 	char tenant[CHANNEL_ID_MAX + 1], expected[CHANNEL_NAME_SIZE];
 	struct settings s = { .tenant = tenant, .issues_prefix_count = SETTINGS_PREFIXES_MAX };
-	int32_t projects[REQUEST_PROJECTS_MAX];
-	struct request r = { .user = tenant, .projects = projects,
-		.project_count = REQUEST_PROJECTS_MAX };
-	const char *name;
-	char *names;
+	int32_t projects[WATCH_LIST_MAX];
+	struct watch_list w = { 0 };
+	char *names, *name;
+	int count;
 
 	memset(tenant, 't', CHANNEL_ID_MAX);
 	tenant[CHANNEL_ID_MAX] = '\0';
-	for (int i = 0; i < REQUEST_PROJECTS_MAX; i++)
+	for (int i = 0; i < WATCH_LIST_MAX; i++)
 		projects[i] = INT32_MAX - i;
 	for (int i = 0; i < SETTINGS_PREFIXES_MAX; i++) {
 		strcpy(s.issues_prefixes[i], tenant);
 		s.issues_prefixes[i][0] = (char)('a' + i);
 	}
-	names = topic_channels(ISSUES, &r, &s);
+	ck_assert(watch_list_add(&w, ISSUES, projects, WATCH_LIST_MAX));
+	name = names = watch_list_channels(&w, &s, tenant, &count);
 	ck_assert_ptr_nonnull(names);
-	name = names;
-	for (int i = 0; i < REQUEST_PROJECTS_MAX * SETTINGS_PREFIXES_MAX; i++, name += strlen(name) + 1) {
+	ck_assert_int_eq(count, WATCH_LIST_MAX * SETTINGS_PREFIXES_MAX);
+	for (int i = 0; i < count; i++, name += strlen(name) + 1) {
 		channel_name_project(expected, s.issues_prefixes[i % SETTINGS_PREFIXES_MAX], tenant,
-		    INT32_MAX - i / SETTINGS_PREFIXES_MAX);
+		    w.ids[i / SETTINGS_PREFIXES_MAX]);
 		ck_assert_str_eq(name, expected);
 	}
 	free(names);
-	names = topic_channels(NOTIFICATIONS, &r, &s);
+	watch_list_free(&w);
+	ck_assert(watch_list_add(&w, NOTIFICATIONS, &(int32_t){ 0 }, 1));
+	names = watch_list_channels(&w, &s, tenant, &count);
 	ck_assert_ptr_nonnull(names);
+	ck_assert_int_eq(count, 2);
 	channel_name_user(expected, tenant, tenant);
 	ck_assert_str_eq(names, expected);
 	channel_name_broadcast(expected, tenant);
 	ck_assert_str_eq(names + strlen(names) + 1, expected);
 	free(names);
+	watch_list_free(&w);
 }
 END_TEST
 
-/* The reconnect of an evicted stream is known by its header or its query, decoded as form data. */
+/* The reconnect of an evicted stream is recognized by its header or, decoded, by its query. */
 START_TEST(returning)
 {
 	static const struct {
@@ -483,6 +629,9 @@ main(void)
 
 	tcase_add_test(tc, paths);
 	tcase_add_test(tc, rows);
+	tcase_add_test(tc, ids_in_paths);
+	tcase_add_test(tc, lists);
+	tcase_add_test(tc, depends_on);
 	tcase_add_test(tc, one_project);
 	tcase_add_test(tc, several_projects);
 	tcase_add_test(tc, sorted_and_distinct);
@@ -495,7 +644,6 @@ main(void)
 	tcase_add_test(tc, at_most_500);
 	tcase_add_test(tc, notification_channels);
 	tcase_add_test(tc, issue_channels);
-	tcase_add_test(tc, all_channels);
 	tcase_add_test(tc, longest_channels);
 	tcase_add_test(tc, returning);
 	suite_add_tcase(s, tc);

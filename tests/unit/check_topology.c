@@ -11,9 +11,9 @@
 
 #define TIMEOUT_MS 600
 
-static char error[VALKEY_ERROR_SIZE];
+static struct error error;
 
-static int
+static bool
 parse(struct topology *s, const char *url, const char *sentinels, const char *option)
 {
 	struct settings settings = {
@@ -27,7 +27,7 @@ parse(struct topology *s, const char *url, const char *sentinels, const char *op
 		.valkey_tls_key = (char[]){ "" },
 	};
 
-	return topology_parse(s, &settings, option, error, sizeof(error));
+	return topology_parse(s, &settings, option, &error);
 }
 
 /* Parsing */
@@ -52,8 +52,8 @@ START_TEST(lists)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct topology s;
 
-		ck_assert_msg(parse(&s, rows[i].url, rows[i].sentinels, rows[i].option) == 0, "%s",
-		    error);
+		ck_assert_msg(parse(&s, rows[i].url, rows[i].sentinels, rows[i].option), "%s",
+		    error.text);
 		ck_assert_str_eq(s.label, rows[i].label);
 		ck_assert_int_eq(s.node_count, rows[i].nodes);
 		ck_assert_int_eq(s.sentinel_count, rows[i].sentinel_count);
@@ -79,7 +79,7 @@ START_TEST(passwords)
 	struct topology s;
 	int fd;
 
-	ck_assert_int_eq(topology_parse(&s, &settings, NULL, error, sizeof(error)), 0);
+	ck_assert(topology_parse(&s, &settings, NULL, &error));
 	ck_assert_str_eq(s.nodes[0].valkey.password, "p");
 	ck_assert_str_eq(s.nodes[1].valkey.user, "v");
 	ck_assert_str_eq(s.nodes[1].valkey.password, "q");
@@ -89,12 +89,12 @@ START_TEST(passwords)
 	ck_assert_int_eq((int)write(fd, "new\n", 4), 4);
 	close(fd);
 	settings.valkey_password_file = path;
-	ck_assert_int_eq(topology_parse(&s, &settings, NULL, error, sizeof(error)), 0);
+	ck_assert(topology_parse(&s, &settings, NULL, &error));
 	for (int i = 0; i < 3; i++)
 		ck_assert_str_eq(s.nodes[i].valkey.password, "new");
 	topology_free(&s);
 	unlink(path);
-	ck_assert_int_eq(topology_parse(&s, &settings, NULL, error, sizeof(error)), -1);
+	ck_assert(!topology_parse(&s, &settings, NULL, &error));
 }
 END_TEST
 
@@ -124,7 +124,7 @@ START_TEST(sentinel_passwords)
 		ck_assert_int_eq(ftruncate(fd, 0), 0);
 		ck_assert_int_eq((int)pwrite(fd, content, strlen(content), 0), (int)strlen(content));
 		settings.valkey_sentinel_password_file = rows[i].content != NULL ? path : (char[]){ "" };
-		ck_assert_msg(topology_parse(&s, &settings, NULL, error, sizeof(error)) == 0, "%s", error);
+		ck_assert_msg(topology_parse(&s, &settings, NULL, &error), "%s", error.text);
 		for (int k = 0; k < 2; k++)
 			ck_assert_str_eq(s.sentinels[k].valkey.password, rows[i].password);
 		ck_assert_str_eq(s.nodes[0].valkey.password, "p");
@@ -132,9 +132,9 @@ START_TEST(sentinel_passwords)
 	}
 	close(fd);
 	unlink(path);
-	ck_assert_int_eq(topology_parse(&s, &settings, NULL, error, sizeof(error)), -1);
+	ck_assert(!topology_parse(&s, &settings, NULL, &error));
 	snprintf(expected, sizeof(expected), "VALKEY_SENTINEL_PASSWORD_FILE=%s: No such file", path);
-	ck_assert_msg(strncmp(error, expected, strlen(expected)) == 0, "%s", error);
+	ck_assert_msg(strncmp(error.text, expected, strlen(expected)) == 0, "%s", error.text);
 }
 END_TEST
 
@@ -163,9 +163,9 @@ START_TEST(sentinels_not_set)
 		};
 		struct topology s;
 
-		ck_assert_int_eq(topology_parse(&s, &settings, NULL, error, sizeof(error)), -1);
-		ck_assert_str_eq(error, rows[i].error);
-		ck_assert_int_eq(topology_parse(&s, &settings, "valkey://b", error, sizeof(error)), 0);
+		ck_assert(!topology_parse(&s, &settings, NULL, &error));
+		ck_assert_str_eq(error.text, rows[i].error);
+		ck_assert(topology_parse(&s, &settings, "valkey://b", &error));
 		topology_free(&s);
 	}
 }
@@ -221,10 +221,10 @@ START_TEST(bad_lists)
 {
 	struct topology s;
 
-	ck_assert_int_eq(parse(&s, bad[_i].url, bad[_i].sentinels, NULL), -1);
-	ck_assert_msg(strncmp(error, bad[_i].error, strlen(bad[_i].error)) == 0, "%s\n%s", error,
-	    bad[_i].error);
-	ck_assert_ptr_null(strstr(error, "pw"));
+	ck_assert(!parse(&s, bad[_i].url, bad[_i].sentinels, NULL));
+	ck_assert_msg(strncmp(error.text, bad[_i].error, strlen(bad[_i].error)) == 0, "%s\n%s",
+	    error.text, bad[_i].error);
+	ck_assert_ptr_null(strstr(error.text, "pw"));
 	ck_assert_ptr_null(s.nodes);
 	ck_assert_ptr_null(s.sentinels);
 }
@@ -251,14 +251,14 @@ parse_fakes(struct topology *s, struct fake *fakes, int count, const char *more)
 		snprintf(urls + strlen(urls), sizeof(urls) - strlen(urls), "%svalkey://%s",
 		    i > 0 ? "," : "", fakes[i].label);
 	}
-	ck_assert_int_eq(parse(s, more != NULL ? more : urls, "", NULL), 0);
+	ck_assert(parse(s, more != NULL ? more : urls, "", NULL));
 }
 
 static bool
 try_connect(struct topology *s)
 {
 	int64_t began = clock_ms();
-	redisContext *c = topology_connect(s, TIMEOUT_MS, error, sizeof(error));
+	redisContext *c = topology_connect(s, TIMEOUT_MS, &error);
 
 	ck_assert_int_le((int)(clock_ms() - began), 4 * TIMEOUT_MS);
 	if (c != NULL)
@@ -277,7 +277,7 @@ START_TEST(begins_anywhere)
 	for (int i = 0; i < 200 && (fakes[0].accepted == 0 || fakes[1].accepted == 0 || fakes[2].accepted == 0);
 	     i++) {
 		s.used_node = -1;
-		ck_assert_msg(try_connect(&s), "%s", error);
+		ck_assert_msg(try_connect(&s), "%s", error.text);
 		ck_assert_str_eq(s.used, fakes[s.used_node].label);
 	}
 	used = s.used_node;
@@ -303,9 +303,9 @@ START_TEST(passes_over)
 		fake_start(&fakes[i]);
 	snprintf(urls, sizeof(urls), "valkey://%s," NOBODY ",valkey://%s,valkey://%s", fakes[0].label,
 	    fakes[1].label, fakes[2].label);
-	ck_assert_int_eq(parse(&s, urls, "", NULL), 0);
+	ck_assert(parse(&s, urls, "", NULL));
 	s.used_node = 0;
-	ck_assert_msg(try_connect(&s), "%s", error);
+	ck_assert_msg(try_connect(&s), "%s", error.text);
 	ck_assert_int_eq(s.used_node, 3);
 	ck_assert_str_eq(s.used, fakes[2].label);
 	for (int i = 0; i < 3; i++)
@@ -318,21 +318,21 @@ END_TEST
 START_TEST(none)
 {
 	struct fake fakes[2] = { SILENT, LONELY };
-	char urls[256], expected[VALKEY_ERROR_SIZE];
+	char urls[256], expected[ERROR_SIZE];
 	struct topology s;
 
 	fake_start(&fakes[0]);
 	fake_start(&fakes[1]);
 	snprintf(urls, sizeof(urls), "valkey://%s," NOBODY ",valkey://%s", fakes[0].label,
 	    fakes[1].label);
-	ck_assert_int_eq(parse(&s, urls, "", NULL), 0);
+	ck_assert(parse(&s, urls, "", NULL));
 	snprintf(expected, sizeof(expected), "no usable node: %s: no answer in time; "
 	    "127.0.0.1:1: Connection refused; %s: is a replica, not a primary: messages published there "
 	    "reach no other server", fakes[0].label, fakes[1].label);
 	for (int i = -1; i < 3; i++) {
 		s.used_node = i;
 		ck_assert(!try_connect(&s));
-		ck_assert_str_eq(error, expected);
+		ck_assert_str_eq(error.text, expected);
 		ck_assert_int_eq(s.used_node, i);
 	}
 	fake_stop(&fakes[0]);
@@ -346,9 +346,9 @@ START_TEST(none_alone)
 {
 	struct topology s;
 
-	ck_assert_int_eq(parse(&s, NOBODY, "", NULL), 0);
+	ck_assert(parse(&s, NOBODY, "", NULL));
 	ck_assert(!try_connect(&s));
-	ck_assert_str_eq(error, "127.0.0.1:1: Connection refused");
+	ck_assert_str_eq(error.text, "127.0.0.1:1: Connection refused");
 	topology_free(&s);
 }
 END_TEST
@@ -360,7 +360,7 @@ END_TEST
 START_TEST(standalone)
 {
 	struct fake fakes[2] = { STANDALONE, STANDALONE }, other = CLOSED;
-	char expected[VALKEY_ERROR_SIZE], url[128];
+	char expected[ERROR_SIZE], url[128];
 	struct topology s;
 
 	parse_fakes(&s, fakes, 2, NULL);
@@ -368,18 +368,18 @@ START_TEST(standalone)
 	    "names several servers; %s: is not a Cluster node, but VALKEY_URL names several servers",
 	    fakes[0].label, fakes[1].label);
 	ck_assert(!try_connect(&s));
-	ck_assert_str_eq(error, expected);
+	ck_assert_str_eq(error.text, expected);
 	topology_free(&s);
 	/* A single server need not be in a Cluster. */
 	snprintf(url, sizeof(url), "valkey://%s", fakes[0].label);
-	ck_assert_int_eq(parse(&s, url, "", NULL), 0);
-	ck_assert_msg(try_connect(&s), "%s", error);
+	ck_assert(parse(&s, url, "", NULL));
+	ck_assert_msg(try_connect(&s), "%s", error.text);
 	topology_free(&s);
 	fake_start(&other);
 	snprintf(url, sizeof(url), "valkey://%s,valkey://%s", fakes[0].label, other.label);
-	ck_assert_int_eq(parse(&s, url, "", NULL), 0);
+	ck_assert(parse(&s, url, "", NULL));
 	s.used_node = 0;
-	ck_assert_msg(try_connect(&s), "%s", error);
+	ck_assert_msg(try_connect(&s), "%s", error.text);
 	ck_assert_str_eq(s.used, other.label);
 	topology_free(&s);
 	for (int i = 0; i < 2; i++)
@@ -398,22 +398,22 @@ START_TEST(cluster_down)
 	parse_fakes(&s, fakes, 3, NULL);
 	for (int i = 0; i < 3; i++) {
 		s.used_node = i;
-		ck_assert_msg(try_connect(&s), "%s", error);
+		ck_assert_msg(try_connect(&s), "%s", error.text);
 		ck_assert_int_eq(s.used_node, 2);
 	}
-	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, &error));
 	s.used_node = 1;
 	asked = fakes[1].accepted;
-	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, &error),
 	    "the node was cut off from its Cluster");
 	/* The node in use is queried only once. */
 	ck_assert_int_eq(fakes[1].accepted, asked + 1);
 	fake_stop(&fakes[2]);
-	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
-	ck_assert_str_eq(error, "");
+	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, &error));
+	ck_assert_str_eq(error.text, "");
 	for (int i = 0; i < 3; i++) {
 		s.used_node = i;
-		ck_assert_msg(try_connect(&s), "%s", error);
+		ck_assert_msg(try_connect(&s), "%s", error.text);
 		ck_assert_int_eq(s.used_node, i % 2);
 	}
 	fake_stop(&fakes[0]);
@@ -432,9 +432,9 @@ START_TEST(cluster_down_and_silent)
 
 	parse_fakes(&s, fakes, 2, NULL);
 	s.used_node = 0;
-	c = topology_connect(&s, 3000, error, sizeof(error));
+	c = topology_connect(&s, 3000, &error);
 	ck_assert_int_lt((int)(clock_ms() - began), 3000);
-	ck_assert_msg(c != NULL, "%s", error);
+	ck_assert_msg(c != NULL, "%s", error.text);
 	ck_assert_int_eq(s.used_node, 0);
 	redisFree(c);
 	fake_stop(&fakes[0]);
@@ -451,14 +451,14 @@ START_TEST(check_nodes)
 
 	parse_fakes(&s, fakes, 3, NULL);
 	s.used_node = 0;
-	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
-	ck_assert_str_eq(error, "");
+	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, &error));
+	ck_assert_str_eq(error.text, "");
 	s.used_node = 1;
-	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, &error),
 	    "the server is no longer a primary");
 	s.used_node = 2;
-	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
-	ck_assert_ptr_nonnull(strstr(error, "no answer in time"));
+	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, &error));
+	ck_assert_ptr_nonnull(strstr(error.text, "no answer in time"));
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(fakes[i].accepted, 1);
 		fake_stop(&fakes[i]);
@@ -499,7 +499,7 @@ parse_sentinels(struct topology *s, struct fake *sentinels, int count)
 		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", i > 0 ? "," : "",
 		    sentinels[i].label);
 	}
-	ck_assert_int_eq(parse(s, "valkey://u:pw@elsewhere", list, NULL), 0);
+	ck_assert(parse(s, "valkey://u:pw@elsewhere", list, NULL));
 }
 
 /* A server that requires the user and password of VALKEY_URL. */
@@ -522,7 +522,7 @@ START_TEST(newest)
 		sentinels[i] = sentinel(&replies[i], &servers[i == _i], i == _i ? 10 : 9);
 	sentinels[(_i + 1) % 3] = (struct fake){ .rules = { { "AUTH", NULL } } };
 	parse_sentinels(&s, sentinels, 3);
-	ck_assert_msg(try_connect(&s), "%s", error);
+	ck_assert_msg(try_connect(&s), "%s", error.text);
 	ck_assert_str_eq(s.used, servers[1].label);
 	ck_assert_int_eq(servers[0].accepted, 0);
 	for (int i = 0; i < 3; i++) {
@@ -550,15 +550,15 @@ START_TEST(stale)
 	sentinels[0] = sentinel(&replies[0], &servers[0], 1);
 	sentinels[1] = sentinel(&replies[1], &servers[1], 2);
 	parse_sentinels(&s, sentinels, 2);
-	ck_assert_msg(try_connect(&s), "%s", error);
+	ck_assert_msg(try_connect(&s), "%s", error.text);
 	ck_assert_str_eq(s.used, servers[1].label);
 	fake_stop(&sentinels[1]);
-	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, error, sizeof(error)));
+	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, &error));
 	ck_assert(!try_connect(&s));
-	ck_assert_ptr_nonnull(strstr(error, "most sentinels did not answer"));
+	ck_assert_ptr_nonnull(strstr(error.text, "most sentinels did not answer"));
 	/* The same answer from all the sentinels in the list. */
 	s.sentinel_count = 1;
-	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, &error),
 	    "the sentinels name another primary");
 	ck_assert(try_connect(&s));
 	ck_assert_str_eq(s.used, servers[0].label);
@@ -574,7 +574,7 @@ END_TEST
 START_TEST(named_replica)
 {
 	struct fake server = SERVER(FAKE_REPLICA), sentinels[1];
-	char expected[VALKEY_ERROR_SIZE];
+	char expected[ERROR_SIZE];
 	struct replies replies;
 	struct topology s;
 
@@ -584,13 +584,13 @@ START_TEST(named_replica)
 	ck_assert(!try_connect(&s));
 	snprintf(expected, sizeof(expected), "%s: is a replica, not a primary: messages published there "
 	    "reach no other server", server.label);
-	ck_assert_str_eq(error, expected);
+	ck_assert_str_eq(error.text, expected);
 	s.primary = (struct sentinel_answer){ .host = "127.0.0.1", .port = server.port };
-	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, &error),
 	    "the server is no longer a primary");
 	/* Even if no sentinel answers. */
 	fake_stop(&sentinels[0]);
-	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, error, sizeof(error)),
+	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, &error),
 	    "the server is no longer a primary");
 	fake_stop(&server);
 	topology_free(&s);
@@ -603,7 +603,7 @@ START_TEST(no_sentinel)
 	struct fake sentinels[2] = { { .rules = { { "AUTH", "-WRONGPASS no\r\n" } } },
 		{ .rules = { { "AUTH", "+OK\r\n" },
 		    { "SENTINEL MASTER", "-ERR No such master with that name\r\n" } } } };
-	char expected[VALKEY_ERROR_SIZE];
+	char expected[ERROR_SIZE];
 	struct topology s;
 
 	parse_sentinels(&s, sentinels, 2);
@@ -612,7 +612,7 @@ START_TEST(no_sentinel)
 	    "VALKEY_SENTINEL_MASTER", sentinels[0].label, sentinels[1].label);
 	for (int i = 0; i < 2; i++) {
 		ck_assert(!try_connect(&s));
-		ck_assert_str_eq(error, expected);
+		ck_assert_str_eq(error.text, expected);
 	}
 	fake_stop(&sentinels[0]);
 	fake_stop(&sentinels[1]);

@@ -32,12 +32,12 @@
 
 #define NO_QUERY ": the query may only be family=0, family=4 or family=6"
 
-static char error[VALKEY_ERROR_SIZE];
+static struct error error;
 
-static int
+static bool
 parse(struct valkey *v, const char *url, const char *password_file)
 {
-	return valkey_parse(v, url, url, password_file, error, sizeof(error));
+	return valkey_parse(v, url, url, password_file, &error);
 }
 
 /* URLs */
@@ -86,8 +86,8 @@ START_TEST(good)
 {
 	struct valkey v;
 
-	ck_assert_msg(parse(&v, good_urls[_i].url, "") == 0, "%s",
-	    error);
+	ck_assert_msg(parse(&v, good_urls[_i].url, ""), "%s",
+	    error.text);
 	same("host", v.host, good_urls[_i].host);
 	same("path", v.path, good_urls[_i].path);
 	same("user", v.user, good_urls[_i].user);
@@ -118,7 +118,7 @@ START_TEST(family)
 {
 	struct valkey v;
 
-	ck_assert_msg(parse(&v, families[_i].url, "") == 0, "%s", error);
+	ck_assert_msg(parse(&v, families[_i].url, ""), "%s", error.text);
 	ck_assert_int_eq(v.family, families[_i].family);
 	same("password", v.password, families[_i].password);
 	valkey_free(&v);
@@ -209,14 +209,14 @@ static const struct {
 
 START_TEST(bad)
 {
-	char expected[VALKEY_ERROR_SIZE];
+	char expected[ERROR_SIZE];
 	struct valkey v;
 
 	snprintf(expected, sizeof(expected), "%s" ALLOWED, bad_urls[_i].error);
-	ck_assert_msg(parse(&v, bad_urls[_i].url, "") == -1, "%s",
+	ck_assert_msg(!parse(&v, bad_urls[_i].url, ""), "%s",
 	    bad_urls[_i].url);
-	ck_assert_str_eq(error, expected);
-	ck_assert(strstr(error, "secret") == NULL);
+	ck_assert_str_eq(error.text, expected);
+	ck_assert(strstr(error.text, "secret") == NULL);
 	ck_assert_ptr_null(v.password);
 }
 END_TEST
@@ -226,7 +226,7 @@ START_TEST(longest_path)
 {
 	struct valkey v;
 
-	ck_assert_int_eq(parse(&v, "unix:///" A64 A16 A16 "aaaaaaaaaa", ""), 0);
+	ck_assert(parse(&v, "unix:///" A64 A16 A16 "aaaaaaaaaa", ""));
 	ck_assert_uint_eq(strlen(v.path), sizeof(((struct sockaddr_un *)0)->sun_path) - 1);
 	valkey_free(&v);
 }
@@ -251,7 +251,7 @@ remove_directory(void)
 	rmdir(directory);
 }
 
-static int
+static bool
 parse_with_file(struct valkey *v, const char *content, size_t length)
 {
 	FILE *f = fopen(file, "w");
@@ -276,8 +276,8 @@ START_TEST(password_file)
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		struct valkey v;
 
-		ck_assert_msg(parse_with_file(&v, rows[i].content, strlen(rows[i].content)) == 0,
-		    "%s", error);
+		ck_assert_msg(parse_with_file(&v, rows[i].content, strlen(rows[i].content)),
+		    "%s", error.text);
 		ck_assert_str_eq(v.password, rows[i].password);
 		ck_assert_str_eq(v.user, "u");
 		valkey_free(&v);
@@ -288,12 +288,12 @@ END_TEST
 static void
 file_refused(const char *content, size_t length, const char *reason)
 {
-	char expected[VALKEY_ERROR_SIZE];
+	char expected[ERROR_SIZE];
 	struct valkey v;
 
 	snprintf(expected, sizeof(expected), "VALKEY_PASSWORD_FILE=%s: %s" PASSWORD_ALLOWED, file, reason);
-	ck_assert_int_eq(parse_with_file(&v, content, length), -1);
-	ck_assert_str_eq(error, expected);
+	ck_assert(!parse_with_file(&v, content, length));
+	ck_assert_str_eq(error.text, expected);
 	ck_assert_ptr_null(v.password);
 }
 
@@ -301,7 +301,7 @@ file_refused(const char *content, size_t length, const char *reason)
 START_TEST(bad_password_file)
 {
 	static const char empty[] = "the first line is empty";
-	char line[4097], expected[VALKEY_ERROR_SIZE];
+	char line[4097], expected[ERROR_SIZE];
 	struct valkey v;
 
 	file_refused("", 0, empty);
@@ -311,18 +311,18 @@ START_TEST(bad_password_file)
 	file_refused("\0", 1, "the first line contains a NUL");
 	memset(line, 'x', sizeof(line));
 	file_refused(line, sizeof(line), "the first line is over 4096 bytes");
-	ck_assert_int_eq(parse_with_file(&v, line, sizeof(line) - 1), 0);
+	ck_assert(parse_with_file(&v, line, sizeof(line) - 1));
 	ck_assert_uint_eq(strlen(v.password), 4096);
 	valkey_free(&v);
 
 	ck_assert_int_eq(unlink(file), 0);
 	snprintf(expected, sizeof(expected), "VALKEY_PASSWORD_FILE=%s: %s" PASSWORD_ALLOWED, file, strerror(ENOENT));
-	ck_assert_int_eq(parse(&v, "valkey://h", file), -1);
-	ck_assert_str_eq(error, expected);
+	ck_assert(!parse(&v, "valkey://h", file));
+	ck_assert_str_eq(error.text, expected);
 	snprintf(expected, sizeof(expected), "VALKEY_PASSWORD_FILE=%s: %s" PASSWORD_ALLOWED, directory,
 	    strerror(EISDIR));
-	ck_assert_int_eq(parse(&v, "valkey://h", directory), -1);
-	ck_assert_str_eq(error, expected);
+	ck_assert(!parse(&v, "valkey://h", directory));
+	ck_assert_str_eq(error.text, expected);
 }
 END_TEST
 
@@ -336,14 +336,13 @@ start(struct fake *f, const char *userinfo, struct valkey *v)
 
 	fake_start(f);
 	snprintf(url, sizeof(url), "valkey://%s%s", userinfo, f->label);
-	ck_assert_int_eq(parse(v, url, ""), 0);
+	ck_assert(parse(v, url, ""));
 }
 
 static redisContext *
 connect_to(const struct valkey *v, int timeout_ms, struct valkey_state *state)
 {
-	return valkey_connect(v, valkey_clock() + timeout_ms, timeout_ms, false, state, error,
-	    sizeof(error));
+	return valkey_connect(v, valkey_clock() + timeout_ms, timeout_ms, false, state, &error);
 }
 
 #define AUTH(reply) { "AUTH", reply }
@@ -407,7 +406,7 @@ START_TEST(refused)
 {
 	const struct fake_rule *rules = refusals[_i].rules;
 	struct fake f = { .rules = { rules[0], rules[1], rules[2] } };
-	char expected[VALKEY_ERROR_SIZE];
+	char expected[ERROR_SIZE];
 	struct valkey_state state;
 	struct valkey v;
 	int64_t began;
@@ -418,9 +417,9 @@ START_TEST(refused)
 	ck_assert_ptr_null(connect_to(&v, 300, &state));
 	ck_assert_int_lt((int)(clock_ms() - began), 2000);
 	fake_stop(&f);
-	ck_assert_str_eq(error, expected);
+	ck_assert_str_eq(error.text, expected);
 	ck_assert_int_eq(state.demoted, refusals[_i].demoted);
-	ck_assert(strstr(error, "secret") == NULL);
+	ck_assert(strstr(error.text, "secret") == NULL);
 	valkey_free(&v);
 }
 END_TEST
@@ -456,7 +455,7 @@ START_TEST(connected)
 		f.rules[1] = (struct fake_rule){ NULL, NULL };
 	start(&f, rows[_i].userinfo, &v);
 	c = connect_to(&v, 2000, &state);
-	ck_assert_msg(c != NULL, "%s", error);
+	ck_assert_msg(c != NULL, "%s", error.text);
 	ck_assert(!state.demoted);
 	ck_assert_int_ne(option(c->fd, IPPROTO_TCP, TCP_NODELAY), 0);
 	ck_assert_int_ne(option(c->fd, SOL_SOCKET, SO_KEEPALIVE), 0);
@@ -484,7 +483,7 @@ START_TEST(cluster_replica)
 
 	start(&f, "", &v);
 	c = connect_to(&v, 2000, &state);
-	ck_assert_msg(c != NULL, "%s", error);
+	ck_assert_msg(c != NULL, "%s", error.text);
 	ck_assert(!state.demoted);
 	ck_assert(state.cluster_down);
 	redisFree(c);
@@ -522,9 +521,9 @@ START_TEST(slow_name)
 
 	fake_start(&f);
 	snprintf(url, sizeof(url), "valkey://localhost:%d", f.port);
-	ck_assert_int_eq(parse(&v, url, ""), 0);
+	ck_assert(parse(&v, url, ""));
 	c = connect_to(&v, 300, &state);
-	ck_assert_msg(c != NULL, "%s", error);
+	ck_assert_msg(c != NULL, "%s", error.text);
 	redisFree(c);
 	fake_stop(&f);
 	valkey_free(&v);
@@ -551,10 +550,10 @@ START_TEST(family_of_names)
 
 	fake_start(&f);
 	snprintf(url, sizeof(url), "valkey://%s:%d%s", rows[_i].host, f.port, rows[_i].query);
-	ck_assert_int_eq(parse(&v, url, ""), 0);
+	ck_assert(parse(&v, url, ""));
 	c = connect_to(&v, 2000, &state);
 	ck_assert_int_eq(asked_family, rows[_i].family);
-	ck_assert_msg((c != NULL) == rows[_i].good, "%s", error);
+	ck_assert_msg((c != NULL) == rows[_i].good, "%s", error.text);
 	if (c != NULL)
 		redisFree(c);
 	fake_stop(&f);
@@ -568,13 +567,13 @@ START_TEST(no_server)
 	struct valkey_state state;
 	struct valkey v;
 
-	ck_assert_int_eq(parse(&v, "unix:///nonexistent/s", ""), 0);
+	ck_assert(parse(&v, "unix:///nonexistent/s", ""));
 	ck_assert_ptr_null(connect_to(&v, 500, &state));
-	ck_assert_str_eq(error, "unix:/nonexistent/s: No such file or directory");
+	ck_assert_str_eq(error.text, "unix:/nonexistent/s: No such file or directory");
 	valkey_free(&v);
-	ck_assert_int_eq(parse(&v, "valkey://127.0.0.1:1", ""), 0);
+	ck_assert(parse(&v, "valkey://127.0.0.1:1", ""));
 	ck_assert_ptr_null(connect_to(&v, 500, &state));
-	ck_assert_str_eq(error, "127.0.0.1:1: Connection refused");
+	ck_assert_str_eq(error.text, "127.0.0.1:1: Connection refused");
 	valkey_free(&v);
 }
 END_TEST

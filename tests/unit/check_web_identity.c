@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_identity: the user that a request's parameters name. Each row is a whole request.
+ * check_web_identity: the user that a request's parameters name. Each row is a request.
  */
 #include <check.h>
 #include <stdbool.h>
@@ -28,7 +28,7 @@ expect(const struct row *rows, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		char *params[PARAMS_MAX + 1] = { NULL };
-		const char *user = "left as it was";
+		const char *user = "unchanged";
 		enum identity_result result;
 
 		for (int k = 0; k < PARAMS_MAX && rows[i].params[k] != NULL; k++)
@@ -60,7 +60,7 @@ START_TEST(absent)
 	    { { "REQUEST_METHOD=GET", "QUERY_STRING=TPI_USER=u1", "SCRIPT_NAME=/x" },
 		IDENTITY_ANONYMOUS, NULL },
 	    { { "AUTH_TYPE=Basic" }, IDENTITY_ANONYMOUS, NULL },
-	    /* Names that only begin or end like it, or are spelled differently. */
+	    /* Names that are only similar. */
 	    { { "TPI_USER2=u1", "XTPI_USER=u1", "TPI_USE=u1", "tpi_user=u1", "Tpi_User=u1" },
 		IDENTITY_ANONYMOUS, NULL },
 	    { { "REDIRECT_TPI_USER=u1", "REDIRECT_REMOTE_USER=u1" }, IDENTITY_ANONYMOUS, NULL },
@@ -92,7 +92,7 @@ START_TEST(empty_tpi_user)
 }
 END_TEST
 
-/* REMOTE_USER is never an identity, with or without AUTH_TYPE; it is told apart for the log alone. */
+/* REMOTE_USER is never an identity, even with AUTH_TYPE; it has a result of its own for the log. */
 START_TEST(remote_user)
 {
 	EXPECT(
@@ -144,7 +144,7 @@ START_TEST(invalid)
 }
 END_TEST
 
-/* Twice with the same value is once. */
+/* A parameter that is present twice with the same value counts once. */
 START_TEST(doubled)
 {
 	EXPECT(
@@ -154,7 +154,7 @@ START_TEST(doubled)
 }
 END_TEST
 
-/* Twice with different values is refused, in whatever order and even where one is empty. */
+/* A parameter with two different values is refused, in either order and even if one is empty. */
 START_TEST(contradictions)
 {
 	EXPECT(
@@ -166,7 +166,7 @@ START_TEST(contradictions)
 	    { { "TPI_USER=u1", "TPI_USER=" }, IDENTITY_BAD, NULL },
 	    { { "TPI_USER=", "TPI_USER=u1" }, IDENTITY_BAD, NULL },
 	    { { "TPI_USER=", "TPI_USER=", "TPI_USER=u1" }, IDENTITY_BAD, NULL },
-	    /* Also where they are not needed to know the user. */
+	    /* Also parameters that do not name the user. */
 	    { { "TPI_USER=u1", "REQUEST_METHOD=GET", "REQUEST_METHOD=POST" }, IDENTITY_BAD, NULL },
 	    { { "TPI_USER=u1", "QUERY_STRING=projectId=1", "QUERY_STRING=projectId=2" },
 		IDENTITY_BAD, NULL },
@@ -175,8 +175,8 @@ START_TEST(contradictions)
 }
 END_TEST
 
-/* A missing identity is found before a contradiction of something else. */
-START_TEST(missing_comes_first)
+/* A missing identity takes precedence over contradictions in other parameters. */
+START_TEST(missing_takes_precedence)
 {
 	EXPECT(
 	    { { "SCRIPT_NAME=/a", "SCRIPT_NAME=/b" }, IDENTITY_ANONYMOUS, NULL },
@@ -185,7 +185,7 @@ START_TEST(missing_comes_first)
 }
 END_TEST
 
-/* Other parameters may be present twice with different values. */
+/* Parameters that decide nothing may have two different values. */
 START_TEST(others_may_differ)
 {
 	EXPECT(
@@ -208,7 +208,7 @@ consistent(const char *first, const char *second)
 	return result;
 }
 
-/* Parameters that decide about a request are present once, or with one value, valid or not. */
+/* identity_consistent(): the parameters that decide about a request must not contradict themselves. */
 START_TEST(consistency)
 {
 	static const char *const unique[] = { "REQUEST_METHOD", "QUERY_STRING", "SCRIPT_NAME",
@@ -242,8 +242,8 @@ END_TEST
 int
 main(void)
 {
-	Suite *s = suite_create("identity");
-	TCase *tc = tcase_create("identity");
+	Suite *s = suite_create("web_identity");
+	TCase *tc = tcase_create("web_identity");
 	SRunner *sr = srunner_create(s);
 	int failed;
 
@@ -255,7 +255,7 @@ main(void)
 	tcase_add_test(tc, invalid);
 	tcase_add_test(tc, doubled);
 	tcase_add_test(tc, contradictions);
-	tcase_add_test(tc, missing_comes_first);
+	tcase_add_test(tc, missing_takes_precedence);
 	tcase_add_test(tc, others_may_differ);
 	tcase_add_test(tc, consistency);
 	suite_add_tcase(s, tc);

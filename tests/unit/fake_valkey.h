@@ -113,6 +113,7 @@ fake_check(const struct fake_command *c, bool authenticated)
 	} known[] = {
 		{ "AUTH", 2, 3 }, { "ROLE", 1, 1 }, { "CLUSTER INFO", 2, 2 }, { "SENTINEL MASTER", 3, 3 },
 		{ "SENTINEL GET-MASTER-ADDR-BY-NAME", 3, 3 },
+		{ "SUBSCRIBE", 2, 100 }, { "UNSUBSCRIBE", 1, 100 },
 	};
 	size_t i = 0;
 

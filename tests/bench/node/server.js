@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: ISC
-// Event streams as a Node.js application serves them: a subscriber connection of ioredis for each
-// stream, each event written as it comes. A peer of tpi-streamd in the benchmark.
+// Event streams as a Node.js application serves them: an ioredis subscriber connection for each
+// stream, and each event written as it arrives. A peer of tpi-streamd in the benchmark.
 //
 //   node server.js LISTEN-PATH VALKEY-PATH TENANT
 //
-// The user is whom the header X-User names: an application would know him from his session.
+// The header X-User names the user; an application would know the user from the session.
 "use strict";
 
 const http = require("node:http");
@@ -39,7 +39,7 @@ async function serve(request, response) {
 }
 
 const server = http.createServer((request, response) => {
-  // A browser that goes away while its stream is being opened is no error.
+  // A browser that closes the connection while its stream is being opened is not an error.
   serve(request, response).catch(() => response.destroy());
 });
 server.listen({ path: listenPath, backlog: 4096 });

@@ -20,8 +20,22 @@ function report(number, text) {
 	process.stderr.write(`tab ${number}: ${text}\n`);
 }
 
-async function open() {
-	const tab = await context.newPage();
+function open() {
+	return context.newPage().then(adopt);
+}
+
+/* A window of its own, so that its page stays visible while other windows are used. */
+async function openWindow() {
+	const session = await browser.newBrowserCDPSession();
+	const [tab] = await Promise.all([
+		context.waitForEvent("page"),
+		session.send("Target.createTarget", { url: "about:blank", newWindow: true }),
+	]);
+	await session.detach();
+	return adopt(tab);
+}
+
+function adopt(tab) {
 	const number = tabs.push(tab) - 1;
 	tab.on("console", (message) => report(number, message.text()));
 	tab.on("pageerror", (error) => report(number, error.stack));
@@ -36,6 +50,13 @@ async function skip(tab, seconds) {
 	await passed;
 }
 
+/* Delays each response, so that the page is painted before its data arrives. */
+async function delay(tab, ms) {
+	const session = await context.newCDPSession(tabs[tab]);
+	await session.send("Network.emulateNetworkConditions",
+	    { offline: false, latency: ms, downloadThroughput: -1, uploadThroughput: -1 });
+}
+
 async function lifecycle(tab, state) {
 	const session = await context.newCDPSession(tabs[tab]);
 	await session.send("Page.setWebLifecycleState", { state });
@@ -44,7 +65,9 @@ async function lifecycle(tab, state) {
 
 const calls = {
 	open,
+	openWindow,
 	skip,
+	delay,
 	lifecycle,
 	version: async () => browser.version(),
 	goto: (tab, url) => tabs[tab].goto(url).then(() => null),
@@ -52,6 +75,9 @@ const calls = {
 	evaluate: (tab, expression) => tabs[tab].evaluate(expression),
 	show: (tab) => tabs[tab].bringToFront(),
 	click: (tab) => tabs[tab].mouse.click(10, 10),
+	press: (tab, selector) => tabs[tab].click(selector),
+	size: (tab, width, height) => tabs[tab].setViewportSize({ width, height }),
+	theme: (tab, colorScheme) => tabs[tab].emulateMedia({ colorScheme }),
 	offline: (value) => context.setOffline(value),
 	cookie: (url, name, value) => context.addCookies([{ url, name, value }]),
 	clear: () => context.clearCookies(),

@@ -73,6 +73,11 @@ func functions(root *template.Template) template.FuncMap {
 		err := yaml.Unmarshal([]byte(text), &value)
 		return value, err
 	}
+	funcs["fromYamlArray"] = func(text string) ([]interface{}, error) {
+		value := []interface{}{}
+		err := yaml.Unmarshal([]byte(text), &value)
+		return value, err
+	}
 	funcs["required"] = func(message string, value interface{}) (interface{}, error) {
 		if value == nil || value == "" {
 			return nil, errors.New(message)

@@ -42,7 +42,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- if and .Values.valkey.tlsSecret.name (not (regexMatch "^(valkey|redis)s://" .Values.valkey.url)) -}}
 {{- fail "valkey.tlsSecret: valkey.url must be a valkeys:// or rediss:// URL" -}}
 {{- end -}}
-{{- $own := list "INSTANCE_TENANT_ID" "TPI_LISTEN" "TPI_IDENTITY" "TPI_PROJECT_ACCESS" "TPI_APP_URL" "VALKEY_URL" "VALKEY_PASSWORD_FILE" "VALKEY_SENTINELS" "VALKEY_SENTINEL_MASTER" "VALKEY_SENTINEL_PASSWORD" "VALKEY_TLS_CA" "VALKEY_TLS_CERT" "VALKEY_TLS_KEY" "SSE_PER_TENANT_CAP" "SSE_PER_USER_CAP" "SSE_ISSUES_PER_TENANT_CAP" "SSE_ISSUES_PER_USER_CAP" "TPI_STATUS" -}}
+{{- $own := list "INSTANCE_TENANT_ID" "TPI_LISTEN" "TPI_IDENTITY" "TPI_PROJECT_ACCESS" "TPI_APP_URL" "VALKEY_URL" "VALKEY_PASSWORD_FILE" "VALKEY_SENTINELS" "VALKEY_SENTINEL_MASTER" "VALKEY_SENTINEL_PASSWORD" "VALKEY_TLS_CA" "VALKEY_TLS_CERT" "VALKEY_TLS_KEY" "SSE_PER_TENANT_CAP" "SSE_PER_USER_CAP" "SSE_ISSUES_PER_TENANT_CAP" "SSE_ISSUES_PER_USER_CAP" "SSE_LIVE_PER_TENANT_CAP" "SSE_LIVE_PER_USER_CAP" "TPI_STATUS" -}}
 {{- range $name, $value := .Values.settings -}}
 {{- if has $name $own -}}
 {{- fail (printf "settings.%s: not allowed: the chart sets it from another value; see values.yaml" $name) -}}
@@ -52,11 +52,13 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 
 {{/* The annotations of the Ingress by controller; ingress.annotations takes precedence. */}}
 {{- define "tpi-stream.annotations.ingress-nginx" -}}
+nginx.ingress.kubernetes.io/use-regex: 'true'
 nginx.ingress.kubernetes.io/proxy-buffering: 'off'
 nginx.ingress.kubernetes.io/proxy-read-timeout: '3600'
 nginx.ingress.kubernetes.io/proxy-send-timeout: '3600'
 {{- end }}
 {{- define "tpi-stream.annotations.traefik" -}}
+traefik.ingress.kubernetes.io/router.pathmatcher: PathRegexp
 traefik.ingress.kubernetes.io/router.entrypoints: websecure
 traefik.ingress.kubernetes.io/router.tls: 'true'
 {{- end }}
@@ -70,6 +72,32 @@ alb.ingress.kubernetes.io/healthcheck-port: '8081'
 alb.ingress.kubernetes.io/healthcheck-path: /api/streams/health/live
 alb.ingress.kubernetes.io/healthcheck-interval-seconds: '10'
 alb.ingress.kubernetes.io/target-group-attributes: deregistration_delay.timeout_seconds=30
+{{- end }}
+
+{{/* The paths of the streams by controller; contrib/kubernetes, traefik and alb explain them. */}}
+{{- define "tpi-stream.paths.ingress-nginx" -}}
+- path: '/api/(?:notifications/|issues/|test-runs/[0-9]+/|milestones/[0-9]+/|projects/[0-9]+/(?:test-runs|milestones)/)?stream$'
+  pathType: ImplementationSpecific
+{{- end }}
+{{- define "tpi-stream.paths.traefik" -}}
+- path: '/?^/api/(?:notifications/|issues/|test-runs/[0-9]+/|milestones/[0-9]+/|projects/[0-9]+/(?:test-runs|milestones)/)?stream$'
+  pathType: ImplementationSpecific
+{{- end }}
+{{- define "tpi-stream.paths.alb" -}}
+- path: /api/stream
+  pathType: Exact
+- path: /api/notifications/stream
+  pathType: Exact
+- path: /api/issues/stream
+  pathType: Exact
+- path: /api/test-runs/*/stream
+  pathType: ImplementationSpecific
+- path: /api/milestones/*/stream
+  pathType: ImplementationSpecific
+- path: /api/projects/*/test-runs/stream
+  pathType: ImplementationSpecific
+- path: /api/projects/*/milestones/stream
+  pathType: ImplementationSpecific
 {{- end }}
 
 {{/* The peers that may connect if networkPolicy.from is empty. */}}

@@ -1,21 +1,18 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_app: the answers of the application and its URL (app.h). A user or a project is let in only
- * where json-c's strict parser finds him at his place in the same text; 401 and 403 are a no and
- * other statuses no answer, whatever stands there. The reason of a refusal fits, and is the beginning
- * of a text that json-c finds in its place. A URL that is accepted is one for libcurl, too,
- * with what is asked behind it, and names no user.
+ * fuzz_app_api: reading responses of the application (app_api.h). They identify a user or grant an
+ * id only if json-c's strict parser finds it at its place in the same body. 401 and 403 deny, and
+ * any other status but 200 is not an answer, whatever the body is. The reason of a refusal is the
+ * beginning of a string that json-c finds at its place.
  */
 #include "fuzz.h"
 #include "fuzz_json.h"
 
 #include <ctype.h>
-#include <curl/curl.h>
 #include <json-c/json.h>
 
 #include "auth/app_api.h"
-#include "config/app_url.h"
-#include "wire/wakeup.h"
+#include "wire/channel_name.h"
 
 #define ASKED 8
 
@@ -28,14 +25,14 @@ member(struct json_object *object, const char *name)
 	return value;
 }
 
-/* Only 200 can be a yes; 401 and 403 are a no. */
+/* Only 200 can grant; 401 and 403 deny. */
 static enum app_answer
 expect_status(int status, enum app_answer at_200)
 {
 	return status == 200 ? at_200 : status == 401 || status == 403 ? APP_NO : APP_WRONG;
 }
 
-/* null, "", 0 and false: no id. */
+/* null, "", 0 and false are not an id. */
 static bool
 is_falsy(struct json_object *id)
 {
@@ -63,7 +60,7 @@ check_session(const char *body, size_t length)
 
 	id = member(member(session, "user"), "id");
 	if (answer == APP_YES) {
-		REQUIRE(wakeup_json_check(body, length) == NULL && session != NULL);
+		REQUIRE(json_check(body, length) == NULL && session != NULL);
 		REQUIRE(channel_id_valid(user, strlen(user)));
 		REQUIRE(json_object_is_type(id, json_type_string));
 		REQUIRE(strcmp(json_object_get_string(id), user) == 0);
@@ -74,7 +71,7 @@ check_session(const char *body, size_t length)
 		    (size_t)json_object_get_string_len(id)));
 	} else {
 		REQUIRE(fuzz_is_line(wrong));
-		REQUIRE(wakeup_json_check(body, length) != NULL || id == NULL ||
+		REQUIRE(json_check(body, length) != NULL || id == NULL ||
 		    (!is_falsy(id) && !json_object_is_type(id, json_type_string)));
 	}
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++)
@@ -84,7 +81,7 @@ check_session(const char *body, size_t length)
 	free(user);
 }
 
-/* The last few numbers that stand in the text, and some that may not. */
+/* Replaces some of the ids by the last few numbers in the text. */
 static void
 collect(const char *text, size_t length, int32_t projects[ASKED])
 {
@@ -98,7 +95,7 @@ collect(const char *text, size_t length, int32_t projects[ASKED])
 	}
 }
 
-/* Whether an object of the list has this id. */
+/* Whether an object in the array has this id. */
 static bool
 has_id(struct json_object *data, int32_t project)
 {
@@ -123,11 +120,11 @@ check_projects(const char *body, size_t length)
 
 	collect(body, length, asked);
 	memcpy(left, asked, sizeof(left));
-	answer = app_api_read_projects(200, body, length, left, ASKED, &wrong);
+	answer = app_api_read_ids(200, body, length, left, ASKED, &wrong);
 	if (answer == APP_WRONG) {
 		REQUIRE(fuzz_is_line(wrong));
 	} else {
-		REQUIRE(wakeup_json_check(body, length) == NULL);
+		REQUIRE(json_check(body, length) == NULL);
 		REQUIRE(json_object_is_type(data, json_type_array));
 		for (int i = 0; i < ASKED; i++) {
 			REQUIRE(left[i] == 0 || left[i] == asked[i]);
@@ -138,56 +135,12 @@ check_projects(const char *body, size_t length)
 	}
 	for (size_t i = 0; i < sizeof(statuses) / sizeof(statuses[0]); i++) {
 		memcpy(left, asked, sizeof(left));
-		REQUIRE(app_api_read_projects(statuses[i], body, length, left, ASKED, &wrong) ==
+		REQUIRE(app_api_read_ids(statuses[i], body, length, left, ASKED, &wrong) ==
 		    expect_status(statuses[i], answer));
 		for (int k = 0; k < ASKED; k++)
 			REQUIRE(left[k] == 0 || expect_status(statuses[i], answer) == APP_WRONG);
 	}
 	json_object_put(object);
-}
-
-/* A part of what libcurl made of a URL; "" where there is none. The caller frees it. */
-static char *
-part(CURLU *url, CURLUPart which)
-{
-	char *text = NULL;
-
-	return curl_url_get(url, which, &text, 0) == CURLUE_OK ? text : strdup("");
-}
-
-static void
-check_url(const char *text)
-{
-	static const char target[] = APP_SESSION_TARGET "?q=%7B%7D";
-	size_t length = strlen(text);
-	char *full = fuzz_memory(length + sizeof(target)), *path, *query, *user;
-	CURLU *url = curl_url();
-
-	REQUIRE(url != NULL);
-	if (app_url_valid(text)) {
-		REQUIRE(fuzz_is_line(text));
-		if (strncmp(text, "unix:", 5) == 0) {
-			REQUIRE(text[5] == '/' && length - 5 <= 107);
-		} else {
-			while (text[length - 1] == '/')
-				length--;
-			strcpy((char *)mempcpy(full, text, length), target);
-			REQUIRE(curl_url_set(url, CURLUPART_URL, full, 0) == CURLUE_OK);
-			path = part(url, CURLUPART_PATH);
-			query = part(url, CURLUPART_QUERY);
-			user = part(url, CURLUPART_USER);
-			REQUIRE(strlen(path) >= strlen(APP_SESSION_TARGET));
-			REQUIRE(strcmp(path + strlen(path) - strlen(APP_SESSION_TARGET),
-			    APP_SESSION_TARGET) == 0);
-			REQUIRE(strcmp(query, "q=%7B%7D") == 0);
-			REQUIRE(user[0] == '\0');
-			free(path);
-			free(query);
-			free(user);
-		}
-	}
-	curl_url_cleanup(url);
-	free(full);
 }
 
 static void
@@ -209,12 +162,8 @@ check_reason(const char *body, size_t length)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	char *text = fuzz_text(data, size);
-
 	check_session((const char *)data, size);
 	check_projects((const char *)data, size);
 	check_reason((const char *)data, size);
-	check_url(text);
-	free(text);
 	return 0;
 }

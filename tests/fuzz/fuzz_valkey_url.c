@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_url: the addresses of Valkey (valkey.h), of several and of sentinels (topology.h), and of our
- * own socket (listener.h). What is accepted is in range and says again what was given. An error is
- * one printable line; neither it nor the label that logs show depends on the letters of a password.
- * What stands behind a NUL of the input is the password file: its first line is the password, and
- * no error shows it.
+ * fuzz_valkey_url: the URL of a Valkey server (url.h), lists of them and of sentinels (topology.h),
+ * and the address of our own socket (listener.h). What is accepted is in range and matches the
+ * input. An error is one printable line; neither it nor the label in logs depends on the letters of
+ * a password. The input after a NUL becomes the password file: its first line is the password, and
+ * no error contains it.
  */
 #include "fuzz.h"
 
@@ -16,7 +16,7 @@
 #include "config/settings.h"
 #include "valkey/connect.h"
 
-/* A file in memory, made once, with these bytes; its path. */
+/* Writes the bytes to a file in memory; returns its path. */
 static const char *
 password_file(const uint8_t *data, size_t size)
 {
@@ -59,24 +59,24 @@ check_empty(const struct valkey *v)
 	    v->label == NULL);
 }
 
-/* The same URL with another password: the same outcome, the same texts. */
+/* The same URL with another password has the same result and the same texts. */
 static void
 check_password_unseen(const char *url)
 {
-	char error[VALKEY_ERROR_SIZE] = "", other_error[VALKEY_ERROR_SIZE] = "";
+	struct error error = { "" }, other_error = { "" };
 	char *other = strdup(url);
 	struct valkey v, w;
-	int result;
+	bool result;
 
 	fuzz_change_password(other);
-	result = valkey_parse(&v, url, url, "", error, sizeof(error));
-	REQUIRE(valkey_parse(&w, other, other, "", other_error, sizeof(other_error)) == result);
-	REQUIRE(strcmp(error, other_error) == 0);
-	if (result == 0) {
+	result = valkey_parse(&v, url, url, "", &error);
+	REQUIRE(valkey_parse(&w, other, other, "", &other_error) == result);
+	REQUIRE(strcmp(error.text, other_error.text) == 0);
+	if (result) {
 		REQUIRE(v.path != NULL || strcmp(v.label, w.label) == 0);
 		check_accepted(&v);
 	} else {
-		REQUIRE(strncmp(error, "VALKEY_URL=", 11) == 0 && fuzz_is_line(error));
+		REQUIRE(strncmp(error.text, "VALKEY_URL=", 11) == 0 && fuzz_is_line(error.text));
 		check_empty(&v);
 	}
 	valkey_free(&v);
@@ -91,32 +91,32 @@ check_password_file(const char *url, const uint8_t *data, size_t size)
 	const uint8_t *end = size > 0 ? memchr(data, '\n', size) : NULL;
 	size_t length = end != NULL ? (size_t)(end - data) : size;
 	const char *path = password_file(data, size);
-	char error[VALKEY_ERROR_SIZE] = "", plain_error[VALKEY_ERROR_SIZE] = "";
+	struct error error = { "" }, plain_error = { "" };
 	struct valkey v, plain;
-	int plain_result;
+	bool plain_result;
 
 	if (end != NULL && length > 0 && data[length - 1] == '\r')
 		length--;
-	plain_result = valkey_parse(&plain, url, url, "", plain_error, sizeof(plain_error));
-	if (valkey_parse(&v, url, url, path, error, sizeof(error)) == 0) {
-		REQUIRE(plain_result == 0 && length > 0 && length <= 4096);
+	plain_result = valkey_parse(&plain, url, url, "", &plain_error);
+	if (valkey_parse(&v, url, url, path, &error)) {
+		REQUIRE(plain_result && length > 0 && length <= 4096);
 		REQUIRE(v.password != NULL && strlen(v.password) == length &&
 		    memcmp(v.password, data, length) == 0);
 		check_accepted(&v);
-	} else if (plain_result == 0) {
+	} else if (plain_result) {
 		REQUIRE(length == 0 || length > 4095 || memchr(data, '\0', length) != NULL);
-		REQUIRE(strncmp(error, "VALKEY_PASSWORD_FILE=/proc/self/fd/", 35) == 0);
-		REQUIRE(fuzz_is_line(error));
+		REQUIRE(strncmp(error.text, "VALKEY_PASSWORD_FILE=/proc/self/fd/", 35) == 0);
+		REQUIRE(fuzz_is_line(error.text));
 		check_empty(&v);
 	} else {
-		REQUIRE(strcmp(error, plain_error) == 0);
+		REQUIRE(strcmp(error.text, plain_error.text) == 0);
 	}
 	valkey_free(&v);
 	valkey_free(&plain);
 }
 
-static int
-parse_servers(struct topology *s, char *urls, char *sentinels, char *error)
+static bool
+parse_servers(struct topology *s, char *urls, char *sentinels, struct error *error)
 {
 	struct settings settings = {
 		.valkey_url = urls, .valkey_password_file = (char[]){ "" },
@@ -128,23 +128,23 @@ parse_servers(struct topology *s, char *urls, char *sentinels, char *error)
 		.valkey_tls_key = (char[]){ "" },
 	};
 
-	return topology_parse(s, &settings, NULL, error, VALKEY_ERROR_SIZE);
+	return topology_parse(s, &settings, NULL, error);
 }
 
-/* Either a list of URLs or one of sentinels, and the same with other passwords. */
+/* Checks a list of URLs or of sentinels, and the same list with other passwords. */
 static void
 check_servers(char *urls, char *sentinels, const char *setting)
 {
-	char error[VALKEY_ERROR_SIZE] = "", other_error[VALKEY_ERROR_SIZE] = "";
+	struct error error = { "" }, other_error = { "" };
 	struct topology s, t;
-	int result = parse_servers(&s, urls, sentinels, error);
+	bool result = parse_servers(&s, urls, sentinels, &error);
 
 	fuzz_change_password(urls);
 	fuzz_change_password(sentinels);
-	REQUIRE(parse_servers(&t, urls, sentinels, other_error) == result);
-	REQUIRE(strcmp(error, other_error) == 0);
-	if (result != 0) {
-		REQUIRE(strncmp(error, setting, strlen(setting)) == 0 && fuzz_is_line(error));
+	REQUIRE(parse_servers(&t, urls, sentinels, &other_error) == result);
+	REQUIRE(strcmp(error.text, other_error.text) == 0);
+	if (!result) {
+		REQUIRE(strncmp(error.text, setting, strlen(setting)) == 0 && fuzz_is_line(error.text));
 		REQUIRE(s.nodes == NULL && s.sentinels == NULL && s.label == NULL && s.master == NULL);
 	} else {
 		REQUIRE(s.node_count >= 1 && s.node_count <= TOPOLOGY_MAX && s.node_count == t.node_count);
@@ -161,7 +161,7 @@ check_servers(char *urls, char *sentinels, const char *setting)
 	topology_free(&t);
 }
 
-/* A text in both places. */
+/* Checks the text as either list. */
 static void
 check_lists(const char *text)
 {
@@ -181,7 +181,7 @@ check_address(const char *text)
 	char again[sizeof(a) + 8];
 	size_t length;
 
-	if (address_parse(&a, text) != 0)
+	if (!address_parse(&a, text))
 		return;
 	if (a.path[0] != '\0') {
 		REQUIRE(a.path[0] == '/' && strnlen(a.path, sizeof(a.path)) < sizeof(a.path));

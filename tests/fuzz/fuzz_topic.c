@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_route: the query of a request (topic.h). A query is accepted exactly where a second
- * decoder, after WHATWG URL 5.1, finds one projectId or projectIds of 1 to 500 well-formed
- * numbers; then the projects are ascending, distinct, in range, and those that were asked for, and
- * each has its channel. The same decoder says whether a last event id in the query is "evicted".
+ * fuzz_topic: the query of a request for issues (topic.h). It is accepted exactly if a second
+ * decoder, after WHATWG URL 5.1, finds one projectId or projectIds with 1 to 500 well-formed
+ * numbers. Then the projects are those requested, distinct and ascending, and each has its
+ * channels. The same decoder finds a last event id in the query that is "evicted".
  *
- * The first byte of the input says how many hundreds of projects are appended to the query.
+ * The first byte of the input, a digit, is how many hundreds of projects to append to the query.
  */
 #include "fuzz.h"
 
 #include "wire/channel_name.h"
-#include "session/topic.h"
+#include "session/watch_list.h"
 
 #define HUNDREDS_MAX 9
 
@@ -19,12 +19,12 @@ struct text {
 	size_t length;
 };
 
-/* The list of one query: what the second decoder has found. */
+/* What the second decoder finds in a query. */
 struct found {
 	int parameters; /* named projectId or projectIds */
 	bool malformed;
 	bool returning;
-	int32_t *projects; /* as often as they stand there; owned */
+	int32_t *projects; /* with repetitions; owned */
 	size_t count;
 };
 
@@ -55,7 +55,7 @@ decode(const char *from, size_t length)
 	return t;
 }
 
-/* A whole number from 1 to 2147483647, or 0. */
+/* A number from 1 to 2147483647, or 0 if the text is not one. */
 static int32_t
 number(const char *text, size_t length)
 {
@@ -137,41 +137,43 @@ holds(const int32_t *projects, size_t count, int32_t project)
 }
 
 static void
-check_projects(const struct topic *topic, struct request *r, const struct found *f)
+check_projects(const struct watch_list *w, const struct found *f)
 {
-	char tenant[] = "t", name[CHANNEL_NAME_SIZE], expected[64];
+	char tenant[] = "t", expected[64], *names, *name;
 	struct settings settings = { .tenant = tenant, .issues_prefixes = { "issues", "i" },
 		.issues_prefix_count = 2 };
-	size_t count = (size_t)r->project_count;
+	int total = watch_list_total(w), count;
 
 	REQUIRE(f->parameters == 1 && !f->malformed);
-	REQUIRE(r->project_count >= 1 && r->project_count <= REQUEST_PROJECTS_MAX);
-	REQUIRE(topic->channel_count(r, &settings) == 2 * r->project_count);
-	for (int i = 0; i < r->project_count; i++) {
-		REQUIRE(r->projects[i] >= 1 && (i == 0 || r->projects[i] > r->projects[i - 1]));
-		REQUIRE(holds(f->projects, f->count, r->projects[i]));
+	REQUIRE(total >= 1 && total <= WATCH_LIST_MAX);
+	name = names = watch_list_channels(w, &settings, "u", &count);
+	REQUIRE(names != NULL && count == 2 * total);
+	for (int i = 0; i < total; i++) {
+		REQUIRE(w->ids[i] >= 1 && (i == 0 || w->ids[i] > w->ids[i - 1]));
+		REQUIRE(holds(f->projects, f->count, w->ids[i]));
 		for (int k = 0; k < 2; k++) {
 			snprintf(expected, sizeof(expected), "%s:tenant:t:project:%d",
-			    settings.issues_prefixes[k], (int)r->projects[i]);
-			REQUIRE(topic->channel(r, &settings, 2 * i + k, name) == strlen(expected));
+			    settings.issues_prefixes[k], (int)w->ids[i]);
 			REQUIRE(strcmp(name, expected) == 0);
+			name += strlen(name) + 1;
 		}
 	}
+	free(names);
 	for (size_t i = 0; i < f->count; i++)
-		REQUIRE(holds(r->projects, count, f->projects[i]));
+		REQUIRE(holds(w->ids, (size_t)total, f->projects[i]));
 }
 
-/* Whether there are over 500 different ones. */
+/* Whether there are more than 500 different projects. */
 static bool
 too_many(const struct found *f)
 {
 	size_t different = 0;
 
-	for (size_t i = 0; i < f->count && different <= REQUEST_PROJECTS_MAX; i++) {
+	for (size_t i = 0; i < f->count && different <= WATCH_LIST_MAX; i++) {
 		if (!holds(f->projects, i, f->projects[i]))
 			different++;
 	}
-	return different > REQUEST_PROJECTS_MAX;
+	return different > WATCH_LIST_MAX;
 }
 
 static char *
@@ -194,6 +196,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	const struct topic *topic = topic_find("/api/issues/stream");
 	int hundreds = size > 0 && data[0] >= '0' && data[0] <= '9' ? data[0] - '0' : 0;
 	struct request r = { .last_event_id = "" };
+	struct watch_list watches = { 0 };
 	const char *error;
 	struct found f;
 	char *query;
@@ -203,18 +206,18 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	REQUIRE(topic != NULL && hundreds <= HUNDREDS_MAX);
 	query = make_query(data + 1, size - 1, hundreds);
 	r.query = query;
-	error = topic->parse(&r);
+	error = topic->parse(topic, &r, &watches);
 	f = find(query);
 	REQUIRE(error != topic_no_memory);
 	REQUIRE(topic_is_returning(&r) == f.returning);
 	if (error == NULL) {
-		check_projects(topic, &r, &f);
+		check_projects(&watches, &f);
 	} else {
 		REQUIRE(fuzz_is_line(error));
 		REQUIRE(f.parameters != 1 || f.malformed || too_many(&f));
 	}
 	free(f.projects);
-	free(r.projects);
+	watch_list_free(&watches);
 	free(query);
 	return 0;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_identity: from parameters to a user (identity.h). The input is that of fuzz_params(). TPI_USER
- * alone names the user: what the other parameters are called and say changes nothing, except that a
- * parameter which decides about a request may not contradict itself.
+ * fuzz_web_identity: the user that the web server names (web_identity.h). The input is that of
+ * fuzz_params(). Only TPI_USER names the user. Other parameters have no effect, except that those
+ * which decide about a request must not be present with different values.
  */
 #include "fuzz.h"
 
@@ -11,7 +11,7 @@
 static const char *const unique[] = { "TPI_USER=", "REQUEST_METHOD=", "QUERY_STRING=",
 	"SCRIPT_NAME=", "PATH_INFO=" };
 
-/* The value of the first parameter of that name; *twice: another one differs. NULL: there is none. */
+/* The value of the first parameter of that name, or NULL. Sets *twice if another one differs. */
 static const char *
 value_of(char *const *params, int count, const char *name, bool *twice)
 {
