@@ -53,7 +53,7 @@ export type MilestoneMessage = SyncMessage | MilestoneWakeup;
 /**
  * - `connecting`: the browser is connecting, or reconnecting by itself.
  * - `live`: wake-ups arrive.
- * - `waiting`: refused, or the page is suspended; reopened after a delay, or when the page resumes.
+ * - `waiting`: refused or lost, or the page is suspended; reopened after a delay, or when the page resumes.
  * - `parked`: this user has too many streams; reopened when the page is visible and used, or live
  *   again by itself, minutes after a slot is free.
  * - `closed`: not retried by a timer: `retry.limit` is reached, the base URL is invalid, or there is

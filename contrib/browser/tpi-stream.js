@@ -18,6 +18,7 @@
 const COMBINED = false;		/* whether tabs share a connection if the page does not say */
 const UNION_MS = 250;		/* changes of the ids within this time cause one reconnect */
 const GRACE_MS = 1000;		/* how long unwatched topics and streams are kept */
+const LOST_MS = 5000;		/* the longest delay after a stream was lost, not refused */
 const SHRINK_MS = 60000;	/* how long a combined stream keeps unwatched topics */
 const OVERLAP_MS = 5000;	/* how long the old EventSource is kept for the new one */
 const PROBE_MS = 3000;		/* how long a tab waits for the leader before it opens a stream */
@@ -526,11 +527,15 @@ class Stream {
 		this.replan();
 	}
 
-	/* A response other than 200: the browser will not reconnect. */
+	/*
+	 * The browser will not reconnect: the response was not 200, or an open stream was lost in a way
+	 * that the browser takes for an error.
+	 */
 	#refused() {
 		const { firstMs, maxMs, limit } = this.#retry;
-		const again = this.#failures < limit;
 		const overlap = this.#next;
+		const lost = !overlap && this.state === "live";
+		const again = lost || this.#failures < limit;
 		if (overlap)
 			this.#next = null;	/* the old EventSource stays */
 		else
@@ -538,12 +543,13 @@ class Stream {
 		clearTimeout(this.#retryTimer);
 		/* A new EventSource would evict another stream: open one only when the user uses the page. */
 		if (again && this.state !== "parked") {
-			const longest = Math.min(maxMs, firstMs * 2 ** this.#failures++);
+			const longest = lost ? LOST_MS : Math.min(maxMs, firstMs * 2 ** this.#failures++);
 			this.#retryTimer = setTimeout(() => this.open(), Math.random() * longest);
 		}
 		if (!overlap)
 			this.#fail(again ? "waiting" : "closed");
-		this.#hub.refused(this.wanted);
+		if (!lost)
+			this.#hub.refused(this.wanted);
 	}
 
 	unpark() {

@@ -129,7 +129,7 @@ for (const [major, alias] of [
 		await page.act(() => page.last().refuse());
 		assert.deepEqual(page.urls(), ["/api/issues/stream?projectIds=7,8"]);
 		assert.deepEqual(seen, [["a", "connecting"], ["b", "live"], ["b", FIRST],
-		    ["b", "waiting"], ["b", "closed"]]);
+		    ["b", "connecting"], ["b", "waiting"], ["b", "closed"]]);
 	});
 
 	testReact("other projects are another watch; none are none, and closed", async (page) => {
