@@ -33,44 +33,39 @@ const change = (name) => ({ [name]: id, projectId, targetId }) =>
     { [name]: id, projectId, ...(targetId && { targetId }) };
 
 /*
- * For each kind of topic: the path of its stream, in which * stands for the ids; how many topics a
- * stream carries; and the fields of a wake-up, or false if the data is not a wake-up.
+ * For each kind of topic: the path of its stream, in which * stands for the ids; whether a stream
+ * carries many of them; and the fields of a wake-up, or false if the data is not a wake-up.
  */
 const KINDS = {
 	__proto__: null,
 	notifications: {
 		path: "/api/notifications/stream",
-		room: 1,
 		fields: ({ id }) => typeof id === "string" && { id },
 	},
 	issues: {
 		path: "/api/issues/stream?projectIds=*",
-		room: IDS_MAX,
+		many: true,
 		fields: change("issueId"),
 	},
 	testRuns: {
 		path: "/api/test-runs/*/stream",
-		room: 1,
 		fields: change("runId"),
 	},
 	projectTestRuns: {
 		path: "/api/projects/*/test-runs/stream",
-		room: 1,
 		fields: change("runId"),
 	},
 	milestones: {
 		path: "/api/milestones/*/stream",
-		room: 1,
 		fields: change("milestoneId"),
 	},
 	projectMilestones: {
 		path: "/api/projects/*/milestones/stream",
-		room: 1,
 		fields: change("milestoneId"),
 	},
 };
 /* The stream of any topics. It names each event by its topic. */
-const ANY = { room: IDS_MAX };
+const ANY = {};
 
 /* A watcher of several streams has the last of their states in this order. */
 const STATES = ["live", "connecting", "waiting", "parked", "closed"];
@@ -222,6 +217,11 @@ class Hub {
 
 	reset(term) {
 		this.gap();
+		/* A burst that is being collected is of the previous session. Its syncs may be the first. */
+		for (const { burst } of this.watchers)
+			for (const [key, { type }] of burst ?? [])
+				if (type === "wakeup")
+					burst.delete(key);
 		this.sharing?.reset(term);
 		this.all("reopen");
 		this.update();
@@ -361,8 +361,7 @@ class Stream {
 
 	/* A stream that carries one topic is not reopened for another one. */
 	takes(kind, topic) {
-		return this.#kind === kind && this.wanted.size < kind.room &&
-		    (kind.room > 1 || this.opened.has(topic));
+		return this.#kind === kind && this.wanted.size < IDS_MAX && (kind.many || this.opened.has(topic));
 	}
 
 	/* Whether a topic is wanted that the stream was not opened for. */
@@ -421,11 +420,11 @@ class Stream {
 		    (topic) => topic.split(":")[1] ?? 1).sort((a, b) => a - b));
 		if (this.#kind !== ANY)
 			return this.#hub.baseUrl + this.#kind.path.replace("*", idsOf(kindOf([...this.opened][0])));
-		const query = Object.keys(KINDS).map((kind) => [kind, idsOf(kind)]).filter(([, ids]) => ids);
+		const query = Object.keys(KINDS).filter(idsOf).map((kind) => `${kind}=${idsOf(kind)}`);
 		/* Another tab was evicted: like its reconnect, this stream must not evict others. */
 		if (this.state === "parked")
-			query.push(["lastEventId", "evicted"]);
-		return `${this.#hub.baseUrl}/api/stream?${query.map((pair) => pair.join("=")).join("&")}`;
+			query.push("lastEventId=evicted");
+		return `${this.#hub.baseUrl}/api/stream?${query.join("&")}`;
 	}
 
 	/* A combined stream that is live stays open until the new EventSource has its sync. */
@@ -644,7 +643,7 @@ class Sharing {
 
 	#join() {
 		const { signal } = this.#election = new AbortController();
-		this.#follow(this.mirror?.state === "parked" ? "parked" : "connecting");
+		this.#follow("connecting");
 		this.#wanted = null;
 		this.#hub.change();
 		/* Where there are no locks, or the page may not use them, this throws or rejects. */
@@ -691,7 +690,10 @@ class Sharing {
 		this.#answered.add(id);
 	}
 
+	/* A parked tab stays parked until the leader says otherwise. */
 	#follow(state) {
+		if (worst(this.mirror ? [this.mirror] : [...this.#hub.streams]) === "parked")
+			state = "parked";
 		this.mirror = { state, syncs: new Map(), refusals: Infinity };
 		this.#hub.drop();
 		this.#hub.gap();
@@ -717,10 +719,9 @@ class Sharing {
 	}
 
 	suspend() {
-		const state = worst(this.mirror ? [this.mirror] : [...this.#hub.streams]);
 		this.#post({ type: "want", topics: [] });
 		this.leave();
-		this.#follow(state === "parked" ? state : "waiting");
+		this.#follow("waiting");
 		this.#hub.update();
 	}
 

@@ -706,6 +706,22 @@ for (const number of [0, 1, 2])
 		assert.equal(browser.tabs.flatMap(({ channels }) => [...channels]).length, 2);
 	});
 
+test("reset(): a burst of the previous session is not delivered, a first sync is", async (t) => {
+	const browser = await sharing(t);
+	const seen = browser.all.map((tab, i) => tab.watch("Issues", [i + 1], { coalesceMs: 100 }));
+	await browser.settle();
+	await browser.wakeup("issues:1", issue(1));
+	await browser.wakeup("issues:2", issue(2));
+	browser.all[1].reset();
+	await browser.pass(100);
+	for (const { messages } of seen)
+		assert.deepEqual(messages, [FIRST]);
+	await browser.sync();
+	await browser.pass(100);
+	for (const { messages } of seen)
+		assert.deepEqual(messages, [FIRST, LATER]);
+});
+
 test("a leader that was suspended when reset() was called reopens when it is asked", async (t) => {
 	const browser = await sharing(t);
 	browser.all[0].halt();
