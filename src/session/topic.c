@@ -17,7 +17,7 @@ const char topic_no_memory[] = "out of memory";
 
 /*
  * Decodes one name or value of application/x-www-form-urlencoded (WHATWG URL, 5.1) in place: '+' is
- * a space, a '%' without two hexadecimal digits stands for itself. Returns the new length.
+ * a space, and a '%' without two hexadecimal digits is a '%'. Returns the new length.
  */
 static size_t
 form_decode(char *text, size_t length)
@@ -186,7 +186,7 @@ parse_projects(const struct topic *topic, const struct request *r, struct watch_
 		return topic_no_memory;
 	if (!find_values(query, names, 2, values) ||
 	    (values[0].bytes != NULL && values[1].bytes != NULL))
-		error = "projectId or projectIds must stand once";
+		error = "only one projectId or projectIds is allowed";
 	else if (values[0].bytes != NULL)
 		error = add_ids(watches, topic, &values[0], false,
 		    "projectId must be one whole number " NUMBER_ALLOWED);

@@ -17,7 +17,7 @@
 #define MISSING  "projectId or projectIds is missing"
 #define ONE      "projectId must be one whole number from 1 to 2147483647"
 #define SEVERAL  "projectIds must be whole numbers from 1 to 2147483647, separated by commas"
-#define ONCE     "projectId or projectIds must stand once"
+#define ONCE     "only one projectId or projectIds is allowed"
 #define TOO_MANY "projectIds must be at most 500 projects"
 
 /* Parses a query; the caller frees with watch_list_free(). */
