@@ -86,7 +86,7 @@ export interface WatchOptions {
 	 * Default false.
 	 */
 	combined?: boolean;
-	/** Applies if this watcher creates the stream; watchers that join it do not change it. */
+	/** Applies if this is the first watcher of the page; later watchers do not change it. */
 	retry?: RetryOptions;
 	/**
 	 * How long to collect messages before the listener is called, in milliseconds. It is called once

@@ -21,6 +21,7 @@ const GRACE_MS = 1000;		/* how long unwatched topics and streams are kept */
 const LOST_MS = 5000;		/* the longest delay after a stream was lost, not refused */
 const SHRINK_MS = 60000;	/* how long a combined stream keeps unwatched topics */
 const OVERLAP_MS = 5000;	/* how long the old EventSource is kept for the new one */
+const LINGER_MS = 500;		/* how much longer: what was sent before may arrive after the sync */
 const PROBE_MS = 3000;		/* how long a tab waits for the leader before it opens a stream */
 const ROLL_MS = 60000;		/* how often the leader asks which tabs are left */
 const IDS_MAX = 500;		/* ids per stream, a limit of the server */
@@ -165,7 +166,7 @@ class Hub {
 		if (this.combined)
 			/* The topics of pages that are in use stay together: moving one is a gap. */
 			[...this.#recent].reverse().forEach((topic, i) => (streams[Math.floor(i / IDS_MAX)] ??=
-			    this.#newStream(ANY, this)).wanted.add(topic));
+			    this.#newStream(ANY)).wanted.add(topic));
 		else
 			for (const topic of topics)
 				if (!this.#home(topic))
@@ -175,12 +176,11 @@ class Hub {
 
 	#homeFor(topic) {
 		const kind = KINDS[kindOf(topic)];
-		return [...this.streams].find((stream) => stream.takes(kind, topic)) ?? this.#newStream(
-		    kind, [...this.watchers].find(({ topics }) => topics.has(topic)));
+		return [...this.streams].find((stream) => stream.takes(kind, topic)) ?? this.#newStream(kind);
 	}
 
-	#newStream(kind, options) {
-		const stream = new Stream(this, kind, options);
+	#newStream(kind) {
+		const stream = new Stream(this, kind);
 		if (this.sharing?.parked)
 			stream.state = "parked";
 		this.streams.add(stream);
@@ -342,21 +342,18 @@ class Stream {
 	state = "connecting";
 	#failures = 0;		/* consecutive refusals since the last sync */
 	#source;
-	#next;
+	#next;			/* during a change-over: the new EventSource, without a sync */
+	#old;			/* after a change-over: for what is still on its way */
 	#retryTimer;
 	#timer;
 	#delay;
 	#warned;
 	#hub;
 	#kind;
-	#retry;
-	#logger;
 
-	constructor(hub, kind, { retry, logger }) {
+	constructor(hub, kind) {
 		this.#hub = hub;
 		this.#kind = kind;
-		this.#retry = retry;
-		this.#logger = logger;
 	}
 
 	/* A stream that carries one topic is not reopened for another one. */
@@ -410,6 +407,7 @@ class Stream {
 		clearTimeout(this.#retryTimer);
 		this.#source?.close();
 		this.#next?.close();
+		this.#old?.close();
 		this.#source = this.#next = null;
 		for (const topic of this.syncs.keys())
 			this.syncs.set(topic, 0);
@@ -445,19 +443,18 @@ class Stream {
 		try {
 			source = new EventSource(url, { withCredentials: this.#hub.withCredentials });
 		} catch (error) {
-			this.#logger.error(`tpi-stream: cannot open ${url}`, error);
+			this.#hub.logger.error(`tpi-stream: cannot open ${url}`, error);
 			return this.#fail("closed");
 		}
 		this.#attach(source, this.opened);
-		if (overlap)
+		if (overlap) {
 			this.#next = source;
-		else
-			this.#source = source;
-		if (overlap)
 			/* All connections of the browser may be in use: give up the old one. */
 			this.#retryTimer = setTimeout(() => this.#replace(), OVERLAP_MS);
-		else
+		} else {
+			this.#source = source;
 			this.#enter(this.state === "parked" ? "parked" : "connecting");
+		}
 	}
 
 	/* The new EventSource, which has no sync yet, takes the place of the old one: there is a gap. */
@@ -478,7 +475,8 @@ class Stream {
 		on("message", ({ data }) => this.#receive(source, topics, data));
 		if (this.#kind === ANY)
 			for (const topic of topics)
-				on(topic, ({ data }) => this.#receive(source, topics, data, topic));
+				source.addEventListener(topic, ({ data }) =>
+				    source.readyState !== CLOSED && this.#receive(source, topics, data, topic));
 		on("evicted", () => this.#next ? this.#replace() : this.#fail("parked"));
 		on("error", () => {
 			if (this.#next && source !== this.#next)
@@ -504,23 +502,26 @@ class Stream {
 		    this.#kind === ANY ? "" : [...topics][0];
 		if (!topic || !this.#hub.wakeup(topic, message)) {
 			if (!this.#warned)
-				this.#logger.warn("tpi-stream: ignoring data that is not a wake-up", data);
+				this.#hub.logger.warn("tpi-stream: ignoring data that is not a wake-up", data);
 			this.#warned = true;
 		}
 	}
 
 	#arrived(source, topics) {
 		const number = ++this.#hub.syncs;
-		/* Topics that the old EventSource has carried until now have no gap. */
-		const covered = source === this.#next ? this.syncs : new Map();
-		if (this.#next === source) {
+		const changed = source === this.#next;
+		if (changed) {
 			clearTimeout(this.#retryTimer);
-			this.#source.close();
+			this.#old?.close();
+			const old = this.#old = this.#source;
+			setTimeout(() => old.close(), LINGER_MS);
 			this.#source = source;
 			this.#next = null;
 		}
 		this.#failures = 0;
-		this.syncs = new Map([...topics].map((topic) => [topic, covered.get(topic) || number]));
+		/* Topics that the old EventSource has carried until now have no gap. */
+		this.syncs = new Map([...topics].map(
+		    (topic) => [topic, changed && this.syncs.get(topic) || number]));
 		this.#enter("live");
 		/* Apply changes of the topics that were made while it was parked. */
 		this.replan();
@@ -531,7 +532,7 @@ class Stream {
 	 * that the browser takes for an error.
 	 */
 	#refused() {
-		const { firstMs, maxMs, limit } = this.#retry;
+		const { firstMs, maxMs, limit } = this.#hub.retry;
 		const overlap = this.#next;
 		const lost = !overlap && this.state === "live";
 		const again = lost || this.#failures < limit;
