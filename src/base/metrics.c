@@ -28,7 +28,8 @@ struct metric_row {
 	const char *help;
 };
 
-static const char *const kinds[METRIC_KINDS] = { "notifications", "issues", "live" };
+static const char *const kinds[METRIC_KINDS] = { "notifications", "issues", "live",
+	"combined" };
 
 static const char *const ended[] = {
 	[ENDED_CLOSED] = "closed",

@@ -52,6 +52,8 @@ struct settings {
 	int issues_user_cap;   /* SSE_ISSUES_PER_USER_CAP */
 	int live_tenant_cap;   /* SSE_LIVE_PER_TENANT_CAP */
 	int live_user_cap;     /* SSE_LIVE_PER_USER_CAP */
+	int combined_tenant_cap; /* SSE_COMBINED_PER_TENANT_CAP */
+	int combined_user_cap;   /* SSE_COMBINED_PER_USER_CAP */
 
 	int heartbeat_ms;       /* SSE_HEARTBEAT_MS */
 	int metrics_ms;         /* SSE_METRICS_MS */

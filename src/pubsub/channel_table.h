@@ -41,7 +41,7 @@ struct channel_member {
 struct subscription {
 	struct subscriber *subscriber;
 	struct stream *stream; /* holds a reference */
-	char *names;           /* before it has joined: count terminated strings in a row; owned */
+	char *names;           /* before it has joined: see subscriber_join(); owned */
 	int count;             /* of names and of members */
 	int unconfirmed;       /* members whose channel is not confirmed */
 	bool confirmed_once;
@@ -99,6 +99,8 @@ uint32_t channel_table_total(const struct channel_table *c);
 
 /* NULL: no such channel. */
 struct channel *channel_table_find(struct channel_table *c, const char *name, size_t length);
+/* Returns the label of a channel; NULL if no labelled stream has ever joined it. */
+const char *channel_label(const struct channel *channel);
 /* Returns the members of a channel; valid until the next join or leave. */
 const struct channel_member *channel_members(struct channel *channel, size_t *count);
 

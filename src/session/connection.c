@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "session/status.h"
 #include "base/thread.h"
+#include "wire/frame.h"
 
 #define JOIN_MS 5000 /* time for Valkey to confirm the subscriptions */
 
@@ -90,7 +91,7 @@ subscribe_failed(struct connection *c, enum metric_deferred reason)
 		LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user),
 		LOG_STR("error", errors[reason]) };
 
-	*watch_list_log(&c->watches, fields + 3) = (struct log_field)LOG_END;
+	*watch_list_log(&c->watches, c->stream->labelled, fields + 3) = (struct log_field)LOG_END;
 	if (errors[reason] != NULL)
 		log_write(LOG_LEVEL_WARN, c->topic->tag, "subscribe failed", fields);
 	return defer(c, reason);
@@ -210,6 +211,7 @@ find_topic(struct connection *c)
 	if (c->topic == NULL)
 		return refuse(c, REFUSED_PATH);
 	c->caps = c->registry->caps[c->topic->group];
+	c->stream->labelled = c->topic->label == NULL;
 	if (strcmp(r->method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
 	if (c->registry->draining)
@@ -487,7 +489,8 @@ join(struct connection *c)
 		return defer(c, (enum metric_deferred)reason);
 	if (subscriber_unreachable(c->registry->subscriber))
 		return subscribe_failed(c, DEFERRED_VALKEY_UNREACHABLE);
-	names = watch_list_channels(&c->watches, c->registry->settings, c->user, &count);
+	names = watch_list_channels(&c->watches, c->registry->settings, c->user,
+	    c->stream->labelled, &count);
 	request_free(&c->request);
 	if (names != NULL)
 		c->subscription = subscriber_join(c->registry->subscriber, c->stream, names, count,
@@ -617,7 +620,8 @@ connection_start(struct registry *g, int fd)
 	 * Allocated by the accepting thread, so that all streams are near each other in memory and a
 	 * fan-out touches fewer pages.
 	 */
-	c->stream = c->peer.stream = stream_new(fd, (uint32_t)g->settings->backlog_bytes);
+	c->stream = c->peer.stream =
+	    stream_new(fd, (uint32_t)g->settings->backlog_bytes + FRAME_LABEL_MAX);
 	if (c->stream == NULL) {
 		free(c);
 		return ENOMEM;

@@ -133,7 +133,7 @@ log_lost(const struct connection *c, const char *message, const struct watch_lis
 	struct log_field fields[2 + TOPIC_MAX + 1] = {
 		LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user) };
 
-	*watch_list_log(lost, fields + 2) = (struct log_field)LOG_END;
+	*watch_list_log(lost, c->stream->labelled, fields + 2) = (struct log_field)LOG_END;
 	log_write(LOG_LEVEL_INFO, c->topic->tag, message, fields);
 }
 
@@ -148,7 +148,7 @@ narrow(struct connection *c, struct watch_list *kept)
 
 	if (!watch_list_lost(&lost, &c->watches, kept))
 		return UNANSWERED;
-	names = watch_list_channels(&lost, c->registry->settings, c->user, &count);
+	names = watch_list_channels(&lost, c->registry->settings, c->user, false, &count);
 	if (names != NULL && subscriber_leave_some(c->subscription, names, count)) {
 		registry_unname(c->registry, &c->entry);
 		c->watches = *kept;
