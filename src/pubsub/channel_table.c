@@ -5,8 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
+#include "base/hash_table.h"
 
 /* What is to be sent for a channel. */
 enum queue { QUEUE_NONE, QUEUE_SUBSCRIBE, QUEUE_UNSUBSCRIBE };

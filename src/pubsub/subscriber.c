@@ -39,7 +39,7 @@
  * Channels that are joined or left per turn, and joined per yield of a fan-out, so that a storm of
  * new streams does not delay events.
  */
-#define TURN_NAMES  2048
+#define TURN_NAMES  1024
 #define YIELD_NAMES 256
 
 /* Bounds of what storms of new streams can make this process hold; see subscriber_join(). */
