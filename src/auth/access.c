@@ -20,10 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "base/clock.h"
+#include "base/hash_table.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "wire/channel_name.h"
