@@ -379,8 +379,9 @@ load_server(void)
 static int
 run_single(int64_t start)
 {
-	char error[BATCH_ERROR_SIZE], uuid[UUID_SIZE];
+	char uuid[UUID_SIZE];
 	struct batch_item item;
+	struct error error;
 	int status;
 
 	uuid_random(uuid);
@@ -388,10 +389,10 @@ run_single(int64_t start)
 		options.request.id = uuid;
 	options.request.stream = command_streams[options.command];
 	options.request.dashes = "--";
-	if (!batch_make(&options.request, &item, error, sizeof(error))) {
+	if (!batch_make(&options.request, &item, &error)) {
 		if (errno == ENOMEM)
-			give_up(EX_OSERR, error);
-		usage_error("%s", error);
+			give_up(EX_OSERR, error.text);
+		usage_error("%s", error.text);
 	}
 	report_patience(options.run.timeout_ms);
 	status = publisher_single(&options.run, &item, start);

@@ -11,9 +11,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/error.h"
 #include "wire/channel_name.h"
 
-#define BATCH_ERROR_SIZE 256
 #define BATCH_STREAMS_ALLOWED "\"notification\", \"issue\", \"test-run\" or \"milestone\""
 
 /* BATCH_REVOCATION is for tpi-streamd itself and cannot be part of a batch. */
@@ -55,12 +55,10 @@ struct batch_item {
 };
 
 /*
- * Validates a request and fills *item. Returns false with the reason in error: what is wrong, then
- * what is allowed. Then there is nothing to free, and errno is ENOMEM if out of memory, otherwise
- * EINVAL. The error may contain any bytes of the request.
+ * Validates a request and fills *item. False with an error: what is wrong, then what is allowed. Then
+ * there is nothing to free, and errno is ENOMEM if out of memory, otherwise EINVAL.
  */
-bool batch_make(const struct batch_request *request, struct batch_item *item, char *error,
-    size_t error_size);
+bool batch_make(const struct batch_request *request, struct batch_item *item, struct error *error);
 
 /*
  * The same for a line of a batch (tpi-publish(1), BATCH FORMAT), without its line break; it need
@@ -68,6 +66,6 @@ bool batch_make(const struct batch_request *request, struct batch_item *item, ch
  * line without them, the prefix and only_tenant.
  */
 bool batch_parse(const char *line, size_t length, const struct batch_request *defaults,
-    struct batch_item *item, char *error, size_t error_size);
+    struct batch_item *item, struct error *error);
 
 #endif
