@@ -241,7 +241,7 @@ read_configuration(const struct options *o)
 	if (!topology_parse(&topology, &settings, NULL, &error))
 		die(EX_CONFIG, "%s", error.text);
 	registry_init(&registry, &settings);
-	registry.access = access_open(&settings, error.text, sizeof(error.text));
+	registry.access = access_open(&settings, &error);
 	if (registry.access == NULL)
 		die(EX_CONFIG, "%s", error.text);
 }
