@@ -347,10 +347,10 @@ get_setting(const char *name)
 static void
 load_settings(void)
 {
-	char error[SETTINGS_ERROR_SIZE];
+	struct error error;
 
-	if (settings_load(&settings, SETTINGS_PUBLISH, get_setting, error, sizeof(error)) != 0)
-		give_up(EX_CONFIG, error);
+	if (!settings_load(&settings, SETTINGS_PUBLISH, get_setting, &error))
+		give_up(EX_CONFIG, error.text);
 	if (options.request.tenant == NULL)
 		options.request.tenant = settings.tenant;
 	else if (!channel_id_valid(options.request.tenant, strlen(options.request.tenant)))

@@ -223,13 +223,12 @@ static void
 read_configuration(const struct options *o)
 {
 	struct error error;
-	int loaded = settings_load(&settings, SETTINGS_STREAMD, getenv, error.text,
-	    sizeof(error.text));
+	bool loaded = settings_load(&settings, SETTINGS_STREAMD, getenv, &error);
 
-	if (loaded == 0)
+	if (loaded)
 		log_set_level((enum log_level)settings.log_level);
 	warn_unknown(); /* first: a typo may be the reason for the error */
-	if (loaded == -1)
+	if (!loaded)
 		die(EX_CONFIG, "%s", error.text);
 	listen_text = o->listen != NULL ? o->listen : settings.listen;
 	if ((o->listen != NULL || listen_text[0] != '\0') &&
