@@ -457,7 +457,7 @@ settings_load(struct settings *s, enum settings_user user, char *(*get)(const ch
 	derive_prefixes(s);
 	if (settings_ask_app(s) && s->app_url[0] == '\0') {
 		error_set(error, "TPI_APP_URL: must be set, to " APP_URL_ALLOWED
-		    ", where %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"
+		    ", if %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"
 								     : "TPI_PROJECT_ACCESS");
 		settings_free(s);
 		return false;

@@ -425,7 +425,7 @@ START_TEST(application_needs_url)
 
 		if (rows[i].needed_by != NULL)
 			snprintf(expected, sizeof(expected), "TPI_APP_URL: must be set, to "
-			    "http(s)://host[:port][/prefix] or unix:/path, where %s is app",
+			    "http(s)://host[:port][/prefix] or unix:/path, if %s is app",
 			    rows[i].needed_by);
 		ck_assert(loaded == (rows[i].needed_by == NULL));
 		ck_assert_str_eq(error.text, expected);
