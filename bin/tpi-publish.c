@@ -335,7 +335,7 @@ reserve_standard_descriptors(void)
 	}
 }
 
-/* A variable that an option overrides is not read, so an error in it does not matter. */
+/* Does not read a variable that an option overrides, so that an error in it does not matter. */
 static char *
 get_setting(const char *name)
 {

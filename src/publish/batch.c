@@ -54,7 +54,8 @@ static const struct member {
 	{ "issue", VALUE_NUMBER, OF_ISSUE, offsetof(struct batch_request, item) },
 	{ "run", VALUE_NUMBER, OF_TEST_RUN, offsetof(struct batch_request, item) },
 	{ "milestone", VALUE_NUMBER, OF_MILESTONE, offsetof(struct batch_request, item) },
-	{ "target", VALUE_NUMBER, OF_TEST_RUN | OF_MILESTONE, offsetof(struct batch_request, target) },
+	{ "target", VALUE_NUMBER, OF_TEST_RUN | OF_MILESTONE,
+	    offsetof(struct batch_request, target) },
 };
 
 /* error_set() with errno. Always returns false. */
@@ -109,7 +110,7 @@ check_revocation(const struct batch_request *req, struct error *error)
 	return req->user == NULL || check_id(req, "user", req->user, error);
 }
 
-/* Where to write the next channel of the item. */
+/* Returns where to write the item's next channel. */
 static char *
 add_channel(struct batch_item *item)
 {
@@ -129,7 +130,8 @@ build_notification(const struct batch_request *req, struct batch_item *item)
 }
 
 /*
- * Issues, test runs and milestones: the option and the member with the id, and the default event.
+ * For issues, test runs and milestones: the option with the id, the payload's member for it, and the
+ * default event.
  */
 static const struct kind {
 	const char *option, *member, *event;

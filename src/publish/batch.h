@@ -16,7 +16,7 @@
 
 #define BATCH_STREAMS_ALLOWED "\"notification\", \"issue\", \"test-run\" or \"milestone\""
 
-/* BATCH_REVOCATION is for tpi-streamd itself and cannot be part of a batch. */
+/* A BATCH_REVOCATION is for tpi-streamd, not for browsers, and cannot be a line of a batch. */
 enum batch_stream {
 	BATCH_NOTIFICATION,
 	BATCH_ISSUE,
@@ -35,16 +35,16 @@ enum batch_stream {
 struct batch_request {
 	enum batch_stream stream;
 	const char *tenant;
-	const char *event;   /* default: that of the stream */
-	const char *user;    /* BATCH_NOTIFICATION: or broadcast; BATCH_REVOCATION: or project */
-	bool broadcast;      /* BATCH_NOTIFICATION: all users */
-	const char *id;      /* BATCH_NOTIFICATION */
-	int32_t project;     /* all but BATCH_NOTIFICATION */
-	int32_t item;        /* the issue, test run or milestone */
-	int32_t target;      /* BATCH_TEST_RUN, BATCH_MILESTONE: what changed in it */
-	const char *prefix;  /* of issue channels */
-	const char *dashes;  /* "--" if errors name options, "" if they name members */
-	bool only_tenant;    /* a line for another tenant is an error */
+	const char *event;  /* default: that of the stream */
+	const char *user;   /* BATCH_NOTIFICATION: or broadcast; BATCH_REVOCATION: or project */
+	bool broadcast;     /* BATCH_NOTIFICATION: all users */
+	const char *id;     /* BATCH_NOTIFICATION */
+	int32_t project;    /* all but BATCH_NOTIFICATION */
+	int32_t item;       /* the issue, test run or milestone */
+	int32_t target;     /* BATCH_TEST_RUN, BATCH_MILESTONE: what changed in it */
+	const char *prefix; /* of issue channels */
+	const char *dashes; /* "--" if errors name options, "" if they name members */
+	bool only_tenant;   /* a line for another tenant is an error */
 };
 
 struct batch_item {
