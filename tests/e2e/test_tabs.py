@@ -166,7 +166,8 @@ class Publisher:
         return len(self.times)
 
     def run(self):
-        while not self.stopping.wait(0.01):
+        start = time.monotonic()
+        while not self.stopping.wait(max(0, start + 0.01 * self.last - time.monotonic())):
             number = self.last + 1
             self.times[number] = time.time()
             self.client("PUBLISH", self.channel, self.payload(number))
