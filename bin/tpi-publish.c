@@ -116,7 +116,7 @@ static const struct option_row {
 #define OPTION_FIRST 256 /* getopt's value for the first row; not a character */
 
 static const char help[] =
-    "Usage: tpi-publish notification (--user ID | --broadcast) [--id ID]\n"
+    "usage: tpi-publish notification (--user ID | --broadcast) [--id ID]\n"
     "                                [--event NAME]\n"
     "       tpi-publish issue --project ID --issue ID [--event NAME]\n"
     "       tpi-publish test-run --project ID --run ID [--target ID]\n"

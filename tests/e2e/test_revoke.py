@@ -41,7 +41,7 @@ def revoke(valkey, tenant):
         option = ("--user", user) if user else ("--project", str(project))
         done = run("revoke", *option, "--tenant", tenant, "--url", url, "--verbose")
         assert (done.status, done.err) == (0, "")
-        found = re.fullmatch(rb"(\S+): (\d+) subscribers\n", done.out)
+        found = re.fullmatch(rb"(\S+): (\d+) subscribers?\n", done.out)
         assert found[1].decode() == revoke_channel(tenant)
         return int(found[2])
     return call
