@@ -17,7 +17,7 @@ static const char head[] =
     "#\tsystemctl restart tpi-stream.service\n"
     "#\n"
     "# By default, every user that the web server has verified can open the notifications stream,\n"
-    "# and nobody can open the issues stream: set TPI_PROJECT_ACCESS. Only root can read this file,\n"
+    "# and nobody can open any other stream: set TPI_PROJECT_ACCESS. Only root can read this file,\n"
     "# which may contain passwords.\n";
 
 int

@@ -12,7 +12,7 @@ UNREACHABLE = (
     "path of the socket in the web server (ProxyPass, fastcgi_pass), not one in /tmp, and let the web server's "
     "user write to it (mode 0660, group www-data: SocketGroup= of tpi-stream.socket, or --group). The web "
     "server's error log names the reason.")
-LATER = " Add error_page 502 504 = @tpi_later; so that browsers reconnect."
+LATER = " Add error_page 429 502 503 504 = @tpi_later; so that browsers reconnect."
 NOT_MAPPED = (
     "Pass this path on to tpi-streamd: include tpi-stream.conf from contrib/apache or contrib/nginx in the "
     "<VirtualHost> or server { } that serves this host name, before rules that forward everything, and reload "

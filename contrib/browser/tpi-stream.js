@@ -110,7 +110,7 @@ class Hub {
 
 	constructor(fields) {
 		Object.assign(this, fields);
-		if (this.combined && channel && globalThis.EventSource && globalThis.navigator?.locks)
+		if (this.combined && channel && globalThis.EventSource)
 			this.sharing = new Sharing(this);
 	}
 
@@ -553,7 +553,6 @@ class Stream {
 
 	/* For a user who uses a parked page, or another user who has signed in. */
 	reopen() {
-		this.#failures = 0;
 		this.state = "closed";
 		if (this.wanted.size)
 			this.open();
@@ -642,15 +641,10 @@ class Sharing {
 		this.#follow(this.mirror?.state === "parked" ? "parked" : "connecting");
 		this.#wanted = null;
 		this.#hub.change();
-		/* Where the page may not use locks request() throws, or rejects. */
+		/* Where there are no locks, or the page may not use them, this throws or rejects. */
 		const elect = async () => navigator.locks.request(`${CHANNEL} ${this.#hub.key}`, { signal },
 		    () => signal.aborted || this.#lead());
-		elect().catch(() => {
-			if (signal.aborted)
-				return;
-			this.#isolate();
-			this.#hub.sharing = null;
-		});
+		elect().catch(() => signal.aborted || this.#isolate());
 	}
 
 	/* The lock is held until the promise is resolved. */
@@ -809,9 +803,7 @@ class Sharing {
 	}
 
 	/* As the leader. */
-	#serve({ type, id, term, topics, answer, resume }) {
-		if (term > this.term)
-			this.#hub.reset(term);	/* this tab has missed it */
+	#serve({ type, id, topics, answer, resume }) {
 		if (type === "use")
 			return this.#hub.all("unpark");
 		this.#enter(id, topics);

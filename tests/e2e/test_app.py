@@ -34,11 +34,13 @@ def check_user(daemon, valkey, user, **named):
 
 def check_projects(daemon, valkey, projects, requested, **named):
     """Checks that an issue stream receives the wake-ups of projects, and of no other project that it requested."""
+    last = issue(2, projects[-1])
     with listen(daemon, projects=requested, **named) as peer:
         for project in sorted(set(map(int, requested.split(",")))):
             valkey.publish(project_channel(project), issue(1, project))
-        peer.wait_data(issue(1, projects[-1]))
-        assert after_first(peer.quiet(0)) == b"".join(frame(issue(1, project)) for project in projects)
+        valkey.publish(project_channel(projects[-1]), last)
+        peer.wait_data(last)
+        assert after_first(peer) == b"".join(frame(issue(1, project)) for project in projects) + frame(last)
 
 
 # Identity and access

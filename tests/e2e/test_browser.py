@@ -25,6 +25,7 @@ from relay import Relay
 from servers import (ROOT, broadcast_channel, clean_environment, free_port, listening_socket, project_channel,
                      run_directory, user_channel)
 from timing import eventually, scaled
+from topics import BY_NAME, LIVE
 
 pytestmark = pytest.mark.slow
 
@@ -203,6 +204,32 @@ def test_sync_then_wakeups(gated, valkey, site, server):
     tab.wait("bell", FIRST, wakeup(1), wakeup(2))
     tab.wait("board", FIRST, issue_wakeup(3, 8), issue_wakeup(3, 7))
     assert tab.states("bell") == tab.states("board") == ["connecting", "live"]
+
+
+@both
+def test_live_topics(gated, valkey, site, server):
+    """Test runs and milestones, singly and of a project: the first sync, and then the wake-ups of each."""
+    _, daemon = gated(OPEN)
+    place = site(server, daemon)
+    for topic in LIVE:
+        tab = place.tab()
+        tab.watch("a", [7], kind=topic.name[0].upper() + topic.name[1:])
+        tab.wait("a", FIRST)
+        for id in 8, 7:
+            valkey.publish(topic.channel(id), topic.payload % id)
+        tab.wait("a", FIRST, {"type": "wakeup", **json.loads(topic.payload % 7)})
+
+
+def test_no_access_to_one_of_several(gated, valkey, counted, site):
+    """A watcher of several test runs, one of which the user may not read: a sync and the wake-ups of the others."""
+    _, daemon = gated(OPEN)
+    tab = site(Nginx, counted(daemon)).tab()
+    tab.watch("a", [7, 8], kind="TestRuns")  # 8 is not ann's
+    tab.wait("a", FIRST)
+    assert tab("seen.a.closed") == 1
+    topic = BY_NAME["testRuns"]
+    valkey.publish(topic.channel(7), topic.payload % 7)
+    tab.wait("a", FIRST, {"type": "wakeup", **json.loads(topic.payload % 7)})
 
 
 def test_components_share(gated, valkey, counted, site):
@@ -715,7 +742,7 @@ def test_react(gated, valkey, counted, site, react_page, version):
 
 # The library alone
 
-@pytest.mark.parametrize("file", ["core", "package", "react"])
+@pytest.mark.parametrize("file", ["core", "package", "react", "sharing"])
 def test_client_library(file):
     """contrib/browser/test, on Node.js: its rules; types, size and files; its hooks and the example, on React 18 and
     19."""

@@ -216,6 +216,8 @@ def matcher(ingress):
             if controller == "ingress-nginx":
                 # Under use-regex every path is one, Exact ones, too.
                 assert annotations["nginx.ingress.kubernetes.io/use-regex"] == "true" and kind != "Exact"
+                # The characters that its versions allow without further settings.
+                assert re.fullmatch(r"[A-Za-z0-9_.~/^%$\[\](){}*+?|-]+", pattern)
                 found = re.match("^" + pattern, path, re.I)
             elif kind == "Exact":
                 found = path == pattern
@@ -701,6 +703,8 @@ def test_sidecar(gated, valkey, rundir, fronts):
     assert question.header("X-Forwarded-Proto") == "https"
     assert question.header("X-Forwarded-For") == "192.0.2.7, 127.0.0.1"
     assert question.header("X-Forwarded-Host") == "%s:%d" % front.address
+    with http(front.address, NOTIFICATIONS, **{**page(ANN), "Cookie": f"{page(ANN)['Cookie']}; x={'x' * 12000}"}) as peer:
+        peer.wait_live(20)
     for path in HEALTH, LIVE, METRICS, "/nginx", *LOOKALIKES, *OTHER_CASE:
         with http(front.address, path, **page(ANN)) as peer:
             assert peer.wait(lambda p: p.ended, what="a whole answer").status == 404

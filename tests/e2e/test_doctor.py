@@ -586,10 +586,10 @@ def test_no_daemon(front, streamd, doctor, server):
 
 def test_no_daemon_and_no_answer_for_it(change, front, streamd, doctor):
     """502 by nginx and 503 by Apache, where they have nothing to say in its place."""
-    change("nginx/tpi-stream-fastcgi.conf", "error_page 502 504 = @tpi_later;", "")
+    change("nginx/tpi-stream-fastcgi.conf", "error_page 429 502 503 504 = @tpi_later;", "")
     change("apache/tpi-stream.conf", "ErrorDocument 503 /api/.tpi-stream-later", "")
     daemon = streamd(OPEN)
-    pair = [(front(Nginx, daemon), "error_page 502 504"), (front(Apache, daemon), "retry=0")]
+    pair = [(front(Nginx, daemon), "error_page 429 502 503 504"), (front(Apache, daemon), "retry=0")]
     daemon.stop()
     for fore, remedy in pair:
         assert remedy in doctor(fore.url).only("notifications: tpi-streamd")

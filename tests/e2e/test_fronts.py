@@ -325,8 +325,9 @@ def unverified(module_streamd, module_rundir):
 @pytest.mark.parametrize("headers", FORGED.values(), ids=FORGED)
 @pytest.mark.parametrize("server, auth", SETUPS.values(), ids=SETUPS)
 def test_forged_identity(unverified, server, auth, headers):
-    """A request that the web server has not authenticated gets 401, whatever its headers claim."""
-    check_error(http(unverified(server, auth).address, NOTIFICATIONS, **headers), 401)
+    """A request that the web server has not authenticated gets 401 on each path, whatever its headers claim."""
+    for topic in TOPICS:
+        check_error(http(unverified(server, auth).address, topic.target(), **headers), 401)
 
 
 # Verifies ann with Basic authentication, and leaves the rest to contrib/apache/tpi-stream-user.conf.
@@ -528,6 +529,47 @@ def test_over_tcp(streamd, valkey, front, server):
 
 
 # Restarts
+
+LIMITS = {"limit_req": ("limit_req_zone $server_port zone=x:1m rate=1r/m;", "limit_req zone=x;"),
+          "limit_conn": ("limit_conn_zone $server_port zone=x:1m;", "limit_conn x 1;"),
+          "limit_conn, 429": ("limit_conn_zone $server_port zone=x:1m;", "limit_conn x 1; limit_conn_status 429;")}
+
+
+@pytest.mark.parametrize("zone, limit", LIMITS.values(), ids=LIMITS)
+def test_nginx_limits(streamd, front, zone, limit):
+    """A request over a limit of the site is told to retry later, and the daemon's own 503 passes."""
+    web = front(Nginx, streamd(OPEN, SSE_PER_TENANT_CAP=1), http=zone, site=limit)
+    with stream(web):
+        peer = get(web).wait(lambda p: p.ended, what="a complete response")
+        assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")
+    web = front(Nginx, streamd(OPEN, SSE_PER_TENANT_CAP=1))
+    with stream(web):
+        check_error(get(web, user="ben"), 503)
+
+
+H2C = """LoadModule http2_module ${{MODULES}}/mod_http2.so
+Listen 127.0.0.1:{port}
+<VirtualHost 127.0.0.1:{port}>
+    Protocols h2c
+</VirtualHost>
+"""
+
+
+@both
+def test_http2(streamd, valkey, front, server):
+    """Over HTTP/2 each path begins with sync, and carries a wake-up."""
+    port = free_port()
+    site = H2C.format(port=port) if server is Apache else f"listen 127.0.0.1:{port} http2;"
+    front(server, streamd(OPEN, TPI_PROJECT_ACCESS="allow"), site=site)
+    for topic in TOPICS:
+        with subprocess.Popen(["curl", "-sN", "--http2-prior-knowledge", "-u", "ann:ann", "--max-time", str(scaled(20)),
+                               f"http://127.0.0.1:{port}{topic.target()}"], stdout=subprocess.PIPE) as client:
+            assert client.stdout.readline() == b'data: {"event":"sync"}\n', topic
+            valkey.publish(topic.channel(user="ann"), topic.payload % 1)
+            lines = [client.stdout.readline() for _ in range(3)]
+            assert lines[2] == b"data: " + (topic.payload % 1).encode() + b"\n", lines
+            client.kill()
+
 
 @both
 def test_daemon_down(streamd, front, server):

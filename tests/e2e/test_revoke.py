@@ -305,13 +305,14 @@ def test_earlier_answers_do_not_count(gated, revoke, tenant):
     daemon.wait_for_log("revoked, re-checking.*ben")
 
 
-def test_request_in_flight_stays(gated, revoke, tenant):
+def test_request_in_flight_stays(gated, valkey, revoke, tenant):
     """A request in flight at the revocation gets its stream, and keeps it if the session is still valid."""
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_TIMEOUT_MS=30000)
     release = hold_present_answer(app, SESSION)
     ann, ben = (daemon.open(**by(token)) for token in (ANN, BEN))
     app.wait_asked(2)
     del app.faults[SESSION]
+    valkey.wait_subscribers(revoke_channel(tenant), 1)
     revoke("ann")
     daemon.wait_for_log(r"\[revoke\]")
     app.forget()
@@ -324,7 +325,7 @@ def test_request_in_flight_stays(gated, revoke, tenant):
 
 
 @pytest.mark.parametrize("named", [{"user": "ann"}, {"project": 7}], ids=str)
-def test_request_in_flight_that_cannot_be_rechecked(gated, revoke, tenant, named):
+def test_request_in_flight_that_cannot_be_rechecked(gated, valkey, revoke, tenant, named):
     """A request in flight is told to retry later if a re-check would not cover it; other requests get their streams."""
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_IDENTITY=None, TPI_APP_TIMEOUT_MS=30000)
     app.people[BEN].projects.add(9)
@@ -332,6 +333,7 @@ def test_request_in_flight_that_cannot_be_rechecked(gated, revoke, tenant, named
     ann = daemon.open(**by(ANN, TPI_USER="ann", projects="7"))
     ben = daemon.open(**by(BEN, TPI_USER="ben", projects="9"))
     app.wait_asked(2, PROJECTS)
+    valkey.wait_subscribers(revoke_channel(tenant), 1)
     revoke(**named)
     daemon.wait_for_log(r"\[revoke\]")
     release.set()

@@ -269,6 +269,7 @@ for (const how of ["end", "refuse", "evict"])
 		old[how]();
 		await browser.settle();
 		assert.deepEqual(browser.open(), [browser.last()]);
+		assert.ok(!c.states.includes("parked"));
 		await browser.sync();
 		assert.deepEqual(browser.seen.map(({ messages }) => messages), [[FIRST, LATER], [FIRST, LATER]]);
 		assert.deepEqual(c.messages, [FIRST]);
@@ -290,6 +291,18 @@ test("the new stream is refused: the old one stays, and it is tried again", asyn
 	assert.deepEqual(c.messages, [FIRST]);
 	assert.ok(!browser.seen[0].messages.includes(LATER));
 	assert.equal(browser.open().length, 1);
+});
+
+test("the new stream is refused and the topics change: one attempt, not two", async (t) => {
+	const browser = await sharing(t);
+	browser.all[1].watch("Issues", [7]);
+	await browser.pass(250);
+	browser.last().refuse();
+	browser.all[1].watch("Issues", [8]);
+	await browser.pass(250);
+	await browser.sync();
+	await browser.pass(60000, 500);
+	assert.deepEqual(browser.requests(), [stream("issues=1,2,7"), stream("issues=1,2,7,8")]);
 });
 
 test("the server defers the new stream: the browser reconnects it, the old one stays", async (t) => {
@@ -406,6 +419,60 @@ test("the only tab comes back: it leads again", async (t) => {
 	assert.equal(browser.leader(), browser.all[0]);
 });
 
+test("a leader that is suspended just before a change-over opens nothing", async (t) => {
+	const browser = await sharing(t, 1);
+	browser.all[0].watch("Issues", [7]);
+	await browser.pass(100);
+	browser.all[0].hide();
+	await browser.pass(60000, 500);
+	assert.deepEqual(browser.requests(), []);
+});
+
+test("a tab that is suspended while it is elected gives the lock to the next one", async (t) => {
+	for (let steps = 0; steps < 12; steps++) {
+		const browser = new FakeBrowser(t);
+		const [one, two] = [browser.tab(), browser.tab()];
+		one.watch("Issues", [1]);
+		for (let i = 0; i < steps; i++)
+			await null;
+		one.hide();
+		const b = two.watch("Issues", [2]);
+		await browser.pass(1000);
+		assert.equal(browser.leader(), two);
+		await browser.sync();
+		assert.deepEqual(b.messages, [FIRST]);
+		assert.equal(browser.open().length, 1);
+		mock.timers.reset();
+	}
+});
+
+test("what a former leader carried for others is not carried when it leads again", async (t) => {
+	const browser = await sharing(t);
+	browser.all[0].hide();
+	browser.all[1].hide();
+	await browser.settle();
+	browser.all[0].show();
+	await browser.settle();
+	assert.equal(browser.last().url, stream("issues=1"));
+});
+
+test("what a suspended follower watched is dropped after a minute", async (t) => {
+	const browser = await sharing(t);
+	browser.all[1].hide();
+	await browser.pass(61000, 500);
+	assert.deepEqual(browser.requests(), [stream("issues=1")]);
+});
+
+test("components that come and go in the leader cause no messages", async (t) => {
+	const browser = await sharing(t);
+	const before = browser.posted.length;
+	for (let i = 0; i < 50; i++) {
+		browser.all[0].watch("Issues", [1]).stop();
+		await browser.settle();
+	}
+	assert.equal(browser.posted.length, before);
+});
+
 test("the leader is lost during a change-over: old and new watchers get their sync", async (t) => {
 	const browser = await sharing(t, 3);
 	const d = browser.all[2].watch("Issues", [7]);
@@ -467,7 +534,7 @@ test("a leader that hangs: a tab that is shown or watches more has its own strea
 	const browser = await sharing(t, 3);
 	const [a, b, c] = browser.seen;
 	browser.all[0].halt();
-	browser.all[1].document.event("visibilitychange");
+	browser.all[1].window.event("visibilitychange");
 	browser.all[2].watch("Issues", [7]);
 	await browser.pass(2900);
 	assert.deepEqual(browser.requests(), []);
@@ -481,6 +548,22 @@ test("a leader that hangs: a tab that is shown or watches more has its own strea
 	assert.equal(browser.open().length, 1);
 	assert.equal(browser.last().url, stream("issues=1,2,3,7"));
 	await assertLive(browser, [a, 1], [b, 2], [c, 3]);
+});
+
+test("what an isolated tab has begun to watch is carried by the leader once it answers", async (t) => {
+	const browser = await sharing(t);
+	browser.all[0].halt();
+	browser.all[1].window.event("visibilitychange");
+	await browser.pass(3000);
+	const c = browser.all[1].watch("Issues", [7]);
+	await browser.pass(300);
+	await browser.sync();
+	assert.deepEqual(c.messages, [FIRST]);
+	browser.all[0].thaw();
+	await browser.pass(300);
+	await browser.sync();
+	assert.deepEqual(browser.open().map(({ url }) => url), [stream("issues=1,2,7")]);
+	await assertLive(browser, [c, 7]);
 });
 
 test("a leader that hangs for three minutes is noticed without any action", async (t) => {
@@ -838,6 +921,24 @@ test("over 500 topics over all tabs: several streams, the least recently watched
 	assert.deepEqual(second, range(1, 101).slice(1).map(String), "1 was watched again");
 	await assertLive(browser, [c, 1], [b, 450]);
 	assert.equal(a.messages.length, 2);
+	const before = browser.sources.length;
+	await browser.pass(200000, 1000);
+	assert.equal(browser.sources.length, before, "roll calls change nothing");
+});
+
+test("answering a roll call is not watching again", async (t) => {
+	const browser = new FakeBrowser(t);
+	const [one, two] = [browser.tab(), browser.tab()];
+	one.watch("Issues", [1000]);
+	await browser.settle();
+	two.watch("Issues", range(301, 600));
+	await browser.settle();
+	one.watch("Issues", range(1, 300));
+	await browser.pass(250);
+	await browser.sync();
+	const before = browser.sources.length;
+	await browser.pass(130000, 1000);
+	assert.equal(browser.sources.length, before);
 });
 
 test("a topic that moves to the second stream: a sync, and nothing is lost", async (t) => {

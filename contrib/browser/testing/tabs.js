@@ -41,8 +41,9 @@ class FakeLocks {
 		for (const entry of [...this.queue]) {
 			if (!seen.has(entry.name) && !entry.held) {
 				entry.held = true;
-				Promise.resolve(entry.callback({ name: entry.name })).then(entry.resolve,
-				    entry.reject).finally(() => this.remove(entry));
+				/* A task of its own: the request may be aborted in between, and keeps the lock. */
+				Promise.resolve().then(() => entry.callback({ name: entry.name })).then(
+				    entry.resolve, entry.reject).finally(() => this.remove(entry));
 			}
 			seen.add(entry.name);
 		}

@@ -76,7 +76,7 @@ alb.ingress.kubernetes.io/target-group-attributes: deregistration_delay.timeout_
 
 {{/* The paths of the streams by controller; contrib/kubernetes, traefik and alb explain them. */}}
 {{- define "tpi-stream.paths.ingress-nginx" -}}
-- path: '/api/(?:notifications/|issues/|test-runs/[0-9]+/|milestones/[0-9]+/|projects/[0-9]+/(?:test-runs|milestones)/)?stream$'
+- path: '/api/(notifications/|issues/|test-runs/[0-9]+/|milestones/[0-9]+/|projects/[0-9]+/(test-runs|milestones)/)?stream$'
   pathType: ImplementationSpecific
 {{- end }}
 {{- define "tpi-stream.paths.traefik" -}}
