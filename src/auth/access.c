@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * access: the rules of an access file, and the policy that the settings name. See access.h.
+ * access: the rules of the access file, and the other policies. See access.h.
  *
- * The rules are a set of texts "<project or *> <user or *>"; a query is at most four look-ups.
+ * The rules are a set of texts "<project or *> <user or *>", so a check is at most four lookups.
  *
- * A thread of its own checks the file every second, reads it again when it has changed, and puts the
- * new rules in place. Nothing else touches the file after the start, and no lock is held meanwhile: a
- * file system that hangs delays this thread alone.
+ * A thread checks the file every second, reads it again if it has changed, and replaces the rules.
+ * After the start nothing else touches the file, and the thread holds no lock meanwhile: a file
+ * system that hangs delays this thread only.
  */
 #include "auth/access.h"
 
@@ -20,10 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "base/clock.h"
+#include "base/hash_table.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "wire/channel_name.h"
@@ -31,7 +29,7 @@
 #define RULE_SIZE     (CHANNEL_ID_MAX + 16)
 #define FILE_SIZE_MAX (64 << 20)
 #define CHECK_MS      1000 /* between two checks of the file */
-#define REFRESH_MS    1000 /* how long a re-check waits for one */
+#define REFRESH_MS    1000 /* the longest that a re-check waits for one */
 
 struct rule {
 	UT_hash_handle hh;
@@ -47,12 +45,12 @@ struct access {
 	const char *path;
 	pthread_t watcher;
 	bool watching;    /* set before any other thread */
-	struct stat seen; /* of the file at the last check, st_ino 0: there was none; the watcher's */
+	struct stat seen; /* the file at the last check, st_ino 0: there was none; the thread's */
 
 	pthread_mutex_t lock; /* everything below */
 	struct access_rules *rules;
 	pthread_cond_t changed; /* something below */
-	bool wanted; /* a check, now */
+	bool wanted; /* a check is wanted now */
 	bool stop;
 	uint64_t begun, done; /* checks of the file */
 };
@@ -245,7 +243,7 @@ same_file(const struct stat *a, const struct stat *b)
 	    a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
-/* Reads the file again where it has changed; NULL where it has not, or cannot be read. */
+/* Reads the file again if it has changed; NULL if it has not, or cannot be read. */
 static struct access_rules *
 reload(struct access *access)
 {
@@ -259,7 +257,7 @@ reload(struct access *access)
 		return NULL;
 	rules = load(access->path, &access->seen, &error);
 	if (rules == NULL) {
-		/* What stat() saw, so that the same state is not reported again. */
+		/* Remember what stat() saw, so that the same state is not reported again. */
 		access->seen = now;
 		LOG(LOG_LEVEL_WARN, "access",
 		    "cannot reload the access file; keeping the previous rules",
@@ -364,7 +362,7 @@ access_refresh(struct access *access)
 	if (!access->watching)
 		return;
 	pthread_mutex_lock(&access->lock);
-	/* One under way may have seen the file before it changed. */
+	/* A check that has begun may have seen the file before it changed. */
 	check = access->begun + 1;
 	access->wanted = true;
 	pthread_cond_broadcast(&access->changed);

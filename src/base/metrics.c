@@ -28,7 +28,8 @@ struct metric_row {
 	const char *help;
 };
 
-static const char *const kinds[METRIC_KINDS] = { "notifications", "issues", "live" };
+static const char *const kinds[METRIC_KINDS] = { "notifications", "issues", "live",
+	"combined" };
 
 static const char *const ended[] = {
 	[ENDED_CLOSED] = "closed",
@@ -126,7 +127,7 @@ static const struct metric_row table[METRIC_COUNT] = {
 	[METRIC_VALKEY_LOSSES] = { METRIC(COUNTER, "valkey_losses_total",
 	    .help = "Connections to Valkey lost.") },
 	[METRIC_CHANNELS] = { METRIC(GAUGE, "valkey_channels",
-	    .help = "Channels subscribed or about to be.") },
+	    .help = "Channels subscribed or about to be, lingering ones included.") },
 	[METRIC_MESSAGE_AGE] = { METRIC(GAUGE, "last_message_age_seconds", .decimals = 3,
 	    .help = "Time since the last message, or since the start if there was none.") },
 	[METRIC_APP_PAUSED] = { METRIC(GAUGE, "app_paused",

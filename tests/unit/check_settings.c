@@ -122,6 +122,8 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.issues_user_cap, 8);
 	ck_assert_int_eq(s.live_tenant_cap, 1000);
 	ck_assert_int_eq(s.live_user_cap, 8);
+	ck_assert_int_eq(s.combined_tenant_cap, 1000);
+	ck_assert_int_eq(s.combined_user_cap, 8);
 	ck_assert_int_eq(s.heartbeat_ms, 25000);
 	ck_assert_int_eq(s.metrics_ms, 30000);
 	ck_assert_int_eq(s.backlog_bytes, 65536);
@@ -152,7 +154,7 @@ START_TEST(table_is_complete)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 37);
+	ck_assert_uint_eq(count, 39);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].standard);
@@ -209,6 +211,8 @@ START_TEST(described_ranges)
 		{ "SSE_ISSUES_PER_USER_CAP", "1 to 10000" },
 		{ "SSE_LIVE_PER_TENANT_CAP", "1 to 1000000" },
 		{ "SSE_LIVE_PER_USER_CAP", "1 to 10000" },
+		{ "SSE_COMBINED_PER_TENANT_CAP", "1 to 1000000" },
+		{ "SSE_COMBINED_PER_USER_CAP", "1 to 10000" },
 		{ "SSE_HEARTBEAT_MS", "100 to 3600000" },
 		{ "SSE_METRICS_MS", "100 to 3600000" },
 		{ "SSE_BACKLOG_BYTES", "16384 to 16777216" },
