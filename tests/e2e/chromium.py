@@ -115,7 +115,8 @@ class Firefox(Browser):
         profile = os.path.join(directory, "firefox")
         os.mkdir(profile)
         with open(os.path.join(profile, "user.js"), "w", encoding="ascii") as file:
-            file.writelines(f'user_pref("{name}", {json.dumps(value)});\n' for name, value in FIREFOX_PREFERENCES.items())
+            file.writelines(f'user_pref("{name}", {json.dumps(value)});\n'
+                            for name, value in FIREFOX_PREFERENCES.items())
         super().__init__(directory, [program, "--headless", "--no-remote", "--profile", profile,
                                      "--remote-debugging-port=0", "about:blank"],
                          "WebDriver BiDi listening on", ["--experimental-websocket", "firefox.js"],
