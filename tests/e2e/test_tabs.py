@@ -115,11 +115,11 @@ class Site:
     def tab(self):
         return self.browser.open(f"{self.url}/page.html")
 
-    def tabs(self, count, *watch, **options):
+    def tabs(self, count, ids):
         """Tabs with one watcher, "a", on one stream. The first one is the leader."""
         tabs = [self.tab() for _ in range(count)]
         for tab in tabs:
-            tab.watch("a", *watch, combined=True, **options)
+            tab.watch("a", ids, combined=True)
             tab.wait("a", FIRST)
         self.wait_streams(combined=1)
         return tabs
@@ -296,17 +296,17 @@ def kill_renderer(tab):
     pid = max(after, key=lambda pid: after[pid] - before.get(pid, 0))
     os.kill(pid, signal.SIGKILL)
     tab.closed = True
-    return pid
 
 
 def lose_leader(site, how):
-    """The watchers of the other tabs get one sync within two seconds, and everything that is published after it."""
+    """The watchers of the other tabs get one sync within two seconds, and everything that is published after it. how
+    may return the time when the leader was lost, if that takes preparations."""
     leader, *others = site.tabs(3, [7])
     with Publisher(site.valkey, project_channel(7), lambda number: issue(number, 7)) as publisher:
         for tab in others:
             tab.until("seen.a.messages.length > 10")
-        lost = time.time()
-        lost = how(leader) or lost
+        start = time.time()
+        lost = how(leader) or start
         for tab in others:
             tab.until("seen.a.messages.some(({ first }) => first === false)")
         site.wait_streams(combined=1)
@@ -337,7 +337,7 @@ def test_leader_goes(browser, site, server, how):
 
 def kill(tab):
     kill_renderer(tab)
-    return time.time()
+    return time.time()  # finding the renderer takes a second
 
 
 @servers
