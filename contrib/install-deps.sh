@@ -183,6 +183,10 @@ for set; do
 	test) testing ;;
 	bench) bench ;;
 	ci) need clang program clang && need libclang-rt-dev fuzzer ;;
+	-h | --help)
+		sed -n "3,/^\$/s/^# \{0,1\}//p" "$0"
+		exit 0
+		;;
 	*) die 64 "unknown set \"$set\": $usage" ;;
 	esac
 done

@@ -20,11 +20,9 @@
 #include <string.h>
 #include <sys/queue.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "auth/app_api.h"
 #include "base/clock.h"
+#include "base/hash_table.h"
 #include "base/metrics.h"
 #include "auth/app_http.h"
 #include "base/log.h"
