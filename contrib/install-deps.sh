@@ -84,7 +84,7 @@ demo()
 	need 'valkey-tools|redis-tools' program valkey-cli redis-cli
 	# apache2-bin has the program and its modules; the package apache2 adds the service.
 	need apache2-bin program apache2 httpd
-	need nginx-light\|nginx program nginx
+	need 'nginx-light|nginx' program nginx
 	need curl program curl
 	need python3 program /usr/bin/python3
 }
