@@ -183,7 +183,7 @@ group=()
 # Two streams of a kind per user instead of 4 and 8: without HTTP/2 a browser opens at most 6
 # connections to a host, for all its tabs together.
 streamd=(env "TPI_PROJECT_ACCESS=file:$run/access" SSE_PER_USER_CAP=2 SSE_ISSUES_PER_USER_CAP=2
-    "$build/tpi-streamd" --listen "unix:$run/streamd.sock" "${group[@]}")
+    SSE_LIVE_PER_USER_CAP=2 "$build/tpi-streamd" --listen "unix:$run/streamd.sock" "${group[@]}")
 
 # Browsers also send a signed-in user's password with requests that other sites trigger. Only the
 # demo's own page knows this token.
@@ -339,23 +339,28 @@ check_now()
 	[ "$anonymous" = 401 ] || fail "not signed in: status $anonymous instead of 401"
 	echo "not signed in: 401"
 
-	for name in notifications issues; do
-		path=/api/$name/stream
-		[ $name = notifications ] || path="$path?projectIds=7,8"
+	local -A paths=([notifications]=/api/notifications/stream
+	    [issues]="/api/issues/stream?projectIds=7,8"
+	    [test-runs]=/api/projects/7/test-runs/stream)
+	for name in "${!paths[@]}"; do
+		path=${paths[$name]}
 		setsid curl -sSN -m 60 -u ann:ann "$url$path" >"$run/$name.log" 2>&1 &
 		pids=($! "${pids[@]}")
 	done
-	for name in notifications issues; do
+	for name in "${!paths[@]}"; do
 		await "sync on the $name stream" \
 		    grep -q '^data: {"event":"sync"}$' "$run/$name.log"
 	done
 	"$publish" notification --user ann --id quickstart || fail "tpi-publish notification failed"
 	"$publish" issue --project 7 --issue 42 || fail "tpi-publish issue failed"
+	"$publish" test-run --project 7 --run 42 --target 1 || fail "tpi-publish test-run failed"
 	await "the notification arrives" \
 	    grep -q '^data: .*"id":"quickstart"' "$run/notifications.log"
 	await "the issue's wake-up arrives" \
 	    grep -q '^data: .*"issueId":42' "$run/issues.log"
-	for name in notifications issues; do
+	await "the test run's wake-up arrives" \
+	    grep -q '^data: .*"runId":42.*"targetId":1' "$run/test-runs.log"
+	for name in "${!paths[@]}"; do
 		echo "$name stream, through $front:"
 		sed -n 's/^data: /    /p' "$run/$name.log"
 	done
@@ -377,6 +382,7 @@ check_now()
 	echo "application: stored, published, arrived, fetched"
 
 	api 403 daemon -d '{"run":false}'
+	api 403 daemon -H "X-Demo-Token: $token" -H 'Host: example.org' -d '{"run":false}'
 	api 400 daemon -H "X-Demo-Token: $token" -d '{"run":"sh"}'
 	api 200 daemon -H "X-Demo-Token: $token" -d '{"run":false}'
 	await "the web server defers while the daemon is stopped" answers 'retry: 10000'

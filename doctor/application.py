@@ -15,10 +15,11 @@ from .finding import FAILED, Finding
 from .proxies import between
 from .settings import setting
 from .site import JSON
+from .streams import STREAMS, THINGS
 from .untrusted import json_object, plain
 
 SESSION = "/api/auth/session"
-MODEL = "/api/model/projects/findMany?q="
+MODEL = "/api/model/{}/findMany?q="
 
 
 def session_user(site):
@@ -30,27 +31,28 @@ def session_user(site):
 
 @dataclass
 class ModelAnswer:
-    """What the application answers to a query for one project."""
+    """What the application answers to a query for one project, test run or milestone."""
     status: int = None
     readable: bool = False
     reason: str = ""
 
 
-def read_model_answer(response, project):
+def read_model_answer(response, whom):
     value = json_object(response.body)
     rows = value.get("data")
     readable = response.status == 200 and isinstance(rows, list) and any(
-        isinstance(row, dict) and str(row.get("id")) == str(project) for row in rows)
+        isinstance(row, dict) and str(row.get("id")) == str(whom) for row in rows)
     error = value.get("error", value)
     reason = error.get("message", "") if isinstance(error, dict) else error
     return ModelAnswer(response.status, readable, plain(reason))
 
 
-def query_project(site, project):
+def query_model(site, kind, whom):
     """(the answer to a page, the answer to a script)"""
-    where = json.dumps({"where": {"id": {"in": [int(project)]}}, "select": {"id": True}}, separators=(",", ":"))
-    target = MODEL + quote(where)
-    return tuple(read_model_answer(site.get(target, accept=JSON, as_page=as_page), project)
+    where = {"id": {"in": [int(whom)]}, **({"isDeleted": False} if STREAMS[kind].present else {})}
+    query = json.dumps({"where": where, "select": {"id": True}}, separators=(",", ":"))
+    target = MODEL.format(STREAMS[kind].model) + quote(query)
+    return tuple(read_model_answer(site.get(target, accept=JSON, as_page=as_page), whom)
                  for as_page in (True, False))
 
 
@@ -63,15 +65,18 @@ DENY = "Set TPI_PROJECT_ACCESS=app in /etc/default/tpi-stream if it is deny, the
        "restart tpi-stream.service. "
 
 
-def judge_no_project(stage, response, page, script, settings):
+def judge_not_found(stage, kind, response, page, script, settings):
     """The 404 of tpi-streamd. settings: the daemon's, or None where they are not known."""
+    thing = THINGS[STREAMS[kind].model]
+
     def failed(text, remedy):
-        return Finding(stage, FAILED, f"404 by {between(response)}: tpi-streamd reports no such project, {text}",
+        return Finding(stage, FAILED, f"404 by {between(response)}: tpi-streamd reports no such {thing}, {text}",
                        remedy)
     access = setting(settings, "TPI_PROJECT_ACCESS") if settings is not None else ""
     if access == "deny" or access.startswith("file:"):
         return failed(f"as TPI_PROJECT_ACCESS is {plain(access)}", (
-            DENY if access == "deny" else "Add a rule for user and project to the file. ")
+            DENY if access == "deny" else "Add a rule for user and project to the file. " if thing == "project" else
+            f"A file decides about projects, not about a single {thing}: set TPI_PROJECT_ACCESS=app. ")
                       + "The choices are in tpi-streamd(8).")
     if page.status == 403:
         return failed(f"and the application refuses the query of a page: 403{': ' * bool(page.reason)}{page.reason}",
@@ -86,5 +91,5 @@ def judge_no_project(stage, response, page, script, settings):
                       "web server passes Cookie on to tpi-streamd.")
     if page.status == 200:
         return failed("and the application lets this user read it neither",
-                      "Give --project a project that the user can read, or give the user access in the application.")
+                      f"Give a {thing} that the user can read, or give the user access in the application.")
     return None

@@ -4,10 +4,11 @@
 import ssl
 import time
 
-from .answers import judge_probe
+from .answers import judge_other_routes, judge_probe
 from .finding import FAILED, Finding, OK, SKIPPED, Stop, WARNING
 from .health import judge_clock, judge_health
-from .site import HEALTH, JSON, PATHS
+from .site import HEALTH, JSON
+from .streams import STREAMS, option_of
 from .tls import judge_certificate, judge_http2, judge_tls_error
 from .untrusted import reason_of
 
@@ -68,17 +69,29 @@ def check_tls(e):
 
 def check_probe(e):
     """Whether tpi-streamd answers on each path, without a stream."""
-    for kind in PATHS:
-        if kind == "issues" and not e.whom[kind]:
-            continue
-        head = e.probes[kind] = e.site.get(e.target(kind), method="HEAD")
-        response = others = None
-        if head.status is not None and not head.is_refused_method:
-            # An answer to GET has a body, which shows who sent it.
-            response = e.probes[kind] = e.site.get(e.target(kind))
-        if e.probes[kind].status is None and e.probes[kind].ended_at is None:
-            others = e.site.get("/")
-        yield judge_probe(f"{kind}: tpi-streamd", head, response, e.site, e.given, others)
+    unknown = [kind for kind in STREAMS if kind != "notifications" and not e.whom[kind]]
+    for kind in STREAMS:
+        if kind not in unknown:
+            e.probes[kind], finding = probe_path(e, kind)
+            yield finding
+    if not unknown:
+        return
+    if not e.any_probe.is_refused_method:
+        yield Finding("other streams", SKIPPED, "no " + ", ".join(dict.fromkeys(map(option_of, unknown))))
+        return
+    yield judge_other_routes("other streams", {kind: probe_path(e, kind)[1] for kind in unknown})
+
+
+def probe_path(e, kind):
+    """(an answer of tpi-streamd that needs no stream, or that of another server; the finding)"""
+    probe = head = e.site.get(e.target(kind), method="HEAD")
+    response = others = None
+    if head.status is not None and not head.is_refused_method:
+        # An answer to GET has a body, which shows who sent it.
+        probe = response = e.site.get(e.target(kind))
+    if probe.status is None and probe.ended_at is None:
+        others = e.site.get("/")
+    return probe, judge_probe(f"{kind}: tpi-streamd", head, response, e.site, e.given, others)
 
 
 def check_http2(e):

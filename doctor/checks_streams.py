@@ -6,12 +6,12 @@ import sys
 import time
 
 from .answers import judge_answer, judge_silence
-from .application import judge_no_project, query_project, session_user
+from .application import judge_not_found, query_model, session_user
 from .finding import Finding, OK, SKIPPED
 from .procfs import environment_of
 from .settings import DEFAULTS, heartbeat_of, is_cluster, prefixes
-from .site import PATHS
 from .stream import judge_end, judge_headers, judge_heartbeat, judge_last_event_id, judge_sync
+from .streams import STREAMS, THINGS
 from .untrusted import plain
 from .wakeups import Delivery, judge_prefixes, judge_publish, judge_wakeups
 
@@ -32,7 +32,7 @@ def check_user(e):
 
 
 def check_streams(e):
-    """Opens both at the same time, and waits for their first sync."""
+    """Opens all at the same time, and waits for their first sync."""
     for kind, probe in e.probes.items():
         # Where the probe failed the stream would fail in the same way.
         if probe.is_refused_method or probe.is_stream and not probe.is_deferred:
@@ -41,36 +41,36 @@ def check_streams(e):
         exchange.wait(lambda response: response.synced_at is not None, e.options.timeout)
     error = ""
     if any(e.response(kind).is_deferred for kind in e.exchanges) and e.publisher.path:
-        kind = next((kind for kind in PATHS if e.whom[kind]), None)
+        kind = next((kind for kind in STREAMS if e.whom[kind]), None)
         if kind:
             error = e.publisher.publish(kind, e.whom[kind]).error
     for kind in e.exchanges:
         yield from judge_stream(e, kind, error)
-    if not e.whom["issues"]:
-        yield Finding("issues", SKIPPED, "no --project")
 
 
 def judge_stream(e, kind, publish_error):
     response = e.response(kind)
-    other = e.response("issues" if kind == "notifications" else "notifications")
+    other = next((e.response(name) for name in e.open_kinds() if name != kind), None)
     if response.status is None:
         yield judge_silence(f"{kind}: answer", response, e.probes[kind], None)
     elif not response.is_stream:
-        yield judge_refusal(e, f"{kind}: answer", response)
+        yield judge_refusal(e, kind, response)
     else:
         yield judge_headers(f"{kind}: answer", response)
         yield judge_sync(f"{kind}: sync", response, e.options.late, e.settings, other, publish_error, e.probes[kind])
 
 
-def judge_refusal(e, stage, response):
+def judge_refusal(e, kind, response):
     """An answer that is not a stream. Why there is no such project, the application may know."""
-    if response.status == 404 and (response.daemon_error() or "").startswith("no such project") and \
+    thing = THINGS.get(STREAMS[kind].model)
+    if response.status == 404 and thing and response.daemon_error() in (f"no such {thing}", "nothing to watch") and \
             e.given == "cookie":
-        page, script = query_project(e.site, e.whom["issues"])
-        found = judge_no_project(stage, response, page, script, e.settings if e.settings_known else None)
+        page, script = query_model(e.site, kind, e.whom[kind])
+        found = judge_not_found(f"{kind}: answer", kind, response, page, script,
+                                e.settings if e.settings_known else None)
         if found:
             return found
-    return judge_answer(stage, response, e.site, e.given)
+    return judge_answer(f"{kind}: answer", response, e.site, e.given)
 
 
 def check_publisher(e):
@@ -94,7 +94,7 @@ def check_publisher(e):
         e.exchanges[kind].wait(runs[-1].arrival, e.options.late if runs[-1].status == 0 else 0)
     if not e.open_kinds():
         # Valkey may be the cause: whether the publisher reaches it shows that.
-        kind = next((kind for kind in PATHS if e.whom[kind]), None)
+        kind = next((kind for kind in STREAMS if e.whom[kind]), None)
         if kind:
             yield judge_publish("tpi-publish", [e.publisher.publish(kind, e.whom[kind])], e.settings)
     for kind, runs in e.runs.items():
@@ -167,10 +167,10 @@ def check_watch(e):
     for kind in e.open_kinds():
         response, runs = e.response(kind), e.runs.get(kind, [])
         if runs:
-            other = lost.get("issues" if kind == "notifications" else "notifications")
+            others = [missing for name, missing in lost.items() if name != kind]
             yield judge_wakeups(f"{kind}: wake-ups", Delivery(
                 kind, runs, response, e.probes[kind], found[kind],
-                None if other is None else not other, is_cluster(e.publisher.environment)),
+                not all(others) if others else None, is_cluster(e.publisher.environment)),
                                 e.options.late)
         else:
             yield Finding(f"{kind}: wake-ups", SKIPPED, "nothing was published")

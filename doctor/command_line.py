@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from . import VERSION
 from .mask import remember_secrets
-from .site import PATHS
+from .streams import STREAMS
 
 SECRET_MAX = 65536  # characters of a file that holds one
 
@@ -42,7 +42,10 @@ def parse_arguments(arguments):
         help="a browser's Cookie header; - for standard input")
     add("--user", metavar="NAME:FILE", help="Basic authentication, with the password in FILE")
     add("--as-user", metavar="ID", help="the user to publish to (NAME, or the user of the cookie)")
-    add("--project", metavar="ID", help="a project that the user can read: checks the issues stream")
+    add("--project", metavar="ID",
+        help="a project that the user can read: checks its issues, test runs and milestones, and a combined stream")
+    add("--test-run", metavar="ID", help="a test run that the user can read: checks its stream")
+    add("--milestone", metavar="ID", help="a milestone that the user can read: checks its stream")
     add("--seconds", metavar="N", type=some_seconds,
         help="how long to watch (35: one heartbeat; 130 covers the time limits of proxies)")
     add("--quick", action="store_true", help="do not watch, and publish less")
@@ -62,9 +65,10 @@ def parse_arguments(arguments):
     options = parser.parse_args(arguments)
     if options.seconds is None:
         options.seconds = 0 if options.quick else 35
-    if options.project is not None and not (
-            re.fullmatch(r"[1-9]\d{0,9}", options.project) and int(options.project) < 1 << 31):
-        raise UsageError("--project must be a whole number from 1 to 2147483647")
+    for name in "project", "test_run", "milestone":
+        value = getattr(options, name)
+        if value is not None and not (re.fullmatch(r"[1-9][0-9]{0,9}", value) and int(value) < 1 << 31):
+            raise UsageError(f"--{name.replace('_', '-')} must be a whole number from 1 to 2147483647")
     return options
 
 
@@ -81,8 +85,8 @@ def site_url(text):
         raise UsageError("no user and password in the URL, which all users of the machine can see: "
                          "use --user NAME:FILE")
     path = parts.path
-    for end in PATHS.values():
-        path = path[:-len(end)] if path.endswith(end) else path
+    for stream in STREAMS.values():
+        path = re.sub(re.escape(stream.target.partition("?")[0]).replace(r"\{id\}", "[^/]*") + "$", "", path)
     if re.search(r"[^!-~]", parts.netloc + path):
         raise UsageError("the URL must be ASCII: write the name as in the DNS (xn--...)")
     return f"{parts.scheme}://{parts.netloc}{path.rstrip('/')}"

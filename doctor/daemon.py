@@ -22,7 +22,7 @@ def judge_limits(stage, settings, descriptors, pids):
         if allowed is not None and allowed < needed:
             return Finding(stage, WARNING, f"too few {what}: the caps need {needed}, the daemon has {allowed}",
                            f"Set [Service] {where}= above {needed} with systemctl edit tpi-stream, or lower "
-                           "SSE_PER_TENANT_CAP and SSE_ISSUES_PER_TENANT_CAP.")
+                           "SSE_PER_TENANT_CAP and the other caps.")
     if descriptors is None:
         return Finding(stage, SKIPPED, "the limits of the daemon cannot be read")
     return Finding(stage, OK, f"enough descriptors and threads for {caps(settings)} streams")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 """The state of an examination: what the checks have found out so far."""
 
-from .site import PATHS
+from .streams import STREAMS
 
 
 class Examination:
@@ -10,7 +10,7 @@ class Examination:
         self.site = site
         self.publisher = publisher
         self.given = given              # "nothing", "cookie", "basic": the credentials of each request
-        self.whom = {"notifications": options.as_user, "issues": options.project}
+        self.whom = {kind: getattr(options, stream.option) for kind, stream in STREAMS.items()}
         self.settings = dict(publisher.environment)  # the daemon's, as far as they are known
         self.settings_known = False     # read from the daemon's process
         self.local = False              # the URL leads to this host
@@ -23,7 +23,8 @@ class Examination:
         self.watched_until = None
 
     def target(self, kind):
-        return PATHS[kind] + ("" if kind == "notifications" else f"?projectId={self.whom['issues']}")
+        """Without an id, that of a stream which may not exist: enough to see where the path leads."""
+        return STREAMS[kind].target_of(self.whom[kind] or 1)
 
     def response(self, kind):
         return self.exchanges[kind].response if kind in self.exchanges else None

@@ -21,7 +21,7 @@ def between(response):
 
 
 IN_FRONT = (
-    "Any other proxy in front: disable buffering, caching and compression for both paths. nginx: "
+    "Any other proxy in front: disable buffering, caching and compression for the streams. nginx: "
     "proxy_buffering off; (contrib/nginx/tpi-stream-proxy.conf); ingress-nginx: the annotation "
     "proxy-buffering: 'off'.")
 
@@ -30,12 +30,12 @@ def buffer_remedy(response, probe):
     """How to stop the buffering. response has arrived so far; probe is a complete answer from the same server."""
     coding = response.header("content-encoding")
     if coding:
-        return (f"Disable compression for both paths ({plain(coding)}): a compressor waits for more data. nginx: "
-                "gzip off; in both locations, and no text/event-stream in gzip_types. Apache: SetEnv no-gzip 1 "
+        return (f"Disable compression for the streams ({plain(coding)}): a compressor waits for more data. nginx: "
+                "gzip off; in their location, and no text/event-stream in gzip_types. Apache: SetEnv no-gzip 1 "
                 "and SetEnv no-brotli 1, as in contrib/apache/tpi-stream.conf.")
     name = front(response) or front(probe)
     if name == "Apache":
-        return ("Apache: set flushpackets=on in the ProxyPass of both paths, as in "
+        return ("Apache: set flushpackets=on in the ProxyPass of the streams, as in "
                 "contrib/apache/tpi-stream.conf; without it nothing arrives, not even the headers. Remove "
                 "SetOutputFilter DEFLATE there. " + IN_FRONT)
     if name == "nginx":
@@ -45,5 +45,5 @@ def buffer_remedy(response, probe):
                 "annotation proxy-buffering: 'off').")
     stripped = "" if response.header("x-accel-buffering") or response.status is None else \
         "X-Accel-Buffering was stripped on the way (nginx: fastcgi_pass_header X-Accel-Buffering). "
-    return ("Disable buffering for both paths. " + stripped + "Apache: flushpackets=on in the ProxyPass. nginx: "
+    return ("Disable buffering for the streams. " + stripped + "Apache: flushpackets=on in the ProxyPass. nginx: "
             "fastcgi_buffering off. " + IN_FRONT)

@@ -8,7 +8,11 @@ import time
 from dataclasses import dataclass
 
 from .settings import prefixes, setting
+from .streams import STREAMS
 from .untrusted import number
+
+
+MARKED = ("id", "issueId", "runId", "milestoneId", "targetId")   # members of a payload that may be the marker
 
 
 @dataclass
@@ -24,7 +28,7 @@ class Published:
     def arrival(self, response):
         """When it arrived on this stream, or None."""
         return next((event.at for event in response.events
-                     if self.marker in (event.json().get("id"), event.json().get("issueId"))), None)
+                     if self.marker in [event.json().get(name) for name in MARKED]), None)
 
 
 class Publisher:
@@ -32,7 +36,7 @@ class Publisher:
         self.path = path
         self.environment = environment
         self.run_id = secrets.token_hex(4)
-        self.first_issue = 1000000000 + secrets.randbelow(1000000000)
+        self.first_id = 1000000000 + secrets.randbelow(1000000000)
         self.count = 0
 
     @property
@@ -44,14 +48,10 @@ class Publisher:
         return prefixes(self.environment)[0]
 
     def publish(self, kind, whom, tenant=None, prefix=None):
-        """One wake-up for a user or a project."""
+        """One wake-up for a stream of this kind."""
         self.count += 1
-        if kind == "notifications":
-            marker = f"doctor-{self.run_id}-{self.count}"
-            words = ["notification", "--user", whom, "--id", marker]
-        else:
-            marker = self.first_issue + self.count
-            words = ["issue", "--project", str(whom), "--issue", str(marker)]
+        marker = f"doctor-{self.run_id}-{self.count}" if kind == "notifications" else self.first_id + self.count
+        words = [word.format(id=whom, marker=marker) for word in STREAMS[kind].publish]
         words += ["--event", "doctor", "--verbose", "--tenant", tenant or self.tenant]
         environment = dict(self.environment)
         if prefix:
@@ -63,7 +63,8 @@ class Publisher:
                                   check=False)
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             return Published(marker, started, -1, error=f"{self.path}: {error}")
-        found = re.search(r"^(\S+): ([0-9]+) subscribers$", done.stdout, re.M)
+        found = re.search(rf"^(\S*{re.escape(STREAMS[kind].channel.format(id=whom))}): ([0-9]+) subscribers?$",
+                          done.stdout, re.M)
         return Published(marker, started, done.returncode, found[1] if found else "",
                          number(found[2]) if found else 0,
                          done.stderr.strip().removeprefix("tpi-publish: "))

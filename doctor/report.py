@@ -27,7 +27,7 @@ class Report:
             state = f"{finding.state:<8}"
             if self.colour:
                 state = f"\033[{self.COLOURS[finding.state]}m{state}\033[m"
-            print(f"{finding.stage:<27} {state} {finding.text}", flush=True)
+            print(f"{finding.stage:<31} {state} {finding.text}", flush=True)
 
     def wrong(self):
         return [finding for finding in self.findings if finding.state in (WARNING, FAILED)]
@@ -43,7 +43,7 @@ class Report:
             print("\nNo problem found.")
         else:
             # The first failure is often the cause of the others.
-            same = {}  # what both streams have in common is printed once
+            same = {}  # what several streams have in common is printed once
             for finding in sorted(wrong, key=lambda finding: finding.state != FAILED):
                 same.setdefault((finding.state, finding.text, finding.remedy), []).append(finding.stage)
             for (state, text, remedy), stages in same.items():

@@ -15,6 +15,7 @@ from .untrusted import number, plain
 LOG = "journalctl -u tpi-stream.service"
 DEFAULTS = {
     "INSTANCE_TENANT_ID": "default",
+    "SSE_COMBINED_PER_TENANT_CAP": "1000",
     "SSE_HEARTBEAT_MS": "25000",
     "SSE_ISSUES_PER_TENANT_CAP": "1000",
     "SSE_LIVE_PER_TENANT_CAP": "1000",
@@ -60,7 +61,7 @@ def prefixes(settings):
 def acl_channels(settings):
     """The channels of the daemon, as Valkey's ACL takes them."""
     tenant = plain(setting(settings, "INSTANCE_TENANT_ID"))
-    return " ".join(f"&{plain(prefix)}:tenant:{tenant}:*" for prefix in ["notifications", *prefixes(settings)])
+    return " ".join(f"&{plain(prefix)}:tenant:{tenant}:*" for prefix in ["notifications", *prefixes(settings), "live"])
 
 
 def uses_application(settings):

@@ -15,7 +15,6 @@ from . import VERSION
 from .response import STREAM_MAX, Response
 from .untrusted import Budget, Malformed
 
-PATHS = {"notifications": "/api/notifications/stream", "issues": "/api/issues/stream"}
 HEALTH = "/api/streams/health"
 SHORT_MAX = 1024 * 1024     # bytes read of an answer that is no stream
 STREAM, JSON = "text/event-stream", "application/json"

@@ -17,20 +17,20 @@ def judge_headers(stage, response):
                        buffer_remedy(response, None))
     if "no-transform" not in cache or "no-cache" not in cache:
         return Finding(stage, WARNING, f"Cache-Control is {plain(cache) or 'missing'}, not no-cache, no-transform",
-                       "Do not set, unset or hide Cache-Control for both paths (Header, expires, "
+                       "Do not set, unset or hide Cache-Control for the streams (Header, expires, "
                        "proxy_hide_header): caches and compressors obey the one that tpi-streamd sends.")
     return Finding(stage, OK, f"200 {plain(response.header('content-type'))} by {between(response)}")
 
 
 def deferred_remedy(response, other, publish_error, settings):
-    """tpi-streamd answers "retry later". other: the stream of the other kind."""
+    """tpi-streamd answers "retry later". other: another stream that has begun."""
     look = f"Read the reason in the log: {LOG} | grep -E 'subscribe failed|valkey|app'. "
     if publish_error and "NOPERM" not in publish_error:
         return (look + f"tpi-publish cannot publish either ({plain(publish_error)}): start Valkey, or correct "
                 "VALKEY_URL.")
     rights = f"ACL SETUSER with {acl_channels(settings)} (tpi-stream(7))"
     if other is not None and other.synced_at is not None:
-        return (look + "Valkey is reachable, as the other stream works. Give its user the right to these channels: "
+        return (look + "Valkey is reachable, as another stream works. Give its user the right to these channels: "
                 f"{rights}. With TPI_PROJECT_ACCESS=app, check TPI_APP_URL: the application may be unreachable.")
     if response.ended_at - response.opened > 4:
         look += "It took 5 s, the time limit for Valkey's confirmation: Valkey is slow or hangs. "
@@ -154,8 +154,9 @@ def judge_end(stage, response, watched_until, settings):
     if last == "evicted":
         return Finding(stage, FAILED, f"evicted after {age:.1f} s: the user opened more streams of this kind than "
                        "the cap allows",
-                       "Close tabs, share streams between them, or raise SSE_PER_USER_CAP (notifications) or "
-                       "SSE_ISSUES_PER_USER_CAP. Give tpi-stream-doctor an account of its own.")
+                       "Close tabs, share streams between them, or raise SSE_PER_USER_CAP (notifications), "
+                       "SSE_ISSUES_PER_USER_CAP, SSE_LIVE_PER_USER_CAP or SSE_COMBINED_PER_USER_CAP. Give "
+                       "tpi-stream-doctor an account of its own.")
     if last == "shutdown":
         return Finding(stage, FAILED, f"the daemon shut down after {age:.1f} s",
                        f"Try again if it was a restart; else read who stopped it: {LOG}.")

@@ -61,7 +61,7 @@ class Delivery:
     response: Response
     probe: Response = None
     elsewhere: list = field(default_factory=list)   # (setting, theirs, ours) with which one arrived
-    other_arrived: bool = None                      # on the other stream; None: not known
+    other_arrived: bool = None                      # on another stream; None: not known
     cluster: bool = False                           # the node counts its own subscribers only
 
     def times(self):
@@ -81,16 +81,17 @@ def unsubscribed_remedy(delivery):
                 f"and restart what you change: a wake-up with {plain(theirs)} arrived, the publisher uses "
                 f"{plain(ours)}.")
     if delivery.other_arrived and delivery.kind == "notifications":
-        return ("Give the stream's user with --as-user. Issues arrive, so tenant and Valkey are the same: the "
+        return ("Give the stream's user with --as-user. Other wake-ups arrive, so tenant and Valkey are the same: the "
                 "stream belongs to another user. It must be the id as tpi-streamd knows it: the name that the web "
                 "server verified, or user.id of the application.")
-    if delivery.other_arrived:
-        return ("Set TPI_ISSUES_CHANNEL_PREFIX alike for daemon and publisher. Notifications arrive, so tenant and "
+    if delivery.other_arrived and delivery.kind == "issues":
+        return ("Set TPI_ISSUES_CHANNEL_PREFIX alike for daemon and publisher. Other wake-ups arrive, so tenant and "
                 "Valkey are the same, and the prefix of the daemon is neither issues nor issue-updates. " + COMPARE)
+    if delivery.other_arrived:
+        return "Other wake-ups arrive, so tenant and Valkey are the same. " + COMPARE
     return ("Set INSTANCE_TENANT_ID and VALKEY_URL alike for daemon and publisher: they may use two Valkeys"
-            + (", or the stream belongs to another user than --as-user. "
-               if delivery.kind == "notifications" else
-               ", or differ in TPI_ISSUES_CHANNEL_PREFIX. ") + COMPARE)
+            + {"notifications": ", or the stream belongs to another user than --as-user. ",
+               "issues": ", or differ in TPI_ISSUES_CHANNEL_PREFIX. "}.get(delivery.kind, ". ") + COMPARE)
 
 
 def judge_wakeups(stage, delivery, late):

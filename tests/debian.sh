@@ -120,6 +120,13 @@ cleans_up()
 	as_builder 'cd /build/first && debian/rules clean && diff -r . ../clean'
 }
 
+# The package's programs have no debugging information, so this checks what shows without it.
+is_hardened()
+{
+	as_builder 'cd /build/first && sh tests/hardening-lint.sh debian/tpi-stream/usr/sbin/tpi-streamd \
+	    debian/tpi-stream/usr/bin/tpi-publish'
+}
+
 # Ignores two tags that depend on the suite's lintian: no package passes in every suite.
 lint()
 {
@@ -325,6 +332,47 @@ upgrades()
 		systemctl is-active tpi-stream.service"
 }
 
+# Two tenants, each with its own socket, account and settings.
+start_instances()
+{
+	inside '
+		for name in alpha beta; do
+			echo "TPI_PROJECT_ACCESS=allow" >/etc/tpi-stream/$name.env
+			chmod 600 /etc/tpi-stream/$name.env
+			systemctl enable --now tpi-stream@$name.socket tpi-stream@$name.service
+		done'
+	instances_run
+}
+
+instances_run()
+{
+	inside '
+		for name in alpha beta; do
+			systemctl is-active tpi-stream@$name.socket
+			systemctl is-active tpi-stream@$name.service || {
+				journalctl -u tpi-stream@$name.service
+				exit 1
+			}
+			test "$(stat -c %a:%U:%G /run/tpi-stream/$name.sock)" = 660:root:www-data
+			pid=$(systemctl show -P MainPID tpi-stream@$name.service)
+			tr "\0" "\n" </proc/$pid/environ | grep -x INSTANCE_TENANT_ID=$name
+			sed -n "s/^Uid:\t*\([0-9]*\).*/\1/p" /proc/$pid/status >>/tmp/uids
+		done
+		test "$(sort -u /tmp/uids | wc -l)" = 2
+		rm /tmp/uids'
+}
+
+instances_are_upgraded()
+{
+	inside "
+		of() { systemctl show -P MainPID tpi-stream@alpha.service tpi-stream@beta.service; }
+		pids=\$(of) inode=\$(stat -c %i /run/tpi-stream/alpha.sock)
+		dpkg --force-confdef --force-confold -i $second_deb
+		for pid in \$pids; do fails test -e /proc/\$pid; done
+		test \$(stat -c %i /run/tpi-stream/alpha.sock) = \$inode"
+	instances_run
+}
+
 stays_disabled()
 {
 	inside "
@@ -341,7 +389,10 @@ removes()
 		dpkg -r tpi-stream
 		fails systemctl is-active tpi-stream.service
 		fails systemctl is-active tpi-stream.socket
+		fails systemctl is-active tpi-stream@alpha.service
+		fails systemctl is-active tpi-stream@alpha.socket
 		fails test -e /run/tpi-stream/streamd.sock
+		fails test -e /run/tpi-stream/alpha.sock
 		fails grep tpi-streamd /proc/[0-9]*/comm
 		test -e /etc/default/tpi-stream'
 }
@@ -349,6 +400,7 @@ removes()
 purges()
 {
 	inside '
+		rm /etc/tpi-stream/*.env
 		dpkg -P tpi-stream
 		fails test -e /run/tpi-stream' && nothing_left "$work/machine"
 }
@@ -356,11 +408,12 @@ purges()
 heading "building in a fresh root: $suite from $mirror"
 need "a minimal root" debootstrap --variant=minbase "$suite" "$work/base" "$mirror"
 need "a root for building" make_build_root
-need "sources of an unprivileged user" within "$work/build" -- chown -R builder: /build
+need "sources owned by an unprivileged user" within "$work/build" -- chown -R builder: /build
 need "sources of a second revision" revise
 need "binary packages with nocheck, without the packages that tests need" build_without_tests
 need "the distribution tarball" make_distribution
 need "all packages from the tarball, with make check" build_with_tests
+check "the programs are hardened" is_hardened
 check "debian/rules clean restores the sources" cleans_up
 check "lintian finds nothing" lint
 
@@ -394,11 +447,21 @@ check "manual pages, documents and the browser module are installed" installed '
 	ls examples/prometheus/alerts.yml* examples/prometheus/dashboard.json*
 	ls /etc/apache2/tpi-stream/tpi-stream-status.conf /etc/nginx/tpi-stream/tpi-stream-status.conf'
 check "/etc/default/tpi-stream has every setting, with its default" shows_defaults
+check "only root can read /etc/default/tpi-stream" installed '
+	test "$(stat -c %a:%U:%G /etc/default/tpi-stream)" = 640:root:root'
+check "the bill of materials lists the programs and their libraries" installed '
+	cd /usr/share/doc/tpi-stream
+	grep -q SPDX-2.3 tpi-stream.spdx.json
+	grep -q "\"name\": \"libhiredis" tpi-stream.spdx.json
+	for program in /usr/sbin/tpi-streamd /usr/bin/tpi-publish; do
+		grep -q $(sha256sum $program | cut -d " " -f 1) tpi-stream.spdx.json
+	done'
 check "/etc/default/tpi-stream can be read by a shell" installed '
 	(set -a; . /etc/default/tpi-stream; tpi-streamd --check-config) | grep TPI_PROJECT_ACCESS=deny'
 check "the daemon runs as nobody without Valkey, and exits cleanly" runs_by_hand
 check "systemd-analyze verify accepts the units" installed '
-	out=$(systemd-analyze verify --man=no tpi-stream.service tpi-stream.socket 2>&1)
+	out=$(systemd-analyze verify --man=no tpi-stream.service tpi-stream.socket \
+	    tpi-stream@t1.service tpi-stream@t1.socket 2>&1)
 	test -z "$out" || { echo "$out"; exit 1; }'
 check "the socket and the service are enabled" installed '
 	cd /etc/systemd/system
@@ -429,7 +492,9 @@ check "the socket and the service run, the daemon as a dynamic user" started
 check "an administrator edits a configuration file" inside '
 	sed -i "/include/s/auth-basic/app/" /etc/nginx/tpi-stream/tpi-stream.conf'
 check "Apache and nginx reach the daemon with the files in /etc" answers
+check "an instance runs for each of two tenants" start_instances
 check "an upgrade restarts the daemon and keeps the socket" upgrades
+check "an upgrade restarts the instances and keeps their sockets" instances_are_upgraded
 check "Apache and nginx reach the daemon after the upgrade" answers
 check "an upgrade does not enable units that were disabled" stays_disabled
 check "a removal stops the socket and the service" removes

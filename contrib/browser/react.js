@@ -16,7 +16,7 @@ const COALESCE_MS = 250;	/* short for a user, long enough for a burst */
 function useWatch(key, watch, onWakeup, options = {}) {
 	const [state, setState] = useState("connecting");
 	const latest = useRef();
-	const { baseUrl, withCredentials, coalesceMs = COALESCE_MS } = options;
+	const { baseUrl, withCredentials, combined, coalesceMs = COALESCE_MS } = options;
 
 	useEffect(() => {
 		latest.current = { onWakeup, options };
@@ -32,7 +32,7 @@ function useWatch(key, watch, onWakeup, options = {}) {
 			},
 			onclosed: () => latest.current.options.onclosed?.(),
 		},
-	), [key, baseUrl, withCredentials, coalesceMs]);
+	), [key, baseUrl, withCredentials, combined, coalesceMs]);
 	return key === undefined ? "closed" : state;
 }
 

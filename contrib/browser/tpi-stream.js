@@ -3,54 +3,91 @@
  * tpi-stream: wake-ups of tpi-stream for web pages. See README.md for how to use it.
  *
  * A topic is a string: "notifications", or a kind and an id, such as "issues:7". A hub holds the
- * watchers of a base URL and the streams that carry their topics.
+ * watchers of a base URL and the streams that carry their topics. With {combined: true} the tabs of a
+ * browser share streams: see Sharing.
  *
  * Invariants:
- * - Each topic that is watched has one stream, and a stream has at most one EventSource.
+ * - Each topic that is watched has one stream, and a stream has at most one EventSource; a combined
+ *   stream has a second one while it is reopened for other topics.
  * - No callback is called from within watch…(), nor after stop().
  * - A watcher's first sync is {first: true}. It is sent when none of its topics is still about to be
  *   covered for the first time, and at least one is covered.
  * - Loading this module has no side effects: it listens to the page only while there are hubs.
  */
 
+const COMBINED = false;		/* whether tabs share a connection if the page does not say */
 const UNION_MS = 250;		/* changes of the ids within this time cause one reconnect */
 const GRACE_MS = 1000;		/* how long unwatched topics and streams are kept */
+const LOST_MS = 5000;		/* the longest delay after a stream was lost, not refused */
+const SHRINK_MS = 60000;	/* how long a combined stream keeps unwatched topics */
+const OVERLAP_MS = 5000;	/* how long the old EventSource is kept for the new one */
+const LINGER_MS = 500;		/* how much longer: what was sent before may arrive after the sync */
+const PROBE_MS = 3000;		/* how long a tab waits for the leader before it opens a stream */
+const ROLL_MS = 60000;		/* how often the leader asks which tabs are left */
 const IDS_MAX = 500;		/* ids per stream, a limit of the server */
 const ID_MAX = 2147483647;	/* also the longest delay of setTimeout() */
 const CLOSED = 2;		/* EventSource.CLOSED, for environments without EventSource */
 
-const notification = ({ id }) => typeof id === "string" && { id };
-const issue = ({ issueId, projectId }) =>
-    isId(issueId) && isId(projectId) && { issueId, projectId };
-const testRun = ({ runId, projectId, targetId }) =>
-    isId(runId) && isId(projectId) && withTarget({ runId, projectId }, targetId);
-const milestone = ({ milestoneId, projectId, targetId }) =>
-    isId(milestoneId) && isId(projectId) && withTarget({ milestoneId, projectId }, targetId);
+/* The fields of a change of an item, by the name of its id. */
+const change = (name) => ({ [name]: id, projectId, targetId }) =>
+    isId(id) && isId(projectId) && (targetId === undefined || isId(targetId)) &&
+    { [name]: id, projectId, ...(targetId && { targetId }) };
 
 /*
- * For each kind of topic: the path of its stream, in which * stands for the ids; how many topics a
- * stream carries; and the fields of a wake-up, or false if the data is not a wake-up.
+ * For each kind of topic: the path of its stream, in which * stands for the ids; whether a stream
+ * carries many of them; and the fields of a wake-up, or false if the data is not a wake-up.
  */
 const KINDS = {
-	notifications: { path: "/api/notifications/stream", room: 1, fields: notification },
-	issues: { path: "/api/issues/stream?projectIds=*", room: IDS_MAX, fields: issue },
-	testRuns: { path: "/api/test-runs/*/stream", room: 1, fields: testRun },
-	projectTestRuns: { path: "/api/projects/*/test-runs/stream", room: 1, fields: testRun },
-	milestones: { path: "/api/milestones/*/stream", room: 1, fields: milestone },
-	projectMilestones: { path: "/api/projects/*/milestones/stream", room: 1, fields: milestone },
+	__proto__: null,
+	notifications: {
+		path: "/api/notifications/stream",
+		fields: ({ id }) => typeof id === "string" && { id },
+	},
+	issues: {
+		path: "/api/issues/stream?projectIds=*",
+		many: true,
+		fields: change("issueId"),
+	},
+	testRuns: {
+		path: "/api/test-runs/*/stream",
+		fields: change("runId"),
+	},
+	projectTestRuns: {
+		path: "/api/projects/*/test-runs/stream",
+		fields: change("runId"),
+	},
+	milestones: {
+		path: "/api/milestones/*/stream",
+		fields: change("milestoneId"),
+	},
+	projectMilestones: {
+		path: "/api/projects/*/milestones/stream",
+		fields: change("milestoneId"),
+	},
 };
+/* The stream of any topics. It names each event by its topic. */
+const ANY = {};
 
 /* A watcher of several streams has the last of their states in this order. */
 const STATES = ["live", "connecting", "waiting", "parked", "closed"];
 
+/* With the version of the messages: tabs with other versions have other names, and never mix. */
+const CHANNEL = "tpi-stream/1";
+
 const hubs = new Set();
+let channel;			/* BroadcastChannel, while there are hubs */
 
 function isId(value) {
 	return Number.isInteger(value) && value >= 1 && value <= ID_MAX;
 }
 
-function withTarget(fields, targetId) {
-	return targetId === undefined ? fields : isId(targetId) && { ...fields, targetId };
+function kindOf(topic) {
+	return topic.split(":")[0];
+}
+
+/* Of several streams; "connecting" if there are none yet. */
+function worst(streams) {
+	return STATES[Math.max(...streams.map(({ state }) => STATES.indexOf(state)))] ?? "connecting";
 }
 
 function check(good, wanted, found) {
@@ -63,15 +100,20 @@ function check(good, wanted, found) {
 class Hub {
 	watchers = new Set();
 	streams = new Set();
-	homes = new Map();	/* the stream of each topic that is watched */
+	#recent = new Set();	/* topics, the most recently watched last */
 	syncs = 0;
+	refusals = 0;
+	#changed;
 
-	constructor(baseUrl, withCredentials) {
-		Object.assign(this, { baseUrl, withCredentials });
+	constructor(fields) {
+		Object.assign(this, fields);
+		if (this.combined && channel && globalThis.EventSource)
+			this.sharing = new Sharing(this);
 	}
 
 	add(watcher) {
 		this.watchers.add(watcher);
+		this.touch(watcher.topics);
 		this.change();
 	}
 
@@ -80,97 +122,179 @@ class Hub {
 			this.change();
 	}
 
+	touch(topics) {
+		for (const topic of topics) {
+			this.#recent.delete(topic);
+			this.#recent.add(topic);
+		}
+	}
+
 	/* Deferred until the current task ends, so that all watchers of a mounting page share a request. */
 	change() {
-		if (!this.changed)
+		if (!this.#changed)
 			queueMicrotask(() => this.replan());
-		this.changed = true;
+		this.#changed = true;
+	}
+
+	topics() {
+		return new Set([...this.watchers].flatMap(({ topics }) => [...topics]));
 	}
 
 	replan() {
-		this.changed = false;
-		const wanted = new Map();
-		for (const watcher of this.watchers)
-			for (const topic of watcher.topics)
-				wanted.set(topic, wanted.get(topic) ?? watcher);
-		for (const [topic, stream] of this.homes)
-			if (!wanted.has(topic)) {
-				stream.wanted.delete(topic);
-				this.homes.delete(topic);
-			}
-		for (const [topic, watcher] of wanted)
-			if (!this.homes.has(topic)) {
-				const stream = this.homeFor(topic, watcher);
-				stream.wanted.add(topic);
-				this.homes.set(topic, stream);
-			}
-		for (const stream of [...this.streams])
-			stream.replan();
+		this.#changed = false;
+		if (!hubs.has(this))
+			return;
+		const topics = this.topics();
+		this.sharing?.addTo(topics);
+		this.#recent = new Set([...this.#recent].filter((topic) => topics.has(topic)));
+		if (this.sharing?.mirror)
+			this.sharing.want(topics);
+		else
+			this.#assign(topics);
 		/* A live stream sends no sync now, but a new watcher may have missed changes like any other. */
 		this.update();
-		this.dismiss();
+		if (!this.sharing?.mirror)
+			this.dismiss();
 	}
 
-	homeFor(topic, { retry, logger }) {
-		const kind = KINDS[topic.split(":")[0]];
-		const able = [...this.streams].filter((stream) => stream.takes(kind, topic));
-		const stream = able.find(({ opened }) => opened.has(topic)) ?? able[0] ??
-		    new Stream(this, kind, retry, logger);
+	/* Distributes the topics to streams. */
+	#assign(topics) {
+		const streams = [...this.streams];
+		for (const stream of streams)
+			stream.wanted = new Set([...stream.wanted].filter(
+			    (topic) => topics.has(topic) && !this.combined));
+		if (this.combined)
+			/* The topics of pages that are in use stay together: moving one is a gap. */
+			[...this.#recent].reverse().forEach((topic, i) => (streams[Math.floor(i / IDS_MAX)] ??=
+			    this.#newStream(ANY)).wanted.add(topic));
+		else
+			for (const topic of topics)
+				if (!this.#home(topic))
+					this.#homeFor(topic).wanted.add(topic);
+		this.all("replan");
+	}
+
+	#homeFor(topic) {
+		const kind = KINDS[kindOf(topic)];
+		return [...this.streams].find((stream) => stream.takes(kind, topic)) ?? this.#newStream(kind);
+	}
+
+	#newStream(kind) {
+		const stream = new Stream(this, kind);
+		if (this.sharing?.parked)
+			stream.state = "parked";
 		this.streams.add(stream);
 		return stream;
 	}
 
+	/* Where the state and the syncs of a topic are found. */
+	#home(topic) {
+		return this.sharing?.mirror ?? [...this.streams].find(({ wanted }) => wanted.has(topic));
+	}
+
+	/* There was, or may have been, a gap: every watcher that had a sync gets another one. */
+	gap() {
+		for (const watcher of this.watchers)
+			if (watcher.last)
+				watcher.last = 0;
+	}
+
+	/* Closes and forgets the streams, because another tab has them. */
+	drop() {
+		this.all("end");
+		this.streams.clear();
+	}
+
 	dismiss() {
-		if (this.watchers.size || this.streams.size)
+		if (this.watchers.size || this.streams.size || !hubs.delete(this))
 			return;
-		hubs.delete(this);
-		if (!hubs.size)
-			listenToPage("removeEventListener");
+		this.sharing?.leave();
+		if (hubs.size)
+			return;
+		listenToPage("removeEventListener");
+		disconnect();
+	}
+
+	reset(term) {
+		this.gap();
+		/* A burst that is being collected is of the previous session. Its syncs may be the first. */
+		for (const { burst } of this.watchers)
+			for (const [key, { type }] of burst ?? [])
+				if (type === "wakeup")
+					burst.delete(key);
+		this.sharing?.reset(term);
+		this.all("reopen");
+		this.update();
+	}
+
+	suspend() {
+		this.sharing?.suspend();
+		this.all("suspend");
+	}
+
+	resume() {
+		this.all("resume");
+		this.sharing?.resume();
+	}
+
+	use() {
+		this.all("unpark");
+		this.sharing?.use();
 	}
 
 	/* Notifies every watcher of what has changed for it: the state of its streams, and syncs. */
 	update() {
-		this.each((watcher) => {
-			const homes = [...watcher.topics].map((topic) => [topic, this.homes.get(topic)]);
-			if (!homes.every(([, home]) => home))
+		this.#each((watcher) => {
+			const homes = [...watcher.topics].map((topic) => this.#home(topic));
+			if (homes.includes(undefined))
 				return;		/* added by a callback: replan() follows */
-			const state = STATES[Math.max(...homes.map(([, home]) => STATES.indexOf(home.state)))];
+			const state = worst(homes);
 			if (watcher.state !== state) {
 				watcher.state = state;
-				this.call(watcher, "onstate", state);
+				this.#call(watcher, "onstate", state);
 			}
-			const syncs = homes.map(([topic, home]) => home.syncs.get(topic));
-			const last = Math.max(...syncs.map((number) => number ?? 0));
+			const syncs = [...watcher.topics].map((topic) => this.#home(topic)?.syncs.get(topic));
+			const last = Math.max(0, ...syncs.filter(Boolean));
 			const first = watcher.last === undefined;
-			if (!this.watchers.has(watcher) || first && syncs.includes(undefined) ||
-			    last <= (watcher.last ?? 0))
+			if (!this.watchers.has(watcher) ||
+			    (first ? syncs.includes(undefined) || !last : last <= watcher.last))
 				return;
 			watcher.last = last;
-			this.tell(watcher, { type: "sync", first });
+			this.#tell(watcher, { type: "sync", first });
 		});
+		this.sharing?.announce();
 	}
 
-	wakeup(topic, message) {
-		this.each((watcher) => {
+	/* Returns whether the data is a wake-up. */
+	wakeup(topic, data) {
+		const event = data?.event;
+		const fields = typeof event === "string" && KINDS[kindOf(topic)].fields(data);
+		if (!fields)
+			return false;
+		this.#each((watcher) => {
 			if (watcher.topics.has(topic))
-				this.tell(watcher, message);
+				this.#tell(watcher, { type: "wakeup", event, ...fields });
 		});
+		this.sharing?.relay(topic, { event, ...fields });
+		return true;
 	}
 
-	refused(stream) {
-		this.each((watcher) => {
-			if ([...watcher.topics].some((topic) => stream.wanted.has(topic)))
-				this.call(watcher, "onclosed");
+	refused(topics) {
+		this.refusals++;
+		this.#each((watcher) => {
+			if ([...watcher.topics].some((topic) => topics.has(topic)))
+				this.#call(watcher, "onclosed");
 		});
+		this.sharing?.announce();
 	}
 
 	/* With coalesceMs: collects messages for that long, and keeps the last of those about the same. */
-	tell(watcher, message) {
+	#tell(watcher, message) {
 		if (!watcher.coalesceMs)
-			return this.call(watcher, "onWakeup", message);
+			return this.#call(watcher, "onWakeup", message);
 		if (!watcher.burst) {
 			watcher.burst = new Map();
-			setTimeout(() => this.flush(watcher), watcher.coalesceMs);
+			setTimeout(() => this.#flush(watcher), watcher.coalesceMs);
 		}
 		const { id, targetId, first, ...subject } = message;
 		const key = JSON.stringify(subject);
@@ -180,22 +304,22 @@ class Hub {
 		watcher.burst.set(key, message);
 	}
 
-	flush(watcher) {
+	#flush(watcher) {
 		const messages = watcher.burst.values();
 		watcher.burst = undefined;
 		for (const message of messages)
 			if (this.watchers.has(watcher))
-				this.call(watcher, "onWakeup", message);
+				this.#call(watcher, "onWakeup", message);
 	}
 
 	/* Callbacks may add and stop watchers: skips those added meanwhile and those stopped. */
-	each(action) {
+	#each(action) {
 		for (const watcher of [...this.watchers])
 			if (this.watchers.has(watcher))
 				action(watcher);
 	}
 
-	call(watcher, name, ...values) {
+	#call(watcher, name, ...values) {
 		try {
 			watcher[name]?.(...values);
 		} catch (error) {
@@ -216,20 +340,29 @@ class Stream {
 	opened = new Set();	/* the topics that it was last opened for */
 	syncs = new Map();	/* the number of the last sync of each topic; 0 if it was lost */
 	state = "connecting";
-	failures = 0;		/* consecutive refusals since the last sync */
+	#failures = 0;		/* consecutive refusals since the last sync */
+	#source;
+	#next;			/* during a change-over: the new EventSource, without a sync */
+	#old;			/* after a change-over: for what is still on its way */
+	#retryTimer;
+	#timer;
+	#delay;
+	#warned;
+	#hub;
+	#kind;
 
-	constructor(hub, kind, retry, logger) {
-		Object.assign(this, { hub, kind, retry, logger });
+	constructor(hub, kind) {
+		this.#hub = hub;
+		this.#kind = kind;
 	}
 
 	/* A stream that carries one topic is not reopened for another one. */
 	takes(kind, topic) {
-		return this.kind === kind && this.wanted.size < kind.room &&
-		    (kind.room > 1 || this.opened.has(topic));
+		return this.#kind === kind && this.wanted.size < IDS_MAX && (kind.many || this.opened.has(topic));
 	}
 
 	/* Whether a topic is wanted that the stream was not opened for. */
-	hasGrown() {
+	#hasGrown() {
 		return ![...this.wanted].every((topic) => this.opened.has(topic));
 	}
 
@@ -237,168 +370,507 @@ class Stream {
 	replan() {
 		if (!this.opened.size)
 			return this.open();
-		const delay = this.hasGrown() ? UNION_MS : this.wanted.size < this.opened.size ? GRACE_MS : 0;
-		if (delay === this.delay)
+		const delay = this.#hasGrown() ? UNION_MS : this.wanted.size === this.opened.size ? 0 :
+		    this.wanted.size && this.#kind === ANY ? SHRINK_MS : GRACE_MS;
+		if (delay === this.#delay)
 			return;
-		clearTimeout(this.timer);
-		this.delay = delay;
+		clearTimeout(this.#timer);
+		this.#delay = delay;
 		if (delay)
-			this.timer = setTimeout(() => this.settle(), delay);
+			this.#timer = setTimeout(() => this.#settle(), delay);
 	}
 
-	settle() {
-		this.delay = 0;
+	#settle() {
+		this.#delay = 0;
 		if (!this.wanted.size)
-			this.dismiss();
+			this.#dismiss();
 		/* With no open connection, do not reconnect just to drop topics. */
-		else if (this.state !== "parked" && (this.source || this.hasGrown()))
+		else if (this.state !== "parked" && (this.#source || this.#hasGrown()))
 			this.open();
 	}
 
 	/* Keeps a parked stream: a component that is mounted again must not unpark it. */
-	dismiss() {
-		this.close();
+	#dismiss() {
+		this.end();
 		if (this.state === "parked")
 			return;
-		this.hub.streams.delete(this);
-		this.hub.dismiss();
+		this.#hub.streams.delete(this);
+		this.#hub.dismiss();
 	}
 
-	close() {
-		clearTimeout(this.retryTimer);
-		this.source?.close();
-		this.source = null;
+	end() {
+		clearTimeout(this.#timer);
+		this.#close();
+	}
+
+	#close() {
+		clearTimeout(this.#retryTimer);
+		this.#source?.close();
+		this.#next?.close();
+		this.#old?.close();
+		this.#source = this.#next = null;
 		for (const topic of this.syncs.keys())
 			this.syncs.set(topic, 0);
 	}
 
-	url() {
-		const ids = [...this.opened].map((topic) => topic.split(":")[1]).sort((a, b) => a - b);
-		return this.hub.baseUrl + this.kind.path.replace("*", ids.join(","));
+	#url() {
+		const idsOf = (kind) => String([...this.opened].filter((topic) => kindOf(topic) === kind).map(
+		    (topic) => topic.split(":")[1] ?? 1).sort((a, b) => a - b));
+		if (this.#kind !== ANY)
+			return this.#hub.baseUrl + this.#kind.path.replace("*", idsOf(kindOf([...this.opened][0])));
+		const query = Object.keys(KINDS).filter(idsOf).map((kind) => `${kind}=${idsOf(kind)}`);
+		/* Another tab was evicted: like its reconnect, this stream must not evict others. */
+		if (this.state === "parked")
+			query.push("lastEventId=evicted");
+		return `${this.#hub.baseUrl}/api/stream?${query.join("&")}`;
 	}
 
+	/* A combined stream that is live stays open until the new EventSource has its sync. */
 	open() {
-		this.close();
+		clearTimeout(this.#retryTimer);
+		const overlap = this.#kind === ANY && this.state === "live" && this.#source;
+		if (overlap)
+			this.#next?.close();
+		else
+			this.#close();
 		if (this.wanted.size)
 			this.opened = new Set(this.wanted);
 		this.replan();
-		const url = this.url();
+		const url = this.#url();
 		if (!globalThis.EventSource)
-			return this.fail("closed");
+			return this.#fail("closed");
+		let source;
 		try {
-			this.source = new EventSource(url, { withCredentials: this.hub.withCredentials });
+			source = new EventSource(url, { withCredentials: this.#hub.withCredentials });
 		} catch (error) {
-			this.logger.error(`tpi-stream: cannot open ${url}`, error);
-			return this.fail("closed");
+			this.#hub.logger.error(`tpi-stream: cannot open ${url}`, error);
+			return this.#fail("closed");
 		}
-		this.attach(this.source);
-		this.enter("connecting");
+		this.#attach(source, this.opened);
+		if (overlap) {
+			this.#next = source;
+			/* All connections of the browser may be in use: give up the old one. */
+			this.#retryTimer = setTimeout(() => this.#replace(), OVERLAP_MS);
+		} else {
+			this.#source = source;
+			this.#enter(this.state === "parked" ? "parked" : "connecting");
+		}
+	}
+
+	/* The new EventSource, which has no sync yet, takes the place of the old one: there is a gap. */
+	#replace() {
+		const next = this.#next;
+		this.#next = null;
+		this.#close();
+		this.#source = next;
+		this.#fail("connecting");
 	}
 
 	/* Ignores events of an EventSource that has been replaced. */
-	attach(source) {
+	#attach(source, topics) {
 		const on = (type, handler) => source.addEventListener(type, (event) => {
-			if (source === this.source)
+			if (source === this.#source || source === this.#next)
 				handler(event);
 		});
-		on("message", ({ data }) => this.receive(data));
-		on("evicted", () => this.park());
+		on("message", ({ data }) => this.#receive(source, topics, data));
+		if (this.#kind === ANY)
+			for (const topic of topics)
+				source.addEventListener(topic, ({ data }) =>
+				    source.readyState !== CLOSED && this.#receive(source, topics, data, topic));
+		on("evicted", () => this.#next ? this.#replace() : this.#fail("parked"));
 		on("error", () => {
-			if (source.readyState === CLOSED)
-				this.refused();
-			else
+			if (this.#next && source !== this.#next)
+				this.#replace();
+			else if (source.readyState === CLOSED)
+				this.#refused();
+			else if (!this.#next)
 				/* The browser reconnects by itself. */
-				this.fail(this.state === "parked" ? "parked" : "connecting");
+				this.#fail("connecting");
 		});
 	}
 
-	receive(data) {
+	#receive(source, topics, data, topic) {
 		let message;
 		try {
 			message = JSON.parse(data);
 		} catch {
 			/* warns below */
 		}
-		const event = message?.event;
-		if (event === "sync")
-			return this.arrived();
-		const fields = typeof event === "string" && this.kind.fields(message);
-		if (fields)
-			this.hub.wakeup(this.topicOf(fields), { type: "wakeup", event, ...fields });
-		else if (!this.warned) {
-			this.warned = true;
-			this.logger.warn("tpi-stream: ignoring data that is not a wake-up", data);
+		if (message?.event === "sync" && !topic)
+			return this.#arrived(source, topics);
+		topic ??= this.#kind === KINDS.issues ? `issues:${message?.projectId}` :
+		    this.#kind === ANY ? "" : [...topics][0];
+		if (!topic || !this.#hub.wakeup(topic, message)) {
+			if (!this.#warned)
+				this.#hub.logger.warn("tpi-stream: ignoring data that is not a wake-up", data);
+			this.#warned = true;
 		}
 	}
 
-	topicOf({ projectId }) {
-		return this.kind === KINDS.issues ? `issues:${projectId}` : [...this.opened][0];
-	}
-
-	arrived() {
-		this.failures = 0;
-		const number = ++this.hub.syncs;
-		this.syncs = new Map([...this.opened].map((topic) => [topic, number]));
-		this.enter("live");
+	#arrived(source, topics) {
+		const number = ++this.#hub.syncs;
+		const changed = source === this.#next;
+		if (changed) {
+			clearTimeout(this.#retryTimer);
+			this.#old?.close();
+			const old = this.#old = this.#source;
+			setTimeout(() => old.close(), LINGER_MS);
+			this.#source = source;
+			this.#next = null;
+		}
+		this.#failures = 0;
+		/* Topics that the old EventSource has carried until now have no gap. */
+		this.syncs = new Map([...topics].map(
+		    (topic) => [topic, changed && this.syncs.get(topic) || number]));
+		this.#enter("live");
 		/* Apply changes of the topics that were made while it was parked. */
 		this.replan();
 	}
 
-	/* A response other than 200: the browser will not reconnect. */
-	refused() {
-		const { firstMs, maxMs, limit } = this.retry;
-		const again = this.failures < limit;
-		this.close();
+	/*
+	 * The browser will not reconnect: the response was not 200, or an open stream was lost in a way
+	 * that the browser takes for an error.
+	 */
+	#refused() {
+		const { firstMs, maxMs, limit } = this.#hub.retry;
+		const overlap = this.#next;
+		const lost = !overlap && this.state === "live";
+		const again = lost || this.#failures < limit;
+		if (overlap)
+			this.#next = null;	/* the old EventSource stays */
+		else
+			this.#close();
+		clearTimeout(this.#retryTimer);
 		/* A new EventSource would evict another stream: open one only when the user uses the page. */
-		if (this.state === "parked")
-			this.fail("parked");
-		else {
-			if (again) {
-				const longest = Math.min(maxMs, firstMs * 2 ** this.failures++);
-				this.retryTimer = setTimeout(() => this.open(), Math.random() * longest);
-			}
-			this.fail(again ? "waiting" : "closed");
+		if (again && this.state !== "parked") {
+			const longest = lost ? LOST_MS : Math.min(maxMs, firstMs * 2 ** this.#failures++);
+			this.#retryTimer = setTimeout(() => this.open(), Math.random() * longest);
 		}
-		this.hub.refused(this);
-	}
-
-	/* Keeps the EventSource: every few minutes the browser checks for a free slot. */
-	park() {
-		this.fail("parked");
+		if (!overlap)
+			this.#fail(again ? "waiting" : "closed");
+		if (!lost)
+			this.#hub.refused(this.wanted);
 	}
 
 	unpark() {
-		if (this.state !== "parked")
-			return;
-		if (this.wanted.size)
-			return this.open();
+		if (this.state === "parked")
+			this.reopen();
+	}
+
+	/* For a user who uses a parked page, or another user who has signed in. */
+	reopen() {
 		this.state = "closed";
-		this.dismiss();
+		if (this.wanted.size)
+			this.open();
+		else
+			this.#dismiss();
 	}
 
 	/* The page is suspended: a connection would break unnoticed and prevent caching of the page. */
 	suspend() {
-		if (!this.source || this.state === "parked")
+		if (!this.#source || this.state === "parked")
 			return;
-		this.close();
-		this.fail("waiting");
+		this.#close();
+		this.#fail("waiting");
 	}
 
 	resume() {
-		if (this.opened.size && !this.source && this.state !== "parked")
+		if (this.opened.size && !this.#source && this.state !== "parked")
 			this.open();
 	}
 
-	/* Wake-ups no longer arrive. Watchers do not wait for these topics before their first sync. */
-	fail(state) {
+	/*
+	 * Wake-ups no longer arrive. Watchers do not wait for these topics before their first sync. A
+	 * parked stream stays parked, with its EventSource: every few minutes the browser checks for a
+	 * free slot.
+	 */
+	#fail(state) {
 		this.syncs = new Map([...this.opened].map((topic) => [topic, 0]));
-		this.enter(state);
+		this.#enter(this.state === "parked" ? "parked" : state);
 	}
 
-	enter(state) {
+	#enter(state) {
 		this.state = state;
-		this.hub.update();
+		this.#hub.update();
 	}
+}
+
+/* ---- Sharing one connection among the tabs of a browser */
+
+/* What each type of message must have, apart from the hub, the tab that sent it, and the term. */
+const MESSAGES = {
+	__proto__: null,
+	want: ({ topics }) => Array.isArray(topics) && topics.every(isTopic),
+	use: () => true,
+	live: ({ state, syncs, refusals }) => STATES.includes(state) && Array.isArray(syncs) &&
+	    syncs.every(([topic, number]) => isTopic(topic) && number >= 0) && refusals >= 0,
+	event: ({ topic }) => isTopic(topic),
+	reset: () => true,
+};
+
+function isTopic(value) {
+	const [kind, id] = String(value).split(":");
+	return kind in KINDS && value === (kind === "notifications" ? kind : isId(+id) && `${kind}:${+id}`);
+}
+
+/* The messages of later leaders and resets have greater terms, whichever tab sends them. */
+function termAfter(term) {
+	return Math.max(Date.now() + Math.random(), term + 1);
+}
+
+/*
+ * The tabs that watch something elect a leader: the one that holds a lock. The leader has the streams,
+ * and relays what they carry. The other tabs follow: they have a mirror of the leader's state instead
+ * of streams. A tab that the leader does not answer is isolated: it opens streams, until the leader
+ * answers. README.md draws the states.
+ */
+class Sharing {
+	#id = termAfter(0);
+	term = 0;		/* messages of earlier terms are ignored */
+	#tabs = new Map();	/* in the leader: the topics of every other tab */
+	#answered = new Set();	/* those that have answered since the last roll call */
+	#hub;
+	#election;
+	#resign;
+	#leads;
+	#wanted;
+	#announced;
+	#timer;
+
+	constructor(hub) {
+		this.#hub = hub;
+		this.#join();
+	}
+
+	#join() {
+		const { signal } = this.#election = new AbortController();
+		this.#follow("connecting");
+		this.#wanted = null;
+		this.#hub.change();
+		/* Where there are no locks, or the page may not use them, this throws or rejects. */
+		const elect = async () => navigator.locks.request(`${CHANNEL} ${this.#hub.key}`, { signal },
+		    () => signal.aborted || this.#lead());
+		elect().catch(() => signal.aborted || this.#isolate());
+	}
+
+	/* The lock is held until the promise is resolved. */
+	#lead() {
+		this.term = termAfter(this.term);
+		this.#leads = true;
+		if (this.mirror) {
+			/* Carry what the last leader did until the tabs have answered, so as to open once. */
+			this.#enter("", [...this.mirror.syncs.keys()]);
+			this.#isolate();
+		}
+		this.#callRoll();
+		return new Promise((resolve) => {
+			this.#resign = resolve;
+		});
+	}
+
+	/* Forgets the tabs that did not answer the last time: they have crashed. */
+	#callRoll() {
+		for (const id of this.#tabs.keys())
+			if (!this.#answered.has(id))
+				this.#tabs.delete(id);
+		this.#answered.clear();
+		this.#hub.change();
+		this.announce({ call: true });
+		this.#wait(ROLL_MS, () => this.#callRoll());
+	}
+
+	addTo(topics) {
+		for (const topic of [...this.#tabs.values()].flat())
+			topics.add(topic);
+	}
+
+	#enter(id, topics) {
+		const before = this.#tabs.get(id);
+		this.#hub.touch(topics.filter((topic) => !before?.includes(topic)));
+		this.#tabs.set(id, topics);
+		this.#answered.add(id);
+	}
+
+	/* A parked tab stays parked until the leader says otherwise. */
+	#follow(state) {
+		if (worst(this.mirror ? [this.mirror] : [...this.#hub.streams]) === "parked")
+			state = "parked";
+		this.mirror = { state, syncs: new Map(), refusals: Infinity };
+		this.#hub.drop();
+		this.#hub.gap();
+	}
+
+	/* Opens streams in this tab. */
+	#isolate() {
+		if (!this.mirror)
+			return;
+		this.parked = this.mirror.state === "parked";
+		this.mirror = null;
+		this.#hub.gap();
+		this.#hub.replan();
+		this.parked = false;
+	}
+
+	leave() {
+		this.#election.abort();
+		this.#resign?.();
+		this.#leads = false;
+		this.#tabs.clear();
+		clearTimeout(this.#timer);
+	}
+
+	suspend() {
+		this.#post({ type: "want", topics: [] });
+		this.leave();
+		this.#follow("waiting");
+		this.#hub.update();
+	}
+
+	resume() {
+		if (this.#election.signal.aborted)
+			this.#join();
+		else if (!this.#leads)
+			this.#ask({ resume: true });
+	}
+
+	/* If the leader is parked, it may open a stream now. */
+	use() {
+		if (this.mirror?.state === "parked")
+			this.#post({ type: "use" });
+	}
+
+	reset(term) {
+		this.term = Math.max(term, this.#leads ? this.term + 1 : this.term);
+		if (!this.mirror)
+			return;
+		this.#follow("connecting");
+		this.#ask({});
+	}
+
+	/* What this tab watches has changed, perhaps. */
+	want(topics) {
+		if (this.#wanted !== String([...topics]))
+			this.#ask({});
+		if (!topics.size)
+			setTimeout(() => this.#hub.dismiss(), GRACE_MS);
+	}
+
+	#ask(fields) {
+		const topics = [...this.#hub.topics()];
+		this.#wanted = String(topics);
+		this.#post({ type: "want", topics, ...fields });
+		if (!fields.answer)
+			this.#wait(PROBE_MS, () => this.#isolate());
+	}
+
+	/* The leader calls the roll; the others wait for the leader. */
+	#wait(ms, action) {
+		clearTimeout(this.#timer);
+		this.#timer = setTimeout(action, ms);
+	}
+
+	#post(fields) {
+		channel?.postMessage({ hub: this.#hub.key, id: this.#id, term: this.term, ...fields });
+	}
+
+	relay(topic, data) {
+		if (this.#leads)
+			this.#post({ type: "event", topic, data });
+	}
+
+	/* Sends the state of the streams to the other tabs if it has changed, or with fields. */
+	announce(fields) {
+		if (!this.#leads)
+			return;
+		const streams = [...this.#hub.streams];
+		const live = {
+			state: worst(streams),
+			syncs: streams.flatMap(({ wanted, syncs }) => [...syncs].filter(
+			    ([topic]) => wanted.has(topic))),
+			refusals: this.#hub.refusals,
+		};
+		const announced = JSON.stringify(live);
+		if (fields || announced !== this.#announced)
+			this.#post({ type: "live", ...live, ...fields });
+		this.#announced = announced;
+	}
+
+	/* Returns whether the message is understood. */
+	hear(message) {
+		const { type, term } = message;
+		if (type === "want" || type === "use") {
+			if (this.#leads)
+				this.#serve(message);
+		} else if (term >= this.term && !this.#leads) {
+			if (type === "live")
+				this.#mirrorLeader(message);
+			else if (this.mirror)
+				return this.#hub.wakeup(message.topic, message.data);
+		}
+		return true;
+	}
+
+	/* As the leader. */
+	#serve({ type, id, topics, answer, resume }) {
+		if (type === "use")
+			return this.#hub.all("unpark");
+		this.#enter(id, topics);
+		if (resume)
+			this.#hub.all("resume");
+		this.#hub.replan();
+		if (!answer)
+			this.announce({});
+	}
+
+	#mirrorLeader({ term, state, syncs, refusals, call }) {
+		const unknown = !this.mirror || term > this.term;
+		if (unknown)
+			this.#follow(state);
+		this.term = term;
+		/* A leader that never calls the roll again hangs. */
+		this.#wait(3 * ROLL_MS, () => this.#ask({}));
+		const refused = refusals > this.mirror.refusals;
+		this.mirror = { state, syncs: new Map(syncs), refusals };
+		if (unknown || call)
+			this.#ask({ answer: true });
+		this.#hub.update();
+		if (refused)
+			this.#hub.refused(this.#hub.topics());
+	}
+}
+
+function hear({ data }) {
+	let good = false;
+	try {
+		good = data.term >= 0 && MESSAGES[data.type](data);
+		for (const hub of good ? [...hubs] : [])
+			if (data.type === "reset")
+				hub.reset(data.term);
+			else if (hub.key === data.hub && hub.sharing)
+				good = hub.sharing.hear(data);
+	} catch {
+		good = false;
+	}
+	if (!good && !hear.warned) {
+		hear.warned = true;
+		[...hubs][0]?.logger.warn("tpi-stream: ignoring a malformed message of another tab", data);
+	}
+}
+
+/* A page that cannot have a channel, or is suspended, has none. */
+function connect() {
+	try {
+		channel ??= new BroadcastChannel(CHANNEL);
+		channel.onmessage = hear;
+		channel.unref?.();	/* in Node.js */
+	} catch {
+		/* each tab has its own streams */
+	}
+}
+
+function disconnect() {
+	channel?.close();
+	channel = undefined;
 }
 
 /* ---- The page */
@@ -409,54 +881,69 @@ function isVisible() {
 
 function all(method) {
 	for (const hub of [...hubs])
-		hub.all(method);
+		hub[method]();
 }
 
-const act = () => isVisible() && all("unpark");
+function suspend() {
+	all("suspend");
+	disconnect();	/* a page with an open channel may not be cached */
+}
 
-const PAGE_EVENTS = [
-	["window", "pageshow", ({ persisted }) => persisted && all("resume")],
-	["window", "online", () => all("resume")],
-	["document", "visibilitychange", () => isVisible() && all("resume")],
-	["document", "resume", () => all("resume")],
-	["window", "pagehide", () => all("suspend")],
-	["document", "freeze", () => all("suspend")],
-	["window", "pointerdown", act],
-	["window", "keydown", act],
-];
+function resume() {
+	connect();
+	all("resume");
+}
+
+const use = () => isVisible() && all("use");
+
+/* The window also gets the events of the document, before it. */
+const PAGE_EVENTS = {
+	pageshow: ({ persisted }) => persisted && resume(),
+	online: resume,
+	visibilitychange: () => isVisible() && resume(),
+	resume,
+	pagehide: suspend,
+	freeze: suspend,
+	pointerdown: use,
+	keydown: use,
+};
 
 function listenToPage(method) {
-	for (const [target, type, handler] of PAGE_EVENTS)
-		globalThis[target]?.[method]?.(type, handler, true);
+	for (const type in PAGE_EVENTS)
+		globalThis.window?.[method]?.(type, PAGE_EVENTS[type], true);
 }
 
 /* ---- Exports */
 
-function checkRetry({ firstMs = 30000, maxMs = 300000, limit = Infinity } = {}) {
-	for (const [name, value] of Object.entries({ firstMs, maxMs }))
-		check(value >= 1 && value <= ID_MAX, `retry.${name} must be from 1 to ${ID_MAX}`, value);
-	check(limit >= 0, "retry.limit must be 0 or more", limit);
-	return { firstMs, maxMs, limit };
+function checkRange(name, value, min) {
+	check(value >= min && value <= ID_MAX, `${name} must be from ${min} to ${ID_MAX}`, value);
 }
 
 function watch(kind, ids, onWakeup, options = {}) {
-	const { baseUrl = "", withCredentials = false, logger = console, coalesceMs = 0, onstate,
-	    onclosed } = options;
-	const retry = checkRetry(options.retry);
+	const { baseUrl = "", withCredentials = false, combined = COMBINED, logger = console,
+	    coalesceMs = 0, onstate, onclosed } = options;
+	const { firstMs = 30000, maxMs = 300000, limit = Infinity } = options.retry ?? {};
+	checkRange("retry.firstMs", firstMs, 1);
+	checkRange("retry.maxMs", maxMs, 1);
+	check(limit >= 0, "retry.limit must be 0 or more", limit);
 	check(typeof onWakeup === "function", "onWakeup must be a function", onWakeup);
 	check(typeof baseUrl === "string", "baseUrl must be a string", baseUrl);
-	check(coalesceMs >= 0 && coalesceMs <= ID_MAX, `coalesceMs must be from 0 to ${ID_MAX}`, coalesceMs);
+	checkRange("coalesceMs", coalesceMs, 0);
 	check(logger?.warn && logger.error, "logger must have warn and error", logger);
 
 	const base = baseUrl.replace(/\/+$/, "");
 	const topics = new Set(ids ? [...ids].map((id) => `${kind}:${id}`) : [kind]);
+	const retry = { firstMs, maxMs, limit };
 	const watcher = { topics, onWakeup, onstate, onclosed, coalesceMs, retry, logger };
-	let hub = [...hubs].find((other) =>
-	    other.baseUrl === base && other.withCredentials === !!withCredentials);
+	const key = String([base, !!withCredentials, !!combined]);
+	let hub = [...hubs].find((other) => other.key === key);
 	if (!hub) {
-		if (!hubs.size)
+		if (!hubs.size) {
+			connect();
 			listenToPage("addEventListener");
-		hubs.add(hub = new Hub(base, !!withCredentials));
+		}
+		hub = new Hub({ key, baseUrl: base, withCredentials, combined, retry, logger });
+		hubs.add(hub);
 	}
 	hub.add(watcher);
 	return () => hub.remove(watcher);
@@ -484,3 +971,14 @@ export const watchTestRuns = watchIds("testRuns", "ids");
 export const watchProjectTestRuns = watchIds("projectTestRuns", "projectIds");
 export const watchMilestones = watchIds("milestones", "ids");
 export const watchProjectMilestones = watchIds("projectMilestones", "projectIds");
+
+/* Closes and reopens the streams of all tabs: for a page in which a user signs in or out. */
+export function reset() {
+	const term = termAfter(0);
+	connect();
+	channel?.postMessage({ type: "reset", term });
+	for (const hub of [...hubs])
+		hub.reset(term);
+	if (!hubs.size)
+		disconnect();
+}

@@ -46,9 +46,11 @@ RESULTS = ("untested", "passed", "failed")
 RUN = {"id": 42, "projectId": 7, "name": "Release 2.4"}
 
 lock = threading.Lock()     # guards cases, notifications and issues
-cases = {number: {"id": number, "title": title, "result": "untested"} for number, title in enumerate((
-    "Password sign-in", "Passkey sign-in", "Password reset", "Search by name", "Offline results",
-    "Screenshots", "Dark theme", "CSV export", "Barcode scan", "Sign-out"), 1)}
+cases = {number: {"id": number, "title": title, "result": RESULTS[0]}
+         for number, title in enumerate((
+             "Password sign-in", "Passkey sign-in", "Password reset", "Search by name",
+             "Offline results", "Screenshots", "Dark theme", "CSV export", "Barcode scan",
+             "Sign-out"), 1)}
 notifications = {user: [] for user in USERS}    # oldest first
 issues = {number: {"id": number, "projectId": project, "title": title, "status": status}
           for number, project, title, status in (
@@ -89,7 +91,7 @@ def publish(*arguments):
 
 
 class Daemon:
-    """tpi-streamd. Each start runs the same command; an exit that no one asked for ends the demo."""
+    """tpi-streamd. Each start runs the same command. An unexpected exit ends the demo."""
 
     def __init__(self, command):
         self.command = command
@@ -101,8 +103,10 @@ class Daemon:
         with self.lock:
             if self.child:
                 return
-            self.child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT)
-            self.watcher = threading.Thread(target=self.watch, args=(self.child,), daemon=True)
+            child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL,
+                                     stderr=subprocess.STDOUT)
+            self.child = child
+            self.watcher = threading.Thread(target=self.watch, args=(child,), daemon=True)
             self.watcher.start()
 
     def stop(self):
@@ -124,7 +128,8 @@ class Daemon:
 # ---- Queries of the page
 
 def get_me(user):
-    return {"user": user, "name": USERS[user], "projects": projects_of(user)}
+    return {"user": user, "name": USERS[user], "projects": projects_of(user),
+            "runProject": RUN["projectId"]}
 
 
 def get_daemon(_user):
@@ -183,7 +188,6 @@ def post_daemon(user, body):
 def publish_run(event, *target):
     publish("test-run", "--project", str(RUN["projectId"]), "--run", str(RUN["id"]),
             "--event", event, *target)
-    publish("issue", "--project", str(RUN["projectId"]), "--issue", "1", "--event", event)
 
 
 def post_result(user, body):

@@ -4,9 +4,7 @@
  * or a sync only says that something has changed, or may have. The page then refetches from the
  * application (app.py); it never takes data from a stream.
  */
-import { watchIssues, watchNotifications } from "./tpi-stream.js";
-
-const watchProjectTestRuns = watchIssues;
+import { watchIssues, watchNotifications, watchProjectTestRuns } from "./tpi-stream.js";
 
 const LOG_MAX = 50;
 const RUN_MS = 700;	/* between two results of "Run the tests" */
@@ -22,8 +20,16 @@ const MOVES = {
 
 /* What the page shows and watches, by the fragment of its URL. */
 const VIEWS = {
-	"test-run": { name: "test run", watch: watchProjectTestRuns, what: "run" },
-	"issues": { name: "issues", watch: watchIssues, what: "issues" },
+	"test-run": {
+		name: "test run",
+		what: "run",
+		watch: (...rest) => watchProjectTestRuns([me.runProject], ...rest),
+	},
+	"issues": {
+		name: "issues",
+		what: "issues",
+		watch: (...rest) => watchIssues(me.projects, ...rest),
+	},
 };
 
 const $ = (id) => document.getElementById(id);
@@ -365,7 +371,7 @@ function watcher(line, name, what) {
  * A view has a stream only while it is visible: over HTTP/1.1 a browser opens at most 6 connections
  * to a host, for all tabs together.
  */
-let projects = null;
+let me = null;
 let stop = () => {};
 
 function showView() {
@@ -378,15 +384,14 @@ function showView() {
 	$("view-name").textContent = name;
 	for (const link of document.querySelectorAll(".views a"))
 		link.ariaCurrent = link.hash === `#${view}` ? "page" : null;
-	if (!projects || document.hidden)
+	if (!me || document.hidden)
 		return;
 	refetch[what]();	/* shows the data even if no stream can be opened */
-	stop = watch(projects, ...watcher("view", name, what));
+	stop = watch(...watcher("view", name, what));
 }
 
 async function start() {
-	const me = await ask("me");
-	projects = me.projects;
+	me = await ask("me");
 	$("name").textContent = me.name;
 	$("avatar").textContent = me.name[0];
 	$("avatar").classList.add(me.user);

@@ -21,7 +21,7 @@ enum app_check {
 	CHECK_MILESTONES
 };
 
-/* The name of what is asked about, for logs: "user", or the model. */
+/* The name of what a query is about, for logs: "user", or the model. */
 const char *app_check_name(enum app_check check);
 
 /* Whether the ids are those of projects. */

@@ -2,8 +2,8 @@
 /*
  * clock: monotonic time, random intervals, and the wall clock as text.
  *
- * Nothing here fails, blocks or allocates. If getrandom() has no numbers, random intervals are
- * derived from the clock: they only spread load over time and need not be unpredictable.
+ * Nothing here fails, blocks or allocates. If getrandom() fails, as early in the boot, random
+ * intervals are derived from the clock: they only spread load over time and need not be unpredictable.
  */
 #include "base/clock.h"
 
@@ -12,8 +12,6 @@
 #include <stdio.h>
 #include <sys/random.h>
 #include <time.h>
-
-static int64_t (*clock_source)(void); /* NULL: the real clock. Set before any thread starts. */
 
 static uint64_t
 monotonic_ns(void)
@@ -27,19 +25,13 @@ monotonic_ns(void)
 int64_t
 clock_ms(void)
 {
-	return clock_source != NULL ? clock_source() : (int64_t)(monotonic_ns() / 1000000);
+	return (int64_t)(monotonic_ns() / 1000000);
 }
 
 int64_t
 clock_us(void)
 {
 	return (int64_t)(monotonic_ns() / 1000);
-}
-
-void
-clock_set_source(int64_t (*source)(void))
-{
-	clock_source = source;
 }
 
 /* The clock and a counter, mixed as in splitmix64 so that close inputs give unrelated results. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * clock: monotonic time, which tests can replace, random intervals, and the wall clock as text.
+ * clock: monotonic time, random intervals, and the wall clock as text.
  */
 #ifndef TPI_BASE_CLOCK_H
 #define TPI_BASE_CLOCK_H
@@ -11,11 +11,8 @@
 /* Milliseconds since an arbitrary point in the past; never goes back. Thread-safe. */
 int64_t clock_ms(void);
 
-/* Microseconds, for measuring durations; clock_set_source() does not affect it. Thread-safe. */
+/* Microseconds, for measuring durations. Thread-safe. */
 int64_t clock_us(void);
-
-/* Replaces the source of clock_ms(); NULL restores it. For tests, before any thread starts. */
-void clock_set_source(int64_t (*source)(void));
 
 /* A random number from low to high, inclusive (low <= high). Thread-safe. */
 uint32_t clock_jitter(uint32_t low, uint32_t high);

@@ -28,7 +28,8 @@ struct metric_row {
 	const char *help;
 };
 
-static const char *const kinds[METRIC_KINDS] = { "notifications", "issues" };
+static const char *const kinds[METRIC_KINDS] = { "notifications", "issues", "live",
+	"combined" };
 
 static const char *const ended[] = {
 	[ENDED_CLOSED] = "closed",
@@ -288,7 +289,8 @@ metrics_write(const struct metrics *c, const char *tenant, FILE *out)
 
 	for (i = 0; i < METRIC_COUNT; i++) {
 		m = &table[i];
-		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, types[m->type]);
+		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name,
+		    types[m->type]);
 		if (i == METRIC_BUILD_INFO)
 			write_build_info(m, tenant, out);
 		else if (m->type == HISTOGRAM)

@@ -14,8 +14,8 @@ answer_text(const struct answer *a, const char *method)
 	char *text;
 
 	if (asprintf(&text,
-		"Status: %d %s\r\nCache-Control: no-store\r\n%sContent-Type: %s\r\n\r\n%s", a->status,
-		a->reason, a->headers, a->type, body) == -1)
+		"Status: %d %s\r\nCache-Control: no-store\r\n%sContent-Type: %s\r\n\r\n%s",
+		a->status, a->reason, a->headers, a->type, body) == -1)
 		return NULL;
 	return text;
 }

@@ -17,6 +17,7 @@ struct channel {
 	uint32_t unanswered;  /* commands in flight for this channel */
 	bool requested;       /* the last command was SUBSCRIBE, and was not refused */
 	bool kept;            /* subscribed even without members */
+	char *label;          /* NULL until a labelled stream has joined */
 	bool alone;           /* a command has no other channel */
 	enum queue queue;
 	TAILQ_ENTRY(channel) link; /* in queues[queue] */
@@ -97,6 +98,7 @@ free_unused(struct channel_table *c, struct channel *ch)
 		return;
 	enqueue(c, ch, QUEUE_NONE);
 	HASH_DEL(c->table, ch);
+	free(ch->label);
 	free(ch->members);
 	free(ch);
 }
@@ -167,15 +169,25 @@ add_member(struct channel *ch, struct member *m)
 	return true;
 }
 
+/* A channel has the same label for every stream that names one; NULL: none. False: no memory. */
 static bool
-join_one(struct channel_table *c, struct subscription *sub, struct member *m, const char *name)
+set_label(struct channel *ch, const char *label)
+{
+	if (label != NULL && ch->label == NULL)
+		ch->label = strdup(label);
+	return label == NULL || ch->label != NULL;
+}
+
+static bool
+join_one(struct channel_table *c, struct subscription *sub, struct member *m, const char *name,
+    const char *label)
 {
 	struct channel *ch = find_or_add(c, name, strlen(name));
 
 	if (ch == NULL)
 		return false;
 	m->subscription = sub;
-	if (!add_member(ch, m)) {
+	if (!set_label(ch, label) || !add_member(ch, m)) {
 		free_unused(c, ch);
 		return false;
 	}
@@ -201,12 +213,17 @@ notify_if_confirmed(struct subscription *sub)
 void
 channel_table_join(struct channel_table *c, struct subscription *sub)
 {
-	const char *name = sub->names;
+	const char *name = sub->names, *label = NULL;
 	int i;
 
-	for (i = 0; i < sub->count; i++, name += strlen(name) + 1)
-		if (!join_one(c, sub, &sub->members[i], name))
+	for (i = 0; i < sub->count; i++) {
+		if (sub->stream->labelled)
+			label = name + strlen(name) + 1;
+		if (!join_one(c, sub, &sub->members[i], name, label))
 			break;
+		name = label != NULL ? label : name;
+		name += strlen(name) + 1;
+	}
 	free(sub->names);
 	sub->names = NULL;
 	if (i < sub->count) {
@@ -507,6 +524,12 @@ channel_table_find(struct channel_table *c, const char *name, size_t length)
 
 	HASH_FIND(hh, c->table, name, length, ch);
 	return ch;
+}
+
+const char *
+channel_label(const struct channel *ch)
+{
+	return ch->label;
 }
 
 const struct channel_member *

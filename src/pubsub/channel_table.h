@@ -53,8 +53,7 @@ struct channel_member {
 struct subscription {
 	struct subscriber *subscriber;
 	struct stream *stream; /* holds a reference */
-	/* Before it has joined: count terminated strings in a row; owned. See QUEUED_MAX. */
-	char *names;
+	char *names;           /* before it has joined: see subscriber_join(); owned. See QUEUED_MAX. */
 	int count;             /* of names and of members */
 	int unconfirmed;       /* members whose channel is not confirmed */
 	bool confirmed_once;
@@ -127,6 +126,8 @@ uint32_t channel_table_total(const struct channel_table *c);
 
 /* NULL: no such channel. */
 struct channel *channel_table_find(struct channel_table *c, const char *name, size_t length);
+/* Returns the label of a channel; NULL if no labelled stream has ever joined it. */
+const char *channel_label(const struct channel *channel);
 /* Returns the members of a channel; valid until the next join or leave. */
 const struct channel_member *channel_members(struct channel *channel, size_t *count);
 

@@ -22,6 +22,7 @@
 #include "wire/channel_name.h"
 #include "pubsub/channel_table.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/metrics.h"
 #include "pubsub/connector.h"
 #include "pubsub/fanout.h"
@@ -304,7 +305,7 @@ take_answer(struct subscriber *subscriber, const char *name, size_t length, bool
 	return count > 0;
 }
 
-/* Returns the index of the issue channels' prefix that this channel has; their count if none. */
+/* Returns the index of the channel's prefix in issues_prefixes; issues_prefix_count if none. */
 static int
 prefix_of(const struct settings *s, const char *channel)
 {
@@ -565,8 +566,8 @@ static bool
 subscriber_init(struct subscriber *subscriber, const struct settings *s)
 {
 	subscriber->settings = s;
-	subscriber->channels_max = CHANNELS_MAX + CHANNELS_EACH *
-	    (uint32_t)(s->tenant_cap + s->issues_tenant_cap + s->live_tenant_cap);
+	subscriber->channels_max = CHANNELS_MAX + CHANNELS_EACH * (uint32_t)(s->tenant_cap +
+	    s->issues_tenant_cap + s->live_tenant_cap + s->combined_tenant_cap);
 	pthread_mutex_init(&subscriber->lock, NULL);
 	thread_cond_init(&subscriber->stop_done);
 	TAILQ_INIT(&subscriber->joining);

@@ -22,15 +22,15 @@
 /* What other threads report to the owner, which takes all marks at once with stream_look(). */
 enum stream_mark {
 	STREAM_CONFIRMED = 1 << 0, /* all subscriptions are confirmed again after a loss */
-	STREAM_REFUSED = 1 << 1,   /* Valkey refused a subscription or is unreachable; or no memory */
+	STREAM_REFUSED = 1 << 1,   /* Valkey refused a subscription or is unreachable; no memory */
 	STREAM_CANCELLED = 1 << 2, /* the user no longer has a slot for this request */
 	STREAM_EVICTED = 1 << 3,   /* evicted; the closing event is queued */
 	STREAM_SLOW = 1 << 4,      /* the backlog has overflowed since the last stream_look() */
 	STREAM_FLUSH = 1 << 5,     /* the backlog is no longer empty */
 	STREAM_ANSWERED = 1 << 6,  /* the application client has a result */
 	STREAM_OVER = 1 << 7,      /* the stream has started and its user is over the cap */
-	STREAM_REVOKED = 1 << 8,   /* re-check whether the user still has access, or end the stream */
-	STREAM_MANY = 1 << 9       /* with STREAM_REVOKED: many streams are re-checked; spread them */
+	STREAM_REVOKED = 1 << 8,   /* re-check whether the user has access, or end the stream */
+	STREAM_MANY = 1 << 9       /* with STREAM_REVOKED: many streams are; spread the re-checks */
 };
 
 /* These stay set until the stream has started; starting it then wakes the owner. */
@@ -47,8 +47,9 @@ struct stream {
 	struct fanout_delivery *first, *last;
 
 	/* Guarded by lock. */
-	int fd; /* -1 once closed */
-	uint16_t id;  /* set before any other thread knows the stream */
+	int fd;       /* -1 once closed */
+	uint16_t id;  /* set before any other thread knows the stream, as is labelled */
+	bool labelled; /* its wake-ups carry the labels of their channels */
 	bool started; /* set by the subscriber's thread only, which reads it without the lock */
 	bool finished;
 	bool broken;  /* a send has failed because the peer is gone, or memory ran out */
@@ -103,8 +104,8 @@ bool stream_start(struct stream *s, const char *text);
 
 /*
  * Sends a STDOUT record of one or more whole events; its request id is corrected in place. now is
- * clock_ms(). Returns false, and drops the record, if the stream is not started, finished or broken.
- * Any thread.
+ * clock_ms(). Returns false, and drops the record, if the stream is not started, finished or
+ * broken. Any thread.
  */
 bool stream_send(struct stream *s, uint8_t *record, size_t length, int64_t now);
 

@@ -72,7 +72,7 @@ struct stream {
 };
 
 static struct {
-	const char *server, *valkey, *tenant;
+	const char *server, *valkey, *tenant, *path, *query, *channel;
 	bool http, post;
 	uint32_t streams, window, messages, warmup, rate, burst, targeted, projects, storm, idle,
 	    settle;
@@ -209,8 +209,8 @@ send_request(int fd, uint32_t user)
 	char name[16];
 
 	user_name(name, user);
-	send_all(fd, request, wire_request(request, options.http,
-	    options.projects > 0 ? ISSUES : NOTIFICATIONS, project_query(), name));
+	send_all(fd, request, wire_request(request, options.http, options.path,
+	    options.query != NULL ? options.query : project_query(), name));
 }
 
 /* Connects the next stream and sends its request. False if the server's listen queue is full. */
@@ -427,7 +427,9 @@ channel_of(char channel[CHANNEL_NAME_SIZE], const struct message *m, size_t numb
 		return channel_name_project(channel, ISSUES_PREFIX, options.tenant,
 		    (int32_t)(number % options.projects + 1));
 	if (m->target == LEDGER_ALL)
-		return channel_name_broadcast(channel, options.tenant);
+		return options.channel != NULL ?
+		    (size_t)snprintf(channel, CHANNEL_NAME_SIZE, "%s", options.channel) :
+		    channel_name_broadcast(channel, options.tenant);
 	user_name(user, m->target);
 	return channel_name_user(channel, options.tenant, user);
 }
@@ -825,6 +827,8 @@ usage(FILE *file)
 	      "--streams N       streams to open (100)\n"
 	      "--window N        streams to open at the same time (128)\n"
 	      "--projects N      open issue streams with N projects each; 0: notifications (0)\n"
+	      "--path PATH[?...]  open streams of this path, and publish on the channel of --channel\n"
+	      "--channel NAME    publish here, not on the broadcast channel\n"
 	      "--messages N      messages to publish; 0: only open streams (100)\n"
 	      "--warmup N        messages to publish before, one at a time, unmeasured (20)\n"
 	      "--rate N          messages per second; 0: each when all streams have the last (0)\n"
@@ -876,7 +880,7 @@ static const struct {
 };
 #define NUMBER_COUNT (sizeof(numbers) / sizeof(numbers[0]))
 
-enum { OPTION_SERVER = 256, OPTION_VALKEY, OPTION_TENANT, OPTION_HTTP, OPTION_POST, OPTION_HELP };
+enum { OPTION_SERVER = 256, OPTION_VALKEY, OPTION_TENANT, OPTION_PATH, OPTION_CHANNEL, OPTION_HTTP, OPTION_POST, OPTION_HELP };
 
 static void
 check_options(void)
@@ -891,6 +895,13 @@ check_options(void)
 		errx(EX_USAGE, "--post requires --http, and cannot be combined with --projects");
 	if (options.projects > 0 && options.targeted > 0)
 		errx(EX_USAGE, "--projects cannot be combined with --targeted");
+	if ((options.path == NULL) != (options.channel == NULL) ||
+	    (options.path != NULL && (options.projects > 0 || options.targeted > 0)) ||
+	    (options.channel != NULL && strlen(options.channel) >= CHANNEL_NAME_SIZE))
+		errx(EX_USAGE, "--path requires --channel, and cannot be combined with --projects and "
+		    "--targeted");
+	if (options.path == NULL)
+		options.path = options.projects > 0 ? ISSUES : NOTIFICATIONS;
 	if (options.storm > 0 && (options.rate == 0 || options.targeted != 100))
 		errx(EX_USAGE, "--storm requires --rate and --targeted 100");
 }
@@ -898,11 +909,13 @@ check_options(void)
 static void
 read_options(int argc, char *argv[])
 {
-	struct option table[NUMBER_COUNT + 7] = { { NULL, 0, NULL, 0 } };
+	struct option table[NUMBER_COUNT + 9] = { { NULL, 0, NULL, 0 } };
 	const struct option others[] = {
 		{ "server", required_argument, NULL, OPTION_SERVER },
 		{ "valkey", required_argument, NULL, OPTION_VALKEY },
 		{ "tenant", required_argument, NULL, OPTION_TENANT },
+		{ "path", required_argument, NULL, OPTION_PATH },
+		{ "channel", required_argument, NULL, OPTION_CHANNEL },
 		{ "http", no_argument, NULL, OPTION_HTTP },
 		{ "post", no_argument, NULL, OPTION_POST },
 		{ "help", no_argument, NULL, OPTION_HELP },
@@ -923,6 +936,13 @@ read_options(int argc, char *argv[])
 			break;
 		case OPTION_TENANT:
 			options.tenant = optarg;
+			break;
+		case OPTION_PATH:
+			options.path = strsep(&optarg, "?");
+			options.query = optarg;
+			break;
+		case OPTION_CHANNEL:
+			options.channel = optarg;
 			break;
 		case OPTION_HTTP:
 			options.http = true;

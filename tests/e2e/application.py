@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: ISC
-"""A stand-in for TestPlanIt. It answers session queries (which user?) and project queries (which projects may the
-user read?), correctly or with a fault that a test chooses. It refuses what TestPlanIt refuses: a project query by a
-user without API access unless it comes from one of TestPlanIt's own pages, a request head too long for Node.js, and a
-session query with an API token.
+"""A stand-in for TestPlanIt. It answers session queries (which user?) and model queries (which projects, test runs or
+milestones may the user read?), correctly or with a fault that a test chooses. It refuses what TestPlanIt refuses: a
+model query by a user without API access unless it comes from one of TestPlanIt's own pages, a model that does not
+exist, a request head too long for Node.js, and a session query with an API token.
 
     app = Application().start()           # on TCP; path= for a Unix socket; tls=Authority(...).issue(...)
     app.sign_in("SECRET-x", "eve", [7])   # a token, sent in a cookie or in Authorization: Bearer
+    app.sign_in("SECRET-x", "eve", test_runs=[3], milestones=[4])
+    app.deleted["projects"] = {7}         # marked as deleted: only a query that asks for such ones as well has them
     app.sign_in("SECRET-y", "kim", [7], access="ADMIN")     # ADMIN or is_api=True: scripts may query as well
     app.sign_in("tpi_SECRET-z", "sam", [7], is_api=True)    # an API token
     app.faults[SESSION] = hold            # what it does instead of the correct response
@@ -33,6 +35,8 @@ from answers import check_first
 from timing import eventually
 
 SESSION, PROJECTS = "/api/auth/session", "/api/model/projects/findMany"
+TEST_RUNS, MILESTONES = "/api/model/testRuns/findMany", "/api/model/milestones/findMany"
+MODELS = {PROJECTS: "projects", TEST_RUNS: "testRuns", MILESTONES: "milestones"}
 COOKIE = "next-auth.session-token"
 HEADERS = {"host", "user-agent", "accept", "cookie", "authorization", "x-forwarded-for", "x-forwarded-proto",
            "x-forwarded-host", "sec-fetch-site"}
@@ -79,7 +83,14 @@ class Person:
     id: str
     projects: set
     access: str = "USER"   # or ADMIN, PROJECTADMIN, NONE
-    is_api: bool = False   # whether scripts may query projects
+    is_api: bool = False   # whether scripts may query models
+    test_runs: set = field(default_factory=set)
+    milestones: set = field(default_factory=set)
+
+    def readable(self, model):
+        if self.access == "NONE":
+            return set()
+        return {"projects": self.projects, "testRuns": self.test_runs, "milestones": self.milestones}[model]
 
 
 @dataclass
@@ -90,6 +101,7 @@ class Request:
     connection: int
     token: str = None
     ids: list = None
+    present: bool = False  # whether it excludes what is marked as deleted
     started: float = field(default_factory=time.monotonic)
     finished: float = None
 
@@ -266,7 +278,8 @@ class Application:
         self.address = path or ("127.0.0.1", 0)
         self.tls = tls
         self.prefix = prefix
-        self.people = {ANN: Person("ann", {7, 8}), BEN: Person("ben", {8})}
+        self.people = {ANN: Person("ann", {7, 8}, test_runs={7}, milestones={7}), BEN: Person("ben", {8})}
+        self.deleted = {}  # ids by model
         self.faults = {}
         self.delay = 0
         self.lock = threading.Lock()
@@ -323,7 +336,7 @@ class Application:
     def hold(self, *kinds):
         """From now on queries of these kinds are not answered until release()."""
         self.released.clear()
-        for kind in kinds or (SESSION, PROJECTS):
+        for kind in kinds or (SESSION, *MODELS):
             self.faults[kind] = hold
 
     def release(self):
@@ -336,8 +349,8 @@ class Application:
 
     # Sessions
 
-    def sign_in(self, token, user, projects=(), **named):
-        self.people[token] = Person(user, set(projects), **named)
+    def sign_in(self, token, user, projects=(), test_runs=(), milestones=(), **named):
+        self.people[token] = Person(user, set(projects), test_runs=set(test_runs), milestones=set(milestones), **named)
         return token
 
     def sign_out(self, token):
@@ -384,8 +397,8 @@ class Application:
         if len(names) != len(set(names)) or not set(names) <= allowed:
             self.complain(f"headers {names}")
         request.token = self._token(request)
-        if path == PROJECTS:
-            request.ids = self._ids(query)
+        if path in MODELS:
+            request.ids, request.present = self._ids(path, query)
         elif path != SESSION or query:
             self.complain(f"target {target}")
         with self.lock:
@@ -409,22 +422,24 @@ class Application:
         kind, _, token = (request.header("Authorization") or "").partition(" ")
         return token if kind == "Bearer" else None
 
-    def _ids(self, query):
-        """The project ids of a query, which must have exactly the documented form."""
+    def _ids(self, path, query):
+        """The ids of a query, which must have exactly the documented form, and whether it excludes deleted ones."""
         try:
             [(name, value)] = parse_qsl(query, strict_parsing=True, errors="strict")
             content = json.loads(value)
             ids = content["where"]["id"]["in"]
+            present = content["where"].pop("isDeleted", None)
             good = (name == "q" and re.fullmatch(r"q=[\w.~%-]*", query, re.ASCII)
                     and content == {"where": {"id": {"in": ids}}, "select": {"id": True}}
+                    and present in ((None, False) if path == PROJECTS else (False,))
                     and content["select"]["id"] is True and 1 <= len(ids) <= 100
                     and len(ids) == len(set(ids)) and all(type(id) is int for id in ids))
         except (ValueError, TypeError, KeyError):
             good = False
         if not good:
             self.complain(f"query {query}")
-            return []
-        return ids
+            return [], False
+        return ids, present is False
 
     def answer(self, request):
         """The correct response to a request."""
@@ -432,7 +447,11 @@ class Application:
             return message(b"", 431)
         if request.kind == SESSION:
             return self._session(request)
-        return self._projects(request) if request.kind == PROJECTS else message({"error": "no such page"}, 404)
+        if request.kind in MODELS:
+            return self._model(request, MODELS[request.kind])
+        if request.kind.startswith("/api/model/"):
+            return message({"error": {"message": f"unknown model name: {request.kind.split('/')[3]}"}}, 400)
+        return message({"error": "no such page"}, 404)
 
     def _session(self, request):
         """NextAuth.js accepts only cookies. A bearer token that is not an API token gets a session here as well, as
@@ -446,15 +465,17 @@ class Application:
             "preferences": {"id": "p", "userId": person.id, "theme": "Purple", "itemsPerPage": "P10"}},
             "expires": "2036-12-24T08:00:00.000Z"})
 
-    def _projects(self, request):
-        """First the access check on the API, then the filter by project: an anonymous user can read no project."""
+    def _model(self, request, model):
+        """First the access check on the API, then the filter by id: an anonymous user can read nothing."""
         person = self.people.get(request.token)
         if request.token and request.token == self._bearer(request):
             if not person or (request.token.startswith("tpi_") and not person.is_api):
                 return message({"error": "Invalid API token", "code": "INVALID_TOKEN"}, 401)
         elif person and not (person.access == "ADMIN" or person.is_api or self._from_own_page(request)):
             return message({"error": "External API access not enabled for this account"}, 403)
-        readable = person.projects if person and person.access != "NONE" else ()
+        readable = person.readable(model) if person else set()
+        if request.present:
+            readable = readable - self.deleted.get(model, set())
         return message({"data": [{"id": id} for id in request.ids if id in readable]})
 
     @staticmethod

@@ -66,6 +66,12 @@ class Chromium:
         self.tabs.append(tab)
         return tab.goto(url)
 
+    def open_private(self, url):
+        """Opens a page in a private window."""
+        tab = Tab(self, "openPrivate")
+        self.tabs.append(tab)
+        return tab.goto(url)
+
     def sign_in(self, url, name, value):
         self.call("cookie", url, name, value)
 
@@ -137,6 +143,9 @@ class Tab:
     def freeze(self):
         self.call("lifecycle", "frozen")
 
+    def crash(self):
+        self.call("crash")
+
     def thaw(self):
         self.call("lifecycle", "active")
 
@@ -157,8 +166,10 @@ class Tab:
 
     # Functions of the page
 
-    def watch(self, name, projects=None, **options):
-        self(f"watch({json.dumps(name)}, {json.dumps(projects)}, {json.dumps(options)})")
+    def watch(self, name, ids=None, kind=None, **options):
+        """Watches notifications or, with ids, issues of projects, or another kind by the name of its function."""
+        kind = kind or ("Issues" if ids else "Notifications")
+        self(f"watch({json.dumps(name)}, {json.dumps(ids)}, {json.dumps(options)}, {json.dumps(kind)})")
 
     def plain(self, name, url, client="native", **options):
         self(f"plain({json.dumps(name)}, {json.dumps(url)}, {json.dumps(client)}, {json.dumps(options)})")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """A relay between the daemon and a server that adds latency and network failures."""
 
+import contextlib
 import os
 import selectors
 import socket
@@ -33,6 +34,11 @@ class Relay:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    @property
+    def open(self):
+        """The number of connections that are open."""
+        return len(self._other) // 2
+
     def mute(self):
         self.muted = True
 
@@ -52,6 +58,10 @@ class Relay:
         try:
             far.connect(self.target)
         except OSError:
+            # Unread data would turn the close into a reset, which clients report as another error.
+            near.settimeout(1)
+            with contextlib.suppress(OSError):
+                near.recv(65536)
             near.close()
             far.close()
             return

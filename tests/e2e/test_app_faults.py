@@ -489,9 +489,9 @@ def test_log(gated, level):
     app.faults.clear()
     check_answer(daemon.ask(**secrets), 401)
     daemon.wait_for_log("answers again")
-    warning = daemon.wait_for_log(r"^\[app\] the application cannot be asked")
+    warning = daemon.wait_for_log(r"^\[app\] cannot query the application")
     assert app.url in warning and "502" in warning
-    assert len(daemon.matching(r"^\[app\] the application cannot be asked")) == (1 if level == "info" else 4)
+    assert len(daemon.matching(r"^\[app\] cannot query the application")) == (1 if level == "info" else 4)
 
 
 def test_drain_while_the_application_hangs(gated):
@@ -548,7 +548,7 @@ def test_closed_peers_leave_the_queue(gated):
     app.wait_asked(1)
     before = descriptors_and_threads(daemon.pid)
     peers = [daemon.open(**by(f"SECRET-{number}")) for number in range(20)]
-    daemon.wait_for_log("user asked", count=21)
+    daemon.wait_for_log("user query", count=21)
     for peer in peers:
         peer.close()
     wait_released(daemon.pid, before)

@@ -25,6 +25,7 @@ from relay import Relay
 from servers import (ROOT, broadcast_channel, clean_environment, free_port, listening_socket, project_channel,
                      run_directory, user_channel)
 from timing import eventually, scaled
+from topics import BY_NAME, LIVE, TOPICS
 
 pytestmark = pytest.mark.slow
 
@@ -36,7 +37,7 @@ PAGES = os.path.join(ROOT, "tests", "e2e", "browser")
 SYNC = {"event": "sync"}  # as a plain EventSource gets it
 SOON = {"firstMs": 200, "maxMs": 400}  # retry times that a test can wait for
 CONNECTING, CLOSED = 0, 2  # of EventSource
-NO_ROOM = "evicted before, no free slot"
+NO_ROOM = "no free slot for an evicted stream"
 CLIENTS = ["native", "event-source-polyfill", "reconnecting-eventsource"]
 BOTH_TOLD = "seen.a.messages.length >= {0} && seen.b.messages.length >= {0}"
 
@@ -203,6 +204,32 @@ def test_sync_then_wakeups(gated, valkey, site, server):
     tab.wait("bell", FIRST, wakeup(1), wakeup(2))
     tab.wait("board", FIRST, issue_wakeup(3, 8), issue_wakeup(3, 7))
     assert tab.states("bell") == tab.states("board") == ["connecting", "live"]
+
+
+@both
+def test_live_topics(gated, valkey, site, server):
+    """Test runs and milestones, singly and of a project: the first sync, and then the wake-ups of each."""
+    _, daemon = gated(OPEN)
+    place = site(server, daemon)
+    for topic in LIVE:
+        tab = place.tab()
+        tab.watch("a", [7], kind=function_of(topic))
+        tab.wait("a", FIRST)
+        for id in 8, 7:
+            valkey.publish(topic.channel(id), topic.payload % id)
+        tab.wait("a", FIRST, {"type": "wakeup", **json.loads(topic.payload % 7)})
+
+
+def test_no_access_to_one_of_several(gated, valkey, counted, site):
+    """A watcher of several test runs, one of which the user may not read: a sync and the wake-ups of the others."""
+    _, daemon = gated(OPEN)
+    tab = site(Nginx, counted(daemon)).tab()
+    tab.watch("a", [7, 8], kind="TestRuns")  # 8 is not ann's
+    tab.wait("a", FIRST)
+    assert tab("seen.a.closed") == 1
+    topic = BY_NAME["testRuns"]
+    valkey.publish(topic.channel(7), topic.payload % 7)
+    tab.wait("a", FIRST, {"type": "wakeup", **json.loads(topic.payload % 7)})
 
 
 def test_components_share(gated, valkey, counted, site):
@@ -492,7 +519,7 @@ def test_valkey_restart(gated, new_valkey, counted, site):
 
 @both
 def test_opened_while_valkey_is_away(gated, new_valkey, site, server):
-    """A page that is opened while Valkey is away heals by itself, a plain EventSource too."""
+    """A page that is opened while Valkey is unreachable heals by itself, a plain EventSource too."""
     valkey = new_valkey()
     _, daemon = gated(OPEN, VALKEY_URL=valkey.url)
     tab = site(server, daemon).tab()
@@ -669,6 +696,120 @@ def test_comes_back_at_once(gated, site, how):
     assert tab("seen.a.closed") == 1
 
 
+# One connection for all tabs; test_browser_tabs.py has more of it, without a daemon
+
+def function_of(topic):
+    return topic.name[0].upper() + topic.name[1:]
+
+
+def payload_of(topic, number):
+    """A wake-up as the daemon sends it, and as a watcher gets it."""
+    payload = topic.payload % number
+    return payload, {"type": "wakeup", **json.loads(payload)}
+
+
+@both
+def test_combined_tabs(gated, valkey, counted, site, server):
+    """12 tabs with all kinds of topics are one stream of the daemon, each wake-up reaches each tab once, and a request
+    of any tab is answered at once."""
+    # Apache notices only when it writes that a stream was closed.
+    _, daemon = gated(OPEN, SSE_HEARTBEAT_MS=500)
+    relay = counted(daemon)
+    place = site(server, relay)
+    tabs = [place.tab() for _ in range(12)]
+    for tab in tabs:
+        for topic in TOPICS:
+            tab.watch(topic.name, [7] if topic.model else None, function_of(topic), combined=True)
+    for tab in tabs:
+        for topic in TOPICS:
+            tab.wait(topic.name, FIRST)
+    eventually(lambda: relay.open == 1, what="the end of the last change-over")
+    for topic in TOPICS:
+        valkey.wait_subscribers(topic.channel(7, "ann"), 1)
+        valkey.publish(topic.channel(7, "ann"), payload_of(topic, 7)[0])
+    for tab in tabs:
+        for topic in TOPICS:
+            tab.wait(topic.name, FIRST, payload_of(topic, 7)[1])
+    took = [tab("(async () => { const start = performance.now(); await fetch('page.html', { cache: 'no-store' });"
+                " return performance.now() - start; })()") for tab in tabs]
+    print(f"{server.__name__}: {relay.connections} requests; a page took {min(took):.0f} to {max(took):.0f} ms")
+    assert max(took) < scaled(100)
+    assert relay.open == 1
+
+
+@both
+def test_combined_change_over(gated, valkey, counted, site, server):
+    """While other tabs watch more, a tab gets no sync, and each wake-up at least once. During a change-over two
+    streams deliver, so that some may come twice or out of order."""
+    app, daemon = gated(OPEN)
+    app.sign_in(ANN, "ann", projects=range(1, 100))
+    relay = counted(daemon)
+    place = site(server, relay)
+    tab, other = place.tab(), place.tab()
+    tab.watch("a", combined=True)
+    tab.wait("a", FIRST)
+    published = 0
+    for project in range(10, 20):
+        other.watch(f"p{project}", [project], combined=True)
+        while not other(f"seen.p{project}.messages.length"):
+            published += 1
+            valkey.publish(user_channel("ann"), notification(published))
+    tab.until(f"seen.a.messages.at(-1).id === '{published}'")
+    first, *wakeups = tab.messages("a")
+    assert first == FIRST and LATER not in wakeups
+    ids = [int(each["id"]) for each in wakeups]
+    assert sorted(set(ids)) == list(range(1, published + 1))
+    assert max(ids.count(id) for id in set(ids)) <= 2
+    assert relay.connections <= 11
+
+
+def test_combined_daemon_restart(gated, valkey, rundir, site):
+    """The daemon is drained and started again: every tab has one sync, and the browser one stream."""
+    path = f"{rundir}/inherited"
+    with listening_socket(path) as listener:
+        app, daemon = gated(inherit=[listener])
+        place = site(Nginx, path)
+        tabs = [place.tab() for _ in range(3)]
+        for tab in tabs:
+            tab.watch("a", combined=True)
+            tab.wait("a", FIRST)
+        daemon.stop()
+        gated(inherit=[listener], app=app)
+        for tab in tabs:
+            tab.wait("a", FIRST, LATER)
+        valkey.publish(user_channel("ann"), notification(1))
+        for tab in tabs:
+            tab.wait("a", FIRST, LATER, wakeup(1))
+
+
+def test_combined_evicted(gated, valkey, counted, site):
+    """A second browser evicts the first, which parks in all its tabs. Its next leader evicts nobody; a tab that is
+    used does."""
+    _, daemon = gated(OPEN, SSE_COMBINED_PER_USER_CAP=1)
+    relay = counted(daemon)
+    place = site(Nginx, relay)
+    tabs = [place.tab() for _ in range(3)]
+    for tab in tabs:
+        tab.watch("a", combined=True)
+        tab.wait("a", FIRST)
+    private = place.browser.open_private(f"{place.url}/page.html")
+    private("document.cookie = " + json.dumps(f"{COOKIE}={ANN}"))
+    private.watch("a", combined=True)
+    private.wait("a", FIRST)
+    for tab in tabs:
+        tab.wait_state("a", "parked")
+    mark = len(daemon.matching(NO_ROOM))
+    tabs[0].close()
+    eventually(lambda: len(daemon.matching(NO_ROOM)) > mark, what="a request of the next leader")
+    valkey.publish(user_channel("ann"), notification(1))
+    private.wait("a", FIRST, wakeup(1))
+    assert [tab.states("a")[-1] for tab in tabs[1:]] == ["parked", "parked"]
+    tabs[2].click()
+    for tab in tabs[1:]:
+        tab.wait("a", FIRST, LATER)
+    private.wait_state("a", "parked")
+
+
 # React
 
 @pytest.fixture(scope="session")
@@ -715,7 +856,7 @@ def test_react(gated, valkey, counted, site, react_page, version):
 
 # The library alone
 
-@pytest.mark.parametrize("file", ["core", "package", "react"])
+@pytest.mark.parametrize("file", ["core", "package", "react", "sharing"])
 def test_client_library(file):
     """contrib/browser/test, on Node.js: its rules; types, size and files; its hooks and the example, on React 18 and
     19."""

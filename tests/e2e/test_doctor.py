@@ -32,7 +32,8 @@ FRONTS = {"Apache": Apache, "nginx": Nginx}
 both = pytest.mark.parametrize("server", FRONTS.values(), ids=FRONTS)
 DOCTOR = program("tpi-stream-doctor")
 OPEN = ["--mode", "0666"]
-KINDS = ("notifications", "issues")
+OF_PROJECT = ("issues", "project-test-runs", "project-milestones", "combined")
+KINDS = ("notifications", "test-run", "milestone", *OF_PROJECT)
 
 
 def few(parts):
@@ -100,11 +101,11 @@ def front(rundir):
 
 @both
 def test_all_is_well(streamd, front, doctor, parts, server):
-    """Both streams, wake-ups, a heartbeat: all ok, and exit status 0."""
+    """All streams, wake-ups, a heartbeat: all ok, and exit status 0."""
     daemon = streamd(OPEN, TPI_PROJECT_ACCESS="allow", SSE_HEARTBEAT_MS=int(scaled(500)), **few(parts))
     fore = front(server, daemon)
     name = "nginx" if server is Nginx else "Apache"
-    told = doctor(fore.url, "--project", 7, "--seconds", scaled(2.2), local=("--local", "--pid", daemon.pid))
+    told = doctor(fore.url, "--project", 7, "--test-run", 8, "--milestone", 9, "--seconds", scaled(2.2), local=("--local", "--pid", daemon.pid))
     print(told.stdout)
     assert told.status == 0 and not told.wrong
     assert {stage for stage, finding in told.findings.items() if finding.state == "ok"} == {
@@ -112,7 +113,7 @@ def test_all_is_well(streamd, front, doctor, parts, server):
         *(f"{name}: {stage}" for stage in ("workers", "streams", "identity")),
         *(f"{kind}: {stage}" for kind in KINDS for stage in
           ("tpi-streamd", "answer", "sync", "tpi-publish", "wake-ups", "heartbeat", "open"))}
-    assert "5 of 5" in told.says("issues: wake-ups")
+    assert all("5 of 5" in told.says(f"{kind}: wake-ups") for kind in KINDS)
 
 
 # What breaks things
@@ -136,7 +137,7 @@ def change(rundir, monkeypatch):
 class StandIn:
     """A web server that does what real ones here cannot be made to do: tpi-streamd's 405 to HEAD, and stream(handler)."""
 
-    def __init__(self, stream, other=None, server="stand-in",
+    def __init__(self, stream, other=None, server="stand-in", other_head=False,
                  probe=b"HTTP/1.1 405 Method Not Allowed\r\nAllow: GET\r\nCache-Control: no-store\r\n{}\r\n"):
         class Handler(socketserver.StreamRequestHandler):
             def handle(self):
@@ -147,7 +148,7 @@ class StandIn:
                         return
                     head += data
                 self.head, self.target = head.decode(), head.split()[1].decode()
-                if b"HEAD " == head[:5]:
+                if b"HEAD " == head[:5] and not other_head:
                     date = formatdate(time.time() + self.server.ahead, usegmt=True)
                     self.send(probe.replace(b"{}", f"Server: {server}\r\nDate: {date}\r\n".encode()))
                 elif self.target.startswith((NOTIFICATIONS, ISSUES)):
@@ -265,7 +266,7 @@ def test_one_address_of_two(parts, stand_in):
     server = stand_in(opens())
     site = parts.Site(server.url, [], None, scaled(5))
     site.addresses = [("127.0.0.2", site.port), ("127.0.0.1", site.port)]
-    options = SimpleNamespace(as_user=None, project=None)
+    options = SimpleNamespace(as_user=None, project=None, test_run=None, milestone=None)
     examination = parts.Examination(options, site, parts.Publisher(None, {}), "nothing")
     finding, = parts.check_connection(examination)
     assert finding.state == "warning" and "127.0.0.2: " in finding.text and "DNS" in finding.remedy
@@ -377,7 +378,7 @@ def test_no_project(front, streamd, doctor, rundir, server, rules):
     """tpi-streamd's 404: nobody, or not this user, has access."""
     access = "file:" + fronts.write(os.path.join(rundir, "access"), rules) if rules else "deny"
     told = doctor(front(server, streamd(OPEN, TPI_PROJECT_ACCESS=access)).url, "--project", 7, "--quick")
-    assert "TPI_PROJECT_ACCESS is deny, the default" in told.only("issues: answer")
+    assert "TPI_PROJECT_ACCESS is deny, the default" in told.only(*(f"{kind}: answer" for kind in OF_PROJECT))
     assert told.findings["notifications: wake-ups"].state == "ok"
 
 
@@ -444,7 +445,7 @@ def test_no_such_project_by_settings(parts):
     got.feed(b"HTTP/1.1 404 X\r\nContent-Length: 0\r\n\r\n", 1.0)
     answers = parts.ModelAnswer(200, True), parts.ModelAnswer(403, False, "External")
     for access, text in ("", "TPI_PROJECT_ACCESS is deny"), ("file:/a", "Add a rule"), ("app", "on to tpi-streamd"):
-        finding = parts.judge_no_project("x", got, *answers, {"TPI_PROJECT_ACCESS": access})
+        finding = parts.judge_not_found("x", "issues", got, *answers, {"TPI_PROJECT_ACCESS": access})
         assert text in finding.text + finding.remedy
         assert access != "app" or "TPI_PROJECT_ACCESS" not in finding.remedy
 
@@ -469,6 +470,63 @@ def test_answer_of_the_application(stand_in, doctor):
     assert "the application answers, not tpi-streamd" in told.only("notifications: tpi-streamd")
     told = doctor(stand_in(opens(), probe=b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n{}\r\n").url, "--quick", who=())
     assert "answers HEAD with 200, not tpi-streamd" in told.only("notifications: tpi-streamd", state="warning")
+
+
+def serves(status, body, kind="application/json"):
+    """The application on the paths that are not passed on to tpi-streamd, for StandIn."""
+    def answer(handler):
+        handler.send(b"HTTP/1.1 %d X\r\nContent-Type: %s\r\nServer: Next.js\r\nConnection: close\r\n\r\n%s" % (
+            status, kind.encode(), body))
+        handler.connection.shutdown(socket.SHUT_RDWR)
+    return answer
+
+
+APPLICATION = {
+    "refuses": (serves(401, b'{"error":"Unauthorized"}'), "the application answers, not tpi-streamd: Unauthorized"),
+    "has no such page": (serves(404, b"<html>", "text/html"), "not found by the web server or the application"),
+    "serves the stream": (serves(200, FIRST.partition(b"\r\n\r\n")[2], "text/event-stream"), "answers HEAD with 200"),
+}
+
+
+@pytest.fixture
+def some_routes(change, front, streamd, stand_in):
+    """some_routes(server, answer): a site that passes notifications and issues on to tpi-streamd, the rest to the
+    application, which answers so."""
+    def start(server, answer):
+        new = "^/api/(?:notifications|issues)/stream$"
+        for name in "apache/tpi-stream.conf", "nginx/tpi-stream.conf":
+            old = re.search(r"\^/api\S*stream\$", fronts.read(f"{fronts.CONTRIB}/{name}"))[0]
+            change(name, old, new)
+        app = stand_in(answer, other=answer, other_head=True)
+        site = f'ProxyPass "/" "{app.url}/"' if server is Apache else f"location / {{ proxy_pass {app.url}; }}"
+        return front(server, streamd(OPEN, TPI_PROJECT_ACCESS="allow"), site=site)
+    return start
+
+
+@both
+@pytest.mark.parametrize("answer, text", APPLICATION.values(), ids=APPLICATION)
+def test_path_of_the_application(some_routes, doctor, server, answer, text):
+    """A path that leads to the application instead of tpi-streamd: a failure for the streams that the command line names,
+    a warning for the others, which may be the application's on purpose."""
+    fore = some_routes(server, answer)
+    told = doctor(fore.url, "--quick")
+    said = told.only("other streams", state="warning")
+    assert text in said and "is not reached: test-run, project-test-runs, milestone, project-milestones, combined: " in said
+    assert "If the application is to serve these itself" in said and "Pass this path on to tpi-streamd" in said
+    told = doctor(fore.url, "--quick", "--project", 7, "--test-run", 8)
+    stages = ["test-run: tpi-streamd", "project-test-runs: tpi-streamd", "project-milestones: tpi-streamd", "combined: tpi-streamd",
+              "other streams"]
+    assert told.wrong >= set(stages) and text in told.says(stages[0]) and "Pass this path on" in told.says(stages[0])
+    assert "HEAD" in text or told.wrong == set(stages)
+    assert told.findings["issues: wake-ups"].state == "ok"
+
+
+def test_old_daemon(front, streamd, doctor, change):
+    """The path reaches a tpi-streamd that does not know the stream."""
+    change("nginx/tpi-stream-fastcgi.conf", "SCRIPT_NAME       $fastcgi_script_name;", "SCRIPT_NAME       $tpi_path;")
+    site = "set $tpi_path $uri; if ($uri ~ /test-runs/) { set $tpi_path /api/unknown; }"
+    told = doctor(front(Nginx, streamd(OPEN), site=site).url, "--quick")
+    assert "upgrade tpi-streamd" in told.only("other streams", state="warning")
 
 
 @both
@@ -529,10 +587,10 @@ def test_no_daemon(front, streamd, doctor, server):
 
 def test_no_daemon_and_no_answer_for_it(change, front, streamd, doctor):
     """502 by nginx and 503 by Apache, where they have nothing to say in its place."""
-    change("nginx/tpi-stream-fastcgi.conf", "error_page 502 504 = @tpi_later;", "")
+    change("nginx/tpi-stream-fastcgi.conf", "error_page 429 502 503 504 = @tpi_later;", "")
     change("apache/tpi-stream.conf", "ErrorDocument 503 /api/.tpi-stream-later", "")
     daemon = streamd(OPEN)
-    pair = [(front(Nginx, daemon), "error_page 502 504"), (front(Apache, daemon), "retry=0")]
+    pair = [(front(Nginx, daemon), "error_page 429 502 503 504"), (front(Apache, daemon), "retry=0")]
     daemon.stop()
     for fore, remedy in pair:
         assert remedy in doctor(fore.url).only("notifications: tpi-streamd")
@@ -572,7 +630,7 @@ def test_apache_without_workers(change, front, streamd, doctor):
 def test_nginx_without_connections(change, front, streamd, doctor):
     """All connections of its worker are used."""
     change("demo/nginx.conf", "worker_processes 2", "worker_processes 1")
-    change("nginx/tpi-stream-workers.conf", "worker_connections 16384", "worker_connections 8")
+    change("nginx/tpi-stream-workers.conf", "worker_connections 10000", "worker_connections 8")
     fore = front(Nginx, streamd(OPEN))
     peers = streams(fore, 3)
     told = doctor(fore.url).only("notifications: tpi-streamd")
@@ -634,14 +692,15 @@ def test_valkey_hangs(front, streamd, new_valkey, doctor):
 
 
 def test_no_right_to_a_channel(front, streamd, new_valkey, doctor):
-    """A user of Valkey who may read notifications but not issues."""
+    """A user of Valkey that has access to the channels of notifications only."""
     server = new_valkey().start()
     server("ACL", "SETUSER", "default", "resetchannels", "&notifications:*")
     fore = front(Nginx, streamd(OPEN, VALKEY_URL=server.url, TPI_PROJECT_ACCESS="allow"))
     # The publisher is allowed to.
     server("ACL", "SETUSER", "other", "on", "nopass", "allchannels", "allcommands")
     told = doctor(fore.url, "--project", 7, "--quick", VALKEY_URL=server.url)
-    assert "the other stream works" in told.only("issues: sync") and "ACL SETUSER" in told.says("issues: sync")
+    said = told.only(*(f"{kind}: sync" for kind in OF_PROJECT))
+    assert "another stream works" in said and "ACL SETUSER" in said and "&live:tenant:default:*" in said
 
 
 def test_no_right_to_any_channel(front, streamd, new_valkey, doctor):
@@ -654,7 +713,7 @@ def test_no_right_to_any_channel(front, streamd, new_valkey, doctor):
 
 
 def test_application_away(front, gated, doctor, application):
-    """The gate cannot be asked."""
+    """The application cannot be queried."""
     app = application()
     _, daemon = gated(OPEN, app=app)
     fore = front(Nginx, daemon, auth="app")
@@ -702,8 +761,8 @@ def test_other_tenant(front, streamd, doctor, server):
     """The publisher's tenant is another one: both are named."""
     fore = front(server, streamd(OPEN, TPI_PROJECT_ACCESS="allow"))
     told = doctor(fore.url, "--project", 7, "--quick", INSTANCE_TENANT_ID="t1")
-    told.only("notifications: wake-ups", "issues: wake-ups")
-    for kind in KINDS:
+    told.only(*(f"{kind}: wake-ups" for kind in ("notifications", *OF_PROJECT)))
+    for kind in "notifications", *OF_PROJECT:
         assert "a wake-up with default arrived, the publisher uses t1" in told.says(f"{kind}: wake-ups")
 
 
@@ -741,20 +800,20 @@ def test_prefix_of_the_application(front, streamd, doctor):
 def test_unknown_prefix(front, streamd, doctor):
     fore = front(Nginx, streamd(OPEN, TPI_PROJECT_ACCESS="allow", TPI_ISSUES_CHANNEL_PREFIX="own"))
     told = doctor(fore.url, "--project", 7, "--quick").only("issues: wake-ups")
-    assert "Notifications arrive, so tenant and Valkey are the same" in told
+    assert "Other wake-ups arrive, so tenant and Valkey are the same" in told
 
 
 def test_other_valkey(front, streamd, new_valkey, doctor):
     fore = front(Nginx, streamd(OPEN, TPI_PROJECT_ACCESS="allow"))
     told = doctor(fore.url, "--project", 7, "--quick", VALKEY_URL=new_valkey().start().url)
-    assert "two Valkeys" in told.only("notifications: wake-ups", "issues: wake-ups")
+    assert "two Valkeys" in told.only(*(f"{kind}: wake-ups" for kind in ("notifications", *OF_PROJECT)))
 
 
 def test_other_user(front, streamd, doctor):
     """--as-user is not who the stream belongs to."""
     fore = front(Nginx, streamd(OPEN, TPI_PROJECT_ACCESS="allow"))
     told = doctor(fore.url, "--project", 7, "--quick", "--as-user", "ben").only("notifications: wake-ups")
-    assert "belongs to another user" in told and "Issues arrive" in told
+    assert "belongs to another user" in told and "Other wake-ups arrive" in told
 
 
 def test_subscribers_elsewhere(front, streamd, new_valkey, doctor):
@@ -794,7 +853,7 @@ def test_cluster(front, streamd, doctor, cluster, several):
     theirs = ",".join(urls[1:] if several else urls[1:2])
     fore = front(Nginx, streamd(OPEN, VALKEY_URL=urls[0], TPI_PROJECT_ACCESS="allow"))
     told = doctor(fore.url, "--project", 7, "--seconds", 0, VALKEY_URL=theirs)
-    for kind in KINDS:
+    for kind in "notifications", *OF_PROJECT:
         assert told.says(f"{kind}: tpi-publish").endswith("subscribers: 0 | "), told.stdout
         assert told.says(f"{kind}: wake-ups").startswith("5 of 5, alone and in order"), told.stdout
     told = doctor(fore.url, "--project", 7, "--quick", VALKEY_URL=theirs, TPI_ISSUES_CHANNEL_PREFIX="other")
@@ -955,15 +1014,15 @@ def test_caps_and_descriptors(front, streamd, doctor, parts):
 def test_nginx_with_defaults(front, streamd, doctor, change, parts):
     """Debian's worker_connections do not carry the caps; and descriptors that do not do for the connections."""
     daemon = streamd(OPEN)
-    change("nginx/tpi-stream-workers.conf", "worker_connections 16384", "worker_connections 768")
+    change("nginx/tpi-stream-workers.conf", "worker_connections 10000", "worker_connections 768")
     fore = front(Nginx, daemon)
     options = ["--quick", "--nginx-conf", os.path.join(fore.directory, "nginx.conf")]
     told = doctor(fore.url, *options).only("nginx: workers", state="warning")
     assert f"worker_connections 768 x 2 carry 768 streams, the caps allow {parts.caps({})}" in told
     path = os.path.join(fore.directory, "tpi-stream", "tpi-stream-workers.conf")
-    fronts.write(path, "worker_rlimit_nofile 1024;\nevents { worker_connections 16384; }\n")
+    fronts.write(path, "worker_rlimit_nofile 1024;\nevents { worker_connections 10000; }\n")
     told = doctor(fore.url, *options).only("nginx: workers", state="warning")
-    assert "a worker has 1024 for 16384 worker_connections" in told
+    assert "a worker has 1024 for 10000 worker_connections" in told
 
 
 DEBIAN = "StartServers 2\nMinSpareThreads 25\nMaxSpareThreads 75\nThreadLimit 64\nThreadsPerChild 25\n" \
@@ -985,7 +1044,7 @@ def test_apache_with_defaults(change, front, streamd, doctor, parts):
 
 # Health
 
-HEALTHY, AWAY = b'{"status":"ok"}', b'{"valkey":{"state":"unreachable"},"status":"unavailable","reason":"Valkey is away"}'
+HEALTHY, AWAY = b'{"status":"ok"}', b'{"valkey":{"state":"unreachable"},"status":"unavailable","reason":"Valkey is unreachable"}'
 
 
 @pytest.mark.parametrize("status, body, state", [
@@ -998,11 +1057,11 @@ def test_health(stand_in, doctor, status, body, state):
     told = doctor(stand_in(opens(), other=health).url, "--quick", who=())
     assert told.findings["health"].state == state
     if state == "FAILED":
-        assert told.only("health").startswith("unavailable: Valkey is away")
+        assert told.only("health").startswith("unavailable: Valkey is unreachable")
 
 
 def test_health_of_the_daemon(front, streamd, new_valkey, doctor):
-    """Its own word, through the file of contrib/: ok, and Valkey is away."""
+    """Its own word, through the file of contrib/: ok, and Valkey is unreachable."""
     server = new_valkey().start()
     daemon = streamd(OPEN, VALKEY_URL=server.url, TPI_STATUS="on")
     fore = front(Nginx, daemon, site="include tpi-stream/tpi-stream-status.conf;")
@@ -1022,7 +1081,8 @@ def test_health_of_the_daemon(front, streamd, new_valkey, doctor):
     (["http://x", "--cookie", "session=SECRET"], "the file cannot be read"),
     (["http://x", "--user", "ann:SECRET"], "the file cannot be read"),
     (["http://x", "--user", "ann"], "NAME:FILE"), (["http://x", "--project", "07"], "whole number"),
-    (["http://x", "--project", "2147483648"], "whole number"), (["http://x", "--seconds", "nan"], "from 0 to 86400"),
+    (["http://x", "--test-run", "2147483648"], "--test-run must be a whole number"),
+    (["http://x", "--milestone", "x"], "--milestone must be a whole number"), (["http://x", "--seconds", "nan"], "from 0 to 86400"),
     (["http://x", "--cookie", "/dev/null"], "is empty"),
     (["http://x", "--env-file", "/none"], "--env-file /none: cannot be read: No such file or directory (see"),
     (["http://x", "--env-file", "/bin/true"], "--env-file /bin/true: cannot be read: not a text file"),
@@ -1044,10 +1104,11 @@ def test_lines(front, streamd, doctor):
     told = doctor(fore.url + NOTIFICATIONS, "--quick", as_json=False)
     assert told.status == 0 and told.stdout.endswith("\nNo problem found.\n")
     lines = told.stdout.splitlines()[:-2]
-    assert len(lines) > 10 and all(re.match(r"\S.{25,26} (ok|skipped|warning|FAILED) +\S", line) for line in lines)
+    assert len(lines) > 10 and all(re.match(r"\S.{29,30} (ok|skipped|warning|FAILED) +\S", line) for line in lines)
     told = doctor(fore.url + "/elsewhere", "--project", 7, as_json=False)
     assert told.status == 1
-    assert "\n\nnotifications: tpi-streamd, issues: tpi-streamd: FAILED: 404" in told.stdout  # said once
+    assert "\n\n" + ", ".join(f"{kind}: tpi-streamd" for kind in ("notifications", *OF_PROJECT)) + ": FAILED: 404" \
+        in told.stdout  # said once
     assert "\n    Pass this path on" in told.stdout and "\033" not in told.stdout
 
 

@@ -10,6 +10,7 @@ import symtable
 
 import pytest
 
+from paths import SERVED
 from servers import ROOT, program, run_streamd
 from test_doctor_parts import parts  # noqa: F401 (a fixture)
 
@@ -106,6 +107,11 @@ def test_defaults(parts):  # noqa: F811
     assert theirs["TPI_LISTEN"] in (ours.pop("TPI_LISTEN"), parts.SOCKET, "unix:" + parts.SOCKET)
     assert ours == {name: theirs[name] for name in ours}
     assert parts.SOCKET in read(ROOT, "man", "tpi-streamd.8")
+
+
+def test_streams(parts):  # noqa: F811
+    """A row for each stream of tpi-streamd."""
+    assert sorted(stream.target.partition("?")[0].format(id=7) for stream in parts.STREAMS.values()) == sorted(SERVED)
 
 
 # Names of other things: a FastCGI parameter, and Define of contrib/apache.

@@ -182,7 +182,7 @@ def test_heartbeats(parts, pings, watched, state):
 
 
 @pytest.mark.parametrize("headers, text", [
-    (b"Content-Encoding: br\r\nServer: cloudflare\r\n", "compression for both paths (br)"),
+    (b"Content-Encoding: br\r\nServer: cloudflare\r\n", "compression for the streams (br)"),
     (b"Server: Caddy\r\n", "X-Accel-Buffering was stripped"), (b"Server: nginx\r\n", "proxy_buffering off"),
     (b"Server: Apache/2.4\r\n", "flushpackets=on"), (b"X-Accel-Buffering: no\r\n", "Disable buffering")])
 def test_headers_alone(parts, headers, text):
@@ -348,8 +348,8 @@ def health_remedy(parts, reason):
 
 def test_health_remedies(parts):
     """It advises what the reason is about, and nothing else."""
-    about = {"Valkey is away": "VALKEY_URL", "Valkey is not connected yet": "VALKEY_URL",
-             "the application cannot be asked": "TPI_APP_URL", "draining": "is ending",
+    about = {"Valkey is unreachable": "VALKEY_URL", "Valkey is not connected yet": "VALKEY_URL",
+             "cannot query the application": "TPI_APP_URL", "draining": "is ending",
              "the thread that reads from Valkey is stuck": "journalctl", "another": "journalctl"}
     for reason, text in about.items():
         remedy = health_remedy(parts, reason)
@@ -430,5 +430,6 @@ def test_prefixes(parts, text, expected):
     """A single value or a list; the rights that Valkey's user needs are for all of them."""
     settings = {"TPI_ISSUES_CHANNEL_PREFIX": text, "INSTANCE_TENANT_ID": "t"}
     assert parts.prefixes(settings) == expected and parts.Publisher(None, settings).prefix == expected[0]
-    assert parts.acl_channels(settings) == " ".join(["&notifications:tenant:t:*"] + [f"&{p}:tenant:t:*" for p in expected])
+    assert parts.acl_channels(settings) == " ".join(
+        f"&{prefix}:tenant:t:*" for prefix in ["notifications", *expected, "live"])
     assert parts.judge_settings("x", settings, {"INSTANCE_TENANT_ID": "t", "TPI_ISSUES_CHANNEL_PREFIX": expected[-1]}).state == "ok"

@@ -101,10 +101,10 @@ def test_malformed_json(parts, body):  # noqa: F811
             def get(self, *_, **__):
                 return got
         assert parts.session_user(Site()) is None
-        answers = parts.query_project(Site(), "7")
+        answers = parts.query_model(Site(), "issues", "7")
         assert not any(answer.readable for answer in answers)
         for settings in (None, {}, {"TPI_PROJECT_ACCESS": "app"}):
-            finding = parts.judge_no_project("x", got, *answers, settings)
+            finding = parts.judge_not_found("x", "test-run", got, *answers, settings)
             assert finding is None or finding.remedy
         assert parts.judge_health("x", got).text
         assert parts.judge_answer("x", got, parts.Site("https://example.org", [], None, 1), "cookie").remedy

@@ -16,6 +16,7 @@ from ledger import Ledger, descriptors_and_threads, wait_released
 from relay import Relay
 from servers import ValkeyClient, broadcast_channel, project_channel, project_channels, user_channel
 from timing import eventually
+from topics import TOPICS
 
 
 def burst(daemon, requests, workers=8):
@@ -187,6 +188,59 @@ def test_distant_valkey(streamd, valkey, rundir):
     ledger.settle({peer: [project_channel(n)] for n, pair in pairs.items() for peer in pair})
     close_all(sum(pairs.values(), []))
     relay.close()
+
+
+def test_every_topic(streamd, valkey):
+    """Streams of every topic that are closed and opened again while wake-ups arrive on all channels miss nothing after
+    their only sync, and get nothing from another topic's channels."""
+    daemon = streamd(TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0, SSE_PER_USER_CAP=100,
+                     SSE_ISSUES_PER_USER_CAP=100, SSE_LIVE_PER_USER_CAP=100)
+    users, ids = ("e1", "e2"), (501, 502)
+    places = [(topic, user, id) for topic in TOPICS for user in users for id in ids]
+    every = sorted({channel for topic, user, id in places for channel in topic.all_channels(id, user)})
+    chance, streams = random.Random(11), {}
+
+    def join(place):
+        topic, user, id = place
+        streams[place] = daemon.open(user, **topic.params(id))
+
+    def channels(place):
+        topic, user, id = place
+        return topic.all_channels(id, user)
+    with Publisher(valkey.address, every) as ledger:
+        for place in places:
+            join(place)
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            place = chance.choice(places)
+            if live(streams[place]):
+                ledger.check_once(streams[place], channels(place), whole=False)
+            streams[place].close()
+            join(place)
+            for peer in streams.values():
+                peer.pump()
+        wait_all(list(streams.values()), live, 20, "sync")
+    ledger.settle({peer: channels(place) for place, peer in streams.items()})
+    close_all(streams.values())
+
+
+@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+def test_burst(streamd, valkey, topic):
+    """A burst on the topic's channels reaches each of 50 streams once, in order, whole."""
+    daemon = streamd(TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0)
+    peers = burst(daemon, [{"user": f"b{i}", **topic.params(601)} for i in range(50)])
+    wait_all(peers, live, 20, "sync")
+    channels = topic.all_channels(601, "b0")
+    payloads = [(channels[n % len(channels)], topic.payload % n) for n in range(2000)]
+    for channel in channels:
+        valkey.publish_all(channel, [payload for to, payload in payloads if to == channel])
+    expected = {channel: [payload for to, payload in payloads if to == channel] for channel in channels}
+    for position, peer in enumerate(peers):
+        mine = [payload for channel in channels if channel in topic.all_channels(601, f"b{position}")
+                for payload in expected[channel]]
+        peer.wait(lambda p: len(p.events.data) == 1 + len(mine), 20, "the burst")
+        assert peer.events.data[1:] == mine
+    close_all(peers)
 
 
 def test_last_leaves_while_next_joins(streamd, valkey):

@@ -11,7 +11,7 @@ from urllib.request import HTTPCookieProcessor, HTTPSHandler, ProxyHandler, Requ
 
 import pytest
 
-from answers import FIRST, frame, issue, notification
+from answers import FIRST, after_first, frame, issue, notification
 from application import ANN, COOKIE, synced
 from certificates import Authority
 from fcgi import ISSUES, NOTIFICATIONS, wait_all
@@ -19,6 +19,7 @@ from fronts import Apache, Nginx
 from node import npm_ci
 from servers import Process, clean_environment, free_port, http, project_channel, user_channel
 from timing import scaled
+from topics import RESTRICTED
 
 pytestmark = pytest.mark.slow
 
@@ -175,7 +176,7 @@ class Browser:
 
 @both
 @schemes
-@pytest.mark.parametrize("user, projects, cookies", [("ann", [7, 8], [""]), ("kim", [7], [".0", ".1"])],
+@pytest.mark.parametrize("user, projects, cookies", [("ann", [8, 7], [""]), ("kim", [7], [".0", ".1"])],
                          ids=["one cookie", "chunked cookie"])
 def test_session(gated, nextauth, valkey, site, server, scheme, user, projects, cookies):
     """A session opens both streams, with the user's own wake-ups and projects; a signed-out session and an altered
@@ -194,9 +195,10 @@ def test_session(gated, nextauth, valkey, site, server, scheme, user, projects, 
         valkey.publish(user_channel(user), notification(1))
         peer.wait_body(frame(notification(1)))
     with browser.stream(f"{ISSUES}?projectIds=7,8,9") as peer:
-        for project in 7, 8, 9:
+        for project in 9, 8, 7:
             valkey.publish(project_channel(project), issue(1, project))
-        peer.wait_body(b"".join(frame(issue(1, project)) for project in projects))
+        peer.wait_data(issue(1, 7))
+        assert after_first(peer) == b"".join(frame(issue(1, project)) for project in projects)
     assert browser.status(f"{ISSUES}?projectId=9") == 404
 
     good = browser.cookie
@@ -281,3 +283,17 @@ def test_forwarded_headers(gated, application, site, server, scheme):
         "Host": app.url.removeprefix("http://"), "Accept": "application/json", "Cookie": headers["Cookie"],
         "Authorization": "Bearer SECRET-other", "X-Forwarded-For": "127.0.0.1",
         "X-Forwarded-Proto": scheme, "X-Forwarded-Host": "%s:%d" % origin.address, "Sec-Fetch-Site": "same-origin"}
+
+
+def test_topics(gated, nextauth, site):
+    """A session opens the streams of what its user can read; deleted projects have no streams but that of issues."""
+    app, daemon = gated(OPEN, app=nextauth(), SSE_LIVE_PER_USER_CAP=100)
+    browser = Browser(site(Nginx, daemon, app, "http")).sign_in("ann")
+    request = {"TPI_USER": None, "HTTP_COOKIE": browser.cookie, "HTTP_SEC_FETCH_SITE": "same-origin",
+               "HTTP_HOST": "127.0.0.1", "REQUEST_SCHEME": "http"}
+    for topic in RESTRICTED:
+        deleted = 8 if topic.model == "projects" else 9
+        for id, served in (7, True), (deleted, not topic.present), (5, False):
+            peer = daemon.open(**topic.params(id, **request)).wait(lambda p: synced(p) or p.ended, what="a response")
+            assert peer.status == (200 if served else 404), (topic.name, id)
+            peer.close()

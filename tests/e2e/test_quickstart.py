@@ -24,8 +24,8 @@ PAGES = os.path.join(ROOT, "tests", "e2e", "browser")
 PR_SET_CHILD_SUBREAPER = 36
 
 
-def children():
-    """The process ids of this process's running children."""
+def children(of=os.getpid()):
+    """The process ids of a process's running children."""
     found = set()
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
@@ -33,7 +33,7 @@ def children():
                 state, parent = file.read().rpartition(")")[2].split()[:2]
         except (FileNotFoundError, ProcessLookupError):
             continue
-        if int(parent) == os.getpid() and state != "Z":
+        if int(parent) == of and state != "Z":
             found.add(int(pid))
     return found
 
@@ -118,19 +118,31 @@ def serve(quickstart, *args):
 
 def descendants(pid):
     """The process ids of all descendants of a process."""
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, text=True,
-                              timeout=scaled(20), check=False).stdout.split()
-    return {int(child) for child in children}.union(*map(descendants, children))
+    return children(pid).union(*map(descendants, children(pid)))
 
 
 @pytest.mark.slow
-def test_daemon_dies(quickstart):
-    """A daemon that exits by itself ends the demo with an error: only the button of the page stops it."""
+@pytest.mark.parametrize("program", ["tpi-streamd", "python3"])
+def test_program_dies(quickstart, program):
+    """A daemon or an application that dies by itself ends the demo with an error, and nothing is left: only the button
+    of the page stops the daemon."""
     child, _ = serve(quickstart)
-    daemon, = (pid for pid in descendants(child.pid)
-               if os.path.basename(os.readlink(f"/proc/{pid}/exe")) == "tpi-streamd")
-    os.kill(daemon, signal.SIGKILL)
+    victim, = (pid for pid in descendants(child.pid)
+               if os.path.basename(os.readlink(f"/proc/{pid}/exe")).startswith(program))
+    os.kill(victim, signal.SIGKILL)
     assert child.wait(scaled(60)) == 1
+
+
+def test_help():
+    """--help prints what the script does and its options; a wrong argument is a usage error that names it."""
+    def run(argument):
+        return subprocess.run([SCRIPT, argument], capture_output=True, text=True, timeout=scaled(20), check=False)
+    shown = run("--help")
+    assert shown.returncode == 0 and not shown.stderr
+    for option in "--nginx", "--check", "--help":
+        assert f"\n  {option} " in shown.stdout
+    wrong = run("--apache")
+    assert wrong.returncode == 64 and '"--apache"' in wrong.stderr and not wrong.stdout
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ def revoke(valkey, tenant):
         option = ("--user", user) if user else ("--project", str(project))
         done = run("revoke", *option, "--tenant", tenant, "--url", url, "--verbose")
         assert (done.status, done.err) == (0, "")
-        found = re.fullmatch(rb"(\S+): (\d+) subscribers\n", done.out)
+        found = re.fullmatch(rb"(\S+): (\d+) subscribers?\n", done.out)
         assert found[1].decode() == revoke_channel(tenant)
         return int(found[2])
     return call
@@ -166,7 +166,7 @@ def test_user_is_rechecked(gated, valkey, revoke, tenant):
         for name in "gone", "good", "some":
             revoke(name)
         wait_all(gone, lambda peer: peer.closed, SOON, "the end")
-        daemon.wait_for_log("projects lost.*some", SOON)
+        daemon.wait_for_log("topics lost.*some", SOON)
         app.wait_asked(1, SESSION, "SECRET-good", SOON)
         app.wait_asked(1, PROJECTS, "SECRET-good", SOON)
     for peer in gone:
@@ -195,7 +195,7 @@ def test_project_is_rechecked(gated, revoke, tenant):
     assert revoke(project=7) == 1
     check_ended(ben.wait_end(SOON))
     app.wait_asked(1, PROJECTS, ANN, SOON)
-    daemon.wait_for_log("revoked, asked again", count=2)
+    daemon.wait_for_log("revoked, re-checking", count=2)
     check_open(ann, other)
     assert {tuple(request.ids) for request in app.asked(PROJECTS)} == {(7, 8)}
 
@@ -213,7 +213,7 @@ def test_access_file_is_rechecked(gated, revoke, tenant, rundir):
     write("8 ann\n")
     revoke(project=7)
     check_ended(ben.wait_end(SOON))
-    daemon.wait_for_log("projects lost.*ann", SOON)
+    daemon.wait_for_log("topics lost.*ann", SOON)
     check_open(ann)
 
 
@@ -230,14 +230,14 @@ def test_application_unreachable(gated, revoke, tenant, how):
     revoke("ann")
     revoke("ben")
     # At least two attempts for each stream.
-    daemon.wait_for_log("user asked|nobody", LATER, start=mark, count=4)
+    daemon.wait_for_log("user query|nobody", LATER, start=mark, count=4)
     check_open(gone, good)
     app.release()
     if how == "down":
         app.start()
     check_ended(gone.wait_end(LATER))
     app.wait_asked(1, SESSION, BEN, LATER)
-    daemon.wait_for_log('user answered.*"userId":"ben"', LATER, start=mark)
+    daemon.wait_for_log('user answer.*"userId":"ben"', LATER, start=mark)
     check_open(good)
     app.forget()
     with app.quiet():
@@ -282,8 +282,8 @@ def test_earlier_answers_do_not_count(gated, revoke, tenant):
     app.sign_in("SECRET-eve", "eve", [7])
     for _ in range(2):
         listen(daemon, **by("SECRET-eve", projects=7)).close()
-    daemon.wait_for_log('user asked.*"from":"cache"')
-    daemon.wait_for_log('projects asked.*"from":"cache"')
+    daemon.wait_for_log('user query.*"from":"cache"')
+    daemon.wait_for_log('projects query.*"from":"cache"')
     release = hold_present_answer(app, SESSION)
     in_flight = daemon.open(**by(BEN))
     app.wait_asked(1, SESSION, BEN)
@@ -302,29 +302,30 @@ def test_earlier_answers_do_not_count(gated, revoke, tenant):
     release.set()
     check_ended(in_flight.wait_end(SOON))
     check_first(in_flight)
-    daemon.wait_for_log("revoked, asked again.*ben")
+    daemon.wait_for_log("revoked, re-checking.*ben")
 
 
-def test_request_in_flight_stays(gated, revoke, tenant):
+def test_request_in_flight_stays(gated, valkey, revoke, tenant):
     """A request in flight at the revocation gets its stream, and keeps it if the session is still valid."""
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_TIMEOUT_MS=30000)
     release = hold_present_answer(app, SESSION)
     ann, ben = (daemon.open(**by(token)) for token in (ANN, BEN))
     app.wait_asked(2)
     del app.faults[SESSION]
+    valkey.wait_subscribers(revoke_channel(tenant), 1)
     revoke("ann")
     daemon.wait_for_log(r"\[revoke\]")
     app.forget()
     release.set()
     wait_all([ann, ben], synced, what="sync")
     app.wait_asked(1, SESSION, ANN, SOON)
-    daemon.wait_for_log("user answered", count=3)
+    daemon.wait_for_log("user answer", count=3)
     check_open(ann, ben)
     assert not app.asked(SESSION, BEN)
 
 
 @pytest.mark.parametrize("named", [{"user": "ann"}, {"project": 7}], ids=str)
-def test_request_in_flight_that_cannot_be_rechecked(gated, revoke, tenant, named):
+def test_request_in_flight_that_cannot_be_rechecked(gated, valkey, revoke, tenant, named):
     """A request in flight is told to retry later if a re-check would not cover it; other requests get their streams."""
     app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_IDENTITY=None, TPI_APP_TIMEOUT_MS=30000)
     app.people[BEN].projects.add(9)
@@ -332,6 +333,7 @@ def test_request_in_flight_that_cannot_be_rechecked(gated, revoke, tenant, named
     ann = daemon.open(**by(ANN, TPI_USER="ann", projects="7"))
     ben = daemon.open(**by(BEN, TPI_USER="ben", projects="9"))
     app.wait_asked(2, PROJECTS)
+    valkey.wait_subscribers(revoke_channel(tenant), 1)
     revoke(**named)
     daemon.wait_for_log(r"\[revoke\]")
     release.set()
@@ -479,4 +481,4 @@ def test_storm(gated, revoke, tenant):
     assert max(times) - min(times) > 1, "all at once"
     check_open(*peers[1::2])
     daemon.wait_for_log('"streams":300')
-    daemon.wait_for_log("revoked, asked again", count=count)
+    daemon.wait_for_log("revoked, re-checking", count=count)

@@ -111,6 +111,39 @@ START_TEST(projects_target)
 }
 END_TEST
 
+/* Each model has its own query; only that for issues takes projects that are marked as deleted. */
+START_TEST(model_targets)
+{
+	static const struct { enum app_check check; const char *expected; } rows[] = {
+		{ CHECK_PRESENT_PROJECTS, "/api/model/projects/findMany?q=%7B%22where%22%3A%7B%22id%22%3A"
+		    "%7B%22in%22%3A%5B7%2C8%5D%7D%2C%22isDeleted%22%3Afalse%7D%2C%22select%22%3A%7B%22id"
+		    "%22%3Atrue%7D%7D" },
+		{ CHECK_TEST_RUNS, "/api/model/testRuns/findMany?q=%7B%22where%22%3A%7B%22id%22%3A"
+		    "%7B%22in%22%3A%5B7%2C8%5D%7D%2C%22isDeleted%22%3Afalse%7D%2C%22select%22%3A%7B%22id"
+		    "%22%3Atrue%7D%7D" },
+		{ CHECK_MILESTONES, "/api/model/milestones/findMany?q=%7B%22where%22%3A%7B%22id%22%3A"
+		    "%7B%22in%22%3A%5B7%2C8%5D%7D%2C%22isDeleted%22%3Afalse%7D%2C%22select%22%3A%7B%22id"
+		    "%22%3Atrue%7D%7D" },
+	};
+	char *target = malloc(APP_TARGET_SIZE);
+	int32_t ids[APP_LOT] = { 7, 8 };
+
+	ck_assert_ptr_nonnull(target);
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		app_api_target(target, rows[i].check, ids, 2);
+		ck_assert_str_eq(target, rows[i].expected);
+	}
+	/* The longest fits. */
+	for (int i = 0; i < APP_LOT; i++)
+		ids[i] = INT32_MAX;
+	app_api_target(target, CHECK_MILESTONES, ids, APP_LOT);
+	ck_assert_str_eq(target + strlen(target) - strlen("true%7D%7D"), "true%7D%7D");
+	free(target);
+	ck_assert_str_eq(app_check_name(CHECK_USER), "user");
+	ck_assert_str_eq(app_check_name(CHECK_TEST_RUNS), "testRuns");
+}
+END_TEST
+
 /* Decodes "%7B" to "{" and the like, in place. */
 static void
 percent_decode(char *text)
@@ -598,6 +631,7 @@ main(void)
 	tcase_add_test(tc, session_target);
 	tcase_add_test(tc, projects_target);
 	tcase_add_test(tc, projects_targets);
+	tcase_add_test(tc, model_targets);
 	tcase_add_test(tc, session_yes);
 	tcase_add_test(tc, session_anonymous);
 	tcase_add_test(tc, session_not_json);

@@ -25,6 +25,7 @@
 #include "base/log.h"
 #include "fcgi/request.h"
 #include "base/thread.h"
+#include "fake_clock.h"
 
 #define LONG_MS      10000 /* longer than anything in these tests */
 #define TIMEOUT_MS   2000  /* from a query to its deadline */
@@ -657,6 +658,61 @@ START_TEST(different)
 	expect_pending(4);
 	reply(1, 200, SESSION("u2"));
 	expect_user(1, "u2");
+}
+END_TEST
+
+/* Asks about several models at once. */
+static void
+ask_parts(int asker, const struct app_part *parts, int count)
+{
+	ck_assert_ptr_null(queries[asker]);
+	queries[asker] = app_query_start(app_client, who(1), parts, count, QUERY_CACHED, streams[asker],
+	    now + TIMEOUT_MS);
+	ck_assert_ptr_nonnull(queries[asker]);
+	settle();
+}
+
+/*
+ * One query may be about several models: a request for each, all at once; their answers are put
+ * together, and equal ids of different models are not mixed up.
+ */
+START_TEST(several_models)
+{
+	static const int32_t ids[] = { 7, 8 };
+	static const struct app_part parts[] = { { CHECK_PROJECTS, ids, 2 }, { CHECK_TEST_RUNS, ids, 2 },
+		{ CHECK_PRESENT_PROJECTS, ids, 1 }, { CHECK_MILESTONES, ids + 1, 1 } };
+	char target[APP_TARGET_SIZE];
+	int32_t kept[2];
+
+	start(32, 5);
+	ask_parts(0, parts, 4);
+	ck_assert_int_eq(requests(), 4);
+	for (int i = 0; i < 4; i++) {
+		app_api_target(target, parts[i].check, parts[i].ids, parts[i].count);
+		ck_assert_str_eq(fetch.asked[i].target, target);
+	}
+	reply(2, 200, "{\"data\":[{\"id\":7}]}");
+	reply(0, 200, "{\"data\":[{\"id\":8}]}");
+	reply(3, 200, "{\"data\":[{\"id\":7}]}");
+	expect_pending(0);
+	reply(1, 200, "{\"data\":[]}");
+	expect_answer(0, QUERY_YES);
+	ck_assert_int_eq(app_query_filter(queries[0], 0, kept, 2), 1);
+	ck_assert_int_eq(kept[0], 8);
+	ck_assert_int_eq(app_query_filter(queries[0], 2, kept, 2), 0);
+	ck_assert_int_eq(app_query_filter(queries[0], 4, kept, 1), 1);
+	ck_assert_int_eq(kept[0], 7);
+	ck_assert_int_eq(app_query_filter(queries[0], 5, kept, 1), 0);
+	/* All are known now, whoever asks about one of them. */
+	ask_projects(1, 1, ids, 2);
+	expect_projects(1, "8");
+	ck_assert_int_eq(requests(), 4);
+	/* One without an answer fails the whole query, and is not asked again for nothing. */
+	forget(1);
+	ask_parts(1, &(struct app_part[]){ { CHECK_PROJECTS, ids, 2 }, { CHECK_MILESTONES, ids, 1 } }[0], 2);
+	ck_assert_int_eq(requests(), 5);
+	reply(4, 500, "");
+	expect_answer(1, QUERY_FAILED);
 }
 END_TEST
 
@@ -1346,7 +1402,7 @@ START_TEST(warnings)
 {
 	start(32, 0);
 	learn(1, 500, "");
-	ck_assert_int_eq(logged("the application cannot be asked {\"url\":\"http://app.example\","
+	ck_assert_int_eq(logged("cannot query the application {\"url\":\"http://app.example\","
 	    "\"query\":\"user\",\"error\":\"an HTTP status other than 200, 401 and 403\","
 	    "\"status\":500,\"suppressed\":0}"), 1);
 	for (int i = 0; i < 10; i++)
@@ -1405,7 +1461,7 @@ START_TEST(forbidden)
 	ck_assert_int_eq(logged("[app] query forbidden {\"url\":\"http://app.example\","
 	    "\"status\":403,\"reason\":\"External API access not enabled\",\"suppressed\":0,"
 	    "\"secFetchSite\":null}"), 1);
-	ck_assert_int_eq(logged("projects answered {\"answer\":\"no\",\"userId\":null,"
+	ck_assert_int_eq(logged("projects answer {\"answer\":\"no\",\"userId\":null,"
 	    "\"status\":403,"), 1);
 	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 1);
 	ck_assert_uint_eq(counted(RESULT_NO), 0);
@@ -1430,7 +1486,7 @@ START_TEST(forbidden)
 	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 13);
 	ck_assert_uint_eq(counted(RESULT_NO), 3);
 	/* They are not failures. */
-	ck_assert_int_eq(logged("cannot be asked"), 0);
+	ck_assert_int_eq(logged("cannot query"), 0);
 	ck_assert_int_eq(logged("answers again"), 0);
 }
 END_TEST
@@ -1464,16 +1520,16 @@ START_TEST(cache_is_seen)
 {
 	start(32, 5);
 	learn(1, 200, SESSION("u1"));
-	ck_assert_int_eq(logged("user asked {\"from\":\"application\""), 1);
+	ck_assert_int_eq(logged("user query {\"from\":\"application\""), 1);
 	expect_kept(1, "u1");
-	ck_assert_int_eq(logged("user asked {\"from\":\"cache\""), 1);
+	ck_assert_int_eq(logged("user query {\"from\":\"cache\""), 1);
 	ask_user(0, 2);
 	ask_user(1, 2);
-	ck_assert_int_eq(logged("user asked {\"from\":\"request in flight\""), 1);
-	ck_assert_int_eq(logged("user answered {\"answer\":\"yes\",\"userId\":\"u1\""), 1);
+	ck_assert_int_eq(logged("user query {\"from\":\"request in flight\""), 1);
+	ck_assert_int_eq(logged("user answer {\"answer\":\"yes\",\"userId\":\"u1\""), 1);
 	break_off(1, true);
 	ask_user(2, 3);
-	ck_assert_int_eq(logged("user asked {\"from\":\"none\""), 1);
+	ck_assert_int_eq(logged("user query {\"from\":\"none\""), 1);
 }
 END_TEST
 
@@ -1720,6 +1776,7 @@ main(void)
 	tcase_add_test(tc, coalesced);
 	tcase_add_test(tc, coalesced_in_the_queue);
 	tcase_add_test(tc, different);
+	tcase_add_test(tc, several_models);
 	tcase_add_test(tc, lots);
 	tcase_add_test(tc, lots_at_the_edge);
 	tcase_add_test(tc, lot_fails);

@@ -17,6 +17,7 @@
 #include "stream/caps.h"
 #include "base/clock.h"
 #include "wire/frame.h"
+#include "fake_clock.h"
 
 #define PLACES_MAX 16
 

@@ -30,12 +30,6 @@ getrandom(void *buffer, size_t length, unsigned flags)
 	return syscall(SYS_getrandom, buffer, length, flags);
 }
 
-static int64_t
-fixed_source(void)
-{
-	return 4711;
-}
-
 /* Draws from 10 to 13 and expects each of these numbers about equally often, and no other. */
 static void
 draw_four(void)
@@ -64,18 +58,6 @@ START_TEST(clock_runs_in_milliseconds)
 	after = clock_ms();
 	ck_assert_int_ge(after - before, 20);
 	ck_assert_int_lt(after - before, 10 * 1000);
-}
-END_TEST
-
-/* A test can replace the clock and restore it. */
-START_TEST(source_is_replaceable)
-{
-	int64_t real = clock_ms();
-
-	clock_set_source(fixed_source);
-	ck_assert_int_eq(clock_ms(), 4711);
-	clock_set_source(NULL);
-	ck_assert_int_ge(clock_ms(), real);
 }
 END_TEST
 
@@ -141,7 +123,6 @@ main(void)
 	int failed;
 
 	tcase_add_test(tc, clock_runs_in_milliseconds);
-	tcase_add_test(tc, source_is_replaceable);
 	tcase_add_test(tc, jitter_is_even);
 	tcase_add_test(tc, jitter_survives_without_getrandom);
 	tcase_add_test(tc, jitter_at_the_edges);

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "fake_clock.h"
 
 #define THREADS 4
 #define LINES_EACH 200

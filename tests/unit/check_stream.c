@@ -24,6 +24,7 @@
 #include "wire/frame.h"
 #include "stream/stream.h"
 #include "wire/wakeup.h"
+#include "fake_clock.h"
 
 #define BACKLOG_BYTES 16384 /* minimum of SSE_BACKLOG_BYTES */
 #define BACKLOG       (BACKLOG_BYTES + FCGI_HEADER_LEN)

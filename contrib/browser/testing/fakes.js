@@ -52,15 +52,22 @@ export class FakeEventSource extends EventTarget {
 		this.event("error");
 	}
 
-	/* A response other than 200: the browser does not reconnect. */
+	/* A response other than 200, to the browser's reconnect if the stream was open. */
 	refuse() {
+		if (this.readyState === 1)
+			this.end();
+		this.lose();
+	}
+
+	/* The browser does not reconnect. Some do this to an open stream, too. */
+	lose() {
 		this.readyState = 2;
 		this.event("error");
 	}
 }
 
 /* Counts its listeners, to show that none are left. */
-class FakeTarget extends EventTarget {
+export class FakeTarget extends EventTarget {
 	listeners = 0;
 
 	addEventListener(...values) {
@@ -78,6 +85,14 @@ class FakeTarget extends EventTarget {
 	}
 }
 
+/* Its events reach the window first, where the module listens. */
+export function fakeDocument(window) {
+	return {
+		visibilityState: "visible",
+		event: (type) => window.event(type),
+	};
+}
+
 /* Set until the end of the test. Node.js defines some of them as getters. */
 function setGlobal(t, name, value) {
 	const before = Object.getOwnPropertyDescriptor(globalThis, name);
@@ -93,8 +108,8 @@ let loaded = 0;
 
 export async function fakePage(t, globals = {}) {
 	const window = new FakeTarget();
-	const document = Object.assign(new FakeTarget(), { visibilityState: "visible" });
-	const names = { EventSource: FakeEventSource, window, document, ...globals };
+	const document = fakeDocument(window);
+	const names = { EventSource: FakeEventSource, BroadcastChannel: undefined, window, document, ...globals };
 
 	FakeEventSource.all = [];
 	for (const [name, value] of Object.entries(names))

@@ -3,7 +3,7 @@
  * What must compile, and what must not. test/package.test.js compiles this file and never runs it.
  */
 import {
-	watchIssues, watchMilestones, watchNotifications, watchProjectMilestones, watchProjectTestRuns,
+	reset, watchIssues, watchMilestones, watchNotifications, watchProjectMilestones, watchProjectTestRuns,
 	watchTestRuns,
 } from "tpi-stream-client";
 import type {
@@ -19,6 +19,7 @@ const options: WatchOptions = {
 	withCredentials: true,
 	retry: { firstMs: 1000, limit: 3 },
 	coalesceMs: 100,
+	combined: true,
 	logger: console,
 	onstate: (state) => console.log(state === "live"),
 	onclosed: () => console.log("refused"),
@@ -34,6 +35,7 @@ const stop: () => void = watchNotifications((message) => {
 	}
 }, options);
 stop();
+reset();
 
 function onIssue(message: IssueMessage): number {
 	return message.type === "wakeup" ? message.issueId + message.projectId : 0;
@@ -65,6 +67,8 @@ export function Component({ ids }: { ids?: number[] }): StreamState {
 watchIssues(["7"], onIssue);
 // @ts-expect-error the projects are required
 watchIssues(onIssue);
+// @ts-expect-error combined is a boolean
+watchNotifications(() => {}, { combined: "yes" });
 // @ts-expect-error no such option
 watchNotifications(() => {}, { url: "" });
 // @ts-expect-error a sync has no id

@@ -35,6 +35,11 @@ async function openWindow() {
 	return adopt(tab);
 }
 
+/* In a profile of its own. */
+async function openPrivate() {
+	return adopt(await (await browser.newContext()).newPage());
+}
+
 function adopt(tab) {
 	const number = tabs.push(tab) - 1;
 	tab.on("console", (message) => report(number, message.text()));
@@ -57,6 +62,14 @@ async function delay(tab, ms) {
 	    { offline: false, latency: ms, downloadThroughput: -1, uploadThroughput: -1 });
 }
 
+/* The process of the page dies; the call itself is never answered. */
+async function crash(tab) {
+	const session = await context.newCDPSession(tabs[tab]);
+	const crashed = new Promise((resolve) => tabs[tab].once("crash", resolve));
+	session.send("Page.crash").catch(() => {});
+	await crashed;
+}
+
 async function lifecycle(tab, state) {
 	const session = await context.newCDPSession(tabs[tab]);
 	await session.send("Page.setWebLifecycleState", { state });
@@ -66,7 +79,9 @@ async function lifecycle(tab, state) {
 const calls = {
 	open,
 	openWindow,
+	openPrivate,
 	skip,
+	crash,
 	delay,
 	lifecycle,
 	version: async () => browser.version(),

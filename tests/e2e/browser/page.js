@@ -1,20 +1,26 @@
 // SPDX-License-Identifier: ISC
-/* What tests/e2e/test_browser.py calls in a page, and looks at: what each watcher was told, by its name. */
-import { watchIssues, watchNotifications } from "./tpi-stream.js";
+/* What the tests call in a page. `seen` has what each watcher got, by the name of the watcher. */
+import * as library from "./tpi-stream.js";
 
 window.seen = {};
 window.shown = [];
 addEventListener("pageshow", ({ persisted }) => shown.push(persisted));
 
-window.watch = (name, projectIds, options) => {
-	const log = seen[name] = { messages: [], states: [], closed: 0 };
-	const told = (message) => log.messages.push(message);
+window.reset = library.reset;
+
+window.watch = (name, ids, options, kind = ids ? "Issues" : "Notifications") => {
+	const log = seen[name] = { messages: [], times: [], states: [], closed: 0 };
+	const listener = (message) => {
+		log.messages.push(message);
+		log.times.push(Date.now() / 1000);
+	};
 	const all = {
 		...options,
 		onstate: (state) => log.states.push(state),
 		onclosed: () => log.closed++,
 	};
-	log.stop = projectIds ? watchIssues(projectIds, told, all) : watchNotifications(told, all);
+	const watchKind = library[`watch${kind}`];
+	log.stop = ids ? watchKind(ids, listener, all) : watchKind(listener, all);
 };
 
 /* The classes that a page may use without the library, by the name of their package. */

@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: ISC
 "use strict";
 /*
- * A real NextAuth.js (v4) under a plain HTTP server: sign-in by name and password, sessions in JSON Web
- * Tokens, user.id in the session, as TestPlanIt has it; and which projects the user of a session may
- * read, behind a front door like TestPlanIt's, which lets in scripts only for users with API access.
- * A user's note goes into the token, which NextAuth.js then cuts into several cookies.
+ * The real NextAuth.js (v4) on a plain HTTP server: sign-in with name and password, sessions in JSON Web
+ * Tokens, and user.id in the session, as in TestPlanIt. It also answers which projects, test runs and
+ * milestones a user may read, with TestPlanIt's check in front, which lets scripts in only for users with API
+ * access. A user's note goes into the token; a long one makes NextAuth.js split the cookie.
  *
- * In the environment: PORT, NEXTAUTH_SECRET; NEXTAUTH_URL, or AUTH_TRUST_HOST=1 (then X-Forwarded-Host and
- * -Proto say what the site is called, and whether its cookies are the secure ones).
+ * In the environment: PORT, NEXTAUTH_SECRET; NEXTAUTH_URL, or AUTH_TRUST_HOST=1 (X-Forwarded-Host and
+ * X-Forwarded-Proto then determine the site's name and whether its cookies are the secure ones).
  */
 const http = require("node:http");
 const { randomBytes } = require("node:crypto");
@@ -17,12 +17,15 @@ const { getToken } = require("next-auth/jwt");
 const { default: Credentials } = require("next-auth/providers/credentials");
 
 const users = {
-	ann: { projects: [7, 8], note: 0 },
+	ann: { projects: [7, 8], testRuns: [7, 9], milestones: [7, 9], note: 0 },
 	ben: { projects: [8], note: 0 },
 	kim: { projects: [7], note: 3000 },
 	ada: { projects: [7], note: 0, access: "ADMIN" },
 	sam: { projects: [7], note: 0, isApi: true },
 };
+
+/* What is marked as deleted, by model; a model that is not here does not exist. */
+const deleted = { projects: [8], testRuns: [9], milestones: [9] };
 
 const options = {
 	session: { strategy: "jwt" },
@@ -81,21 +84,28 @@ async function isRefused(req) {
 	    !isOfHost(origin, host) && !isOfHost(referer, host);
 }
 
-async function projects(req, res) {
+/* findMany as ZenStack answers it; fields that the model does not have are an error. */
+async function findMany(req, res, model) {
+	if (!Object.hasOwn(deleted, model))
+		return res.status(400).json({ error: { message: `unknown model name: ${model}` } });
 	const session = await getServerSession(req, res, options);
-	const mine = session?.user?.id ? users[session.user.id].projects : [];
-	const { where } = JSON.parse(req.query.q);
-	const readable = where.id.in.filter((id) => mine.includes(id));
+	const mine = session?.user?.id ? users[session.user.id][model] || [] : [];
+	const { where: { id: { in: asked }, isDeleted, ...others } } = JSON.parse(req.query.q);
+	if (Object.keys(others).length > 0 || ![undefined, false, true].includes(isDeleted))
+		return res.status(400).json({ error: { message: "invalid query args" } });
+	const readable = asked.filter((id) => mine.includes(id) &&
+	    (isDeleted === undefined || deleted[model].includes(id) === isDeleted));
 	return res.json({ data: readable.map((id) => ({ id })) });
 }
 
 async function answer(req, res) {
 	const url = new URL(req.url, "http://localhost");
 	await adapt(req, res, url);
-	if (url.pathname === "/api/model/projects/findMany") {
+	const [, model] = /^\/api\/model\/([^/]+)\/findMany$/.exec(url.pathname) || [];
+	if (model) {
 		if (await isRefused(req))
 			return res.status(403).json({ error: "External API access not enabled for this account" });
-		return projects(req, res);
+		return findMany(req, res, model);
 	}
 	if (url.pathname.startsWith("/api/auth/")) {
 		req.query.nextauth = url.pathname.split("/").slice(3);
