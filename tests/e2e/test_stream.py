@@ -10,8 +10,7 @@ import pytest
 
 from answers import (PING, SHUTDOWN, SYNC, after_first, check_ended, check_first, frame, issue,
                      notification)
-from fcgi import wait_all
-from ledger import descriptors_and_threads
+from fcgi import live, wait_all
 from servers import ValkeyClient, broadcast_channel, project_channel, run_streamd, user_channel
 from timing import eventually, scaled
 
@@ -334,15 +333,19 @@ def test_channels_linger(streamd, new_valkey):
     """A channel without streams stays subscribed for seconds: a stream that joins it meanwhile begins at once, even
     while Valkey does not respond, and misses nothing that is published after its sync."""
     valkey = new_valkey().start()
-    daemon = streamd(VALKEY_URL=valkey.url)
+    # With one slot, a stream can begin only after the one before it has ended.
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_TENANT_CAP=1)
     channel = user_channel("linger")
-    before = descriptors_and_threads(daemon.pid)[0]
+
+    def opened(user):
+        peer = daemon.open(user).wait(lambda p: p.closed or live(p))
+        return peer if live(peer) else None
     daemon.stream("linger").close()
-    eventually(lambda: descriptors_and_threads(daemon.pid)[0] == before, what="the end of the stream")
+    eventually(lambda: opened("other"), what="the slot of the stream that ended").close()
     assert valkey.subscribers(channel) == 1
     valkey.pause()
     try:
-        peer = daemon.stream("linger")
+        peer = eventually(lambda: opened("linger"), what="a stream without Valkey")
     finally:
         valkey.resume()
     sent = [notification(number) for number in range(100)]
