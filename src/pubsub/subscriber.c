@@ -566,8 +566,8 @@ static bool
 subscriber_init(struct subscriber *subscriber, const struct settings *s)
 {
 	subscriber->settings = s;
-	subscriber->channels_max = CHANNELS_MAX + CHANNELS_EACH *
-	    (uint32_t)(s->tenant_cap + s->issues_tenant_cap + s->live_tenant_cap);
+	subscriber->channels_max = CHANNELS_MAX + CHANNELS_EACH * (uint32_t)(s->tenant_cap +
+	    s->issues_tenant_cap + s->live_tenant_cap + s->combined_tenant_cap);
 	pthread_mutex_init(&subscriber->lock, NULL);
 	thread_cond_init(&subscriber->stop_done);
 	TAILQ_INIT(&subscriber->joining);
