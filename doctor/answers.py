@@ -12,7 +12,7 @@ UNREACHABLE = (
     "path of the socket in the web server (ProxyPass, fastcgi_pass), not one in /tmp, and let the web server's "
     "user write to it (mode 0660, group www-data: SocketGroup= of tpi-stream.socket, or --group). The web "
     "server's error log names the reason.")
-LATER = " Add error_page 502 504 = @tpi_later; so that browsers reconnect."
+LATER = " Add error_page 429 502 503 504 = @tpi_later; so that browsers reconnect."
 NOT_MAPPED = (
     "Pass this path on to tpi-streamd: include tpi-stream.conf from contrib/apache or contrib/nginx in the "
     "<VirtualHost> or server { } that serves this host name, before rules that forward everything, and reload "
@@ -47,6 +47,7 @@ ANSWERS = (
      "to allow; then run systemctl restart tpi-stream.service."),
     (404, "daemon", "no such test run", "tpi-streamd reports no such test run", NO_ITEM),
     (404, "daemon", "no such milestone", "tpi-streamd reports no such milestone", NO_ITEM),
+    (404, "daemon", "nothing to watch", "tpi-streamd reports nothing that the user can read", NO_ITEM),
     (404, "daemon", "no such stream", "tpi-streamd receives the request under another path",
      "Make SCRIPT_NAME followed by PATH_INFO exactly the path. nginx: fastcgi_param SCRIPT_NAME "
      "$fastcgi_script_name; and no rewrite or prefix before it. If only this stream is concerned, the daemon is "
@@ -62,8 +63,8 @@ ANSWERS = (
     (502, "", "", "the web server cannot connect to tpi-streamd", UNREACHABLE + LATER),
     (504, "", "", "tpi-streamd, or a web server on the way, did not answer in time", UNREACHABLE + LATER),
     (503, "daemon", "too many streams", "the tenant is at its cap of streams",
-     "Raise SSE_PER_TENANT_CAP (notifications), SSE_ISSUES_PER_TENANT_CAP or SSE_LIVE_PER_TENANT_CAP (test runs and "
-     "milestones), with the limits that tpi-stream(7) names, or run another process."),
+     "Raise SSE_PER_TENANT_CAP (notifications), SSE_ISSUES_PER_TENANT_CAP, SSE_LIVE_PER_TENANT_CAP (test runs and "
+     "milestones) or SSE_COMBINED_PER_TENANT_CAP, with the limits that tpi-stream(7) names, or run another process."),
     (503, "server", "", "the web server cannot reach tpi-streamd",
      "Set retry=0 in Apache's ProxyPass, so that it connects again after one failure, and the ErrorDocument "
      "503 of contrib/apache/tpi-stream.conf. " + UNREACHABLE),
@@ -160,7 +161,8 @@ def judge_probe(stage, head, response, site, given, others=None):
     if response.is_stream:
         return Finding(stage, WARNING, f"a stream, but {between(head)} answers HEAD with "
                        f"{head.status}, not tpi-streamd",
-                       "The application may serve this path itself. " + NOT_MAPPED + " If it is tpi-streamd, let the proxies pass HEAD on; tpi-streamd answers 405.")
+                       "The application may serve this path itself. " + NOT_MAPPED + " If it is tpi-streamd, let the "
+                       "proxies pass HEAD on; tpi-streamd answers 405.")
     error = response.daemon_error()
     if error is not None and response.status in (401, 403, 404) and error != "no such stream":
         # tpi-streamd would have answered HEAD with 405.

@@ -16,23 +16,23 @@
 #include <stdint.h>
 
 #include "auth/app_api.h"
+#include "base/error.h"
 #include "config/settings.h"
 
 struct access_rules;
 
 /*
- * Reads rules from length bytes of text. Returns NULL with one line in error that names the line
- * number, or "out of memory".
+ * Reads rules from length bytes of text. NULL with an error that names the number of the line, or is
+ * "out of memory".
  */
-struct access_rules *access_rules_parse(const char *text, size_t length, char *error,
-    size_t error_size);
+struct access_rules *access_rules_parse(const char *text, size_t length, struct error *error);
 int access_rules_allow(const struct access_rules *rules, int32_t project, const char *user);
 void access_rules_free(struct access_rules *rules);
 
 struct access;
 
-/* settings must outlive it. NULL with one line in error. */
-struct access *access_open(const struct settings *settings, char *error, size_t error_size);
+/* settings must outlive it. NULL with an error. */
+struct access *access_open(const struct settings *settings, struct error *error);
 
 /*
  * Starts the thread that reloads the access file within about a second after it has changed. Call it

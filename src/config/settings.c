@@ -418,7 +418,7 @@ show_value(const char *value, char out[SHOWN_MAX + 1])
 }
 
 static void
-explain(const struct setting *setting, const char *value, char *error, size_t error_size)
+explain(const struct setting *setting, const char *value, struct error *error)
 {
 	char masked[MASKED_MAX], shown[SHOWN_MAX + 1], range[RANGE_MAX];
 	const char *kind = "";
@@ -431,12 +431,12 @@ explain(const struct setting *setting, const char *value, char *error, size_t er
 	settings_describe_range(setting, range, sizeof(range));
 	if (setting->type == SETTING_NUMBER)
 		kind = setting->zero_is_off ? "a whole number, " : "a whole number from ";
-	snprintf(error, error_size, "%s=%s: must be %s%s", setting->name, shown, kind, range);
+	error_set(error, "%s=%s: must be %s%s", setting->name, shown, kind, range);
 }
 
-int
+bool
 settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
-    char *error, size_t error_size)
+    struct error *error)
 {
 	memset(s, 0, sizeof(*s));
 	for (size_t i = 0; i < TABLE_COUNT; i++) {
@@ -450,22 +450,22 @@ settings_load(struct settings *s, enum settings_user user, char *(*get)(const ch
 		if (problem == 0)
 			continue;
 		if (problem == ENOMEM)
-			snprintf(error, error_size, "%s: out of memory", setting->name);
+			error_set(error, "%s: out of memory", setting->name);
 		else
-			explain(setting, value, error, error_size);
+			explain(setting, value, error);
 		settings_free(s);
-		return -1;
+		return false;
 	}
 	derive_access(s);
 	derive_prefixes(s);
 	if (settings_ask_app(s) && s->app_url[0] == '\0') {
-		snprintf(error, error_size, "TPI_APP_URL: must be set, to " APP_URL_ALLOWED
-		    ", where %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"
+		error_set(error, "TPI_APP_URL: must be set, to " APP_URL_ALLOWED
+		    ", if %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"
 								     : "TPI_PROJECT_ACCESS");
 		settings_free(s);
-		return -1;
+		return false;
 	}
-	return 0;
+	return true;
 }
 
 static bool

@@ -15,11 +15,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "wire/channel_name.h"
+#include "base/error.h"
 #include "base/log.h"
+#include "wire/channel_name.h"
 
 #define SETTINGS_PREFIXES_MAX 4
-#define SETTINGS_ERROR_SIZE 512
 #define SETTINGS_SENTINELS_ALLOWED "a comma-separated list of host[:port] or [v6][:port]"
 #define SETTINGS_MASTER_STANDARD "mymaster"
 
@@ -118,11 +118,11 @@ const struct setting *settings_table(size_t *count);
 void settings_describe_range(const struct setting *setting, char *out, size_t size);
 
 /*
- * Reads the settings of one program through get (getenv in a program). Returns 0, or -1 with one
- * line in error (no line break at its end); then *s holds nothing to free.
+ * Reads the settings of one program through get (getenv in a program). False with an error; then *s
+ * holds nothing to free.
  */
-int settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
-    char *error, size_t error_size);
+bool settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
+    struct error *error);
 void settings_free(struct settings *s);
 
 /*

@@ -50,7 +50,7 @@ enum subscriber_state {
 /* The state, for monitoring. Any thread. */
 struct subscriber_view {
 	enum subscriber_state state;
-	uint32_t channels;  /* subscribed or about to be */
+	uint32_t channels;  /* subscribed, lingering ones included, or about to be */
 	int64_t message_at; /* clock_ms() of the last message, or of the start */
 };
 void subscriber_look(struct subscriber *subscriber, struct subscriber_view *view);
@@ -64,7 +64,8 @@ void subscriber_look(struct subscriber *subscriber, struct subscriber_view *view
  * STREAM_CONFIRMED: all are confirmed again after the connection was lost. STREAM_REFUSED: a
  * channel is refused, or Valkey is found unreachable before begin().
  *
- * NULL: no memory; frees names in this case, too. Any thread.
+ * NULL: no memory (ENOMEM), or too many channels are subscribed or wait to be (EAGAIN): try again
+ * later; frees names in these cases, too. Any thread.
  */
 struct subscription *subscriber_join(struct subscriber *subscriber, struct stream *stream,
     char *names, int count, void (*begin)(struct stream *stream));

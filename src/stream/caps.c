@@ -9,10 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "base/clock.h"
+#include "base/hash_table.h"
 
 TAILQ_HEAD(caps_list, caps_entry);
 

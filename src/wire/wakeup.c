@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * wakeup: see wakeup.h. A repeated "event" does not hide a forged sync: json_check_member() finds
- * each.
+ * wakeup: see wakeup.h. A repeated "event" member cannot hide a forged sync: json_check_member()
+ * checks each of them.
  */
 #include "wire/wakeup.h"
 
@@ -11,10 +11,8 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "wire/frame.h"
-
-#define EXPAND(x) #x
-#define TEXT_OF(x) EXPAND(x)
 
 static const char too_long[] = "is over " TEXT_OF(WAKEUP_FRAME_MAX) " bytes as an event";
 static const char is_forged[] = "has the event \"sync\", which is reserved for tpi-streamd";

@@ -178,7 +178,7 @@ class Nginx(Front):
     auth: "basic": Basic authentication; "request": auth_request with GET /api/stream-user at check, the
     (host, port) of an HTTP server; "app": the application decides; "stock": no authentication and nginx's
     stock parameters, a mistake that must not give a user an identity; "none": no identity.
-    site: additional directives for the server { }.
+    site, http: additional directives for the server { } and the http { }.
     """
 
     reload_signal = signal.SIGHUP
@@ -188,7 +188,7 @@ class Nginx(Front):
             "stock": "include /etc/nginx/fastcgi_params;",
             "none": ""}
 
-    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", check=None, site=""):
+    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", check=None, site="", http=""):
         self.directory = open_directory(rundir, "nginx-")
         self._listen(users)
         kind, backend = split_address(fcgi_address)
@@ -211,7 +211,7 @@ class Nginx(Front):
             "include tpi-stream/tpi-stream.conf;",
             "include tpi-stream/tpi-stream-check.conf;" if auth == "request" else "", ""]))
         main = write(os.path.join(self.directory, "nginx.conf"),
-                     read(os.path.join(CONTRIB, "demo", "nginx.conf")))
+                     substitute(read(os.path.join(CONTRIB, "demo", "nginx.conf")), {"http {": f"http {{\n{http}"}))
         super().__init__(self.directory, "nginx", [
             installed("nginx"), "-p", self.directory, "-c", main, "-e", "stderr"])
 

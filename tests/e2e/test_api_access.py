@@ -4,7 +4,7 @@ user without API access only for its own pages, which browsers indicate by diffe
 
 import pytest
 
-from answers import frame, issue
+from answers import after_first, frame, issue
 from application import PROJECTS, cookie
 from fcgi import ISSUES, NOTIFICATIONS
 from fronts import Apache, Nginx
@@ -77,7 +77,8 @@ def test_issues(site, valkey, user, way):
             peer.wait_live(20)
             for project in 9, 8, 7:
                 valkey.publish(project_channel(project), issue(1, project))
-            peer.wait_body(frame(issue(1, 8)) + frame(issue(1, 7)))
+            peer.wait_data(issue(1, 7))
+            assert after_first(peer) == frame(issue(1, 8)) + frame(issue(1, 7))
     [query] = site.app.asked(PROJECTS)
     expected = "same-origin" if way in OWN_PAGE else "cross-site" if way == "another site" else None
     assert query.header("Sec-Fetch-Site") == expected
@@ -107,7 +108,7 @@ def test_warning(fresh):
         fresh.refused("ordinary user", "another site")
     [line] = fresh.daemon.matching(r"^\[app\] query forbidden")
     assert f'"status":403,"reason":"{REASON}","suppressed":0,"secFetchSite":null' in line
-    fresh.daemon.wait_for_log(r'projects answered \{"answer":"no","userId":null,"status":403,', count=6)
+    fresh.daemon.wait_for_log(r'projects answer \{"answer":"no","userId":null,"status":403,', count=6)
 
 
 @pytest.mark.parametrize("way", OWN_PAGE)

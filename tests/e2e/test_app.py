@@ -34,11 +34,13 @@ def check_user(daemon, valkey, user, **named):
 
 def check_projects(daemon, valkey, projects, requested, **named):
     """Checks that an issue stream receives the wake-ups of projects, and of no other project that it requested."""
+    last = issue(2, projects[-1])
     with listen(daemon, projects=requested, **named) as peer:
         for project in sorted(set(map(int, requested.split(",")))):
             valkey.publish(project_channel(project), issue(1, project))
-        peer.wait_data(issue(1, projects[-1]))
-        assert after_first(peer.quiet(0)) == b"".join(frame(issue(1, project)) for project in projects)
+        valkey.publish(project_channel(projects[-1]), last)
+        peer.wait_data(last)
+        assert after_first(peer) == b"".join(frame(issue(1, project)) for project in projects) + frame(last)
 
 
 # Identity and access
@@ -359,7 +361,7 @@ def test_equal_queries_are_coalesced(gated):
     app, daemon = gated(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
     app.hold(SESSION)
     peers = open_many(daemon, [by(ANN)] * 30 + [bearer(ANN)] * 10)
-    daemon.wait_for_log("user asked", count=40)
+    daemon.wait_for_log("user query", count=40)
     app.wait_asked(2)
     app.release()
     wait_all(peers, synced, what="sync")
@@ -368,7 +370,7 @@ def test_equal_queries_are_coalesced(gated):
     app.hold(PROJECTS)
     app.forget()
     peers += open_many(daemon, [by(ANN, projects="7,8")] * 15 + [by(ANN, projects="7")] * 5)
-    daemon.wait_for_log("projects asked", count=20)
+    daemon.wait_for_log("projects query", count=20)
     app.wait_asked(2, PROJECTS)
     app.release()
     wait_all(peers, synced, what="sync")

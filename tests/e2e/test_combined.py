@@ -290,7 +290,8 @@ def unlabelled(peer, labels):
 def test_exact(streamd, valkey, tenant):
     """Streams that are closed and opened again while wake-ups arrive miss nothing after their only sync, get nothing
     twice, and each wake-up has the label of its channel."""
-    daemon = streamd(TPI_PROJECT_ACCESS="allow", INSTANCE_TENANT_ID=tenant, SSE_SYNC_SPREAD_MS=0)
+    daemon = streamd(TPI_PROJECT_ACCESS="allow", INSTANCE_TENANT_ID=tenant, SSE_SYNC_SPREAD_MS=0,
+                     SSE_COMBINED_PER_USER_CAP=100)
     labels = {channel: label(topic, id) for topic in TOPICS for id in (7, 8)
               for channel in topic.all_channels(id, "u", tenant)}
     chance, streams = random.Random(5), {}

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """Under concurrency, caps are exact and no wake-up after a sync is missing or repeated."""
 
+import itertools
 import random
 import threading
 import time
@@ -120,10 +121,13 @@ def release_by_immediate_close(daemon, valkey):
         daemon.open("a").close()
 
 
+numbers = itertools.count()
+
+
 def release_by_failed_subscription(daemon, valkey):
     valkey.pause()
     try:
-        daemon.ask("a", timeout=15)
+        daemon.ask(f"a{next(numbers)}", timeout=15)  # not one whose channel is subscribed already
     finally:
         valkey.resume()
 
@@ -189,7 +193,8 @@ def test_distant_valkey(streamd, valkey, rundir):
 def test_every_topic(streamd, valkey):
     """Streams of every topic that are closed and opened again while wake-ups arrive on all channels miss nothing after
     their only sync, and get nothing from another topic's channels."""
-    daemon = streamd(TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0, SSE_LIVE_PER_USER_CAP=100)
+    daemon = streamd(TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0, SSE_PER_USER_CAP=100,
+                     SSE_ISSUES_PER_USER_CAP=100, SSE_LIVE_PER_USER_CAP=100)
     users, ids = ("e1", "e2"), (501, 502)
     places = [(topic, user, id) for topic in TOPICS for user in users for id in ids]
     every = sorted({channel for topic, user, id in places for channel in topic.all_channels(id, user)})

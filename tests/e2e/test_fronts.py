@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """The streams through a real Apache and a real nginx, set up from the files in contrib/."""
 
+import dataclasses
 import statistics
 import subprocess
 import threading
@@ -18,7 +19,7 @@ from paths import LOOKALIKES, OTHER_CASE, ROUTED, SERVED
 from servers import (basic, broadcast_channel, clean_environment, free_port, http, listening_socket, program,
                      project_channel, user_channel)
 from timing import eventually, scaled
-from topics import TOPICS
+from topics import BY_NAME, TOPICS
 
 FRONTS = {"Apache": Apache, "nginx": Nginx}
 both = pytest.mark.parametrize("server", FRONTS.values(), ids=FRONTS)
@@ -64,21 +65,23 @@ def check_error(peer, status):
     return peer
 
 
-def test_topics():
-    """The tests below open a stream of each row of the daemon's table."""
-    assert [topic.path.format(id=7) for topic in TOPICS] == SERVED
+STREAMS = [*TOPICS, dataclasses.replace(BY_NAME["testRuns"], name="combined", path="/api/stream", query="testRuns={id}")]
+
+
+def test_streams():
+    """The tests below open each of the daemon's streams."""
+    assert [topic.path.format(id=7) for topic in STREAMS] == SERVED
 
 
 @both
-@pytest.mark.parametrize("topic", TOPICS, ids=lambda topic: topic.name)
+@pytest.mark.parametrize("topic", STREAMS, ids=lambda topic: topic.name)
 def test_every_stream(streamd, valkey, front, server, topic):
     """Each stream begins with sync, and carries what tpi-publish publishes for it."""
     web = front(server, streamd(OPEN, TPI_PROJECT_ACCESS="allow"))
     with stream(web, topic.target()) as peer:
         subprocess.run([program("tpi-publish"), *topic.command(user="ann"), "--event", "doctor"],
                        env=clean_environment(VALKEY_URL=valkey.url), timeout=scaled(20), check=True)
-        peer.wait(lambda p: len(p.events.data) == 2, what="the wake-up")
-        assert '"event":"doctor"' in peer.events.data[1]
+        peer.wait_body(b'"event":"doctor"')
 
 
 @both
@@ -325,8 +328,9 @@ def unverified(module_streamd, module_rundir):
 @pytest.mark.parametrize("headers", FORGED.values(), ids=FORGED)
 @pytest.mark.parametrize("server, auth", SETUPS.values(), ids=SETUPS)
 def test_forged_identity(unverified, server, auth, headers):
-    """A request that the web server has not authenticated gets 401, whatever its headers claim."""
-    check_error(http(unverified(server, auth).address, NOTIFICATIONS, **headers), 401)
+    """A request that the web server has not authenticated gets 401 on each path, whatever its headers claim."""
+    for topic in STREAMS:
+        check_error(http(unverified(server, auth).address, topic.target(), **headers), 401)
 
 
 # Verifies ann with Basic authentication, and leaves the rest to contrib/apache/tpi-stream-user.conf.
@@ -528,6 +532,46 @@ def test_over_tcp(streamd, valkey, front, server):
 
 
 # Restarts
+
+LIMITS = {"limit_req": ("limit_req_zone $server_port zone=x:1m rate=1r/m;", "limit_req zone=x;"),
+          "limit_conn": ("limit_conn_zone $server_port zone=x:1m;", "limit_conn x 1;"),
+          "limit_conn, 429": ("limit_conn_zone $server_port zone=x:1m;", "limit_conn x 1; limit_conn_status 429;")}
+
+
+@pytest.mark.parametrize("zone, limit", LIMITS.values(), ids=LIMITS)
+def test_nginx_limits(streamd, front, zone, limit):
+    """A request over a limit of the site is told to retry later, and the daemon's own 503 passes."""
+    web = front(Nginx, streamd(OPEN, SSE_PER_TENANT_CAP=1), http=zone, site=limit)
+    with stream(web):
+        peer = get(web).wait(lambda p: p.ended, what="a complete response")
+        assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")
+    web = front(Nginx, streamd(OPEN, SSE_PER_TENANT_CAP=1))
+    with stream(web):
+        check_error(get(web, user="ben"), 503)
+
+
+H2C = """LoadModule http2_module ${{MODULES}}/mod_http2.so
+Listen 127.0.0.1:{port}
+<VirtualHost 127.0.0.1:{port}>
+    Protocols h2c
+</VirtualHost>
+"""
+
+
+@both
+def test_http2(streamd, valkey, front, server):
+    """Over HTTP/2 each path begins with sync, and carries a wake-up."""
+    port = free_port()
+    site = H2C.format(port=port) if server is Apache else f"listen 127.0.0.1:{port} http2;"
+    front(server, streamd(OPEN, TPI_PROJECT_ACCESS="allow"), site=site)
+    for topic in STREAMS:
+        with subprocess.Popen(["curl", "-sN", "--http2-prior-knowledge", "-u", "ann:ann", "--max-time", str(scaled(20)),
+                               f"http://127.0.0.1:{port}{topic.target()}"], stdout=subprocess.PIPE) as client:
+            assert client.stdout.readline() == b'data: {"event":"sync"}\n', topic
+            valkey.publish(topic.channel(user="ann"), topic.payload % 1)
+            assert b"data: " + (topic.payload % 1).encode() + b"\n" in iter(client.stdout.readline, b""), topic
+            client.kill()
+
 
 @both
 def test_daemon_down(streamd, front, server):

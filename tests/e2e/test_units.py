@@ -86,8 +86,8 @@ def test_template_differs_in_names_only():
     assert set(template) - set(service) == {
         "Description=Server-Sent Events gateway of TestPlanIt for %i", "Requires=tpi-stream@%i.socket",
         "After=tpi-stream@%i.socket network.target", "Environment=INSTANCE_TENANT_ID=%i",
-        "EnvironmentFile=/etc/tpi-stream/%i.env", "Also=tpi-stream@%i.socket"}
-    assert len(template) == len(service) + 1
+        "EnvironmentFile=/etc/tpi-stream/%i.env", "User=tpi-stream-%i", "Also=tpi-stream@%i.socket"}
+    assert len(template) == len(service) + 2
     # systemd lets a file take precedence over Environment=; the file is required.
     assert not re.search(r"#(instance|single)#|@[a-z]+@", built(SERVICES[0]) + built(SERVICES[1]))
 

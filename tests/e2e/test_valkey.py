@@ -35,7 +35,7 @@ def check_works(daemon, valkey, user="works"):
     """A new stream gets its sync and a wake-up."""
     with wait_stream(daemon, user) as peer:
         check_first(peer)
-        assert valkey.publish(user_channel(user), notification(1)) == 1
+        assert valkey.publish(user_channel(user), notification(1)) >= 1  # an earlier daemon's channel may linger
         peer.wait_data(notification(1))
 
 
@@ -121,6 +121,7 @@ def test_one_log_line_per_change(streamd, new_valkey, rundir):
     relay = Relay(rundir, valkey.address)
     daemon = streamd(VALKEY_URL=relay.url)
     check_works(daemon, valkey)
+    daemon.wait_for_log(r"^\[valkey\] connected")
     mark = daemon.mark()
     valkey.kill()
     daemon.wait_for_log(ABOUT_VALKEY, start=mark)
