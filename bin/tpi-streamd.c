@@ -300,9 +300,9 @@ start_services(void)
 {
 	unsigned i;
 
-	for (i = 0; i < CAPS_GROUP_COUNT; i++) {
-		registry.caps[i] = caps_new(caps_group_tenant_cap(i, &settings),
-		    caps_group_user_cap(i, &settings));
+	for (i = 0; i < KIND_COUNT; i++) {
+		registry.caps[i] = caps_new(kind_tenant_cap(i, &settings),
+		    kind_user_cap(i, &settings));
 		if (registry.caps[i] == NULL)
 			die(EX_OSERR, "out of memory");
 	}
