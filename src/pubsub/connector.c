@@ -20,6 +20,7 @@
 struct connector {
 	struct topology *topology;
 	int wake_fd;
+	struct error unverified; /* the last logged warning about a server */
 
 	pthread_mutex_t lock; /* guards the fields below */
 	pthread_cond_t changed;
@@ -74,6 +75,19 @@ log_change(struct connector *connector, const struct error *error)
 	    error != NULL ? "unreachable" : "connected", fields);
 }
 
+/* Logs what could not be verified about the server, once. */
+static void
+log_unverified(struct connector *connector)
+{
+	const struct error *error = &connector->topology->unverified;
+
+	if (error->text[0] == '\0' || strcmp(error->text, connector->unverified.text) == 0)
+		return;
+	connector->unverified = *error;
+	LOG(LOG_LEVEL_WARN, "valkey", "server not verified",
+	    LOG_STR("server", connector->topology->used), LOG_STR("error", error->text));
+}
+
 /* Retries until it is connected. */
 static void
 connect_server(struct connector *connector, int *backoff)
@@ -89,9 +103,10 @@ connect_server(struct connector *connector, int *backoff)
 		*backoff = *backoff == 0 ? BACKOFF_MIN_MS : *backoff * 2;
 		if (*backoff > BACKOFF_MAX_MS)
 			*backoff = BACKOFF_MAX_MS;
-		if (c != NULL)
+		if (c != NULL) {
 			log_change(connector, NULL);
-		else if (strcmp(error.text, logged.text) != 0) {
+			log_unverified(connector);
+		} else if (strcmp(error.text, logged.text) != 0) {
 			log_change(connector, &error);
 			logged = error;
 		}

@@ -349,6 +349,7 @@ connect_primary(struct topology *s, int timeout_ms, struct error *error)
 	if (c == NULL)
 		return NULL;
 	s->primary = answer;
+	s->unverified = state.unverified;
 	memcpy(s->used, label, sizeof(s->used));
 	return c;
 }
@@ -381,6 +382,7 @@ connect_node(struct topology *s, int timeout_ms, struct error *error)
 		if (c == NULL)
 			continue;
 		if (!state.cluster_down || spare == NULL) {
+			s->unverified = state.unverified;
 			if (spare != NULL)
 				redisFree(spare);
 			spare = c;

@@ -35,6 +35,7 @@ struct topology {
 
 	/* The server of the last successful topology_connect(): */
 	char used[VALKEY_LABEL_SIZE];   /* its label, for logs */
+	struct error unverified;        /* a warning about it; see struct valkey_state */
 	int used_node;                  /* index into nodes; -1: none yet */
 	struct sentinel_answer primary; /* only with sentinels */
 };

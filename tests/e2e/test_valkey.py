@@ -514,6 +514,32 @@ def test_replica_is_refused(streamd, new_valkey):
     check_works(daemon, replica)
 
 
+WITHOUT_ROLE = {
+    "renamed": ("", ["--rename-command", "ROLE", ""], "it does not support ROLE"),
+    "forbidden": ("limited:pw@", [], "the user needs +role"),
+}
+
+
+@pytest.mark.parametrize("user, config, reason", WITHOUT_ROLE.values(), ids=WITHOUT_ROLE)
+def test_no_role(streamd, new_valkey, user, config, reason):
+    """A server without ROLE, or whose user has no permission for it, is used; the daemon warns once, not again after a
+    loss, and tpi-publish warns, too."""
+    valkey = new_valkey(tcp=True, config=config).start()
+    valkey("ACL", "SETUSER", "limited", "on", ">pw", "allchannels", "+@pubsub", "+ping")
+    url = f"valkey://{user}127.0.0.1:{valkey.port}"
+    daemon = streamd(VALKEY_URL=url, SSE_SYNC_SPREAD_MS=0)
+    check_works(daemon, valkey)
+    with daemon.stream("ann") as peer:
+        valkey("CLIENT", "KILL", "TYPE", "pubsub")
+        peer.wait(lambda p: after_first(p) == SYNC, what="the second sync")
+        warning = f"127.0.0.1:{valkey.port}: cannot verify that it is a primary: {reason}"
+        done = test_publish.run("notification", "--user", "ann", "--id", "1", VALKEY_URL=url)
+        assert done.status == 0 and done.line() == f"warning: {warning}"
+        peer.wait_data(notification(1))
+    lines = daemon.matching("server not verified")
+    assert len(lines) == 1 and f'"error":"{warning}"' in lines[0]
+
+
 @pytest.mark.slow
 def test_demoted_primary(streamd, new_valkey):
     """The daemon leaves a primary that becomes a replica, which does not tell its subscribers: it checks every 10 s."""
