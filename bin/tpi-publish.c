@@ -335,7 +335,7 @@ reserve_standard_descriptors(void)
 	}
 }
 
-/* A variable that an option overrides is not read, so an error in it does not matter. */
+/* Does not read a variable that an option overrides, so that an error in it does not matter. */
 static char *
 get_setting(const char *name)
 {
@@ -347,10 +347,10 @@ get_setting(const char *name)
 static void
 load_settings(void)
 {
-	char error[SETTINGS_ERROR_SIZE];
+	struct error error;
 
-	if (settings_load(&settings, SETTINGS_PUBLISH, get_setting, error, sizeof(error)) != 0)
-		give_up(EX_CONFIG, error);
+	if (!settings_load(&settings, SETTINGS_PUBLISH, get_setting, &error))
+		give_up(EX_CONFIG, error.text);
 	if (options.request.tenant == NULL)
 		options.request.tenant = settings.tenant;
 	else if (!channel_id_valid(options.request.tenant, strlen(options.request.tenant)))
@@ -379,8 +379,9 @@ load_server(void)
 static int
 run_single(int64_t start)
 {
-	char error[BATCH_ERROR_SIZE], uuid[UUID_SIZE];
+	char uuid[UUID_SIZE];
 	struct batch_item item;
+	struct error error;
 	int status;
 
 	uuid_random(uuid);
@@ -388,10 +389,10 @@ run_single(int64_t start)
 		options.request.id = uuid;
 	options.request.stream = command_streams[options.command];
 	options.request.dashes = "--";
-	if (!batch_make(&options.request, &item, error, sizeof(error))) {
+	if (!batch_make(&options.request, &item, &error)) {
 		if (errno == ENOMEM)
-			give_up(EX_OSERR, error);
-		usage_error("%s", error);
+			give_up(EX_OSERR, error.text);
+		usage_error("%s", error.text);
 	}
 	report_patience(options.run.timeout_ms);
 	status = publisher_single(&options.run, &item, start);

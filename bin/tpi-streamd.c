@@ -65,7 +65,7 @@ static struct settings settings;
 static struct topology topology;
 static struct listener listener;
 static struct address address;
-static const char *listen_text; /* text of address */
+static const char *listen_text; /* the address as given, for messages */
 static int spare_fd = -1;       /* closed to accept one more connection when descriptors run out */
 
 static const char usage[] =
@@ -176,7 +176,10 @@ read_options(int argc, char *argv[], struct options *o)
 		die(EX_USAGE, "%s: no arguments are allowed; see tpi-streamd --help", argv[optind]);
 }
 
-/* Opens /dev/null for those that are closed: a socket with their number would receive log lines. */
+/*
+ * Opens /dev/null for each of descriptors 0 to 2 that is closed: a socket that got its number would
+ * receive log lines.
+ */
 static void
 open_standard_descriptors(void)
 {
@@ -190,8 +193,8 @@ open_standard_descriptors(void)
 }
 
 /*
- * Cookies and passwords are in memory: no core dump is written, and other processes of the same user
- * can neither attach a debugger nor read the environment.
+ * Cookies and passwords are in memory, so prevent core dumps, and keep other processes of the same
+ * user from attaching a debugger and reading the environment.
  */
 static void
 protect_memory(void)
@@ -218,18 +221,17 @@ warn_unknown(void)
 	}
 }
 
-/* Finds everything that can be wrong with the configuration, also for --check-config. */
+/* Reads and validates the whole configuration, also for --check-config; exits if it is invalid. */
 static void
 read_configuration(const struct options *o)
 {
 	struct error error;
-	int loaded = settings_load(&settings, SETTINGS_STREAMD, getenv, error.text,
-	    sizeof(error.text));
+	bool loaded = settings_load(&settings, SETTINGS_STREAMD, getenv, &error);
 
-	if (loaded == 0)
+	if (loaded)
 		log_set_level((enum log_level)settings.log_level);
 	warn_unknown(); /* first: a typo may be the reason for the error */
-	if (loaded == -1)
+	if (!loaded)
 		die(EX_CONFIG, "%s", error.text);
 	listen_text = o->listen != NULL ? o->listen : settings.listen;
 	if ((o->listen != NULL || listen_text[0] != '\0') &&
@@ -241,7 +243,7 @@ read_configuration(const struct options *o)
 	if (!topology_parse(&topology, &settings, NULL, &error))
 		die(EX_CONFIG, "%s", error.text);
 	registry_init(&registry, &settings);
-	registry.access = access_open(&settings, error.text, sizeof(error.text));
+	registry.access = access_open(&settings, &error);
 	if (registry.access == NULL)
 		die(EX_CONFIG, "%s", error.text);
 }
@@ -328,7 +330,8 @@ log_start(void)
 		    LOG_STR("TPI_PROJECT_ACCESS", settings.project_access));
 	if (listener_is_exposed(&listener))
 		LOG(LOG_LEVEL_WARN, "streamd",
-		    "the TCP address is not loopback: any host that can connect can claim to be any user",
+		    "the TCP address is not loopback: any host that can connect can claim to be "
+		    "any user",
 		    LOG_STR("listen", listener.inherited ? "inherited socket" : listen_text));
 }
 
@@ -438,8 +441,8 @@ drain(int queued)
 	LOG(LOG_LEVEL_INFO, "streamd", "draining", LOG_INT("seconds", settings.drain_seconds));
 	registry_drain(&registry);
 	/*
-	 * Connections queued on our own socket are told to retry later; those on an inherited one
-	 * are left for the next process.
+	 * Defer the connections that are queued on our own socket; leave those on an inherited one
+	 * to the next process.
 	 */
 	for (; !listener.inherited && queued >= 0 && clock_ms() < deadline; queued -= ACCEPT_MAX)
 		if (accept_some() != ACCEPTED_SOME)

@@ -16,9 +16,9 @@ static const char head[] =
     "#\t(set -a; . /etc/default/tpi-stream; tpi-streamd --check-config)\n"
     "#\tsystemctl restart tpi-stream.service\n"
     "#\n"
-    "# By default, every user that the web server has verified can open the notifications stream,\n"
-    "# and nobody can open any other stream: set TPI_PROJECT_ACCESS. Only root can read this file,\n"
-    "# which may contain passwords.\n";
+    "# By default, every user that the web server has verified can open the stream of their\n"
+    "# notifications and no other: set TPI_PROJECT_ACCESS. Only root can read this file, which may\n"
+    "# contain passwords.\n";
 
 int
 main(void)

@@ -160,7 +160,8 @@ def judge_probe(stage, head, response, site, given, others=None):
     if response.is_stream:
         return Finding(stage, WARNING, f"a stream, but {between(head)} answers HEAD with "
                        f"{head.status}, not tpi-streamd",
-                       "The application may serve this path itself. " + NOT_MAPPED + " If it is tpi-streamd, let the proxies pass HEAD on; tpi-streamd answers 405.")
+                       "The application may serve this path itself. " + NOT_MAPPED + " If it is tpi-streamd, let the "
+                       "proxies pass HEAD on; tpi-streamd answers 405.")
     error = response.daemon_error()
     if error is not None and response.status in (401, 403, 404) and error != "no such stream":
         # tpi-streamd would have answered HEAD with 405.

@@ -10,7 +10,7 @@ from .untrusted import http_date, json_object, plain
 HEALTH_REMEDIES = (
     ("Valkey is", "Start Valkey, or correct the daemon's VALKEY_URL (VALKEY_SENTINELS, where it is set), its "
                   "password, and the rights of its user (tpi-stream(7)). "),
-    ("the application", "Start the application, or correct TPI_APP_URL. "),
+    ("cannot query the application", "Start the application, or correct TPI_APP_URL. "),
     ("draining", "Try again: the daemon is ending, for a restart perhaps. "),
 )
 

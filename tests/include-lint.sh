@@ -44,4 +44,9 @@ for directory in "$src"/*/; do
 		done
 	done
 done
+# Names that others choose need a keyed hash.
+if grep -l '<uthash.h>' "$src"/*/*.[ch] | grep -v '/base/hash_table.h$'; then
+	echo 'include "base/hash_table.h" instead of <uthash.h>'
+	status=1
+fi
 exit $status

@@ -53,7 +53,7 @@ export type MilestoneMessage = SyncMessage | MilestoneWakeup;
 /**
  * - `connecting`: the browser is connecting, or reconnecting by itself.
  * - `live`: wake-ups arrive.
- * - `waiting`: refused, or the page is suspended; reopened after a delay, or when the page resumes.
+ * - `waiting`: refused or lost, or the page is suspended; reopened after a delay, or when the page resumes.
  * - `parked`: this user has too many streams; reopened when the page is visible and used, or live
  *   again by itself, minutes after a slot is free.
  * - `closed`: not retried by a timer: `retry.limit` is reached, the base URL is invalid, or there is
@@ -86,7 +86,7 @@ export interface WatchOptions {
 	 * Default false.
 	 */
 	combined?: boolean;
-	/** Applies if this watcher creates the stream; watchers that join it do not change it. */
+	/** Applies if this is the first watcher of the page; later watchers do not change it. */
 	retry?: RetryOptions;
 	/**
 	 * How long to collect messages before the listener is called, in milliseconds. It is called once

@@ -18,8 +18,10 @@
 const COMBINED = false;		/* whether tabs share a connection if the page does not say */
 const UNION_MS = 250;		/* changes of the ids within this time cause one reconnect */
 const GRACE_MS = 1000;		/* how long unwatched topics and streams are kept */
+const LOST_MS = 5000;		/* the longest delay after a stream was lost, not refused */
 const SHRINK_MS = 60000;	/* how long a combined stream keeps unwatched topics */
 const OVERLAP_MS = 5000;	/* how long the old EventSource is kept for the new one */
+const LINGER_MS = 500;		/* how much longer: what was sent before may arrive after the sync */
 const PROBE_MS = 3000;		/* how long a tab waits for the leader before it opens a stream */
 const ROLL_MS = 60000;		/* how often the leader asks which tabs are left */
 const IDS_MAX = 500;		/* ids per stream, a limit of the server */
@@ -32,44 +34,39 @@ const change = (name) => ({ [name]: id, projectId, targetId }) =>
     { [name]: id, projectId, ...(targetId && { targetId }) };
 
 /*
- * For each kind of topic: the path of its stream, in which * stands for the ids; how many topics a
- * stream carries; and the fields of a wake-up, or false if the data is not a wake-up.
+ * For each kind of topic: the path of its stream, in which * stands for the ids; whether a stream
+ * carries many of them; and the fields of a wake-up, or false if the data is not a wake-up.
  */
 const KINDS = {
 	__proto__: null,
 	notifications: {
 		path: "/api/notifications/stream",
-		room: 1,
 		fields: ({ id }) => typeof id === "string" && { id },
 	},
 	issues: {
 		path: "/api/issues/stream?projectIds=*",
-		room: IDS_MAX,
+		many: true,
 		fields: change("issueId"),
 	},
 	testRuns: {
 		path: "/api/test-runs/*/stream",
-		room: 1,
 		fields: change("runId"),
 	},
 	projectTestRuns: {
 		path: "/api/projects/*/test-runs/stream",
-		room: 1,
 		fields: change("runId"),
 	},
 	milestones: {
 		path: "/api/milestones/*/stream",
-		room: 1,
 		fields: change("milestoneId"),
 	},
 	projectMilestones: {
 		path: "/api/projects/*/milestones/stream",
-		room: 1,
 		fields: change("milestoneId"),
 	},
 };
 /* The stream of any topics. It names each event by its topic. */
-const ANY = { room: IDS_MAX };
+const ANY = {};
 
 /* A watcher of several streams has the last of their states in this order. */
 const STATES = ["live", "connecting", "waiting", "parked", "closed"];
@@ -169,7 +166,7 @@ class Hub {
 		if (this.combined)
 			/* The topics of pages that are in use stay together: moving one is a gap. */
 			[...this.#recent].reverse().forEach((topic, i) => (streams[Math.floor(i / IDS_MAX)] ??=
-			    this.#newStream(ANY, this)).wanted.add(topic));
+			    this.#newStream(ANY)).wanted.add(topic));
 		else
 			for (const topic of topics)
 				if (!this.#home(topic))
@@ -179,12 +176,11 @@ class Hub {
 
 	#homeFor(topic) {
 		const kind = KINDS[kindOf(topic)];
-		return [...this.streams].find((stream) => stream.takes(kind, topic)) ?? this.#newStream(
-		    kind, [...this.watchers].find(({ topics }) => topics.has(topic)));
+		return [...this.streams].find((stream) => stream.takes(kind, topic)) ?? this.#newStream(kind);
 	}
 
-	#newStream(kind, options) {
-		const stream = new Stream(this, kind, options);
+	#newStream(kind) {
+		const stream = new Stream(this, kind);
 		if (this.sharing?.parked)
 			stream.state = "parked";
 		this.streams.add(stream);
@@ -221,6 +217,11 @@ class Hub {
 
 	reset(term) {
 		this.gap();
+		/* A burst that is being collected is of the previous session. Its syncs may be the first. */
+		for (const { burst } of this.watchers)
+			for (const [key, { type }] of burst ?? [])
+				if (type === "wakeup")
+					burst.delete(key);
 		this.sharing?.reset(term);
 		this.all("reopen");
 		this.update();
@@ -341,27 +342,23 @@ class Stream {
 	state = "connecting";
 	#failures = 0;		/* consecutive refusals since the last sync */
 	#source;
-	#next;
+	#next;			/* during a change-over: the new EventSource, without a sync */
+	#old;			/* after a change-over: for what is still on its way */
 	#retryTimer;
 	#timer;
 	#delay;
 	#warned;
 	#hub;
 	#kind;
-	#retry;
-	#logger;
 
-	constructor(hub, kind, { retry, logger }) {
+	constructor(hub, kind) {
 		this.#hub = hub;
 		this.#kind = kind;
-		this.#retry = retry;
-		this.#logger = logger;
 	}
 
 	/* A stream that carries one topic is not reopened for another one. */
 	takes(kind, topic) {
-		return this.#kind === kind && this.wanted.size < kind.room &&
-		    (kind.room > 1 || this.opened.has(topic));
+		return this.#kind === kind && this.wanted.size < IDS_MAX && (kind.many || this.opened.has(topic));
 	}
 
 	/* Whether a topic is wanted that the stream was not opened for. */
@@ -410,6 +407,7 @@ class Stream {
 		clearTimeout(this.#retryTimer);
 		this.#source?.close();
 		this.#next?.close();
+		this.#old?.close();
 		this.#source = this.#next = null;
 		for (const topic of this.syncs.keys())
 			this.syncs.set(topic, 0);
@@ -420,11 +418,11 @@ class Stream {
 		    (topic) => topic.split(":")[1] ?? 1).sort((a, b) => a - b));
 		if (this.#kind !== ANY)
 			return this.#hub.baseUrl + this.#kind.path.replace("*", idsOf(kindOf([...this.opened][0])));
-		const query = Object.keys(KINDS).map((kind) => [kind, idsOf(kind)]).filter(([, ids]) => ids);
+		const query = Object.keys(KINDS).filter(idsOf).map((kind) => `${kind}=${idsOf(kind)}`);
 		/* Another tab was evicted: like its reconnect, this stream must not evict others. */
 		if (this.state === "parked")
-			query.push(["lastEventId", "evicted"]);
-		return `${this.#hub.baseUrl}/api/stream?${query.map((pair) => pair.join("=")).join("&")}`;
+			query.push("lastEventId=evicted");
+		return `${this.#hub.baseUrl}/api/stream?${query.join("&")}`;
 	}
 
 	/* A combined stream that is live stays open until the new EventSource has its sync. */
@@ -445,19 +443,18 @@ class Stream {
 		try {
 			source = new EventSource(url, { withCredentials: this.#hub.withCredentials });
 		} catch (error) {
-			this.#logger.error(`tpi-stream: cannot open ${url}`, error);
+			this.#hub.logger.error(`tpi-stream: cannot open ${url}`, error);
 			return this.#fail("closed");
 		}
 		this.#attach(source, this.opened);
-		if (overlap)
+		if (overlap) {
 			this.#next = source;
-		else
-			this.#source = source;
-		if (overlap)
 			/* All connections of the browser may be in use: give up the old one. */
 			this.#retryTimer = setTimeout(() => this.#replace(), OVERLAP_MS);
-		else
+		} else {
+			this.#source = source;
 			this.#enter(this.state === "parked" ? "parked" : "connecting");
+		}
 	}
 
 	/* The new EventSource, which has no sync yet, takes the place of the old one: there is a gap. */
@@ -478,7 +475,8 @@ class Stream {
 		on("message", ({ data }) => this.#receive(source, topics, data));
 		if (this.#kind === ANY)
 			for (const topic of topics)
-				on(topic, ({ data }) => this.#receive(source, topics, data, topic));
+				source.addEventListener(topic, ({ data }) =>
+				    source.readyState !== CLOSED && this.#receive(source, topics, data, topic));
 		on("evicted", () => this.#next ? this.#replace() : this.#fail("parked"));
 		on("error", () => {
 			if (this.#next && source !== this.#next)
@@ -504,33 +502,40 @@ class Stream {
 		    this.#kind === ANY ? "" : [...topics][0];
 		if (!topic || !this.#hub.wakeup(topic, message)) {
 			if (!this.#warned)
-				this.#logger.warn("tpi-stream: ignoring data that is not a wake-up", data);
+				this.#hub.logger.warn("tpi-stream: ignoring data that is not a wake-up", data);
 			this.#warned = true;
 		}
 	}
 
 	#arrived(source, topics) {
 		const number = ++this.#hub.syncs;
-		/* Topics that the old EventSource has carried until now have no gap. */
-		const covered = source === this.#next ? this.syncs : new Map();
-		if (this.#next === source) {
+		const changed = source === this.#next;
+		if (changed) {
 			clearTimeout(this.#retryTimer);
-			this.#source.close();
+			this.#old?.close();
+			const old = this.#old = this.#source;
+			setTimeout(() => old.close(), LINGER_MS);
 			this.#source = source;
 			this.#next = null;
 		}
 		this.#failures = 0;
-		this.syncs = new Map([...topics].map((topic) => [topic, covered.get(topic) || number]));
+		/* Topics that the old EventSource has carried until now have no gap. */
+		this.syncs = new Map([...topics].map(
+		    (topic) => [topic, changed && this.syncs.get(topic) || number]));
 		this.#enter("live");
 		/* Apply changes of the topics that were made while it was parked. */
 		this.replan();
 	}
 
-	/* A response other than 200: the browser will not reconnect. */
+	/*
+	 * The browser will not reconnect: the response was not 200, or an open stream was lost in a way
+	 * that the browser takes for an error.
+	 */
 	#refused() {
-		const { firstMs, maxMs, limit } = this.#retry;
-		const again = this.#failures < limit;
+		const { firstMs, maxMs, limit } = this.#hub.retry;
 		const overlap = this.#next;
+		const lost = !overlap && this.state === "live";
+		const again = lost || this.#failures < limit;
 		if (overlap)
 			this.#next = null;	/* the old EventSource stays */
 		else
@@ -538,12 +543,13 @@ class Stream {
 		clearTimeout(this.#retryTimer);
 		/* A new EventSource would evict another stream: open one only when the user uses the page. */
 		if (again && this.state !== "parked") {
-			const longest = Math.min(maxMs, firstMs * 2 ** this.#failures++);
+			const longest = lost ? LOST_MS : Math.min(maxMs, firstMs * 2 ** this.#failures++);
 			this.#retryTimer = setTimeout(() => this.open(), Math.random() * longest);
 		}
 		if (!overlap)
 			this.#fail(again ? "waiting" : "closed");
-		this.#hub.refused(this.wanted);
+		if (!lost)
+			this.#hub.refused(this.wanted);
 	}
 
 	unpark() {
@@ -638,7 +644,7 @@ class Sharing {
 
 	#join() {
 		const { signal } = this.#election = new AbortController();
-		this.#follow(this.mirror?.state === "parked" ? "parked" : "connecting");
+		this.#follow("connecting");
 		this.#wanted = null;
 		this.#hub.change();
 		/* Where there are no locks, or the page may not use them, this throws or rejects. */
@@ -685,7 +691,10 @@ class Sharing {
 		this.#answered.add(id);
 	}
 
+	/* A parked tab stays parked until the leader says otherwise. */
 	#follow(state) {
+		if (worst(this.mirror ? [this.mirror] : [...this.#hub.streams]) === "parked")
+			state = "parked";
 		this.mirror = { state, syncs: new Map(), refusals: Infinity };
 		this.#hub.drop();
 		this.#hub.gap();
@@ -711,10 +720,9 @@ class Sharing {
 	}
 
 	suspend() {
-		const state = worst(this.mirror ? [this.mirror] : [...this.#hub.streams]);
 		this.#post({ type: "want", topics: [] });
 		this.leave();
-		this.#follow(state === "parked" ? state : "waiting");
+		this.#follow("waiting");
 		this.#hub.update();
 	}
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * access: the rules of an access file, and the policy that the settings name. See access.h.
+ * access: the rules of the access file, and the other policies. See access.h.
  *
- * The rules are a set of texts "<project or *> <user or *>"; a query is at most four look-ups.
+ * The rules are a set of texts "<project or *> <user or *>", so a check is at most four lookups.
  *
- * A thread of its own checks the file every second, reads it again when it has changed, and puts the
- * new rules in place. Nothing else touches the file after the start, and no lock is held meanwhile: a
- * file system that hangs delays this thread alone.
+ * A thread checks the file every second, reads it again if it has changed, and replaces the rules.
+ * After the start nothing else touches the file, and the thread holds no lock meanwhile: a file
+ * system that hangs delays this thread only.
  */
 #include "auth/access.h"
 
@@ -20,10 +20,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "base/clock.h"
+#include "base/hash_table.h"
 #include "base/log.h"
 #include "base/thread.h"
 #include "wire/channel_name.h"
@@ -31,7 +29,7 @@
 #define RULE_SIZE     (CHANNEL_ID_MAX + 16)
 #define FILE_SIZE_MAX (64 << 20)
 #define CHECK_MS      1000 /* between two checks of the file */
-#define REFRESH_MS    1000 /* how long a re-check waits for one */
+#define REFRESH_MS    1000 /* the longest that a re-check waits for one */
 
 struct rule {
 	UT_hash_handle hh;
@@ -47,12 +45,12 @@ struct access {
 	const char *path;
 	pthread_t watcher;
 	bool watching;    /* set before any other thread */
-	struct stat seen; /* of the file at the last check, st_ino 0: there was none; the watcher's */
+	struct stat seen; /* the file at the last check, st_ino 0: there was none; the thread's */
 
 	pthread_mutex_t lock; /* everything below */
 	struct access_rules *rules;
 	pthread_cond_t changed; /* something below */
-	bool wanted; /* a check, now */
+	bool wanted; /* a check is wanted now */
 	bool stop;
 	uint64_t begun, done; /* checks of the file */
 };
@@ -121,7 +119,7 @@ rules_line(struct access_rules *rules, const char *at, const char *end)
 }
 
 struct access_rules *
-access_rules_parse(const char *text, size_t length, char *error, size_t error_size)
+access_rules_parse(const char *text, size_t length, struct error *error)
 {
 	struct access_rules *rules;
 	const char *end = text + length, *line_end, *comment, *wrong;
@@ -129,7 +127,7 @@ access_rules_parse(const char *text, size_t length, char *error, size_t error_si
 
 	rules = calloc(1, sizeof(*rules));
 	if (rules == NULL) {
-		snprintf(error, error_size, "out of memory");
+		error_set(error, "out of memory");
 		return NULL;
 	}
 	for (line = 1; text != end; line++) {
@@ -140,7 +138,7 @@ access_rules_parse(const char *text, size_t length, char *error, size_t error_si
 		} else
 			wrong = "no line break at the end: the file may be half written";
 		if (wrong != NULL) {
-			snprintf(error, error_size, "line %d: %s", line, wrong);
+			error_set(error, "line %d: %s", line, wrong);
 			access_rules_free(rules);
 			return NULL;
 		}
@@ -185,26 +183,26 @@ access_rules_free(struct access_rules *rules)
 	free(rules);
 }
 
-/* Reads a whole open file; *length gets its size. NULL with a text in error. */
+/* Reads a whole open file; *length gets its size. NULL with an error. */
 static char *
-read_all(int fd, size_t size, size_t *length, char *error, size_t error_size)
+read_all(int fd, size_t size, size_t *length, struct error *error)
 {
 	char *text;
 	ssize_t n = 1;
 
 	if (size > FILE_SIZE_MAX) {
-		snprintf(error, error_size, "larger than 64 MiB");
+		error_set(error, "larger than 64 MiB");
 		return NULL;
 	}
 	text = malloc(size + 1);
 	if (text == NULL) {
-		snprintf(error, error_size, "out of memory");
+		error_set(error, "out of memory");
 		return NULL;
 	}
 	for (*length = 0; *length < size && n > 0; *length += (size_t)n) {
 		n = read(fd, text + *length, size - *length);
 		if (n == -1) {
-			snprintf(error, error_size, "%s", strerror(errno));
+			error_set(error, "%s", strerror(errno));
 			free(text);
 			return NULL;
 		}
@@ -212,9 +210,9 @@ read_all(int fd, size_t size, size_t *length, char *error, size_t error_size)
 	return text;
 }
 
-/* Reads the file into new rules; NULL with a text in error. *seen says which file that was. */
+/* Reads the file into new rules; NULL with an error. *seen says which file that was. */
 static struct access_rules *
-load(const char *path, struct stat *seen, char *error, size_t error_size)
+load(const char *path, struct stat *seen, struct error *error)
 {
 	struct access_rules *rules = NULL;
 	char *text = NULL;
@@ -224,13 +222,13 @@ load(const char *path, struct stat *seen, char *error, size_t error_size)
 	memset(seen, 0, sizeof(*seen));
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
 	if (fd == -1 || fstat(fd, seen) == -1)
-		snprintf(error, error_size, "%s", strerror(errno));
+		error_set(error, "%s", strerror(errno));
 	else if (!S_ISREG(seen->st_mode))
-		snprintf(error, error_size, "not a regular file");
+		error_set(error, "not a regular file");
 	else
-		text = read_all(fd, (size_t)seen->st_size, &length, error, error_size);
+		text = read_all(fd, (size_t)seen->st_size, &length, error);
 	if (text != NULL)
-		rules = access_rules_parse(text, length, error, error_size);
+		rules = access_rules_parse(text, length, error);
 	free(text);
 	if (fd != -1)
 		close(fd);
@@ -245,25 +243,25 @@ same_file(const struct stat *a, const struct stat *b)
 	    a->st_ctim.tv_sec == b->st_ctim.tv_sec && a->st_ctim.tv_nsec == b->st_ctim.tv_nsec;
 }
 
-/* Reads the file again where it has changed; NULL where it has not, or cannot be read. */
+/* Reads the file again if it has changed; NULL if it has not, or cannot be read. */
 static struct access_rules *
 reload(struct access *access)
 {
 	struct access_rules *rules;
 	struct stat now;
-	char error[SETTINGS_ERROR_SIZE];
+	struct error error;
 
 	if (stat(access->path, &now) == -1)
 		memset(&now, 0, sizeof(now));
 	if (same_file(&now, &access->seen))
 		return NULL;
-	rules = load(access->path, &access->seen, error, sizeof(error));
+	rules = load(access->path, &access->seen, &error);
 	if (rules == NULL) {
-		/* What stat() saw, so that the same state is not reported again. */
+		/* Remember what stat() saw, so that the same state is not reported again. */
 		access->seen = now;
 		LOG(LOG_LEVEL_WARN, "access",
 		    "cannot reload the access file; keeping the previous rules",
-		    LOG_STR("path", access->path), LOG_STR("error", error));
+		    LOG_STR("path", access->path), LOG_STR("error", error.text));
 		return NULL;
 	}
 	LOG(LOG_LEVEL_INFO, "access", "access file reloaded", LOG_STR("path", access->path),
@@ -305,14 +303,13 @@ watch(void *arg)
 }
 
 struct access *
-access_open(const struct settings *settings, char *error, size_t error_size)
+access_open(const struct settings *settings, struct error *error)
 {
 	struct access *access;
-	char reason[256];
 
 	access = calloc(1, sizeof(*access));
 	if (access == NULL) {
-		snprintf(error, error_size, "out of memory");
+		error_set(error, "out of memory");
 		return NULL;
 	}
 	access->policy = settings->access;
@@ -321,12 +318,12 @@ access_open(const struct settings *settings, char *error, size_t error_size)
 	thread_cond_init(&access->changed);
 	if (access->policy != ACCESS_FILE)
 		return access;
-	access->rules = load(access->path, &access->seen, reason, sizeof(reason));
+	access->rules = load(access->path, &access->seen, error);
 	if (access->rules == NULL) {
-		snprintf(error, error_size,
+		error_set(error,
 		    "TPI_PROJECT_ACCESS=file:%s: %s: must be a readable file of rules "
 		    "\"<project id or *> <user or *> ...\"",
-		    access->path, reason);
+		    access->path, error->text);
 		access_close(access);
 		return NULL;
 	}
@@ -365,7 +362,7 @@ access_refresh(struct access *access)
 	if (!access->watching)
 		return;
 	pthread_mutex_lock(&access->lock);
-	/* One under way may have seen the file before it changed. */
+	/* A check that has begun may have seen the file before it changed. */
 	check = access->begun + 1;
 	access->wanted = true;
 	pthread_cond_broadcast(&access->changed);

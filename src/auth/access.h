@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * access: may this user read these projects (TPI_PROJECT_ACCESS: deny, file:PATH or allow)? By the
- * application's word (app): app_client.h.
+ * access: what a user has access to, as far as no query to the application is needed
+ * (TPI_PROJECT_ACCESS: deny, file:PATH or allow). For app see app_client.h.
  *
- * An access file holds one rule a line, "<project id or *> <user or *> ...", separated by spaces or
- * tabs; '#' begins a comment anywhere. The last line ends in a line break, too: without one the file
- * may be half written. It is reloaded when it has changed; one that does not parse, or has gone, is
- * logged once for that change, and the previous rules stay.
+ * An access file holds one rule per line, "<project id or *> <user or *> ...", separated by spaces or
+ * tabs; '#' begins a comment anywhere. The last line must end in a line break, too: without one the
+ * file may be half written. The file is reloaded when it changes. If it then does not parse, or is
+ * gone, that is logged once, and the previous rules stay.
  */
 #ifndef TPI_AUTH_ACCESS_H
 #define TPI_AUTH_ACCESS_H
@@ -16,31 +16,31 @@
 #include <stdint.h>
 
 #include "auth/app_api.h"
+#include "base/error.h"
 #include "config/settings.h"
 
 struct access_rules;
 
 /*
- * Reads rules from length bytes of text. Returns NULL with one line in error that names the line
- * number, or "out of memory".
+ * Reads rules from length bytes of text. NULL with an error that names the number of the line, or is
+ * "out of memory".
  */
-struct access_rules *access_rules_parse(const char *text, size_t length, char *error,
-    size_t error_size);
+struct access_rules *access_rules_parse(const char *text, size_t length, struct error *error);
 int access_rules_allow(const struct access_rules *rules, int32_t project, const char *user);
 void access_rules_free(struct access_rules *rules);
 
 struct access;
 
-/* settings must outlive it. NULL with one line in error. */
-struct access *access_open(const struct settings *settings, char *error, size_t error_size);
+/* settings must outlive it. NULL with an error. */
+struct access *access_open(const struct settings *settings, struct error *error);
 
 /*
- * Starts the thread that reloads an access file within about a second after it has changed. At most
- * once. False with errno where the thread cannot be started.
+ * Starts the thread that reloads the access file within about a second after it has changed. Call it
+ * at most once. False with errno if the thread cannot be started.
  */
 bool access_watch(struct access *access);
 
-/* Waits for the thread: on a file system that hangs, for as long as that does. */
+/* Waits for the thread, which may hang with the file system. */
 void access_close(struct access *access);
 
 /*
@@ -52,8 +52,8 @@ int access_filter(struct access *access, const char *user, enum app_check check,
     int count);
 
 /*
- * Has the file checked now, so that access_filter() decides by its present rules, and waits for that,
- * at most a second. For re-checks; requests do not wait. Thread-safe.
+ * Has the thread check the file now, and waits for that up to a second, so that access_filter() uses
+ * the current rules. For re-checks; requests do not wait. Thread-safe.
  */
 void access_refresh(struct access *access);
 

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * app_client: queries, the requests that they come down to, and the answers that are kept. See app_client.h.
+ * app_client: queries, the requests that they share, and the answers that are kept. See app_client.h.
  *
- * A lookup is one thing that the application is asked: by whom, and who he is or which of up to 100
- * projects he may read. It is in the table from the first query until its answer is no longer
- * kept: LOOKUP_QUEUED, then LOOKUP_ASKED, then LOOKUP_KNOWN. A revocation takes out what has been asked. A
- * query waits for one lookup, or, with many projects, for a few.
+ * A lookup is one request to the application: with these credentials, about the user or about up to
+ * 100 ids of a model. It is in the table from the first query for it until its answer is no longer
+ * kept: LOOKUP_QUEUED, then LOOKUP_SENT, then LOOKUP_KNOWN. A revocation removes those that have been
+ * sent. A query waits for one lookup, or for several if it has many ids or ids of several models.
  *
- * The lock guards the table, the lists and every query's answer; it is held across nothing that
- * waits, and a stream's lock is taken under it. While a lookup is LOOKUP_ASKED its answer belongs to the
- * app_client's thread.
+ * The lock guards the table, the lists and every query's answer. It is not held while anything waits;
+ * a stream's lock may be taken under it. While a lookup is LOOKUP_SENT, its answer belongs to the
+ * application client's thread.
  */
 #include "auth/app_client.h"
 
@@ -20,20 +20,18 @@
 #include <string.h>
 #include <sys/queue.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "auth/app_api.h"
 #include "base/clock.h"
+#include "base/hash_table.h"
 #include "base/metrics.h"
 #include "auth/app_http.h"
 #include "base/log.h"
 #include "base/thread.h"
 
 #define TURN_MS     1000  /* longest sleep */
-#define PAUSE_MS    2000  /* after the application was found dead */
-#define NO_KEPT_MS  1000  /* longest time that a no is kept */
-#define KNOWN_MAX   16384 /* answers of a kind (yes, no) that are kept */
+#define PAUSE_MS    2000  /* without requests after the application was unreachable */
+#define NO_KEPT_MS  1000  /* longest time that a negative answer is kept */
+#define KNOWN_MAX   16384 /* positive answers that are kept, and as many negative ones */
 #define WARN_MS     60000 /* between two warnings */
 
 LIST_HEAD(waiter_list, waiter);
@@ -43,7 +41,7 @@ TAILQ_HEAD(lookup_list, lookup);
 struct waiter {
 	LIST_ENTRY(waiter) link;
 	struct app_query *query;
-	struct lookup *lookup; /* NULL: has been told */
+	struct lookup *lookup; /* NULL once answered */
 	int offset;            /* of the lookup's ids in the query's */
 };
 
@@ -51,33 +49,30 @@ struct app_query {
 	struct app_client *app_client;
 	struct stream *asker;
 	enum app_query_answer answer;
-	int untold; /* waiters */
-	int64_t asked_at; /* of the first of the lookups that have been told */
+	int unanswered; /* waiters */
+	int64_t asked_at; /* when the first of the answered lookups was sent */
 	char user[CHANNEL_ID_MAX + 1];
-	int32_t *ids; /* of all parts, once answered 0 where there is no access; NULL: who is it? */
+	int32_t *ids; /* of all parts; once answered, 0 without access; NULL: about the user */
 	int count;    /* of ids */
 	int lots;
 	struct waiter waiters[]; /* one for each lot */
 };
 
-enum lookup_state { LOOKUP_QUEUED, LOOKUP_ASKED, LOOKUP_KNOWN };
+enum lookup_state { LOOKUP_QUEUED, LOOKUP_SENT, LOOKUP_KNOWN };
 
 struct lookup {
 	UT_hash_handle hh;
 	uint8_t key[SHA256_DIGEST_LENGTH];
 	enum lookup_state state;
-	TAILQ_ENTRY(lookup) link; /* of the queue, or of its list of those known, the oldest first */
+	TAILQ_ENTRY(lookup) link; /* in the queue, or in a list of known ones, the oldest first */
 	struct waiter_list waiters;
 	struct credentials *credentials; /* until it is known */
-	bool stale; /* no longer in the table: its answer is for those who wait already */
-	/*
-	 * clock_ms(): the latest deadline of a waiter; once known, the end of its use for
-	 * QUERY_CACHED.
-	 */
+	bool stale; /* not in the table any more: the answer is for those already waiting */
+	/* clock_ms(): the latest deadline of a waiter; once known, when QUERY_CACHED expires. */
 	int64_t until;
 	int64_t asked_at;
 	enum app_answer answer;
-	char *user;         /* the answer; owned */
+	char *user; /* the answer; owned */
 	enum app_check check;
 	int count;     /* of ids; 0 with CHECK_USER */
 	int32_t ids[]; /* once known, 0 where the user has no access */
@@ -97,7 +92,7 @@ struct app_client {
 	struct lookup *table;
 	struct lookup_list queue;
 	struct known known[2]; /* by their answer: APP_YES, APP_NO */
-	int asked; /* lookups that are LOOKUP_ASKED */
+	int sent; /* lookups that are LOOKUP_SENT */
 	int64_t paused_until;
 	bool stopping, stopped;
 	pthread_cond_t stop_done;
@@ -105,7 +100,7 @@ struct app_client {
 	/* Of the application client's thread. */
 	struct log_limit warned, forbidden;
 	bool failing;        /* a warning was written since the last answer */
-	int64_t answered_at; /* clock_ms() of the last whole answer, right or wrong */
+	int64_t answered_at; /* clock_ms() of the last complete response, right or wrong */
 };
 
 static void
@@ -116,7 +111,7 @@ lookup_free(struct lookup *lookup)
 	free(lookup);
 }
 
-/* Out of the table, unknown to anybody. The lock is held; nobody waits for it. */
+/* Removes and frees a lookup for which no query waits. The lock is held. */
 static void
 lookup_drop(struct app_client *g, struct lookup *lookup)
 {
@@ -139,15 +134,15 @@ settle(struct app_query *q, enum app_query_answer answer)
 	stream_mark(q->asker, STREAM_ANSWERED);
 }
 
-/* Tells a query what the lookup says. The lock is held. */
+/* Gives a query the lookup's answer. The lock is held. */
 static void
-tell(struct waiter *w, const struct lookup *lookup)
+notify(struct waiter *w, const struct lookup *lookup)
 {
 	struct app_query *q = w->query;
 	int i;
 
 	w->lookup = NULL;
-	q->untold--;
+	q->unanswered--;
 	if (lookup->asked_at < q->asked_at)
 		q->asked_at = lookup->asked_at;
 	if (q->answer != QUERY_PENDING)
@@ -160,7 +155,7 @@ tell(struct waiter *w, const struct lookup *lookup)
 		strcpy(q->user, lookup->user);
 	if (lookup->count > 0)
 		memcpy(q->ids + w->offset, lookup->ids, (size_t)lookup->count * sizeof(*q->ids));
-	if (q->untold > 0)
+	if (q->unanswered > 0)
 		return;
 	if (q->ids == NULL) {
 		settle(q, lookup->answer == APP_YES ? QUERY_YES : QUERY_NO);
@@ -173,28 +168,28 @@ tell(struct waiter *w, const struct lookup *lookup)
 
 /* The lock is held. */
 static void
-tell_all(struct lookup *lookup)
+notify_all(struct lookup *lookup)
 {
 	struct waiter *w;
 
 	while ((w = LIST_FIRST(&lookup->waiters)) != NULL) {
 		LIST_REMOVE(w, link);
-		tell(w, lookup);
+		notify(w, lookup);
 	}
 }
 
-/* No answer: whoever waits is told so, and the next to ask asks anew. The lock is held. */
+/* No answer: fails the queries that wait; the next one sends a new request. The lock is held. */
 static void
 lookup_fail(struct app_client *g, struct lookup *lookup)
 {
 	lookup->answer = APP_WRONG;
-	tell_all(lookup);
+	notify_all(lookup);
 	lookup_drop(g, lookup);
 }
 
 /*
- * Whether a lookup that is known serves a query; after as for app_query_start(). A re-check takes a no
- * only while it is young: it ends a stream, so it is better asked for again.
+ * Whether a known lookup serves a query; after as for app_query_start(). A re-check uses a negative
+ * answer only while it is young: it would end a stream, so a new request is better.
  */
 static bool
 serves(const struct lookup *lookup, int64_t after, int64_t now)
@@ -204,7 +199,7 @@ serves(const struct lookup *lookup, int64_t after, int64_t now)
 	return now < lookup->until || (after != QUERY_CACHED && lookup->answer == APP_YES);
 }
 
-/* Whether a lookup that is known can serve nobody any more. */
+/* Whether a known lookup can serve no query any more. */
 static bool
 expired(const struct app_client *g, const struct lookup *lookup, int64_t now)
 {
@@ -214,7 +209,7 @@ expired(const struct app_client *g, const struct lookup *lookup, int64_t now)
 	    (lookup->answer == APP_NO || now >= lookup->asked_at + recheck_ms);
 }
 
-/* Keeps an answer, and as many others as there is room for. The lock is held. */
+/* Keeps an answer, and drops those that have expired or exceed KNOWN_MAX. The lock is held. */
 static void
 lookup_keep(struct app_client *g, struct lookup *lookup, int64_t now)
 {
@@ -294,7 +289,7 @@ note(enum metric_source from, const struct app_part *lot)
 	LOG(LOG_LEVEL_DEBUG, "app", message, LOG_STR("from", names[from]), LOG_INT("ids", lot->count));
 }
 
-/* Makes a waiter wait for a lookup, or tells it at once. The lock is held. */
+/* Makes a waiter wait for a lookup, or answers it at once. The lock is held. */
 static void
 await(struct app_client *g, struct waiter *w, struct credentials *c, const struct app_part *lot,
     int64_t after, int64_t deadline)
@@ -309,10 +304,10 @@ await(struct app_client *g, struct waiter *w, struct credentials *c, const struc
 	if (lookup != NULL && lookup->state == LOOKUP_KNOWN) {
 		if (serves(lookup, after, now)) {
 			note(SOURCE_CACHE, lot);
-			tell(w, lookup);
+			notify(w, lookup);
 			return;
 		}
-		/* In a pause nothing takes its place, and it may still serve others. */
+		/* In a pause no request would replace it, and it may still serve others. */
 		if (!paused)
 			lookup_drop(g, lookup);
 		lookup = NULL;
@@ -356,7 +351,7 @@ query_new(struct app_client *g, const struct app_part *parts, int part_count, st
 		return NULL;
 	q->app_client = g;
 	q->asker = asker;
-	q->lots = q->untold = lots;
+	q->lots = q->unanswered = lots;
 	q->asked_at = INT64_MAX;
 	for (i = 0; i < part_count; i++)
 		q->count += parts[i].count;
@@ -410,7 +405,7 @@ app_query_start(struct app_client *g, struct credentials *c, const struct app_pa
 		await(g, w, c, &user, after, deadline);
 	for (i = 0; i < part_count; offset += parts[i++].count)
 		w = await_part(q, w, offset, c, &parts[i], after, deadline);
-	wake &= !TAILQ_EMPTY(&g->queue) && g->asked < g->settings->app_concurrency;
+	wake &= !TAILQ_EMPTY(&g->queue) && g->sent < g->settings->app_concurrency;
 	pthread_mutex_unlock(&g->lock);
 	if (wake)
 		app_http_wake(g->fetch);
@@ -465,7 +460,7 @@ app_query_free(struct app_query *q)
 		if (lookup == NULL)
 			continue;
 		LIST_REMOVE(&q->waiters[i], link);
-		/* A request that has begun goes on: the next to ask may want its answer. */
+		/* A request in flight continues: the next query may want its answer. */
 		if (lookup->state == LOOKUP_QUEUED && LIST_EMPTY(&lookup->waiters))
 			lookup_drop(q->app_client, lookup);
 	}
@@ -483,7 +478,7 @@ app_client_invalidate(struct app_client *g)
 	HASH_ITER(hh, g->table, lookup, next) {
 		if (lookup->state == LOOKUP_KNOWN)
 			lookup_drop(g, lookup);
-		else if (lookup->state == LOOKUP_ASKED) {
+		else if (lookup->state == LOOKUP_SENT) {
 			HASH_DEL(g->table, lookup);
 			lookup->stale = true;
 		}
@@ -491,7 +486,7 @@ app_client_invalidate(struct app_client *g)
 	pthread_mutex_unlock(&g->lock);
 }
 
-/* A warning at most once a minute, however it fails. status: of HTTP, 0 where none came. */
+/* A warning at most once a minute, for all causes. status: of HTTP, 0 without a response. */
 static void
 log_failure(struct app_client *g, const struct lookup *lookup, const char *error, int status)
 {
@@ -503,12 +498,12 @@ log_failure(struct app_client *g, const struct lookup *lookup, const char *error
 
 	if (warn)
 		fields[4] = (struct log_field)LOG_INT("suppressed", suppressed);
-	log_write(warn ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "app", "the application cannot be asked",
+	log_write(warn ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "app", "cannot query the application",
 	    fields);
 	g->failing |= warn;
 }
 
-/* A 403 to a findMany is about who asks, and from where, not about the projects. */
+/* A 403 to a query about access is about who sent it, and from where, not about the ids. */
 static bool
 is_forbidden(const struct lookup *lookup, const struct app_http_result *result)
 {
@@ -545,7 +540,7 @@ log_answer(struct app_client *g, const struct lookup *lookup, int status, int64_
 	g->failing = false;
 }
 
-/* Reads what came into the lookup. NULL, or why it is of no use. */
+/* Reads the response into the lookup. NULL, or why it is unusable. */
 static const char *
 read_answer(struct lookup *lookup, const struct app_http_result *result)
 {
@@ -593,7 +588,7 @@ on_done(void *arg, void *request, const struct app_http_result *result)
 	const char *wrong;
 	bool dead;
 
-	/* Who answers others meanwhile is not dead: this query alone took too long. */
+	/* If the application has answered others meanwhile, only this request took too long. */
 	dead = result->dead && g->answered_at <= lookup->asked_at;
 	if (result->status != 0)
 		g->answered_at = now;
@@ -606,13 +601,13 @@ on_done(void *arg, void *request, const struct app_http_result *result)
 	if (is_forbidden(lookup, result))
 		log_forbidden(g, lookup, result);
 	pthread_mutex_lock(&g->lock);
-	g->asked--;
+	g->sent--;
 	credentials_release(lookup->credentials);
 	lookup->credentials = NULL;
 	if (wrong != NULL)
 		lookup_fail(g, lookup);
 	else {
-		tell_all(lookup);
+		notify_all(lookup);
 		lookup_keep(g, lookup, now);
 	}
 	if (dead) {
@@ -625,7 +620,7 @@ on_done(void *arg, void *request, const struct app_http_result *result)
 	pthread_mutex_unlock(&g->lock);
 }
 
-/* Takes the next lookup of the queue; NULL where none is to be asked now. */
+/* Takes the next lookup from the queue; NULL if none can be sent now. */
 static struct lookup *
 take(struct app_client *g, int64_t now)
 {
@@ -634,11 +629,11 @@ take(struct app_client *g, int64_t now)
 	pthread_mutex_lock(&g->lock);
 	while ((lookup = TAILQ_FIRST(&g->queue)) != NULL && lookup->until <= now)
 		lookup_fail(g, lookup);
-	if (lookup != NULL && g->asked < g->settings->app_concurrency) {
+	if (lookup != NULL && g->sent < g->settings->app_concurrency) {
 		TAILQ_REMOVE(&g->queue, lookup, link);
-		lookup->state = LOOKUP_ASKED;
+		lookup->state = LOOKUP_SENT;
 		lookup->asked_at = now;
-		g->asked++;
+		g->sent++;
 	} else
 		lookup = NULL;
 	pthread_mutex_unlock(&g->lock);
@@ -646,7 +641,7 @@ take(struct app_client *g, int64_t now)
 }
 
 static void
-ask(struct app_client *g, struct lookup *lookup, int64_t now)
+send_request(struct app_client *g, struct lookup *lookup, int64_t now)
 {
 	static const struct app_http_result failed = { .error = "out of memory" };
 	char target[APP_TARGET_SIZE] = APP_SESSION_TARGET;
@@ -669,7 +664,7 @@ app_client_run(void *arg)
 	while (!stopping) {
 		now = clock_ms();
 		while ((lookup = take(g, now)) != NULL)
-			ask(g, lookup, now);
+			send_request(g, lookup, now);
 		app_http_turn(g->fetch, TURN_MS);
 		pthread_mutex_lock(&g->lock);
 		stopping = g->stopping;
@@ -696,7 +691,7 @@ app_client_start(const struct settings *s)
 	TAILQ_INIT(&g->queue);
 	TAILQ_INIT(&g->known[APP_YES].lookups);
 	TAILQ_INIT(&g->known[APP_NO].lookups);
-	/* The process ends when this fails: nothing is undone. */
+	/* Nothing is undone on failure, because the process then exits. */
 	g->fetch = app_http_new(s, on_done, g);
 	if (g->fetch == NULL || thread_start_joinable(&g->thread, THREAD_LARGE, app_client_run, g) != 0)
 		return NULL;
@@ -727,7 +722,7 @@ app_client_stop(struct app_client *g, int timeout_ms)
 		continue;
 	stopped = g->stopped;
 	pthread_mutex_unlock(&g->lock);
-	/* What the thread leaves for its very end is waited for, too. */
+	/* Wait for the last steps of the thread, too. */
 	if (stopped)
 		pthread_join(g->thread, NULL);
 	else

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * app_client: asks the application who somebody is and what he may read (TPI_IDENTITY=app,
- * TPI_PROJECT_ACCESS=app; tpi-stream(7), AUTHORIZATION).
+ * app_client: queries to the application: who the user is and what they have access to
+ * (TPI_IDENTITY=app, TPI_PROJECT_ACCESS=app; tpi-stream(7), AUTHORIZATION).
  *
- * One thread talks to the application, with at most TPI_APP_CONCURRENCY requests under way; the
- * others wait in a queue. Equal queries that are open at the same time are one request. An answer
- * is kept for the streams that open within TPI_APP_CACHE_SECONDS and for the re-checks of the other
- * streams with the same credentials (TPI_RECHECK_SECONDS); a no is kept for at most a second. After
- * a failed connect or a time limit, with no answer to anybody since that request began, every
- * query fails at once for 2 s, unless its answer is kept.
+ * One thread sends the requests, at most TPI_APP_CONCURRENCY at a time; others wait in a queue. Equal
+ * queries at the same time share one request. An answer is kept for streams that open within
+ * TPI_APP_CACHE_SECONDS, and for the re-checks of other streams with the same credentials
+ * (TPI_RECHECK_SECONDS); a negative answer is kept for at most a second. After a failed connect or a
+ * timeout, without any answer since that request began, every query fails at once for 2 s, unless
+ * its answer is kept.
  *
- * Whoever asks does not block: a mark on its stream (STREAM_ANSWERED) says when the answer is there.
+ * A query does not block: a mark on the stream (STREAM_ANSWERED) announces the answer.
  */
 #ifndef TPI_AUTH_APP_CLIENT_H
 #define TPI_AUTH_APP_CLIENT_H
@@ -26,19 +26,19 @@
 struct app_client;
 struct app_query;
 
-/* Starts the thread. s must outlive the process's threads. NULL: memory or threads are out. */
+/* Starts the thread. s must outlive all threads. NULL: no memory or no thread. */
 struct app_client *app_client_start(const struct settings *s);
 
-/* Whether queries fail at once because the application was found dead. Any thread. */
+/* Whether queries fail at once because the application is unreachable. Any thread. */
 bool app_client_paused(struct app_client *g);
 
 /*
- * Ends the thread; waits for that up to timeout_ms. False where it goes on: then the process must not
- * run its exit handlers, because those of the TLS library would pull the ground from under it.
+ * Ends the thread, and waits for that up to timeout_ms. False if it still runs: then the process must
+ * not run its exit handlers, because that of the TLS library frees what the thread uses.
  */
 bool app_client_stop(struct app_client *g, int timeout_ms);
 
-/* For app_query_start(): any answer that is kept for TPI_APP_CACHE_SECONDS will do. */
+/* For app_query_start(): accept any answer kept for TPI_APP_CACHE_SECONDS. */
 #define QUERY_CACHED (-1)
 
 /* Ids of one kind. */
@@ -60,8 +60,8 @@ struct app_query *app_query_start(struct app_client *g, struct credentials *c,
     int64_t deadline);
 
 enum app_query_answer {
-	QUERY_PENDING, /* STREAM_ANSWERED will come */
-	QUERY_FAILED,   /* the application cannot be asked */
+	QUERY_PENDING, /* STREAM_ANSWERED will follow */
+	QUERY_FAILED,   /* the application cannot be queried */
 	QUERY_NO,      /* anonymous; access to none of the ids */
 	QUERY_YES
 };
@@ -70,12 +70,12 @@ enum app_query_answer {
 enum app_query_answer app_query_answer(struct app_query *q);
 
 /*
- * clock_ms() at which the application was asked, the earliest of several requests: the answer is at
- * least as new as this. After QUERY_YES or QUERY_NO.
+ * When the request was sent (clock_ms()), the earliest of several: the answer is at least as new as
+ * that. After QUERY_YES or QUERY_NO.
  */
 int64_t app_client_asked_at(const struct app_query *q);
 
-/* The user's id, after QUERY_YES to who this is. Valid until app_query_free(). */
+/* The user's id, after QUERY_YES to a query without parts. Valid until app_query_free(). */
 const char *app_query_user(const struct app_query *q);
 
 /*
@@ -85,8 +85,8 @@ const char *app_query_user(const struct app_query *q);
 int app_query_filter(const struct app_query *q, int at, int32_t *ids, int count);
 
 /*
- * Somebody has lost a right: what the application has said so far, or is being asked at this moment,
- * is no answer for those who ask from now on. Waits for nothing. Any thread.
+ * After a revocation: answers that are kept, and those to requests in flight, no longer count for
+ * queries that start from now on. Waits for nothing. Any thread.
  */
 void app_client_invalidate(struct app_client *g);
 

@@ -17,13 +17,13 @@ struct app_http {
 	CURLM *multi;
 	const struct settings *settings;
 	const char *socket;   /* of a unix: URL, else NULL */
-	const char *base;     /* what a target is put behind */
+	const char *base;     /* to which a target is appended */
 	size_t base_length;
 	app_http_done *done;
 	void *arg;
 };
 
-/* One request under way. */
+/* One request in flight. */
 struct transfer {
 	void *request;
 	struct curl_slist *headers;
@@ -155,7 +155,7 @@ set_url(const struct app_http *f, CURL *curl, const char *target)
 	return fine;
 }
 
-/* Everything that keeps a request within bounds. False: no memory. */
+/* Sets all limits of a request. False: no memory. */
 static bool
 configure(const struct app_http *f, CURL *curl, int64_t timeout_ms)
 {
@@ -169,7 +169,7 @@ configure(const struct app_http *f, CURL *curl, int64_t timeout_ms)
 	SET(CURLOPT_PROTOCOLS, (long)(CURLPROTO_HTTP | CURLPROTO_HTTPS));
 #endif
 #if CURL_AT_LEAST_VERSION(7, 87, 0)
-	/* A name that nobody resolves holds up nobody else. */
+	/* Resolving a name never delays another request. */
 	SET(CURLOPT_QUICK_EXIT, 1L);
 #endif
 	SET(CURLOPT_NOSIGNAL, 1L);
@@ -184,7 +184,7 @@ configure(const struct app_http *f, CURL *curl, int64_t timeout_ms)
 		SET(CURLOPT_PROXY, "");
 	if (s->app_ca[0] != '\0') {
 		SET(CURLOPT_CAINFO, s->app_ca);
-		/* These authorities in place of the system's. */
+		/* Trust these authorities instead of the system's. */
 		SET(CURLOPT_CAPATH, NULL);
 	}
 #undef SET
@@ -218,7 +218,7 @@ app_http_start(struct app_http *f, const char *target, const char *lines, size_t
 	return true;
 }
 
-/* Whether the application is to be left alone for a while: nobody there, or no answer in time. */
+/* Whether queries should pause: the application did not connect or answer in time. */
 static bool
 is_dead(CURLcode code)
 {
@@ -264,7 +264,7 @@ app_http_turn(struct app_http *f, int wait_ms)
 	const CURLMsg *message;
 	int left;
 
-	/* Without memory it would return at once, again and again. */
+	/* Out of memory it returns at once: do not spin. */
 	if (curl_multi_poll(f->multi, NULL, 0, wait_ms, NULL) != CURLM_OK)
 		poll(NULL, 0, STARVED_MS);
 	curl_multi_perform(f->multi, &left);

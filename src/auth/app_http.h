@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * app_http: HTTP requests to the application, many at a time, through curl_multi. Belongs to one
- * thread, but for app_http_wake().
+ * app_http: HTTP requests to the application, many at a time, with curl_multi. Belongs to one thread,
+ * except app_http_wake().
  *
- * No redirect is followed, no proxy of the environment used unless TPI_APP_PROXY says so,
- * certificates are verified, connections are used again, and an answer is bounded.
+ * It follows no redirects, uses a proxy only with TPI_APP_PROXY, verifies certificates, reuses
+ * connections, and limits the size of a response.
  */
 #ifndef TPI_AUTH_APP_HTTP_H
 #define TPI_AUTH_APP_HTTP_H
@@ -20,13 +20,13 @@
 
 struct app_http;
 
-/* What came of a request. */
+/* The result of a request. */
 struct app_http_result {
-	int status;        /* of HTTP; 0 where no whole answer came */
+	int status;        /* of HTTP; 0 without a complete response */
 	const char *body;  /* length bytes */
 	size_t length;
-	const char *error; /* why not, where status is 0 */
-	bool dead;         /* it could not connect, or the time was up */
+	const char *error; /* the reason if status is 0 */
+	bool dead;         /* it could not connect, or timed out */
 };
 
 /* request is the one of app_http_start(); result is valid during the call. */
@@ -36,14 +36,14 @@ typedef void app_http_done(void *arg, void *request, const struct app_http_resul
 struct app_http *app_http_new(const struct settings *s, app_http_done *done, void *arg);
 
 /*
- * Begins a GET of target (behind the application's URL) with size bytes of header lines, each
- * terminated, one behind the other. It has timeout_ms for all it does. False: no memory; then done
- * is not called.
+ * Starts a GET of target, which is appended to the application's URL, with size bytes of header
+ * lines, each terminated, one after the other. timeout_ms is the limit for all of it. False: no
+ * memory; then done is not called.
  */
 bool app_http_start(struct app_http *f, const char *target, const char *lines, size_t size,
     int64_t timeout_ms, void *request);
 
-/* Waits up to wait_ms for something to happen, does it, and calls done for what has ended. */
+/* Waits up to wait_ms for events, handles them, and calls done for requests that have ended. */
 void app_http_turn(struct app_http *f, int wait_ms);
 
 /* Ends the wait in app_http_turn(). Any thread. */

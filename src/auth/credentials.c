@@ -12,12 +12,12 @@
 #include "auth/origin.h"
 #include "fcgi/request.h"
 
-/* What the lines have beyond the parameters that they are made of. */
+/* Room for what the lines add to the parameters that they are made of. */
 #define NAMES_SIZE 256
 
 #define APP_HTTP_SITE "Sec-Fetch-Site"
 
-/* Whether it can stand in a header: no control character, so no line of the peer's making. */
+/* Whether it can be part of a header: without control characters it cannot add a line. */
 static bool
 is_header_value(const char *text)
 {
@@ -27,7 +27,7 @@ is_header_value(const char *text)
 	return true;
 }
 
-/* The value of a parameter that can stand in a header; "" where there is none. */
+/* The value of a parameter if it can be part of a header; else "". */
 static const char *
 header_param(char *const *params, const char *name)
 {
@@ -36,7 +36,7 @@ header_param(char *const *params, const char *name)
 	return value != NULL && is_header_value(value) ? value : "";
 }
 
-/* Adds "Name: value", terminated, where there is a value. Returns where the next line begins. */
+/* Adds "Name: value", terminated, if there is a value. Returns where the next line begins. */
 static char *
 add_line(char *at, const char *name, const char *value)
 {
@@ -45,7 +45,7 @@ add_line(char *at, const char *name, const char *value)
 	return stpcpy(stpcpy(stpcpy(at, name), ": "), value) + 1;
 }
 
-/* Adds "Cookie: a=1; b=2". NULL where one has a control character. */
+/* Adds "Cookie: a=1; b=2". NULL if one has a control character. */
 static char *
 add_cookies(char *at, char *const *params)
 {
@@ -67,7 +67,7 @@ add_cookies(char *at, char *const *params)
 	return first ? at : at + 1;
 }
 
-/* What a front server adds that passes a request on by HTTP. */
+/* The headers that a reverse proxy adds. */
 static char *
 add_forwarded(char *at, char *const *params)
 {
@@ -90,7 +90,7 @@ add_forwarded(char *at, char *const *params)
 	    host[0] != '\0' ? host : header_param(params, "HTTP_HOST"));
 }
 
-/* The value of a parameter that all of its name agree on and that can stand in a header, or "". */
+/* The value of a parameter if it has only one and can be part of a header; else "". */
 static const char *
 unique_param(char *const *params, const char *name)
 {
@@ -101,9 +101,9 @@ unique_param(char *const *params, const char *name)
 }
 
 /*
- * Whether a page of the site asks. A browser that sends no Sec-Fetch-Site, as over plain http, sends
- * Origin or Referer. These do not go on: the application would compare them with the Host of our own
- * request, and each page of the site would have its own entry in the cache.
+ * Whether a page of the same site sent the request. A browser that sends no Sec-Fetch-Site, as over
+ * plain http, sends Origin or Referer. These are not passed on: the application would compare them
+ * with the Host of the daemon's own request, and each page would have its own entry in the cache.
  */
 static char *
 add_fetch_site(char *at, char *const *params)
@@ -113,7 +113,7 @@ add_fetch_site(char *at, char *const *params)
 	const char *site = unique_param(params, "HTTP_SEC_FETCH_SITE");
 	const char *host = unique_param(params, "HTTP_HOST");
 
-	/* Nothing takes the place of one that is malformed. */
+	/* A malformed one is not replaced by anything. */
 	if (!conflict && (sent == NULL || sent[0] == '\0') &&
 	    (origin_is_host(unique_param(params, "HTTP_ORIGIN"), host) ||
 	    origin_is_host(unique_param(params, "HTTP_REFERER"), host)))
@@ -121,7 +121,7 @@ add_fetch_site(char *at, char *const *params)
 	return add_line(at, APP_HTTP_SITE, site);
 }
 
-/* Writes all lines and returns their end; where there is nothing to sign in with, their start. */
+/* Writes all lines and returns their end, or their start if there are no credentials. */
 static char *
 write_lines(char *lines, char *const *params)
 {

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * credentials: what a request carries that the application decides by: its Cookie and Authorization,
- * how it reached the web server, and whether a page of the same site sent it. They are the user's
- * secrets: never logged, and overwritten when the last holder lets go. What libraries copy is freed
- * with the request.
+ * credentials: the part of a request that the application bases its decision on: Cookie and
+ * Authorization, how the request reached the web server, and whether a page of the same site sent it.
+ * They are secrets: never logged, and overwritten when the last reference is released. Copies made
+ * by libraries are freed with the request.
  */
 #ifndef TPI_AUTH_CREDENTIALS_H
 #define TPI_AUTH_CREDENTIALS_H
@@ -15,7 +15,7 @@
 
 struct credentials {
 	_Atomic int references;
-	/* Of the lines (SHA-256): equal ones are the same credentials. */
+	/* SHA-256 of the lines: credentials with equal digests are the same. */
 	uint8_t digest[CREDENTIALS_DIGEST_SIZE];
 	size_t size; /* of lines */
 	/* Header lines for the application: "Name: value" each, terminated, one after the other. */
@@ -30,15 +30,15 @@ enum credentials_result {
 };
 
 /*
- * Reads the parameters of a request, as from request_params(): HTTP_COOKIE (several are one, joined
- * with "; "), HTTP_AUTHORIZATION, and for X-Forwarded-For, -Proto and -Host what the front server
- * says, in HTTP_X_FORWARDED_* and of its own: REMOTE_ADDR, HTTPS, REQUEST_SCHEME, HTTP_HOST.
- * Sec-Fetch-Site is HTTP_SEC_FETCH_SITE or, where that is absent and the host of HTTP_ORIGIN or
- * HTTP_REFERER is that of HTTP_HOST, "same-origin". *c gets one reference. Thread-safe.
+ * Reads the parameters of a request, as from request_params(): HTTP_COOKIE (several are joined with
+ * "; "), HTTP_AUTHORIZATION, and for X-Forwarded-For, -Proto and -Host the web server's
+ * HTTP_X_FORWARDED_*, REMOTE_ADDR, HTTPS, REQUEST_SCHEME and HTTP_HOST. Sec-Fetch-Site is
+ * HTTP_SEC_FETCH_SITE or, if that is absent and the host of HTTP_ORIGIN or HTTP_REFERER equals
+ * HTTP_HOST, "same-origin". *c gets one reference. Thread-safe.
  */
 enum credentials_result credentials_read(char *const *params, struct credentials **c);
 
-/* The value of Sec-Fetch-Site in the lines; NULL where there is none. */
+/* The value of Sec-Fetch-Site in the lines; NULL if there is none. */
 const char *credentials_site(const struct credentials *c);
 
 struct credentials *credentials_hold(struct credentials *c);

@@ -2,8 +2,8 @@
 /*
  * origin: compares the authority of a URL with a Host header. See origin.h.
  *
- * What is not exactly as browsers send it does not match: a page of another site that is taken for
- * one of ours gets what the application keeps for its own pages.
+ * Only the exact form that browsers send matches: a page of another site that passed for one of ours
+ * would get what the application reserves for its own pages.
  */
 #include "auth/origin.h"
 
@@ -20,7 +20,7 @@ struct authority {
 	int port;
 };
 
-/* Decimal digits; none at all is the default (RFC 3986, 3.2.3). -1: not a port. */
+/* Decimal digits; without any, the default port (RFC 3986, 3.2.3). -1: not a port. */
 static int
 parse_port(const char *digits, size_t length, int default_port)
 {

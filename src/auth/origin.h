@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * origin: whether a page that asks is of the site that it asks. Pure and thread-safe.
+ * origin: whether the page that sent a request belongs to the same site. Pure and thread-safe.
  */
 #ifndef TPI_AUTH_ORIGIN_H
 #define TPI_AUTH_ORIGIN_H
@@ -8,9 +8,9 @@
 #include <stdbool.h>
 
 /*
- * Whether the host and port of an http or https URL, as browsers put it into Origin and Referer, are
- * those of a Host header. Case is ignored, and the scheme's own port is no port. False where either
- * is not understood: "null", a URL with a user in it, an empty Host.
+ * Whether the host and port of an http or https URL, as browsers put it into Origin and Referer,
+ * equal those of a Host header. Case is ignored, and the scheme's default port equals none. False if
+ * either cannot be parsed: "null", a URL with a user name, an empty Host.
  */
 bool origin_is_host(const char *url, const char *host);
 

@@ -22,7 +22,7 @@ identity_consistent(char *const *params)
 	return !conflict;
 }
 
-/* REMOTE_USER gives nobody an identity: it only makes the log line clearer. */
+/* REMOTE_USER identifies nobody: it only makes the log line clearer. */
 static enum identity_result
 anonymous(char *const *params)
 {
@@ -39,7 +39,7 @@ identity_web_server(char *const *params, const char **user)
 
 	*user = NULL;
 	name = params_get(params, "TPI_USER", &conflict);
-	/* An empty one in front of another is a conflict, which is not anonymous. */
+	/* An empty TPI_USER followed by another is a conflict, not an anonymous request. */
 	if (name == NULL || (name[0] == '\0' && !conflict))
 		return anonymous(params);
 	if (!identity_consistent(params) || !channel_id_valid(name, strlen(name)))

@@ -14,7 +14,7 @@
 #define HOSTPORT_HOST_SIZE 254 /* a DNS name has up to 253 bytes */
 
 struct hostport {
-	char host[HOSTPORT_HOST_SIZE]; /* name or address; IPv6 without brackets, may have a %zone */
+	char host[HOSTPORT_HOST_SIZE]; /* name or address; IPv6 without brackets, maybe a %zone */
 	int port;                      /* 1 to 65535; 0: not given */
 };
 

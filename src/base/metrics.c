@@ -28,7 +28,8 @@ struct metric_row {
 	const char *help;
 };
 
-static const char *const kinds[METRIC_KINDS] = { "notifications", "issues", "live" };
+static const char *const kinds[METRIC_KINDS] = { "notifications", "issues", "live",
+	"combined" };
 
 static const char *const ended[] = {
 	[ENDED_CLOSED] = "closed",
@@ -126,7 +127,7 @@ static const struct metric_row table[METRIC_COUNT] = {
 	[METRIC_VALKEY_LOSSES] = { METRIC(COUNTER, "valkey_losses_total",
 	    .help = "Connections to Valkey lost.") },
 	[METRIC_CHANNELS] = { METRIC(GAUGE, "valkey_channels",
-	    .help = "Channels subscribed or about to be.") },
+	    .help = "Channels subscribed or about to be, lingering ones included.") },
 	[METRIC_MESSAGE_AGE] = { METRIC(GAUGE, "last_message_age_seconds", .decimals = 3,
 	    .help = "Time since the last message, or since the start if there was none.") },
 	[METRIC_APP_PAUSED] = { METRIC(GAUGE, "app_paused",
@@ -288,7 +289,8 @@ metrics_write(const struct metrics *c, const char *tenant, FILE *out)
 
 	for (i = 0; i < METRIC_COUNT; i++) {
 		m = &table[i];
-		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name, types[m->type]);
+		fprintf(out, "# HELP %s %s\n# TYPE %s %s\n", m->name, m->help, m->name,
+		    types[m->type]);
 		if (i == METRIC_BUILD_INFO)
 			write_build_info(m, tenant, out);
 		else if (m->type == HISTOGRAM)

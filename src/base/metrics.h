@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * metrics: the counters behind GET /api/streams/metrics (tpi-stream(7), MONITORING), and one table
- * with the name, type, help text and labels of each metric.
+ * metrics: the metrics that GET /api/streams/metrics returns (tpi-stream(7), MONITORING), and the
+ * table of their names, types, help texts and labels.
  *
  * Counting adds to an atomic number without a lock, from any thread, even if the status pages are
  * off. Values that can be queried at any time (open streams, Valkey's state) are not counted here:
@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define METRIC_KINDS  3  /* groups of streams that share their caps: caps_groups[] */
+#define METRIC_KINDS  4  /* groups of streams that share their caps: caps_groups[] */
 #define METRIC_LABELS 16 /* the most values that a label may have */
 
 enum metric {
@@ -23,9 +23,9 @@ enum metric {
 	METRIC_SLOTS,
 	METRIC_SLOTS_LIMIT,
 	METRIC_OPENED,
-	METRIC_ENDED,   /* by enum metric_ended */
-	METRIC_REFUSED, /* by enum metric_refused */
-	METRIC_DEFERRED,   /* by enum metric_deferred */
+	METRIC_ENDED,    /* by enum metric_ended */
+	METRIC_REFUSED,  /* by enum metric_refused */
+	METRIC_DEFERRED, /* by enum metric_deferred */
 	METRIC_CONNECTIONS,
 	METRIC_CONNECTIONS_REFUSED,
 	METRIC_MESSAGES,
@@ -41,7 +41,7 @@ enum metric {
 	METRIC_MESSAGE_AGE,
 	METRIC_APP_PAUSED,
 	METRIC_APP_PAUSES,
-	METRIC_APP_QUERIES, /* by enum metric_source */
+	METRIC_APP_QUERIES,  /* by enum metric_source */
 	METRIC_APP_REQUESTS,  /* by enum metric_result */
 	METRIC_COUNT
 };
@@ -94,7 +94,7 @@ enum metric_result {
 };
 
 /*
- * Count n, or one with a label value, or one with a kind of stream and a label value. Thread-safe.
+ * Add n, or 1 with a label value, or 1 with a kind of stream and a label value. Thread-safe.
  */
 void metric_add(enum metric counter, uint64_t n);
 void metric_add_label(enum metric counter, int label);

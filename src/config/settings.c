@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * settings: the table of everything that can be set, and what walks it: reading the environment,
- * printing it back, describing it.
+ * settings: the table of all settings, and the functions that read, print and describe them.
  *
- * All fields of a loaded struct come from the table, the default through the same parser as a value
- * from the environment. What is printed is one line of printable ASCII for each setting, and never
- * holds a password.
+ * All fields of a loaded struct come from the table; a default passes through the same parser as a
+ * value from the environment. Each setting is printed as one line of printable ASCII, never with a
+ * password.
  */
 #include "config/settings.h"
 
@@ -22,7 +21,7 @@
 #include "base/text.h"
 
 #define SHOWN_MAX 100   /* characters of a value in an error */
-#define MASKED_MAX 4096 /* of a URL that is printed */
+#define MASKED_MAX 4096 /* bytes of a URL that is printed */
 #define RANGE_MAX 256
 
 #define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
@@ -81,35 +80,35 @@ static const char *const log_level_choices[] = {
 static const struct setting table[] = {
 	{ STRING("INSTANCE_TENANT_ID", tenant, "default", CHANNEL_ID_ALLOWED,
 	    .check = check_id, .users = BOTH,
-	    .help = "the tenant whose wake-ups are carried") },
+	    .help = "the tenant to serve") },
 	{ STRING("TPI_LISTEN", listen, "", "/path, unix:/path, host:port or [v6]:port",
 	    .users = STREAMD,
-	    .help = "where to listen, as --listen") },
+	    .help = "the address to listen on, as --listen") },
 	{ STRING("VALKEY_URL", valkey_url, "valkey://127.0.0.1:6379",
 	    "one or more valkey://, valkeys://, redis://, rediss:// or unix:// URLs, separated by commas",
 	    .users = BOTH, .is_url = 1,
 	    .help = "the Valkey (or Redis) server") },
 	{ STRING("VALKEY_PASSWORD_FILE", valkey_password_file, "", "the path of a file",
 	    .users = BOTH,
-	    .help = "a file that holds Valkey's password") },
+	    .help = "file with Valkey's password") },
 	{ STRING("VALKEY_SENTINELS", valkey_sentinels, "", SETTINGS_SENTINELS_ALLOWED,
 	    .users = BOTH, .is_url = 1,
-	    .help = "the sentinels that are asked for the primary") },
+	    .help = "the sentinels to query for the primary") },
 	{ STRING("VALKEY_SENTINEL_MASTER", valkey_sentinel_master, SETTINGS_MASTER_STANDARD,
 	    "1 to 255 of A-Z a-z 0-9 . - _", .check = check_master, .users = BOTH,
-	    .help = "the name under which they know it") },
+	    .help = "the sentinels' name for the primary") },
 	{ STRING("VALKEY_SENTINEL_PASSWORD", valkey_sentinel_password, "", "any text",
 	    .users = BOTH, .is_secret = 1,
 	    .help = "the password of the sentinels") },
 	{ STRING("VALKEY_SENTINEL_PASSWORD_FILE", valkey_sentinel_password_file, "",
 	    "the path of a file", .users = BOTH,
-	    .help = "a file that holds the password of the sentinels") },
+	    .help = "file with the password of the sentinels") },
 	{ STRING("VALKEY_TLS_CA", valkey_tls_ca, "", "the path of a file of PEM certificates",
 	    .users = BOTH,
-	    .help = "whose certificates are trusted for Valkey") },
+	    .help = "authorities whose certificates are trusted for Valkey") },
 	{ STRING("VALKEY_TLS_CERT", valkey_tls_cert, "", "the path of a file of PEM certificates",
 	    .users = BOTH,
-	    .help = "the certificate that is shown to Valkey") },
+	    .help = "the client certificate for Valkey") },
 	{ STRING("VALKEY_TLS_KEY", valkey_tls_key, "", "the path of a file with a PEM key",
 	    .users = BOTH,
 	    .help = "the key of VALKEY_TLS_CERT") },
@@ -125,51 +124,55 @@ static const struct setting table[] = {
 	    .help = "test run and milestone streams of the tenant in this process") },
 	{ NUMBER("SSE_LIVE_PER_USER_CAP", live_user_cap, "8", 1, 10000,
 	    .help = "test run and milestone streams of one user") },
+	{ NUMBER("SSE_COMBINED_PER_TENANT_CAP", combined_tenant_cap, "1000", 1, 1000000,
+	    .help = "combined streams of the tenant in this process") },
+	{ NUMBER("SSE_COMBINED_PER_USER_CAP", combined_user_cap, "8", 1, 10000,
+	    .help = "combined streams of one user") },
 	{ NUMBER("SSE_HEARTBEAT_MS", heartbeat_ms, "25000", 100, 3600000,
-	    .help = "silence after which a stream gets a ping") },
+	    .help = "time without data after which a stream gets a ping") },
 	{ NUMBER("SSE_METRICS_MS", metrics_ms, "30000", 100, 3600000,
 	    .help = "time between two metric lines") },
 	{ NUMBER("SSE_BACKLOG_BYTES", backlog_bytes, "65536", 16384, 16777216,
-	    .help = "what is kept for a slow reader") },
+	    .help = "unsent bytes to keep for a slow reader") },
 	{ NUMBER("SSE_STALL_MS", stall_ms, "60000", 1000, 3600000,
 	    .help = "time after which a reader that takes nothing is closed") },
 	{ NUMBER("SSE_SYNC_SPREAD_MS", sync_spread_ms, "2000", 0, 60000,
-	    .help = "time over which syncs are spread when Valkey is back") },
+	    .help = "time over which syncs are spread after a reconnect to Valkey") },
 	{ NUMBER("SSE_MAX_AGE_SECONDS", max_age_seconds, "0", 10, 604800, .zero_is_off = 1,
-	    .help = "age at which a stream is ended") },
+	    .help = "age at which a stream ends") },
 	{ NUMBER("TPI_REQUEST_TIMEOUT_MS", request_timeout_ms, "10000", 100, 60000,
 	    .help = "time for a complete request to arrive") },
 	{ NUMBER("TPI_DRAIN_SECONDS", drain_seconds, "5", 1, 300,
-	    .help = "time for an orderly end") },
+	    .help = "time for a graceful shutdown") },
 	{ CHOICE("TPI_IDENTITY", identity, "web-server", identity_choices,
-	    .help = "who says which user this is") },
+	    .help = "who authenticates the user") },
 	{ STRING("TPI_PROJECT_ACCESS", project_access, "deny", "deny | allow | app | file:PATH",
 	    .check = check_access, .users = STREAMD,
-	    .help = "who may read the issues of which project") },
+	    .help = "who decides about access to projects, test runs and milestones") },
 	{ STRING("TPI_APP_URL", app_url, "", APP_URL_ALLOWED,
 	    .check = check_app_url, .users = STREAMD, .is_url = 1,
-	    .help = "the application") },
+	    .help = "the URL of the application") },
 	{ STRING("TPI_APP_CA", app_ca, "", "the path of a file of PEM certificates",
 	    .check = check_readable, .users = STREAMD,
-	    .help = "whose certificates are trusted for the application") },
+	    .help = "authorities whose certificates are trusted for the application") },
 	{ CHOICE("TPI_APP_PROXY", app_proxy, "none", app_proxy_choices,
-	    .help = "the way to the application") },
+	    .help = "the proxy for requests to the application") },
 	{ NUMBER("TPI_APP_TIMEOUT_MS", app_timeout_ms, "2000", 50, 60000,
 	    .help = "time for all queries of one request to the application") },
 	{ NUMBER("TPI_APP_CACHE_SECONDS", app_cache_seconds, "5", 0, 300,
-	    .help = "time that an answer of the application is kept") },
+	    .help = "time for which an answer of the application is kept") },
 	{ NUMBER("TPI_APP_CONCURRENCY", app_concurrency, "32", 1, 1000,
 	    .help = "requests to the application at once") },
 	{ NUMBER("TPI_RECHECK_SECONDS", recheck_seconds, "300", 5, 86400, .zero_is_off = 1,
-	    .help = "time after which an open stream is checked again") },
+	    .help = "time between two re-checks of an open stream") },
 	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues,issue-updates",
 	    "1 to 4 different prefixes, separated by commas, each " CHANNEL_ID_ALLOWED,
 	    .check = check_prefixes, .users = BOTH,
 	    .help = "the prefixes of issue channels; tpi-publish uses the first") },
 	{ CHOICE("TPI_STATUS", status, "off", status_choices,
-	    .help = "whether monitoring may ask for health and metrics") },
+	    .help = "whether to serve health and metrics") },
 	{ CHOICE("TPI_LOG_LEVEL", log_level, "info", log_level_choices,
-	    .help = "the least important lines that are logged") },
+	    .help = "the least severe lines to log") },
 };
 #define TABLE_COUNT (sizeof(table) / sizeof(table[0]))
 
@@ -179,7 +182,7 @@ check_id(const char *value)
 	return channel_id_valid(value, strlen(value)) ? 0 : -1;
 }
 
-/* Reads a list of prefixes. Returns how many there are, or -1 where it will not do. */
+/* Reads a list of prefixes. Returns their number, or -1 if it is invalid. */
 static int
 parse_prefixes(const char *list, char prefixes[SETTINGS_PREFIXES_MAX][CHANNEL_ID_MAX + 1])
 {
@@ -217,7 +220,7 @@ check_master(const char *value)
 {
 	size_t length = strlen(value);
 
-	/* Of what Sentinel's own configuration allows. */
+	/* As Sentinel's own configuration allows. */
 	return length > 0 && length <= MASTER_MAX && strspn(value, LETTERS DIGITS ".-_") == length
 	    ? 0 : -1;
 }
@@ -272,7 +275,7 @@ derive_access(struct settings *s)
 		s->access = ACCESS_DENY;
 }
 
-/* Needs an issues_channel_prefix that check_prefixes() has accepted; takes its white space out. */
+/* Needs an issues_channel_prefix that check_prefixes() has accepted; removes its white space. */
 static void
 derive_prefixes(struct settings *s)
 {
@@ -332,7 +335,7 @@ settings_describe_range(const struct setting *setting, char *out, size_t size)
 	}
 }
 
-/* Digits alone: strtol() would take spaces and signs, too. */
+/* Only digits: strtol() would accept spaces and signs, too. */
 static int
 parse_number(const struct setting *setting, const char *value, int *number)
 {
@@ -340,7 +343,7 @@ parse_number(const struct setting *setting, const char *value, int *number)
 
 	if (strspn(value, DIGITS) != strlen(value))
 		return -1;
-	n = strtol(value, NULL, 10); /* LONG_MAX where it is larger: out of every range */
+	n = strtol(value, NULL, 10); /* LONG_MAX if it is larger: out of every range */
 	if ((n < setting->minimum || n > setting->maximum) && !(n == 0 && setting->zero_is_off))
 		return -1;
 	*number = (int)n;
@@ -359,7 +362,7 @@ parse_choice(const struct setting *setting, const char *value, int *number)
 	return -1;
 }
 
-/* Returns 0 or an errno: EINVAL where the value will not do, ENOMEM. */
+/* Returns 0 or an errno value: EINVAL if the value is invalid, or ENOMEM. */
 static int
 parse(struct settings *s, const struct setting *setting, const char *value)
 {
@@ -392,11 +395,11 @@ escape_byte(char out[8], char byte)
 	return 1;
 }
 
-/* A value for an error text: escaped, and cut to SHOWN_MAX characters with "..." at the end. */
+/* A value for an error text: escaped, and truncated to SHOWN_MAX characters with "..." at the end. */
 static void
 show_value(const char *value, char out[SHOWN_MAX + 1])
 {
-	size_t used = 0, cut = 0; /* cut: how much is kept where "..." must follow */
+	size_t used = 0, cut = 0; /* cut: what remains if "..." must follow */
 
 	for (; *value != '\0'; value++) {
 		char escape[8];
@@ -415,7 +418,7 @@ show_value(const char *value, char out[SHOWN_MAX + 1])
 }
 
 static void
-explain(const struct setting *setting, const char *value, char *error, size_t error_size)
+explain(const struct setting *setting, const char *value, struct error *error)
 {
 	char masked[MASKED_MAX], shown[SHOWN_MAX + 1], range[RANGE_MAX];
 	const char *kind = "";
@@ -428,12 +431,12 @@ explain(const struct setting *setting, const char *value, char *error, size_t er
 	settings_describe_range(setting, range, sizeof(range));
 	if (setting->type == SETTING_NUMBER)
 		kind = setting->zero_is_off ? "a whole number, " : "a whole number from ";
-	snprintf(error, error_size, "%s=%s: must be %s%s", setting->name, shown, kind, range);
+	error_set(error, "%s=%s: must be %s%s", setting->name, shown, kind, range);
 }
 
-int
+bool
 settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
-    char *error, size_t error_size)
+    struct error *error)
 {
 	memset(s, 0, sizeof(*s));
 	for (size_t i = 0; i < TABLE_COUNT; i++) {
@@ -447,22 +450,22 @@ settings_load(struct settings *s, enum settings_user user, char *(*get)(const ch
 		if (problem == 0)
 			continue;
 		if (problem == ENOMEM)
-			snprintf(error, error_size, "%s: out of memory", setting->name);
+			error_set(error, "%s: out of memory", setting->name);
 		else
-			explain(setting, value, error, error_size);
+			explain(setting, value, error);
 		settings_free(s);
-		return -1;
+		return false;
 	}
 	derive_access(s);
 	derive_prefixes(s);
 	if (settings_ask_app(s) && s->app_url[0] == '\0') {
-		snprintf(error, error_size, "TPI_APP_URL: must be set, to " APP_URL_ALLOWED
-		    ", where %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"
+		error_set(error, "TPI_APP_URL: must be set, to " APP_URL_ALLOWED
+		    ", if %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"
 								     : "TPI_PROJECT_ACCESS");
 		settings_free(s);
-		return -1;
+		return false;
 	}
-	return 0;
+	return true;
 }
 
 static bool
@@ -479,7 +482,7 @@ size_t
 settings_unknown(const char *variable)
 {
 	static const char *const ours[] = { "TPI_*", "SSE_*", "VALKEY_*" };
-	/* What Kubernetes tells each pod about a service named tpi-stream, or valkey. */
+	/* Kubernetes sets these in each pod for a service named tpi-..., sse-... or valkey-... */
 	static const char *const others[] = {
 		"*_SERVICE_HOST", "*_SERVICE_PORT", "*_SERVICE_PORT_*", "*_PORT", "*_PORT_[0-9]*_TCP*",
 		"*_PORT_[0-9]*_UDP*", "*_PORT_[0-9]*_SCTP*",
@@ -561,7 +564,7 @@ settings_print(const struct settings *s, enum settings_user user, FILE *out)
 	}
 }
 
-/* The length of "scheme" where "://" follows; else 0. */
+/* The length of "scheme" if "://" follows; else 0. */
 static size_t
 scheme_length(const char *url)
 {
@@ -585,7 +588,7 @@ settings_url_length(const char *list)
 	return strlen(list);
 }
 
-/* Appends; returns the length that all of it would have. */
+/* Appends; returns the length of the whole, were there room. */
 static size_t
 append(char *out, size_t size, size_t used, const char *text, size_t length)
 {
@@ -595,8 +598,8 @@ append(char *out, size_t size, size_t used, const char *text, size_t length)
 }
 
 /*
- * How much of host[:port][/...] is shown. What cannot be a port may be a password, where the '@' is
- * missing or percent-encoded.
+ * How much of host[:port][/...] is shown. What is not a port may be a password, if the '@' is missing
+ * or percent-encoded.
  */
 static size_t
 mask_port(const char *start, size_t length)
@@ -611,7 +614,7 @@ mask_port(const char *start, size_t length)
 	return host >= length || start[host] == '/' || start[host] == '?' ? length : host - digits;
 }
 
-/* Without the value of a query, unless it is that of family: other programs take passwords there. */
+/* Leaves out the query, which other programs use for passwords, unless it is ?family=NUMBER. */
 static size_t
 mask_query(const char *text, size_t length)
 {
@@ -625,7 +628,7 @@ mask_query(const char *text, size_t length)
 	return used + 1;
 }
 
-/* Appends what is shown of the end of a URL, and "***" for the rest. */
+/* Appends what may be shown of the end of a URL, and "***" for the rest. */
 static size_t
 append_end(char *out, size_t size, size_t used, const char *text, size_t length)
 {
@@ -662,7 +665,7 @@ mask(const char *url, size_t length, char *out, size_t size, size_t used)
 		used = append(out, size, used, url, shown);
 		return append(out, size, used, "***", 3);
 	}
-	/* Only behind a scheme is what precedes the colon surely a user name. */
+	/* Only after a scheme is the text before the colon certainly a user name. */
 	user = strcspn(start, ":/?,@");
 	if (start != url && start[user] == ':')
 		start += user + 1;

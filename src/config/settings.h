@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * settings: everything an administrator can set, declared once in the table in settings.c: name,
- * type, range, default, one line of help. Parsing, --check-config and the test that compares the
- * man page with the program all read that table.
+ * settings: all settings, each declared once in the table in settings.c: name, type, range, default,
+ * one line of help. Parsing, --check-config, and the test that compares the man page with the
+ * program use that table.
  *
  * An empty variable counts as unset. The first value that does not parse, or is out of range, is
  * an error that names the setting, the value and what is allowed.
@@ -15,11 +15,11 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#include "wire/channel_name.h"
+#include "base/error.h"
 #include "base/log.h"
+#include "wire/channel_name.h"
 
 #define SETTINGS_PREFIXES_MAX 4
-#define SETTINGS_ERROR_SIZE 512
 #define SETTINGS_SENTINELS_ALLOWED "a comma-separated list of host[:port] or [v6][:port]"
 #define SETTINGS_MASTER_STANDARD "mymaster"
 
@@ -29,7 +29,7 @@ enum status_pages { STATUS_OFF, STATUS_ON };
 enum app_proxy { APP_PROXY_NONE, APP_PROXY_ENVIRONMENT };
 
 struct settings {
-	/* Strings are owned by the struct and are never NULL; "" stands for none. */
+	/* The struct owns the strings, which are never NULL; "" means none. */
 	char *tenant;                /* INSTANCE_TENANT_ID */
 	char *listen;                /* TPI_LISTEN */
 	char *valkey_url;            /* VALKEY_URL */
@@ -52,6 +52,8 @@ struct settings {
 	int issues_user_cap;   /* SSE_ISSUES_PER_USER_CAP */
 	int live_tenant_cap;   /* SSE_LIVE_PER_TENANT_CAP */
 	int live_user_cap;     /* SSE_LIVE_PER_USER_CAP */
+	int combined_tenant_cap; /* SSE_COMBINED_PER_TENANT_CAP */
+	int combined_user_cap;   /* SSE_COMBINED_PER_USER_CAP */
 
 	int heartbeat_ms;       /* SSE_HEARTBEAT_MS */
 	int metrics_ms;         /* SSE_METRICS_MS */
@@ -76,7 +78,7 @@ struct settings {
 	enum access_policy access;
 	const char *access_file; /* into project_access; NULL unless ACCESS_FILE */
 
-	/* Derived from issues_channel_prefix: different ones, of which tpi-publish uses the first. */
+	/* Derived from issues_channel_prefix: distinct prefixes; tpi-publish uses the first. */
 	char issues_prefixes[SETTINGS_PREFIXES_MAX][CHANNEL_ID_MAX + 1];
 	int issues_prefix_count; /* 1 to SETTINGS_PREFIXES_MAX */
 };
@@ -97,9 +99,9 @@ struct setting {
 	int minimum, maximum;       /* SETTING_NUMBER */
 	int zero_is_off;            /* SETTING_NUMBER: 0 is allowed below minimum */
 	const char *const *choices; /* SETTING_CHOICE: in the order of its enum, NULL-terminated */
-	const char *standard;       /* the default, as one would write it; "" for none */
+	const char *standard;       /* the default, as in the environment; "" for none */
 	const char *allowed;        /* SETTING_STRING: what is allowed, for the error */
-	int (*check)(const char *); /* SETTING_STRING: 0 where the value will do; may be NULL */
+	int (*check)(const char *); /* SETTING_STRING: 0 if the value is valid; may be NULL */
 	unsigned users;             /* enum settings_user, or-ed */
 	int is_url;                 /* a password in it is masked wherever it is printed */
 	int is_secret;              /* all of it is masked */
@@ -110,49 +112,49 @@ struct setting {
 const struct setting *settings_table(size_t *count);
 
 /*
- * Writes what a setting may be: "1 to 10000", "0 (off) or 10 to 604800", the choices joined with
- * " | ", or the text in allowed. Error texts and the manual say it in these words.
+ * Writes what is allowed: "1 to 10000", "0 (off) or 10 to 604800", the choices joined with " | ", or
+ * the text in allowed. Error texts and the manual use these words.
  */
 void settings_describe_range(const struct setting *setting, char *out, size_t size);
 
 /*
- * Reads the settings of one program through get (getenv in a program). Returns 0, or -1 with one
- * line in error (no line break at its end); then *s holds nothing to free.
+ * Reads the settings of one program through get (getenv in a program). False with an error; then *s
+ * holds nothing to free.
  */
-int settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
-    char *error, size_t error_size);
+bool settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
+    struct error *error);
 void settings_free(struct settings *s);
 
 /*
- * Whether a variable of the environment, "NAME=value", is named as settings are and is none of either
- * program: the length of its name, else 0.
+ * If a variable of the environment, "NAME=value", is named like a setting but is not one of either
+ * program, the length of its name; else 0.
  */
 size_t settings_unknown(const char *variable);
 
-/* Whether anything is asked of the application. */
+/* Whether the application is queried. */
 bool settings_ask_app(const struct settings *s);
 
 /* Prints NAME=value lines of every setting of that program, secrets masked, for --check-config. */
 void settings_print(const struct settings *s, enum settings_user user, FILE *out);
 
 /*
- * The length of the first URL of a list: up to a comma behind which another begins, with letters
- * and "://", or to the end. Any other comma in a password divides nothing.
+ * The length of the first URL of a list: up to a comma after which another one begins, with letters
+ * and "://", or to the end. Any other comma is part of a password.
  */
 size_t settings_url_length(const char *list);
 
 /*
- * Copies a URL, or each of a list, with the password replaced by "***". The password reaches up to
- * the last '@' of the URL: one that is not percent-encoded may hold '/', '?' and '@' itself. A text
- * that is no URL but holds an '@', and a user name without a password (redis-cli reads it as one),
- * are masked before the '@', too; so are a port that is not a number, and a query other than
- * ?family=NUMBER. Truncates to size.
+ * Copies a URL, or each of a list, with the password replaced by "***". The password extends to the
+ * last '@' of the URL, because one that is not percent-encoded may contain '/', '?' and '@'. Also
+ * masked: what precedes an '@' in a text that is not a URL; a user name without a password, which
+ * redis-cli takes for one; a port that is not a number; a query other than ?family=NUMBER. Truncates
+ * to size.
  */
 void settings_mask_url(const char *url, char *out, size_t size);
 
 /*
- * The same for what was not accepted as a list: its commas may be those of a password, whatever
- * follows them, so all up to the last '@' is one; without any, all behind what is masked.
+ * The same for a text that is not a valid list: its commas may be part of a password, so everything
+ * up to the last '@' is masked or, without an '@', everything after the first masked part.
  */
 void settings_mask_text(const char *text, char *out, size_t size);
 

@@ -18,7 +18,7 @@
 
 #include "wire/frame.h"
 
-/* Its three streams and their buffers. */
+/* The memory of libfcgi's three streams and their buffers. */
 #define LIBFCGI_SIZE (32 * 1024)
 
 void
@@ -28,8 +28,8 @@ request_library_init(void)
 }
 
 /*
- * A file in memory with BEGIN_REQUEST and the PARAMS, in records of the largest size: all in one
- * write, which leaves the offset at the start. -1 and errno.
+ * A file in memory with BEGIN_REQUEST and the PARAMS in records of the largest size, with its offset
+ * at the start. -1 and errno on failure.
  */
 static int
 canonical_head(const struct head *head)
@@ -69,7 +69,7 @@ fcgi_free(FCGX_Request *f)
 	free(f);
 }
 
-/* libfcgi aborts when memory is out: this looks whether there is as much as it will take. */
+/* libfcgi aborts when an allocation fails, so check first that there is enough memory. */
 static bool
 is_room(const struct head *head)
 {
@@ -97,8 +97,8 @@ request_parse(struct request *r, const struct head *head)
 	if (f == NULL)
 		goto out;
 	/*
-	 * -1: a head that does not please the library is an error, not a reason to accept another.
-	 * keepConnection: the library does not close what it has not opened.
+	 * -1: on a head that it rejects the library returns an error instead of accepting another.
+	 * keepConnection: the library does not close a descriptor that it has not opened.
 	 */
 	FCGX_InitRequest(f, -1, 0);
 	f->ipcFd = fd;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * request: one request as the web server sent it. Everything that touches libfcgi stays here. libfcgi
- * reads a head without any limit of time or size and aborts the process on some lengths, so it gets
- * only what head.c has checked, in records of our own, from a file in memory; it never reads from
- * the peer, nor writes to it.
+ * request: one request as the web server sent it. Only this module uses libfcgi, which reads a head
+ * without any limit of time or size and aborts the process on some lengths. So it gets only what
+ * head.c has checked, in new records, from a file in memory; it never reads from the peer or writes
+ * to it.
  */
 #ifndef TPI_FCGI_REQUEST_H
 #define TPI_FCGI_REQUEST_H
@@ -14,7 +14,7 @@
 #include "fcgi/head.h"
 
 struct request {
-	/* Into the parameters: valid until request_free(). Absent ones are "". */
+	/* These point into the parameters, until request_free(); "" if absent. */
 	const char *method;
 	const char *query;
 	const char *last_event_id;
@@ -24,13 +24,13 @@ struct request {
 };
 
 /*
- * Once, before the first request and before signal handlers are set: libfcgi sets some of its own.
+ * Call it once, before the first request and before setting signal handlers: libfcgi sets some.
  */
 void request_library_init(void);
 
 /*
- * Decodes the PARAMS of a complete head. Returns 0, or an errno value: EMFILE, ENFILE or ENOMEM
- * when the machine has no more. On failure there is nothing to free.
+ * Decodes the PARAMS of a complete head. Returns 0, or an errno value: EMFILE, ENFILE or ENOMEM. On
+ * failure there is nothing to free.
  */
 int request_parse(struct request *r, const struct head *head);
 
@@ -38,8 +38,8 @@ int request_parse(struct request *r, const struct head *head);
 char *const *request_params(const struct request *r);
 
 /*
- * The first value of a parameter, NULL where there is none; *conflict (may be NULL) is set to true,
- * and never to false, where a later one has another value.
+ * The first value of a parameter, NULL if there is none; *conflict (may be NULL) becomes true if a
+ * later one has another value, and is unchanged otherwise.
  */
 const char *params_get(char *const *params, const char *name, bool *conflict);
 

@@ -54,65 +54,63 @@ static const struct member {
 	{ "issue", VALUE_NUMBER, OF_ISSUE, offsetof(struct batch_request, item) },
 	{ "run", VALUE_NUMBER, OF_TEST_RUN, offsetof(struct batch_request, item) },
 	{ "milestone", VALUE_NUMBER, OF_MILESTONE, offsetof(struct batch_request, item) },
-	{ "target", VALUE_NUMBER, OF_TEST_RUN | OF_MILESTONE, offsetof(struct batch_request, target) },
+	{ "target", VALUE_NUMBER, OF_TEST_RUN | OF_MILESTONE,
+	    offsetof(struct batch_request, target) },
 };
 
-struct reason {
-	char *text;
-	size_t size;
-};
-
-/* Writes the reason. Returns false, for the caller to return. */
+/* error_set() with errno. Always returns false. */
 static bool __attribute__((format(printf, 2, 3)))
-refuse(const struct reason *reason, const char *format, ...)
+refuse(struct error *error, const char *format, ...)
 {
+	char text[ERROR_SIZE];
 	va_list ap;
 
 	va_start(ap, format);
-	vsnprintf(reason->text, reason->size, format, ap);
+	vsnprintf(text, sizeof(text), format, ap);
 	va_end(ap);
+	error_set(error, "%s", text);
 	errno = EINVAL;
 	return false;
 }
 
 static bool
-refuse_no_memory(const struct reason *reason)
+refuse_no_memory(struct error *error)
 {
-	refuse(reason, "out of memory");
+	error_set(error, "out of memory");
 	errno = ENOMEM;
 	return false;
 }
 
 static bool
 check_id(const struct batch_request *req, const char *name, const char *id,
-    const struct reason *reason)
+    struct error *error)
 {
 	if (channel_id_valid(id, strlen(id)))
 		return true;
-	return refuse(reason, "%s%s %.40s: must be " CHANNEL_ID_ALLOWED, req->dashes, name, id);
+	return refuse(error, "%s%s %.40s: must be " CHANNEL_ID_ALLOWED, req->dashes, name, id);
 }
 
 static bool
-check_notification(const struct batch_request *req, const struct reason *reason)
+check_notification(const struct batch_request *req, struct error *error)
 {
 	if ((req->user != NULL) == req->broadcast)
-		return refuse(reason, "exactly one of %suser and %sbroadcast is required",
+		return refuse(error, "exactly one of %suser and %sbroadcast is required",
 		    req->dashes, req->dashes);
 	if (req->id[0] == '\0')
-		return refuse(reason, "%sid: must not be empty", req->dashes);
-	return req->user == NULL || check_id(req, "user", req->user, reason);
+		return refuse(error, "%sid: must not be empty", req->dashes);
+	return req->user == NULL || check_id(req, "user", req->user, error);
 }
 
 static bool
-check_revocation(const struct batch_request *req, const struct reason *reason)
+check_revocation(const struct batch_request *req, struct error *error)
 {
 	if ((req->user != NULL) == (req->project != 0))
-		return refuse(reason, "exactly one of %suser and %sproject is required",
+		return refuse(error, "exactly one of %suser and %sproject is required",
 		    req->dashes, req->dashes);
-	return req->user == NULL || check_id(req, "user", req->user, reason);
+	return req->user == NULL || check_id(req, "user", req->user, error);
 }
 
-/* Where to write the next channel of the item. */
+/* Returns where to write the item's next channel. */
 static char *
 add_channel(struct batch_item *item)
 {
@@ -132,7 +130,8 @@ build_notification(const struct batch_request *req, struct batch_item *item)
 }
 
 /*
- * Issues, test runs and milestones: the option and the member with the id, and the default event.
+ * For issues, test runs and milestones: the option with the id, the payload's member for it, and the
+ * default event.
  */
 static const struct kind {
 	const char *option, *member, *event;
@@ -143,10 +142,10 @@ static const struct kind {
 };
 
 static bool
-check_item(const struct batch_request *req, const struct reason *reason)
+check_item(const struct batch_request *req, struct error *error)
 {
 	if (req->project == 0 || req->item == 0)
-		return refuse(reason, "%s%s is required", req->dashes,
+		return refuse(error, "%s%s is required", req->dashes,
 		    req->project == 0 ? "project" : kinds[req->stream].option);
 	return true;
 }
@@ -182,7 +181,7 @@ build_revocation(const struct batch_request *req, struct batch_item *item)
 
 static const struct {
 	const char *name; /* in a line; NULL: cannot be in one */
-	bool (*check)(const struct batch_request *, const struct reason *);
+	bool (*check)(const struct batch_request *, struct error *);
 	void (*build)(const struct batch_request *, struct batch_item *);
 } streams[] = {
 	[BATCH_NOTIFICATION] = { "notification", check_notification, build_notification },
@@ -194,32 +193,31 @@ static const struct {
 #define STREAM_COUNT (sizeof(streams) / sizeof(streams[0]))
 
 bool
-batch_make(const struct batch_request *req, struct batch_item *item, char *error, size_t error_size)
+batch_make(const struct batch_request *req, struct batch_item *item, struct error *error)
 {
-	const struct reason reason = { error, error_size };
 	const char *wrong;
 
 	memset(item, 0, sizeof(*item));
-	if (!check_id(req, "tenant", req->tenant, &reason))
+	if (!check_id(req, "tenant", req->tenant, error))
 		return false;
 	if (req->event != NULL && req->event[0] == '\0')
-		return refuse(&reason, "%sevent: must not be empty", req->dashes);
-	if (!streams[req->stream].check(req, &reason))
+		return refuse(error, "%sevent: must not be empty", req->dashes);
+	if (!streams[req->stream].check(req, error))
 		return false;
 	strcpy(item->tenant, req->tenant);
 	streams[req->stream].build(req, item);
 	if (item->payload == NULL)
-		return refuse_no_memory(&reason);
+		return refuse_no_memory(error);
 	wrong = wakeup_check(item->payload, strlen(item->payload));
 	if (wrong == NULL)
 		return true;
 	free(item->payload);
 	item->payload = NULL;
-	return refuse(&reason, "the payload %s", wrong);
+	return refuse(error, "the payload %s", wrong);
 }
 
 static bool
-read_stream(struct batch_request *req, struct json_object *object, const struct reason *reason)
+read_stream(struct batch_request *req, struct json_object *object, struct error *error)
 {
 	struct json_object *value;
 
@@ -233,7 +231,7 @@ read_stream(struct batch_request *req, struct json_object *object, const struct 
 			}
 		}
 	}
-	return refuse(reason, "stream: must be " BATCH_STREAMS_ALLOWED);
+	return refuse(error, "stream: must be " BATCH_STREAMS_ALLOWED);
 }
 
 /* json-c returns the nearest int64_t for a number that does not fit. */
@@ -248,7 +246,7 @@ read_number(int32_t *number, struct json_object *value)
 
 static bool
 read_member(struct batch_request *req, const char *name, struct json_object *value,
-    const struct reason *reason)
+    struct error *error)
 {
 	const struct member *m = NULL;
 	void *field;
@@ -259,7 +257,7 @@ read_member(struct batch_request *req, const char *name, struct json_object *val
 			m = &members[i];
 	}
 	if (m == NULL)
-		return refuse(reason, "%.40s: not allowed with the stream \"%s\"", name,
+		return refuse(error, "%.40s: not allowed with the stream \"%s\"", name,
 		    streams[req->stream].name);
 	good = json_object_is_type(value, value_types[m->type].json);
 	field = (char *)req + m->offset;
@@ -276,16 +274,16 @@ read_member(struct batch_request *req, const char *name, struct json_object *val
 			break;
 		}
 	}
-	return good || refuse(reason, "%s: must be %s", name, value_types[m->type].allowed);
+	return good || refuse(error, "%s: must be %s", name, value_types[m->type].allowed);
 }
 
 static bool
-read_object(struct batch_request *req, struct json_object *object, const struct reason *reason)
+read_object(struct batch_request *req, struct json_object *object, struct error *error)
 {
-	if (!read_stream(req, object, reason))
+	if (!read_stream(req, object, error))
 		return false;
 	json_object_object_foreach(object, name, value) {
-		if (strcmp(name, "stream") != 0 && !read_member(req, name, value, reason))
+		if (strcmp(name, "stream") != 0 && !read_member(req, name, value, error))
 			return false;
 	}
 	return true;
@@ -293,9 +291,8 @@ read_object(struct batch_request *req, struct json_object *object, const struct 
 
 bool
 batch_parse(const char *line, size_t length, const struct batch_request *defaults,
-    struct batch_item *item, char *error, size_t error_size)
+    struct batch_item *item, struct error *error)
 {
-	const struct reason reason = { error, error_size };
 	const char *wrong;
 	struct batch_request req = *defaults;
 	struct json_object *object = json_parse(line, length, &wrong);
@@ -303,13 +300,13 @@ batch_parse(const char *line, size_t length, const struct batch_request *default
 
 	memset(item, 0, sizeof(*item));
 	if (object == NULL)
-		return wrong == json_no_memory ? refuse_no_memory(&reason)
-					       : refuse(&reason, "%s", wrong);
-	good = read_object(&req, object, &reason);
+		return wrong == json_no_memory ? refuse_no_memory(error)
+					       : refuse(error, "%s", wrong);
+	good = read_object(&req, object, error);
 	if (good && req.only_tenant && strcmp(req.tenant, defaults->tenant) != 0)
-		good = refuse(&reason, "tenant %.40s: only %s is allowed", req.tenant,
+		good = refuse(error, "tenant %.40s: only %s is allowed", req.tenant,
 		    defaults->tenant);
-	good = good && batch_make(&req, item, error, error_size);
+	good = good && batch_make(&req, item, error);
 	json_object_put(object);
 	return good;
 }

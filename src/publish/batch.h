@@ -11,12 +11,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/error.h"
 #include "wire/channel_name.h"
 
-#define BATCH_ERROR_SIZE 256
 #define BATCH_STREAMS_ALLOWED "\"notification\", \"issue\", \"test-run\" or \"milestone\""
 
-/* BATCH_REVOCATION is for tpi-streamd itself and cannot be part of a batch. */
+/* A BATCH_REVOCATION is for tpi-streamd, not for browsers, and cannot be a line of a batch. */
 enum batch_stream {
 	BATCH_NOTIFICATION,
 	BATCH_ISSUE,
@@ -35,16 +35,16 @@ enum batch_stream {
 struct batch_request {
 	enum batch_stream stream;
 	const char *tenant;
-	const char *event;   /* default: that of the stream */
-	const char *user;    /* BATCH_NOTIFICATION: or broadcast; BATCH_REVOCATION: or project */
-	bool broadcast;      /* BATCH_NOTIFICATION: all users */
-	const char *id;      /* BATCH_NOTIFICATION */
-	int32_t project;     /* all but BATCH_NOTIFICATION */
-	int32_t item;        /* the issue, test run or milestone */
-	int32_t target;      /* BATCH_TEST_RUN, BATCH_MILESTONE: what changed in it */
-	const char *prefix;  /* of issue channels */
-	const char *dashes;  /* "--" if errors name options, "" if they name members */
-	bool only_tenant;    /* a line for another tenant is an error */
+	const char *event;  /* default: that of the stream */
+	const char *user;   /* BATCH_NOTIFICATION: or broadcast; BATCH_REVOCATION: or project */
+	bool broadcast;     /* BATCH_NOTIFICATION: all users */
+	const char *id;     /* BATCH_NOTIFICATION */
+	int32_t project;    /* all but BATCH_NOTIFICATION */
+	int32_t item;       /* the issue, test run or milestone */
+	int32_t target;     /* BATCH_TEST_RUN, BATCH_MILESTONE: what changed in it */
+	const char *prefix; /* of issue channels */
+	const char *dashes; /* "--" if errors name options, "" if they name members */
+	bool only_tenant;   /* a line for another tenant is an error */
 };
 
 struct batch_item {
@@ -55,12 +55,10 @@ struct batch_item {
 };
 
 /*
- * Validates a request and fills *item. Returns false with the reason in error: what is wrong, then
- * what is allowed. Then there is nothing to free, and errno is ENOMEM if out of memory, otherwise
- * EINVAL. The error may contain any bytes of the request.
+ * Validates a request and fills *item. False with an error: what is wrong, then what is allowed. Then
+ * there is nothing to free, and errno is ENOMEM if out of memory, otherwise EINVAL.
  */
-bool batch_make(const struct batch_request *request, struct batch_item *item, char *error,
-    size_t error_size);
+bool batch_make(const struct batch_request *request, struct batch_item *item, struct error *error);
 
 /*
  * The same for a line of a batch (tpi-publish(1), BATCH FORMAT), without its line break; it need
@@ -68,6 +66,6 @@ bool batch_make(const struct batch_request *request, struct batch_item *item, ch
  * line without them, the prefix and only_tenant.
  */
 bool batch_parse(const char *line, size_t length, const struct batch_request *defaults,
-    struct batch_item *item, char *error, size_t error_size);
+    struct batch_item *item, struct error *error);
 
 #endif

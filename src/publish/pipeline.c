@@ -4,14 +4,13 @@
  *
  * A thread of its own connects, because name resolution has no time limit: at the deadline the
  * attempt is abandoned, and its thread frees it. Once connected, the socket does not block, and
- * only poll() waits. A function that returns false has written the reason to error.
+ * only poll() waits. A function that returns false has set the error.
  */
 #include "publish/pipeline.h"
 
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -44,7 +43,7 @@ struct pipeline {
 	const char *label;
 	int timeout_ms;
 	int64_t waited_ms; /* in pipeline_wait() since the last reply, with commands in flight */
-	char *error;       /* the caller's */
+	struct error *error; /* the caller's */
 
 	pipeline_reply *reply;
 	void *arg;
@@ -55,22 +54,11 @@ struct pipeline {
 	struct pipeline_command commands[RING_SIZE];
 };
 
-/* Writes the error. Returns false, for the caller to return. */
-static bool __attribute__((format(printf, 2, 3)))
-fail(char *error, const char *format, ...)
-{
-	va_list ap;
-
-	va_start(ap, format);
-	vsnprintf(error, VALKEY_ERROR_SIZE, format, ap);
-	va_end(ap);
-	return false;
-}
-
+/* Always returns false. */
 static bool
-fail_timeout(char *error, const char *label, int timeout_ms)
+fail_timeout(struct error *error, const char *label, int timeout_ms)
 {
-	return fail(error, "%s: no answer within %d ms", label, timeout_ms);
+	return error_set(error, "%s: no answer within %d ms", label, timeout_ms);
 }
 
 /* The time left, for poll(). */
@@ -107,13 +95,13 @@ attempt_run(void *arg)
 
 /* Starts the thread; NULL with an error. */
 static struct attempt *
-attempt_start(struct topology *topology, int timeout_ms, pthread_t *thread, char *error)
+attempt_start(struct topology *topology, int timeout_ms, pthread_t *thread, struct error *error)
 {
 	struct attempt *a = calloc(1, sizeof(*a));
 	int wrong;
 
 	if (a == NULL) {
-		fail(error, "%s: out of memory", topology->label);
+		error_set(error, "%s: out of memory", topology->label);
 		return NULL;
 	}
 	a->topology = topology;
@@ -122,13 +110,13 @@ attempt_start(struct topology *topology, int timeout_ms, pthread_t *thread, char
 	wrong = a->done_fd < 0 ? errno : pthread_create(thread, NULL, attempt_run, a);
 	if (wrong == 0)
 		return a;
-	fail(error, "%s: cannot start a thread: %s", topology->label, strerror(wrong));
+	error_set(error, "%s: cannot start a thread: %s", topology->label, strerror(wrong));
 	attempt_free(a);
 	return NULL;
 }
 
 static redisContext *
-connect_server(struct topology *topology, int timeout_ms, int64_t since, char *error)
+connect_server(struct topology *topology, int timeout_ms, int64_t since, struct error *error)
 {
 	pthread_t thread;
 	struct attempt *a = attempt_start(topology, timeout_ms, &thread, error);
@@ -150,14 +138,14 @@ connect_server(struct topology *topology, int timeout_ms, int64_t since, char *e
 	pthread_join(thread, NULL);
 	context = a->context;
 	if (context == NULL)
-		fail(error, "%s", a->error.text);
+		error_set(error, "%s", a->error.text);
 	attempt_free(a);
 	return context;
 }
 
 struct pipeline *
 pipeline_open(struct topology *topology, int timeout_ms, int64_t since, pipeline_reply *reply,
-    void *arg, char *error)
+    void *arg, struct error *error)
 {
 	redisContext *context = connect_server(topology, timeout_ms, since, error);
 	struct pipeline *p;
@@ -166,7 +154,7 @@ pipeline_open(struct topology *topology, int timeout_ms, int64_t since, pipeline
 		return NULL;
 	p = calloc(1, sizeof(*p));
 	if (p == NULL) {
-		fail(error, "%s: out of memory", topology->label);
+		error_set(error, "%s: out of memory", topology->label);
 		redisFree(context);
 		return NULL;
 	}
@@ -213,7 +201,7 @@ add_command(struct pipeline *p, const struct batch_item *item, int channel, uint
 	struct pipeline_command *command = &p->commands[(p->first + p->in_flight) % RING_SIZE];
 
 	if (redisAppendCommandArgv(p->context, 3, args, NULL) != REDIS_OK)
-		return fail(p->error, "%s: %s", p->label, p->context->errstr);
+		return error_set(p->error, "%s: %s", p->label, p->context->errstr);
 	strcpy(command->tenant, item->tenant);
 	strcpy(command->channel, item->channels[channel]);
 	command->line = line;
@@ -266,9 +254,9 @@ take_replies(struct pipeline *p)
 			take_reply(p, reply);
 		freeReplyObject(reply);
 		if (!expected)
-			return fail(p->error, "%s: unexpected reply without a command", p->label);
+			return error_set(p->error, "%s: unexpected reply without a command", p->label);
 	}
-	return fail(p->error, "%s: %s", p->label, c->errstr);
+	return error_set(p->error, "%s: %s", p->label, c->errstr);
 }
 
 /* Reads until a read does not fill the buffer: TLS may hold data that poll() does not report. */
@@ -281,14 +269,14 @@ read_replies(struct pipeline *p)
 	do {
 		n = valkey_read(c, p->input, sizeof(p->input));
 		if (n < 0)
-			return fail(p->error, "%s: connection lost: %s", p->label, c->errstr);
+			return error_set(p->error, "%s: connection lost: %s", p->label, c->errstr);
 		if (n > 0 && redisReaderFeed(c->reader, p->input, (size_t)n) != REDIS_OK)
-			return fail(p->error, "%s: %s", p->label, c->reader->errstr);
+			return error_set(p->error, "%s: %s", p->label, c->reader->errstr);
 		p->incomplete += (size_t)n;
 		if (!take_replies(p))
 			return false;
 		if (p->incomplete > REPLY_MAX)
-			return fail(p->error, "%s: the reply is over 1 MiB", p->label);
+			return error_set(p->error, "%s: the reply is over 1 MiB", p->label);
 	} while (n == sizeof(p->input));
 	return true;
 }
@@ -302,11 +290,11 @@ pipeline_wait(struct pipeline *p, int fd, bool *readable)
 	int sent;
 
 	if (valkey_write(c, &sent) != REDIS_OK)
-		return fail(p->error, "%s: connection lost: %s", p->label, c->errstr);
+		return error_set(p->error, "%s: connection lost: %s", p->label, c->errstr);
 	fds[0].events = sent ? POLLIN : POLLIN | POLLOUT;
 	if (poll(fds, 2, p->in_flight > 0 ? time_left(p->timeout_ms, p->waited_ms) : -1) < 0 &&
 	    errno != EINTR)
-		return fail(p->error, "%s: cannot wait for replies: %s", p->label, strerror(errno));
+		return error_set(p->error, "%s: cannot wait for replies: %s", p->label, strerror(errno));
 	p->waited_ms += clock_ms() - began;
 	if (fds[0].revents & ~POLLOUT && !read_replies(p))
 		return false;

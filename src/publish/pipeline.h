@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/error.h"
 #include "publish/batch.h"
 #include "valkey/topology.h"
 
@@ -36,11 +37,11 @@ typedef void pipeline_reply(void *arg, const struct pipeline_command *command,
 
 /*
  * Connects; NULL if that fails. It takes at most timeout_ms from since (clock_ms()), name
- * resolution included. A failure, here or below, writes one line to error, which has
- * VALKEY_ERROR_SIZE bytes and outlives the pipeline. topology outlives all threads of the process.
+ * resolution included. A failure, here or below, sets *error, which outlives the pipeline. topology
+ * outlives all threads of the process.
  */
 struct pipeline *pipeline_open(struct topology *topology, int timeout_ms, int64_t since,
-    pipeline_reply *reply, void *arg, char *error);
+    pipeline_reply *reply, void *arg, struct error *error);
 void pipeline_close(struct pipeline *p);
 
 /* The server that it is connected to, for messages. */

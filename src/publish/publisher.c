@@ -16,8 +16,9 @@
 #include <unistd.h>
 
 #include "base/clock.h"
-#include "publish/lines.h"
+#include "base/error.h"
 #include "base/log.h"
+#include "publish/lines.h"
 #include "publish/pipeline.h"
 #include "publish/report.h"
 #include "publish/uuid.h"
@@ -33,7 +34,7 @@ struct run {
 	uint64_t published, bad, refused; /* wake-ups, not commands */
 	bool one_refused; /* a command of the wake-up whose replies are arriving */
 	int status;       /* EX_OK, or why the run failed, bad and refused lines aside */
-	char error[VALKEY_ERROR_SIZE];
+	struct error error;
 };
 
 static size_t
@@ -62,12 +63,12 @@ report_failure(const struct publisher *o, const char *tenant, const char *channe
 	    LOG_STR("error", error));
 }
 
-/* Reports r->error, which ends the run. Returns false. */
+/* Reports r->error, which ends the run. Always returns false. */
 static bool
 fail_run(struct run *r)
 {
 	report_failure(r->options, r->single != NULL ? r->single->tenant : NULL,
-	    r->single != NULL ? r->single->channels[0] : NULL, r->error);
+	    r->single != NULL ? r->single->channels[0] : NULL, r->error.text);
 	if (r->status == EX_OK)
 		r->status = EX_UNAVAILABLE;
 	return false;
@@ -76,7 +77,7 @@ fail_run(struct run *r)
 static void
 report_refusal(const struct run *r, const struct pipeline_command *command, const char *error)
 {
-	char text[VALKEY_ERROR_SIZE];
+	char text[ERROR_SIZE];
 
 	if (r->single != NULL)
 		snprintf(text, sizeof(text), "%s: PUBLISH: %s", pipeline_server(r->pipeline),
@@ -137,7 +138,7 @@ start(struct run *r, int64_t since)
 
 	if (o->topology == NULL)
 		return true;
-	r->pipeline = pipeline_open(o->topology, o->timeout_ms, since, handle_reply, r, r->error);
+	r->pipeline = pipeline_open(o->topology, o->timeout_ms, since, handle_reply, r, &r->error);
 	if (r->pipeline == NULL)
 		return fail_run(r);
 	if (!o->quiet && o->topology->unverified.text[0] != '\0')
@@ -162,7 +163,7 @@ report_bad_line(struct run *r, const char *error)
 	report_line("line %ju: %s", (uintmax_t)r->input->number, error);
 }
 
-/* The line may be good, so it must not count as bad. Ends the run; returns false. */
+/* The line may be good, so it must not count as bad. Ends the run; always returns false. */
 static bool
 fail_memory(struct run *r)
 {
@@ -184,7 +185,8 @@ publish_line(struct run *r, const char *line, size_t length)
 {
 	struct batch_request defaults = *r->defaults;
 	struct batch_item item;
-	char error[BATCH_ERROR_SIZE], uuid[UUID_SIZE];
+	char uuid[UUID_SIZE];
+	struct error error;
 	bool good;
 
 	if (length > LINES_MAX) {
@@ -195,10 +197,10 @@ publish_line(struct run *r, const char *line, size_t length)
 		return true;
 	uuid_random(uuid);
 	defaults.id = uuid;
-	if (!batch_parse(line, length, &defaults, &item, error, sizeof(error))) {
+	if (!batch_parse(line, length, &defaults, &item, &error)) {
 		if (errno == ENOMEM)
 			return fail_memory(r);
-		report_bad_line(r, error);
+		report_bad_line(r, error.text);
 		return true;
 	}
 	good = publish(r, &item, r->input->number, 0);

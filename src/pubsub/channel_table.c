@@ -5,33 +5,52 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
+#include "base/hash_table.h"
+
+/* What is to be sent for a channel. */
+enum queue { QUEUE_NONE, QUEUE_SUBSCRIBE, QUEUE_UNSUBSCRIBE };
 
 struct channel {
 	UT_hash_handle hh;
-	struct channel_member *members;
+	struct channel_member *members; /* each is a stream, so the caps bound them */
 	uint32_t count, size; /* of members: in use, allocated */
 	uint32_t unanswered;  /* commands in flight for this channel */
 	bool requested;       /* the last command was SUBSCRIBE, and was not refused */
 	bool kept;            /* subscribed even without members */
+	char *label;          /* NULL until a labelled stream has joined */
+	bool alone;           /* a command has no other channel */
+	enum queue queue;
+	TAILQ_ENTRY(channel) link; /* in queues[queue] */
+	int64_t since;             /* when it was queued, for QUEUE_UNSUBSCRIBE */
 	char name[];
 };
+TAILQ_HEAD(channel_queue, channel);
 
-struct command {
+struct in_flight {
 	struct channel *channel;
 	bool subscribe;
+	bool alone; /* the only channel of its command */
+	bool last;  /* the last channel of its command */
 };
 
 struct channel_table {
 	channel_table_command *command;
 	void *arg;
 	bool up;
+	/* The channels of all subscriptions, and those that linger; subscriber_join() bounds both. */
 	struct channel *table;
 	uint32_t kept_count;
-	/* Ring of the commands in flight; the oldest is at head. */
-	struct command *ring;
-	size_t ring_size, ring_head, ring_count;
+	/*
+	 * Each has channels of the table. Those to unsubscribe are the lingering ones, the oldest
+	 * first; the second array counts the channels.
+	 */
+	struct channel_queue queues[3];
+	uint32_t queued[3];
+	int64_t now;            /* of the last channel_table_send() */
+	int64_t unsubscribe_at; /* none is unsubscribed before: one was refused */
+	/* Ring of the channels in flight; the oldest is at head. */
+	struct in_flight ring[CHANNEL_IN_FLIGHT_MAX];
+	size_t ring_head, ring_count;
 };
 
 static bool
@@ -50,49 +69,26 @@ channel_table_new(channel_table_command *command, void *arg)
 		return NULL;
 	c->command = command;
 	c->arg = arg;
+	for (size_t i = 0; i < sizeof(c->queues) / sizeof(c->queues[0]); i++)
+		TAILQ_INIT(&c->queues[i]);
 	return c;
 }
 
-static bool
-ring_push(struct channel_table *c, struct channel *ch, bool subscribe)
+static void
+enqueue(struct channel_table *c, struct channel *ch, enum queue queue)
 {
-	struct command *grown;
-	size_t size, i;
-
-	if (c->ring_count == c->ring_size) {
-		size = c->ring_size != 0 ? c->ring_size * 2 : 64;
-		grown = malloc(size * sizeof(*grown));
-		if (grown == NULL)
-			return false;
-		for (i = 0; i < c->ring_count; i++)
-			grown[i] = c->ring[(c->ring_head + i) % c->ring_size];
-		free(c->ring);
-		c->ring = grown;
-		c->ring_size = size;
-		c->ring_head = 0;
+	if (ch->queue == queue)
+		return;
+	if (ch->queue != QUEUE_NONE) {
+		TAILQ_REMOVE(&c->queues[ch->queue], ch, link);
+		c->queued[ch->queue]--;
 	}
-	c->ring[(c->ring_head + c->ring_count++) % c->ring_size] =
-	    (struct command){ .channel = ch, .subscribe = subscribe };
-	return true;
-}
-
-/* Sends SUBSCRIBE or UNSUBSCRIBE if the channel needs it. False: no memory. */
-static bool
-send_wanted(struct channel_table *c, struct channel *ch)
-{
-	bool wanted = ch->count > 0 || ch->kept;
-
-	if (!c->up || wanted == ch->requested)
-		return true;
-	if (!ring_push(c, ch, wanted))
-		return false;
-	if (!c->command(c->arg, wanted, ch->name, ch->hh.keylen)) {
-		c->ring_count--;
-		return false;
-	}
-	ch->requested = wanted;
-	ch->unanswered++;
-	return true;
+	ch->queue = queue;
+	if (queue == QUEUE_NONE)
+		return;
+	ch->since = c->now;
+	TAILQ_INSERT_TAIL(&c->queues[queue], ch, link);
+	c->queued[queue]++;
 }
 
 static void
@@ -100,9 +96,26 @@ free_unused(struct channel_table *c, struct channel *ch)
 {
 	if (ch->count > 0 || ch->kept || ch->unanswered > 0 || ch->requested)
 		return;
+	enqueue(c, ch, QUEUE_NONE);
 	HASH_DEL(c->table, ch);
+	free(ch->label);
 	free(ch->members);
 	free(ch);
+}
+
+/* Queues the channel for the command that it needs, if any; frees it if it is not needed at all. */
+static void
+settle(struct channel_table *c, struct channel *ch)
+{
+	bool needed = ch->count > 0 || ch->kept;
+
+	if (needed && !ch->requested && c->up)
+		enqueue(c, ch, QUEUE_SUBSCRIBE);
+	else if (!needed && ch->requested)
+		enqueue(c, ch, QUEUE_UNSUBSCRIBE);
+	else
+		enqueue(c, ch, QUEUE_NONE);
+	free_unused(c, ch);
 }
 
 static struct channel *
@@ -131,9 +144,10 @@ channel_table_keep(struct channel_table *c, const char *name, size_t length)
 
 	if (ch == NULL)
 		return NULL;
-	ch->kept = true;
+	ch->kept = ch->alone = true;
 	c->kept_count++;
-	return send_wanted(c, ch) ? ch : NULL;
+	settle(c, ch);
+	return ch;
 }
 
 static bool
@@ -155,21 +169,32 @@ add_member(struct channel *ch, struct member *m)
 	return true;
 }
 
+/* A channel has the same label for every stream that names one; NULL: none. False: no memory. */
 static bool
-join_one(struct channel_table *c, struct subscription *sub, struct member *m, const char *name)
+set_label(struct channel *ch, const char *label)
+{
+	if (label != NULL && ch->label == NULL)
+		ch->label = strdup(label);
+	return label == NULL || ch->label != NULL;
+}
+
+static bool
+join_one(struct channel_table *c, struct subscription *sub, struct member *m, const char *name,
+    const char *label)
 {
 	struct channel *ch = find_or_add(c, name, strlen(name));
 
 	if (ch == NULL)
 		return false;
 	m->subscription = sub;
-	if (!add_member(ch, m)) {
+	if (!set_label(ch, label) || !add_member(ch, m)) {
 		free_unused(c, ch);
 		return false;
 	}
 	if (!confirmed(ch))
 		sub->unconfirmed++;
-	return send_wanted(c, ch);
+	settle(c, ch);
+	return true;
 }
 
 static void
@@ -188,12 +213,17 @@ notify_if_confirmed(struct subscription *sub)
 void
 channel_table_join(struct channel_table *c, struct subscription *sub)
 {
-	const char *name = sub->names;
+	const char *name = sub->names, *label = NULL;
 	int i;
 
-	for (i = 0; i < sub->count; i++, name += strlen(name) + 1)
-		if (!join_one(c, sub, &sub->members[i], name))
+	for (i = 0; i < sub->count; i++) {
+		if (sub->stream->labelled)
+			label = name + strlen(name) + 1;
+		if (!join_one(c, sub, &sub->members[i], name, label))
 			break;
+		name = label != NULL ? label : name;
+		name += strlen(name) + 1;
+	}
 	free(sub->names);
 	sub->names = NULL;
 	if (i < sub->count) {
@@ -214,10 +244,9 @@ leave_one(struct channel_table *c, struct member *m)
 	ch->members[m->index] = ch->members[--ch->count];
 	ch->members[m->index].member->index = m->index;
 	m->channel = NULL;
-	if (ch->count > 0)
-		return;
-	send_wanted(c, ch);
-	free_unused(c, ch);
+	/* While others are left, a refused channel waits for the next join to be tried again. */
+	if (ch->count == 0)
+		settle(c, ch);
 }
 
 void
@@ -261,6 +290,82 @@ channel_table_leave(struct channel_table *c, struct subscription *sub)
 	free(sub);
 }
 
+/* Whether the first channel of the queue may be sent now. */
+static bool
+is_due(const struct channel_table *c, enum queue queue, int64_t now)
+{
+	const struct channel *ch = TAILQ_FIRST(&c->queues[queue]);
+
+	if (ch == NULL || c->ring_count == CHANNEL_IN_FLIGHT_MAX)
+		return false;
+	if (queue == QUEUE_SUBSCRIBE)
+		return true;
+	return now >= c->unsubscribe_at &&
+	    (c->queued[queue] > CHANNEL_LINGER_MAX || now - ch->since >= CHANNEL_LINGER_MS);
+}
+
+/* Takes the first channel of the queue into flight. */
+static struct channel *
+take_first(struct channel_table *c, enum queue queue)
+{
+	struct channel *ch = TAILQ_FIRST(&c->queues[queue]);
+
+	enqueue(c, ch, QUEUE_NONE);
+	ch->requested = queue == QUEUE_SUBSCRIBE;
+	ch->unanswered++;
+	c->ring[(c->ring_head + c->ring_count++) % CHANNEL_IN_FLIGHT_MAX] = (struct in_flight){
+		.channel = ch, .subscribe = ch->requested };
+	return ch;
+}
+
+/* Sends one command, if any is due. *bytes: adds those of its names. False: no memory. */
+static bool
+send_batch(struct channel_table *c, enum queue queue, int64_t now, size_t *bytes)
+{
+	const char *names[CHANNEL_BATCH_MAX];
+	size_t lengths[CHANNEL_BATCH_MAX];
+	struct in_flight *last;
+	struct channel *ch;
+	bool alone = false;
+	int n = 0;
+
+	while (n < CHANNEL_BATCH_MAX && !alone && is_due(c, queue, now)) {
+		alone = TAILQ_FIRST(&c->queues[queue])->alone;
+		if (alone && n > 0)
+			break;
+		ch = take_first(c, queue);
+		names[n] = ch->name;
+		lengths[n] = ch->hh.keylen;
+		*bytes += lengths[n++];
+	}
+	if (n == 0)
+		return true;
+	last = &c->ring[(c->ring_head + c->ring_count - 1) % CHANNEL_IN_FLIGHT_MAX];
+	last->last = true;
+	last->alone = n == 1;
+	return c->command(c->arg, queue == QUEUE_SUBSCRIBE, n, names, lengths);
+}
+
+bool
+channel_table_ready(const struct channel_table *c, int64_t now)
+{
+	return c->up && (is_due(c, QUEUE_SUBSCRIBE, now) || is_due(c, QUEUE_UNSUBSCRIBE, now));
+}
+
+bool
+channel_table_send(struct channel_table *c, int64_t now, size_t bytes)
+{
+	size_t sent = 0;
+
+	c->now = now;
+	/* In turn, so that a storm of joins cannot keep lingering channels from being freed. */
+	while (sent < bytes && channel_table_ready(c, now))
+		if (!send_batch(c, QUEUE_SUBSCRIBE, now, &sent) ||
+		    !send_batch(c, QUEUE_UNSUBSCRIBE, now, &sent))
+			return false;
+	return true;
+}
+
 size_t
 channel_table_unanswered(const struct channel_table *c)
 {
@@ -268,53 +373,111 @@ channel_table_unanswered(const struct channel_table *c)
 }
 
 const char *
-channel_table_awaited(const struct channel_table *c)
+channel_table_awaited(const struct channel_table *c, bool *alone)
 {
-	return c->ring_count > 0 ? c->ring[c->ring_head].channel->name : NULL;
+	if (c->ring_count == 0)
+		return NULL;
+	*alone = c->ring[c->ring_head].alone;
+	return c->ring[c->ring_head].channel->name;
 }
 
-bool
+static struct in_flight
+pop(struct channel_table *c)
+{
+	struct in_flight f = c->ring[c->ring_head];
+
+	c->ring_head = (c->ring_head + 1) % CHANNEL_IN_FLIGHT_MAX;
+	c->ring_count--;
+	f.channel->unanswered--;
+	return f;
+}
+
+static void
+notify_confirmed(struct channel *ch)
+{
+	for (uint32_t i = 0; i < ch->count; i++) {
+		ch->members[i].member->subscription->unconfirmed--;
+		notify_if_confirmed(ch->members[i].member->subscription);
+	}
+}
+
+/* A refused UNSUBSCRIBE leaves the channel subscribed. It is repeated, after a pause. */
+static void
+unsubscribe_refused(struct channel_table *c, struct channel *ch)
+{
+	c->unsubscribe_at = c->now + CHANNEL_LINGER_MS;
+	ch->requested = true;
+	settle(c, ch);
+	notify_confirmed(ch);
+}
+
+static void
+take_refusal(struct channel_table *c, const struct in_flight *f)
+{
+	struct channel *ch = f->channel;
+
+	if (!f->alone)
+		ch->alone = true;
+	if (ch->unanswered > 0)
+		return;
+	if (!f->subscribe) {
+		unsubscribe_refused(c, ch);
+		return;
+	}
+	ch->requested = false;
+	if (!f->alone) {
+		settle(c, ch);
+		return;
+	}
+	for (uint32_t i = 0; i < ch->count; i++)
+		stream_mark(ch->members[i].stream, STREAM_REFUSED);
+	free_unused(c, ch);
+}
+
+static void
+take_confirmation(struct channel_table *c, const struct in_flight *f)
+{
+	struct channel *ch = f->channel;
+
+	if (f->subscribe)
+		ch->alone = ch->kept;
+	if (confirmed(ch))
+		notify_confirmed(ch);
+	free_unused(c, ch);
+}
+
+size_t
 channel_table_answer(struct channel_table *c, const char *name, size_t length, bool refused)
 {
-	struct command command;
-	struct channel *ch;
-	uint32_t i;
+	const struct channel *ch;
+	struct in_flight f;
+	size_t popped = 0;
 
 	if (c->ring_count == 0)
-		return false;
-	command = c->ring[c->ring_head];
-	ch = command.channel;
+		return 0;
+	ch = c->ring[c->ring_head].channel;
 	if (name != NULL && (ch->hh.keylen != length || memcmp(ch->name, name, length) != 0))
-		return false;
-	c->ring_head = (c->ring_head + 1) % c->ring_size;
-	c->ring_count--;
-	ch->unanswered--;
-	if (ch->unanswered > 0)
-		return true;
-	if (refused && command.subscribe) {
-		ch->requested = false;
-		for (i = 0; i < ch->count; i++)
-			stream_mark(ch->members[i].stream, STREAM_REFUSED);
-	} else if (confirmed(ch)) {
-		for (i = 0; i < ch->count; i++) {
-			ch->members[i].member->subscription->unconfirmed--;
-			notify_if_confirmed(ch->members[i].member->subscription);
-		}
-	}
-	free_unused(c, ch);
-	return true;
+		return 0;
+	do {
+		f = pop(c);
+		popped++;
+		if (refused)
+			take_refusal(c, &f);
+		else
+			take_confirmation(c, &f);
+	} while (refused && !f.last);
+	return popped;
 }
 
-bool
+void
 channel_table_up(struct channel_table *c)
 {
 	struct channel *ch, *next;
 
 	c->up = true;
+	c->unsubscribe_at = 0;
 	HASH_ITER(hh, c->table, ch, next)
-		if (!send_wanted(c, ch))
-			return false;
-	return true;
+		settle(c, ch);
 }
 
 void
@@ -330,8 +493,9 @@ channel_table_down(struct channel_table *c)
 			for (i = 0; i < ch->count; i++)
 				ch->members[i].member->subscription->unconfirmed++;
 		ch->requested = false;
+		ch->alone = ch->kept;
 		ch->unanswered = 0;
-		free_unused(c, ch);
+		settle(c, ch);
 	}
 }
 
@@ -360,6 +524,12 @@ channel_table_find(struct channel_table *c, const char *name, size_t length)
 
 	HASH_FIND(hh, c->table, name, length, ch);
 	return ch;
+}
+
+const char *
+channel_label(const struct channel *ch)
+{
+	return ch->label;
 }
 
 const struct channel_member *

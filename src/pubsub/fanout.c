@@ -4,6 +4,9 @@
  *
  * Each stream in the batch has a list of deliveries, in the order of the events. Consecutive
  * streams with equal lists, as in a broadcast, share the bytes formatted for the first of them.
+ *
+ * An event is framed once, with its label in front if the channel has one. Labelled streams get the
+ * whole frame, the others what follows the label; each of the two variants has its own records.
  */
 #include "pubsub/fanout.h"
 
@@ -29,11 +32,20 @@
 
 struct event {
 	size_t offset, length; /* of its frame in frames */
+	size_t label_length;   /* of the frame's start, for labelled streams only */
 };
 
 struct fanout_delivery {
 	struct fanout_delivery *next;
 	uint32_t event;
+};
+
+/* The bytes for one stream and those after it that have the same deliveries. */
+struct records {
+	const struct fanout_delivery *deliveries; /* NULL: nothing formatted yet */
+	uint8_t *bytes; /* records in a row */
+	size_t length;
+	uint32_t count, events; /* the number of records, and of events in them */
 };
 
 struct fanout {
@@ -51,9 +63,7 @@ struct fanout {
 	struct fanout_delivery *deliveries;
 	size_t delivery_count, delivery_size;
 
-	uint8_t *records; /* for the current stream: records in a row */
-	size_t records_length;
-	uint32_t records_count, records_events; /* in records: the number of records and events */
+	struct records records[2]; /* plain, labelled */
 };
 
 struct fanout *
@@ -70,13 +80,15 @@ fanout_new(size_t record_max, void (*yield)(void *arg), void *arg)
 	f->delivery_size = DELIVERY_MAX;
 	f->frames = malloc(FRAMES_MAX);
 	/* A record holds at least one event, so there are at most EVENT_MAX headers. */
-	f->records = malloc(FRAMES_MAX + EVENT_MAX * FCGI_HEADER_LEN);
+	f->records[0].bytes = malloc(FRAMES_MAX + EVENT_MAX * FCGI_HEADER_LEN);
+	f->records[1].bytes = malloc(FRAMES_MAX + EVENT_MAX * FCGI_HEADER_LEN);
 	f->streams = malloc(f->delivery_size * sizeof(struct stream *));
 	f->deliveries = malloc(f->delivery_size * sizeof(*f->deliveries));
-	if (f->frames == NULL || f->records == NULL || f->streams == NULL ||
-	    f->deliveries == NULL) {
+	if (f->frames == NULL || f->records[0].bytes == NULL || f->records[1].bytes == NULL ||
+	    f->streams == NULL || f->deliveries == NULL) {
 		free(f->frames);
-		free(f->records);
+		free(f->records[0].bytes);
+		free(f->records[1].bytes);
 		free(f->streams);
 		free(f->deliveries);
 		free(f);
@@ -108,25 +120,34 @@ deliver(struct fanout *f, struct stream *s, uint32_t event)
 	s->last = d;
 }
 
+/* Adds an event's frame, with the label of its channel, if any. */
+static void
+add_event(struct fanout *f, const char *label, const char *payload, size_t length)
+{
+	struct event *e = &f->events[f->event_count];
+	char *frame = (char *)f->frames + f->frames_length;
+
+	e->offset = f->frames_length;
+	e->label_length = label != NULL ? frame_label(frame, label) : 0;
+	e->length = e->label_length + frame_event(frame + e->label_length, payload, length);
+	f->frames_length += e->length;
+}
+
 void
 fanout_add(struct fanout *f, struct channel *channel, const char *payload, size_t length)
 {
-	struct event *e;
 	const struct channel_member *members;
 	size_t count, done = 0, i;
 
 	members = channel_members(channel, &count);
 	if (f->event_count == EVENT_MAX || f->delivery_count + count > f->delivery_size ||
-	    f->frames_length + WAKEUP_FRAME_MAX > FRAMES_MAX)
+	    f->frames_length + FRAME_LABEL_MAX + WAKEUP_FRAME_MAX > FRAMES_MAX)
 		fanout_flush(f);
 	/* A channel with more members than a batch holds takes several batches. */
 	while (done < count) {
 		/* yield() may have moved the members during the flush. */
 		members = channel_members(channel, &i);
-		e = &f->events[f->event_count];
-		e->offset = f->frames_length;
-		e->length = frame_event((char *)f->frames + f->frames_length, payload, length);
-		f->frames_length += e->length;
+		add_event(f, channel_label(channel), payload, length);
 		for (i = done; i < count && f->delivery_count < f->delivery_size; i++) {
 			if (i + AHEAD < count)
 				__builtin_prefetch(&members[i + AHEAD].stream->first, 1);
@@ -150,37 +171,51 @@ same_deliveries(const struct fanout_delivery *a, const struct fanout_delivery *b
 
 /* Formats a stream's events into records of up to record_max. */
 static void
-format(struct fanout *f, const struct fanout_delivery *d)
+format(struct fanout *f, struct records *r, const struct fanout_delivery *d, bool labelled)
 {
-	uint8_t *header = f->records, *at = header + FCGI_HEADER_LEN;
+	uint8_t *header = r->bytes, *at = header + FCGI_HEADER_LEN;
 	const struct event *e;
-	size_t content = 0;
+	size_t content = 0, skip, length;
 
-	f->records_count = 1;
-	f->records_events = 0;
+	r->deliveries = d;
+	r->count = 1;
+	r->events = 0;
 	for (; d != NULL; d = d->next) {
 		e = &f->events[d->event];
-		if (content > 0 && content + e->length > f->record_max) {
+		skip = labelled ? 0 : e->label_length;
+		length = e->length - skip;
+		if (content > 0 && content + length > f->record_max) {
 			frame_record(header, FCGI_STDOUT, 1, content);
 			header = at;
-			f->records_count++;
+			r->count++;
 			at += FCGI_HEADER_LEN;
 			content = 0;
 		}
-		memcpy(at, f->frames + e->offset, e->length);
-		at += e->length;
-		content += e->length;
-		f->records_events++;
+		memcpy(at, f->frames + e->offset + skip, length);
+		at += length;
+		content += length;
+		r->events++;
 	}
 	frame_record(header, FCGI_STDOUT, 1, content);
-	f->records_length = (size_t)(at - f->records);
+	r->length = (size_t)(at - r->bytes);
+}
+
+/* The records for a stream: those formatted last for its variant, if its deliveries are the same. */
+static const struct records *
+records_for(struct fanout *f, const struct stream *s)
+{
+	struct records *r = &f->records[s->labelled];
+
+	if (r->deliveries == NULL || !same_deliveries(s->first, r->deliveries))
+		format(f, r, s->first, s->labelled);
+	return r;
 }
 
 /* Returns whether the stream accepted all of them. */
 static bool
-send_records(struct fanout *f, struct stream *s, int64_t now)
+send_records(const struct records *r, struct stream *s, int64_t now)
 {
-	uint8_t *at = f->records, *end = at + f->records_length;
+	uint8_t *at = r->bytes, *end = at + r->length;
 	size_t length;
 	bool taken = true;
 
@@ -194,7 +229,7 @@ send_records(struct fanout *f, struct stream *s, int64_t now)
 void
 fanout_flush(struct fanout *f)
 {
-	const struct fanout_delivery *formatted = NULL;
+	const struct records *r;
 	struct stream *s;
 	int64_t now = clock_ms(), started = clock_us();
 	uint64_t sent = 0, merged = 0;
@@ -206,13 +241,10 @@ fanout_flush(struct fanout *f)
 		s = f->streams[i];
 		if (i + AHEAD < f->stream_count)
 			__builtin_prefetch(f->streams[i + AHEAD], 1);
-		if (formatted == NULL || !same_deliveries(s->first, formatted)) {
-			format(f, s->first);
-			formatted = s->first;
-		}
-		if (send_records(f, s, now)) {
-			sent += f->records_events;
-			merged += f->records_events - f->records_count;
+		r = records_for(f, s);
+		if (send_records(r, s, now)) {
+			sent += r->events;
+			merged += r->events - r->count;
 		}
 		s->first = s->last = NULL;
 		if (i % YIELD_EVERY == YIELD_EVERY - 1) {
@@ -220,6 +252,7 @@ fanout_flush(struct fanout *f)
 			now = clock_ms();
 		}
 	}
+	f->records[0].deliveries = f->records[1].deliveries = NULL;
 	f->stream_count = f->delivery_count = f->event_count = 0;
 	f->frames_length = 0;
 	metric_add(METRIC_SENT, sent);

@@ -36,7 +36,23 @@
 #define STUCK_MS   10000 /* time without a turn after which the thread counts as stuck */
 #define READ_SIZE  (64 * 1024)
 
-#define JOINS_MAX  256 /* per turn, so that a storm of new streams does not delay events */
+/*
+ * Channels that are joined or left per turn, and joined per yield of a fan-out, so that a storm of
+ * new streams does not delay events.
+ */
+#define TURN_NAMES  1024
+#define YIELD_NAMES 256
+
+/* Bounds of what storms of new streams can make this process hold; see subscriber_join(). */
+#define QUEUED_MAX   131072 /* channels of subscriptions that wait to join or to leave */
+#define CHANNELS_MAX 262144 /* channels in the table: this, and */
+#define CHANNELS_EACH 4     /* this many for each stream that the tenant caps allow */
+
+/*
+ * Bytes of names that are sent to Valkey at once. Only an empty output buffer is filled: after each
+ * write, hiredis moves what was not sent to the front.
+ */
+#define OUTPUT_MAX (16 * 1024)
 
 /*
  * Limit of an incomplete reply. A wake-up has at most 16 KiB, but hiredis would collect whatever
@@ -44,7 +60,7 @@
  */
 #define PENDING_MAX (16 * 1024 * 1024)
 
-STAILQ_HEAD(subscription_queue, subscription);
+TAILQ_HEAD(subscription_queue, subscription);
 
 /* Some channels of a subscription, for it to leave. */
 struct partial_leave {
@@ -68,37 +84,41 @@ struct subscriber {
 	_Atomic int64_t alive_at, message_at;
 	_Atomic uint32_t channel_count;
 
-	pthread_mutex_t lock; /* guards the next three lines */
-	struct subscription_queue joining, leaving;
-	struct partial_leave_queue partial;
+	uint32_t channels_max; /* of channel_count and the channels that wait to join */
+
+	pthread_mutex_t lock; /* guards the fields up to stop_done */
+	struct subscription_queue joining, leaving; /* queued counts their channels: QUEUED_MAX */
+	uint32_t queued_joins, queued_leaves;
+	struct partial_leave_queue partial; /* at most one for each re-check of an open stream */
 	bool stopping, stopped;
 	pthread_cond_t stop_done;
 
 	redisContext *link;     /* NULL: not connected */
-	bool unsent;            /* the output buffer may not be empty */
+	bool unsent;            /* the output buffer may not be empty; see OUTPUT_MAX */
 	bool unread;            /* more may be available than poll() shows */
 	bool pinged;            /* a PING has no reply yet */
 	size_t due_before_pong; /* replies due before that of PING */
 	int64_t received_at;    /* clock_ms() of the last bytes from Valkey */
 	uint32_t messages;      /* received in the current read */
 	char *input;            /* READ_SIZE bytes */
-	struct subscription_queue waiting; /* not joined yet; see JOINS_MAX */
+	bool more;              /* the queues had more than a turn may take */
 	struct log_limit dropped;
 	unsigned refused; /* channels refused on this connection: a bit for each prefix_of() */
 };
 
 /* Called by channel_table.c. Adds a command to the output buffer. */
 static bool
-send_command(void *arg, bool subscribe, const char *name, size_t length)
+send_command(void *arg, bool subscribe, int count, const char **names, const size_t *lengths)
 {
 	struct subscriber *subscriber = arg;
-	const char *argv[] = { subscribe ? "SUBSCRIBE" : "UNSUBSCRIBE", name };
-	size_t lengths[] = { strlen(argv[0]), length };
+	const char *argv[1 + CHANNEL_BATCH_MAX] = { subscribe ? "SUBSCRIBE" : "UNSUBSCRIBE" };
+	size_t argument_lengths[1 + CHANNEL_BATCH_MAX] = { strlen(argv[0]) };
 
-	if (redisAppendCommandArgv(subscriber->link, 2, argv, lengths) != REDIS_OK)
-		return false;
+	memcpy(argv + 1, names, (size_t)count * sizeof(*names));
+	memcpy(argument_lengths + 1, lengths, (size_t)count * sizeof(*lengths));
 	subscriber->unsent = true;
-	return true;
+	return redisAppendCommandArgv(subscriber->link, 1 + count, argv, argument_lengths) ==
+	    REDIS_OK;
 }
 
 static void
@@ -122,8 +142,7 @@ link_up(struct subscriber *subscriber, redisContext *link)
 	subscriber->refused = 0;
 	subscriber->unread = true; /* the connector may have read ahead */
 	subscriber->received_at = clock_ms();
-	if (!channel_table_up(subscriber->channels))
-		link_down(subscriber, "out of memory");
+	channel_table_up(subscriber->channels);
 }
 
 static void
@@ -144,65 +163,68 @@ connector_read(struct subscriber *subscriber)
 		link_down(subscriber, give_up);
 }
 
+/* Takes new members, of about that many channels. */
 static void
-take_join(struct subscriber *subscriber, struct subscription *sub)
+take_joins(struct subscriber *subscriber, uint32_t names)
 {
-	if (sub->left) {
-		channel_table_leave(subscriber->channels, sub);
-		return;
-	}
-	sub->joined = true;
-	channel_table_join(subscriber->channels, sub);
-	if (subscriber->unreachable && !sub->confirmed_once)
-		stream_mark(sub->stream, STREAM_REFUSED);
-}
-
-/* Takes new members. May run during a fan-out, so it must not remove any. */
-static void
-take_joins(void *arg)
-{
-	struct subscriber *subscriber = arg;
+	struct subscription_queue joining = TAILQ_HEAD_INITIALIZER(joining);
 	struct subscription *sub;
-	int i;
+	uint32_t taken = 0;
 
 	pthread_mutex_lock(&subscriber->lock);
-	STAILQ_CONCAT(&subscriber->waiting, &subscriber->joining);
-	pthread_mutex_unlock(&subscriber->lock);
-	for (i = 0; i < JOINS_MAX && (sub = STAILQ_FIRST(&subscriber->waiting)) != NULL; i++) {
-		STAILQ_REMOVE_HEAD(&subscriber->waiting, join_link);
-		take_join(subscriber, sub);
+	while (taken < names && (sub = TAILQ_FIRST(&subscriber->joining)) != NULL) {
+		TAILQ_REMOVE(&subscriber->joining, sub, join_link);
+		TAILQ_INSERT_TAIL(&joining, sub, join_link);
+		sub->taken = true;
+		taken += (uint32_t)sub->count;
 	}
+	subscriber->queued_joins -= taken;
+	subscriber->more |= !TAILQ_EMPTY(&subscriber->joining);
+	pthread_mutex_unlock(&subscriber->lock);
+	while ((sub = TAILQ_FIRST(&joining)) != NULL) {
+		TAILQ_REMOVE(&joining, sub, join_link);
+		channel_table_join(subscriber->channels, sub);
+		if (subscriber->unreachable && !sub->confirmed_once)
+			stream_mark(sub->stream, STREAM_REFUSED);
+	}
+}
+
+/* Called during a fan-out, so it must not remove any members. */
+static void
+yield(void *arg)
+{
+	take_joins(arg, YIELD_NAMES);
 }
 
 static void
 take_leaves(struct subscriber *subscriber)
 {
-	struct subscription_queue leaving = STAILQ_HEAD_INITIALIZER(leaving);
+	struct subscription_queue leaving = TAILQ_HEAD_INITIALIZER(leaving);
 	struct partial_leave_queue partial = STAILQ_HEAD_INITIALIZER(partial);
 	struct subscription *sub;
 	struct partial_leave *n;
+	uint32_t taken = 0;
 
-	/*
-	 * Take the queues of leaves first: a subscription in them is then among the joins already.
-	 * One that leaves some channels has joined, and may be in the queue of leaves, too.
-	 */
+	/* Take all partial leaves first: what they leave may be in the queue of leaves, too. */
 	pthread_mutex_lock(&subscriber->lock);
-	STAILQ_CONCAT(&leaving, &subscriber->leaving);
 	STAILQ_CONCAT(&partial, &subscriber->partial);
+	while (taken < TURN_NAMES && (sub = TAILQ_FIRST(&subscriber->leaving)) != NULL) {
+		TAILQ_REMOVE(&subscriber->leaving, sub, leave_link);
+		TAILQ_INSERT_TAIL(&leaving, sub, leave_link);
+		taken += (uint32_t)sub->count;
+	}
+	subscriber->queued_leaves -= taken;
+	subscriber->more |= !TAILQ_EMPTY(&subscriber->leaving);
 	pthread_mutex_unlock(&subscriber->lock);
-	take_joins(subscriber);
 	while ((n = STAILQ_FIRST(&partial)) != NULL) {
 		STAILQ_REMOVE_HEAD(&partial, link);
 		channel_table_leave_some(subscriber->channels, n->subscription, n->names, n->count);
 		free(n->names);
 		free(n);
 	}
-	while ((sub = STAILQ_FIRST(&leaving)) != NULL) {
-		STAILQ_REMOVE_HEAD(&leaving, leave_link);
-		if (sub->joined)
-			channel_table_leave(subscriber->channels, sub);
-		else
-			sub->left = true;
+	while ((sub = TAILQ_FIRST(&leaving)) != NULL) {
+		TAILQ_REMOVE(&leaving, sub, leave_link);
+		channel_table_leave(subscriber->channels, sub);
 	}
 }
 
@@ -244,8 +266,8 @@ take_message(struct subscriber *subscriber, const redisReply *name, const redisR
 {
 	struct channel *channel;
 	const char *error;
+	size_t count;
 
-	/* May arrive after the last member has left. */
 	channel = channel_table_find(subscriber->channels, name->str, (size_t)name->len);
 	if (channel == NULL)
 		return;
@@ -254,6 +276,10 @@ take_message(struct subscriber *subscriber, const redisReply *name, const redisR
 		take_revocation(subscriber, name, payload);
 		return;
 	}
+	/* The last member may have left. */
+	channel_members(channel, &count);
+	if (count == 0)
+		return;
 	error = wakeup_check(payload->str, (size_t)payload->len);
 	if (error != NULL)
 		drop(subscriber, name, error);
@@ -271,11 +297,12 @@ is_text(const redisReply *r)
 static bool
 take_answer(struct subscriber *subscriber, const char *name, size_t length, bool refused)
 {
-	if (!channel_table_answer(subscriber->channels, name, length, refused))
-		return false;
+	size_t count = channel_table_answer(subscriber->channels, name, length, refused);
+
+	/* Those of a command are either all before PING or all after it. */
 	if (subscriber->due_before_pong > 0)
-		subscriber->due_before_pong--;
-	return true;
+		subscriber->due_before_pong -= count;
+	return count > 0;
 }
 
 /* Returns the index of the issue channels' prefix that this channel has; their count if none. */
@@ -312,7 +339,8 @@ log_refused(struct subscriber *subscriber, const char *channel, const char *erro
 static bool
 take_error(struct subscriber *subscriber, const char *text, struct error *error)
 {
-	const char *channel = channel_table_awaited(subscriber->channels);
+	bool alone;
+	const char *channel = channel_table_awaited(subscriber->channels, &alone);
 
 	if (subscriber->pinged && subscriber->due_before_pong == 0) {
 		/* PING is forbidden, but this is a reply: the server is alive. */
@@ -321,7 +349,10 @@ take_error(struct subscriber *subscriber, const char *text, struct error *error)
 	}
 	if (channel == NULL)
 		return error_set(error, "unexpected error reply");
-	if (channel_table_find(subscriber->channels, channel, strlen(channel)) ==
+	if (!alone)
+		/* Each of its channels is tried alone now. */
+		LOG(LOG_LEVEL_DEBUG, "valkey", "command refused", LOG_STR("error", text));
+	else if (channel_table_find(subscriber->channels, channel, strlen(channel)) ==
 	    subscriber->revocations)
 		/* It is subscribed once per connection, so it needs no limit. */
 		LOG(LOG_LEVEL_WARN, "valkey", "channel refused; tpi-publish revoke has no effect",
@@ -435,6 +466,26 @@ link_ping(struct subscriber *subscriber, struct error *error)
 	return true;
 }
 
+/* Sends what the channels need, and what is left in the output buffer. */
+static bool
+link_send(struct subscriber *subscriber, struct error *error)
+{
+	if (!subscriber->unsent &&
+	    !channel_table_send(subscriber->channels, subscriber->alive_at, OUTPUT_MAX))
+		return error_set(error, "out of memory");
+	return !subscriber->unsent || link_write(subscriber, error);
+}
+
+/* Whether turn() has something to do that poll() does not report. */
+static bool
+has_work(const struct subscriber *subscriber)
+{
+	if (subscriber->more || subscriber->unread)
+		return true;
+	return subscriber->link != NULL && !subscriber->unsent &&
+	    channel_table_ready(subscriber->channels, subscriber->alive_at);
+}
+
 /* Waits until there is something to do, and does it. */
 static void
 turn(struct subscriber *subscriber)
@@ -447,19 +498,21 @@ turn(struct subscriber *subscriber)
 
 	if (subscriber->unsent)
 		p[1].events |= POLLOUT;
-	poll(p, 2, STAILQ_EMPTY(&subscriber->waiting) && !subscriber->unread ? TURN_MS : 0);
+	poll(p, 2, has_work(subscriber) ? 0 : TURN_MS);
 	subscriber->alive_at = clock_ms();
 	if (p[0].revents != 0 && read(subscriber->wake_fd, &ignored, sizeof(ignored)) == -1 &&
 	    errno != EAGAIN)
 		LOG(LOG_LEVEL_ERROR, "valkey", "eventfd", LOG_STR("error", strerror(errno)));
 	if (subscriber->link != NULL && (subscriber->unread || (p[1].revents & ~POLLOUT) != 0))
 		good = link_read(subscriber, &error);
+	subscriber->more = false;
 	take_leaves(subscriber);
+	take_joins(subscriber, TURN_NAMES);
 	subscriber->channel_count = channel_table_total(subscriber->channels);
 	if (subscriber->link != NULL && good)
 		good = link_ping(subscriber, &error);
-	if (subscriber->link != NULL && good && subscriber->unsent)
-		good = link_write(subscriber, &error);
+	if (subscriber->link != NULL && good)
+		good = link_send(subscriber, &error);
 	if (!good)
 		link_down(subscriber, error.text);
 	if (p[0].revents != 0)
@@ -513,18 +566,19 @@ static bool
 subscriber_init(struct subscriber *subscriber, const struct settings *s)
 {
 	subscriber->settings = s;
+	subscriber->channels_max = CHANNELS_MAX + CHANNELS_EACH *
+	    (uint32_t)(s->tenant_cap + s->issues_tenant_cap + s->live_tenant_cap);
 	pthread_mutex_init(&subscriber->lock, NULL);
 	thread_cond_init(&subscriber->stop_done);
-	STAILQ_INIT(&subscriber->joining);
-	STAILQ_INIT(&subscriber->leaving);
-	STAILQ_INIT(&subscriber->waiting);
+	TAILQ_INIT(&subscriber->joining);
+	TAILQ_INIT(&subscriber->leaving);
 	STAILQ_INIT(&subscriber->partial);
 	subscriber->alive_at = subscriber->message_at = clock_ms();
 	subscriber->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	subscriber->input = malloc(READ_SIZE);
 	subscriber->channels = channel_table_new(send_command, subscriber);
 	/* A partly sent record must fit in a backlog. */
-	subscriber->fanout = fanout_new((size_t)s->backlog_bytes, take_joins, subscriber);
+	subscriber->fanout = fanout_new((size_t)s->backlog_bytes, yield, subscriber);
 	return subscriber->wake_fd != -1 && subscriber->input != NULL &&
 	    subscriber->channels != NULL && subscriber->fanout != NULL &&
 	    keep_revocations(subscriber);
@@ -572,12 +626,41 @@ subscriber_look(struct subscriber *subscriber, struct subscriber_view *view)
 	view->message_at = subscriber->message_at;
 }
 
+static void
+free_subscription(struct subscription *sub)
+{
+	stream_release(sub->stream);
+	free(sub->names);
+	free(sub);
+}
+
+/* Adds to the queue of joins, unless that or the table of channels is full. */
+static bool
+queue_join(struct subscriber *subscriber, struct subscription *sub)
+{
+	uint32_t count = (uint32_t)sub->count, queued;
+	bool first, fits;
+
+	pthread_mutex_lock(&subscriber->lock);
+	first = TAILQ_EMPTY(&subscriber->joining);
+	queued = subscriber->queued_joins + count;
+	fits = queued + subscriber->queued_leaves <= QUEUED_MAX &&
+	    subscriber->channel_count + queued <= subscriber->channels_max;
+	if (fits) {
+		subscriber->queued_joins = queued;
+		TAILQ_INSERT_TAIL(&subscriber->joining, sub, join_link);
+	}
+	pthread_mutex_unlock(&subscriber->lock);
+	if (fits && first)
+		thread_wake(subscriber->wake_fd);
+	return fits;
+}
+
 struct subscription *
 subscriber_join(struct subscriber *subscriber, struct stream *stream, char *names, int count,
     void (*begin)(struct stream *stream))
 {
 	struct subscription *sub;
-	bool first;
 
 	sub = calloc(1, sizeof(*sub) + (size_t)count * sizeof(sub->members[0]));
 	if (sub == NULL) {
@@ -589,13 +672,11 @@ subscriber_join(struct subscriber *subscriber, struct stream *stream, char *name
 	sub->begin = begin;
 	sub->names = names;
 	sub->count = count;
-	pthread_mutex_lock(&subscriber->lock);
-	first = STAILQ_EMPTY(&subscriber->joining);
-	STAILQ_INSERT_TAIL(&subscriber->joining, sub, join_link);
-	pthread_mutex_unlock(&subscriber->lock);
-	if (first)
-		thread_wake(subscriber->wake_fd);
-	return sub;
+	if (queue_join(subscriber, sub))
+		return sub;
+	free_subscription(sub);
+	errno = EAGAIN;
+	return NULL;
 }
 
 bool
@@ -621,14 +702,23 @@ void
 subscriber_leave(struct subscription *sub)
 {
 	struct subscriber *subscriber = sub->subscriber;
-	bool first;
+	bool taken, first;
 
 	pthread_mutex_lock(&subscriber->lock);
-	first = STAILQ_EMPTY(&subscriber->leaving);
-	STAILQ_INSERT_TAIL(&subscriber->leaving, sub, leave_link);
+	taken = sub->taken;
+	first = taken && TAILQ_EMPTY(&subscriber->leaving);
+	if (taken) {
+		TAILQ_INSERT_TAIL(&subscriber->leaving, sub, leave_link);
+		subscriber->queued_leaves += (uint32_t)sub->count;
+	} else {
+		TAILQ_REMOVE(&subscriber->joining, sub, join_link);
+		subscriber->queued_joins -= (uint32_t)sub->count;
+	}
 	pthread_mutex_unlock(&subscriber->lock);
 	if (first)
 		thread_wake(subscriber->wake_fd);
+	if (!taken)
+		free_subscription(sub);
 }
 
 void

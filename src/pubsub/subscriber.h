@@ -50,27 +50,29 @@ enum subscriber_state {
 /* The state, for monitoring. Any thread. */
 struct subscriber_view {
 	enum subscriber_state state;
-	uint32_t channels;  /* subscribed or about to be */
+	uint32_t channels;  /* subscribed, lingering ones included, or about to be */
 	int64_t message_at; /* clock_ms() of the last message, or of the start */
 };
 void subscriber_look(struct subscriber *subscriber, struct subscriber_view *view);
 
 /*
  * Subscribes a stream to channels: names is count terminated strings in a row, which the subscriber
- * frees. Holds a reference to the stream. Once Valkey has confirmed all of them, the subscriber's
- * thread calls begin(), which must not block. Events go to the stream after its stream_start().
+ * frees; if the stream is labelled, each is followed by the label of the channel, also terminated.
+ * Holds a reference to the stream. Once Valkey has confirmed all of them, the subscriber's thread
+ * calls begin(), which must not block. Events go to the stream after its stream_start().
  *
  * STREAM_CONFIRMED: all are confirmed again after the connection was lost. STREAM_REFUSED: a
  * channel is refused, or Valkey is found unreachable before begin().
  *
- * NULL: no memory; frees names in this case, too. Any thread.
+ * NULL: no memory (ENOMEM), or too many channels are subscribed or wait to be (EAGAIN): try again
+ * later; frees names in these cases, too. Any thread.
  */
 struct subscription *subscriber_join(struct subscriber *subscriber, struct stream *stream,
     char *names, int count, void (*begin)(struct stream *stream));
 
 /*
- * Leaves some of the subscription's channels: names and count as for subscriber_join(). The others
- * lose no event. False: no memory; frees names in this case, too. Does not wait. Any thread, before
+ * Leaves some of the subscription's channels: names and count as for subscriber_join(), without
+ * labels. The others lose no event. False: no memory; frees names in this case, too. Does not wait. Any thread, before
  * subscriber_leave().
  */
 bool subscriber_leave_some(struct subscription *subscription, char *names, int count);

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * connection: one request from its first byte to the close of its connection. See connection.h.
+ * connection: one request, from its first byte to the close of its connection. See connection.h.
  *
- * serve() is the life in order. Each step returns true to go on; where it returns false it has
- * answered, or there is nobody left to answer. leave() undoes whatever was done, in reverse.
+ * serve() shows the steps in order. Each returns true to go on. One that returns false has answered
+ * the request, or the peer is gone. leave() undoes whatever was done, in reverse order.
  */
 #include "session/connection.h"
 
@@ -21,10 +21,11 @@
 #include "base/log.h"
 #include "session/status.h"
 #include "base/thread.h"
+#include "wire/frame.h"
 
-#define JOIN_MS 5000 /* for Valkey to confirm a subscription */
+#define JOIN_MS 5000 /* time for Valkey to confirm the subscriptions */
 
-/* How long a reader may take for what was queued when its stream ended. */
+/* Time that a reader gets to read what was queued when its stream ended. */
 static int
 grace_ms(const struct connection *c)
 {
@@ -34,8 +35,8 @@ grace_ms(const struct connection *c)
 }
 
 /*
- * Sends a whole answer and the end of the request. The slot goes first: whoever has read the answer
- * finds it free.
+ * Sends a complete response. It releases the slots first, so a client that has read the response
+ * finds them free.
  */
 static bool
 finish(struct connection *c, const char *text)
@@ -48,30 +49,30 @@ finish(struct connection *c, const char *text)
 	return false;
 }
 
-/* Retry later: the headers of a stream, a retry time, and the end (RESPONSES in tpi-stream(7)). */
+/* tpi-stream(7), Retry later: the headers of a stream, a retry time, and the end. */
 static bool
-later(struct connection *c, enum metric_deferred reason)
+defer(struct connection *c, enum metric_deferred reason)
 {
 	bool slow = reason == DEFERRED_EVICTED;
 	char text[256];
 
 	metric_add_label(METRIC_DEFERRED, reason);
 	if (slow)
-		LOG(LOG_LEVEL_DEBUG, c->topic->tag, "evicted before, no free slot",
+		LOG(LOG_LEVEL_DEBUG, c->topic->tag, "no free slot for an evicted stream",
 		    LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user));
 	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n",
 	    clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000, slow ? CAPS_RETRY_MAX_MS : 30000));
 	return finish(c, text);
 }
 
-/* Why a request is told to retry later after STREAM_CANCELLED. */
+/* The reason for "retry later" after STREAM_CANCELLED. */
 static enum metric_deferred
-cancelled(const struct connection *c)
+cancel_reason(const struct connection *c)
 {
 	return c->slot.returning ? DEFERRED_EVICTED : DEFERRED_CANCELLED;
 }
 
-/* later(), and a line that says why, where that is trouble. */
+/* Defers the request, with a warning if the reason is a failure. */
 static bool
 subscribe_failed(struct connection *c, enum metric_deferred reason)
 {
@@ -80,8 +81,8 @@ subscribe_failed(struct connection *c, enum metric_deferred reason)
 		[DEFERRED_CANCELLED] = NULL,
 		[DEFERRED_EVICTED] = NULL,
 		[DEFERRED_REVOKED] = NULL,
-		[DEFERRED_APPLICATION] = "the application cannot be asked",
-		[DEFERRED_VALKEY_UNREACHABLE] = "Valkey is away",
+		[DEFERRED_APPLICATION] = "cannot query the application",
+		[DEFERRED_VALKEY_UNREACHABLE] = "Valkey is unreachable",
 		[DEFERRED_VALKEY_REFUSED] = "Valkey refused the channel",
 		[DEFERRED_VALKEY_SILENT] = "no confirmation from Valkey within 5 s",
 		[DEFERRED_RESOURCES] = "out of memory",
@@ -90,13 +91,13 @@ subscribe_failed(struct connection *c, enum metric_deferred reason)
 		LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user),
 		LOG_STR("error", errors[reason]) };
 
-	*watch_list_log(&c->watches, fields + 3) = (struct log_field)LOG_END;
+	*watch_list_log(&c->watches, c->stream->labelled, fields + 3) = (struct log_field)LOG_END;
 	if (errors[reason] != NULL)
 		log_write(LOG_LEVEL_WARN, c->topic->tag, "subscribe failed", fields);
-	return later(c, reason);
+	return defer(c, reason);
 }
 
-/* Without the memory for it the connection is closed without an answer. */
+/* If memory runs out, the connection is closed without a response. */
 static bool
 answer(struct connection *c, const struct answer *a)
 {
@@ -174,14 +175,14 @@ decode(struct connection *c)
 	if (error == 0)
 		return true;
 	if (log_allowed(&limit, 1000, NULL))
-		LOG(LOG_LEVEL_ERROR, "streamd", "cannot take a request",
+		LOG(LOG_LEVEL_ERROR, "streamd", "cannot decode a request",
 		    LOG_STR("error", strerror(error)));
-	return later(c, DEFERRED_RESOURCES);
+	return defer(c, DEFERRED_RESOURCES);
 }
 
-/* A page for monitoring. */
+/* Answers with a status page. */
 static bool
-show(struct connection *c, const struct status_page *page)
+answer_status(struct connection *c, const struct status_page *page)
 {
 	static const struct answer no_memory = { 503, "Service Unavailable", "", JSON,
 		ERROR("out of memory") };
@@ -195,9 +196,9 @@ show(struct connection *c, const struct status_page *page)
 	return false;
 }
 
-/* What the request alone decides (tpi-stream(7), RESPONSES), down to its parameters. */
+/* What the request alone decides (tpi-stream(7), RESPONSES): path, method and parameters. */
 static bool
-topic(struct connection *c)
+find_topic(struct connection *c)
 {
 	struct request *r = &c->request;
 	const struct status_page *page;
@@ -205,19 +206,20 @@ topic(struct connection *c)
 
 	page = status_find(c->registry->settings, r->path);
 	if (page != NULL)
-		return show(c, page);
+		return answer_status(c, page);
 	c->topic = topic_find(r->path);
 	if (c->topic == NULL)
 		return refuse(c, REFUSED_PATH);
 	c->caps = c->registry->caps[c->topic->group];
+	c->stream->labelled = c->topic->label == NULL;
 	if (strcmp(r->method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
 	if (c->registry->draining)
-		return later(c, DEFERRED_DRAINING);
+		return defer(c, DEFERRED_DRAINING);
 	c->slot.returning = topic_is_returning(r);
 	error = c->topic->parse(c->topic, r, &c->watches);
 	if (error == topic_no_memory)
-		return later(c, DEFERRED_RESOURCES);
+		return defer(c, DEFERRED_RESOURCES);
 	if (error != NULL)
 		return bad_request(c, REFUSED_PARAMETERS, error);
 	return true;
@@ -254,10 +256,10 @@ identify_web_server(struct connection *c)
 	switch (result) {
 	case IDENTITY_KNOWN:
 		c->user = strdup(user);
-		return c->user != NULL || later(c, DEFERRED_RESOURCES);
+		return c->user != NULL || defer(c, DEFERRED_RESOURCES);
 	case IDENTITY_BAD:
 		return bad_request(c, REFUSED_USER,
-		    "not a valid user id, or a parameter is there twice with different values");
+		    "not a valid user id, or a parameter is present twice with different values");
 	case IDENTITY_ANONYMOUS:
 	case IDENTITY_REMOTE_USER:
 		break;
@@ -266,7 +268,7 @@ identify_web_server(struct connection *c)
 	return refuse(c, REFUSED_ANONYMOUS);
 }
 
-/* Whether the application decides about access to any of what is watched. */
+/* Whether the application decides about access to any topic of the request. */
 static bool
 app_decides(const struct connection *c)
 {
@@ -284,12 +286,12 @@ identify(struct connection *c)
 		return false;
 	if (by_app && !identity_consistent(params))
 		return bad_request(c, REFUSED_USER,
-		    "a parameter is there twice with different values");
+		    "a parameter is present twice with different values");
 	if (!by_app && !app_decides(c))
 		return true;
 	switch (credentials_read(params, &c->credentials)) {
 	case CREDENTIALS_NO_MEMORY:
-		return later(c, DEFERRED_RESOURCES);
+		return defer(c, DEFERRED_RESOURCES);
 	case CREDENTIALS_NONE:
 		return !by_app || refuse(c, REFUSED_ANONYMOUS);
 	case CREDENTIALS_FOUND:
@@ -331,16 +333,16 @@ reserve(struct connection *c)
 	return true;
 }
 
-/* Why the stream is not to begin; NO_OBSTACLE where it may yet. */
+/* Why the stream must not begin, an enum metric_deferred; NO_OBSTACLE if it still can. */
 #define NO_OBSTACLE (-1)
 static int
 obstacle(const struct connection *c, const struct stream_view *view)
 {
 	if (view->marks & STREAM_CANCELLED)
-		return cancelled(c);
+		return cancel_reason(c);
 	if (c->registry->draining)
 		return DEFERRED_DRAINING;
-	if (view->marks & STREAM_REVOKED && !recheck_tells(c))
+	if (view->marks & STREAM_REVOKED && !recheck_covers(c))
 		return DEFERRED_REVOKED;
 	if (view->marks & STREAM_REFUSED)
 		return subscriber_unreachable(c->registry->subscriber) ? DEFERRED_VALKEY_UNREACHABLE : DEFERRED_VALKEY_REFUSED;
@@ -348,8 +350,8 @@ obstacle(const struct connection *c, const struct stream_view *view)
 }
 
 /*
- * Waits for the application's answer to a query, QUERY_YES or QUERY_NO. If there is none, the query
- * is freed, the request answered, and the result false.
+ * Waits for the answer to a query, QUERY_YES or QUERY_NO. If there is none, it frees the query,
+ * answers the request, and returns false.
  */
 static bool
 await_answer(struct connection *c, struct app_query *q, int64_t deadline)
@@ -365,7 +367,7 @@ await_answer(struct connection *c, struct app_query *q, int64_t deadline)
 			goto out;
 		reason = obstacle(c, &view);
 		if (reason != NO_OBSTACLE) {
-			later(c, (enum metric_deferred)reason);
+			defer(c, (enum metric_deferred)reason);
 			goto out;
 		}
 		answer = app_query_answer(q);
@@ -381,7 +383,7 @@ out:
 	return false;
 }
 
-/* Asks the application who the user is, if that is its part. */
+/* Queries the application for the user, if TPI_IDENTITY is app. */
 static bool
 query_user(struct connection *c, int64_t deadline)
 {
@@ -399,17 +401,17 @@ query_user(struct connection *c, int64_t deadline)
 	app_query_free(q);
 	if (anonymous)
 		return refuse(c, REFUSED_ANONYMOUS);
-	return known ? allow(c) : later(c, DEFERRED_RESOURCES);
+	return known ? allow(c) : defer(c, DEFERRED_RESOURCES);
 }
 
-/* From here on a revocation finds the connection, see registry_name(). */
+/* From here on revocations apply to the connection; see registry_name(). */
 static void
 name(struct connection *c)
 {
 	registry_name(c->registry, &c->entry, c->stream, c->user, &c->watches);
 }
 
-/* Asks the application to what the user has access, if that is its part. */
+/* Queries the application for access, if TPI_PROJECT_ACCESS is app. */
 static bool
 query_access(struct connection *c, int64_t deadline)
 {
@@ -438,9 +440,9 @@ admit(struct connection *c)
 		return false;
 	switch (caps_claim(c->caps, &c->slot, c->user, c->stream)) {
 	case CAPS_NO_MEMORY:
-		return later(c, DEFERRED_RESOURCES);
+		return defer(c, DEFERRED_RESOURCES);
 	case CAPS_NO_SLOT:
-		return later(c, DEFERRED_EVICTED);
+		return defer(c, DEFERRED_EVICTED);
 	case CAPS_CLAIMED:
 		break;
 	}
@@ -458,21 +460,21 @@ send_first(struct stream *stream, const char *id)
 	caps_live(stream, text);
 }
 
-/* The 200 and the first sync. Called by the subscriber's thread, once Valkey has confirmed all channels. */
+/* Sends the 200 and the first sync. The subscriber's thread calls it when all channels are confirmed. */
 static void
 begin(struct stream *stream)
 {
 	send_first(stream, "");
 }
 
-/* The same for a returning stream: the empty id has the browser forget the one of the eviction. */
+/* The same for a returning stream: an empty id clears the one that the eviction set. */
 static void
 begin_returning(struct stream *stream)
 {
 	send_first(stream, "id\n");
 }
 
-/* Subscribes. From here on the stream may begin at any time. */
+/* Joins the channels. From here on the stream can begin at any time. */
 static bool
 join(struct connection *c)
 {
@@ -484,10 +486,11 @@ join(struct connection *c)
 	stream_look(c->stream, &view);
 	reason = obstacle(c, &view);
 	if (reason != NO_OBSTACLE)
-		return later(c, (enum metric_deferred)reason);
+		return defer(c, (enum metric_deferred)reason);
 	if (subscriber_unreachable(c->registry->subscriber))
 		return subscribe_failed(c, DEFERRED_VALKEY_UNREACHABLE);
-	names = watch_list_channels(&c->watches, c->registry->settings, c->user, &count);
+	names = watch_list_channels(&c->watches, c->registry->settings, c->user,
+	    c->stream->labelled, &count);
 	request_free(&c->request);
 	if (names != NULL)
 		c->subscription = subscriber_join(c->registry->subscriber, c->stream, names, count,
@@ -495,12 +498,12 @@ join(struct connection *c)
 	if (c->subscription != NULL)
 		return true;
 	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, DEFERRED_RESOURCES) :
-						 later(c, DEFERRED_RESOURCES);
+						 defer(c, DEFERRED_RESOURCES);
 }
 
-/* The soonest that a stream which has begun could have something to do. */
+/* The earliest time at which a stream that has begun has something to do. */
 static int
-first_look_ms(const struct settings *s)
+first_task_ms(const struct settings *s)
 {
 	int ms = s->heartbeat_ms < s->stall_ms / 2 ? s->heartbeat_ms : s->stall_ms / 2;
 
@@ -510,14 +513,14 @@ first_look_ms(const struct settings *s)
 }
 
 /*
- * Waits until the stream has begun. Nobody wakes it for that, unless it was revoked: it sleeps on
- * until it could have something to do for a stream that has begun. *marks: what the last look
- * found.
+ * Waits until the stream has begun. The subscriber's thread does not wake this one when it begins,
+ * except after a revocation, so this one sleeps until a stream that has begun would have something
+ * to do. *marks gets the marks that the last stream_look() took.
  */
 static bool THREAD_STEP
 await_begin(struct connection *c, unsigned *marks)
 {
-	int64_t deadline = clock_ms() + JOIN_MS, look_at;
+	int64_t deadline = clock_ms() + JOIN_MS, wake_at;
 	struct stream_view view;
 	bool gone;
 	int reason;
@@ -532,21 +535,21 @@ await_begin(struct connection *c, unsigned *marks)
 		if (reason == NO_OBSTACLE && clock_ms() >= deadline)
 			reason = DEFERRED_VALKEY_SILENT;
 		if (gone || reason != NO_OBSTACLE) {
-			/* It may have begun since it was looked at. */
+			/* It may have begun since the look. */
 			if (!caps_withdraw(c->caps, &c->slot))
 				continue;
 			return gone ? false : subscribe_failed(c, (enum metric_deferred)reason);
 		}
-		look_at = clock_ms() + first_look_ms(c->registry->settings);
-		peer_wait(&c->peer, look_at < deadline ? look_at : deadline);
+		wake_at = clock_ms() + first_task_ms(c->registry->settings);
+		peer_wait(&c->peer, wake_at < deadline ? wake_at : deadline);
 	}
 }
 
-/* All up to the subscription. */
+/* Everything up to the subscription. */
 static bool THREAD_STEP
 open_stream(struct connection *c)
 {
-	return read_head(c) && decode(c) && topic(c) && identify(c) && allow(c) && admit(c) &&
+	return read_head(c) && decode(c) && find_topic(c) && identify(c) && allow(c) && admit(c) &&
 	    join(c);
 }
 
@@ -557,7 +560,7 @@ leave(struct connection *c)
 	recheck_end(c);
 	if (c->subscription != NULL)
 		subscriber_leave(c->subscription);
-	/* An answer has given both slots back already; those of a stream go here. */
+	/* A response has released both slots already; this is for a stream. */
 	if (c->caps != NULL)
 		caps_leave(c->caps, &c->slot);
 	peer_flush(&c->peer, clock_ms() + grace_ms(c));
@@ -614,10 +617,11 @@ connection_start(struct registry *g, int fd)
 	c->peer.fd = fd;
 	c->slot.arrival = ++arrivals;
 	/*
-	 * Made here, as the connection is: what all threads of an accepting one make lies together, so
-	 * that a fan-out finds it in fewer pages.
+	 * Allocated by the accepting thread, so that all streams are near each other in memory and a
+	 * fan-out touches fewer pages.
 	 */
-	c->stream = c->peer.stream = stream_new(fd, (uint32_t)g->settings->backlog_bytes);
+	c->stream = c->peer.stream =
+	    stream_new(fd, (uint32_t)g->settings->backlog_bytes + FRAME_LABEL_MAX);
 	if (c->stream == NULL) {
 		free(c);
 		return ENOMEM;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * live: what the thread of an open stream does: it waits for silence (the heartbeat), for the
- * peer's close, and for whatever others have left for it to do.
+ * live: what the thread of an open stream does. It sends heartbeats, notices that the peer is gone,
+ * and acts on the marks that other threads leave.
  *
- * Events do not pass through here: the subscriber's thread sends them. Everything timed is a deadline; the
- * thread sleeps until the first of them.
+ * Events do not pass through here: the subscriber's thread sends them. Everything timed is a
+ * deadline, and the thread sleeps until the first of them.
  */
 #include <stdlib.h>
 
@@ -16,7 +16,7 @@
 
 #define NEVER INT64_MAX
 
-/* A sleep so long that what the stack has grown to is given back before it. */
+/* Before sleeping at least this long the thread returns the unused pages of its stack. */
 #define TRIM_MS 1000
 
 struct live {
@@ -24,8 +24,8 @@ struct live {
 	const struct settings *settings;
 	int ended; /* enum metric_ended; -1: not known yet */
 	/* Deadlines, of clock_ms(). */
-	int64_t end_at;      /* the stream is too old */
-	int64_t sync_at;     /* Valkey was lost and is back */
+	int64_t end_at;      /* SSE_MAX_AGE_SECONDS */
+	int64_t sync_at;     /* after a reconnect to Valkey */
 	int64_t cap_ping_at; /* the second ping to the user's other streams */
 	int64_t cap_evict_at;
 	int64_t recheck_at;
@@ -51,11 +51,11 @@ log_slow(const struct live *l, const char *message)
 }
 
 static void
-finish(struct live *l, enum metric_ended reason, const char *words)
+finish(struct live *l, enum metric_ended reason, const char *closing_event)
 {
 	if (l->ended == -1)
 		l->ended = reason;
-	stream_finish(l->c->stream, words);
+	stream_finish(l->c->stream, closing_event);
 }
 
 static void
@@ -77,7 +77,7 @@ handle_marks(struct live *l, unsigned marks, int64_t now)
 	if (marks & STREAM_REVOKED)
 		recheck_revoked(l->c, marks & STREAM_MANY, now);
 	if (marks & STREAM_REFUSED) {
-		/* It comes back by itself, and is then told later or served. */
+		/* The browser reconnects, and then gets a stream or "retry later". */
 		log_stream(l, LOG_LEVEL_WARN, "subscription lost");
 		finish(l, ENDED_REFUSED, "");
 	}
@@ -104,10 +104,10 @@ handle_time(struct live *l, int64_t now)
 }
 
 static int64_t
-earliest(const struct live *l, int64_t heartbeat_at, int64_t look_at)
+earliest(const struct live *l, int64_t heartbeat_at, int64_t stall_at)
 {
 	const int64_t deadlines[] = { l->end_at, l->sync_at, l->cap_ping_at, l->cap_evict_at,
-		l->recheck_at, heartbeat_at, look_at };
+		l->recheck_at, heartbeat_at, stall_at };
 	int64_t first = NEVER;
 	size_t i;
 
@@ -117,18 +117,18 @@ earliest(const struct live *l, int64_t heartbeat_at, int64_t look_at)
 	return first;
 }
 
-/* One look at everything; *wait_until gets the time of the next. False: the stream has ended. */
+/* Does everything that is due; *wait_until gets the next deadline. False: the stream has ended. */
 static bool THREAD_STEP
 turn(struct live *l, int64_t *wait_until)
 {
 	struct connection *c = l->c;
 	struct stream_view view;
-	int64_t now = clock_ms(), heartbeat_at = NEVER, look_at, since;
+	int64_t now = clock_ms(), heartbeat_at = NEVER, stall_at, since;
 
 	stream_look(c->stream, &view);
 	handle_marks(l, view.marks, now);
 	if (c->peer.gone || view.broken || view.finished) {
-		/* Who finishes it without a word here is the re-check, or a revocation. */
+		/* Only a re-check or a revocation finishes it without setting ended. */
 		if (l->ended == -1)
 			l->ended = c->peer.gone || view.broken ? ENDED_CLOSED : ENDED_REVOKED;
 		return false;
@@ -138,24 +138,25 @@ turn(struct live *l, int64_t *wait_until)
 		return false;
 	}
 	/*
-	 * Where nothing is waiting now, another look follows: an event does not wake this thread.
+	 * An event does not wake this thread, so check again later even if nothing waits to be read
+	 * now.
 	 */
 	since = stream_untaken_since(c->stream, now);
-	look_at = since != 0 ? since + l->settings->stall_ms : now + l->settings->stall_ms / 2;
-	if (now >= look_at) {
+	stall_at = since != 0 ? since + l->settings->stall_ms : now + l->settings->stall_ms / 2;
+	if (now >= stall_at) {
 		log_slow(l, "stalled reader closed");
 		l->ended = ENDED_STALLED;
 		return false;
 	}
 	handle_time(l, now);
-	/* What waits to be sent is heartbeat enough. */
+	/* While the backlog is not empty, its data serves as the heartbeat. */
 	if (!view.pending)
 		heartbeat_at = view.last_sent + l->settings->heartbeat_ms;
 	if (now >= heartbeat_at) {
 		stream_send_text(c->stream, STREAM_PING);
 		heartbeat_at = now + l->settings->heartbeat_ms;
 	}
-	*wait_until = earliest(l, heartbeat_at, look_at);
+	*wait_until = earliest(l, heartbeat_at, stall_at);
 	return true;
 }
 

@@ -16,7 +16,7 @@
 
 #define INPUT_SIZE 4096
 
-/* Reads of unread input before a close: more than an honest peer has sent. */
+/* The most reads of unread input before a close: more than an honest peer has sent. */
 #define DISCARD_MAX 256
 
 static void
@@ -74,7 +74,7 @@ feed(struct peer *p, const uint8_t *input, size_t length)
 static void THREAD_STEP
 read_input(struct peer *p)
 {
-	/* Not on the stack: its pages would have to come and go. */
+	/* On the heap: a thread keeps the pages that its stack grows to. */
 	uint8_t *input = malloc(INPUT_SIZE);
 	ssize_t n;
 
@@ -121,7 +121,7 @@ peer_read_head(struct peer *p, int64_t deadline, const _Atomic bool *draining, i
 	return p->complete && !p->gone;
 }
 
-/* Throws input away; false where the other side has closed. */
+/* Discards input; false if the other side has closed. */
 static bool
 discard_some(struct peer *p)
 {

@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * recheck: asks again for an open stream what was asked before it began. See connection.h.
+ * recheck: repeats for an open stream the checks that let it in. See connection.h.
  *
- * A re-check asks who the user is, where the application decides that, and then which of the
- * projects they may read. An application that cannot be asked changes nothing: the next re-check
- * will tell. After a revocation that one comes within seconds, then after twice as long each time,
- * until there is an answer.
+ * A re-check first checks who the user is, if the application decides that, and then what they have
+ * access to. If the application cannot be queried, nothing changes until the next re-check. After a
+ * revocation that comes within seconds, then after twice as long each time, until there is an
+ * answer.
  *
- * The streams of one user share their answers: a re-check takes any answer that is newer than the
- * one this stream has. The next is due when the answer, not its use, is an interval old. So no
- * stream relies on an answer that is older, and within an interval all streams that share a query
- * fall into step with the one that made it last. For this the user and the projects are due each on
- * its own: asked for together they would keep streams with different queries out of step.
+ * The streams of one user share answers: a re-check uses any answer that is newer than this stream's
+ * own. The next one is due when the answer is an interval old, whenever it was used. So no stream
+ * relies on an older answer, and within an interval all streams that share a query fall into step
+ * with the one that sent it last. That is why user and access are each due on their own: checked
+ * together, they would keep streams with different queries out of step.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -23,13 +23,13 @@
 
 #define NEVER INT64_MAX
 
-#define SPREAD_MS 2000 /* over which many who are to be asked for again are */
-#define RETRY_MS  5000 /* after a revocation: from the first re-check without an answer to the next */
+#define SPREAD_MS 2000 /* over which the re-checks of many revoked streams are spread */
+#define RETRY_MS  5000 /* after a revocation: from the first unanswered re-check to the next */
 
-/* What has come of a step. */
+/* The result of a step. */
 enum progress {
-	WAITING,  /* for the application client */
-	ANSWERED, /* and done what follows from it */
+	WAITING,    /* for the answer to a query */
+	ANSWERED,   /* and acted on */
 	UNANSWERED
 };
 
@@ -61,7 +61,7 @@ recheck_start(struct connection *c)
 		return;
 	}
 	r->user_asked_at = r->access_asked_at = c->slot.live_at;
-	/* Streams that began together are not asked for together. */
+	/* Streams that began together are re-checked at different times. */
 	r->at = c->slot.live_at + clock_jitter(seconds * RECHECK_FIRST_MS, seconds * 1000);
 }
 
@@ -105,9 +105,9 @@ next_at(const struct connection *c)
 	return asked_at + interval_ms(c);
 }
 
-/* Sets when the next one is due. */
+/* Schedules the next one. */
 static void
-done(struct connection *c, bool answered, int64_t now)
+schedule(struct connection *c, bool answered, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
@@ -133,11 +133,11 @@ log_lost(const struct connection *c, const char *message, const struct watch_lis
 	struct log_field fields[2 + TOPIC_MAX + 1] = {
 		LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user) };
 
-	*watch_list_log(lost, fields + 2) = (struct log_field)LOG_END;
+	*watch_list_log(lost, c->stream->labelled, fields + 2) = (struct log_field)LOG_END;
 	log_write(LOG_LEVEL_INFO, c->topic->tag, message, fields);
 }
 
-/* Leaves the channels of what is not in kept, which replaces the list if that succeeds. */
+/* Leaves the channels of what is not in kept, and swaps kept for the list. */
 static enum progress
 narrow(struct connection *c, struct watch_list *kept)
 {
@@ -148,7 +148,7 @@ narrow(struct connection *c, struct watch_list *kept)
 
 	if (!watch_list_lost(&lost, &c->watches, kept))
 		return UNANSWERED;
-	names = watch_list_channels(&lost, c->registry->settings, c->user, &count);
+	names = watch_list_channels(&lost, c->registry->settings, c->user, false, &count);
 	if (names != NULL && subscriber_leave_some(c->subscription, names, count)) {
 		registry_unname(c->registry, &c->entry);
 		c->watches = *kept;
@@ -190,7 +190,7 @@ check_access(struct connection *c)
 	return progress;
 }
 
-/* Whether he still is who he was, by the application client's answer. */
+/* Whether the session still belongs to the same user; if not, the stream ends. */
 static bool
 check_user(struct connection *c)
 {
@@ -236,9 +236,9 @@ begin(struct connection *c, int64_t now)
 	return go_on_with_access(c, now);
 }
 
-/* Goes on with the application client's answer. */
+/* Acts on the answer to the query. */
 static enum progress
-go_on(struct connection *c, int64_t now)
+take_answer(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
@@ -254,7 +254,7 @@ go_on(struct connection *c, int64_t now)
 }
 
 bool
-recheck_tells(const struct connection *c)
+recheck_covers(const struct connection *c)
 {
 	return c->registry->settings->recheck_seconds > 0 && by_app(c) &&
 	    (!watch_list_restricted(&c->watches) || checks_access(c));
@@ -264,9 +264,9 @@ void
 recheck_revoked(struct connection *c, bool many, int64_t now)
 {
 	struct recheck *r = &c->recheck;
-	bool again = recheck_tells(c);
+	bool again = recheck_covers(c);
 
-	LOG(LOG_LEVEL_DEBUG, c->topic->tag, again ? "revoked, asked again" : "revoked, ended",
+	LOG(LOG_LEVEL_DEBUG, c->topic->tag, again ? "revoked, re-checking" : "revoked, ended",
 	    LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user));
 	if (!again) {
 		stream_finish(c->stream, "");
@@ -275,7 +275,7 @@ recheck_revoked(struct connection *c, bool many, int64_t now)
 	if (!r->owed)
 		r->retry_ms = RETRY_MS;
 	r->owed = true;
-	/* However many come, none puts off what is due for those before it. */
+	/* A further revocation never postpones what an earlier one made due. */
 	if (r->query != NULL)
 		r->again = true;
 	else if (many)
@@ -298,9 +298,9 @@ recheck_turn(struct connection *c, int64_t now)
 		if (answer == QUERY_FAILED || (answer == QUERY_PENDING && now >= r->deadline))
 			progress = UNANSWERED;
 		else if (answer != QUERY_PENDING)
-			progress = go_on(c, now);
+			progress = take_answer(c, now);
 	}
 	if (progress != WAITING)
-		done(c, progress == ANSWERED, now);
+		schedule(c, progress == ANSWERED, now);
 	return r->query != NULL ? r->deadline : r->at;
 }

@@ -10,7 +10,7 @@
 #include "stream/stream.h"
 #include "base/thread.h"
 
-/* So many streams that one revocation concerns may be re-checked at once. */
+/* Up to this number of streams are re-checked at once after a revocation. */
 #define REVOKED_AT_ONCE 100
 
 void
@@ -106,8 +106,8 @@ registry_revoke(void *registry, const struct revocation *revocation)
 	size_t count = 0;
 
 	/*
-	 * The application client first: a connection that is not listed yet when the list is walked gets only
-	 * answers that the application gives from now on.
+	 * Before the walk: a connection that the walk does not find then gets only answers from after
+	 * the revocation.
 	 */
 	if (g->app_client != NULL)
 		app_client_invalidate(g->app_client);

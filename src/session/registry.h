@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * registry: what all connections share, and the list of them. Made by main() before the first
- * connection.
+ * registry: what all connections share, and the list of all connections. main() sets it up before
+ * the first connection.
  */
 #ifndef TPI_SESSION_REGISTRY_H
 #define TPI_SESSION_REGISTRY_H
@@ -20,18 +20,18 @@
 #include "config/settings.h"
 
 /*
- * One connection in the list; belongs to it. A zeroed struct is ready for registry_add(). Guarded by
- * the registry's lock.
+ * A connection's entry in the list, which is part of the connection. A zeroed struct is ready for
+ * registry_add(). Guarded by the registry's lock.
  */
 struct registry_entry {
 	LIST_ENTRY(registry_entry) link;
 	pthread_t thread;
 	bool running; /* thread is set */
-	/* What a revocation may concern; user is NULL while that is not known. Not owned. */
+	/* What revocations are compared with; user is NULL while it is not known. Not owned. */
 	struct stream *stream;
 	const char *user;
 	const struct watch_list *watches;
-	uint64_t revocations; /* the registry's count when user was NULL last */
+	uint64_t revocations; /* the registry's count when user was last NULL */
 };
 
 struct registry {
@@ -39,10 +39,10 @@ struct registry {
 	const struct settings *settings;
 	struct subscriber *subscriber;
 	struct access *access;
-	struct app_client *app_client;              /* NULL where nothing is asked of the application */
+	struct app_client *app_client;              /* NULL if no setting is app */
 	struct caps *caps[CAPS_GROUP_COUNT]; /* in the order of caps_groups[] */
 
-	time_t started_at;              /* of the wall clock */
+	time_t started_at; /* wall clock */
 
 	_Atomic bool draining;
 
@@ -50,46 +50,46 @@ struct registry {
 	LIST_HEAD(, registry_entry) connections;
 	int connection_count;
 	pthread_cond_t emptied;
-	uint64_t revocations; /* how many there have been */
+	uint64_t revocations; /* since the start */
 	struct revocation last_revocation;
 };
 
-/* Prepares the list; the caller sets the rest. */
+/* Initializes the list; the caller sets the rest. */
 void registry_init(struct registry *g, const struct settings *settings);
 
 /*
- * A connection that is there, one whose thread (the calling one) runs, one that has ended and is
- * unnamed. Thread-safe.
+ * Adds a connection; notes that its thread, the calling one, runs; removes it once it has ended and
+ * is unnamed. Thread-safe.
  */
 void registry_add(struct registry *g, struct registry_entry *e);
 void registry_run(struct registry *g, struct registry_entry *e);
 void registry_remove(struct registry *g, struct registry_entry *e);
 
-/* How many there are. Thread-safe. */
+/* The number of connections. Thread-safe. */
 int registry_count(struct registry *g);
 
 /*
- * Says whose stream this is, and what it watches: from now on a revocation that concerns it marks
- * it STREAM_REVOKED, and so does one that came since the connection was listed or last unnamed.
- * Only the last revocation is kept, so a connection that missed several counts as concerned. user
- * and watches must stay valid and unchanged up to registry_unname(). Thread-safe.
+ * Records the user of a stream and what it watches. From now on a revocation that concerns it marks
+ * it STREAM_REVOKED, and so does one that came after the connection was added or last unnamed. Only
+ * the last revocation is kept, so a connection that missed several counts as concerned. user and
+ * watches must stay valid and unchanged until registry_unname(). Thread-safe.
  */
 void registry_name(struct registry *g, struct registry_entry *e, struct stream *stream,
     const char *user, const struct watch_list *watches);
-/* Before what was named changes or is freed; safe where nothing was named. Thread-safe. */
+/* Call before user or watches change or are freed; safe if it is not named. Thread-safe. */
 void registry_unname(struct registry *g, struct registry_entry *e);
 
 /*
- * Takes a revocation (a subscriber_revoked): the application client forgets every answer from before it, and the streams
- * that it concerns are marked STREAM_REVOKED, and STREAM_MANY after the first 100. Returns how
- * many.
+ * Applies a revocation (a subscriber_revoked): invalidates all earlier answers of the application,
+ * and marks the streams that it concerns STREAM_REVOKED, those after the first 100 STREAM_MANY as
+ * well. Returns their number.
  */
 size_t registry_revoke(void *registry, const struct revocation *revocation);
 
-/* From now on streams end and requests are told to come back later; wakes every connection. */
+/* From now on streams end and requests are deferred; wakes every connection. */
 void registry_drain(struct registry *g);
 
-/* Waits until no connection is left, up to deadline (clock_ms()). Returns how many are. */
+/* Waits up to deadline (clock_ms()) until no connection is left. Returns how many are left. */
 int registry_wait(struct registry *g, int64_t deadline);
 
 #endif

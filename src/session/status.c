@@ -2,7 +2,7 @@
 /*
  * status: the pages for monitoring. See status.h.
  *
- * They are made in threads whose stack is small, so whatever is long is on the heap.
+ * Connection threads, which have small stacks, write them, so large buffers are on the heap.
  */
 #include "session/status.h"
 
@@ -38,16 +38,16 @@ status_obstacle(const struct status *s)
 	if (!s->working)
 		return "the thread that reads from Valkey is stuck";
 	if (s->valkey == SUBSCRIBER_UNREACHABLE)
-		return "Valkey is away";
+		return "Valkey is unreachable";
 	if (s->valkey == SUBSCRIBER_CONNECTING)
 		return "Valkey is not connected yet";
 	if (s->app_client == STATUS_APP_PAUSED)
-		return "the application cannot be asked";
+		return "cannot query the application";
 	return NULL;
 }
 
 static struct status
-look(struct registry *g)
+current_status(struct registry *g)
 {
 	struct status s = { .working = subscriber_working(g->subscriber), .draining = g->draining };
 	struct subscriber_view subscriber;
@@ -60,8 +60,8 @@ look(struct registry *g)
 }
 
 /*
- * 200, or 503 where there is a reason, with the members that are given, each followed by a comma. All
- * texts are our own: nothing needs to be escaped.
+ * 200, or 503 if there is a reason, with the given members, each followed by a comma. All texts are
+ * constants, so nothing needs to be escaped.
  */
 static bool
 write_json(const char *members, const char *reason, struct answer *answer, char **body)
@@ -85,7 +85,7 @@ write_json(const char *members, const char *reason, struct answer *answer, char 
 static bool
 write_health(struct registry *g, struct answer *answer, char **body)
 {
-	struct status s = look(g);
+	struct status s = current_status(g);
 	char members[128];
 
 	snprintf(members, sizeof(members),
@@ -95,8 +95,8 @@ write_health(struct registry *g, struct answer *answer, char **body)
 }
 
 /*
- * As the watchdog sees it. The application client's thread is no part of it: a name server may hold that up, and a
- * restart would not help.
+ * The watchdog's criterion. It ignores the application client's thread, which a slow name server may
+ * block: a restart would not help.
  */
 static bool
 write_live(struct registry *g, struct answer *answer, char **body)
@@ -106,7 +106,7 @@ write_live(struct registry *g, struct answer *answer, char **body)
 	return write_json("", status_obstacle(&s), answer, body);
 }
 
-/* Fills in what is not counted. */
+/* Fills in the values that are not counters. */
 static void
 complete(struct metrics *c, struct registry *g)
 {
@@ -148,7 +148,7 @@ write_metrics(struct registry *g, struct answer *answer, char **body)
 	complete(c, g);
 	metrics_write(c, g->settings->tenant, out);
 	failed = ferror(out) != 0;
-	/* glibc does not report the last allocation's failure otherwise. */
+	/* glibc reports a failure of the last allocation only by a NULL body. */
 	failed |= fclose(out) != 0 || *body == NULL;
 	free(c);
 	*answer = (struct answer){ 200, "OK", "", "text/plain; version=0.0.4; charset=utf-8", *body };

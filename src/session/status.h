@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * status: what monitoring may ask (TPI_STATUS=on): whether a new stream can begin, whether the
- * process does its work, and the metrics. Nothing here takes a place, asks anybody or waits.
+ * status: the pages for monitoring (TPI_STATUS=on): whether new streams can begin, whether the process
+ * works, and the metrics. Nothing here takes a slot, sends a query or waits.
  */
 #ifndef TPI_SESSION_STATUS_H
 #define TPI_SESSION_STATUS_H
@@ -13,25 +13,24 @@
 
 struct status_page;
 
-/* The page of this path, compared byte for byte; NULL where there is none, or TPI_STATUS is off. */
+/* The page with this path, compared byte for byte; NULL if there is none or TPI_STATUS is off. */
 const struct status_page *status_find(const struct settings *s, const char *path);
 
 /*
- * What a page says now. The caller frees *body, which the answer points to. False: no memory. Any
- * thread.
+ * Writes a page. The caller frees *body, to which the answer points. False: no memory. Any thread.
  */
 bool status_answer(const struct status_page *page, struct registry *g, struct answer *answer,
     char **body);
 
-/* What decides about the two pages of health. */
+/* The state that the two health pages report. */
 struct status {
-	bool working; /* the subscriber's thread is */
+	bool working; /* the subscriber's thread runs */
 	enum subscriber_state valkey;
 	enum { STATUS_APP_OFF, STATUS_APP_OK, STATUS_APP_PAUSED } app_client;
 	bool draining;
 };
 
-/* Why a newcomer would be told to come back later (a static text); NULL where he would be served. */
+/* Why a new stream could not begin, a static text; NULL if it could. */
 const char *status_obstacle(const struct status *status);
 
 #endif

@@ -4,6 +4,7 @@
  */
 #include "session/topic.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,7 +18,7 @@ const char topic_no_memory[] = "out of memory";
 
 /*
  * Decodes one name or value of application/x-www-form-urlencoded (WHATWG URL, 5.1) in place: '+' is
- * a space, a '%' without two hexadecimal digits stands for itself. Returns the new length.
+ * a space, and a '%' without two hexadecimal digits is a '%'. Returns the new length.
  */
 static size_t
 form_decode(char *text, size_t length)
@@ -186,7 +187,7 @@ parse_projects(const struct topic *topic, const struct request *r, struct watch_
 		return topic_no_memory;
 	if (!find_values(query, names, 2, values) ||
 	    (values[0].bytes != NULL && values[1].bytes != NULL))
-		error = "projectId or projectIds must stand once";
+		error = "only one projectId or projectIds is allowed";
 	else if (values[0].bytes != NULL)
 		error = add_ids(watches, topic, &values[0], false,
 		    "projectId must be one whole number " NUMBER_ALLOWED);
@@ -195,6 +196,45 @@ parse_projects(const struct topic *topic, const struct request *r, struct watch_
 		    "projectIds must be whole numbers " NUMBER_ALLOWED ", separated by commas");
 	if (error == NULL && watch_list_total(watches) > WATCH_LIST_MAX)
 		error = "projectIds must be at most 500 projects";
+	free(query);
+	return error;
+}
+
+#define IDS_ALLOWED "each parameter must be a list of whole numbers " NUMBER_ALLOWED ", separated by commas"
+
+/* Adds what one parameter of the combined stream names. */
+static const char *
+add_topic(struct watch_list *watches, const struct topic *topic, const struct text *value)
+{
+	if (topic->check != CHECK_USER)
+		return add_ids(watches, topic, value, true, IDS_ALLOWED);
+	if (!is_text(value, "1"))
+		return "notifications must be 1";
+	return parse_user(topic, NULL, watches);
+}
+
+static const char *
+parse_combined(const struct topic *combined, const struct request *r, struct watch_list *watches)
+{
+	const char *names[TOPIC_MAX], *error = NULL;
+	struct text values[TOPIC_MAX];
+	char *query = strdup(r->query);
+	int i;
+
+	(void)combined;
+	if (query == NULL)
+		return topic_no_memory;
+	for (i = 0; i < topic_count; i++)
+		names[i] = topics[i].label;
+	if (!find_values(query, names, topic_count, values))
+		error = "each parameter is allowed once";
+	for (i = 0; i < topic_count && error == NULL; i++)
+		if (values[i].bytes != NULL)
+			error = add_topic(watches, &topics[i], &values[i]);
+	if (error == NULL && watch_list_total(watches) == 0)
+		error = "nothing to watch: at least one parameter is required";
+	if (error == NULL && watch_list_total(watches) > WATCH_LIST_MAX)
+		error = "the parameters must have at most 500 ids in all";
 	free(query);
 	return error;
 }
@@ -227,6 +267,7 @@ const struct topic topics[] = {
 	    .channels = user_channels,
 	    .group = GROUP_NOTIFICATIONS,
 	    .tag = "sse/notifications",
+	    .label = "notifications",
 	},
 	{
 	    .path = "/api/issues/stream",
@@ -235,6 +276,7 @@ const struct topic topics[] = {
 	    .channels = issue_channels,
 	    .group = GROUP_ISSUES,
 	    .tag = "sse/issues",
+	    .label = "issues",
 	    .ids_key = "projectIds",
 	    .not_found = "no such project",
 	},
@@ -245,6 +287,7 @@ const struct topic topics[] = {
 	    .channel = channel_test_run,
 	    .group = GROUP_LIVE,
 	    .tag = "sse/test-run",
+	    .label = "testRuns",
 	    .ids_key = "testRunIds",
 	    .not_found = "no such test run",
 	},
@@ -255,6 +298,7 @@ const struct topic topics[] = {
 	    .channel = channel_project_test_runs,
 	    .group = GROUP_LIVE,
 	    .tag = "sse/project-test-runs",
+	    .label = "projectTestRuns",
 	    .ids_key = "projectIds",
 	    .not_found = "no such project",
 	},
@@ -265,6 +309,7 @@ const struct topic topics[] = {
 	    .channel = channel_milestone,
 	    .group = GROUP_LIVE,
 	    .tag = "sse/milestone",
+	    .label = "milestones",
 	    .ids_key = "milestoneIds",
 	    .not_found = "no such milestone",
 	},
@@ -275,6 +320,7 @@ const struct topic topics[] = {
 	    .channel = channel_project_milestones,
 	    .group = GROUP_LIVE,
 	    .tag = "sse/project-milestones",
+	    .label = "projectMilestones",
 	    .ids_key = "projectIds",
 	    .not_found = "no such project",
 	},
@@ -282,11 +328,22 @@ const struct topic topics[] = {
 const int topic_count = sizeof(topics) / sizeof(topics[0]);
 _Static_assert(sizeof(topics) / sizeof(topics[0]) <= TOPIC_MAX, "raise TOPIC_MAX");
 
+/* Not a topic, so not a row: a stream of any topics together. */
+static const struct topic combined = {
+	.path = "/api/stream",
+	.parse = parse_combined,
+	.group = GROUP_COMBINED,
+	.tag = "sse/combined",
+	.not_found = "nothing to watch",
+};
+
 #define OF(field) offsetof(struct settings, field)
 
 const struct caps_group caps_groups[CAPS_GROUP_COUNT] = {
 	[GROUP_NOTIFICATIONS] = { "sse.connections.active", OF(tenant_cap), OF(user_cap) },
 	[GROUP_ISSUES] = { "sse.issues.connections.active", OF(issues_tenant_cap), OF(issues_user_cap) },
+	[GROUP_COMBINED] = { "sse.combined.connections.active", OF(combined_tenant_cap),
+	    OF(combined_user_cap) },
 	[GROUP_LIVE] = { "sse.live.connections.active", OF(live_tenant_cap), OF(live_user_cap) },
 };
 _Static_assert(CAPS_GROUP_COUNT == METRIC_KINDS, "each group has its name in metrics.c");
@@ -301,7 +358,7 @@ topic_find(const char *path)
 		if (topics[i].suffix != NULL ? id_in_path(&topics[i], path, &ignored) != NULL :
 		    strcmp(path, topics[i].path) == 0)
 			return &topics[i];
-	return NULL;
+	return strcmp(path, combined.path) == 0 ? &combined : NULL;
 }
 
 size_t
@@ -311,4 +368,12 @@ topic_channel(const struct topic *topic, const struct settings *s, const char *u
 	if (topic->channels != NULL)
 		return topic->channels(name, s, user, id, i);
 	return i == 0 ? topic->channel(name, s->tenant, id) : 0;
+}
+
+size_t
+topic_label(const struct topic *topic, int32_t id, char label[TOPIC_LABEL_SIZE])
+{
+	if (topic->check == CHECK_USER)
+		return (size_t)snprintf(label, TOPIC_LABEL_SIZE, "%s", topic->label);
+	return (size_t)snprintf(label, TOPIC_LABEL_SIZE, "%s:%d", topic->label, (int)id);
 }

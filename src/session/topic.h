@@ -18,7 +18,8 @@
 struct watch_list;
 
 /* In the order of caps_groups[], and of the kinds in base/metrics.c. */
-enum caps_group_index { GROUP_NOTIFICATIONS, GROUP_ISSUES, GROUP_LIVE, CAPS_GROUP_COUNT };
+enum caps_group_index { GROUP_NOTIFICATIONS, GROUP_ISSUES, GROUP_LIVE, GROUP_COMBINED,
+	CAPS_GROUP_COUNT };
 
 struct caps_group {
 	const char *metric; /* name of the metric line with the number of open streams */
@@ -50,15 +51,21 @@ struct topic {
 	const char *tag;       /* of log lines */
 	const char *ids_key;   /* of the ids in log lines; NULL: it has no ids */
 	const char *not_found; /* the error if the user has access to none of what was asked for */
+	/*
+	 * The topic's parameter and label on the combined stream. NULL: this is the combined stream
+	 * itself, whose wake-ups carry the labels of their topics.
+	 */
+	const char *label;
 };
 
 #define TOPIC_MAX 8 /* the most rows */
+#define TOPIC_LABEL_SIZE 48 /* a label, ':', an id */
 extern const struct topic topics[];
 extern const int topic_count;
 extern const char topic_no_memory[];
 
 /*
- * The row with this path, compared byte for byte; NULL if there is none. Where the id is part of
+ * The row with this path, or the combined stream, compared byte for byte; NULL if there is none. Where the id is part of
  * the path it may be anything without a '/', also nothing: parse() says what is wrong with it.
  */
 const struct topic *topic_find(const char *path);
@@ -72,6 +79,9 @@ bool topic_is_returning(const struct request *r);
 /* Writes the name of the i-th channel of an id; its length, or 0 if there is no i-th. */
 size_t topic_channel(const struct topic *topic, const struct settings *s, const char *user,
     int32_t id, int i, char name[CHANNEL_NAME_SIZE]);
+
+/* Writes the label of a topic's wake-ups: "issues:7", or "notifications"; its length. */
+size_t topic_label(const struct topic *topic, int32_t id, char label[TOPIC_LABEL_SIZE]);
 
 static inline int
 caps_group_tenant_cap(enum caps_group_index group, const struct settings *s)

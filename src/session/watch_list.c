@@ -151,15 +151,15 @@ struct names {
 	int count;
 };
 
-/* Room for one more. False: no memory. */
+/* Room for one more, and its label. False: no memory. */
 static bool
 make_room(struct names *n)
 {
 	char *grown;
 
-	if (n->size - n->used >= CHANNEL_NAME_SIZE)
+	if (n->size - n->used >= CHANNEL_NAME_SIZE + TOPIC_LABEL_SIZE)
 		return true;
-	n->size = 2 * n->size + CHANNEL_NAME_SIZE;
+	n->size = 2 * n->size + CHANNEL_NAME_SIZE + TOPIC_LABEL_SIZE;
 	grown = realloc(n->text, n->size);
 	if (grown == NULL)
 		return false;
@@ -167,28 +167,41 @@ make_room(struct names *n)
 	return true;
 }
 
+/* Adds the channels of one id. False: no memory. */
+static bool
+add_names(struct names *n, const struct topic *topic, const struct settings *s, const char *user,
+    int32_t id, bool labelled)
+{
+	size_t length;
+	int i;
+
+	for (i = 0;; i++) {
+		if (!make_room(n))
+			return false;
+		length = topic_channel(topic, s, user, id, i, n->text + n->used);
+		if (length == 0)
+			return true;
+		n->used += length + 1;
+		n->count++;
+		if (labelled)
+			n->used += topic_label(topic, id, n->text + n->used) + 1;
+	}
+}
+
 char *
 watch_list_channels(const struct watch_list *w, const struct settings *s, const char *user,
-    int *count)
+    bool labelled, int *count)
 {
 	const int32_t *id = w->ids, *end;
 	struct names n = { 0 };
-	size_t length;
 	char *trimmed;
-	int i, k;
+	int i;
 
 	for (i = 0; i < topic_count; i++) {
 		for (end = id + w->counts[i]; id < end; id++) {
-			for (k = 0;; k++) {
-				if (!make_room(&n)) {
-					free(n.text);
-					return NULL;
-				}
-				length = topic_channel(&topics[i], s, user, *id, k, n.text + n.used);
-				if (length == 0)
-					break;
-				n.used += length + 1;
-				n.count++;
+			if (!add_names(&n, &topics[i], s, user, *id, labelled)) {
+				free(n.text);
+				return NULL;
 			}
 		}
 	}
@@ -198,13 +211,14 @@ watch_list_channels(const struct watch_list *w, const struct settings *s, const 
 }
 
 struct log_field *
-watch_list_log(const struct watch_list *w, struct log_field *fields)
+watch_list_log(const struct watch_list *w, bool labelled, struct log_field *fields)
 {
 	const int32_t *ids = w->ids;
 	int i;
 
 	for (i = 0; i < topic_count; ids += w->counts[i++])
 		if (w->counts[i] > 0 && topics[i].ids_key != NULL)
-			*fields++ = (struct log_field)LOG_LIST(topics[i].ids_key, ids, w->counts[i]);
+			*fields++ = (struct log_field)LOG_LIST(labelled ? topics[i].label :
+			    topics[i].ids_key, ids, w->counts[i]);
 	return fields;
 }

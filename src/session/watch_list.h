@@ -55,13 +55,17 @@ typedef int watch_list_keep(void *arg, enum app_check check, int32_t *ids, int c
 void watch_list_filter(struct watch_list *w, watch_list_keep *keep, void *arg);
 
 /*
- * The names of all channels, each terminated, one after the other; *count gets how many. The
- * caller frees them. NULL: no memory.
+ * The names of all channels, each terminated and, if labelled, followed by its label, also
+ * terminated; *count gets the number of names. The caller frees them. NULL: no memory.
  */
 char *watch_list_channels(const struct watch_list *w, const struct settings *s, const char *user,
-    int *count);
+    bool labelled, int *count);
 
-/* Writes log fields with the ids, at most TOPIC_MAX of them; returns the end. */
-struct log_field *watch_list_log(const struct watch_list *w, struct log_field *fields);
+/*
+ * Writes log fields with the ids, at most TOPIC_MAX of them; returns the end. Their keys are those of
+ * the topics or, if labelled, the labels, because several topics have ids of projects.
+ */
+struct log_field *watch_list_log(const struct watch_list *w, bool labelled,
+    struct log_field *fields);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * caps: places, and which stream is evicted. See caps.h.
+ * caps: slots, and which stream is evicted. See caps.h.
  */
 #include "stream/caps.h"
 
@@ -9,10 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HASH_NONFATAL_OOM 1
-#include <uthash.h>
-
 #include "base/clock.h"
+#include "base/hash_table.h"
 
 TAILQ_HEAD(caps_list, caps_entry);
 
@@ -26,7 +24,7 @@ struct caps_user {
 
 struct caps {
 	int tenant_cap, user_cap;
-	pthread_mutex_t lock; /* everything below, and what hangs on it */
+	pthread_mutex_t lock; /* everything below, and what it points to */
 	int reserved;
 	int live;
 	uint64_t opened;
@@ -121,7 +119,7 @@ free_unused(struct caps *c, struct caps_user *u)
 	free(u);
 }
 
-/* A request under way is not to begin any more. The lock is held. */
+/* A request in flight must not begin any more. The lock is held. */
 static void
 cancel(struct caps *c, struct caps_entry *e)
 {
@@ -143,7 +141,7 @@ caps_claim(struct caps *c, struct caps_entry *e, const char *user, struct stream
 		pthread_mutex_unlock(&c->lock);
 		return u == NULL ? CAPS_NO_MEMORY : CAPS_NO_SLOT;
 	}
-	/* Where all are live, the new request is let in: its stream evicts the oldest. */
+	/* If all are live, the new request is accepted: its stream will evict the oldest. */
 	full = held >= 2 * c->user_cap && u->pending_count > 0;
 	e->user = u;
 	e->stream = stream;
@@ -163,21 +161,21 @@ static void
 evict_to(struct caps *c, struct caps_user *u, int keep)
 {
 	struct caps_entry *oldest;
-	char words[128];
+	char event[128];
 
 	while (u->live_count > keep) {
 		oldest = TAILQ_FIRST(&u->live);
 		unlist(c, oldest);
-		snprintf(words, sizeof(words),
+		snprintf(event, sizeof(event),
 		    "retry: %u\nid: evicted\nevent: evicted\ndata: {}\n\n",
 		    clock_jitter(CAPS_RETRY_MIN_MS, CAPS_RETRY_MAX_MS));
-		/* The mark first, so that an owner who finds the stream finished knows why. */
+		/* The mark first, so that an owner that finds the stream finished knows why. */
 		stream_mark(oldest->stream, STREAM_EVICTED);
-		stream_finish(oldest->stream, words);
+		stream_finish(oldest->stream, event);
 	}
 }
 
-/* The stream has begun; it may itself be the oldest that has to go. The lock is held. */
+/* The stream has begun; it may itself be the oldest and be evicted. The lock is held. */
 static void
 count_in(struct caps *c, struct caps_entry *e)
 {
@@ -195,7 +193,7 @@ count_in(struct caps *c, struct caps_entry *e)
 		stream_mark(e->stream, STREAM_OVER);
 }
 
-/* Whether a request under way may still become a stream. The lock is held. */
+/* Whether a request in flight may still become a stream. The lock is held. */
 static bool
 has_slot(const struct caps *c, const struct caps_entry *e)
 {
@@ -213,9 +211,9 @@ caps_live(struct stream *stream, const char *text)
 	if (e != NULL && !has_slot(c, e))
 		cancel(c, e);
 	else if (e != NULL) {
-		/* First: its owner sees without this lock that it has begun, and reads live_at then. */
+		/* Before the start: the owner reads live_at without this lock once it has begun. */
 		e->live_at = clock_ms();
-		/* Under the lock, so that a stream is evicted only after it has begun. */
+		/* Under the lock, so that a stream cannot be evicted before it has begun. */
 		if (stream_start(stream, text))
 			count_in(c, e);
 		else
@@ -234,7 +232,7 @@ caps_withdraw(struct caps *c, struct caps_entry *e)
 		unlist(c, e);
 		free_unused(c, e->user);
 	}
-	/* It may have ended since, by an eviction. */
+	/* It may have begun, and been evicted since. */
 	begun = e->live_at != 0;
 	pthread_mutex_unlock(&c->lock);
 	return !begun;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * caps: the slots of one kind of stream: how many a tenant may have, and how many a user
+ * caps: the slots of one group of streams: how many the tenant may have, and how many a user
  * (tpi-stream(7), EVICTION). A slot is reserved before the application is queried, so a burst cannot
  * overshoot. A stream gives it back when its connection is closed, every other response before its
  * end is sent.
  *
  * A user's requests are pending until their sync, then live. The oldest is the one whose request
  * arrived first, not the one whose sync came first: several streams may begin in the same instant. One
- * lock for each kind; a stream's lock is taken under it. An entry belongs to its connection's thread;
+ * lock for each group; a stream's lock is taken under it. An entry belongs to its connection's thread;
  * others change it only under the lock.
  */
 #ifndef TPI_STREAM_CAPS_H
@@ -22,9 +22,9 @@
 struct caps;
 struct caps_user;
 
-/* One connection's place. A zeroed struct is ready for use. */
+/* One connection's slot. A zeroed struct is ready for use. */
 struct caps_entry {
-	bool reserved; /* holds a place of the tenant; the owner's alone */
+	bool reserved; /* holds a slot of the tenant; the owner's alone */
 	/* Set before caps_claim(), and not changed then. */
 	uint64_t arrival; /* the lower, the earlier */
 	bool returning;   /* an evicted stream's automatic reconnect: takes a free slot or none */
@@ -43,20 +43,20 @@ struct caps_entry {
 #define CAPS_SETTLE_MS 600
 #define CAPS_PING_MS   300
 
-/* When an evicted stream comes back by itself to see whether there is a free slot: a random time. */
+/* When an evicted stream reconnects to check for a free slot: a random time. */
 #define CAPS_RETRY_MIN_MS 120000
 #define CAPS_RETRY_MAX_MS 300000
 
 /* NULL: no memory. */
 struct caps *caps_new(int tenant_cap, int user_cap);
 
-/* Takes a place of the tenant; false where there is none left. Thread-safe. */
+/* Takes a slot of the tenant; false if there is none left. Thread-safe. */
 bool caps_reserve(struct caps *c, struct caps_entry *e);
 
 /*
- * The place is for this user from now on. Where the user holds twice the cap of places already, their
- * oldest request under way, which may be this one, is cancelled (STREAM_CANCELLED). CAPS_NO_SLOT: the
- * request is returning, and the user's streams and requests under way fill the cap. Thread-safe.
+ * Counts the slot as this user's. If the user already holds twice the cap, their oldest request in
+ * flight, which may be this one, is cancelled (STREAM_CANCELLED). CAPS_NO_SLOT: the request is
+ * returning, and the user's streams and requests in flight fill the cap. Thread-safe.
  */
 enum caps_claim { CAPS_CLAIMED, CAPS_NO_SLOT, CAPS_NO_MEMORY };
 enum caps_claim caps_claim(struct caps *c, struct caps_entry *e, const char *user,
@@ -65,14 +65,14 @@ enum caps_claim caps_claim(struct caps *c, struct caps_entry *e, const char *use
 /*
  * The claimed stream begins, with this text (stream_start()), unless its request was cancelled,
  * withdrawn or finished before. The user's oldest streams over twice the cap, which may include this
- * one, are evicted at once. Where the user is over the cap now, STREAM_OVER has the stream's owner
+ * one, are evicted at once. If the user is over the cap now, STREAM_OVER has the stream's owner
  * ping the others twice and call caps_evict(). A returning stream is cancelled instead if other
  * streams and requests have filled the cap meanwhile: it never evicts any. Thread-safe.
  */
 void caps_live(struct stream *stream, const char *text);
 
 /*
- * The request is not to become a stream any more. False where it has become one. Safe at any time.
+ * The request must not become a stream any more. False if it already has. Safe at any time.
  * Thread-safe.
  */
 bool caps_withdraw(struct caps *c, struct caps_entry *e);
@@ -95,8 +95,8 @@ int64_t caps_evict(struct caps *c, const struct caps_entry *e);
 void caps_leave(struct caps *c, struct caps_entry *e);
 
 /*
- * Gives the tenant's place back; safe where none is held. For a stream after its connection is
- * closed, for an answer before its end is sent. Thread-safe.
+ * Releases the tenant's slot; safe if none is held. For a stream call it after its connection is
+ * closed, for any other response before its end is sent. Thread-safe.
  */
 void caps_release(struct caps *c, struct caps_entry *e);
 
@@ -104,7 +104,7 @@ void caps_release(struct caps *c, struct caps_entry *e);
 int caps_count(struct caps *c);
 
 struct caps_counts {
-	int live, reserved; /* places */
+	int live, reserved; /* slots */
 	uint64_t opened;    /* streams that have ever begun */
 };
 /* All at the same moment. Thread-safe. */

@@ -48,7 +48,8 @@ struct stream {
 
 	/* Guarded by lock. */
 	int fd;       /* -1 once closed */
-	uint16_t id;  /* set before any other thread knows the stream */
+	uint16_t id;  /* set before any other thread knows the stream, as is labelled */
+	bool labelled; /* its wake-ups carry the labels of their channels */
 	bool started; /* set by the subscriber's thread only, which reads it without the lock */
 	bool finished;
 	bool broken;  /* a send has failed because the peer is gone, or memory ran out */

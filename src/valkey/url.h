@@ -11,7 +11,6 @@
 
 #include "base/error.h"
 
-#define VALKEY_ERROR_SIZE ERROR_SIZE
 #define VALKEY_LABEL_SIZE 280
 
 struct valkey {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * channel_name: the names of Valkey's pub/sub channels, and the identifiers they are made of. No other
- * file spells a channel name.
+ * channel_name: the names of the pub/sub channels (tpi-stream(7), CHANNELS AND PAYLOADS), and the
+ * identifiers they consist of. No other file builds a channel name.
  */
 #ifndef TPI_WIRE_CHANNEL_NAME_H
 #define TPI_WIRE_CHANNEL_NAME_H
@@ -17,14 +17,17 @@
 /* What an identifier is, for error messages. */
 #define CHANNEL_ID_ALLOWED "1 to 255 printable ASCII characters without space : * ? [ ] \\ \""
 
-/* A tenant id, user id or channel prefix: see CHANNEL_ID_ALLOWED. text need not be terminated. */
+/* Whether text, which need not be terminated, is a valid tenant id, user id or channel prefix. */
 bool channel_id_valid(const char *text, size_t length);
 
-/* A numeric id, such as a project's: decimal, 1 to 2147483647, no sign, no leading zero, no space. */
+/*
+ * Parses a numeric id, such as a project's: decimal, 1 to 2147483647, no sign, no leading zero, no
+ * space. False if it is not one.
+ */
 bool channel_number_parse(const char *text, size_t length, int32_t *number);
 
 /*
- * Each writes a terminated name (at most CHANNEL_NAME_SIZE) and returns its length. Ids are valid.
+ * Each writes a terminated name and returns its length. The ids must be valid.
  */
 size_t channel_name_user(char name[CHANNEL_NAME_SIZE], const char *tenant, const char *user);
 size_t channel_name_broadcast(char name[CHANNEL_NAME_SIZE], const char *tenant);

@@ -71,6 +71,20 @@ frame_event(char *out, const char *payload, size_t length)
 }
 
 size_t
+frame_label(char out[FRAME_LABEL_MAX], const char *label)
+{
+	static const char event[] = "event: ";
+	size_t length = strlen(label);
+	char *p = out;
+
+	assert(sizeof(event) + length <= FRAME_LABEL_MAX);
+	p = mempcpy(p, event, sizeof(event) - 1);
+	p = mempcpy(p, label, length);
+	*p++ = '\n';
+	return (size_t)(p - out);
+}
+
+size_t
 frame_record(uint8_t *out, int type, uint16_t id, size_t length)
 {
 	assert(length <= UINT16_MAX);

@@ -23,6 +23,13 @@ size_t frame_event_size(const char *payload, size_t length);
 size_t frame_event(char *out, const char *payload, size_t length);
 
 /*
+ * Writes "event: <label>\n", which precedes the lines of frame_event() on a combined stream; returns
+ * its length. The label is at most FRAME_LABEL_MAX bytes, with what is added.
+ */
+#define FRAME_LABEL_MAX 64
+size_t frame_label(char out[FRAME_LABEL_MAX], const char *label);
+
+/*
  * Writes the header of a record with length bytes of content, at most 65535; returns
  * FCGI_HEADER_LEN. type is FCGI_STDOUT or another FCGI_ type.
  */

@@ -27,7 +27,8 @@ revocation_payload(const struct revocation *r)
 }
 
 /*
- * The part between start and end, whose length replaces *length; NULL if the payload has not both.
+ * Returns what is between start and end, and replaces *length by its length; NULL if the payload does
+ * not have both.
  */
 static const char *
 between(const char *payload, size_t *length, const char *start, const char *end)

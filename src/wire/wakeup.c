@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * wakeup: see wakeup.h. A repeated "event" does not hide a forged sync: json_check_member() finds
- * each.
+ * wakeup: see wakeup.h. A repeated "event" member cannot hide a forged sync: json_check_member()
+ * checks each of them.
  */
 #include "wire/wakeup.h"
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """A relay between the daemon and a server that adds latency and network failures."""
 
+import contextlib
 import os
 import selectors
 import socket
@@ -52,6 +53,10 @@ class Relay:
         try:
             far.connect(self.target)
         except OSError:
+            # Unread data would turn the close into a reset, which clients report as another error.
+            near.settimeout(1)
+            with contextlib.suppress(OSError):
+                near.recv(65536)
             near.close()
             far.close()
             return

@@ -101,7 +101,7 @@ def test_head_too_long(gated):
     """A 431, which Node.js sends for a head longer than 16 KiB, is a failed query: retry later, not anonymous."""
     _, daemon = gated()
     check_later(daemon.ask(**by(ANN, HTTP_COOKIE=f"{COOKIE}={ANN}; x=" + "x" * 17000)))
-    daemon.wait_for_log(r"\[app\] the application cannot be asked .*\"status\":431")
+    daemon.wait_for_log(r"\[app\] cannot query the application .*\"status\":431")
 
 
 def test_both(shared, valkey):

@@ -489,9 +489,9 @@ def test_log(gated, level):
     app.faults.clear()
     check_answer(daemon.ask(**secrets), 401)
     daemon.wait_for_log("answers again")
-    warning = daemon.wait_for_log(r"^\[app\] the application cannot be asked")
+    warning = daemon.wait_for_log(r"^\[app\] cannot query the application")
     assert app.url in warning and "502" in warning
-    assert len(daemon.matching(r"^\[app\] the application cannot be asked")) == (1 if level == "info" else 4)
+    assert len(daemon.matching(r"^\[app\] cannot query the application")) == (1 if level == "info" else 4)
 
 
 def test_drain_while_the_application_hangs(gated):

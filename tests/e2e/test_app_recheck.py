@@ -163,7 +163,7 @@ def test_unreachable_application(gated):
     app.start()
     app.hold()
     daemon.wait_for_log("user asked", INTERVAL + 2, start=mark, count=30)
-    assert len(daemon.matching("application cannot be asked.*suppressed", start=mark)) <= 1
+    assert len(daemon.matching("cannot query the application.*suppressed", start=mark)) <= 1
     assert not any(peer.quiet(0).closed for peer in peers[1:])
     app.release()
     check_ended(peers[0].wait_end(INTERVAL + 4))

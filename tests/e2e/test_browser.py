@@ -37,7 +37,7 @@ PAGES = os.path.join(ROOT, "tests", "e2e", "browser")
 SYNC = {"event": "sync"}  # as a plain EventSource gets it
 SOON = {"firstMs": 200, "maxMs": 400}  # retry times that a test can wait for
 CONNECTING, CLOSED = 0, 2  # of EventSource
-NO_ROOM = "evicted before, no free slot"
+NO_ROOM = "no free slot for an evicted stream"
 CLIENTS = ["native", "event-source-polyfill", "reconnecting-eventsource"]
 BOTH_TOLD = "seen.a.messages.length >= {0} && seen.b.messages.length >= {0}"
 
@@ -519,7 +519,7 @@ def test_valkey_restart(gated, new_valkey, counted, site):
 
 @both
 def test_opened_while_valkey_is_away(gated, new_valkey, site, server):
-    """A page that is opened while Valkey is away heals by itself, a plain EventSource too."""
+    """A page that is opened while Valkey is unreachable heals by itself, a plain EventSource too."""
     valkey = new_valkey()
     _, daemon = gated(OPEN, VALKEY_URL=valkey.url)
     tab = site(server, daemon).tab()

@@ -150,7 +150,7 @@ def check_pod(deployment):
 
 def check_probes(deployment):
     """Each asks a path of the port that no Service leads to; of the daemon only whether it is alive, so that no pod
-    is taken out of service while Valkey is away."""
+    is taken out of service while Valkey is unreachable."""
     servers = read(f"{CONTRIB}/container/nginx.conf").split("\tserver {")[1:]
     paths = {re.search(r"listen (\d+)", text)[1]: re.findall(r"location (=|~) (\S+)", text) for text in servers}
     ports = {port["name"]: port["containerPort"] for port in container(deployment, "nginx")["ports"]}
@@ -711,7 +711,7 @@ def test_sidecar(gated, valkey, rundir, fronts):
 
 
 def test_sidecar_probes(gated, valkey, rundir, fronts):
-    """The probe of the daemon is 200 while it is alive, also where Valkey is away and all places are taken, and asks
+    """The probe of the daemon is 200 while it is alive, also where Valkey is unreachable and all places are taken, and asks
     nothing of the application; health is 503 then. The probe fails while there is no daemon, and then browsers are
     told to come back."""
     app, daemon = gated(OPEN, SSE_PER_TENANT_CAP=1, TPI_STATUS="on")

@@ -712,7 +712,7 @@ def test_no_right_to_any_channel(front, streamd, new_valkey, doctor):
 
 
 def test_application_away(front, gated, doctor, application):
-    """The gate cannot be asked."""
+    """The application cannot be queried."""
     app = application()
     _, daemon = gated(OPEN, app=app)
     fore = front(Nginx, daemon, auth="app")
@@ -1052,7 +1052,7 @@ def test_apache_with_defaults(change, front, streamd, doctor, parts):
 
 # Health
 
-HEALTHY, AWAY = b'{"status":"ok"}', b'{"valkey":{"state":"unreachable"},"status":"unavailable","reason":"Valkey is away"}'
+HEALTHY, AWAY = b'{"status":"ok"}', b'{"valkey":{"state":"unreachable"},"status":"unavailable","reason":"Valkey is unreachable"}'
 
 
 @pytest.mark.parametrize("status, body, state", [
@@ -1065,11 +1065,11 @@ def test_health(stand_in, doctor, status, body, state):
     told = doctor(stand_in(opens(), other=health).url, "--quick", who=())
     assert told.findings["health"].state == state
     if state == "FAILED":
-        assert told.only("health").startswith("unavailable: Valkey is away")
+        assert told.only("health").startswith("unavailable: Valkey is unreachable")
 
 
 def test_health_of_the_daemon(front, streamd, new_valkey, doctor):
-    """Its own word, through the file of contrib/: ok, and Valkey is away."""
+    """Its own word, through the file of contrib/: ok, and Valkey is unreachable."""
     server = new_valkey().start()
     daemon = streamd(OPEN, VALKEY_URL=server.url, TPI_STATUS="on")
     fore = front(Nginx, daemon, site="include tpi-stream/tpi-stream-status.conf;")

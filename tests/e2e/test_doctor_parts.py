@@ -348,8 +348,8 @@ def health_remedy(parts, reason):
 
 def test_health_remedies(parts):
     """It advises what the reason is about, and nothing else."""
-    about = {"Valkey is away": "VALKEY_URL", "Valkey is not connected yet": "VALKEY_URL",
-             "the application cannot be asked": "TPI_APP_URL", "draining": "is ending",
+    about = {"Valkey is unreachable": "VALKEY_URL", "Valkey is not connected yet": "VALKEY_URL",
+             "cannot query the application": "TPI_APP_URL", "draining": "is ending",
              "the thread that reads from Valkey is stuck": "journalctl", "another": "journalctl"}
     for reason, text in about.items():
         remedy = health_remedy(parts, reason)

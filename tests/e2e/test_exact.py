@@ -189,7 +189,8 @@ def test_distant_valkey(streamd, valkey, rundir):
 def test_every_topic(streamd, valkey):
     """Streams of every topic that are closed and opened again while wake-ups arrive on all channels miss nothing after
     their only sync, and get nothing from another topic's channels."""
-    daemon = streamd(TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0, SSE_LIVE_PER_USER_CAP=100)
+    daemon = streamd(TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0, SSE_PER_USER_CAP=100,
+                     SSE_ISSUES_PER_USER_CAP=100, SSE_LIVE_PER_USER_CAP=100)
     users, ids = ("e1", "e2"), (501, 502)
     places = [(topic, user, id) for topic in TOPICS for user in users for id in ids]
     every = sorted({channel for topic, user, id in places for channel in topic.all_channels(id, user)})

@@ -96,7 +96,7 @@ def test_long_project_list(streamd, new_valkey):
     line = daemon.wait_for_log(r"^\[sse/issues\] subscribe failed")
     found = json.loads(line.split("failed ", 1)[1])
     assert 0 < len(found["projectIds"]) <= 500
-    assert found["error"] == "Valkey is away", "the list is cut, not the reason"
+    assert found["error"] == "Valkey is unreachable", "the list is cut, not the reason"
 
 
 EVIL = "x\n[valkey] connection lost {}\r\x1b[31m\x1b]0;title\x07\x9b31m\xff%s%n\"\\"

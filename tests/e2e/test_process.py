@@ -31,6 +31,8 @@ NUMBERS = {  # setting: default, minimum, maximum, whether 0 turns it off
     "SSE_ISSUES_PER_USER_CAP": (8, 1, 10000, False),
     "SSE_LIVE_PER_TENANT_CAP": (1000, 1, 1000000, False),
     "SSE_LIVE_PER_USER_CAP": (8, 1, 10000, False),
+    "SSE_COMBINED_PER_TENANT_CAP": (1000, 1, 1000000, False),
+    "SSE_COMBINED_PER_USER_CAP": (8, 1, 10000, False),
     "SSE_HEARTBEAT_MS": (25000, 100, 3600000, False),
     "SSE_METRICS_MS": (30000, 100, 3600000, False),
     "SSE_BACKLOG_BYTES": (65536, 16384, 16777216, False),

@@ -195,7 +195,7 @@ def test_project_is_rechecked(gated, revoke, tenant):
     assert revoke(project=7) == 1
     check_ended(ben.wait_end(SOON))
     app.wait_asked(1, PROJECTS, ANN, SOON)
-    daemon.wait_for_log("revoked, asked again", count=2)
+    daemon.wait_for_log("revoked, re-checking", count=2)
     check_open(ann, other)
     assert {tuple(request.ids) for request in app.asked(PROJECTS)} == {(7, 8)}
 
@@ -302,7 +302,7 @@ def test_earlier_answers_do_not_count(gated, revoke, tenant):
     release.set()
     check_ended(in_flight.wait_end(SOON))
     check_first(in_flight)
-    daemon.wait_for_log("revoked, asked again.*ben")
+    daemon.wait_for_log("revoked, re-checking.*ben")
 
 
 def test_request_in_flight_stays(gated, valkey, revoke, tenant):
@@ -481,4 +481,4 @@ def test_storm(gated, revoke, tenant):
     assert max(times) - min(times) > 1, "all at once"
     check_open(*peers[1::2])
     daemon.wait_for_log('"streams":300')
-    daemon.wait_for_log("revoked, asked again", count=count)
+    daemon.wait_for_log("revoked, re-checking", count=count)

@@ -196,7 +196,7 @@ def test_health_and_valkey(watched, new_valkey):
     eventually(lambda: health(daemon)[1]["valkey"]["state"] == "unreachable", what="unreachable")
     status, body = health(daemon)
     assert (status, body) == (503, {"valkey": {"state": "unreachable"}, "application": {"state": "off"},
-                                    "draining": False, "status": "unavailable", "reason": "Valkey is away"})
+                                    "draining": False, "status": "unavailable", "reason": "Valkey is unreachable"})
     check_later(daemon.ask())
     assert health(daemon, LIVE) == ALIVE and metrics(daemon)["valkey_connected"] == 0
     counted.expect(deferred_valkey_unreachable=1)
@@ -208,7 +208,7 @@ def test_health_and_valkey(watched, new_valkey):
         valkey.kill()
         eventually(lambda: health(daemon)[0] == 503, what="503")
         assert health(daemon)[1]["valkey"]["state"] in ("connecting", "unreachable")
-        eventually(lambda: health(daemon)[1]["reason"] == "Valkey is away", what="away")
+        eventually(lambda: health(daemon)[1]["reason"] == "Valkey is unreachable", what="away")
         check_later(daemon.ask())
         assert health(daemon, LIVE) == ALIVE
         counted.expect(opened_notifications=1, valkey_losses=1, deferred_valkey_unreachable=1)
@@ -233,7 +233,7 @@ def test_health_and_application(gated):
         assert metrics(daemon)["app_paused"] in (0, 1) and health(daemon, LIVE) == ALIVE
         return status == 503 and body["application"]["state"] == "paused" and body
     body = eventually(paused, 2, "a pause")
-    assert body["reason"] == "the application cannot be asked" and body["valkey"]["state"] == "connected"
+    assert body["reason"] == "cannot query the application" and body["valkey"]["state"] == "connected"
     eventually(lambda: health(daemon) == healthy("ok"), 5, "the end of the pause")
     counted.expect(deferred_application=1, requests_failed=1, from_application=1, app_pauses=1)
 
@@ -746,7 +746,7 @@ def test_front_passes_503(watched, rundir, fronts, server, snippet):
     daemon, _ = watched(OPEN, VALKEY_URL=f"unix://{rundir}/none")
     front = server(rundir, daemon.address, site=snippet)
     fronts.append(front)
-    eventually(lambda: b"Valkey is away" in through(front, HEALTH)[1], what="the reason")
+    eventually(lambda: b"Valkey is unreachable" in through(front, HEALTH)[1], what="the reason")
     assert through(front, HEALTH)[0] == 503 and through(front, LIVE)[0] == 200
 
 

@@ -121,6 +121,7 @@ def test_one_log_line_per_change(streamd, new_valkey, rundir):
     relay = Relay(rundir, valkey.address)
     daemon = streamd(VALKEY_URL=relay.url)
     check_works(daemon, valkey)
+    daemon.wait_for_log(r"^\[valkey\] connected")
     mark = daemon.mark()
     valkey.kill()
     daemon.wait_for_log(ABOUT_VALKEY, start=mark)

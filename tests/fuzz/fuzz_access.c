@@ -119,34 +119,34 @@ static void
 check_error(const char *error, const char *text, size_t length)
 {
 	const char *at = text, *end = text + length;
-	char again[256];
+	struct error again;
 	struct access_rules *rules;
 	struct word line;
 	int number, used = 0;
 
-	REQUIRE(fuzz_is_line(error) && strlen(error) < 255);
+	REQUIRE(fuzz_is_line(error) && strlen(error) < ERROR_SIZE - 1);
 	REQUIRE(sscanf(error, "line %d: %n", &number, &used) == 1 && used > 0 && number >= 1);
 	for (int i = 1; i < number; i++)
 		REQUIRE(next_line(&at, end, &line));
-	rules = access_rules_parse(text, (size_t)(at - text), again, sizeof(again));
+	rules = access_rules_parse(text, (size_t)(at - text), &again);
 	REQUIRE(rules != NULL);
 	access_rules_free(rules);
 	REQUIRE(next_line(&at, end, &line));
-	REQUIRE(access_rules_parse(text, (size_t)(at - text), again, sizeof(again)) == NULL);
-	REQUIRE(strcmp(error, again) == 0);
+	REQUIRE(access_rules_parse(text, (size_t)(at - text), &again) == NULL);
+	REQUIRE(strcmp(error, again.text) == 0);
 }
 
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const char *text = (const char *)data;
-	char error[256];
-	struct access_rules *rules = access_rules_parse(text, size, error, sizeof(error));
+	struct error error;
+	struct access_rules *rules = access_rules_parse(text, size, &error);
 
 	if (rules != NULL)
 		check_rules(rules, text, size);
 	else
-		check_error(error, text, size);
+		check_error(error.text, text, size);
 	access_rules_free(rules);
 	return 0;
 }

@@ -155,17 +155,18 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	const uint8_t *end = size > 0 ? memchr(data, '\n', size) : NULL;
 	size_t length = end != NULL ? (size_t)(end - data) : size;
-	char *line = fuzz_memory(length), error[BATCH_ERROR_SIZE];
+	char *line = fuzz_memory(length);
 	struct batch_item item;
+	struct error error;
 
 	memcpy(line, data, length);
-	memset(error, 'x', sizeof(error));
-	if (batch_parse(line, length, &defaults, &item, error, sizeof(error))) {
+	memset(&error, 'x', sizeof(error));
+	if (batch_parse(line, length, &defaults, &item, &error)) {
 		check_good(&item, line, length);
 		free(item.payload);
 	} else {
 		REQUIRE(item.payload == NULL && errno == EINVAL);
-		REQUIRE(error[0] != '\0' && strnlen(error, sizeof(error)) < sizeof(error));
+		REQUIRE(fuzz_is_line(error.text));
 	}
 	free(line);
 	return 0;

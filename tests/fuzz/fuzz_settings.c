@@ -47,8 +47,8 @@ make_environment(const uint8_t *data, size_t size)
 
 /* The result of a load. */
 struct outcome {
-	int result;
-	char error[SETTINGS_ERROR_SIZE];
+	bool loaded;
+	struct error error;
 	char *printed; /* owned */
 };
 
@@ -116,7 +116,7 @@ check_error(const char *error)
 	const struct setting *table;
 	size_t count, i;
 
-	REQUIRE(fuzz_is_line(error) && strlen(error) < SETTINGS_ERROR_SIZE - 1);
+	REQUIRE(fuzz_is_line(error) && strlen(error) < ERROR_SIZE - 1);
 	table = settings_table(&count);
 	for (i = 0; i < count; i++) {
 		if (strncmp(error, table[i].name, strlen(table[i].name)) == 0)
@@ -133,9 +133,9 @@ load(enum settings_user user)
 	const struct setting *table;
 	size_t count;
 
-	o.result = settings_load(&s, user, get, o.error, sizeof(o.error));
-	if (o.result != 0) {
-		check_error(o.error);
+	o.loaded = settings_load(&s, user, get, &o.error);
+	if (!o.loaded) {
+		check_error(o.error.text);
 		return o;
 	}
 	REQUIRE((s.access == ACCESS_FILE) == (s.access_file != NULL));
@@ -198,8 +198,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	for (int i = 0; i < 2; i++) {
 		after[i] = load(users[i]);
-		REQUIRE(before[i].result == after[i].result);
-		REQUIRE(strcmp(before[i].error, after[i].error) == 0);
+		REQUIRE(before[i].loaded == after[i].loaded);
+		REQUIRE(strcmp(before[i].error.text, after[i].error.text) == 0);
 		REQUIRE(before[i].printed == NULL ||
 		    strcmp(before[i].printed, after[i].printed) == 0);
 		free(before[i].printed);

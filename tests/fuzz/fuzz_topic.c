@@ -146,7 +146,7 @@ check_projects(const struct watch_list *w, const struct found *f)
 
 	REQUIRE(f->parameters == 1 && !f->malformed);
 	REQUIRE(total >= 1 && total <= WATCH_LIST_MAX);
-	name = names = watch_list_channels(w, &settings, "u", &count);
+	name = names = watch_list_channels(w, &settings, "u", false, &count);
 	REQUIRE(names != NULL && count == 2 * total);
 	for (int i = 0; i < total; i++) {
 		REQUIRE(w->ids[i] >= 1 && (i == 0 || w->ids[i] > w->ids[i - 1]));

@@ -30,14 +30,14 @@
 
 /* Parses from a block of exactly this size, so that a sanitizer finds reads beyond it. */
 static struct access_rules *
-parse_bytes(const char *text, size_t length, char *error, size_t error_size)
+parse_bytes(const char *text, size_t length, struct error *error)
 {
 	char *copy = malloc(length > 0 ? length : 1);
 	struct access_rules *rules;
 
 	ck_assert_ptr_nonnull(copy);
 	memcpy(copy, text, length);
-	rules = access_rules_parse(copy, length, error, error_size);
+	rules = access_rules_parse(copy, length, error);
 	free(copy);
 	return rules;
 }
@@ -46,15 +46,16 @@ parse_bytes(const char *text, size_t length, char *error, size_t error_size)
 static struct access_rules *
 parse(const char *text)
 {
-	char error[256] = "", *line;
+	struct error error = { "" };
+	char *line;
 	struct access_rules *rules;
 	int length = asprintf(&line, "%s\n", text);
 
 	ck_assert_int_gt(length, 0);
-	rules = parse_bytes(line, (size_t)length, error, sizeof(error));
+	rules = parse_bytes(line, (size_t)length, &error);
 	free(line);
 
-	ck_assert_msg(rules != NULL, "%s: %s", text, error);
+	ck_assert_msg(rules != NULL, "%s: %s", text, error.text);
 	return rules;
 }
 
@@ -72,11 +73,12 @@ allows(const char *text, int32_t project, const char *user)
 static void
 expect_error_bytes(const char *text, size_t length, int line, const char *reason)
 {
-	char error[512] = "", expected[512];
+	struct error error = { "" };
+	char expected[ERROR_SIZE];
 
 	snprintf(expected, sizeof(expected), "line %d: %s", line, reason);
-	ck_assert_ptr_null(parse_bytes(text, length, error, sizeof(error)));
-	ck_assert_msg(strcmp(error, expected) == 0, "%s: %s", text, error);
+	ck_assert_ptr_null(parse_bytes(text, length, &error));
+	ck_assert_msg(strcmp(error.text, expected) == 0, "%s: %s", text, error.text);
 }
 
 static void
@@ -146,8 +148,8 @@ START_TEST(empty)
 {
 	static const char *const texts[] = { "", "\n", "\n\n\n", " \t\r\n", "#", "# x\n", "#\n#",
 		" # 7 u1" };
-	char error[256];
-	struct access_rules *rules = parse_bytes("", 0, error, sizeof(error));
+	struct error error;
+	struct access_rules *rules = parse_bytes("", 0, &error);
 
 	ck_assert_ptr_nonnull(rules);
 	access_rules_free(rules);
@@ -323,13 +325,13 @@ static struct access *
 open_access(enum access_policy policy, const char *file)
 {
 	static struct settings s;
-	char error[SETTINGS_ERROR_SIZE] = "";
+	struct error error = { "" };
 	struct access *access;
 
 	s.access = policy;
 	s.access_file = file;
-	access = access_open(&s, error, sizeof(error));
-	ck_assert_msg(access != NULL, "%s", error);
+	access = access_open(&s, &error);
+	ck_assert_msg(access != NULL, "%s", error.text);
 	ck_assert(access_watch(access));
 	return access;
 }
@@ -632,13 +634,14 @@ static void
 expect_refused(const char *file, const char *reason)
 {
 	struct settings s = { .access = ACCESS_FILE, .access_file = file };
-	char error[SETTINGS_ERROR_SIZE] = "", expected[SETTINGS_ERROR_SIZE];
+	struct error error = { "" };
+	char expected[ERROR_SIZE];
 
-	ck_assert_ptr_null(access_open(&s, error, sizeof(error)));
+	ck_assert_ptr_null(access_open(&s, &error));
 	snprintf(expected, sizeof(expected),
 	    "TPI_PROJECT_ACCESS=file:%s: %s: must be a readable file of rules "
 	    "\"<project id or *> <user or *> ...\"", file, reason);
-	ck_assert_str_eq(error, expected);
+	ck_assert_str_eq(error.text, expected);
 }
 
 /* At the start an unusable file is an error. */

@@ -1402,7 +1402,7 @@ START_TEST(warnings)
 {
 	start(32, 0);
 	learn(1, 500, "");
-	ck_assert_int_eq(logged("the application cannot be asked {\"url\":\"http://app.example\","
+	ck_assert_int_eq(logged("cannot query the application {\"url\":\"http://app.example\","
 	    "\"query\":\"user\",\"error\":\"an HTTP status other than 200, 401 and 403\","
 	    "\"status\":500,\"suppressed\":0}"), 1);
 	for (int i = 0; i < 10; i++)
@@ -1486,7 +1486,7 @@ START_TEST(forbidden)
 	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 13);
 	ck_assert_uint_eq(counted(RESULT_NO), 3);
 	/* They are not failures. */
-	ck_assert_int_eq(logged("cannot be asked"), 0);
+	ck_assert_int_eq(logged("cannot query"), 0);
 	ck_assert_int_eq(logged("answers again"), 0);
 }
 END_TEST

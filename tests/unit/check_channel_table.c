@@ -3,8 +3,9 @@
  * check_channel_table: which commands are sent to Valkey, and what the replies mean for the
  * streams.
  *
- * Commands are recorded as "+name" and "-name". The streams have no socket: only their marks
- * matter.
+ * Commands are recorded as "+name" and "-name", or "+name,name" for several channels. The streams
+ * have no socket: only their marks matter. Unless a test says otherwise, no channel lingers: time
+ * passes with each leave.
  */
 #include <check.h>
 #include <stdbool.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "pubsub/channel_table.h"
 
 #define STREAMS_MAX 8
@@ -20,28 +22,59 @@ static struct channel_table *channels;
 static struct stream *streams[STREAMS_MAX];
 static struct subscription *subscriptions[STREAMS_MAX];
 
-static char commands[4096]; /* since the last check; a space after each */
+static char commands[256 * 1024]; /* since the last check; a space after each */
 static int commands_fail;   /* number of commands that fail from now on */
 
+static int64_t later;      /* added to the clock: how much time has passed */
+static bool linger;         /* no time passes with a leave */
+
 static bool
-command(void *arg, bool subscribe, const char *name, size_t length)
+command(void *arg, bool subscribe, int count, const char **names, const size_t *lengths)
 {
 	size_t used = strlen(commands);
 
 	ck_assert_ptr_eq(arg, commands);
-	ck_assert_uint_eq(strlen(name), length);
+	ck_assert_int_gt(count, 0);
+	ck_assert_int_le(count, CHANNEL_BATCH_MAX);
 	if (commands_fail > 0) {
 		commands_fail--;
 		return false;
 	}
-	ck_assert_uint_lt(used + length + 3, sizeof(commands));
-	snprintf(commands + used, sizeof(commands) - used, "%c%s ", subscribe ? '+' : '-', name);
+	for (int i = 0; i < count; i++) {
+		ck_assert_uint_eq(strlen(names[i]), lengths[i]);
+		ck_assert_uint_lt(used + lengths[i] + 3, sizeof(commands));
+		used += (size_t)sprintf(commands + used, "%s%s",
+		    i > 0 ? "," : subscribe ? "+" : "-", names[i]);
+	}
+	snprintf(commands + used, sizeof(commands) - used, " ");
 	return true;
+}
+
+static void
+send_all(void)
+{
+	ck_assert(channel_table_send(channels, clock_ms() + later, SIZE_MAX));
+}
+
+/* Reports a connection. */
+static void
+up(void)
+{
+	channel_table_up(channels);
+	send_all();
+}
+
+static void
+pass(int64_t ms)
+{
+	later += ms;
+	send_all();
 }
 
 static void
 expect_commands(const char *expected)
 {
+	send_all();
 	ck_assert_str_eq(commands, expected);
 	commands[0] = '\0';
 }
@@ -73,6 +106,8 @@ join(int i, const char *names)
 			sub->names[k] = '\0';
 	subscriptions[i] = sub;
 	channel_table_join(channels, sub);
+	if (commands_fail == 0)
+		send_all();
 }
 
 /* Stream i leaves the named channels, separated by spaces. */
@@ -90,6 +125,7 @@ leave_some(int i, const char *list)
 		}
 	channel_table_leave_some(channels, subscriptions[i], names, count);
 	free(names);
+	pass(linger ? 0 : CHANNEL_LINGER_MS);
 }
 
 static void
@@ -97,6 +133,7 @@ leave(int i)
 {
 	channel_table_leave(channels, subscriptions[i]);
 	subscriptions[i] = NULL;
+	pass(linger ? 0 : CHANNEL_LINGER_MS);
 }
 
 /* Returns how many of the channels used in these tests exist. */
@@ -114,13 +151,22 @@ channel_count(void)
 static bool
 answer(const char *name)
 {
-	return channel_table_answer(channels, name, strlen(name), false);
+	return channel_table_answer(channels, name, strlen(name), false) == 1;
 }
 
+static const char *
+awaited(void)
+{
+	bool alone;
+
+	return channel_table_awaited(channels, &alone);
+}
+
+/* Refuses the oldest command, which has one channel left. */
 static bool
 refuse(void)
 {
-	return channel_table_answer(channels, NULL, 0, true);
+	return channel_table_answer(channels, NULL, 0, true) == 1;
 }
 
 /* Expects marks for each stream, a letter each: C confirmed, R refused, B both, '.' none. */
@@ -150,12 +196,11 @@ setup(void)
 	}
 }
 
-/* Reports a connection. */
 static void
 setup_up(void)
 {
 	setup();
-	ck_assert(channel_table_up(channels));
+	up();
 }
 
 /*
@@ -165,6 +210,7 @@ setup_up(void)
 static void
 teardown(void)
 {
+	channel_table_down(channels);
 	for (int i = 0; i < STREAMS_MAX; i++) {
 		if (subscriptions[i] != NULL)
 			leave(i);
@@ -338,7 +384,7 @@ END_TEST
 START_TEST(several_channels)
 {
 	join(0, "a b c");
-	expect_commands("+a +b +c ");
+	expect_commands("+a,b,c ");
 	ck_assert(answer("a"));
 	ck_assert(answer("b"));
 	expect_marks(".");
@@ -360,7 +406,7 @@ START_TEST(leave_of_one_of_several)
 	join(0, "a b");
 	join(1, "b c");
 	leave(0);
-	expect_commands("+a +b +c -a ");
+	expect_commands("+a,b +c -a ");
 	answer("a");
 	answer("b");
 	expect_marks("..");
@@ -386,7 +432,7 @@ START_TEST(leave_some_of_several)
 	for (int i = 0; i < 4; i++)
 		answer((const char *[]){ "a", "b", "c", "d" }[i]);
 	expect_marks("CC");
-	expect_commands("+a +b +c +d ");
+	expect_commands("+a,b,c,d ");
 	leave_some(0, "b d");
 	expect_commands("-d ");
 	m = channel_members(channel_table_find(channels, "b", 1), &count);
@@ -406,7 +452,7 @@ START_TEST(leave_some_of_several)
 	expect_commands("-a ");
 	leave(0);
 	leave(1);
-	expect_commands("-b -c ");
+	expect_commands("-b,c ");
 }
 END_TEST
 
@@ -424,7 +470,7 @@ START_TEST(leave_some_others)
 	answer("b");
 	answer("c");
 	expect_marks("CC");
-	expect_commands("+a +b +c ");
+	expect_commands("+a,b +c ");
 	leave_some(0, "c d e ab");
 	expect_commands("");
 	channel_members(channel_table_find(channels, "c", 1), &count);
@@ -457,7 +503,7 @@ START_TEST(leave_some_unconfirmed)
 	expect_marks("..");
 	leave_some(0, "b");
 	expect_marks("C.");
-	expect_commands("+a +b +c ");
+	expect_commands("+a,b,c ");
 	ck_assert(answer("b"));
 	expect_marks("..");
 	ck_assert(answer("c"));
@@ -467,8 +513,8 @@ START_TEST(leave_some_unconfirmed)
 	leave_some(1, "c");
 	expect_marks("..");
 	commands[0] = '\0';
-	channel_table_up(channels);
-	expect_commands("+a +b ");
+	up();
+	expect_commands("+a,b ");
 	answer("a");
 	expect_marks("C.");
 	answer("b");
@@ -482,10 +528,13 @@ START_TEST(leave_some_refused)
 	join(0, "a b");
 	answer("a");
 	ck_assert(refuse());
+	expect_marks(".");
+	expect_commands("+a,b +b ");
+	ck_assert(refuse());
 	expect_marks("R");
 	leave_some(0, "b");
 	expect_marks("C");
-	expect_commands("+a +b ");
+	expect_commands("");
 	ck_assert_ptr_null(channel_table_find(channels, "b", 1));
 }
 END_TEST
@@ -572,27 +621,27 @@ START_TEST(wrong_answers)
 END_TEST
 
 /* unanswered() counts the commands in flight, and awaited() is the channel of the oldest. */
-START_TEST(awaited)
+START_TEST(what_is_awaited)
 {
-	ck_assert_ptr_null(channel_table_awaited(channels));
+	ck_assert_ptr_null(awaited());
 	ck_assert_uint_eq(channel_table_unanswered(channels), 0);
 	join(0, "ab b");
 	leave(0);
 	ck_assert_uint_eq(channel_table_unanswered(channels), 4);
 	for (int i = 0; i < 2; i++) {
-		ck_assert_str_eq(channel_table_awaited(channels), "ab");
+		ck_assert_str_eq(awaited(), "ab");
 		answer("ab");
-		ck_assert_str_eq(channel_table_awaited(channels), "b");
+		ck_assert_str_eq(awaited(), "b");
 		if (i == 0)
 			refuse();
 		else
 			answer("b");
 		ck_assert_uint_eq(channel_table_unanswered(channels), i == 0 ? 2 : 0);
 	}
-	ck_assert_ptr_null(channel_table_awaited(channels));
+	ck_assert_ptr_null(awaited());
 	join(1, "a");
 	channel_table_down(channels);
-	ck_assert_ptr_null(channel_table_awaited(channels));
+	ck_assert_ptr_null(awaited());
 	ck_assert_uint_eq(channel_table_unanswered(channels), 0);
 }
 END_TEST
@@ -608,8 +657,8 @@ START_TEST(joins_while_down)
 	expect_marks("...");
 	ck_assert_uint_eq(channel_count(), 2);
 	ck_assert(!answer("a"));
-	channel_table_up(channels);
-	expect_commands("+a +b ");
+	up();
+	expect_commands("+a,b ");
 	expect_marks("...");
 	ck_assert(answer("a"));
 	ck_assert(answer("b"));
@@ -635,8 +684,8 @@ START_TEST(down_and_up)
 		channel_table_down(channels);
 		expect_marks("...");
 		ck_assert(!answer("c"));
-		channel_table_up(channels);
-		expect_commands("+a +b +c ");
+		up();
+		expect_commands("+a,b,c ");
 		ck_assert(answer("a"));
 		expect_marks("C..");
 	}
@@ -645,8 +694,8 @@ START_TEST(down_and_up)
 	ck_assert(answer("c"));
 	expect_marks("..C");
 	channel_table_down(channels);
-	channel_table_up(channels);
-	expect_commands("+a +b +c ");
+	up();
+	expect_commands("+a,b,c ");
 	answer("a");
 	answer("b");
 	answer("c");
@@ -673,7 +722,7 @@ START_TEST(down_in_the_middle)
 	join(3, "d");
 	expect_commands("");
 	ck_assert_uint_eq(channel_count(), 1);
-	channel_table_up(channels);
+	up();
 	expect_commands("+d ");
 	ck_assert(answer("d"));
 	expect_marks("...C");
@@ -688,13 +737,13 @@ START_TEST(refused_then_down)
 	expect_marks("R");
 	channel_table_down(channels);
 	expect_marks(".");
-	channel_table_up(channels);
+	up();
 	expect_commands("+a +a ");
 	answer("a");
 	expect_marks("C");
 	/* A channel that is refused only then refuses a stream that was confirmed before. */
 	channel_table_down(channels);
-	channel_table_up(channels);
+	up();
 	ck_assert(refuse());
 	expect_marks("R");
 }
@@ -715,7 +764,7 @@ START_TEST(unreachable)
 	join(3, "a");
 	channel_table_unreachable(channels);
 	expect_marks(".RRR");
-	channel_table_up(channels);
+	up();
 	answer("a");
 	answer("b");
 	expect_marks("CCCC");
@@ -725,52 +774,258 @@ START_TEST(unreachable)
 }
 END_TEST
 
-/* A command that cannot be sent refuses the joining stream, and is tried again for the next one. */
+/* If a command cannot be sent, the caller is told, and closes the connection. */
 START_TEST(command_fails)
 {
 	commands_fail = 1;
 	join(0, "a b");
-	expect_marks("R");
+	ck_assert(!channel_table_send(channels, clock_ms(), SIZE_MAX));
+	channel_table_down(channels);
+	expect_marks(".");
 	expect_commands("");
-	ck_assert(!refuse());
-	leave(0);
-	ck_assert_uint_eq(channel_count(), 0);
-	join(1, "a b");
-	expect_commands("+a +b ");
-	answer("a");
-	answer("b");
-	expect_marks(".C");
-	/* The second of three fails. */
-	join(2, "c");
-	answer("c");
-	commands_fail = 1;
-	join(3, "c d e");
-	expect_commands("+c ");
-	expect_marks("..CR");
-	leave(3);
-	ck_assert_ptr_null(channel_table_find(channels, "d", 1));
-	ck_assert_ptr_null(channel_table_find(channels, "e", 1));
-	leave(2);
-	expect_commands("-c ");
-	answer("c");
-}
-END_TEST
-
-/* If a command cannot be sent after connecting, the caller is told, and closes the connection. */
-START_TEST(up_fails)
-{
-	join(0, "a b");
-	channel_table_down(channels);
-	expect_commands("+a +b ");
-	commands_fail = 1;
-	ck_assert(!channel_table_up(channels));
-	channel_table_down(channels);
-	commands[0] = '\0';
-	ck_assert(channel_table_up(channels));
-	expect_commands("+a +b ");
+	up();
+	expect_commands("+a,b ");
 	ck_assert(answer("a"));
 	ck_assert(answer("b"));
 	expect_marks("C");
+}
+END_TEST
+
+/* A channel without members lingers: it stays subscribed, and joining it begins at once. */
+START_TEST(lingering)
+{
+	linger = true;
+	join(0, "a b");
+	answer("a");
+	answer("b");
+	expect_commands("+a,b ");
+	leave(0);
+	for (int i = 0; i < 3; i++) {
+		pass(CHANNEL_LINGER_MS / 2);
+		join(1, "a");
+		expect_marks(i == 0 ? "CC" : ".C");
+		leave(1);
+	}
+	/* b was not joined again; a is as old as its last leave. */
+	expect_commands("-b ");
+	ck_assert(answer("b"));
+	ck_assert_ptr_null(channel_table_find(channels, "b", 1));
+	pass(CHANNEL_LINGER_MS / 2);
+	expect_commands("");
+	pass(CHANNEL_LINGER_MS);
+	expect_commands("-a ");
+	ck_assert(answer("a"));
+	ck_assert_uint_eq(channel_count(), 0);
+}
+END_TEST
+
+/* A lingering channel that is not confirmed makes no stream begin, nor does one after a loss. */
+START_TEST(lingering_is_not_confirmed)
+{
+	linger = true;
+	join(0, "a");
+	leave(0);
+	join(1, "a");
+	expect_commands("+a ");
+	expect_marks("..");
+	ck_assert(answer("a"));
+	expect_marks(".C");
+	leave(1);
+	channel_table_down(channels);
+	ck_assert_uint_eq(channel_count(), 0);
+	up();
+	expect_commands("");
+	join(2, "a");
+	expect_commands("+a ");
+	expect_marks("...");
+	/* Its UNSUBSCRIBE is in flight. */
+	ck_assert(answer("a"));
+	leave(2);
+	pass(CHANNEL_LINGER_MS);
+	expect_commands("-a ");
+	join(3, "a");
+	expect_marks("..C.");
+	ck_assert(answer("a"));
+	expect_marks("....");
+	ck_assert(answer("a"));
+	expect_marks("...C");
+}
+END_TEST
+
+/* Joins n channels from the first on. */
+static void
+join_many(int stream, int first, int n)
+{
+	char *names = calloc((size_t)n, 8), *at = names;
+
+	for (int i = 0; i < n; i++)
+		at += sprintf(at, "%s%d", i > 0 ? " " : "", first + i);
+	join(stream, names);
+	free(names);
+}
+
+/* Confirms whatever is in flight. Returns the number of channels. */
+static int
+answer_all(void)
+{
+	int count = 0;
+
+	for (; awaited() != NULL; count++) {
+		ck_assert(answer(awaited()));
+		if (channel_table_unanswered(channels) == 0) {
+			commands[0] = '\0';
+			send_all();
+		}
+	}
+	return count;
+}
+
+/* Joins and leaves channels before they are subscribed: they need no command and no memory. */
+START_TEST(left_before_sent)
+{
+	join(0, "a");
+	join_many(1, 0, CHANNEL_IN_FLIGHT_MAX);
+	commands[0] = '\0';
+	join(2, "b c");
+	expect_commands("");
+	leave(2);
+	ck_assert_ptr_null(channel_table_find(channels, "b", 1));
+	linger = true;
+	leave(1);
+	answer_all();
+	ck_assert_str_eq(commands, "");
+	ck_assert_uint_eq(channel_table_total(channels), CHANNEL_IN_FLIGHT_MAX);
+}
+END_TEST
+
+/* Only so many channels linger: the oldest are unsubscribed, in commands of many, in their turn. */
+START_TEST(lingering_is_bounded)
+{
+	const int more = 3 * CHANNEL_BATCH_MAX;
+
+	linger = true;
+	join_many(0, 0, CHANNEL_LINGER_MAX + more);
+	answer_all();
+	expect_marks("C");
+	ck_assert_uint_eq(channel_table_total(channels), (uint32_t)(CHANNEL_LINGER_MAX + more));
+	leave(0);
+	ck_assert_uint_eq(channel_table_unanswered(channels), (size_t)more);
+	ck_assert_str_eq(awaited(), "0");
+	ck_assert_int_eq(strncmp(commands, "-0,1,2,3,", 9), 0);
+	ck_assert_int_eq(answer_all(), more);
+	ck_assert_uint_eq(channel_table_total(channels), CHANNEL_LINGER_MAX);
+	pass(CHANNEL_LINGER_MS);
+	ck_assert_int_eq(answer_all(), CHANNEL_LINGER_MAX);
+	ck_assert_uint_eq(channel_table_total(channels), 0);
+}
+END_TEST
+
+/* The channels in flight, and what is sent at once, are bounded; the rest follows the replies. */
+START_TEST(in_flight_is_bounded)
+{
+	const int count = 2 * CHANNEL_IN_FLIGHT_MAX;
+
+	join_many(0, 0, count);
+	ck_assert_uint_eq(channel_table_unanswered(channels), CHANNEL_IN_FLIGHT_MAX);
+	ck_assert(!channel_table_ready(channels, clock_ms()));
+	ck_assert(answer("0"));
+	ck_assert(channel_table_ready(channels, clock_ms()));
+	ck_assert_int_eq(answer_all(), count - 1);
+	expect_marks("C");
+	linger = true;
+	leave(0);
+	later += CHANNEL_LINGER_MS;
+	commands[0] = '\0';
+	ck_assert(channel_table_send(channels, clock_ms() + later, 1));
+	ck_assert_uint_eq(channel_table_unanswered(channels), CHANNEL_BATCH_MAX);
+	ck_assert(channel_table_ready(channels, clock_ms() + later));
+	ck_assert_int_eq(answer_all(), count);
+}
+END_TEST
+
+/* A refused command of several channels is repeated with each alone: only one of them is refused. */
+START_TEST(batch_refused)
+{
+	bool alone = true;
+
+	join(0, "a b c");
+	join(1, "b");
+	join(2, "c");
+	expect_commands("+a,b,c ");
+	ck_assert_str_eq(channel_table_awaited(channels, &alone), "a");
+	ck_assert(!alone);
+	ck_assert_uint_eq(channel_table_answer(channels, NULL, 0, true), 3);
+	expect_marks("...");
+	expect_commands("+a +b +c ");
+	ck_assert(answer("a"));
+	channel_table_awaited(channels, &alone);
+	ck_assert(alone);
+	ck_assert(refuse());
+	expect_marks("RR.");
+	ck_assert(answer("c"));
+	expect_marks("..C");
+	/* Others are sent together again. */
+	join(3, "d e");
+	expect_commands("+d,e ");
+	answer("d");
+	answer("e");
+	expect_marks("...C");
+}
+END_TEST
+
+/* An error in the middle is about the rest of the command, and not about the next one. */
+START_TEST(batch_partly_refused)
+{
+	join(0, "a b c");
+	join(1, "d e");
+	expect_commands("+a,b,c +d,e ");
+	ck_assert(answer("a"));
+	ck_assert_uint_eq(channel_table_answer(channels, NULL, 0, true), 2);
+	ck_assert(answer("d"));
+	ck_assert(answer("e"));
+	expect_marks(".C");
+	expect_commands("+b +c ");
+	ck_assert(answer("b"));
+	ck_assert(answer("c"));
+	expect_marks("C.");
+}
+END_TEST
+
+/* A refused UNSUBSCRIBE leaves the channel subscribed; it is repeated later, not at once. */
+START_TEST(unsubscribe_refused)
+{
+	linger = true;
+	join(0, "a b");
+	answer("a");
+	answer("b");
+	expect_commands("+a,b ");
+	expect_marks("C");
+	leave(0);
+	pass(CHANNEL_LINGER_MS);
+	expect_commands("-a,b ");
+	join(1, "a");
+	expect_commands("+a ");
+	ck_assert_uint_eq(channel_table_answer(channels, NULL, 0, true), 2);
+	expect_marks("..");
+	ck_assert(answer("a"));
+	expect_marks(".C");
+	ck_assert_uint_eq(channel_count(), 2);
+	expect_commands("");
+	/* Joined before the reply, while nothing could be sent. */
+	pass(CHANNEL_LINGER_MS);
+	expect_commands("-b ");
+	join_many(2, 0, CHANNEL_IN_FLIGHT_MAX);
+	commands[0] = '\0';
+	join(3, "b");
+	expect_commands("");
+	ck_assert(refuse());
+	expect_marks("...C");
+	answer_all();
+	ck_assert_str_eq(commands, "");
+	leave(3);
+	pass(2 * CHANNEL_LINGER_MS);
+	expect_commands("-b ");
+	ck_assert(answer("b"));
 }
 END_TEST
 
@@ -817,9 +1072,9 @@ START_TEST(kept)
 	expect_commands("");
 	join(0, "a");
 	expect_commands("");
-	ck_assert(channel_table_up(channels));
+	up();
 	expect_commands("+k +a ");
-	ck_assert_str_eq(channel_table_awaited(channels), "k");
+	ck_assert_str_eq(awaited(), "k");
 	ck_assert_uint_eq(channel_table_unanswered(channels), 2);
 	ck_assert(answer("k"));
 	expect_marks(".");
@@ -832,11 +1087,11 @@ START_TEST(kept)
 	channel_table_unreachable(channels);
 	channel_table_down(channels);
 	ck_assert_ptr_eq(channel_table_find(channels, "k", 1), k);
-	ck_assert(channel_table_up(channels));
+	up();
 	expect_commands("+k +a ");
 	/* Lost before the reply. */
 	channel_table_down(channels);
-	ck_assert(channel_table_up(channels));
+	up();
 	expect_commands("+k +a ");
 	ck_assert(answer("k"));
 	ck_assert(answer("a"));
@@ -850,7 +1105,7 @@ START_TEST(kept_refused)
 	struct channel *k = channel_table_keep(channels, "k", 1);
 
 	join(0, "a");
-	ck_assert(channel_table_up(channels));
+	up();
 	expect_commands("+k +a ");
 	ck_assert(refuse());
 	ck_assert(answer("a"));
@@ -864,7 +1119,7 @@ START_TEST(kept_refused)
 	ck_assert(answer("a"));
 	ck_assert_ptr_eq(channel_table_find(channels, "k", 1), k);
 	channel_table_down(channels);
-	ck_assert(channel_table_up(channels));
+	up();
 	expect_commands("+k +a ");
 	ck_assert(answer("k"));
 }
@@ -876,7 +1131,7 @@ START_TEST(kept_with_members)
 	struct channel *k;
 	size_t count;
 
-	ck_assert(channel_table_up(channels));
+	up();
 	k = channel_table_keep(channels, "k", 1);
 	expect_commands("+k ");
 	join(0, "k");
@@ -920,13 +1175,20 @@ main(void)
 	tcase_add_test(up, refused_then_allowed);
 	tcase_add_test(up, refused_before_rejoin);
 	tcase_add_test(up, wrong_answers);
-	tcase_add_test(up, awaited);
+	tcase_add_test(up, what_is_awaited);
 	tcase_add_test(up, down_and_up);
 	tcase_add_test(up, down_in_the_middle);
 	tcase_add_test(up, refused_then_down);
 	tcase_add_test(up, unreachable);
 	tcase_add_test(up, command_fails);
-	tcase_add_test(up, up_fails);
+	tcase_add_test(up, lingering);
+	tcase_add_test(up, lingering_is_not_confirmed);
+	tcase_add_test(up, left_before_sent);
+	tcase_add_test(up, lingering_is_bounded);
+	tcase_add_test(up, in_flight_is_bounded);
+	tcase_add_test(up, batch_refused);
+	tcase_add_test(up, batch_partly_refused);
+	tcase_add_test(up, unsubscribe_refused);
 	tcase_add_test(up, many_in_flight);
 	suite_add_tcase(s, up);
 	tcase_set_timeout(down, 60);

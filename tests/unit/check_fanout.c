@@ -38,9 +38,9 @@ static int yields;
 static void (*on_yield)(void);
 
 static bool
-command(void *arg, bool subscribe, const char *name, size_t length)
+command(void *arg, bool subscribe, int count, const char **names, const size_t *lengths)
 {
-	(void)arg, (void)subscribe, (void)name, (void)length;
+	(void)arg, (void)subscribe, (void)count, (void)names, (void)lengths;
 	return true;
 }
 
@@ -54,7 +54,8 @@ yield(void *arg)
 }
 
 /*
- * Adds a peer to the named channels (separated by spaces) without starting it. Returns its index.
+ * Adds a peer to the named channels (separated by spaces) without starting it. Returns its index. A
+ * labelled peer has the label after each name and a '='.
  */
 static int
 add_silent_peer(const char *names)
@@ -79,8 +80,9 @@ add_silent_peer(const char *names)
 	sub->names = strdup(names);
 	sub->count = count;
 	for (size_t i = 0; i < length; i++)
-		if (sub->names[i] == ' ')
+		if (sub->names[i] == ' ' || sub->names[i] == '=')
 			sub->names[i] = '\0';
+	p->stream->labelled = strchr(names, '=') != NULL;
 	channel_table_join(channels, sub);
 	p->subscription = sub;
 	return peer_count++;
@@ -281,6 +283,43 @@ START_TEST(several_channels)
 }
 END_TEST
 
+/*
+ * A labelled stream gets each event with the label of its channel, others of the same channels get it
+ * without, in whatever order they joined.
+ */
+START_TEST(labels)
+{
+	add_peer("a b");
+	add_peer("a=issues:7 b=testRuns:42");
+	add_peer("a");
+	add_peer("b=testRuns:42 a=issues:7");
+	add_peer("b");
+	add_peer("c");
+	for (int round = 0; round < 2; round++) {
+		add("a", "1");
+		add("b", "2");
+		add("c", "3");
+		add("a", "4\n5");
+		fanout_flush(fanout);
+		EXPECT(0, "data: 1\n\ndata: 2\n\ndata: 4\ndata: 5\n\n");
+		EXPECT(1, "event: issues:7\ndata: 1\n\nevent: testRuns:42\ndata: 2\n\n"
+		    "event: issues:7\ndata: 4\ndata: 5\n\n");
+		EXPECT(2, "data: 1\n\ndata: 4\ndata: 5\n\n");
+		EXPECT(3, "event: issues:7\ndata: 1\n\nevent: testRuns:42\ndata: 2\n\n"
+		    "event: issues:7\ndata: 4\ndata: 5\n\n");
+		EXPECT(4, "data: 2\n\n");
+		EXPECT(5, "data: 3\n\n");
+	}
+	/* Joining later does not change what was added before. */
+	add("c", "6");
+	add_peer("c=notifications");
+	add("c", "7");
+	fanout_flush(fanout);
+	EXPECT(5, "data: 6\n\ndata: 7\n\n");
+	EXPECT(6, "event: notifications\ndata: 7\n\n");
+}
+END_TEST
+
 /* Streams with different lists of deliveries, in any order, each get their own events. */
 START_TEST(different_lists)
 {
@@ -434,6 +473,36 @@ START_TEST(large_frames)
 		}
 		EXPECT(0, "data: small\n\n");
 		EXPECT(1, "data: small\n\ndata: small\n\n");
+	}
+}
+END_TEST
+
+/* The largest event and the longest label fit in a batch, as often as there are, and in a backlog. */
+START_TEST(large_labelled_frames)
+{
+	static const char label[] = "projectMilestones:2147483647";
+	char name[64], *payload;
+	size_t length;
+
+	snprintf(name, sizeof(name), "a=%s", label);
+	add_peer(name);
+	add_peer("a");
+	for (int i = 0; i < 40; i++) {
+		payload = payload_for(WAKEUP_FRAME_MAX, i);
+		add("a", payload);
+		free(payload);
+	}
+	fanout_flush(fanout);
+	for (int p = 0; p < 2; p++) {
+		drain(&peers[p]);
+		for (int i = 0; i < 40; i++) {
+			char *content = next_record(&peers[p], &length);
+
+			ck_assert_ptr_nonnull(content);
+			ck_assert_uint_eq(length, WAKEUP_FRAME_MAX + (p == 0 ? strlen("event: \n") +
+			    strlen(label) : 0));
+			free(content);
+		}
 	}
 }
 END_TEST
@@ -602,8 +671,9 @@ START_TEST(no_members)
 {
 	add_peer("a");
 	add_peer("b");
-	/* It still exists: replies to its commands are due. */
+	/* It still exists: it lingers. */
 	channel_table_up(channels);
+	ck_assert(channel_table_send(channels, 0, SIZE_MAX));
 	channel_table_leave(channels, peers[1].subscription);
 	add("b", "1");
 	add("a", "2");
@@ -737,6 +807,8 @@ main(void)
 	tcase_add_test(tc, one_to_many);
 	tcase_add_test(tc, counts);
 	tcase_add_test(tc, several_channels);
+	tcase_add_test(tc, labels);
+	tcase_add_test(tc, large_labelled_frames);
 	tcase_add_test(tc, different_lists);
 	tcase_add_test(tc, similar_lists);
 	tcase_add_test(tc, request_ids);

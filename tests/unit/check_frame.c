@@ -184,6 +184,18 @@ START_TEST(end)
 }
 END_TEST
 
+/* The label's line, and its longest form. */
+START_TEST(labels)
+{
+	char out[FRAME_LABEL_MAX];
+
+	ck_assert_uint_eq(frame_label(out, "issues:7"), 16);
+	ck_assert_mem_eq(out, "event: issues:7\n", 16);
+	ck_assert_uint_eq(frame_label(out, "projectMilestones:2147483647"), 36);
+	ck_assert_mem_eq(out, "event: projectMilestones:2147483647\n", 36);
+}
+END_TEST
+
 int
 main(void)
 {
@@ -193,6 +205,7 @@ main(void)
 	int failed;
 
 	tcase_add_test(tc, one_line);
+	tcase_add_test(tc, labels);
 	tcase_add_test(tc, line_breaks);
 	tcase_add_test(tc, line_breaks_at_the_ends);
 	tcase_add_test(tc, no_forgery);

@@ -60,6 +60,7 @@ START_TEST(all_from_the_start)
 		"tpi_stream_open_streams{kind=\"notifications\"} 0",
 		"tpi_stream_open_streams{kind=\"issues\"} 0",
 		"tpi_stream_open_streams{kind=\"live\"} 0",
+		"tpi_stream_open_streams{kind=\"combined\"} 0",
 		"tpi_stream_ended_total{kind=\"notifications\",reason=\"closed\"} 0",
 		"tpi_stream_ended_total{kind=\"issues\",reason=\"valkey_refused\"} 0",
 		"tpi_stream_refused_total{reason=\"path\"} 0",

@@ -707,7 +707,7 @@ revoked(bool many)
 START_TEST(revoked_and_good)
 {
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
-	ck_assert(recheck_tells(&c));
+	ck_assert(recheck_covers(&c));
 	turn_after(1000);
 	revoked(false);
 	expect_calls("");
@@ -935,7 +935,7 @@ START_TEST(revoked_and_ended)
 
 	settings.recheck_seconds = rows[_i].seconds;
 	start(rows[_i].path, rows[_i].identity, rows[_i].access);
-	ck_assert(!recheck_tells(&c));
+	ck_assert(!recheck_covers(&c));
 	expect_finished(false);
 	revoked(_i % 2 == 0);
 	expect_finished(true);

@@ -59,7 +59,7 @@ START_TEST(reasons)
 	static const struct { struct status status; const char *word; } rows[] = {
 		{ { true, SUBSCRIBER_CONNECTED, STATUS_APP_OK, true }, "draining" },
 		{ { false, SUBSCRIBER_CONNECTED, STATUS_APP_OK, false }, "stuck" },
-		{ { true, SUBSCRIBER_UNREACHABLE, STATUS_APP_OK, false }, "Valkey is away" },
+		{ { true, SUBSCRIBER_UNREACHABLE, STATUS_APP_OK, false }, "Valkey is unreachable" },
 		{ { true, SUBSCRIBER_CONNECTING, STATUS_APP_OFF, false }, "not connected" },
 		{ { true, SUBSCRIBER_CONNECTED, STATUS_APP_PAUSED, false }, "application" },
 	};

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_subscriber: a storm of streams joins in bounded steps, and a stream that leaves before its
- * turn never begins.
+ * check_subscriber: a storm of streams joins in turns, a stream that leaves before its turn costs
+ * nothing, and the queues are bounded.
  */
+#include <errno.h>
 #include <semaphore.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +12,9 @@
 #include "fake_valkey.h"
 #include "pubsub/subscriber.h"
 
-#define STEP       256 /* JOINS_MAX of subscriber.c */
-#define STORM      (3 * STEP)
+#define STORM      5000   /* more than TURN_NAMES of subscriber.c */
+#define QUEUED_MAX 131072 /* of subscriber.c */
+#define LARGE      2048   /* channels of a large subscription */
 #define TIMEOUT_MS 10000
 #define CHANNEL    "notifications:tenant:t:broadcast"
 #define SUBSCRIBED(length, name) "*3\r\n$9\r\nsubscribe\r\n$" #length "\r\n" name "\r\n:1\r\n"
@@ -33,9 +35,10 @@ static struct settings settings = {
 };
 static struct subscriber *subscriber;
 static struct stream *stream; /* of all subscriptions */
-static struct subscription *storm[STORM];
+static struct subscription *storm[2 * STORM];
 static sem_t begun, proceed;
 static _Atomic int begins;
+static int hold_at; /* the number of begins before the one that is held up */
 
 static size_t
 revoked(void *arg, const struct revocation *r)
@@ -44,25 +47,47 @@ revoked(void *arg, const struct revocation *r)
 	return 0;
 }
 
-/* In the subscriber's thread: the first call holds it up until the test lets it proceed. */
+/* In the subscriber's thread: one call, the first at first, holds it up until the test lets it proceed. */
 static void
 begin(struct stream *s)
 {
 	ck_assert_ptr_eq(s, stream);
-	if (begins++ == 0) {
+	if (begins++ == hold_at) {
 		sem_post(&begun);
 		sem_wait(&proceed);
 	}
 }
 
+/* Joins the channel, count times. */
+static struct subscription *
+try_join(int count)
+{
+	char *names = malloc((size_t)count * sizeof(CHANNEL));
+
+	for (int i = 0; i < count; i++)
+		memcpy(names + (size_t)i * sizeof(CHANNEL), CHANNEL, sizeof(CHANNEL));
+	return subscriber_join(subscriber, stream, names, count, begin);
+}
+
 static struct subscription *
 join(void)
 {
-	struct subscription *sub;
+	struct subscription *sub = try_join(1);
 
-	sub = subscriber_join(subscriber, stream, strdup(CHANNEL), 1, begin);
 	ck_assert_ptr_nonnull(sub);
 	return sub;
+}
+
+/* Waits until that many streams have begun. */
+static void
+wait_begins(int count)
+{
+	int64_t deadline = clock_ms() + TIMEOUT_MS;
+
+	while (begins != count) {
+		ck_assert_int_lt(clock_ms(), deadline);
+		usleep(1000);
+	}
 }
 
 /* Waits until the subscriber holds count references to the stream. */
@@ -94,30 +119,91 @@ setup(void)
 	ck_assert_ptr_nonnull(subscriber);
 }
 
-/*
- * While the subscriber is busy, three steps' worth of streams join, and those of the third leave
- * again: the subscriber takes the first step and then the leaves, so the third never begins.
- */
-START_TEST(a_storm_joins_in_steps)
+static void
+stop(void)
 {
-	struct subscription *first = join();
-
-	sem_wait(&begun);
-	for (int i = 0; i < STORM; i++)
-		storm[i] = join();
-	for (int i = 2 * STEP; i < STORM; i++)
-		subscriber_leave(storm[i]);
-	sem_post(&proceed);
-	wait_references(1 + 2 * STEP);
-	ck_assert_int_eq(begins, 1 + 2 * STEP);
-
-	for (int i = 0; i < 2 * STEP; i++)
-		subscriber_leave(storm[i]);
-	subscriber_leave(first);
 	wait_references(0);
 	stream_release(stream);
 	subscriber_stop(subscriber, TIMEOUT_MS);
 	fake_stop(&server);
+}
+
+/*
+ * While the subscriber is busy, a storm of streams joins, and half of them leave again: these are
+ * freed at once, without waiting for the subscriber, and never begin.
+ */
+START_TEST(a_storm_joins_in_turns)
+{
+	struct subscription *first = join();
+
+	sem_wait(&begun);
+	for (int i = 0; i < 2 * STORM; i++)
+		storm[i] = join();
+	for (int i = 1; i < 2 * STORM; i += 2)
+		subscriber_leave(storm[i]);
+	ck_assert_int_eq(stream->references, 1 + 1 + STORM);
+	sem_post(&proceed);
+	wait_begins(1 + STORM);
+	for (int i = 0; i < 2 * STORM; i += 2)
+		subscriber_leave(storm[i]);
+	subscriber_leave(first);
+	stop();
+	ck_assert_int_eq(begins, 1 + STORM);
+}
+END_TEST
+
+/* Streams may leave while the subscriber's thread has them in hand, but has not joined them yet. */
+START_TEST(leaving_while_taken)
+{
+	struct subscription *first = join();
+
+	sem_wait(&begun);
+	for (int i = 0; i < 100; i++)
+		storm[i] = join();
+	hold_at = 1 + 10;
+	sem_post(&proceed);
+	sem_wait(&begun);
+	for (int i = 0; i < 100; i++)
+		subscriber_leave(storm[i]);
+	sem_post(&proceed);
+	wait_begins(1 + 100);
+	subscriber_leave(first);
+	stop();
+}
+END_TEST
+
+/* Only so many channels wait to join or to leave; a stream beyond them is refused for now. */
+START_TEST(the_queues_are_bounded)
+{
+	struct subscription *first = join(), *last;
+	int i;
+
+	sem_wait(&begun);
+	for (i = 0; i < QUEUED_MAX / LARGE; i++) {
+		storm[i] = try_join(LARGE);
+		ck_assert_ptr_nonnull(storm[i]);
+	}
+	errno = 0;
+	ck_assert_ptr_null(try_join(1));
+	ck_assert_int_eq(errno, EAGAIN);
+	ck_assert_int_eq(stream->references, 1 + 1 + i);
+	/* One that leaves makes room. */
+	subscriber_leave(storm[--i]);
+	last = try_join(LARGE);
+	ck_assert_ptr_nonnull(last);
+	ck_assert_ptr_null(try_join(1));
+	sem_post(&proceed);
+	wait_begins(1 + i + 1);
+	/* Leaves are taken, too, and the queue is empty again. */
+	while (--i >= 0)
+		subscriber_leave(storm[i]);
+	subscriber_leave(last);
+	subscriber_leave(first);
+	wait_references(0);
+	storm[0] = try_join(LARGE);
+	ck_assert_ptr_nonnull(storm[0]);
+	subscriber_leave(storm[0]);
+	stop();
 }
 END_TEST
 
@@ -130,7 +216,9 @@ main(void)
 	int failed;
 
 	tcase_add_checked_fixture(cases, setup, NULL);
-	tcase_add_test(cases, a_storm_joins_in_steps);
+	tcase_add_test(cases, a_storm_joins_in_turns);
+	tcase_add_test(cases, leaving_while_taken);
+	tcase_add_test(cases, the_queues_are_bounded);
 	suite_add_tcase(suite, cases);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);

@@ -17,7 +17,7 @@
 #define MISSING  "projectId or projectIds is missing"
 #define ONE      "projectId must be one whole number from 1 to 2147483647"
 #define SEVERAL  "projectIds must be whole numbers from 1 to 2147483647, separated by commas"
-#define ONCE     "projectId or projectIds must stand once"
+#define ONCE     "only one projectId or projectIds is allowed"
 #define TOO_MANY "projectIds must be at most 500 projects"
 
 /* Parses a query; the caller frees with watch_list_free(). */
@@ -66,7 +66,7 @@ expect_error(const char *query, const char *expected)
 /* The two paths are compared byte for byte, without decoding or normalising. */
 START_TEST(paths)
 {
-	static const char *const unknown[] = { "", "/", "/api", "/api/notifications", "/api/stream",
+	static const char *const unknown[] = { "", "/", "/api", "/api/notifications", "/api/streams",
 		"/api/notifications/stream/", "/api/notifications/stream/x", "/api/issues/stream/",
 		"/api/notifications/strea", "api/notifications/stream", "//api/issues/stream",
 		"/api//issues/stream", "/api/./issues/stream", "/x/../api/issues/stream",
@@ -89,7 +89,7 @@ expect_channels(const struct watch_list *w, const struct settings *s, const char
 	char *copy = strdup(expected), *names, *name, *rest = copy, *wanted;
 	int count, n = 0;
 
-	name = names = watch_list_channels(w, s, user, &count);
+	name = names = watch_list_channels(w, s, user, false, &count);
 	ck_assert_ptr_nonnull(names);
 	for (; *(wanted = strsep(&rest, "|")) != '\0'; name += strlen(name) + 1, n++)
 		ck_assert_str_eq(name, wanted);
@@ -144,7 +144,7 @@ START_TEST(rows)
 		ck_assert_int_eq(w.counts[i], 1);
 		ck_assert(watch_list_restricted(&w) == (t->check != CHECK_USER));
 		expect_channels(&w, &s, "u", expected[i].channels);
-		end = watch_list_log(&w, fields);
+		end = watch_list_log(&w, false, fields);
 		ck_assert_int_eq(end - fields, expected[i].ids_key != NULL);
 		if (expected[i].ids_key != NULL) {
 			ck_assert_str_eq(fields[0].key, expected[i].ids_key);
@@ -201,6 +201,124 @@ START_TEST(ids_in_paths)
 		ck_assert_ptr_null(topic_find(path));
 #undef PATH
 	}
+}
+END_TEST
+
+static void
+expect_list(const struct watch_list *w, const char *expected);
+
+/* Parses a query of the combined stream; the caller frees the list. */
+static const char *
+parse_combined(struct watch_list *w, const char *query)
+{
+	const struct topic *t = topic_find("/api/stream");
+	struct request r = { .query = query };
+
+	memset(w, 0, sizeof(*w));
+	return t->parse(t, &r, w);
+}
+
+#define IDS    "each parameter must be a list of whole numbers from 1 to 2147483647, separated by commas"
+#define TWICE  "each parameter is allowed once"
+#define NONE   "nothing to watch: at least one parameter is required"
+
+/* The combined stream takes each topic by its label, in any order, and is not a topic itself. */
+START_TEST(combined)
+{
+	static const struct { const char *query, *expected; } good[] = {
+		{ "notifications=1", "0:0" },
+		{ "issues=7", "1:7" },
+		{ "testRuns=9,7,9", "2:7 2:9" },
+		{ "projectMilestones=7&notifications=1&issues=8%2C7", "0:0 1:7 1:8 5:7" },
+		{ "milestones=4&projectTestRuns=7&x=y&testRuns=7&lastEventId=evicted", "2:7 3:7 4:4" },
+	};
+	static const struct { const char *query, *error; } bad[] = {
+		{ "", NONE }, { "x=1", NONE }, { "Issues=7", NONE }, { "projectId=7", NONE },
+		{ "projectIds=7", NONE },
+		{ "notifications", "notifications must be 1" },
+		{ "notifications=", "notifications must be 1" },
+		{ "notifications=0", "notifications must be 1" },
+		{ "notifications=01&issues=7", "notifications must be 1" },
+		{ "notifications=true", "notifications must be 1" },
+		{ "issues", IDS }, { "issues=", IDS }, { "issues=7,", IDS }, { "testRuns=0", IDS },
+		{ "milestones=2147483648", IDS }, { "projectTestRuns=7&projectMilestones=x", IDS },
+		{ "issues=7&issues=7", TWICE }, { "issues=7&testRuns=7&%69ssues=8", TWICE },
+		{ "notifications=1&notifications=1", TWICE },
+	};
+	struct watch_list w;
+	const char *error;
+
+	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+		error = parse_combined(&w, good[i].query);
+		ck_assert_msg(error == NULL, "%s: %s", good[i].query, error);
+		expect_list(&w, good[i].expected);
+		watch_list_free(&w);
+	}
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		error = parse_combined(&w, bad[i].query);
+		ck_assert_msg(error != NULL, "%s", bad[i].query);
+		ck_assert_str_eq(error, bad[i].error);
+		watch_list_free(&w);
+	}
+	for (int i = 0; i < topic_count; i++) {
+		ck_assert_str_ne(topics[i].path, "/api/stream");
+		ck_assert_ptr_nonnull(topics[i].label);
+	}
+	ck_assert_ptr_null(topic_find("/api/stream")->label);
+	ck_assert_ptr_null(topic_find("/api/stream/"));
+}
+END_TEST
+
+/* 500 ids in all, of whatever topics. */
+START_TEST(combined_limit)
+{
+	char query[8192];
+	size_t used;
+	struct watch_list w;
+
+	for (int extra = 0; extra < 2; extra++) {
+		used = (size_t)sprintf(query, "issues=1");
+		for (int i = 2; i <= 250; i++)
+			used += (size_t)sprintf(query + used, ",%d", i);
+		used += (size_t)sprintf(query + used, "&testRuns=1");
+		for (int i = 2; i <= 250 + extra; i++)
+			used += (size_t)sprintf(query + used, ",%d", i);
+		if (extra == 0)
+			ck_assert_ptr_null(parse_combined(&w, query));
+		else
+			ck_assert_str_eq(parse_combined(&w, query),
+			    "the parameters must have at most 500 ids in all");
+		watch_list_free(&w);
+	}
+}
+END_TEST
+
+/* Channels with their labels, and the ids under the labels in logs. */
+START_TEST(combined_channels)
+{
+	struct settings s = { .tenant = strdup("t"), .issues_prefixes = { "i", "j" },
+		.issues_prefix_count = 2 };
+	static const char expected[] = "notifications:tenant:t:user:u\0notifications\0"
+	    "notifications:tenant:t:broadcast\0notifications\0i:tenant:t:project:7\0issues:7\0"
+	    "j:tenant:t:project:7\0issues:7\0live:tenant:t:testrun:7\0testRuns:7\0"
+	    "live:tenant:t:project:7:testruns\0projectTestRuns:7\0live:tenant:t:milestone:7\0"
+	    "milestones:7\0live:tenant:t:project:7:milestones\0projectMilestones:7";
+	struct log_field fields[TOPIC_MAX];
+	struct watch_list w;
+	int count;
+	char *names;
+
+	ck_assert_ptr_null(parse_combined(&w, "notifications=1&issues=7&testRuns=7&projectTestRuns=7&"
+	    "milestones=7&projectMilestones=7"));
+	names = watch_list_channels(&w, &s, "u", true, &count);
+	ck_assert_int_eq(count, 8);
+	ck_assert_mem_eq(names, expected, sizeof(expected));
+	free(names);
+	ck_assert_int_eq(watch_list_log(&w, true, fields) - fields, 5);
+	ck_assert_str_eq(fields[0].key, "issues");
+	ck_assert_str_eq(fields[4].key, "projectMilestones");
+	watch_list_free(&w);
+	free(s.tenant);
 }
 END_TEST
 
@@ -550,7 +668,7 @@ START_TEST(longest_channels)
 		s.issues_prefixes[i][0] = (char)('a' + i);
 	}
 	ck_assert(watch_list_add(&w, ISSUES, projects, WATCH_LIST_MAX));
-	name = names = watch_list_channels(&w, &s, tenant, &count);
+	name = names = watch_list_channels(&w, &s, tenant, false, &count);
 	ck_assert_ptr_nonnull(names);
 	ck_assert_int_eq(count, WATCH_LIST_MAX * SETTINGS_PREFIXES_MAX);
 	for (int i = 0; i < count; i++, name += strlen(name) + 1) {
@@ -561,7 +679,7 @@ START_TEST(longest_channels)
 	free(names);
 	watch_list_free(&w);
 	ck_assert(watch_list_add(&w, NOTIFICATIONS, &(int32_t){ 0 }, 1));
-	names = watch_list_channels(&w, &s, tenant, &count);
+	names = watch_list_channels(&w, &s, tenant, false, &count);
 	ck_assert_ptr_nonnull(names);
 	ck_assert_int_eq(count, 2);
 	channel_name_user(expected, tenant, tenant);
@@ -630,6 +748,9 @@ main(void)
 	tcase_add_test(tc, paths);
 	tcase_add_test(tc, rows);
 	tcase_add_test(tc, ids_in_paths);
+	tcase_add_test(tc, combined);
+	tcase_add_test(tc, combined_limit);
+	tcase_add_test(tc, combined_channels);
 	tcase_add_test(tc, lists);
 	tcase_add_test(tc, depends_on);
 	tcase_add_test(tc, one_project);

@@ -318,10 +318,10 @@ test("callbacks that throw are logged by name and do not affect other watchers",
 	page.last().sync();
 	page.last().refuse();
 	assert.deepEqual(bad.errors.map(([text, error]) => [text, error.message]),
-	    ["onstate", "onWakeup", "onWakeup", "onstate", "onclosed"].map((name) =>
+	    ["onstate", "onWakeup", "onWakeup", "onstate", "onstate", "onclosed"].map((name) =>
 	        [`tpi-stream: ${name} threw`, "broken"]));
 	assert.deepEqual(c.messages, [FIRST, LATER]);
-	assert.deepEqual(c.states, ["live", "waiting"]);
+	assert.deepEqual(c.states, ["live", "connecting", "waiting"]);
 	assert.equal(c.refusals, 1);
 });
 
@@ -637,6 +637,39 @@ test("a refused stream is reopened after 30 s with full jitter, growing to 5 min
 	}
 	assert.equal(page.a.refusals, waits.length);
 	assert.equal(page.open().length, 1);
+});
+
+test("an open stream that the browser closes is lost, not refused: back within 5 s", async (t) => {
+	const page = await livePage(t);
+	for (let i = 2; i < 5; i++) {
+		page.last().lose();
+		assert.equal(page.a.states.at(-1), "waiting");
+		await page.pass(2499);
+		assert.equal(page.sources.length, i - 1);
+		await page.pass(1);
+		assert.equal(page.sources.length, i);
+		page.last().sync();
+	}
+	assert.deepEqual(page.a.messages, [FIRST, LATER, LATER, LATER]);
+	assert.equal(page.a.refusals, 0);
+	page.last().lose();
+	await page.pass(2500);
+	page.last().lose();
+	assert.equal(page.a.refusals, 1, "it was not open");
+	await page.pass(14999);
+	assert.equal(page.sources.length, 5);
+});
+
+test("a lost stream comes back with retry.limit 0, too", async (t) => {
+	const page = await fakePage(t);
+	const a = recorder();
+	page.watchNotifications(a.onWakeup, { ...a.options, retry: { limit: 0 } });
+	await page.settle();
+	page.last().sync();
+	page.last().lose();
+	await page.pass(5000);
+	page.last().sync();
+	assert.deepEqual(a.messages, [FIRST, LATER]);
 });
 
 test("full jitter is from 0 to the whole delay", async (t) => {

@@ -129,7 +129,7 @@ for (const [major, alias] of [
 		await page.act(() => page.last().refuse());
 		assert.deepEqual(page.urls(), ["/api/issues/stream?projectIds=7,8"]);
 		assert.deepEqual(seen, [["a", "connecting"], ["b", "live"], ["b", FIRST],
-		    ["b", "waiting"], ["b", "closed"]]);
+		    ["b", "connecting"], ["b", "waiting"], ["b", "closed"]]);
 	});
 
 	testReact("other projects are another watch; none are none, and closed", async (page) => {
@@ -165,6 +165,64 @@ for (const [major, alias] of [
 		await page.render(App, { baseUrl: "/b" });
 		await page.wait(1000);
 		assert.deepEqual(page.open().map(({ url }) => url), ["/b/api/notifications/stream"]);
+	});
+
+	testReact("combined: all hooks share one stream; another value is another watch", async (page) => {
+		const App = ({ combined }) => page.useNotifications(() => {}, { combined }) +
+		    page.useIssueUpdates([7], () => {}, { combined }) +
+		    page.useMilestoneUpdates([9], () => {}, { combined });
+		const app = (combined) => page.createElement(App, { combined });
+		await page.render(page.StrictMode, null, app(true));
+		await page.wait(250);
+		await page.act(() => page.last().sync());
+		assert.equal(page.text(), "livelivelive");
+		assert.deepEqual(page.open().map(({ url }) => url),
+		    ["/api/stream?notifications=1&issues=7&milestones=9"]);
+		await page.render(page.StrictMode, null, app(false));
+		await page.wait(1000);
+		assert.deepEqual(page.open().map(({ url }) => url), ["/api/notifications/stream",
+		    "/api/issues/stream?projectIds=7", "/api/milestones/9/stream"]);
+	});
+
+	testReact("TestPlanIt's hooks: one stream, and the messages that they had", async (page, t) => {
+		const seen = [];
+		const onWakeUp = (event) => seen.push(event);
+		const client = new page.QueryClient();
+		t.after(() => client.clear());
+		const invalidated = t.mock.method(client, "invalidateQueries", async () => {}).mock;
+		function Parts({ enabled }) {
+			page.useNotificationStream(() => seen.push("refetch"));
+			page.useIssueUpdateStream([8, 7, -1]);
+			page.useIssueUpdateStream(7);
+			page.useIssueUpdateStream(null);
+			page.useTestRunLiveStream({ runId: 42, enabled, onWakeUp });
+			page.useProjectTestRunStream({ projectId: 7, enabled, onWakeUp });
+			page.useMilestoneLiveStream({ milestoneId: 9, enabled, onWakeUp });
+			page.useProjectMilestoneStream({ projectId: 0, onWakeUp });
+			return null;
+		}
+		const show = (enabled) => page.render(page.QueryClientProvider, { client },
+		    page.createElement(Parts, { enabled }));
+		await show();
+		await page.wait(250);
+		await page.act(() => page.last().sync());
+		assert.deepEqual(page.open().map(({ url }) => url), ["/api/stream?notifications=1" +
+		    "&issues=7,8&testRuns=42&projectTestRuns=7&milestones=9"]);
+		const send = (topic, data) => page.last().event(topic, JSON.stringify(data));
+		await page.act(() => {
+			send("testRuns:42", { event: "test_run.completed", runId: 42, projectId: 7 });
+			send("milestones:9", { event: "milestone.updated", milestoneId: 9, projectId: 7, targetId: 1 });
+			send("issues:8", { event: "issue-updated", issueId: 1, projectId: 8 });
+		});
+		await page.wait(250);
+		assert.deepEqual(seen, [...Array(3).fill({ event: "sync" }),
+		    { event: "test_run.completed", runId: 42, projectId: 7 },
+		    { event: "milestone.updated", milestoneId: 9, projectId: 7, targetId: 1 }, "refetch"]);
+		assert.deepEqual(invalidated.calls.map(({ arguments: [filter] }) => filter),
+		    [{ queryKey: ["zenstack"] }]);
+		await show(false);
+		await page.wait(60250);
+		assert.equal(page.last().url, "/api/stream?notifications=1&issues=7,8");
 	});
 
 	testReact("many components share one stream, and each gets its state", async (page) => {

@@ -170,8 +170,18 @@ for (const number of [0, 1])
 		await browser.wakeup("issues:1", issue(1, 5));
 		old.event("issues:1", JSON.stringify(issue(1, 6)));
 		await browser.sync();
-		assert.deepEqual(browser.open().map(({ url }) => url), [stream("issues=1,2,7")]);
-		assert.deepEqual(a.messages, [FIRST, wakeup(1, 5), wakeup(1, 6)]);
+		assert.deepEqual(browser.open(), [old, browser.last()], "an event may still be on its way");
+		old.event("issues:1", JSON.stringify(issue(1, 7)));
+		old.sync();
+		old.evict();
+		old.readyState = 1;
+		await browser.pass(499);
+		assert.equal(browser.open().length, 2);
+		await browser.pass(1);
+		assert.deepEqual(browser.open(), [browser.last()]);
+		old.event("issues:1", JSON.stringify(issue(1, 8)));
+		await browser.settle();
+		assert.deepEqual(a.messages, [FIRST, wakeup(1, 5), wakeup(1, 6), wakeup(1, 7)]);
 		assert.deepEqual(b.messages, [FIRST]);
 		assert.deepEqual(c.messages, [FIRST]);
 		assert.deepEqual(a.states, ["connecting", "live"]);
@@ -204,7 +214,21 @@ test("a growth during a change-over replaces the new stream, not the old one", a
 	assert.deepEqual([c.messages, d.messages], [[FIRST], [FIRST]]);
 	for (const { messages } of browser.seen)
 		assert.deepEqual(messages, [FIRST]);
+	await browser.pass(500);
 	assert.deepEqual(browser.open(), [browser.last()]);
+});
+
+test("an old stream that lingers is closed with the others", async (t) => {
+	const browser = await sharing(t);
+	for (const project of [7, 8]) {
+		browser.all[0].watch("Issues", [project]);
+		await browser.pass(250);
+		await browser.sync();
+		assert.equal(browser.open().length, 2);
+	}
+	browser.all[0].hide();
+	await browser.settle();
+	assert.deepEqual(browser.open().map(({ tab }) => tab), [browser.all[1]]);
 });
 
 test("shrinking reopens nothing for a minute, and then causes no sync", async (t) => {
@@ -215,6 +239,7 @@ test("shrinking reopens nothing for a minute, and then causes no sync", async (t
 	await browser.pass(2000);
 	assert.deepEqual(browser.requests(), [stream("issues=1")]);
 	await browser.sync();
+	await browser.pass(500);
 	assert.equal(browser.open().length, 1);
 	assert.deepEqual(browser.seen[0].messages, [FIRST]);
 	await assertLive(browser, [browser.seen[0], 1]);
@@ -545,6 +570,7 @@ test("a leader that hangs: a tab that is shown or watches more has its own strea
 	browser.all[0].thaw();
 	await browser.pass(300);
 	await browser.sync();
+	await browser.pass(500);
 	assert.equal(browser.open().length, 1);
 	assert.equal(browser.last().url, stream("issues=1,2,3,7"));
 	await assertLive(browser, [a, 1], [b, 2], [c, 3]);
@@ -562,6 +588,7 @@ test("what an isolated tab has begun to watch is carried by the leader once it a
 	browser.all[0].thaw();
 	await browser.pass(300);
 	await browser.sync();
+	await browser.pass(500);
 	assert.deepEqual(browser.open().map(({ url }) => url), [stream("issues=1,2,7")]);
 	await assertLive(browser, [c, 7]);
 });
@@ -586,6 +613,7 @@ test("an isolated tab becomes the leader when the hanging one is gone, without a
 	assert.equal(browser.leader(), browser.all[1]);
 	await browser.pass(300);
 	await browser.sync();
+	await browser.pass(500);
 	assert.deepEqual(browser.seen[1].messages, [FIRST, LATER]);
 	assert.deepEqual(browser.seen[2].messages, [FIRST, LATER]);
 	assert.equal(browser.open().length, 1);
@@ -706,6 +734,22 @@ for (const number of [0, 1, 2])
 		assert.equal(browser.tabs.flatMap(({ channels }) => [...channels]).length, 2);
 	});
 
+test("reset(): a burst of the previous session is not delivered, a first sync is", async (t) => {
+	const browser = await sharing(t);
+	const seen = browser.all.map((tab, i) => tab.watch("Issues", [i + 1], { coalesceMs: 100 }));
+	await browser.settle();
+	await browser.wakeup("issues:1", issue(1));
+	await browser.wakeup("issues:2", issue(2));
+	browser.all[1].reset();
+	await browser.pass(100);
+	for (const { messages } of seen)
+		assert.deepEqual(messages, [FIRST]);
+	await browser.sync();
+	await browser.pass(100);
+	for (const { messages } of seen)
+		assert.deepEqual(messages, [FIRST, LATER]);
+});
+
 test("a leader that was suspended when reset() was called reopens when it is asked", async (t) => {
 	const browser = await sharing(t);
 	browser.all[0].halt();
@@ -715,6 +759,7 @@ test("a leader that was suspended when reset() was called reopens when it is ask
 	browser.all[0].thaw();
 	await browser.pass(300);
 	await browser.sync();
+	await browser.pass(500);
 	assert.deepEqual(browser.open().map(({ url }) => url), [stream("issues=1,2")]);
 	await assertLive(browser, [browser.seen[0], 1], [browser.seen[1], 2]);
 });
@@ -956,6 +1001,7 @@ test("a topic that moves to the second stream: a sync, and nothing is lost", asy
 	assert.ok(a.messages.length >= 3, "from one of the streams, or from both");
 	await browser.pass(250);
 	await browser.sync();
+	await browser.pass(500);
 	assert.deepEqual([b.messages, c.messages], [[FIRST], [FIRST]]);
 	assert.deepEqual(browser.open().map(topicsOf).map(({ length }) => length).sort(), [1, 500]);
 	b.stop();

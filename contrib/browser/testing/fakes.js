@@ -52,8 +52,15 @@ export class FakeEventSource extends EventTarget {
 		this.event("error");
 	}
 
-	/* A response other than 200: the browser does not reconnect. */
+	/* A response other than 200, to the browser's reconnect if the stream was open. */
 	refuse() {
+		if (this.readyState === 1)
+			this.end();
+		this.lose();
+	}
+
+	/* The browser does not reconnect. Some do this to an open stream, too. */
+	lose() {
 		this.readyState = 2;
 		this.event("error");
 	}

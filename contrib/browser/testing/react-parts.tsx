@@ -6,3 +6,4 @@ export { createRoot } from "react-dom/client";
 export { renderToString } from "react-dom/server";
 export * from "tpi-stream-client/react";
 export * from "../examples/tanstack-query.js";
+export * from "../examples/testplanit-hooks.js";
