@@ -115,6 +115,22 @@ def test_pubsub_client_killed(streamd, new_valkey):
         peer.wait_data(notification(1))
 
 
+@pytest.mark.slow
+def test_sync_is_not_postponed(streamd, new_valkey):
+    """A stream gets its sync within SSE_SYNC_SPREAD_MS of the first reconnect, also if Valkey is lost again and again
+    meanwhile."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=4000, SSE_PER_USER_CAP=100)
+    peers = [daemon.stream(f"u{number}") for number in range(20)]
+    started = time.monotonic()
+    while time.monotonic() - started < 4.4:
+        assert valkey("CLIENT", "KILL", "TYPE", "pubsub") == 1
+        time.sleep(1.1)  # a connection that lasts a shorter time delays the next attempt
+        valkey.wait_subscribers(user_channel("u0"), 1)
+    late = [peer for peer in peers if not after_first(peer.quiet(0)).startswith(SYNC)]
+    assert not late, f"{len(late)} streams without a sync after {time.monotonic() - started:.1f} s"
+
+
 def test_one_log_line_per_change(streamd, new_valkey, rundir):
     """The loss of Valkey is one log line, and its return another, however many attempts fail in between."""
     valkey = new_valkey().start()
