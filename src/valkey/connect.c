@@ -399,9 +399,9 @@ role_of(const redisReply *reply)
 	return reply->element[0]->str;
 }
 
-/* Whether the server refuses the command as such. Proxies and services have their own wording. */
-static bool
-lacks_command(const redisReply *reply)
+/* Proxies and managed services have their own wording. */
+bool
+valkey_refuses(const redisReply *reply)
 {
 	static const char *const words[] = { "unknown command", "unsupported command",
 		"not supported", "not allowed", "no permission" };
@@ -440,7 +440,7 @@ check_cluster(struct attempt *a, bool primary)
 
 	if (reply == NULL)
 		return false;
-	if (primary && lacks_command(reply)) {
+	if (primary && valkey_refuses(reply)) {
 		good = accept_unverified(a, reply, "a Cluster node", "CLUSTER INFO",
 		    "+cluster|info");
 		goto out;
@@ -478,7 +478,7 @@ check_role(struct attempt *a, const redisReply *reply)
 	if (reply_begins(reply, "NOAUTH"))
 		return fail(a, "requires a password: set VALKEY_PASSWORD_FILE, or user:password@ "
 		    "in the URL");
-	if (lacks_command(reply))
+	if (valkey_refuses(reply))
 		return a->needs_cluster ? check_cluster(a, true)
 		    : accept_unverified(a, reply, "a primary", "ROLE", "+role");
 	return valkey_explain(a->valkey, "ROLE", reply, a->error);

@@ -64,6 +64,12 @@ bool valkey_explain(const struct valkey *v, const char *what, const redisReply *
     struct error *error);
 
 /*
+ * Whether the reply is an error that says that the command is unknown or not permitted, so that
+ * repeating it is useless.
+ */
+bool valkey_refuses(const redisReply *reply);
+
+/*
  * Use this instead of redisBufferWrite(): when hiredis 0.14 has written everything, it allocates a
  * new, empty buffer and crashes if that fails. Here that is an error in the context, REDIS_ERR_OOM.
  * Returns REDIS_OK or REDIS_ERR; *done is set once everything is written.
