@@ -625,7 +625,7 @@ function termAfter(term) {
  * answers. README.md draws the states.
  */
 class Sharing {
-	#id = termAfter(0);
+	#id = Math.random();
 	term = 0;		/* messages of earlier terms are ignored */
 	#tabs = new Map();	/* in the leader: the topics of every other tab */
 	#answered = new Set();	/* those that have answered since the last roll call */
