@@ -180,7 +180,7 @@ check_no_sentinels(const struct settings *settings, struct error *error)
 {
 	const char *set = NULL;
 
-	if (strcmp(settings->valkey_sentinel_master, SETTINGS_MASTER_STANDARD) != 0)
+	if (strcmp(settings->valkey_sentinel_master, SETTINGS_MASTER_DEFAULT) != 0)
 		set = "VALKEY_SENTINEL_MASTER";
 	else if (settings->valkey_sentinel_password[0] != '\0')
 		set = "VALKEY_SENTINEL_PASSWORD";

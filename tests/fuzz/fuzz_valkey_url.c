@@ -121,7 +121,7 @@ parse_servers(struct topology *s, char *urls, char *sentinels, struct error *err
 	struct settings settings = {
 		.valkey_url = urls, .valkey_password_file = (char[]){ "" },
 		.valkey_sentinels = sentinels,
-		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_DEFAULT },
 		.valkey_sentinel_password = sentinels[0] != '\0' ? (char[]){ "pw" } : (char[]){ "" },
 		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },

@@ -20,7 +20,7 @@ parse(struct topology *s, const char *url, const char *sentinels, const char *op
 		.valkey_url = (char *)(uintptr_t)url, .valkey_password_file = (char[]){ "" },
 		.valkey_sentinels = (char *)(uintptr_t)sentinels,
 		.valkey_sentinel_master = sentinels[0] != '\0' ? (char[]){ "m" }
-		    : (char[]){ SETTINGS_MASTER_STANDARD },
+		    : (char[]){ SETTINGS_MASTER_DEFAULT },
 		.valkey_sentinel_password = sentinels[0] != '\0' ? (char[]){ "sesame" } : (char[]){ "" },
 		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
@@ -70,7 +70,7 @@ START_TEST(passwords)
 	struct settings settings = {
 		.valkey_url = (char[]){ "valkey://u:p@a,valkey://v:q@b,valkey://c" },
 		.valkey_password_file = (char[]){ "" }, .valkey_sentinels = (char[]){ "" },
-		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_DEFAULT },
 		.valkey_sentinel_password = (char[]){ "" },
 		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
@@ -111,7 +111,7 @@ START_TEST(sentinel_passwords)
 	struct settings settings = {
 		.valkey_url = (char[]){ "valkey://u:p@a" }, .valkey_password_file = (char[]){ "" },
 		.valkey_sentinels = (char[]){ "b, c" },
-		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_DEFAULT },
 		.valkey_sentinel_password = (char[]){ "old" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
@@ -145,9 +145,9 @@ START_TEST(sentinels_not_set)
 		const char *master, *password, *file, *error;
 	} rows[] = {
 		{ "m", "", "", "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not" },
-		{ SETTINGS_MASTER_STANDARD, "sesame", "",
+		{ SETTINGS_MASTER_DEFAULT, "sesame", "",
 		    "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not" },
-		{ SETTINGS_MASTER_STANDARD, "", "/file",
+		{ SETTINGS_MASTER_DEFAULT, "", "/file",
 		    "VALKEY_SENTINEL_PASSWORD_FILE: is set, but VALKEY_SENTINELS is not" },
 	};
 
