@@ -116,7 +116,7 @@ check_password_file(const char *url, const uint8_t *data, size_t size)
 }
 
 static bool
-parse_servers(struct topology *s, char *urls, char *sentinels, struct error *error)
+parse_servers(struct topology *t, char *urls, char *sentinels, struct error *error)
 {
 	struct settings settings = {
 		.valkey_url = urls, .valkey_password_file = (char[]){ "" },
@@ -128,7 +128,7 @@ parse_servers(struct topology *s, char *urls, char *sentinels, struct error *err
 		.valkey_tls_key = (char[]){ "" },
 	};
 
-	return topology_parse(s, &settings, NULL, error);
+	return topology_parse(t, &settings, NULL, error);
 }
 
 /* Checks a list of URLs or of sentinels, and the same list with other passwords. */
