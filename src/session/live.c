@@ -72,7 +72,8 @@ handle_marks(struct live *l, unsigned marks, int64_t now)
 	}
 	if (marks & STREAM_SLOW)
 		log_slow(l, "slow reader, events dropped");
-	if (marks & STREAM_CONFIRMED)
+	/* A sync that is due covers this loss, too; further losses must not postpone it. */
+	if ((marks & STREAM_CONFIRMED) && l->sync_at == NEVER)
 		l->sync_at = now + clock_jitter(0, (uint32_t)l->settings->sync_spread_ms);
 	if (marks & STREAM_REVOKED)
 		recheck_revoked(l->c, marks & STREAM_MANY, now);

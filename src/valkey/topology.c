@@ -349,6 +349,7 @@ connect_primary(struct topology *t, int timeout_ms, struct error *error)
 	if (c == NULL)
 		return NULL;
 	t->primary = answer;
+	t->unverified = state.unverified;
 	memcpy(t->used, label, sizeof(t->used));
 	return c;
 }
@@ -381,6 +382,7 @@ connect_node(struct topology *t, int timeout_ms, struct error *error)
 		if (c == NULL)
 			continue;
 		if (!state.cluster_down || spare == NULL) {
+			t->unverified = state.unverified;
 			if (spare != NULL)
 				redisFree(spare);
 			spare = c;
@@ -428,17 +430,38 @@ better_node(struct topology *t, int64_t deadline)
 	return found;
 }
 
+static void
+publish_probe(redisContext *c, const struct valkey *v, struct topology_probe *probe,
+    int64_t deadline, struct error *error)
+{
+	const char *words[] = { "PUBLISH", probe->channel, probe->payload };
+	redisReply *reply = valkey_command(c, v, deadline, 3, words, error);
+
+	if (reply == NULL)
+		return;
+	probe->published = reply->type == REDIS_REPLY_INTEGER;
+	if (probe->published)
+		probe->receivers = reply->integer;
+	else
+		valkey_explain(v, "PUBLISH", reply, error);
+	if (valkey_refuses(reply))
+		probe->refused = *error;
+	freeReplyObject(reply);
+}
+
 static const char *
-check_node(struct topology *t, int64_t deadline, struct error *error)
+check_node(struct topology *t, struct topology_probe *probe, int64_t deadline, struct error *error)
 {
 	int64_t until = share_until(deadline, t->node_count - 1);
 	struct valkey_state state;
 	redisContext *c = try_node(t, t->used_node, until, 0, &state);
 
+	if (c == NULL)
+		*error = t->nodes[t->used_node].error;
+	else if (probe != NULL)
+		publish_probe(c, &t->nodes[t->used_node].valkey, probe, until, error);
 	if (c != NULL)
 		redisFree(c);
-	else
-		*error = t->nodes[t->used_node].error;
 	if (state.demoted)
 		return "the server is no longer a primary";
 	return state.cluster_down && better_node(t, deadline)
@@ -446,7 +469,8 @@ check_node(struct topology *t, int64_t deadline, struct error *error)
 }
 
 static const char *
-check_primary(struct topology *t, int64_t deadline, struct error *error)
+check_primary(struct topology *t, struct topology_probe *probe, int64_t deadline,
+    struct error *error)
 {
 	struct sentinel_answer answer;
 	char label[VALKEY_LABEL_SIZE];
@@ -461,18 +485,21 @@ check_primary(struct topology *t, int64_t deadline, struct error *error)
 	}
 	v = primary_of(t, &t->primary, label);
 	c = valkey_connect(&v, deadline, 0, false, &state, error);
+	if (c != NULL && probe != NULL)
+		publish_probe(c, &v, probe, deadline, error);
 	if (c != NULL)
 		redisFree(c);
 	return state.demoted ? "the server is no longer a primary" : NULL;
 }
 
 const char *
-topology_check(struct topology *t, int timeout_ms, struct error *error)
+topology_check(struct topology *t, struct topology_probe *probe, int timeout_ms,
+    struct error *error)
 {
 	int64_t deadline = valkey_clock() + timeout_ms;
 
 	error->text[0] = '\0';
 	if (t->sentinel_count > 0)
-		return check_primary(t, deadline, error);
-	return check_node(t, deadline, error);
+		return check_primary(t, probe, deadline, error);
+	return check_node(t, probe, deadline, error);
 }

@@ -35,6 +35,7 @@ struct topology {
 
 	/* The server of the last successful topology_connect(): */
 	char used[VALKEY_LABEL_SIZE];   /* its label, for logs */
+	struct error unverified;        /* a warning about it; see struct valkey_state */
 	int used_node;                  /* index into nodes; -1: none yet */
 	struct sentinel_answer primary; /* only with sentinels */
 };
@@ -57,11 +58,21 @@ void topology_free(struct topology *t);
  */
 redisContext *topology_connect(struct topology *t, int timeout_ms, struct error *error);
 
+/* A message for topology_check() to publish. The other fields are set by it. */
+struct topology_probe {
+	const char *channel, *payload;
+	bool published;
+	long long receivers;  /* as the server counts them: in a Cluster, those of the node */
+	struct error refused; /* the server does not permit PUBLISH on the channel; "": it does */
+};
+
 /*
- * Checks, over separate connections, whether the server in use is still the right one. Returns
- * NULL, or why the daemon should reconnect. *error gets "", or what failed during the check; that
- * alone is no reason to reconnect. Call it in the thread that calls topology_connect().
+ * Checks, over separate connections, whether the server in use is still the right one, and
+ * publishes the probe there; NULL: none. Returns NULL, or why the daemon should reconnect. *error
+ * gets "", or what failed during the check; that alone is no reason to reconnect. Call it in the
+ * thread that calls topology_connect().
  */
-const char *topology_check(struct topology *t, int timeout_ms, struct error *error);
+const char *topology_check(struct topology *t, struct topology_probe *probe, int timeout_ms,
+    struct error *error);
 
 #endif

@@ -7,6 +7,7 @@
 #include "wire/channel_name.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -77,6 +78,12 @@ size_t
 channel_name_revoke(char name[CHANNEL_NAME_SIZE], const char *tenant)
 {
 	return name_write(name, "notifications:tenant:%s:revoke", tenant);
+}
+
+size_t
+channel_name_check(char name[CHANNEL_NAME_SIZE], const char *tenant, uint64_t number)
+{
+	return name_write(name, "notifications:tenant:%s:check:%016" PRIx64, tenant, number);
 }
 
 size_t

@@ -742,6 +742,15 @@ def test_publisher_without_a_right(front, streamd, new_valkey, doctor):
     assert "SECRET" not in told.stdout
 
 
+def test_no_role(front, streamd, new_valkey, doctor):
+    """A Valkey without ROLE works, and is a warning."""
+    server = new_valkey(config=["--rename-command", "ROLE", ""]).start()
+    fore = front(Nginx, streamd(OPEN, VALKEY_URL=server.url))
+    told = doctor(fore.url, "--quick", VALKEY_URL=server.url)
+    told = told.only("notifications: tpi-publish", state="warning")
+    assert "it does not support ROLE" in told and "subscribers: 1" in told
+
+
 def test_publisher_at_a_replica(front, streamd, valkey, new_valkey, doctor):
     replica = new_valkey(tcp=True, config=["--replicaof", "127.0.0.1", str(free_port())]).start()
     fore = front(Nginx, streamd(OPEN))

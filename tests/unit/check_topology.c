@@ -401,15 +401,15 @@ START_TEST(cluster_down)
 		ck_assert_msg(try_connect(&t), "%s", error.text);
 		ck_assert_int_eq(t.used_node, 2);
 	}
-	ck_assert_ptr_null(topology_check(&t, TIMEOUT_MS, &error));
+	ck_assert_ptr_null(topology_check(&t, NULL, TIMEOUT_MS, &error));
 	t.used_node = 1;
 	asked = fakes[1].accepted;
-	ck_assert_str_eq(topology_check(&t, TIMEOUT_MS, &error),
+	ck_assert_str_eq(topology_check(&t, NULL, TIMEOUT_MS, &error),
 	    "the node was cut off from its Cluster");
 	/* The node in use is queried only once. */
 	ck_assert_int_eq(fakes[1].accepted, asked + 1);
 	fake_stop(&fakes[2]);
-	ck_assert_ptr_null(topology_check(&t, TIMEOUT_MS, &error));
+	ck_assert_ptr_null(topology_check(&t, NULL, TIMEOUT_MS, &error));
 	ck_assert_str_eq(error.text, "");
 	for (int i = 0; i < 3; i++) {
 		t.used_node = i;
@@ -451,13 +451,13 @@ START_TEST(check_nodes)
 
 	parse_fakes(&t, fakes, 3, NULL);
 	t.used_node = 0;
-	ck_assert_ptr_null(topology_check(&t, TIMEOUT_MS, &error));
+	ck_assert_ptr_null(topology_check(&t, NULL, TIMEOUT_MS, &error));
 	ck_assert_str_eq(error.text, "");
 	t.used_node = 1;
-	ck_assert_str_eq(topology_check(&t, TIMEOUT_MS, &error),
+	ck_assert_str_eq(topology_check(&t, NULL, TIMEOUT_MS, &error),
 	    "the server is no longer a primary");
 	t.used_node = 2;
-	ck_assert_ptr_null(topology_check(&t, TIMEOUT_MS, &error));
+	ck_assert_ptr_null(topology_check(&t, NULL, TIMEOUT_MS, &error));
 	ck_assert_ptr_nonnull(strstr(error.text, "no answer in time"));
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(fakes[i].accepted, 1);
@@ -553,12 +553,12 @@ START_TEST(stale)
 	ck_assert_msg(try_connect(&t), "%s", error.text);
 	ck_assert_str_eq(t.used, servers[1].label);
 	fake_stop(&sentinels[1]);
-	ck_assert_ptr_null(topology_check(&t, TIMEOUT_MS, &error));
+	ck_assert_ptr_null(topology_check(&t, NULL, TIMEOUT_MS, &error));
 	ck_assert(!try_connect(&t));
 	ck_assert_ptr_nonnull(strstr(error.text, "most sentinels did not answer"));
 	/* The same answer from all the sentinels in the list. */
 	t.sentinel_count = 1;
-	ck_assert_str_eq(topology_check(&t, TIMEOUT_MS, &error),
+	ck_assert_str_eq(topology_check(&t, NULL, TIMEOUT_MS, &error),
 	    "the sentinels name another primary");
 	ck_assert(try_connect(&t));
 	ck_assert_str_eq(t.used, servers[0].label);
@@ -586,11 +586,11 @@ START_TEST(named_replica)
 	    "reach no other server", server.label);
 	ck_assert_str_eq(error.text, expected);
 	t.primary = (struct sentinel_answer){ .host = "127.0.0.1", .port = server.port };
-	ck_assert_str_eq(topology_check(&t, TIMEOUT_MS, &error),
+	ck_assert_str_eq(topology_check(&t, NULL, TIMEOUT_MS, &error),
 	    "the server is no longer a primary");
 	/* Even if no sentinel answers. */
 	fake_stop(&sentinels[0]);
-	ck_assert_str_eq(topology_check(&t, TIMEOUT_MS, &error),
+	ck_assert_str_eq(topology_check(&t, NULL, TIMEOUT_MS, &error),
 	    "the server is no longer a primary");
 	fake_stop(&server);
 	topology_free(&t);
