@@ -87,7 +87,7 @@ cgroup_pids_max(void)
 void
 rlimits_apply(const struct settings *s)
 {
-	int64_t needed = (settings_ask_app(s) ? s->app_concurrency : 0) + SPARE;
+	int64_t needed = (settings_queries_app(s) ? s->app_concurrency : 0) + SPARE;
 	struct rlimit r;
 	unsigned i;
 

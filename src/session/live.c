@@ -51,7 +51,7 @@ log_slow(const struct live *l, const char *message)
 }
 
 static void
-finish(struct live *l, enum metric_ended reason, const char *closing_event)
+end_stream(struct live *l, enum metric_ended reason, const char *closing_event)
 {
 	if (l->ended == -1)
 		l->ended = reason;
@@ -80,7 +80,7 @@ handle_marks(struct live *l, unsigned marks, int64_t now)
 	if (marks & STREAM_REFUSED) {
 		/* The browser reconnects, and then gets a stream or "retry later". */
 		log_stream(l, LOG_LEVEL_WARN, "subscription lost");
-		finish(l, ENDED_REFUSED, "");
+		end_stream(l, ENDED_REFUSED, "");
 	}
 }
 
@@ -90,7 +90,7 @@ handle_time(struct live *l, int64_t now)
 	struct connection *c = l->c;
 
 	if (now >= l->end_at)
-		finish(l, ENDED_AGE, "");
+		end_stream(l, ENDED_AGE, "");
 	if (now >= l->sync_at) {
 		l->sync_at = NEVER;
 		stream_send_text(c->stream, STREAM_SYNC);
@@ -135,7 +135,7 @@ turn(struct live *l, int64_t *wait_until)
 		return false;
 	}
 	if (c->registry->draining) {
-		finish(l, ENDED_DRAINED, "event: shutdown\ndata: {}\n\n");
+		end_stream(l, ENDED_DRAINED, "event: shutdown\ndata: {}\n\n");
 		return false;
 	}
 	/*

@@ -9,6 +9,6 @@
 #include "session/registry.h"
 
 /* Writes the lines now. Thread-safe. */
-void stats_log_write(struct registry *g);
+void stats_log_write(struct registry *r);
 
 #endif

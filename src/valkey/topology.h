@@ -43,11 +43,11 @@ struct topology {
 /*
  * Parses the settings. If url is not NULL, it replaces VALKEY_URL, and VALKEY_SENTINELS is ignored.
  * Call it before any thread starts (see tls.h). False with an error that names the setting, shows
- * its value with passwords masked, and says what is allowed; *s then needs no topology_free().
+ * its value with passwords masked, and says what is allowed; *t then needs no topology_free().
  */
-bool topology_parse(struct topology *s, const struct settings *settings, const char *url,
+bool topology_parse(struct topology *t, const struct settings *settings, const char *url,
     struct error *error);
-void topology_free(struct topology *s);
+void topology_free(struct topology *t);
 
 /*
  * Connects with valkey_connect() to the primary that the sentinels name, or to the first usable
@@ -56,7 +56,7 @@ void topology_free(struct topology *s);
  * resolution; no server can use up the time of those after it. Returns NULL with an error.
  * Not thread-safe: one thread at a time.
  */
-redisContext *topology_connect(struct topology *s, int timeout_ms, struct error *error);
+redisContext *topology_connect(struct topology *t, int timeout_ms, struct error *error);
 
 /* A message for topology_check() to publish. The other fields are set by it. */
 struct topology_probe {
@@ -72,7 +72,7 @@ struct topology_probe {
  * gets "", or what failed during the check; that alone is no reason to reconnect. Call it in the
  * thread that calls topology_connect().
  */
-const char *topology_check(struct topology *s, struct topology_probe *probe, int timeout_ms,
+const char *topology_check(struct topology *t, struct topology_probe *probe, int timeout_ms,
     struct error *error);
 
 #endif
