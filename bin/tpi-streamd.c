@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +27,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/types.h>
 #include <sysexits.h>
 #include <unistd.h>
 
@@ -298,9 +300,9 @@ start_services(void)
 {
 	unsigned i;
 
-	for (i = 0; i < CAPS_GROUP_COUNT; i++) {
-		registry.caps[i] = caps_new(caps_group_tenant_cap(i, &settings),
-		    caps_group_user_cap(i, &settings));
+	for (i = 0; i < KIND_COUNT; i++) {
+		registry.caps[i] = caps_new(kind_tenant_cap(i, &settings),
+		    kind_user_cap(i, &settings));
 		if (registry.caps[i] == NULL)
 			die(EX_OSERR, "out of memory");
 	}

@@ -91,8 +91,8 @@ rlimits_apply(const struct settings *s)
 	struct rlimit r;
 	unsigned i;
 
-	for (i = 0; i < CAPS_GROUP_COUNT; i++)
-		needed += caps_group_tenant_cap(i, s);
+	for (i = 0; i < KIND_COUNT; i++)
+		needed += kind_tenant_cap(i, s);
 	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
 		r.rlim_cur = r.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &r);

@@ -311,7 +311,7 @@ take_answer(struct subscriber *subscriber, const char *name, size_t length, bool
 	return count > 0;
 }
 
-/* Returns the index of the issue channels' prefix that this channel has; their count if none. */
+/* Returns the index of the channel's prefix in issues_prefixes; issues_prefix_count if none. */
 static int
 prefix_of(const struct settings *s, const char *channel)
 {
@@ -588,8 +588,8 @@ static bool
 subscriber_init(struct subscriber *subscriber, const struct settings *s)
 {
 	subscriber->settings = s;
-	subscriber->channels_max = CHANNELS_MAX + CHANNELS_EACH *
-	    (uint32_t)(s->tenant_cap + s->issues_tenant_cap + s->live_tenant_cap);
+	subscriber->channels_max = CHANNELS_MAX + CHANNELS_EACH * (uint32_t)(s->tenant_cap +
+	    s->issues_tenant_cap + s->live_tenant_cap + s->combined_tenant_cap);
 	pthread_mutex_init(&subscriber->lock, NULL);
 	thread_cond_init(&subscriber->stop_done);
 	TAILQ_INIT(&subscriber->joining);

@@ -210,7 +210,7 @@ find_topic(struct connection *c)
 	c->topic = topic_find(r->path);
 	if (c->topic == NULL)
 		return refuse(c, REFUSED_PATH);
-	c->caps = c->registry->caps[c->topic->group];
+	c->caps = c->registry->caps[c->topic->kind];
 	c->stream->labelled = c->topic->label == NULL;
 	if (strcmp(r->method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
@@ -326,7 +326,7 @@ reserve(struct connection *c)
 		if (log_allowed(&limit, 1000, &suppressed))
 			LOG(LOG_LEVEL_WARN, c->topic->tag, "tenant cap reached",
 			    LOG_STR("tenantId", c->registry->settings->tenant),
-			    LOG_INT("cap", caps_group_tenant_cap(c->topic->group, c->registry->settings)),
+			    LOG_INT("cap", kind_tenant_cap(c->topic->kind, c->registry->settings)),
 			    LOG_INT("suppressed", suppressed));
 		return refuse(c, REFUSED_CAP);
 	}

@@ -38,7 +38,7 @@ struct connection {
 	struct request request; /* freed when the stream begins */
 	const struct topic *topic;
 	struct watch_list watches; /* changes only while unnamed, see registry_name() */
-	struct caps *caps; /* of the topic's group */
+	struct caps *caps; /* of the topic's kind */
 	struct caps_entry slot;
 	struct subscription *subscription;
 	char *user; /* NULL until known; owned */

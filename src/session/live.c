@@ -178,5 +178,5 @@ live_run(struct connection *c, unsigned marks)
 			thread_trim_stack();
 		peer_wait(&c->peer, wait_until);
 	}
-	metric_add_kind(METRIC_ENDED, (int)c->topic->group, l.ended);
+	metric_add_kind(METRIC_ENDED, (int)c->topic->kind, l.ended);
 }

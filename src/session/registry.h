@@ -40,7 +40,7 @@ struct registry {
 	struct subscriber *subscriber;
 	struct access *access;
 	struct app_client *app_client;              /* NULL if no setting is app */
-	struct caps *caps[CAPS_GROUP_COUNT]; /* in the order of caps_groups[] */
+	struct caps *caps[KIND_COUNT]; /* by enum stream_kind */
 
 	time_t started_at; /* wall clock */
 

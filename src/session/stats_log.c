@@ -18,11 +18,11 @@ stats_log_write(struct registry *g)
 
 	gethostname(host, sizeof(host) - 1);
 	clock_iso(now, sizeof(now));
-	for (i = 0; i < CAPS_GROUP_COUNT; i++) {
+	for (i = 0; i < KIND_COUNT; i++) {
 		count = caps_count(g->caps[i]);
 		if (count == 0)
 			continue;
-		log_metric((const struct log_field[]){ LOG_STR("metric", caps_groups[i].metric),
+		log_metric((const struct log_field[]){ LOG_STR("metric", kind_caps[i].metric),
 		    LOG_STR("tenantId", g->settings->tenant), LOG_INT("count", count),
 		    LOG_STR("podId", host), LOG_STR("ts", now), LOG_END });
 	}

@@ -114,13 +114,13 @@ complete(struct metrics *c, struct registry *g)
 	struct subscriber_view subscriber;
 	unsigned i;
 
-	for (i = 0; i < CAPS_GROUP_COUNT; i++) {
+	for (i = 0; i < KIND_COUNT; i++) {
 		caps_counts(g->caps[i], &counts);
 		c->cells[METRIC_OPEN][i][0] = (uint64_t)counts.live;
 		c->cells[METRIC_OPENED][i][0] = counts.opened;
 		c->cells[METRIC_SLOTS][i][0] = (uint64_t)counts.reserved;
 		c->cells[METRIC_SLOTS_LIMIT][i][0] =
-		    (uint64_t)caps_group_tenant_cap(i, g->settings);
+		    (uint64_t)kind_tenant_cap(i, g->settings);
 	}
 	subscriber_look(g->subscriber, &subscriber);
 	c->cells[METRIC_START_TIME][0][0] = (uint64_t)g->started_at;

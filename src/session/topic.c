@@ -265,7 +265,7 @@ const struct topic topics[] = {
 	    .parse = parse_user,
 	    .check = CHECK_USER,
 	    .channels = user_channels,
-	    .group = GROUP_NOTIFICATIONS,
+	    .kind = KIND_NOTIFICATIONS,
 	    .tag = "sse/notifications",
 	    .label = "notifications",
 	},
@@ -274,7 +274,7 @@ const struct topic topics[] = {
 	    .parse = parse_projects,
 	    .check = CHECK_PROJECTS,
 	    .channels = issue_channels,
-	    .group = GROUP_ISSUES,
+	    .kind = KIND_ISSUES,
 	    .tag = "sse/issues",
 	    .label = "issues",
 	    .ids_key = "projectIds",
@@ -284,8 +284,8 @@ const struct topic topics[] = {
 	    .path = "/api/test-runs/", .suffix = "/stream",
 	    .parse = parse_id,
 	    .check = CHECK_TEST_RUNS,
-	    .channel = channel_test_run,
-	    .group = GROUP_LIVE,
+	    .channel = channel_name_test_run,
+	    .kind = KIND_LIVE,
 	    .tag = "sse/test-run",
 	    .label = "testRuns",
 	    .ids_key = "testRunIds",
@@ -295,8 +295,8 @@ const struct topic topics[] = {
 	    .path = "/api/projects/", .suffix = "/test-runs/stream",
 	    .parse = parse_id,
 	    .check = CHECK_PRESENT_PROJECTS,
-	    .channel = channel_project_test_runs,
-	    .group = GROUP_LIVE,
+	    .channel = channel_name_project_test_runs,
+	    .kind = KIND_LIVE,
 	    .tag = "sse/project-test-runs",
 	    .label = "projectTestRuns",
 	    .ids_key = "projectIds",
@@ -306,8 +306,8 @@ const struct topic topics[] = {
 	    .path = "/api/milestones/", .suffix = "/stream",
 	    .parse = parse_id,
 	    .check = CHECK_MILESTONES,
-	    .channel = channel_milestone,
-	    .group = GROUP_LIVE,
+	    .channel = channel_name_milestone,
+	    .kind = KIND_LIVE,
 	    .tag = "sse/milestone",
 	    .label = "milestones",
 	    .ids_key = "milestoneIds",
@@ -317,8 +317,8 @@ const struct topic topics[] = {
 	    .path = "/api/projects/", .suffix = "/milestones/stream",
 	    .parse = parse_id,
 	    .check = CHECK_PRESENT_PROJECTS,
-	    .channel = channel_project_milestones,
-	    .group = GROUP_LIVE,
+	    .channel = channel_name_project_milestones,
+	    .kind = KIND_LIVE,
 	    .tag = "sse/project-milestones",
 	    .label = "projectMilestones",
 	    .ids_key = "projectIds",
@@ -332,21 +332,21 @@ _Static_assert(sizeof(topics) / sizeof(topics[0]) <= TOPIC_MAX, "raise TOPIC_MAX
 static const struct topic combined = {
 	.path = "/api/stream",
 	.parse = parse_combined,
-	.group = GROUP_COMBINED,
+	.kind = KIND_COMBINED,
 	.tag = "sse/combined",
 	.not_found = "nothing to watch",
 };
 
 #define OF(field) offsetof(struct settings, field)
 
-const struct caps_group caps_groups[CAPS_GROUP_COUNT] = {
-	[GROUP_NOTIFICATIONS] = { "sse.connections.active", OF(tenant_cap), OF(user_cap) },
-	[GROUP_ISSUES] = { "sse.issues.connections.active", OF(issues_tenant_cap), OF(issues_user_cap) },
-	[GROUP_COMBINED] = { "sse.combined.connections.active", OF(combined_tenant_cap),
+const struct kind_caps kind_caps[KIND_COUNT] = {
+	[KIND_NOTIFICATIONS] = { "sse.connections.active", OF(tenant_cap), OF(user_cap) },
+	[KIND_ISSUES] = { "sse.issues.connections.active", OF(issues_tenant_cap), OF(issues_user_cap) },
+	[KIND_COMBINED] = { "sse.combined.connections.active", OF(combined_tenant_cap),
 	    OF(combined_user_cap) },
-	[GROUP_LIVE] = { "sse.live.connections.active", OF(live_tenant_cap), OF(live_user_cap) },
+	[KIND_LIVE] = { "sse.live.connections.active", OF(live_tenant_cap), OF(live_user_cap) },
 };
-_Static_assert(CAPS_GROUP_COUNT == METRIC_KINDS, "each group has its name in metrics.c");
+_Static_assert(KIND_COUNT == METRIC_KINDS, "each kind has its name in metrics.c");
 
 const struct topic *
 topic_find(const char *path)

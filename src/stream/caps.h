@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * caps: the slots of one group of streams: how many the tenant may have, and how many a user
+ * caps: the slots of one kind of stream: how many the tenant may have, and how many a user
  * (tpi-stream(7), EVICTION). A slot is reserved before the application is queried, so a burst cannot
  * overshoot. A stream gives it back when its connection is closed, every other response before its
  * end is sent.
  *
  * A user's requests are pending until their sync, then live. The oldest is the one whose request
  * arrived first, not the one whose sync came first: several streams may begin in the same instant. One
- * lock for each group; a stream's lock is taken under it. An entry belongs to its connection's thread;
+ * lock for each kind; a stream's lock is taken under it. An entry belongs to its connection's thread;
  * others change it only under the lock.
  */
 #ifndef TPI_STREAM_CAPS_H
@@ -25,7 +25,7 @@ struct caps_user;
 /* One connection's slot. A zeroed struct is ready for use. */
 struct caps_entry {
 	bool reserved; /* holds a slot of the tenant; the owner's alone */
-	/* Set before caps_claim(), and not changed then. */
+	/* Set before caps_claim(), and constant from then on. */
 	uint64_t arrival; /* the lower, the earlier */
 	bool returning;   /* an evicted stream's automatic reconnect: takes a free slot or none */
 	/* Guarded by the lock of the caps. */
@@ -89,8 +89,8 @@ void caps_ping(struct caps *c, const struct caps_entry *e);
 int64_t caps_evict(struct caps *c, const struct caps_entry *e);
 
 /*
- * The stream is no longer one of the user's, and does not begin any more. Before stream_release();
- * safe at any time. Thread-safe.
+ * Removes the stream from its user; it cannot begin after that. Call it before stream_release(); safe
+ * at any time. Thread-safe.
  */
 void caps_leave(struct caps *c, struct caps_entry *e);
 
