@@ -81,6 +81,15 @@ function isId(value) {
 	return Number.isInteger(value) && value >= 1 && value <= ID_MAX;
 }
 
+/* Returns undefined for a text that is not JSON. */
+function parse(text) {
+	try {
+		return JSON.parse(text);
+	} catch {
+		return undefined;
+	}
+}
+
 function kindOf(topic) {
 	return topic.split(":")[0];
 }
@@ -265,8 +274,13 @@ class Hub {
 		this.sharing?.announce();
 	}
 
-	/* Returns whether the data is a wake-up. */
-	wakeup(topic, data) {
+	/* Returns whether the text is a wake-up. */
+	wakeup(topic, text, data = parse(text)) {
+		this.#each((watcher) => {
+			if (watcher.topics.has(topic))
+				this.#call(watcher, "onevent", "message", text);
+		});
+		this.sharing?.relay(topic, text);
 		const event = data?.event;
 		const fields = typeof event === "string" && KINDS[kindOf(topic)].fields(data);
 		if (!fields)
@@ -275,8 +289,16 @@ class Hub {
 			if (watcher.topics.has(topic))
 				this.#tell(watcher, { type: "wakeup", event, ...fields });
 		});
-		this.sharing?.relay(topic, { event, ...fields });
 		return true;
+	}
+
+	/* A server that carries these topics is about to end their stream. */
+	shutdown(topics) {
+		this.#each((watcher) => {
+			if ([...watcher.topics].some((topic) => topics.has(topic)))
+				this.#call(watcher, "onevent", "shutdown", "{}");
+		});
+		this.sharing?.post({ type: "shutdown", topics: [...topics] });
 	}
 
 	refused(topics) {
@@ -477,6 +499,7 @@ class Stream {
 			for (const topic of topics)
 				source.addEventListener(topic, ({ data }) =>
 				    source.readyState !== CLOSED && this.#receive(source, topics, data, topic));
+		on("shutdown", () => this.#hub.shutdown(topics));
 		on("evicted", () => this.#next ? this.#replace() : this.#fail("parked"));
 		on("error", () => {
 			if (this.#next && source !== this.#next)
@@ -490,17 +513,12 @@ class Stream {
 	}
 
 	#receive(source, topics, data, topic) {
-		let message;
-		try {
-			message = JSON.parse(data);
-		} catch {
-			/* warns below */
-		}
+		const message = parse(data);
 		if (message?.event === "sync" && !topic)
 			return this.#arrived(source, topics);
 		topic ??= this.#kind === KINDS.issues ? `issues:${message?.projectId}` :
 		    this.#kind === ANY ? "" : [...topics][0];
-		if (!topic || !this.#hub.wakeup(topic, message)) {
+		if (!topic || !this.#hub.wakeup(topic, data, message)) {
 			if (!this.#warned)
 				this.#hub.logger.warn("tpi-stream: ignoring data that is not a wake-up", data);
 			this.#warned = true;
@@ -604,7 +622,8 @@ const MESSAGES = {
 	use: () => true,
 	live: ({ state, syncs, refusals }) => STATES.includes(state) && Array.isArray(syncs) &&
 	    syncs.every(([topic, number]) => isTopic(topic) && number >= 0) && refusals >= 0,
-	event: ({ topic }) => isTopic(topic),
+	event: ({ topic, data }) => isTopic(topic) && typeof data === "string",
+	shutdown: ({ topics }) => Array.isArray(topics) && topics.every(isTopic),
 	reset: () => true,
 };
 
@@ -773,9 +792,14 @@ class Sharing {
 		channel?.postMessage({ hub: this.#hub.key, id: this.#id, term: this.term, ...fields });
 	}
 
-	relay(topic, data) {
+	/* As the leader. */
+	post(fields) {
 		if (this.#leads)
-			this.#post({ type: "event", topic, data });
+			this.#post(fields);
+	}
+
+	relay(topic, data) {
+		this.post({ type: "event", topic, data });
 	}
 
 	/* Sends the state of the streams to the other tabs if it has changed, or with fields. */
@@ -795,7 +819,6 @@ class Sharing {
 		this.#announced = announced;
 	}
 
-	/* Returns whether the message is understood. */
 	hear(message) {
 		const { type, term } = message;
 		if (type === "want" || type === "use") {
@@ -804,10 +827,11 @@ class Sharing {
 		} else if (term >= this.term && !this.#leads) {
 			if (type === "live")
 				this.#mirrorLeader(message);
+			else if (this.mirror && type === "shutdown")
+				this.#hub.shutdown(new Set(message.topics));
 			else if (this.mirror)
-				return this.#hub.wakeup(message.topic, message.data);
+				this.#hub.wakeup(message.topic, message.data);
 		}
-		return true;
 	}
 
 	/* As the leader. */
@@ -847,7 +871,7 @@ function hear({ data }) {
 			if (data.type === "reset")
 				hub.reset(data.term);
 			else if (hub.key === data.hub && hub.sharing)
-				good = hub.sharing.hear(data);
+				hub.sharing.hear(data);
 	} catch {
 		good = false;
 	}
@@ -919,9 +943,13 @@ function checkRange(name, value, min) {
 	check(value >= min && value <= ID_MAX, `${name} must be from ${min} to ${ID_MAX}`, value);
 }
 
+/*
+ * eventsource.js has two more options: onevent is called with the type and data of each event as it arrived;
+ * watchers with different groups share nothing.
+ */
 function watch(kind, ids, onWakeup, options = {}) {
 	const { baseUrl = "", withCredentials = false, combined = COMBINED, logger = console,
-	    coalesceMs = 0, onstate, onclosed } = options;
+	    coalesceMs = 0, onstate, onclosed, onevent, group = "" } = options;
 	const { firstMs = 30000, maxMs = 300000, limit = Infinity } = options.retry ?? {};
 	checkRange("retry.firstMs", firstMs, 1);
 	checkRange("retry.maxMs", maxMs, 1);
@@ -934,8 +962,8 @@ function watch(kind, ids, onWakeup, options = {}) {
 	const base = baseUrl.replace(/\/+$/, "");
 	const topics = new Set(ids ? [...ids].map((id) => `${kind}:${id}`) : [kind]);
 	const retry = { firstMs, maxMs, limit };
-	const watcher = { topics, onWakeup, onstate, onclosed, coalesceMs, retry, logger };
-	const key = String([base, !!withCredentials, !!combined]);
+	const watcher = { topics, onWakeup, onstate, onclosed, onevent, coalesceMs, retry, logger };
+	const key = String([base, !!withCredentials, !!combined, group]);
 	let hub = [...hubs].find((other) => other.key === key);
 	if (!hub) {
 		if (!hubs.size) {
