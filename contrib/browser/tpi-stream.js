@@ -274,13 +274,18 @@ class Hub {
 		this.sharing?.announce();
 	}
 
+	/* An event as it arrived: for eventsource.js, and for the other tabs. */
+	pass(topics, name, text) {
+		this.#each((watcher) => {
+			if (topics.some((topic) => watcher.topics.has(topic)))
+				this.#call(watcher, "onevent", name, text);
+		});
+		this.sharing?.relay({ topics, name, text });
+	}
+
 	/* Returns whether the text is a wake-up. */
 	wakeup(topic, text, data = parse(text)) {
-		this.#each((watcher) => {
-			if (watcher.topics.has(topic))
-				this.#call(watcher, "onevent", "message", text);
-		});
-		this.sharing?.relay(topic, text);
+		this.pass([topic], "message", text);
 		const event = data?.event;
 		const fields = typeof event === "string" && KINDS[kindOf(topic)].fields(data);
 		if (!fields)
@@ -290,15 +295,6 @@ class Hub {
 				this.#tell(watcher, { type: "wakeup", event, ...fields });
 		});
 		return true;
-	}
-
-	/* A server that carries these topics is about to end their stream. */
-	shutdown(topics) {
-		this.#each((watcher) => {
-			if ([...watcher.topics].some((topic) => topics.has(topic)))
-				this.#call(watcher, "onevent", "shutdown", "{}");
-		});
-		this.sharing?.post({ type: "shutdown", topics: [...topics] });
 	}
 
 	refused(topics) {
@@ -499,7 +495,7 @@ class Stream {
 			for (const topic of topics)
 				source.addEventListener(topic, ({ data }) =>
 				    source.readyState !== CLOSED && this.#receive(source, topics, data, topic));
-		on("shutdown", () => this.#hub.shutdown(topics));
+		on("shutdown", () => this.#hub.pass([...topics], "shutdown", "{}"));
 		on("evicted", () => this.#next ? this.#replace() : this.#fail("parked"));
 		on("error", () => {
 			if (this.#next && source !== this.#next)
@@ -622,8 +618,7 @@ const MESSAGES = {
 	use: () => true,
 	live: ({ state, syncs, refusals }) => STATES.includes(state) && Array.isArray(syncs) &&
 	    syncs.every(([topic, number]) => isTopic(topic) && number >= 0) && refusals >= 0,
-	event: ({ topic, data }) => isTopic(topic) && typeof data === "string",
-	shutdown: ({ topics }) => Array.isArray(topics) && topics.every(isTopic),
+	event: ({ topics, name, text }) => topics.every(isTopic) && name && typeof text === "string",
 	reset: () => true,
 };
 
@@ -792,14 +787,9 @@ class Sharing {
 		channel?.postMessage({ hub: this.#hub.key, id: this.#id, term: this.term, ...fields });
 	}
 
-	/* As the leader. */
-	post(fields) {
+	relay(event) {
 		if (this.#leads)
-			this.#post(fields);
-	}
-
-	relay(topic, data) {
-		this.post({ type: "event", topic, data });
+			this.#post({ type: "event", ...event });
 	}
 
 	/* Sends the state of the streams to the other tabs if it has changed, or with fields. */
@@ -820,17 +810,17 @@ class Sharing {
 	}
 
 	hear(message) {
-		const { type, term } = message;
+		const { type, term, topics, name, text } = message;
 		if (type === "want" || type === "use") {
 			if (this.#leads)
 				this.#serve(message);
 		} else if (term >= this.term && !this.#leads) {
 			if (type === "live")
 				this.#mirrorLeader(message);
-			else if (this.mirror && type === "shutdown")
-				this.#hub.shutdown(new Set(message.topics));
+			else if (this.mirror && name === "message")
+				this.#hub.wakeup(topics[0], text);
 			else if (this.mirror)
-				this.#hub.wakeup(message.topic, message.data);
+				this.#hub.pass(topics, name, text);
 		}
 	}
 
