@@ -12,6 +12,9 @@
 #include <getopt.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,7 +119,7 @@ static const struct option_row {
 #define OPTION_FIRST 256 /* getopt's value for the first row; not a character */
 
 static const char help[] =
-    "Usage: tpi-publish notification (--user ID | --broadcast) [--id ID]\n"
+    "usage: tpi-publish notification (--user ID | --broadcast) [--id ID]\n"
     "                                [--event NAME]\n"
     "       tpi-publish issue --project ID --issue ID [--event NAME]\n"
     "       tpi-publish test-run --project ID --run ID [--target ID]\n"

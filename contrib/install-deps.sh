@@ -84,7 +84,7 @@ demo()
 	need 'valkey-tools|redis-tools' program valkey-cli redis-cli
 	# apache2-bin has the program and its modules; the package apache2 adds the service.
 	need apache2-bin program apache2 httpd
-	need nginx-light\|nginx program nginx
+	need 'nginx-light|nginx' program nginx
 	need curl program curl
 	need python3 program /usr/bin/python3
 }
@@ -183,6 +183,10 @@ for set; do
 	test) testing ;;
 	bench) bench ;;
 	ci) need clang program clang && need libclang-rt-dev fuzzer ;;
+	-h | --help)
+		sed -n "3,/^\$/s/^# \{0,1\}//p" "$0"
+		exit 0
+		;;
 	*) die 64 "unknown set \"$set\": $usage" ;;
 	esac
 done

@@ -47,6 +47,7 @@ ANSWERS = (
      "to allow; then run systemctl restart tpi-stream.service."),
     (404, "daemon", "no such test run", "tpi-streamd reports no such test run", NO_ITEM),
     (404, "daemon", "no such milestone", "tpi-streamd reports no such milestone", NO_ITEM),
+    (404, "daemon", "nothing to watch", "tpi-streamd reports nothing that the user can read", NO_ITEM),
     (404, "daemon", "no such stream", "tpi-streamd receives the request under another path",
      "Make SCRIPT_NAME followed by PATH_INFO exactly the path. nginx: fastcgi_param SCRIPT_NAME "
      "$fastcgi_script_name; and no rewrite or prefix before it. If only this stream is concerned, the daemon is "
@@ -62,8 +63,8 @@ ANSWERS = (
     (502, "", "", "the web server cannot connect to tpi-streamd", UNREACHABLE + LATER),
     (504, "", "", "tpi-streamd, or a web server on the way, did not answer in time", UNREACHABLE + LATER),
     (503, "daemon", "too many streams", "the tenant is at its cap of streams",
-     "Raise SSE_PER_TENANT_CAP (notifications), SSE_ISSUES_PER_TENANT_CAP or SSE_LIVE_PER_TENANT_CAP (test runs and "
-     "milestones), with the limits that tpi-stream(7) names, or run another process."),
+     "Raise SSE_PER_TENANT_CAP (notifications), SSE_ISSUES_PER_TENANT_CAP, SSE_LIVE_PER_TENANT_CAP (test runs and "
+     "milestones) or SSE_COMBINED_PER_TENANT_CAP, with the limits that tpi-stream(7) names, or run another process."),
     (503, "server", "", "the web server cannot reach tpi-streamd",
      "Set retry=0 in Apache's ProxyPass, so that it connects again after one failure, and the ErrorDocument "
      "503 of contrib/apache/tpi-stream.conf. " + UNREACHABLE),

@@ -63,7 +63,8 @@ def judge_stream(e, kind, publish_error):
 def judge_refusal(e, kind, response):
     """An answer that is not a stream. Why there is no such project, the application may know."""
     thing = THINGS.get(STREAMS[kind].model)
-    if response.status == 404 and thing and response.daemon_error() == f"no such {thing}" and e.given == "cookie":
+    if response.status == 404 and thing and response.daemon_error() in (f"no such {thing}", "nothing to watch") and \
+            e.given == "cookie":
         page, script = query_model(e.site, kind, e.whom[kind])
         found = judge_not_found(f"{kind}: answer", kind, response, page, script,
                                 e.settings if e.settings_known else None)

@@ -42,7 +42,8 @@ def parse_arguments(arguments):
         help="a browser's Cookie header; - for standard input")
     add("--user", metavar="NAME:FILE", help="Basic authentication, with the password in FILE")
     add("--as-user", metavar="ID", help="the user to publish to (NAME, or the user of the cookie)")
-    add("--project", metavar="ID", help="a project that the user can read: checks its issues, test runs and milestones")
+    add("--project", metavar="ID",
+        help="a project that the user can read: checks its issues, test runs and milestones, and a combined stream")
     add("--test-run", metavar="ID", help="a test run that the user can read: checks its stream")
     add("--milestone", metavar="ID", help="a milestone that the user can read: checks its stream")
     add("--seconds", metavar="N", type=some_seconds,

@@ -63,7 +63,7 @@ class Publisher:
                                   check=False)
         except (OSError, ValueError, subprocess.TimeoutExpired) as error:
             return Published(marker, started, -1, error=f"{self.path}: {error}")
-        found = re.search(rf"^(\S*{re.escape(STREAMS[kind].channel.format(id=whom))}): ([0-9]+) subscribers$",
+        found = re.search(rf"^(\S*{re.escape(STREAMS[kind].channel.format(id=whom))}): ([0-9]+) subscribers?$",
                           done.stdout, re.M)
         return Published(marker, started, done.returncode, found[1] if found else "",
                          number(found[2]) if found else 0,

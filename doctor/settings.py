@@ -15,6 +15,7 @@ from .untrusted import number, plain
 LOG = "journalctl -u tpi-stream.service"
 DEFAULTS = {
     "INSTANCE_TENANT_ID": "default",
+    "SSE_COMBINED_PER_TENANT_CAP": "1000",
     "SSE_HEARTBEAT_MS": "25000",
     "SSE_ISSUES_PER_TENANT_CAP": "1000",
     "SSE_LIVE_PER_TENANT_CAP": "1000",

@@ -155,7 +155,8 @@ def judge_end(stage, response, watched_until, settings):
         return Finding(stage, FAILED, f"evicted after {age:.1f} s: the user opened more streams of this kind than "
                        "the cap allows",
                        "Close tabs, share streams between them, or raise SSE_PER_USER_CAP (notifications), "
-                       "SSE_ISSUES_PER_USER_CAP or SSE_LIVE_PER_USER_CAP. Give tpi-stream-doctor an account of its own.")
+                       "SSE_ISSUES_PER_USER_CAP, SSE_LIVE_PER_USER_CAP or SSE_COMBINED_PER_USER_CAP. Give "
+                       "tpi-stream-doctor an account of its own.")
     if last == "shutdown":
         return Finding(stage, FAILED, f"the daemon shut down after {age:.1f} s",
                        f"Try again if it was a restart; else read who stopped it: {LOG}.")

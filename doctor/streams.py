@@ -34,6 +34,8 @@ STREAMS = {
     "project-milestones": Stream("/api/projects/{id}/milestones/stream", "project",
                                  ("milestone", "--project", "{id}", "--milestone", "{marker}"), ":milestones",
                                  "projects", True),
+    "combined": Stream("/api/stream?projectTestRuns={id}", "project",
+                       ("test-run", "--project", "{id}", "--run", "{marker}"), ":testruns", "projects", True),
 }
 # What the application calls them in a query, as a person does.
 THINGS = {"projects": "project", "testRuns": "test run", "milestones": "milestone"}

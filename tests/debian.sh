@@ -408,7 +408,7 @@ purges()
 heading "building in a fresh root: $suite from $mirror"
 need "a minimal root" debootstrap --variant=minbase "$suite" "$work/base" "$mirror"
 need "a root for building" make_build_root
-need "sources of an unprivileged user" within "$work/build" -- chown -R builder: /build
+need "sources owned by an unprivileged user" within "$work/build" -- chown -R builder: /build
 need "sources of a second revision" revise
 need "binary packages with nocheck, without the packages that tests need" build_without_tests
 need "the distribution tarball" make_distribution

@@ -50,7 +50,7 @@ for program; do
 			;;
 		esac
 	done
-	# A configure that no longer tries a flag leaves no trace in the list.
+	# If configure no longer tried a flag, the list would not show it, so check the expected ones.
 	case $(uname -m)/$producers in
 	*-fsanitize=*) continue ;;
 	x86_64/"GNU C"*" 1"[2-9].*) ;;

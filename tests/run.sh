@@ -8,6 +8,7 @@
 # --sanitizers LIST   build with sanitizers: address,undefined or address or undefined or thread
 # --quick             skip the end-to-end tests marked slow
 # --long              also run those marked long
+# --abuse             instead of the end-to-end tests, run the abuse budgets (tests/abuse)
 # --all               run everything, long tests included: without sanitizers, with
 #                     address,undefined, and with thread
 #
@@ -38,7 +39,7 @@ heading()
 	printf '\n==> %s\n' "$1"
 }
 
-build="" sanitizers="" marks='not long' all=no
+build="" sanitizers="" marks='not long' all=no suite=e2e
 while [ $# -gt 0 ]; do
 	case $1 in
 	--sanitizers)
@@ -49,6 +50,7 @@ while [ $# -gt 0 ]; do
 	--sanitizers=*) sanitizers=${1#*=} ;;
 	--quick) marks='not long and not slow' ;;
 	--long) marks= ;;
+	--abuse) suite=abuse marks=abuse ;;
 	--all) all=yes marks= ;;
 	--help)
 		sed -n '3,/^$/s/^# \{0,1\}//p' "$0"
@@ -103,6 +105,8 @@ fi
 
 # Tests mostly wait, so run two files in parallel. With sanitizers the CPU is the limit.
 parallel="-n 2 --dist loadfile"
+# The budgets need both CPUs.
+[ $suite = e2e ] || parallel=
 if [ -n "$sanitizers" ]; then
 	parallel=
 	export TPI_SANITIZED=1 TPI_TIME_SCALE=${TPI_TIME_SCALE-3}
@@ -143,7 +147,7 @@ if [ -z "$marks" ] && [ -z "$sanitizers" ]; then
 fi
 
 heading "pytest ${marks:+-m \"$marks\"} $*"
-cd "$source/tests/e2e" || exit 69
+cd "$source/tests/$suite" || exit 69
 TPI_BUILD=$build $no_aslr $pytest -p no:cacheprovider $parallel ${marks:+-m "$marks"} "$@" </dev/null ||
     failed=1
 exit $failed

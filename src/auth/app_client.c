@@ -285,7 +285,7 @@ note(enum metric_source from, const struct app_part *lot)
 	char message[32];
 
 	metric_add_label(METRIC_APP_QUERIES, from);
-	snprintf(message, sizeof(message), "%s asked", app_check_name(lot->check));
+	snprintf(message, sizeof(message), "%s query", app_check_name(lot->check));
 	LOG(LOG_LEVEL_DEBUG, "app", message, LOG_STR("from", names[from]), LOG_INT("ids", lot->count));
 }
 
@@ -531,7 +531,7 @@ log_answer(struct app_client *g, const struct lookup *lookup, int status, int64_
 {
 	char message[32];
 
-	snprintf(message, sizeof(message), "%s answered", app_check_name(lookup->check));
+	snprintf(message, sizeof(message), "%s answer", app_check_name(lookup->check));
 	LOG(LOG_LEVEL_DEBUG, "app", message, LOG_STR("answer", lookup->answer == APP_YES ? "yes" : "no"), LOG_STR("userId", lookup->user),
 	    LOG_INT("status", status), LOG_INT("ms", now - lookup->asked_at));
 	if (g->failing)

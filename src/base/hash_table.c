@@ -14,8 +14,8 @@
 static struct siphash_key table_key; /* set before main() */
 
 /*
- * Without random numbers, early in the boot or in an old sandbox, the clock and the address space
- * must do: better than a known key, and no reason not to start.
+ * If getrandom() fails, early in the boot or in an old sandbox, the key is made of the clock and
+ * addresses: still better than a known key, and than refusing to start.
  */
 static void __attribute__((constructor))
 choose_key(void)
@@ -23,7 +23,8 @@ choose_key(void)
 	if (getrandom(&table_key, sizeof(table_key), GRND_NONBLOCK) == sizeof(table_key))
 		return;
 	table_key.k[0] = (uint64_t)clock_us();
-	table_key.k[1] = (uint64_t)(uintptr_t)&table_key ^ (uint64_t)(uintptr_t)__builtin_frame_address(0);
+	table_key.k[1] = (uint64_t)(uintptr_t)&table_key ^
+	    (uint64_t)(uintptr_t)__builtin_frame_address(0);
 }
 
 static inline uint64_t

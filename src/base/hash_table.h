@@ -2,8 +2,8 @@
 /*
  * hash_table: uthash with a keyed hash. Include this instead of <uthash.h>.
  *
- * Others choose the names of channels, users and credentials. With a hash that they can compute,
- * they could choose names that collide, and make each lookup walk a long list. The hash is
+ * Users and publishers choose the names of channels, users and credentials. If they could compute the
+ * hash, they could choose names that collide, and each lookup would walk a long list. The hash is
  * SipHash-1-3, whose key is random in each process. A failed addition is reported by a NULL table
  * in the element (HASH_NONFATAL_OOM).
  */

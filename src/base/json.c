@@ -18,9 +18,6 @@
 
 #include "base/text.h"
 
-#define EXPAND(x) #x
-#define TEXT_OF(x) EXPAND(x)
-
 /*
  * More memory than json-c takes for a text of this length. Empty objects in an array take the most:
  * 264 bytes for each byte of the text with json-c 0.16.

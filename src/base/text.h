@@ -17,6 +17,10 @@ int text_hex_digit(char c);
 void text_line(char *line, size_t size, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* The text of a macro's value: TEXT_OF(EOF) is "(-1)". */
+#define TEXT_OF_TOKENS(x) #x
+#define TEXT_OF(x)        TEXT_OF_TOKENS(x)
+
 /* White space that is allowed around the parts of a list. */
 #define TEXT_SPACE " \t\r\n"
 

@@ -98,7 +98,8 @@ handle_reply(void *arg, const struct pipeline_command *command, long long subscr
 	if (error != NULL)
 		report_refusal(r, command, error);
 	else if (r->options->verbose)
-		printf("%s: %lld subscribers\n", command->channel, subscribers);
+		printf("%s: %lld %s\n", command->channel, subscribers,
+		    subscribers == 1 ? "subscriber" : "subscribers");
 	r->one_refused |= error != NULL;
 	if (!command->last)
 		return;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fanout: sends what one read from Valkey delivered to the streams. fanout_add() collects events
+ * fanout: sends to the streams what one read from Valkey delivered. fanout_add() collects events
  * and fanout_flush() sends them: each stream gets all of its events, of all its channels, in order,
  * in as few records as their size allows. Used by the subscriber's thread only.
  */

@@ -305,7 +305,7 @@ take_answer(struct subscriber *subscriber, const char *name, size_t length, bool
 	return count > 0;
 }
 
-/* Returns the index of the issue channels' prefix that this channel has; their count if none. */
+/* Returns the index of the channel's prefix in issues_prefixes; issues_prefix_count if none. */
 static int
 prefix_of(const struct settings *s, const char *channel)
 {

@@ -18,8 +18,13 @@
 struct watch_list;
 
 /* In the order of caps_groups[], and of the kinds in base/metrics.c. */
-enum caps_group_index { GROUP_NOTIFICATIONS, GROUP_ISSUES, GROUP_LIVE, GROUP_COMBINED,
-	CAPS_GROUP_COUNT };
+enum caps_group_index {
+	GROUP_NOTIFICATIONS,
+	GROUP_ISSUES,
+	GROUP_LIVE,
+	GROUP_COMBINED,
+	CAPS_GROUP_COUNT
+};
 
 struct caps_group {
 	const char *metric; /* name of the metric line with the number of open streams */
@@ -34,15 +39,15 @@ struct topic {
 	 */
 	const char *path, *suffix;
 	/*
-	 * Reads path and query of a request into the list. Returns NULL, or what is wrong with them
-	 * (a static text), or topic_no_memory.
+	 * Reads path and query of a request into the list. Returns NULL, or a static text that says
+	 * what is wrong with them, or topic_no_memory.
 	 */
 	const char *(*parse)(const struct topic *topic, const struct request *r,
 	    struct watch_list *watches);
 	enum app_check check; /* what the user needs access to */
 	/*
-	 * The name of an id's only channel; or, where there are several, of the i-th, returning 0
-	 * from the first that does not exist on.
+	 * channel writes the name of an id's only channel. If an id has several, channels writes the
+	 * i-th, and returns 0 if there is no i-th. One of the two is NULL.
 	 */
 	size_t (*channel)(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t id);
 	size_t (*channels)(char name[CHANNEL_NAME_SIZE], const struct settings *s, const char *user,
@@ -65,8 +70,8 @@ extern const int topic_count;
 extern const char topic_no_memory[];
 
 /*
- * The row with this path, or the combined stream, compared byte for byte; NULL if there is none. Where the id is part of
- * the path it may be anything without a '/', also nothing: parse() says what is wrong with it.
+ * The row with this path, or the combined stream, compared byte for byte; NULL if there is none. An
+ * id in the path may be anything without a '/', even empty: parse() reports what is wrong with it.
  */
 const struct topic *topic_find(const char *path);
 

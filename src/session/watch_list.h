@@ -32,7 +32,7 @@ bool watch_list_add(struct watch_list *w, const struct topic *topic, const int32
 /* False: no memory; then copy is empty. */
 bool watch_list_copy(struct watch_list *copy, const struct watch_list *w);
 
-/* What w has and kept, a part of it, has not. False: no memory; then lost is empty. */
+/* The part of w that is not in kept, which is a part of w, too. False: no memory; then lost is empty. */
 bool watch_list_lost(struct watch_list *lost, const struct watch_list *w,
     const struct watch_list *kept);
 
@@ -48,8 +48,8 @@ bool watch_list_restricted(const struct watch_list *w);
 bool watch_list_depends_on(const struct watch_list *w, int32_t project);
 
 /*
- * Has keep() keep, at the front of ids, those of one row to which the user has access, and return
- * how many; topics that need no more than a known user stay.
+ * Filters each row that needs more than a known user: keep() moves the ids to keep to the front, in
+ * their order, and returns their number.
  */
 typedef int watch_list_keep(void *arg, enum app_check check, int32_t *ids, int count);
 void watch_list_filter(struct watch_list *w, watch_list_keep *keep, void *arg);

@@ -25,7 +25,7 @@ struct caps_user;
 /* One connection's slot. A zeroed struct is ready for use. */
 struct caps_entry {
 	bool reserved; /* holds a slot of the tenant; the owner's alone */
-	/* Set before caps_claim(), and not changed then. */
+	/* Set before caps_claim(), and constant from then on. */
 	uint64_t arrival; /* the lower, the earlier */
 	bool returning;   /* an evicted stream's automatic reconnect: takes a free slot or none */
 	/* Guarded by the lock of the caps. */
@@ -89,8 +89,8 @@ void caps_ping(struct caps *c, const struct caps_entry *e);
 int64_t caps_evict(struct caps *c, const struct caps_entry *e);
 
 /*
- * The stream is no longer one of the user's, and does not begin any more. Before stream_release();
- * safe at any time. Thread-safe.
+ * Removes the stream from its user; it cannot begin after that. Call it before stream_release(); safe
+ * at any time. Thread-safe.
  */
 void caps_leave(struct caps *c, struct caps_entry *e);
 

@@ -11,10 +11,8 @@
 #include <string.h>
 
 #include "base/json.h"
+#include "base/text.h"
 #include "wire/frame.h"
-
-#define EXPAND(x) #x
-#define TEXT_OF(x) EXPAND(x)
 
 static const char too_long[] = "is over " TEXT_OF(WAKEUP_FRAME_MAX) " bytes as an event";
 static const char is_forged[] = "has the event \"sync\", which is reserved for tpi-streamd";

@@ -72,7 +72,7 @@ struct stream {
 };
 
 static struct {
-	const char *server, *valkey, *tenant, *path, *channel;
+	const char *server, *valkey, *tenant, *path, *query, *channel;
 	bool http, post;
 	uint32_t streams, window, messages, warmup, rate, burst, targeted, projects, storm, idle,
 	    settle;
@@ -209,7 +209,8 @@ send_request(int fd, uint32_t user)
 	char name[16];
 
 	user_name(name, user);
-	send_all(fd, request, wire_request(request, options.http, options.path, project_query(), name));
+	send_all(fd, request, wire_request(request, options.http, options.path,
+	    options.query != NULL ? options.query : project_query(), name));
 }
 
 /* Connects the next stream and sends its request. False if the server's listen queue is full. */
@@ -826,7 +827,7 @@ usage(FILE *file)
 	      "--streams N       streams to open (100)\n"
 	      "--window N        streams to open at the same time (128)\n"
 	      "--projects N      open issue streams with N projects each; 0: notifications (0)\n"
-	      "--path PATH       open streams of this path, and publish on the channel of --channel\n"
+	      "--path PATH[?...]  open streams of this path, and publish on the channel of --channel\n"
 	      "--channel NAME    publish here, not on the broadcast channel\n"
 	      "--messages N      messages to publish; 0: only open streams (100)\n"
 	      "--warmup N        messages to publish before, one at a time, unmeasured (20)\n"
@@ -937,7 +938,8 @@ read_options(int argc, char *argv[])
 			options.tenant = optarg;
 			break;
 		case OPTION_PATH:
-			options.path = optarg;
+			options.path = strsep(&optarg, "?");
+			options.query = optarg;
 			break;
 		case OPTION_CHANNEL:
 			options.channel = optarg;

@@ -166,8 +166,9 @@ class Tab:
 
     # Functions of the page
 
-    def watch(self, name, ids=None, kind=None, **options):
+    def watch(self, name, ids=None, kind=None, combined=False, **options):
         """Watches notifications or, with ids, issues of projects, or another kind by the name of its function."""
+        options["combined"] = combined
         kind = kind or ("Issues" if ids else "Notifications")
         self(f"watch({json.dumps(name)}, {json.dumps(ids)}, {json.dumps(options)}, {json.dumps(kind)})")
 

@@ -11,14 +11,10 @@ from servers import ROOT
 
 
 def _table():
-    """The path of each row, with the id 7 where it has one."""
+    """The path of each row and of the combined stream, with the id 7 where it has one."""
     with open(os.path.join(ROOT, "src", "session", "topic.c"), encoding="ascii") as file:
-        rows = re.search(r"^const struct topic topics\[.*?\] = \{\n(.*?)^\};", file.read(), re.M | re.S)[1]
-    paths = []
-    for row in re.split(r"^\t\},\n", rows, flags=re.M)[:-1]:
-        fields = dict(re.findall(r"\.(path|suffix) = \"(.*?)\"", row))
-        paths.append(fields["path"] + ("7" + fields["suffix"] if "suffix" in fields else ""))
-    return paths
+        found = re.findall(r'^\s*\.path = "(.*?)",(?: \.suffix = "(.*?)",)?$', file.read(), re.M)
+    return [path + ("7" + suffix if suffix else "") for path, suffix in found]
 
 
 SERVED = _table()

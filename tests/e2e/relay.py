@@ -34,6 +34,11 @@ class Relay:
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
+    @property
+    def open(self):
+        """The number of connections that are open."""
+        return len(self._other) // 2
+
     def mute(self):
         self.muted = True
 

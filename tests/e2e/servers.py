@@ -26,6 +26,7 @@ from timing import eventually, scaled
 
 ROOT = os.path.realpath(os.path.join(os.path.dirname(__file__), "..", ".."))
 BUILD = os.path.realpath(os.environ.get("TPI_BUILD", os.path.join(ROOT, "_build")))
+LINGER = 6  # seconds for which a daemon stays subscribed to a channel without streams, at most
 REPORT = re.compile(r"ERROR: \w+Sanitizer|runtime error:|WARNING: ThreadSanitizer|LeakSanitizer:")
 
 
@@ -269,6 +270,8 @@ class Valkey:
         return self("PUBSUB", "NUMSUB", channel)[1]
 
     def wait_subscribers(self, channel, count, timeout=10):
+        """Waits until that many daemons are subscribed. For 0, the time a channel lingers is added to the limit."""
+        timeout += LINGER if count == 0 else 0
         eventually(lambda: self.subscribers(channel) == count, timeout,
                    f"{count} subscribers of {channel}")
 

@@ -108,7 +108,7 @@ def test_warning(fresh):
         fresh.refused("ordinary user", "another site")
     [line] = fresh.daemon.matching(r"^\[app\] query forbidden")
     assert f'"status":403,"reason":"{REASON}","suppressed":0,"secFetchSite":null' in line
-    fresh.daemon.wait_for_log(r'projects answered \{"answer":"no","userId":null,"status":403,', count=6)
+    fresh.daemon.wait_for_log(r'projects answer \{"answer":"no","userId":null,"status":403,', count=6)
 
 
 @pytest.mark.parametrize("way", OWN_PAGE)

@@ -548,7 +548,7 @@ def test_closed_peers_leave_the_queue(gated):
     app.wait_asked(1)
     before = descriptors_and_threads(daemon.pid)
     peers = [daemon.open(**by(f"SECRET-{number}")) for number in range(20)]
-    daemon.wait_for_log("user asked", count=21)
+    daemon.wait_for_log("user query", count=21)
     for peer in peers:
         peer.close()
     wait_released(daemon.pid, before)

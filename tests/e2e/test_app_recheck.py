@@ -159,17 +159,17 @@ def test_unreachable_application(gated):
     app.sign_out("SECRET-user0")
     app.down()
     mark = daemon.mark()
-    daemon.wait_for_log("user asked", INTERVAL * 2 + 2, start=mark, count=22)  # the second time for some
+    daemon.wait_for_log("user query", INTERVAL * 2 + 2, start=mark, count=22)  # the second time for some
     app.start()
     app.hold()
-    daemon.wait_for_log("user asked", INTERVAL + 2, start=mark, count=30)
+    daemon.wait_for_log("user query", INTERVAL + 2, start=mark, count=30)
     assert len(daemon.matching("cannot query the application.*suppressed", start=mark)) <= 1
     assert not any(peer.quiet(0).closed for peer in peers[1:])
     app.release()
     check_ended(peers[0].wait_end(INTERVAL + 4))
     assert not any(peer.quiet(0).closed for peer in peers[1:])
     assert not quiet.quiet(0).closed
-    assert len(never.matching("user asked")) == 1
+    assert len(never.matching("user query")) == 1
 
 
 @pytest.mark.slow
@@ -187,7 +187,7 @@ def test_streams_of_a_user_share(gated):
     app.wait_asked(5, SESSION, timeout=3 * INTERVAL)
     starts = [request.started for request in app.asked(SESSION)[-3:]]
     assert all(after - before > 0.8 * INTERVAL for before, after in zip(starts, starts[1:])), starts
-    daemon.wait_for_log("user asked", start=mark, count=2 * len(peers))
+    daemon.wait_for_log("user query", start=mark, count=2 * len(peers))
     projects = [request.ids for request in app.asked(PROJECTS) if starts[0] < request.started < starts[-1]]
     assert sorted(projects) == [[7], [7], [7, 8], [7, 8]], "two intervals"
     assert not any(peer.quiet(0).closed for peer in peers)

@@ -25,7 +25,7 @@ from relay import Relay
 from servers import (ROOT, broadcast_channel, clean_environment, free_port, listening_socket, project_channel,
                      run_directory, user_channel)
 from timing import eventually, scaled
-from topics import BY_NAME, LIVE
+from topics import BY_NAME, LIVE, TOPICS
 
 pytestmark = pytest.mark.slow
 
@@ -213,7 +213,7 @@ def test_live_topics(gated, valkey, site, server):
     place = site(server, daemon)
     for topic in LIVE:
         tab = place.tab()
-        tab.watch("a", [7], kind=topic.name[0].upper() + topic.name[1:])
+        tab.watch("a", [7], kind=function_of(topic))
         tab.wait("a", FIRST)
         for id in 8, 7:
             valkey.publish(topic.channel(id), topic.payload % id)
@@ -694,6 +694,120 @@ def test_comes_back_at_once(gated, site, how):
         place.browser.call("offline", False)
     tab.wait("a", FIRST)
     assert tab("seen.a.closed") == 1
+
+
+# One connection for all tabs; test_browser_tabs.py has more of it, without a daemon
+
+def function_of(topic):
+    return topic.name[0].upper() + topic.name[1:]
+
+
+def payload_of(topic, number):
+    """A wake-up as the daemon sends it, and as a watcher gets it."""
+    payload = topic.payload % number
+    return payload, {"type": "wakeup", **json.loads(payload)}
+
+
+@both
+def test_combined_tabs(gated, valkey, counted, site, server):
+    """12 tabs with all kinds of topics are one stream of the daemon, each wake-up reaches each tab once, and a request
+    of any tab is answered at once."""
+    # Apache notices only when it writes that a stream was closed.
+    _, daemon = gated(OPEN, SSE_HEARTBEAT_MS=500)
+    relay = counted(daemon)
+    place = site(server, relay)
+    tabs = [place.tab() for _ in range(12)]
+    for tab in tabs:
+        for topic in TOPICS:
+            tab.watch(topic.name, [7] if topic.model else None, function_of(topic), combined=True)
+    for tab in tabs:
+        for topic in TOPICS:
+            tab.wait(topic.name, FIRST)
+    eventually(lambda: relay.open == 1, what="the end of the last change-over")
+    for topic in TOPICS:
+        valkey.wait_subscribers(topic.channel(7, "ann"), 1)
+        valkey.publish(topic.channel(7, "ann"), payload_of(topic, 7)[0])
+    for tab in tabs:
+        for topic in TOPICS:
+            tab.wait(topic.name, FIRST, payload_of(topic, 7)[1])
+    took = [tab("(async () => { const start = performance.now(); await fetch('page.html', { cache: 'no-store' });"
+                " return performance.now() - start; })()") for tab in tabs]
+    print(f"{server.__name__}: {relay.connections} requests; a page took {min(took):.0f} to {max(took):.0f} ms")
+    assert max(took) < scaled(100)
+    assert relay.open == 1
+
+
+@both
+def test_combined_change_over(gated, valkey, counted, site, server):
+    """While other tabs watch more, a tab gets no sync, and each wake-up at least once. During a change-over two
+    streams deliver, so that some may come twice or out of order."""
+    app, daemon = gated(OPEN)
+    app.sign_in(ANN, "ann", projects=range(1, 100))
+    relay = counted(daemon)
+    place = site(server, relay)
+    tab, other = place.tab(), place.tab()
+    tab.watch("a", combined=True)
+    tab.wait("a", FIRST)
+    published = 0
+    for project in range(10, 20):
+        other.watch(f"p{project}", [project], combined=True)
+        while not other(f"seen.p{project}.messages.length"):
+            published += 1
+            valkey.publish(user_channel("ann"), notification(published))
+    tab.until(f"seen.a.messages.at(-1).id === '{published}'")
+    first, *wakeups = tab.messages("a")
+    assert first == FIRST and LATER not in wakeups
+    ids = [int(each["id"]) for each in wakeups]
+    assert sorted(set(ids)) == list(range(1, published + 1))
+    assert max(ids.count(id) for id in set(ids)) <= 2
+    assert relay.connections <= 11
+
+
+def test_combined_daemon_restart(gated, valkey, rundir, site):
+    """The daemon is drained and started again: every tab has one sync, and the browser one stream."""
+    path = f"{rundir}/inherited"
+    with listening_socket(path) as listener:
+        app, daemon = gated(inherit=[listener])
+        place = site(Nginx, path)
+        tabs = [place.tab() for _ in range(3)]
+        for tab in tabs:
+            tab.watch("a", combined=True)
+            tab.wait("a", FIRST)
+        daemon.stop()
+        gated(inherit=[listener], app=app)
+        for tab in tabs:
+            tab.wait("a", FIRST, LATER)
+        valkey.publish(user_channel("ann"), notification(1))
+        for tab in tabs:
+            tab.wait("a", FIRST, LATER, wakeup(1))
+
+
+def test_combined_evicted(gated, valkey, counted, site):
+    """A second browser evicts the first, which parks in all its tabs. Its next leader evicts nobody; a tab that is
+    used does."""
+    _, daemon = gated(OPEN, SSE_COMBINED_PER_USER_CAP=1)
+    relay = counted(daemon)
+    place = site(Nginx, relay)
+    tabs = [place.tab() for _ in range(3)]
+    for tab in tabs:
+        tab.watch("a", combined=True)
+        tab.wait("a", FIRST)
+    private = place.browser.open_private(f"{place.url}/page.html")
+    private("document.cookie = " + json.dumps(f"{COOKIE}={ANN}"))
+    private.watch("a", combined=True)
+    private.wait("a", FIRST)
+    for tab in tabs:
+        tab.wait_state("a", "parked")
+    mark = len(daemon.matching(NO_ROOM))
+    tabs[0].close()
+    eventually(lambda: len(daemon.matching(NO_ROOM)) > mark, what="a request of the next leader")
+    valkey.publish(user_channel("ann"), notification(1))
+    private.wait("a", FIRST, wakeup(1))
+    assert [tab.states("a")[-1] for tab in tabs[1:]] == ["parked", "parked"]
+    tabs[2].click()
+    for tab in tabs[1:]:
+        tab.wait("a", FIRST, LATER)
+    private.wait_state("a", "parked")
 
 
 # React

@@ -371,7 +371,7 @@ def test_chart_values(render, password):
     found = render({
         "tenant": "t1", "applicationUrl": "https://app.example/tpi", "replicas": 5,
         "sse": {"perTenantCap": 1000000, "perUserCap": 3, "issuesPerTenantCap": 1200, "issuesPerUserCap": 6,
-                "livePerTenantCap": 1300, "livePerUserCap": 5},
+                "livePerTenantCap": 1300, "livePerUserCap": 5, "combinedPerTenantCap": 1400, "combinedPerUserCap": 7},
         "valkey": {"url": "redis://cache:6380?family=6", "passwordSecret": {"name": "s", "key": "k"}},
         "settings": {"SSE_MAX_AGE_SECONDS": 2400, "TPI_LOG_LEVEL": "debug", "TPI_ISSUES_CHANNEL_PREFIX": "issue-updates"},
         "terminationGracePeriodSeconds": 90, "resources": {"requests": {"cpu": 1}, "limits": {"memory": "1Gi"}}},
@@ -382,7 +382,8 @@ def test_chart_values(render, password):
     check_settings(env, password)
     assert {"INSTANCE_TENANT_ID": "t1", "TPI_APP_URL": "https://app.example/tpi", "SSE_PER_TENANT_CAP": "1000000",
             "SSE_PER_USER_CAP": "3", "SSE_ISSUES_PER_TENANT_CAP": "1200", "SSE_ISSUES_PER_USER_CAP": "6",
-            "SSE_LIVE_PER_TENANT_CAP": "1300", "SSE_LIVE_PER_USER_CAP": "5", "VALKEY_URL": "redis://cache:6380?family=6", "SSE_MAX_AGE_SECONDS": "2400", "TPI_LOG_LEVEL": "debug",
+            "SSE_LIVE_PER_TENANT_CAP": "1300", "SSE_LIVE_PER_USER_CAP": "5",
+            "SSE_COMBINED_PER_TENANT_CAP": "1400", "SSE_COMBINED_PER_USER_CAP": "7", "VALKEY_URL": "redis://cache:6380?family=6", "SSE_MAX_AGE_SECONDS": "2400", "TPI_LOG_LEVEL": "debug",
             "TPI_ISSUES_CHANNEL_PREFIX": "issue-updates"}.items() <= env.items()
     spec = deployment["spec"]["template"]["spec"]
     assert deployment["metadata"]["name"] == "blue-tpi-stream" and deployment["spec"]["replicas"] == 5
@@ -392,7 +393,7 @@ def test_chart_values(render, password):
     secret, = (volume["secret"] for volume in spec["volumes"] if "secret" in volume)
     assert secret["secretName"] == "s" and secret["items"] == [{"key": "k", "path": "password"}]
     notes = chart.render({"replicas": 3, "sse": {"perTenantCap": 700}})["NOTES.txt"]
-    assert "3 pods carry up to 2100 notification streams, 3000 issue streams, and 3000 streams of test runs and " in notes
+    assert "3 pods carry up to 2100 notification streams, 3000 issue streams, 3000 streams of test runs and " in notes
 
 
 def test_chart_sentinels(render, password):

@@ -32,7 +32,7 @@ FRONTS = {"Apache": Apache, "nginx": Nginx}
 both = pytest.mark.parametrize("server", FRONTS.values(), ids=FRONTS)
 DOCTOR = program("tpi-stream-doctor")
 OPEN = ["--mode", "0666"]
-OF_PROJECT = ("issues", "project-test-runs", "project-milestones")
+OF_PROJECT = ("issues", "project-test-runs", "project-milestones", "combined")
 KINDS = ("notifications", "test-run", "milestone", *OF_PROJECT)
 
 
@@ -511,10 +511,11 @@ def test_path_of_the_application(some_routes, doctor, server, answer, text):
     fore = some_routes(server, answer)
     told = doctor(fore.url, "--quick")
     said = told.only("other streams", state="warning")
-    assert text in said and "is not reached: test-run, project-test-runs, milestone, project-milestones: " in said
+    assert text in said and "is not reached: test-run, project-test-runs, milestone, project-milestones, combined: " in said
     assert "If the application is to serve these itself" in said and "Pass this path on to tpi-streamd" in said
     told = doctor(fore.url, "--quick", "--project", 7, "--test-run", 8)
-    stages = ["test-run: tpi-streamd", "project-test-runs: tpi-streamd", "project-milestones: tpi-streamd", "other streams"]
+    stages = ["test-run: tpi-streamd", "project-test-runs: tpi-streamd", "project-milestones: tpi-streamd", "combined: tpi-streamd",
+              "other streams"]
     assert told.wrong >= set(stages) and text in told.says(stages[0]) and "Pass this path on" in told.says(stages[0])
     assert "HEAD" in text or told.wrong == set(stages)
     assert told.findings["issues: wake-ups"].state == "ok"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """Under concurrency, caps are exact and no wake-up after a sync is missing or repeated."""
 
+import itertools
 import random
 import threading
 import time
@@ -120,10 +121,13 @@ def release_by_immediate_close(daemon, valkey):
         daemon.open("a").close()
 
 
+numbers = itertools.count()
+
+
 def release_by_failed_subscription(daemon, valkey):
     valkey.pause()
     try:
-        daemon.ask("a", timeout=15)
+        daemon.ask(f"a{next(numbers)}", timeout=15)  # not one whose channel is subscribed already
     finally:
         valkey.resume()
 

@@ -221,7 +221,7 @@ def test_verbose(publish, subscriber):
     """--verbose prints the number of subscribers."""
     done = publish(*USER, "--verbose")
     assert (done.status, done.err) == (0, "")
-    assert done.out == b"notifications:tenant:default:user:u1: 1 subscribers\n"
+    assert done.out == b"notifications:tenant:default:user:u1: 1 subscriber\n"
     subscriber.client.close()
 
 
@@ -806,8 +806,8 @@ def test_batch_half_refused(acl_valkey):
 def test_batch_verbose(publish, subscriber):
     """--verbose prints the number of subscribers for each line."""
     done = publish("batch", "--verbose", stdin=lines_of(notification("a"), notification("b")))
-    assert done.out == (b"notifications:tenant:default:user:a: 1 subscribers\n"
-                        b"notifications:tenant:default:user:b: 1 subscribers\n")
+    assert done.out == (b"notifications:tenant:default:user:a: 1 subscriber\n"
+                        b"notifications:tenant:default:user:b: 1 subscriber\n")
     assert subscriber.next()
 
 

@@ -210,7 +210,7 @@ def test_stale_sentinel(streamd, group, others):
     peer = daemon.stream("ann")
     wait_subscribed(g.replica)
     done = publish(1, names, "--verbose")
-    assert done.out == b"notifications:tenant:default:user:ann: 1 subscribers\n"
+    assert done.out == b"notifications:tenant:default:user:ann: 1 subscriber\n"
     peer.wait_body(frame(notification(1)))
     g.sentinels[0].kill()
     mark, before = daemon.mark(), stale.connections

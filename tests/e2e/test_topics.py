@@ -339,7 +339,7 @@ def test_published(streamd, valkey, tenant, topic):
     with daemon.stream("u1", **topic.params()) as peer:
         done = run(*topic.command(), "--tenant", tenant, "--url", valkey.url, "--verbose")
         sent = json.loads(run(*topic.command(), "--dry-run", "--tenant", tenant).out.split(b"\n")[0].split(b" ", 1)[1])
-        assert done.status == 0 and f"{topic.channel(tenant=tenant)}: 1 subscribers" in done.out.decode()
+        assert done.status == 0 and f"{topic.channel(tenant=tenant)}: 1 subscriber" in done.out.decode()
         peer.wait(lambda p: len(p.events.data) == 2, what="the wake-up")
         got = json.loads(peer.events.data[1])
         assert {**got, "id": None} == {**sent, "id": None}

@@ -35,7 +35,7 @@ def check_works(daemon, valkey, user="works"):
     """A new stream gets its sync and a wake-up."""
     with wait_stream(daemon, user) as peer:
         check_first(peer)
-        assert valkey.publish(user_channel(user), notification(1)) == 1
+        assert valkey.publish(user_channel(user), notification(1)) >= 1  # an earlier daemon's channel may linger
         peer.wait_data(notification(1))
 
 

@@ -190,6 +190,28 @@ make_query(const uint8_t *data, size_t size, int hundreds)
 	return query;
 }
 
+/* The combined stream reads any query into an ordered list of at most 500 ids, or says why not. */
+static void
+check_combined(const struct request *r)
+{
+	const struct topic *topic = topic_find("/api/stream");
+	struct watch_list w = { 0 };
+	const char *error = topic->parse(topic, r, &w);
+	const int32_t *id = w.ids;
+
+	REQUIRE(error != topic_no_memory);
+	if (error != NULL)
+		REQUIRE(fuzz_is_line(error));
+	else
+		REQUIRE(watch_list_total(&w) >= 1 && watch_list_total(&w) <= WATCH_LIST_MAX);
+	for (int row = 0; error == NULL && row < topic_count; row++) {
+		for (int i = 0; i < w.counts[row]; i++, id++)
+			REQUIRE(topics[row].check == CHECK_USER ? *id == 0 && i == 0 :
+			    *id >= 1 && (i == 0 || *id > id[-1]));
+	}
+	watch_list_free(&w);
+}
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -210,6 +232,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	f = find(query);
 	REQUIRE(error != topic_no_memory);
 	REQUIRE(topic_is_returning(&r) == f.returning);
+	check_combined(&r);
 	if (error == NULL) {
 		check_projects(&watches, &f);
 	} else {

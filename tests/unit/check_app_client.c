@@ -1461,7 +1461,7 @@ START_TEST(forbidden)
 	ck_assert_int_eq(logged("[app] query forbidden {\"url\":\"http://app.example\","
 	    "\"status\":403,\"reason\":\"External API access not enabled\",\"suppressed\":0,"
 	    "\"secFetchSite\":null}"), 1);
-	ck_assert_int_eq(logged("projects answered {\"answer\":\"no\",\"userId\":null,"
+	ck_assert_int_eq(logged("projects answer {\"answer\":\"no\",\"userId\":null,"
 	    "\"status\":403,"), 1);
 	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 1);
 	ck_assert_uint_eq(counted(RESULT_NO), 0);
@@ -1520,16 +1520,16 @@ START_TEST(cache_is_seen)
 {
 	start(32, 5);
 	learn(1, 200, SESSION("u1"));
-	ck_assert_int_eq(logged("user asked {\"from\":\"application\""), 1);
+	ck_assert_int_eq(logged("user query {\"from\":\"application\""), 1);
 	expect_kept(1, "u1");
-	ck_assert_int_eq(logged("user asked {\"from\":\"cache\""), 1);
+	ck_assert_int_eq(logged("user query {\"from\":\"cache\""), 1);
 	ask_user(0, 2);
 	ask_user(1, 2);
-	ck_assert_int_eq(logged("user asked {\"from\":\"request in flight\""), 1);
-	ck_assert_int_eq(logged("user answered {\"answer\":\"yes\",\"userId\":\"u1\""), 1);
+	ck_assert_int_eq(logged("user query {\"from\":\"request in flight\""), 1);
+	ck_assert_int_eq(logged("user answer {\"answer\":\"yes\",\"userId\":\"u1\""), 1);
 	break_off(1, true);
 	ask_user(2, 3);
-	ck_assert_int_eq(logged("user asked {\"from\":\"none\""), 1);
+	ck_assert_int_eq(logged("user query {\"from\":\"none\""), 1);
 }
 END_TEST
 

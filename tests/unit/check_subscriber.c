@@ -12,9 +12,10 @@
 #include "fake_valkey.h"
 #include "pubsub/subscriber.h"
 
-#define STORM      5000   /* more than TURN_NAMES of subscriber.c */
-#define QUEUED_MAX 131072 /* of subscriber.c */
-#define LARGE      2048   /* channels of a large subscription */
+#define STORM        5000   /* more than TURN_NAMES of subscriber.c */
+#define QUEUED_MAX   131072 /* of subscriber.c */
+#define CHANNELS_MAX 262144 /* of subscriber.c, without caps */
+#define LARGE        2048   /* channels of a large subscription */
 #define TIMEOUT_MS 10000
 #define CHANNEL    "notifications:tenant:t:broadcast"
 #define SUBSCRIBED(length, name) "*3\r\n$9\r\nsubscribe\r\n$" #length "\r\n" name "\r\n:1\r\n"
@@ -103,12 +104,12 @@ wait_references(int count)
 }
 
 static void
-setup(void)
+setup_alone(void)
 {
 	struct error error;
 
-	fake_start(&server);
-	snprintf(url, sizeof(url), "valkey://%s", server.label);
+	snprintf(url, sizeof(url), "valkey://%s",
+	    server.label[0] != '\0' ? server.label : "127.0.0.1:1");
 	ck_assert(topology_parse(&topology, &settings, NULL, &error));
 	ck_assert_int_eq(sem_init(&begun, 0, 0), 0);
 	ck_assert_int_eq(sem_init(&proceed, 0, 0), 0);
@@ -126,6 +127,13 @@ stop(void)
 	stream_release(stream);
 	subscriber_stop(subscriber, TIMEOUT_MS);
 	fake_stop(&server);
+}
+
+static void
+setup(void)
+{
+	fake_start(&server);
+	setup_alone();
 }
 
 /*
@@ -207,11 +215,51 @@ START_TEST(the_queues_are_bounded)
 }
 END_TEST
 
+/* Joins count channels that no other stream is in. NULL: EAGAIN. */
+static struct subscription *
+join_new(int first, int count)
+{
+	char *names = malloc((size_t)count * 8), *at = names;
+
+	for (int i = first; i < first + count; i++)
+		at += sprintf(at, "%d", i) + 1;
+	return subscriber_join(subscriber, stream, names, count, begin);
+}
+
+/* The table of channels is bounded, also while there is no connection. */
+START_TEST(the_table_is_bounded)
+{
+	int64_t deadline = clock_ms() + TIMEOUT_MS;
+	struct subscriber_view view = { .channels = 0 };
+
+	for (int i = 0; i < CHANNELS_MAX; i += LARGE) {
+		storm[i / LARGE] = join_new(i, LARGE);
+		ck_assert_ptr_nonnull(storm[i / LARGE]);
+		while (view.channels != (uint32_t)(i + LARGE)) {
+			ck_assert_int_lt(clock_ms(), deadline);
+			usleep(100);
+			subscriber_look(subscriber, &view);
+		}
+	}
+	ck_assert_ptr_null(join_new(0, 1));
+	ck_assert_int_eq(errno, EAGAIN);
+	subscriber_leave(storm[0]);
+	while (view.channels != CHANNELS_MAX - LARGE) {
+		ck_assert_int_lt(clock_ms(), deadline);
+		usleep(100);
+		subscriber_look(subscriber, &view);
+	}
+	storm[0] = join_new(0, LARGE);
+	ck_assert_ptr_nonnull(storm[0]);
+	subscriber_stop(subscriber, TIMEOUT_MS);
+}
+END_TEST
+
 int
 main(void)
 {
 	Suite *suite = suite_create("subscriber");
-	TCase *cases = tcase_create("subscriber");
+	TCase *cases = tcase_create("subscriber"), *alone = tcase_create("without a server");
 	SRunner *runner = srunner_create(suite);
 	int failed;
 
@@ -220,6 +268,9 @@ main(void)
 	tcase_add_test(cases, leaving_while_taken);
 	tcase_add_test(cases, the_queues_are_bounded);
 	suite_add_tcase(suite, cases);
+	tcase_add_checked_fixture(alone, setup_alone, NULL);
+	tcase_add_test(alone, the_table_is_bounded);
+	suite_add_tcase(suite, alone);
 	srunner_run_all(runner, CK_ENV);
 	failed = srunner_ntests_failed(runner);
 	srunner_free(runner);
