@@ -166,9 +166,8 @@ class Tab:
 
     # Functions of the page
 
-    def watch(self, name, ids=None, kind=None, combined=False, **options):
+    def watch(self, name, ids=None, kind=None, **options):
         """Watches notifications or, with ids, issues of projects, or another kind by the name of its function."""
-        options["combined"] = combined
         kind = kind or ("Issues" if ids else "Notifications")
         self(f"watch({json.dumps(name)}, {json.dumps(ids)}, {json.dumps(options)}, {json.dumps(kind)})")
 

@@ -153,7 +153,13 @@ export class FakeBrowser {
 		FakeEventSource.all = [];
 		this.sources = FakeEventSource.all;
 		mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1e12 });
-		t.after(() => mock.timers.reset());
+		/* Half of any delay, and other ids for other tabs. */
+		let count = 0;
+		mock.method(Math, "random", () => 0.5 + count++ / 1e9);
+		t.after(() => {
+			mock.timers.reset();
+			mock.restoreAll();
+		});
 	}
 
 	tab(globals = {}) {
