@@ -806,10 +806,11 @@ test("malformed messages of other tabs are ignored, with one warning", async (t)
 		{ ...good, type: "want", topics: "issues:7" }, { ...good, type: "want", topics: ["news:7"] },
 		{ ...good, type: "want", topics: ["notifications:7"] },
 		{ ...good, type: "want", topics: ["toString:7"] },
-		{ ...good, type: "event", topic: "issues" },
-		{ ...good, type: "event", topic: "issues:2" },
-		{ ...good, type: "event", topic: "issues:2", data: { event: "sync" } },
-		{ ...good, type: "event", topic: "issues:2", data: { event: "e", issueId: "1", projectId: 2 } },
+		{ ...good, type: "event", topics: ["issues"], name: "message", text: "{}" },
+		{ ...good, type: "event", topics: "issues:2", name: "message", text: "{}" },
+		{ ...good, type: "event", topics: ["issues:2"], text: "{}" },
+		{ ...good, type: "event", topics: ["issues:2"], name: "message" },
+		{ ...good, type: "event", topics: ["issues:2"], name: "message", text: issue(2) },
 	];
 	for (const message of bad) {
 		browser.post(browser.all[0], other, message);
@@ -823,7 +824,7 @@ test("malformed messages of other tabs are ignored, with one warning", async (t)
 	await assertLive(browser, [a, 1], [b, 2]);
 });
 
-for (const [index, bad] of [{ type: "want", topics: ["news:7"] }, { type: "event", topic: "issues:2" }].entries())
+for (const [index, bad] of [{ type: "want", topics: ["news:7"] }, { type: "event", topics: ["issues:2"] }].entries())
 	test(`each kind of malformed message is a warning (${bad.type})`, async (t) => {
 		const browser = await sharing(t);
 		const [good] = browser.posted.filter(({ type }) => type === "live").slice(-1);
@@ -860,7 +861,8 @@ test("messages of an earlier leader are ignored", async (t) => {
 	await browser.settle();
 	await browser.sync();
 	browser.post(browser.all[0], { name }, { ...old, state: "parked" });
-	browser.post(browser.all[0], { name }, { ...old, type: "event", topic: "issues:3", data: issue(3) });
+	browser.post(browser.all[0], { name }, { ...old, type: "event", topics: ["issues:3"], name: "message",
+		text: JSON.stringify(issue(3)) });
 	await browser.settle();
 	assert.deepEqual(c.messages, [FIRST, LATER]);
 	assert.equal(c.states.at(-1), "live");

@@ -75,7 +75,7 @@ class Tab {
 		this.window = new FakeTarget();
 		this.document = fakeDocument(this.window);
 		this.partition = globals.partition ?? "";
-		Object.assign(this, load({
+		this.globals = {
 			window: this.window,
 			document: this.document,
 			navigator: { locks: { request: (...values) => browser.locks(this).request(this, ...values) } },
@@ -96,7 +96,8 @@ class Tab {
 			},
 			setTimeout: (action, ms) => setTimeout(() => this.run(action), ms),
 			...globals,
-		}));
+		};
+		Object.assign(this, load(this.globals));
 	}
 
 	run(action) {
