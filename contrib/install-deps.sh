@@ -220,7 +220,7 @@ apt_get install -y --no-install-recommends $packages || die 69 "apt-get could no
 program systemctl || exit 0
 for package in $packages; do
 	case $package in
-	valkey-server | redis-server | nginx* | prometheus)
+	valkey-server | redis-server | nginx* | prometheus | haproxy)
 		as_root systemctl --quiet disable "${package%-light}" >/dev/null 2>&1
 		;;
 	esac
