@@ -22,7 +22,7 @@ identity_consistent(char *const *params)
 	return !conflict;
 }
 
-/* REMOTE_USER identifies nobody: it only makes the log line clearer. */
+/* REMOTE_USER does not identify the user: it only makes the log line clearer. */
 static enum identity_result
 anonymous(char *const *params)
 {

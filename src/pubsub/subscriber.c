@@ -165,7 +165,7 @@ connector_read(struct subscriber *subscriber)
 		link_down(subscriber, give_up);
 }
 
-/* Takes new members, of about that many channels. */
+/* Joins waiting subscriptions, up to about this many channels. */
 static void
 take_joins(struct subscriber *subscriber, uint32_t names)
 {
