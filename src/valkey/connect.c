@@ -320,6 +320,33 @@ connect_host(struct attempt *a)
 }
 
 static bool
+addresses_meet(const struct addrinfo *a, const struct addrinfo *b)
+{
+	for (; a != NULL; a = a->ai_next)
+		for (const struct addrinfo *i = b; i != NULL; i = i->ai_next)
+			if (a->ai_addrlen == i->ai_addrlen &&
+			    memcmp(a->ai_addr, i->ai_addr, a->ai_addrlen) == 0)
+				return true;
+	return false;
+}
+
+bool
+valkey_same(const struct valkey *a, const struct valkey *b)
+{
+	struct addrinfo *of_a = NULL, *of_b = NULL;
+	int64_t began = clock_ms();
+	bool same = a->port == b->port && resolve(a, &of_a) == 0 && resolve(b, &of_b) == 0 &&
+	    addresses_meet(of_a, of_b);
+
+	resolving_ms += clock_ms() - began;
+	if (of_a != NULL)
+		freeaddrinfo(of_a);
+	if (of_b != NULL)
+		freeaddrinfo(of_b);
+	return same;
+}
+
+static bool
 connect_path(struct attempt *a)
 {
 	a->context = redisConnectUnixWithTimeout(a->valkey->path, timeval_of(time_left(a)));

@@ -57,6 +57,12 @@ redisReply *valkey_command(redisContext *context, const struct valkey *v, int64_
     int count, const char **words, struct error *error);
 
 /*
+ * Whether both are the same server by another spelling: the ports are equal, and the names or
+ * addresses have an address in common. Resolves names.
+ */
+bool valkey_same(const struct valkey *a, const struct valkey *b);
+
+/*
  * Sets an error for an unexpected reply: the server's text up to the first quotation mark. Always
  * returns false.
  */

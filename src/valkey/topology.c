@@ -3,7 +3,8 @@
  * topology: see topology.h.
  *
  * All sentinels are queried and the newest answer wins, so that a sentinel that was cut off from
- * the others cannot lead back to an old primary. Errors are listed in the order of the setting,
+ * the others cannot lead back to an old primary. Among equally new answers the one of most sentinels
+ * is tried first, then the others. Errors are listed in the order of the setting,
  * whatever the order of the attempts, so that the same failure always has the same text.
  */
 #include "valkey/topology.h"
@@ -288,35 +289,92 @@ explain_all(const struct topology_entry *entries, int count, const char *prefix,
 		error_set(error, "%s%s%s", error->text, i > 0 ? "; " : "", entries[i].error.text);
 }
 
+/* The distinct answers of the greatest epoch, those of most sentinels first. */
+struct candidates {
+	struct {
+		struct sentinel_answer answer;
+		int votes;
+	} list[TOPOLOGY_MAX];
+	int count;
+	int answers; /* of all sentinels, older ones included */
+};
+
+/* Returns the candidate with this address; -1: there is none. */
+static int
+find_candidate(const struct candidates *all, const struct sentinel_answer *answer)
+{
+	for (int i = 0; i < all->count; i++)
+		if (all->list[i].answer.port == answer->port &&
+		    strcmp(all->list[i].answer.host, answer->host) == 0)
+			return i;
+	return -1;
+}
+
+/* Counts an answer. Candidates with equally many keep the order of the setting. */
+static void
+add_answer(struct candidates *all, const struct sentinel_answer *answer)
+{
+	int i;
+
+	all->answers++;
+	if (all->count > 0 && answer->epoch < all->list[0].answer.epoch)
+		return;
+	if (all->count > 0 && answer->epoch > all->list[0].answer.epoch)
+		all->count = 0;
+	i = find_candidate(all, answer);
+	if (i < 0) {
+		i = all->count++;
+		all->list[i].answer = *answer;
+		all->list[i].votes = 0;
+	}
+	all->list[i].votes++;
+}
+
+static void
+sort_candidates(struct candidates *all)
+{
+	for (int i = 1; i < all->count; i++)
+		for (int j = i; j > 0 && all->list[j].votes > all->list[j - 1].votes; j--) {
+			typeof(all->list[0]) lesser = all->list[j - 1];
+
+			all->list[j - 1] = all->list[j];
+			all->list[j] = lesser;
+		}
+}
+
+static bool
+most_answered(const struct topology *t, const struct candidates *all)
+{
+	return all->answers * 2 > t->sentinel_count;
+}
+
 /*
- * Gets the newest answer of all sentinels. If it is older than the answer in use, it is accepted
- * only if most sentinels answered: the sentinels were then set up again. If only a few answered,
- * they were probably cut off from the others.
+ * Queries all sentinels. Answers older than the one in use are accepted only if most sentinels
+ * answered: the sentinels were then set up again. If only a few answered, they were probably cut
+ * off from the others.
  */
 static bool
-query_sentinels(struct topology *t, int64_t deadline, struct sentinel_answer *newest,
-    struct error *error)
+query_sentinels(struct topology *t, int64_t deadline, struct candidates *all, struct error *error)
 {
 	struct sentinel_answer answer = { .port = 0 };
-	int answers = 0;
 
+	all->count = all->answers = 0;
 	for (int i = 0; i < t->sentinel_count; i++) {
 		struct topology_entry *e = &t->sentinels[i];
 
 		/* Even the last one leaves a share of the time for the primary. */
-		if (!sentinel_query(&e->valkey, t->master,
+		if (sentinel_query(&e->valkey, t->master,
 			share_until(deadline, t->sentinel_count - i), &answer, &e->error))
-			continue;
-		if (answers++ == 0 || answer.epoch > newest->epoch)
-			*newest = answer;
+			add_answer(all, &answer);
 	}
-	if (answers == 0)
+	sort_candidates(all);
+	if (all->count == 0)
 		explain_all(t->sentinels, t->sentinel_count,
 		    "no sentinel in VALKEY_SENTINELS named the primary: ", error);
-	else if (newest->epoch < t->primary.epoch && answers * 2 <= t->sentinel_count)
+	else if (all->list[0].answer.epoch < t->primary.epoch && !most_answered(t, all))
 		return error_set(error, "%s: most sentinels did not answer, and the others missed "
 		    "the last failover", t->label);
-	return answers > 0;
+	return all->count > 0;
 }
 
 /* The server at that address, with VALKEY_URL's user and password. The result owns no memory. */
@@ -332,23 +390,37 @@ primary_of(const struct topology *t, struct sentinel_answer *answer, char label[
 	return v;
 }
 
+/*
+ * Tries the candidates in turn: a sentinel may name the primary by an address that is valid only on
+ * its own host.
+ */
 static redisContext *
 connect_primary(struct topology *t, int timeout_ms, struct error *error)
 {
 	int64_t deadline = valkey_clock() + timeout_ms;
-	struct sentinel_answer answer;
+	struct error failed = { "" }, all_failed = { "" };
 	char label[VALKEY_LABEL_SIZE];
 	struct valkey_state state;
-	struct valkey v;
-	redisContext *c;
+	struct candidates all;
+	redisContext *c = NULL;
 
-	if (!query_sentinels(t, deadline, &answer, error))
+	if (!query_sentinels(t, deadline, &all, error))
 		return NULL;
-	v = primary_of(t, &answer, label);
-	c = valkey_connect(&v, deadline, 0, false, &state, error);
-	if (c == NULL)
+	for (int i = 0; i < all.count && c == NULL; i++) {
+		struct valkey v = primary_of(t, &all.list[i].answer, label);
+
+		c = valkey_connect(&v, share_until(deadline, all.count - 1 - i), 0, false, &state,
+		    &failed);
+		if (c == NULL)
+			error_set(&all_failed, "%s%s%s", all_failed.text, i > 0 ? "; " : "",
+			    failed.text);
+		else
+			t->primary = all.list[i].answer;
+	}
+	if (c == NULL) {
+		*error = all_failed;
 		return NULL;
-	t->primary = answer;
+	}
 	t->unverified = state.unverified;
 	memcpy(t->used, label, sizeof(t->used));
 	return c;
@@ -468,20 +540,43 @@ check_node(struct topology *t, struct topology_probe *probe, int64_t deadline, s
 	    ? "the node was cut off from its Cluster" : NULL;
 }
 
+/*
+ * Whether the sentinels name another primary than the one in use. At its own epoch there was no
+ * failover: they may only spell it in another way, unless most of them answered, and none names it.
+ */
+static bool
+is_replaced(struct topology *t, struct candidates *all)
+{
+	char label[VALKEY_LABEL_SIZE], other_label[VALKEY_LABEL_SIZE];
+	const struct valkey used = primary_of(t, &t->primary, label);
+
+	if (find_candidate(all, &t->primary) >= 0)
+		return false;
+	if (all->list[0].answer.epoch != t->primary.epoch)
+		return true;
+	for (int i = 0; i < all->count; i++) {
+		const struct valkey other = primary_of(t, &all->list[i].answer, other_label);
+
+		if (valkey_same(&used, &other))
+			return false;
+	}
+	return most_answered(t, all);
+}
+
 static const char *
 check_primary(struct topology *t, struct topology_probe *probe, int64_t deadline,
     struct error *error)
 {
-	struct sentinel_answer answer;
 	char label[VALKEY_LABEL_SIZE];
 	struct valkey_state state;
+	struct candidates all;
 	struct valkey v;
 	redisContext *c;
 
-	if (query_sentinels(t, deadline, &answer, error)) {
-		if (answer.port != t->primary.port || strcmp(answer.host, t->primary.host) != 0)
+	if (query_sentinels(t, deadline, &all, error)) {
+		if (is_replaced(t, &all))
 			return "the sentinels name another primary";
-		t->primary = answer;
+		t->primary.epoch = all.list[0].answer.epoch;
 	}
 	v = primary_of(t, &t->primary, label);
 	c = valkey_connect(&v, deadline, 0, false, &state, error);

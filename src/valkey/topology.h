@@ -50,7 +50,7 @@ bool topology_parse(struct topology *t, const struct settings *settings, const c
 void topology_free(struct topology *t);
 
 /*
- * Connects with valkey_connect() to the primary that the sentinels name, or to the first usable
+ * Connects with valkey_connect() to a primary that the sentinels name, or to the first usable
  * node, starting with the one used last, or at first with a random one. A node whose Cluster is
  * down is used only if there is no better one. Takes at most about timeout_ms, not counting name
  * resolution; no server can use up the time of those after it. Returns NULL with an error.

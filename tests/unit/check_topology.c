@@ -475,18 +475,24 @@ struct replies {
 };
 
 static struct fake
-sentinel(struct replies *o, const struct fake *server, int epoch)
+sentinel_naming(struct replies *o, const char *host, const struct fake *server, int epoch)
 {
 	char port[8], number[8];
 
 	snprintf(port, sizeof(port), "%d", server->port);
 	snprintf(number, sizeof(number), "%d", epoch);
-	snprintf(o->address, sizeof(o->address), "*2\r\n$9\r\n127.0.0.1\r\n$%zu\r\n%s\r\n", strlen(port),
-	    port);
+	snprintf(o->address, sizeof(o->address), "*2\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n",
+	    strlen(host), host, strlen(port), port);
 	snprintf(o->epoch, sizeof(o->epoch), "*2\r\n$12\r\nconfig-epoch\r\n$%zu\r\n%s\r\n",
 	    strlen(number), number);
 	return (struct fake){ .rules = { { "AUTH sesame", "+OK\r\n" },
 	    { "SENTINEL GET-MASTER-ADDR-BY-NAME m", o->address }, { "SENTINEL MASTER m", o->epoch } } };
+}
+
+static struct fake
+sentinel(struct replies *o, const struct fake *server, int epoch)
+{
+	return sentinel_naming(o, "127.0.0.1", server, epoch);
 }
 
 static void
@@ -570,6 +576,99 @@ START_TEST(stale)
 }
 END_TEST
 
+/*
+ * Of equally new answers that of most sentinels is tried first, wherever the others are in the list;
+ * an address that only its own sentinel can reach costs nothing.
+ */
+START_TEST(majority)
+{
+	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[3];
+	struct replies replies[3];
+	struct topology s;
+
+	fake_start(&servers[0]);
+	fake_start(&servers[1]);
+	for (int i = 0; i < 3; i++)
+		sentinels[i] = sentinel(&replies[i], &servers[i != _i], 7);
+	parse_sentinels(&s, sentinels, 3);
+	ck_assert_msg(try_connect(&s), "%s", error.text);
+	ck_assert_str_eq(s.used, servers[1].label);
+	ck_assert_int_eq(servers[0].accepted, 0);
+	ck_assert_ptr_null(topology_check(&s, NULL, TIMEOUT_MS, &error));
+	for (int i = 0; i < 3; i++)
+		fake_stop(&sentinels[i]);
+	fake_stop(&servers[0]);
+	fake_stop(&servers[1]);
+	topology_free(&s);
+}
+END_TEST
+
+/* Each distinct answer is tried until one can be used; if none can, the error has all of them. */
+START_TEST(each_in_turn)
+{
+	struct fake replica = SERVER(FAKE_REPLICA), primary = SERVER(FAKE_MASTER), sentinels[4];
+	char expected[ERROR_SIZE];
+	struct replies replies[4];
+	struct topology s;
+
+	fake_start(&replica);
+	fake_start(&primary);
+	for (int i = 0; i < 2; i++)
+		sentinels[i] = sentinel(&replies[i], &replica, 7);
+	sentinels[2] = sentinel_naming(&replies[2], "127.0.1.1", &primary, 7);
+	sentinels[3] = sentinel(&replies[3], &primary, 7);
+	parse_sentinels(&s, sentinels, 4);
+	ck_assert_msg(try_connect(&s), "%s", error.text);
+	ck_assert_str_eq(s.used, primary.label);
+	/* Its sentinel is in the minority, but it can be used. */
+	ck_assert_ptr_null(topology_check(&s, NULL, TIMEOUT_MS, &error));
+	fake_stop(&sentinels[3]);
+	ck_assert(!try_connect(&s));
+	snprintf(expected, sizeof(expected), "%s: is a replica, not a primary: messages published there "
+	    "reach no other server; 127.0.1.1:%d: Connection refused", replica.label, primary.port);
+	ck_assert_str_eq(error.text, expected);
+	for (int i = 0; i < 3; i++)
+		fake_stop(&sentinels[i]);
+	fake_stop(&replica);
+	fake_stop(&primary);
+	topology_free(&s);
+}
+END_TEST
+
+/*
+ * At the same epoch, another spelling of the server in use is no failover, and neither is another
+ * server that a minority of the sentinels names. The same answers with a new epoch are one.
+ */
+START_TEST(spelling)
+{
+	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[2];
+	struct replies replies[2];
+	struct topology s;
+
+	fake_start(&servers[0]);
+	fake_start(&servers[1]);
+	sentinels[0] = sentinel_naming(&replies[0], "localhost", &servers[0], 7);
+	sentinels[1] = sentinel(&replies[1], &servers[1], 7);
+	parse_sentinels(&s, sentinels, 2);
+	fake_stop(&sentinels[1]);
+	s.primary = (struct sentinel_answer){ .host = "127.0.0.1", .port = servers[0].port, .epoch = 7 };
+	s.sentinel_count = 1;
+	ck_assert_ptr_null(topology_check(&s, NULL, TIMEOUT_MS, &error));
+	s.primary.port = servers[1].port;
+	ck_assert_str_eq(topology_check(&s, NULL, TIMEOUT_MS, &error),
+	    "the sentinels name another primary");
+	s.sentinel_count = 2;
+	ck_assert_ptr_null(topology_check(&s, NULL, TIMEOUT_MS, &error));
+	s.primary.epoch = 6;
+	ck_assert_str_eq(topology_check(&s, NULL, TIMEOUT_MS, &error),
+	    "the sentinels name another primary");
+	fake_stop(&sentinels[0]);
+	fake_stop(&servers[0]);
+	fake_stop(&servers[1]);
+	topology_free(&s);
+}
+END_TEST
+
 /* If the server that the sentinel names is not a primary, it is refused, or left if in use. */
 START_TEST(named_replica)
 {
@@ -643,6 +742,9 @@ main(void)
 	tcase_add_test(nodes, cluster_down_and_silent);
 	tcase_add_test(nodes, check_nodes);
 	tcase_add_loop_test(asking, newest, 0, 3);
+	tcase_add_loop_test(asking, majority, 0, 3);
+	tcase_add_test(asking, each_in_turn);
+	tcase_add_test(asking, spelling);
 	tcase_add_test(asking, stale);
 	tcase_add_test(asking, named_replica);
 	tcase_add_test(asking, no_sentinel);
