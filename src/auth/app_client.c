@@ -23,11 +23,11 @@
 #include <sys/queue.h>
 
 #include "auth/app_api.h"
+#include "auth/app_http.h"
 #include "base/clock.h"
 #include "base/hash_table.h"
-#include "base/metrics.h"
-#include "auth/app_http.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/thread.h"
 
 #define TURN_MS     1000  /* longest sleep */

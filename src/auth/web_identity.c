@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-#include "wire/channel_name.h"
 #include "fcgi/request.h"
+#include "wire/channel_name.h"
 
 bool
 identity_consistent(char *const *params)

@@ -16,9 +16,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "config/app_url.h"
 #include "wire/channel_name.h"
-#include "base/text.h"
 
 #define SHOWN_MAX 100   /* characters of a value in an error */
 #define MASKED_MAX 4096 /* bytes of a URL that is printed */

@@ -14,10 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "wire/revocation.h"
-#include "valkey/topology.h"
 #include "config/settings.h"
 #include "stream/stream.h"
+#include "valkey/topology.h"
+#include "wire/revocation.h"
 
 struct subscriber;
 struct subscription;

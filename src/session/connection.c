@@ -14,13 +14,13 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "base/metrics.h"
 #include "auth/web_identity.h"
-#include "session/authorize.h"
+#include "base/clock.h"
 #include "base/log.h"
-#include "session/status.h"
+#include "base/metrics.h"
 #include "base/thread.h"
+#include "session/authorize.h"
+#include "session/status.h"
 #include "wire/frame.h"
 
 #define JOIN_MS 5000 /* time for Valkey to confirm the subscriptions */

@@ -5,14 +5,14 @@
 #ifndef TPI_SESSION_CONNECTION_H
 #define TPI_SESSION_CONNECTION_H
 
-#include "stream/caps.h"
 #include "auth/credentials.h"
-#include "session/registry.h"
+#include "fcgi/request.h"
 #include "pubsub/subscriber.h"
 #include "session/peer.h"
-#include "fcgi/request.h"
+#include "session/registry.h"
 #include "session/topic.h"
 #include "session/watch_list.h"
+#include "stream/caps.h"
 
 /* The re-check of an open stream. */
 struct recheck {

@@ -17,9 +17,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "session/authorize.h"
 #include "session/connection.h"
-#include "base/log.h"
 
 #define NEVER INT64_MAX
 

@@ -7,8 +7,8 @@
 #include <assert.h>
 #include <string.h>
 
-#include "stream/stream.h"
 #include "base/thread.h"
+#include "stream/stream.h"
 
 /* Up to this number of streams are re-checked at once after a revocation. */
 #define REVOKED_AT_ONCE 100
