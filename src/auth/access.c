@@ -49,7 +49,7 @@ struct access {
 
 	pthread_mutex_t lock; /* everything below */
 	struct access_rules *rules;
-	pthread_cond_t changed; /* something below */
+	pthread_cond_t changed; /* wanted, stop or done has */
 	bool wanted; /* a check is wanted now */
 	bool stop;
 	uint64_t begun, done; /* checks of the file */

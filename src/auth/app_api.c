@@ -210,7 +210,7 @@ app_api_read_ids(int status, const char *body, size_t length, int32_t *asked, in
 }
 
 void
-app_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE])
+app_api_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE])
 {
 	struct json_object *object, *error, *text = NULL;
 	const char *wrong;

@@ -64,6 +64,6 @@ enum app_answer app_api_read_ids(int status, const char *body, size_t length, in
  * "message", truncated to fit; "" if the body has none.
  */
 #define APP_REASON_SIZE 256
-void app_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE]);
+void app_api_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE]);
 
 #endif

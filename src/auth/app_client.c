@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * app_client: queries, the requests that they share, and the answers that are kept. See app_client.h.
+ * app_client: queries, the requests that they share, and the answers that are kept. See
+ * app_client.h.
  *
  * A lookup is one request to the application: with these credentials, about the user or about up to
  * 100 ids of a model. It is in the table from the first query for it until its answer is no longer
- * kept: LOOKUP_QUEUED, then LOOKUP_SENT, then LOOKUP_KNOWN. A revocation removes those that have been
- * sent. A query waits for one lookup, or for several if it has many ids or ids of several models.
+ * kept: LOOKUP_QUEUED, then LOOKUP_SENT, then LOOKUP_KNOWN. A revocation removes those that have
+ * been sent. A query waits for one lookup, or for several if it has many ids or ids of several
+ * models.
  *
- * The lock guards the table, the lists and every query's answer. It is not held while anything waits;
- * a stream's lock may be taken under it. While a lookup is LOOKUP_SENT, its answer belongs to the
- * application client's thread.
+ * The lock guards the table, the lists and every query's answer. It is not held while anything
+ * waits; a stream's lock may be taken under it. While a lookup is LOOKUP_SENT, its answer belongs
+ * to the application client's thread.
  */
 #include "auth/app_client.h"
 
@@ -21,11 +23,11 @@
 #include <sys/queue.h>
 
 #include "auth/app_api.h"
+#include "auth/app_http.h"
 #include "base/clock.h"
 #include "base/hash_table.h"
-#include "base/metrics.h"
-#include "auth/app_http.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/thread.h"
 
 #define TURN_MS     1000  /* longest sleep */
@@ -54,7 +56,7 @@ struct app_query {
 	char user[CHANNEL_ID_MAX + 1];
 	int32_t *ids; /* of all parts; once answered, 0 without access; NULL: about the user */
 	int count;    /* of ids */
-	int chunks;
+	int chunks; /* a chunk: up to APP_IDS_MAX ids of a part, or the user; one lookup */
 	struct waiter waiters[]; /* one for each chunk */
 };
 
@@ -232,7 +234,7 @@ lookup_keep(struct app_client *client, struct lookup *lookup, int64_t now)
 		lookup_drop(client, oldest);
 }
 
-/* What the same credentials ask about the same ids has the same key. */
+/* Queries with the same credentials about the same ids have the same key. */
 static void
 lookup_key(uint8_t key[SHA256_DIGEST_LENGTH], const struct credentials *c,
     const struct app_part *chunk)
@@ -506,7 +508,7 @@ log_failure(struct app_client *client, const struct lookup *lookup, const char *
 	client->failing |= warn;
 }
 
-/* A 403 to a query about access is about who sent it, and from where, not about the ids. */
+/* A 403 to a query about ids rejects the request as a whole; it says nothing about the ids. */
 static bool
 is_forbidden(const struct lookup *lookup, const struct app_http_result *result)
 {
@@ -523,7 +525,7 @@ log_forbidden(struct app_client *client, const struct lookup *lookup,
 
 	if (!log_allowed(&client->forbidden, WARN_MS, &suppressed))
 		return;
-	app_read_reason(result->body, result->length, reason);
+	app_api_read_reason(result->body, result->length, reason);
 	LOG(LOG_LEVEL_WARN, "app", "query forbidden", LOG_STR("url", client->settings->app_url),
 	    LOG_INT("status", result->status),
 	    LOG_STR("reason", reason[0] != '\0' ? reason : NULL), LOG_INT("suppressed", suppressed),

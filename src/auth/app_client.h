@@ -3,11 +3,11 @@
  * app_client: queries to the application: who the user is and what they have access to
  * (TPI_IDENTITY=app, TPI_PROJECT_ACCESS=app; tpi-stream(7), AUTHORIZATION).
  *
- * One thread sends the requests, at most TPI_APP_CONCURRENCY at a time; others wait in a queue. Equal
- * queries at the same time share one request. An answer is kept for streams that open within
+ * One thread sends the requests, at most TPI_APP_CONCURRENCY at a time; others wait in a queue.
+ * Equal queries at the same time share one request. An answer is kept for streams that open within
  * TPI_APP_CACHE_SECONDS, and for the re-checks of other streams with the same credentials
- * (TPI_RECHECK_SECONDS); a negative answer is kept for at most a second. After a failed connect or a
- * timeout, without any answer since that request began, every query fails at once for 2 s, unless
+ * (TPI_RECHECK_SECONDS); a negative answer is kept for at most a second. After a failed connect or
+ * a timeout, without any answer since that request began, every query fails at once for 2 s, unless
  * its answer is kept.
  *
  * A query does not block: a mark on the stream (STREAM_ANSWERED) announces the answer.
@@ -33,15 +33,15 @@ struct app_client *app_client_start(const struct settings *s);
 bool app_client_paused(struct app_client *client);
 
 /*
- * Ends the thread, and waits for that up to timeout_ms. False if it still runs: then the process must
- * not run its exit handlers, because that of the TLS library frees what the thread uses.
+ * Ends the thread, and waits for that up to timeout_ms. False if it still runs: then the process
+ * must not run its exit handlers, because that of the TLS library frees what the thread uses.
  */
 bool app_client_stop(struct app_client *client, int timeout_ms);
 
 /* For app_query_start(): accept any answer kept for TPI_APP_CACHE_SECONDS. */
 #define QUERY_CACHED (-1)
 
-/* Ids of one kind. */
+/* Ids of one model. */
 struct app_part {
 	enum app_check check; /* not CHECK_USER */
 	const int32_t *ids;
@@ -49,11 +49,11 @@ struct app_part {
 };
 
 /*
- * Asks to which of the ids of all parts (copied) the user has access; without parts, who the user
- * is. after is QUERY_CACHED, or a clock_ms(): then a kept answer counts only if the application was
- * asked after that. The caller stops waiting at deadline (clock_ms()); the request is given up
- * then, too, or sooner if it was in flight already. stream must live until app_query_free(). NULL:
- * no memory. Any thread.
+ * Starts a query: to which of the ids of all parts (copied) the user has access; without parts, who
+ * the user is. after is QUERY_CACHED, or a clock_ms(): then a kept answer counts only if the
+ * application was asked after that. The caller stops waiting at deadline (clock_ms()); the request
+ * is given up then, too, or sooner if it was in flight already. stream must live until
+ * app_query_free(). NULL: no memory. Any thread.
  */
 struct app_query *app_query_start(struct app_client *client, struct credentials *c,
     const struct app_part *parts, int part_count, int64_t after, struct stream *stream,

@@ -250,7 +250,7 @@ end(struct app_http *http, CURL *curl, CURLcode code)
 		result.body = t->body != NULL ? t->body : "";
 		result.length = t->length;
 	} else if (t->too_long)
-		result.error = "the answer is too long";
+		result.error = "the response is too long";
 	else
 		result.error = t->error[0] != '\0' ? t->error : curl_easy_strerror(code);
 	http->done(http->arg, t->request, &result);
@@ -265,7 +265,7 @@ app_http_turn(struct app_http *http, int wait_ms)
 	const CURLMsg *message;
 	int left;
 
-	/* Out of memory it returns at once: do not spin. */
+	/* Without memory it returns at once: do not spin. */
 	if (curl_multi_poll(http->multi, NULL, 0, wait_ms, NULL) != CURLM_OK)
 		poll(NULL, 0, STARVED_MS);
 	curl_multi_perform(http->multi, &left);

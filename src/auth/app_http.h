@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * app_http: HTTP requests to the application, many at a time, with curl_multi. Belongs to one thread,
- * except app_http_wake().
+ * app_http: HTTP requests to the application, many at a time, with curl_multi. Belongs to one
+ * thread, except app_http_wake().
  *
  * It follows no redirects, uses a proxy only with TPI_APP_PROXY, verifies certificates, reuses
  * connections, and limits the size of a response.

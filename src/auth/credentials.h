@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * credentials: the part of a request that the application bases its decision on: Cookie and
- * Authorization, how the request reached the web server, and whether a page of the same site sent it.
- * They are secrets: never logged, and overwritten when the last reference is released. Copies made
- * by libraries are freed with the request.
+ * Authorization, how the request reached the web server, and whether a page of the same site sent
+ * it. They are secrets: never logged, and overwritten when the last reference is released. Copies
+ * made by libraries are freed with the request.
  */
 #ifndef TPI_AUTH_CREDENTIALS_H
 #define TPI_AUTH_CREDENTIALS_H

@@ -16,9 +16,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "config/app_url.h"
 #include "wire/channel_name.h"
-#include "base/text.h"
 
 #define SHOWN_MAX 100   /* characters of a value in an error */
 #define MASKED_MAX 4096 /* bytes of a URL that is printed */
@@ -72,46 +72,46 @@ static const char *const log_level_choices[] = {
 	.allowed = allowed_, __VA_ARGS__
 #define NUMBER(n, field, default_, low, high, ...)                                                \
 	.name = n, .type = SETTING_NUMBER, .offset = OF(field), .default_value = default_,        \
-	.minimum = low, .maximum = high, .users = STREAMD, __VA_ARGS__
+	.minimum = low, .maximum = high, .programs = STREAMD, __VA_ARGS__
 #define CHOICE(n, field, default_, choices_, ...)                                                 \
 	.name = n, .type = SETTING_CHOICE, .offset = OF(field), .default_value = default_,        \
-	.choices = choices_, .users = STREAMD, __VA_ARGS__
+	.choices = choices_, .programs = STREAMD, __VA_ARGS__
 
 static const struct setting table[] = {
 	{ STRING("INSTANCE_TENANT_ID", tenant, "default", CHANNEL_ID_ALLOWED,
-	    .check = check_id, .users = BOTH,
+	    .check = check_id, .programs = BOTH,
 	    .help = "the tenant to serve") },
 	{ STRING("TPI_LISTEN", listen, "", "/path, unix:/path, host:port or [v6]:port",
-	    .users = STREAMD,
+	    .programs = STREAMD,
 	    .help = "the address to listen on, as --listen") },
 	{ STRING("VALKEY_URL", valkey_url, "valkey://127.0.0.1:6379",
 	    "one or more valkey://, valkeys://, redis://, rediss:// or unix:// URLs, "
 	    "separated by commas",
-	    .users = BOTH, .is_url = 1,
+	    .programs = BOTH, .is_url = 1,
 	    .help = "the Valkey (or Redis) server") },
 	{ STRING("VALKEY_PASSWORD_FILE", valkey_password_file, "", "the path of a file",
-	    .users = BOTH,
+	    .programs = BOTH,
 	    .help = "file with Valkey's password") },
 	{ STRING("VALKEY_SENTINELS", valkey_sentinels, "", SETTINGS_SENTINELS_ALLOWED,
-	    .users = BOTH, .is_url = 1,
+	    .programs = BOTH, .is_url = 1,
 	    .help = "the sentinels to query for the primary") },
 	{ STRING("VALKEY_SENTINEL_MASTER", valkey_sentinel_master, SETTINGS_MASTER_DEFAULT,
-	    "1 to 255 of A-Z a-z 0-9 . - _", .check = check_master, .users = BOTH,
+	    "1 to 255 of A-Z a-z 0-9 . - _", .check = check_master, .programs = BOTH,
 	    .help = "the sentinels' name for the primary") },
 	{ STRING("VALKEY_SENTINEL_PASSWORD", valkey_sentinel_password, "", "any text",
-	    .users = BOTH, .is_secret = 1,
+	    .programs = BOTH, .is_secret = 1,
 	    .help = "the password of the sentinels") },
 	{ STRING("VALKEY_SENTINEL_PASSWORD_FILE", valkey_sentinel_password_file, "",
-	    "the path of a file", .users = BOTH,
+	    "the path of a file", .programs = BOTH,
 	    .help = "file with the password of the sentinels") },
 	{ STRING("VALKEY_TLS_CA", valkey_tls_ca, "", "the path of a file of PEM certificates",
-	    .users = BOTH,
+	    .programs = BOTH,
 	    .help = "authorities whose certificates are trusted for Valkey") },
 	{ STRING("VALKEY_TLS_CERT", valkey_tls_cert, "", "the path of a file of PEM certificates",
-	    .users = BOTH,
+	    .programs = BOTH,
 	    .help = "the client certificate for Valkey") },
 	{ STRING("VALKEY_TLS_KEY", valkey_tls_key, "", "the path of a file with a PEM key",
-	    .users = BOTH,
+	    .programs = BOTH,
 	    .help = "the key of VALKEY_TLS_CERT") },
 	{ NUMBER("SSE_PER_TENANT_CAP", tenant_cap, "1000", 1, 1000000,
 	    .help = "notification streams of the tenant in this process") },
@@ -148,13 +148,13 @@ static const struct setting table[] = {
 	{ CHOICE("TPI_IDENTITY", identity, "web-server", identity_choices,
 	    .help = "who authenticates the user") },
 	{ STRING("TPI_PROJECT_ACCESS", project_access, "deny", "deny | allow | app | file:PATH",
-	    .check = check_access, .users = STREAMD,
+	    .check = check_access, .programs = STREAMD,
 	    .help = "who decides about access to projects, test runs and milestones") },
 	{ STRING("TPI_APP_URL", app_url, "", APP_URL_ALLOWED,
-	    .check = check_app_url, .users = STREAMD, .is_url = 1,
+	    .check = check_app_url, .programs = STREAMD, .is_url = 1,
 	    .help = "the URL of the application") },
 	{ STRING("TPI_APP_CA", app_ca, "", "the path of a file of PEM certificates",
-	    .check = check_readable, .users = STREAMD,
+	    .check = check_readable, .programs = STREAMD,
 	    .help = "authorities whose certificates are trusted for the application") },
 	{ CHOICE("TPI_APP_PROXY", app_proxy, "none", app_proxy_choices,
 	    .help = "the proxy for requests to the application") },
@@ -168,7 +168,7 @@ static const struct setting table[] = {
 	    .help = "time between two re-checks of an open stream") },
 	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues,issue-updates",
 	    "1 to 4 different prefixes, separated by commas, each " CHANNEL_ID_ALLOWED,
-	    .check = check_prefixes, .users = BOTH,
+	    .check = check_prefixes, .programs = BOTH,
 	    .help = "the prefixes of issue channels; tpi-publish uses the first") },
 	{ CHOICE("TPI_STATUS", status, "off", status_choices,
 	    .help = "whether to serve health and metrics") },
@@ -437,13 +437,13 @@ explain(const struct setting *setting, const char *value, struct error *error)
 }
 
 bool
-settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
+settings_load(struct settings *s, enum settings_program program, char *(*get)(const char *name),
     struct error *error)
 {
 	memset(s, 0, sizeof(*s));
 	for (size_t i = 0; i < TABLE_COUNT; i++) {
 		const struct setting *setting = &table[i];
-		const char *value = setting->users & user ? get(setting->name) : NULL;
+		const char *value = setting->programs & program ? get(setting->name) : NULL;
 		int problem;
 
 		if (value == NULL || value[0] == '\0')
@@ -542,13 +542,13 @@ print_string(const struct setting *setting, const char *value, FILE *out)
 }
 
 void
-settings_print(const struct settings *s, enum settings_user user, FILE *out)
+settings_print(const struct settings *s, enum settings_program program, FILE *out)
 {
 	for (size_t i = 0; i < TABLE_COUNT; i++) {
 		const struct setting *setting = &table[i];
 		const void *field = (const char *)s + setting->offset;
 
-		if (!(setting->users & user))
+		if (!(setting->programs & program))
 			continue;
 		fprintf(out, "%s=", setting->name);
 		switch (setting->type) {
@@ -590,7 +590,7 @@ settings_url_length(const char *list)
 	return strlen(list);
 }
 
-/* Appends; returns the length of the whole, were there room. */
+/* Appends text. Returns the total length, even if there is no room for it. */
 static size_t
 append(char *out, size_t size, size_t used, const char *text, size_t length)
 {
@@ -600,8 +600,8 @@ append(char *out, size_t size, size_t used, const char *text, size_t length)
 }
 
 /*
- * How much of host[:port][/...] is shown. What is not a port may be a password, if the '@' is missing
- * or percent-encoded.
+ * How much of host[:port][/...] is shown. What is not a port may be a password, if the '@' is
+ * missing or percent-encoded.
  */
 static size_t
 mask_port(const char *start, size_t length)

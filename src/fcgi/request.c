@@ -28,8 +28,8 @@ request_library_init(void)
 }
 
 /*
- * A file in memory with BEGIN_REQUEST and the PARAMS in records of the largest size, with its offset
- * at the start. -1 and errno on failure.
+ * A file in memory with BEGIN_REQUEST and the PARAMS in records of the largest size, with its
+ * offset at the start. -1 and errno on failure.
  */
 static int
 canonical_head(const struct head *head)

@@ -130,8 +130,8 @@ build_notification(const struct batch_request *req, struct batch_item *item)
 }
 
 /*
- * For issues, test runs and milestones: the option with the id, the payload's member for it, and the
- * default event.
+ * For issues, test runs and milestones: the option with the id, the payload's member for it, and
+ * the default event.
  */
 static const struct kind {
 	const char *option, *member, *event;

@@ -4,11 +4,11 @@
  * once, then after 100 ms, doubling to 5 s, with jitter. While connected, it checks every 10 s, on
  * separate short connections, whether the server is still the right one: a primary that was
  * demoted, or cut off and replaced, keeps its subscribers but sends them nothing. Behind a load
- * balancer or a name that moves, the short connections may reach another server than the one in
- * use, which then proves nothing. So they also publish a probe, which has to arrive on the
- * connection in use. Everything that
- * can block (resolving names, connecting, querying) happens here, so the subscriber's thread never
- * blocks.
+ * balancer, or a name that moves, the short connections may reach another server than the one in
+ * use. So they also publish a probe, which must arrive on the connection in use.
+ *
+ * Everything that can block (resolving names, connecting, querying) happens here, so the
+ * subscriber's thread never blocks.
  *
  * It logs one line for each change of Valkey's state.
  */
@@ -29,8 +29,9 @@ enum connector_state {
 };
 
 /*
- * Starts the thread. probe_channel (copied) is the channel of its probes, of this process alone. It writes to wake_fd (an eventfd) when there is something for
- * connector_poll(). Only the connector may use topology from now on. NULL: no memory or no thread.
+ * Starts the thread. probe_channel (copied) is the channel of its probes, which only this process
+ * uses. It writes to wake_fd (an eventfd) when there is something for connector_poll(). Only the
+ * connector may use topology from now on. NULL: no memory or no thread.
  */
 struct connector *connector_start(struct topology *topology, int wake_fd,
     const char *probe_channel);

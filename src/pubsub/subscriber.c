@@ -19,15 +19,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "wire/channel_name.h"
-#include "pubsub/channel_table.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/metrics.h"
+#include "base/thread.h"
+#include "pubsub/channel_table.h"
 #include "pubsub/connector.h"
 #include "pubsub/fanout.h"
-#include "base/log.h"
-#include "base/thread.h"
+#include "wire/channel_name.h"
 #include "wire/wakeup.h"
 
 #define TURN_MS    1000  /* longest time in poll() */
@@ -168,7 +168,7 @@ connector_read(struct subscriber *subscriber)
 		link_down(subscriber, give_up);
 }
 
-/* Takes new members, of about that many channels. */
+/* Joins waiting subscriptions, up to about this many channels. */
 static void
 take_joins(struct subscriber *subscriber, uint32_t names)
 {

@@ -14,18 +14,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "base/metrics.h"
 #include "auth/web_identity.h"
-#include "session/authorize.h"
+#include "base/clock.h"
 #include "base/log.h"
-#include "session/status.h"
+#include "base/metrics.h"
 #include "base/thread.h"
+#include "session/authorize.h"
+#include "session/status.h"
 #include "wire/frame.h"
 
 #define JOIN_MS 5000 /* time for Valkey to confirm the subscriptions */
 
-/* Time that a reader gets to read what was queued when its stream ended. */
+/* Time for the peer to take what is still queued when its stream has ended. */
 static int
 grace_ms(const struct connection *c)
 {
@@ -301,8 +301,8 @@ identify(struct connection *c)
 }
 
 /*
- * Access, as far as that needs no query. Such policies are applied before a slot is reserved, so
- * what they refuse never takes one.
+ * Decides about access where that needs no query. This comes before a slot is reserved, so a
+ * request that it refuses never takes one.
  */
 static bool
 allow(struct connection *c)
@@ -454,6 +454,7 @@ admit(struct connection *c)
 	return query_access(c, deadline);
 }
 
+/* Sends the 200 and the first sync. */
 static void
 send_first_sync(struct stream *stream, const char *id)
 {
@@ -464,14 +465,14 @@ send_first_sync(struct stream *stream, const char *id)
 	caps_live(stream, text);
 }
 
-/* Sends the 200 and the first sync. For the subscriber's thread, once all channels are confirmed. */
+/* The subscriber's thread calls it once all channels are confirmed. */
 static void
 begin_stream(struct stream *stream)
 {
 	send_first_sync(stream, "");
 }
 
-/* The same for a returning stream: an empty id clears the one that the eviction set. */
+/* The same for a returning stream: an empty id clears the browser's, which the eviction set. */
 static void
 begin_returning_stream(struct stream *stream)
 {
@@ -505,7 +506,7 @@ join(struct connection *c)
 						 defer(c, DEFERRED_RESOURCES);
 }
 
-/* The earliest time at which a stream that has begun has something to do. */
+/* The shortest time after which an open stream has something to do. */
 static int
 first_task_ms(const struct settings *s)
 {
@@ -517,9 +518,9 @@ first_task_ms(const struct settings *s)
 }
 
 /*
- * Waits until the stream has begun. The subscriber's thread does not wake this one when it begins,
- * except after a revocation, so this one sleeps until a stream that has begun would have something
- * to do. *marks gets the marks that the last stream_look() took.
+ * Waits until the stream has begun. The subscriber's thread does not wake this thread then, except
+ * after a revocation, so this thread sleeps no longer than an open stream could. *marks gets the
+ * marks that the last stream_look() took.
  */
 static bool THREAD_STEP
 await_begin(struct connection *c, unsigned *marks)
@@ -539,7 +540,7 @@ await_begin(struct connection *c, unsigned *marks)
 		if (reason == NO_OBSTACLE && clock_ms() >= deadline)
 			reason = DEFERRED_VALKEY_SILENT;
 		if (gone || reason != NO_OBSTACLE) {
-			/* It may have begun since the look. */
+			/* It may have begun since stream_look(). */
 			if (!caps_withdraw(c->caps, &c->slot))
 				continue;
 			return gone ? false : subscribe_failed(c, (enum metric_deferred)reason);
@@ -564,7 +565,7 @@ leave(struct connection *c)
 	recheck_end(c);
 	if (c->subscription != NULL)
 		subscriber_leave(c->subscription);
-	/* A response has released both slots already; this is for a stream. */
+	/* For a stream: respond() has released the slots of other requests already. */
 	if (c->caps != NULL)
 		caps_leave(c->caps, &c->slot);
 	peer_flush(&c->peer, clock_ms() + grace_ms(c));
@@ -621,8 +622,8 @@ connection_start(struct registry *r, int fd)
 	c->peer.fd = fd;
 	c->slot.arrival = ++arrivals;
 	/*
-	 * Allocated by the accepting thread, so that all streams are near each other in memory and a
-	 * fan-out touches fewer pages.
+	 * Allocated by the accepting thread, so that all streams are near each other in memory and
+	 * a fan-out touches fewer pages.
 	 */
 	c->stream = c->peer.stream =
 	    stream_new(fd, (uint32_t)r->settings->backlog_bytes + FRAME_LABEL_MAX);

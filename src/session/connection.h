@@ -5,14 +5,14 @@
 #ifndef TPI_SESSION_CONNECTION_H
 #define TPI_SESSION_CONNECTION_H
 
-#include "stream/caps.h"
 #include "auth/credentials.h"
-#include "session/registry.h"
+#include "fcgi/request.h"
 #include "pubsub/subscriber.h"
 #include "session/peer.h"
-#include "fcgi/request.h"
+#include "session/registry.h"
 #include "session/topic.h"
 #include "session/watch_list.h"
+#include "stream/caps.h"
 
 /* The re-check of an open stream. */
 struct recheck {
@@ -20,9 +20,7 @@ struct recheck {
 	struct app_query *query; /* in flight, until deadline */
 	int64_t deadline;
 	bool user_known; /* this re-check has confirmed the user: the query is about access */
-	/*
-	 * How old the stream's answers are: clock_ms() at which the application was asked for them.
-	 */
+	/* clock_ms() as of which the session and the access were last confirmed. */
 	int64_t user_checked_at, access_checked_at;
 	bool owed;                 /* since a revocation, until there is an answer */
 	bool again;                /* revoked since the query was sent: the answer may be older */

@@ -9,10 +9,10 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "session/connection.h"
-#include "base/metrics.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/thread.h"
+#include "session/connection.h"
 
 #define NEVER INT64_MAX
 

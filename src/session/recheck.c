@@ -7,19 +7,19 @@
  * revocation that comes within seconds, then after twice as long each time, until there is an
  * answer.
  *
- * The streams of one user share answers: a re-check uses any answer that is newer than this stream's
- * own. The next one is due when the answer is an interval old, whenever it was used. So no stream
- * relies on an older answer, and within an interval all streams that share a query fall into step
- * with the one that sent it last. That is why user and access are each due on their own: checked
- * together, they would keep streams with different queries out of step.
+ * The streams of one user share answers: a re-check uses any answer that is newer than this
+ * stream's own. The next one is due when the answer is an interval old, whenever it was used. So no
+ * stream relies on an older answer, and within an interval all streams that share a query fall into
+ * step with the one that sent it last. That is why user and access are each due on their own:
+ * checked together, they would keep streams with different queries out of step.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "session/authorize.h"
 #include "session/connection.h"
-#include "base/log.h"
 
 #define NEVER INT64_MAX
 
@@ -107,7 +107,7 @@ next_at(const struct connection *c)
 	return checked_at + interval_ms(c);
 }
 
-/* Schedules the next one. */
+/* Ends this re-check and schedules the next one. */
 static void
 schedule(struct connection *c, bool answered, int64_t now)
 {
@@ -165,8 +165,8 @@ narrow(struct connection *c, struct watch_list *kept)
 }
 
 /*
- * Takes away what the user has lost access to, by the file or by the application's answer. Without
- * memory nothing changes until the next re-check.
+ * Drops the topics that the user has lost access to, by the access file or by the application's
+ * answer. Without memory nothing changes until the next re-check.
  */
 static enum progress
 check_access(struct connection *c)
@@ -207,9 +207,9 @@ check_user(struct connection *c)
 	return false;
 }
 
-/* The user is known: now checks access, if there is anything to check. */
+/* The user is confirmed: now checks access, if that is due. */
 static enum progress
-go_on_with_access(struct connection *c, int64_t now)
+begin_access_check(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
@@ -236,7 +236,7 @@ begin_recheck(struct connection *c, int64_t now)
 		    r->user_checked_at, c->stream, r->deadline);
 		return r->query != NULL ? WAITING : UNANSWERED;
 	}
-	return go_on_with_access(c, now);
+	return begin_access_check(c, now);
 }
 
 /* Acts on the answer to the query. */
@@ -253,7 +253,7 @@ take_answer(struct connection *c, int64_t now)
 	if (!check_user(c))
 		return ANSWERED;
 	drop_query(r);
-	return go_on_with_access(c, now);
+	return begin_access_check(c, now);
 }
 
 bool

@@ -7,8 +7,8 @@
 #include <assert.h>
 #include <string.h>
 
-#include "stream/stream.h"
 #include "base/thread.h"
+#include "stream/stream.h"
 
 /* Up to this number of streams are re-checked at once after a revocation. */
 #define REVOKED_AT_ONCE 100
@@ -106,8 +106,8 @@ registry_revoke(void *registry, const struct revocation *revocation)
 	size_t count = 0;
 
 	/*
-	 * Before the walk: a connection that the walk does not find then gets only answers from after
-	 * the revocation.
+	 * Before the walk: a connection that the walk does not find then gets only answers from
+	 * after the revocation.
 	 */
 	if (r->app_client != NULL)
 		app_client_invalidate(r->app_client);

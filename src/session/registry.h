@@ -12,12 +12,12 @@
 #include <time.h>
 
 #include "auth/access.h"
-#include "stream/caps.h"
 #include "auth/app_client.h"
-#include "pubsub/subscriber.h"
-#include "wire/revocation.h"
-#include "session/watch_list.h"
 #include "config/settings.h"
+#include "pubsub/subscriber.h"
+#include "session/watch_list.h"
+#include "stream/caps.h"
+#include "wire/revocation.h"
 
 /*
  * A connection's entry in the list, which is part of the connection. A zeroed struct is ready for

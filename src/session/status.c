@@ -97,8 +97,8 @@ write_health(struct registry *r, struct answer *answer, char **body)
 }
 
 /*
- * The watchdog's criterion. It ignores the application client's thread, which a slow name server may
- * block: a restart would not help.
+ * The watchdog's criterion. It ignores the application client's thread, which a slow name server
+ * may block: a restart would not help.
  */
 static bool
 write_live(struct registry *r, struct answer *answer, char **body)

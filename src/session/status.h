@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * status: the pages for monitoring (TPI_STATUS=on): whether new streams can begin, whether the process
- * works, and the metrics. Nothing here takes a slot, sends a query or waits.
+ * status: the pages for monitoring (TPI_STATUS=on): whether new streams can begin, whether the
+ * process works, and the metrics. Nothing here takes a slot, sends a query or waits.
  */
 #ifndef TPI_SESSION_STATUS_H
 #define TPI_SESSION_STATUS_H

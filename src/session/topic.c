@@ -82,7 +82,7 @@ find_values(char *query, const char *const *names, int count, struct text *value
 	return true;
 }
 
-/* Adds "7" or, in a list, "7,8,9" to what is watched. Returns malformed, or as parse(). */
+/* Adds "7" or, with list, "7,8,9" to the list. Returns NULL, malformed or topic_no_memory. */
 static const char *
 add_ids(struct watch_list *watches, const struct topic *topic, const struct text *text, bool list,
     const char *malformed)
@@ -153,7 +153,7 @@ parse_user(const struct topic *topic, const struct request *r, struct watch_list
 	return watch_list_add(watches, topic, &(int32_t){ 0 }, 1) ? NULL : topic_no_memory;
 }
 
-/* Where a path has an id, the id's start, and *length its length; else NULL. */
+/* Returns where the path has an id, and its length in *length; NULL if it has none. */
 static const char *
 id_in_path(const struct topic *topic, const char *path, size_t *length)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * topic: what a browser can watch, as rows of one table, and the kinds of streams, each with its caps.
- * A new topic is a new row (HACKING.md, Add a topic).
+ * topic: what a browser can watch, as rows of one table, and the kinds of streams, each with its
+ * caps. A new topic is a new row (HACKING.md, Add a topic).
  */
 #ifndef TPI_SESSION_TOPIC_H
 #define TPI_SESSION_TOPIC_H
@@ -46,8 +46,8 @@ struct topic {
 	    struct watch_list *watches);
 	enum app_check check; /* what the user needs access to */
 	/*
-	 * channel writes the name of an id's only channel. If an id has several, channels writes the
-	 * i-th, and returns 0 if there is no i-th. One of the two is NULL.
+	 * channel writes the name of an id's only channel. If an id has several, channels writes
+	 * the i-th, and returns 0 if there is no i-th. One of the two is NULL.
 	 */
 	size_t (*channel)(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t id);
 	size_t (*channels)(char name[CHANNEL_NAME_SIZE], const struct settings *s, const char *user,

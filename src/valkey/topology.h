@@ -11,9 +11,9 @@
 #include <stddef.h>
 
 #include "base/error.h"
-#include "valkey/sentinel.h"
 #include "config/settings.h"
 #include "valkey/connect.h"
+#include "valkey/sentinel.h"
 
 #define TOPOLOGY_MAX 32 /* nodes, or sentinels */
 

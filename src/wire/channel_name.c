@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * channel_name: see channel_name.h. The names keep tenants and users apart: a name consists of valid
- * identifiers only, which contain no ':', so two different sets of identifiers never result in the
- * same name.
+ * channel_name: see channel_name.h. The names keep tenants and users apart: a name consists of
+ * valid identifiers only, which contain no ':', so two different sets of identifiers never result
+ * in the same name.
  */
 #include "wire/channel_name.h"
 

@@ -173,13 +173,13 @@ class Site:
 
 
 @pytest.fixture
-def site(chromium, rundir, upstream, gated):
+def site(chromium, rundir, upstream, with_app):
     """site(front) is a front server with the tag, ann, and a daemon."""
     made = []
 
     def make(front, **named):
         # Behind Apache only a heartbeat reveals that a tab was closed.
-        _, daemon = gated(["--mode", "0666"], TPI_STATUS="on", SSE_HEARTBEAT_MS=500)
+        _, daemon = with_app(["--mode", "0666"], TPI_STATUS="on", SSE_HEARTBEAT_MS=500)
         made.append(Site(chromium, front(rundir, daemon.address, upstream, **named), daemon))
         return made[-1]
     yield make

@@ -556,7 +556,7 @@ expect_reason(const char *body, const char *expected)
 	ck_assert_ptr_nonnull(reason);
 	memcpy(copy, body, length);
 	memset(reason, 'x', APP_REASON_SIZE);
-	app_read_reason(copy, length, reason);
+	app_api_read_reason(copy, length, reason);
 	ck_assert_msg(strcmp(reason, expected) == 0, "%s: %s, not %s", body, reason, expected);
 	free(copy);
 	free(reason);

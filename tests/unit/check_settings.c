@@ -28,25 +28,25 @@ get(const char *name)
 
 /* Loads settings from these pairs of name and value. */
 static bool
-load_pairs(struct settings *s, enum settings_user user, const char *const *pairs,
+load_pairs(struct settings *s, enum settings_program program, const char *const *pairs,
     struct error *error)
 {
 	bool result;
 
 	environment = pairs;
-	result = settings_load(s, user, get, error);
+	result = settings_load(s, program, get, error);
 	environment = NULL;
 	return result;
 }
 
 /* Loads settings with one variable set. */
 static bool
-load_one(struct settings *s, enum settings_user user, const char *name, const char *value,
+load_one(struct settings *s, enum settings_program program, const char *name, const char *value,
     struct error *error)
 {
 	const char *const pair[] = { name, value, NULL };
 
-	return load_pairs(s, user, pair, error);
+	return load_pairs(s, program, pair, error);
 }
 
 /* Expects that NAME=value is refused with exactly this error. */
@@ -77,7 +77,7 @@ expect_accepted(const char *name, const char *value, bool expected)
 
 /* What settings_print() prints with one variable set; the caller frees it. */
 static char *
-printed(enum settings_user user, const char *name, const char *value)
+printed(enum settings_program program, const char *name, const char *value)
 {
 	struct error error;
 	char *text = NULL;
@@ -85,10 +85,10 @@ printed(enum settings_user user, const char *name, const char *value)
 	size_t size;
 	FILE *out;
 
-	ck_assert(load_one(&s, user, name, value, &error));
+	ck_assert(load_one(&s, program, name, value, &error));
 	out = open_memstream(&text, &size);
 	ck_assert_ptr_nonnull(out);
-	settings_print(&s, user, out);
+	settings_print(&s, program, out);
 	fclose(out);
 	settings_free(&s);
 	return text;
@@ -158,7 +158,7 @@ START_TEST(table_is_complete)
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].default_value);
-		ck_assert(table[i].users & SETTINGS_STREAMD);
+		ck_assert(table[i].programs & SETTINGS_STREAMD);
 		ck_assert(table[i].type != SETTING_NUMBER || table[i].minimum < table[i].maximum);
 		ck_assert((table[i].type == SETTING_CHOICE) == (table[i].choices != NULL));
 		ck_assert((table[i].type == SETTING_STRING) == (table[i].allowed != NULL));
@@ -362,7 +362,7 @@ START_TEST(publish_settings)
 
 		for (size_t k = 0; k < sizeof(both) / sizeof(both[0]); k++)
 			expected |= strcmp(table[i].name, both[k]) == 0;
-		ck_assert_msg(((table[i].users & SETTINGS_PUBLISH) != 0) == expected, "%s",
+		ck_assert_msg(((table[i].programs & SETTINGS_PUBLISH) != 0) == expected, "%s",
 		    table[i].name);
 	}
 	ck_assert(load_one(&s, SETTINGS_PUBLISH, "SSE_PER_USER_CAP", "abc", &error));
