@@ -29,8 +29,8 @@ const EventSource = globalThis.EventSource;
  * tpi-stream: wake-ups of tpi-stream for web pages. See README.md for how to use it.
  *
  * A topic is a string: "notifications", or a kind and an id, such as "issues:7". A hub holds the
- * watchers of a base URL and the streams that carry their topics. With {combined: true} the tabs of a
- * browser share streams: see Sharing.
+ * watchers of a base URL and the streams that carry their topics. Unless {combined: false}, the tabs of
+ * a browser share streams: see Sharing.
  *
  * Invariants:
  * - Each topic that is watched has one stream, and a stream has at most one EventSource; a combined
@@ -41,7 +41,7 @@ const EventSource = globalThis.EventSource;
  * - Loading this module has no side effects: it listens to the page only while there are hubs.
  */
 
-const COMBINED = false;		/* whether tabs share a connection if the page does not say */
+const COMBINED = true;		/* whether tabs share a connection if the page does not say */
 const UNION_MS = 250;		/* changes of the ids within this time cause one reconnect */
 const GRACE_MS = 1000;		/* how long unwatched topics and streams are kept */
 const LOST_MS = 5000;		/* the longest delay after a stream was lost, not refused */
@@ -665,7 +665,7 @@ function termAfter(term) {
  * answers. README.md draws the states.
  */
 class Sharing {
-	#id = termAfter(0);
+	#id = Math.random();
 	term = 0;		/* messages of earlier terms are ignored */
 	#tabs = new Map();	/* in the leader: the topics of every other tab */
 	#answered = new Set();	/* those that have answered since the last roll call */

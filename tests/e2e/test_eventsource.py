@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 """Pages that use plain EventSource as TestPlanIt's hooks do, with contrib/browser/eventsource.js inserted by a real nginx
-or Apache (tpi-stream-eventsource.conf), in a real Chromium."""
+or Apache (tpi-stream-eventsource.conf), in a real Chromium, and in a real Firefox where browsers may differ."""
 
 import base64
 import gzip
@@ -18,6 +18,7 @@ import pytest
 from answers import issue, notification
 from application import ANN, BEN, COOKIE, TOKEN
 from chromium import Chromium
+from firefox import Firefox
 from fronts import Apache, Nginx, substitute, read, write
 from node import npm_ci, require
 from servers import ROOT, broadcast_channel, project_channel, run_directory, user_channel
@@ -149,6 +150,29 @@ def upstream():
     upstream.close()
 
 
+@pytest.fixture(scope="module")
+def firefox():
+    require("firefox-esr")
+    directory = run_directory()
+    try:
+        browser = Firefox(directory)
+        yield browser
+        browser.kill()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture
+def browser(request):
+    """The browser of a test: Chromium, if it has no parameter."""
+    browser = request.getfixturevalue(getattr(request, "param", "chromium"))
+    yield browser
+    browser.forget()
+
+
+browsers = pytest.mark.parametrize("browser", ["chromium", "firefox"], indirect=True)
+
+
 class Site:
     def __init__(self, browser, front, daemon):
         self.browser = browser
@@ -173,17 +197,16 @@ class Site:
 
 
 @pytest.fixture
-def site(chromium, rundir, upstream, gated):
+def site(browser, rundir, upstream, gated):
     """site(front) is a front server with the tag, ann, and a daemon."""
     made = []
 
     def make(front, **named):
         # Behind Apache only a heartbeat reveals that a tab was closed.
         _, daemon = gated(["--mode", "0666"], TPI_STATUS="on", SSE_HEARTBEAT_MS=500)
-        made.append(Site(chromium, front(rundir, daemon.address, upstream, **named), daemon))
+        made.append(Site(browser, front(rundir, daemon.address, upstream, **named), daemon))
         return made[-1]
     yield make
-    chromium.forget()
     for each in made:
         each.front.kill()
 
@@ -215,7 +238,8 @@ def test_inserted_once(site, upstream, front):
             assert body == file.read()
 
 
-@both
+@pytest.mark.parametrize("browser, front", [("chromium", nginx), ("chromium", apache), ("firefox", nginx)],
+                         ids=["Chromium-nginx", "Chromium-Apache", "Firefox-nginx"], indirect=["browser"])
 def test_several_tabs(site, valkey, front):
     """Twelve tabs with seven EventSources each are one stream of the daemon; each gets the sync and its wake-ups byte for
     byte, and a request of any tab is answered at once."""
@@ -287,6 +311,7 @@ def test_other_urls(site, front):
     place.wait_streams(combined=1)
 
 
+@browsers
 def test_same_interface(site, upstream):
     """Each member, each error of the constructor and each event is that of the browser's own."""
     place = site(nginx)
@@ -307,6 +332,7 @@ def place_without(place, upstream):
     return place.browser.open(f"{upstream.url}/hooks.html")
 
 
+@browsers
 def test_same_events(site, upstream):
     """What a listener sees up to the first message is what it sees with the browser's own EventSource."""
     place = site(nginx)

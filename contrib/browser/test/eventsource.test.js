@@ -116,6 +116,7 @@ for (const [url, query] of Object.entries(SHARED))
 		assert.deepEqual(browser.urls(), [stream(query)]);
 		assert.equal(source.url, new URL(url, `${ORIGIN}/projects/7`).href);
 		assert.equal(source.readyState, 1);
+		assert.equal(source.constructor, browser.tabs[0].EventSource);
 	});
 
 for (const url of [
@@ -343,6 +344,17 @@ test("close(): CLOSED at once, no event, not even one that waits for its task; t
 	b.close();
 	await browser.pass(2500);
 	assert.equal(browser.open().length, 0);
+});
+
+test("close() after the sync has arrived: no open", async (t) => {
+	const browser = new FakeBrowser(t);
+	const seen = page(browser).open();
+	await idle();
+	await browser.pass(250);
+	browser.last().sync();
+	seen.close();
+	await idle();
+	assert.deepEqual([seen.types(), seen.source.readyState], ["", 2]);
 });
 
 test("close() in the handler of open: no message", async (t) => {
