@@ -94,6 +94,7 @@ testing()
 	demo
 	need check library check
 	need mandoc program mandoc
+	need haproxy program haproxy
 	need python3-pytest module pytest
 	need python3-pytest-xdist module xdist
 	need openssl program openssl

@@ -372,7 +372,8 @@ access_refresh(struct access *access)
 }
 
 int
-access_filter(struct access *access, const char *user, enum app_check check, int32_t *ids, int count)
+access_filter(struct access *access, const char *user, enum app_check check, int32_t *ids,
+    int count)
 {
 	int i, kept = 0;
 

@@ -24,7 +24,10 @@ struct credentials {
 
 enum credentials_result {
 	CREDENTIALS_FOUND,
-	/* No Cookie and no Authorization, one with a control character, or two different Authorizations. */
+	/*
+	 * No Cookie and no Authorization, one with a control character, or two different
+	 * Authorizations.
+	 */
 	CREDENTIALS_NONE,
 	CREDENTIALS_NO_MEMORY
 };

@@ -68,13 +68,13 @@ static const char *const log_level_choices[] = {
 };
 
 #define STRING(n, field, default_, allowed_, ...)                                                 \
-	.name = n, .type = SETTING_STRING, .offset = OF(field), .standard = default_,             \
+	.name = n, .type = SETTING_STRING, .offset = OF(field), .default_value = default_,        \
 	.allowed = allowed_, __VA_ARGS__
 #define NUMBER(n, field, default_, low, high, ...)                                                \
-	.name = n, .type = SETTING_NUMBER, .offset = OF(field), .standard = default_,             \
+	.name = n, .type = SETTING_NUMBER, .offset = OF(field), .default_value = default_,        \
 	.minimum = low, .maximum = high, .users = STREAMD, __VA_ARGS__
 #define CHOICE(n, field, default_, choices_, ...)                                                 \
-	.name = n, .type = SETTING_CHOICE, .offset = OF(field), .standard = default_,             \
+	.name = n, .type = SETTING_CHOICE, .offset = OF(field), .default_value = default_,        \
 	.choices = choices_, .users = STREAMD, __VA_ARGS__
 
 static const struct setting table[] = {
@@ -85,7 +85,8 @@ static const struct setting table[] = {
 	    .users = STREAMD,
 	    .help = "the address to listen on, as --listen") },
 	{ STRING("VALKEY_URL", valkey_url, "valkey://127.0.0.1:6379",
-	    "one or more valkey://, valkeys://, redis://, rediss:// or unix:// URLs, separated by commas",
+	    "one or more valkey://, valkeys://, redis://, rediss:// or unix:// URLs, "
+	    "separated by commas",
 	    .users = BOTH, .is_url = 1,
 	    .help = "the Valkey (or Redis) server") },
 	{ STRING("VALKEY_PASSWORD_FILE", valkey_password_file, "", "the path of a file",
@@ -94,7 +95,7 @@ static const struct setting table[] = {
 	{ STRING("VALKEY_SENTINELS", valkey_sentinels, "", SETTINGS_SENTINELS_ALLOWED,
 	    .users = BOTH, .is_url = 1,
 	    .help = "the sentinels to query for the primary") },
-	{ STRING("VALKEY_SENTINEL_MASTER", valkey_sentinel_master, SETTINGS_MASTER_STANDARD,
+	{ STRING("VALKEY_SENTINEL_MASTER", valkey_sentinel_master, SETTINGS_MASTER_DEFAULT,
 	    "1 to 255 of A-Z a-z 0-9 . - _", .check = check_master, .users = BOTH,
 	    .help = "the sentinels' name for the primary") },
 	{ STRING("VALKEY_SENTINEL_PASSWORD", valkey_sentinel_password, "", "any text",
@@ -257,7 +258,8 @@ check_readable(const char *value)
 
 	if (value[0] == '\0')
 		return 0;
-	return stat(value, &file) == 0 && S_ISREG(file.st_mode) && access(value, R_OK) == 0 ? 0 : -1;
+	return stat(value, &file) == 0 && S_ISREG(file.st_mode) && access(value, R_OK) == 0
+	    ? 0 : -1;
 }
 
 /* Needs a project_access that check_access() has accepted. */
@@ -395,7 +397,7 @@ escape_byte(char out[8], char byte)
 	return 1;
 }
 
-/* A value for an error text: escaped, and truncated to SHOWN_MAX characters with "..." at the end. */
+/* A value for an error text: escaped, and truncated to SHOWN_MAX characters, "..." included. */
 static void
 show_value(const char *value, char out[SHOWN_MAX + 1])
 {
@@ -445,7 +447,7 @@ settings_load(struct settings *s, enum settings_user user, char *(*get)(const ch
 		int problem;
 
 		if (value == NULL || value[0] == '\0')
-			value = setting->standard;
+			value = setting->default_value;
 		problem = parse(s, setting, value);
 		if (problem == 0)
 			continue;
@@ -458,7 +460,7 @@ settings_load(struct settings *s, enum settings_user user, char *(*get)(const ch
 	}
 	derive_access(s);
 	derive_prefixes(s);
-	if (settings_ask_app(s) && s->app_url[0] == '\0') {
+	if (settings_queries_app(s) && s->app_url[0] == '\0') {
 		error_set(error, "TPI_APP_URL: must be set, to " APP_URL_ALLOWED
 		    ", if %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"
 								     : "TPI_PROJECT_ACCESS");
@@ -484,8 +486,8 @@ settings_unknown(const char *variable)
 	static const char *const ours[] = { "TPI_*", "SSE_*", "VALKEY_*" };
 	/* Kubernetes sets these in each pod for a service named tpi-..., sse-... or valkey-... */
 	static const char *const others[] = {
-		"*_SERVICE_HOST", "*_SERVICE_PORT", "*_SERVICE_PORT_*", "*_PORT", "*_PORT_[0-9]*_TCP*",
-		"*_PORT_[0-9]*_UDP*", "*_PORT_[0-9]*_SCTP*",
+		"*_SERVICE_HOST", "*_SERVICE_PORT", "*_SERVICE_PORT_*", "*_PORT",
+		"*_PORT_[0-9]*_TCP*", "*_PORT_[0-9]*_UDP*", "*_PORT_[0-9]*_SCTP*",
 	};
 	size_t length = strcspn(variable, "=");
 	char *name = strndup(variable, length);
@@ -500,7 +502,7 @@ settings_unknown(const char *variable)
 }
 
 bool
-settings_ask_app(const struct settings *s)
+settings_queries_app(const struct settings *s)
 {
 	return s->identity == IDENTITY_APP || s->access == ACCESS_APP;
 }

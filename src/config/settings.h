@@ -21,7 +21,7 @@
 
 #define SETTINGS_PREFIXES_MAX 4
 #define SETTINGS_SENTINELS_ALLOWED "a comma-separated list of host[:port] or [v6][:port]"
-#define SETTINGS_MASTER_STANDARD "mymaster"
+#define SETTINGS_MASTER_DEFAULT "mymaster"
 
 enum identity_source { IDENTITY_WEB_SERVER, IDENTITY_APP };
 enum access_policy { ACCESS_DENY, ACCESS_FILE, ACCESS_APP, ACCESS_ALLOW };
@@ -99,7 +99,7 @@ struct setting {
 	int minimum, maximum;       /* SETTING_NUMBER */
 	int zero_is_off;            /* SETTING_NUMBER: 0 is allowed below minimum */
 	const char *const *choices; /* SETTING_CHOICE: in the order of its enum, NULL-terminated */
-	const char *standard;       /* the default, as in the environment; "" for none */
+	const char *default_value;  /* the default, as in the environment; "" for none */
 	const char *allowed;        /* SETTING_STRING: what is allowed, for the error */
 	int (*check)(const char *); /* SETTING_STRING: 0 if the value is valid; may be NULL */
 	unsigned users;             /* enum settings_user, or-ed */
@@ -132,7 +132,7 @@ void settings_free(struct settings *s);
 size_t settings_unknown(const char *variable);
 
 /* Whether the application is queried. */
-bool settings_ask_app(const struct settings *s);
+bool settings_queries_app(const struct settings *s);
 
 /* Prints NAME=value lines of every setting of that program, secrets masked, for --check-config. */
 void settings_print(const struct settings *s, enum settings_user user, FILE *out);

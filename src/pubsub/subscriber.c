@@ -78,6 +78,8 @@ struct subscriber {
 	struct connector *connector;
 	struct channel_table *channels;
 	struct channel *revocations; /* the channel of revocations; kept */
+	char probe_name[CHANNEL_NAME_SIZE]; /* of the connector's probes */
+	struct channel *probes;             /* kept */
 	struct fanout *fanout;
 	int wake_fd;
 	_Atomic bool unreachable, connected;
@@ -271,6 +273,10 @@ take_message(struct subscriber *subscriber, const redisReply *name, const redisR
 	channel = channel_table_find(subscriber->channels, name->str, (size_t)name->len);
 	if (channel == NULL)
 		return;
+	if (channel == subscriber->probes) {
+		connector_arrived(subscriber->connector, payload->str);
+		return;
+	}
 	subscriber->messages++;
 	if (channel == subscriber->revocations) {
 		take_revocation(subscriber, name, payload);
@@ -358,6 +364,8 @@ take_error(struct subscriber *subscriber, const char *text, struct error *error)
 		LOG(LOG_LEVEL_WARN, "valkey", "channel refused; tpi-publish revoke has no effect",
 		    LOG_STR("channel", channel), LOG_STR("error", text),
 		    LOG_STR("remedy", ALLOW));
+	else if (strcmp(channel, subscriber->probe_name) == 0)
+		connector_refused(subscriber->connector, text);
 	else
 		log_refused(subscriber, channel, text);
 	take_answer(subscriber, NULL, 0, true);
@@ -394,6 +402,8 @@ take_reply(struct subscriber *subscriber, const redisReply *r, struct error *err
 	if (!is_text(name) ||
 	    !take_answer(subscriber, name->str, (size_t)name->len, false))
 		return error_set(error, "unexpected reply to SUBSCRIBE or UNSUBSCRIBE");
+	if (strcmp(name->str, subscriber->probe_name) == 0)
+		connector_subscribed(subscriber->connector);
 	return true;
 }
 
@@ -563,11 +573,23 @@ keep_revocations(struct subscriber *subscriber)
 }
 
 static bool
+keep_probes(struct subscriber *subscriber)
+{
+	uint64_t number = (uint64_t)clock_jitter(0, UINT32_MAX) << 32 | clock_jitter(0, UINT32_MAX);
+	size_t length =
+	    channel_name_check(subscriber->probe_name, subscriber->settings->tenant, number);
+
+	subscriber->probes =
+	    channel_table_keep(subscriber->channels, subscriber->probe_name, length);
+	return subscriber->probes != NULL;
+}
+
+static bool
 subscriber_init(struct subscriber *subscriber, const struct settings *s)
 {
 	subscriber->settings = s;
-	subscriber->channels_max = CHANNELS_MAX + CHANNELS_EACH *
-	    (uint32_t)(s->tenant_cap + s->issues_tenant_cap + s->live_tenant_cap);
+	subscriber->channels_max = CHANNELS_MAX + CHANNELS_EACH * (uint32_t)(s->tenant_cap +
+	    s->issues_tenant_cap + s->live_tenant_cap + s->combined_tenant_cap);
 	pthread_mutex_init(&subscriber->lock, NULL);
 	thread_cond_init(&subscriber->stop_done);
 	TAILQ_INIT(&subscriber->joining);
@@ -581,7 +603,7 @@ subscriber_init(struct subscriber *subscriber, const struct settings *s)
 	subscriber->fanout = fanout_new((size_t)s->backlog_bytes, yield, subscriber);
 	return subscriber->wake_fd != -1 && subscriber->input != NULL &&
 	    subscriber->channels != NULL && subscriber->fanout != NULL &&
-	    keep_revocations(subscriber);
+	    keep_revocations(subscriber) && keep_probes(subscriber);
 }
 
 struct subscriber *
@@ -598,7 +620,8 @@ subscriber_start(const struct settings *s, struct topology *topology, subscriber
 	/* The process ends if this fails, so nothing is undone. */
 	if (!subscriber_init(subscriber, s))
 		return NULL;
-	subscriber->connector = connector_start(topology, subscriber->wake_fd);
+	subscriber->connector = connector_start(topology, subscriber->wake_fd,
+	    subscriber->probe_name);
 	if (subscriber->connector == NULL ||
 	    thread_start(THREAD_LARGE, subscriber_run, subscriber) != 0)
 		return NULL;

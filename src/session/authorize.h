@@ -17,8 +17,8 @@ void authorize_none(struct watch_list *w);
 void authorize_locally(struct watch_list *w, struct access *access, const char *user);
 
 /* One query about all that needs it, see app_query_start(); there must be some. */
-struct app_query *authorize_query(const struct watch_list *w, struct app_client *g,
-    struct credentials *c, int64_t after, struct stream *asker, int64_t deadline);
+struct app_query *authorize_query(const struct watch_list *w, struct app_client *client,
+    struct credentials *c, int64_t after, struct stream *stream, int64_t deadline);
 
 /* Keeps what the answer to authorize_query(), asked with the same list, grants. */
 void authorize_by_answer(struct watch_list *w, const struct app_query *q);

@@ -19,11 +19,11 @@ struct recheck {
 	int64_t at; /* clock_ms() of the next one; INT64_MAX: never */
 	struct app_query *query; /* in flight, until deadline */
 	int64_t deadline;
-	bool user_known;           /* this re-check has confirmed the user: the query is about access */
+	bool user_known; /* this re-check has confirmed the user: the query is about access */
 	/*
 	 * How old the stream's answers are: clock_ms() at which the application was asked for them.
 	 */
-	int64_t user_asked_at, access_asked_at;
+	int64_t user_checked_at, access_checked_at;
 	bool owed;                 /* since a revocation, until there is an answer */
 	bool again;                /* revoked since the query was sent: the answer may be older */
 	int retry_ms;              /* if owed and unanswered: time to the next attempt */
@@ -38,7 +38,7 @@ struct connection {
 	struct request request; /* freed when the stream begins */
 	const struct topic *topic;
 	struct watch_list watches; /* changes only while unnamed, see registry_name() */
-	struct caps *caps; /* of the topic's group */
+	struct caps *caps; /* of the topic's kind */
 	struct caps_entry slot;
 	struct subscription *subscription;
 	char *user; /* NULL until known; owned */
@@ -50,7 +50,7 @@ struct connection {
  * Serves fd in a new thread, which closes it. Returns 0, or an errno value if there is no thread or
  * memory: then fd is still the caller's.
  */
-int connection_start(struct registry *g, int fd);
+int connection_start(struct registry *r, int fd);
 
 /* The least time from the start to the first re-check, in ms per second of TPI_RECHECK_SECONDS. */
 #define RECHECK_FIRST_MS 100

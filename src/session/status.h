@@ -19,7 +19,7 @@ const struct status_page *status_find(const struct settings *s, const char *path
 /*
  * Writes a page. The caller frees *body, to which the answer points. False: no memory. Any thread.
  */
-bool status_answer(const struct status_page *page, struct registry *g, struct answer *answer,
+bool status_answer(const struct status_page *page, struct registry *r, struct answer *answer,
     char **body);
 
 /* The state that the two health pages report. */

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * caps: the slots of one group of streams: how many the tenant may have, and how many a user
+ * caps: the slots of one kind of stream: how many the tenant may have, and how many a user
  * (tpi-stream(7), EVICTION). A slot is reserved before the application is queried, so a burst cannot
  * overshoot. A stream gives it back when its connection is closed, every other response before its
  * end is sent.
  *
  * A user's requests are pending until their sync, then live. The oldest is the one whose request
  * arrived first, not the one whose sync came first: several streams may begin in the same instant. One
- * lock for each group; a stream's lock is taken under it. An entry belongs to its connection's thread;
+ * lock for each kind; a stream's lock is taken under it. An entry belongs to its connection's thread;
  * others change it only under the lock.
  */
 #ifndef TPI_STREAM_CAPS_H

@@ -320,6 +320,33 @@ connect_host(struct attempt *a)
 }
 
 static bool
+addresses_meet(const struct addrinfo *a, const struct addrinfo *b)
+{
+	for (; a != NULL; a = a->ai_next)
+		for (const struct addrinfo *i = b; i != NULL; i = i->ai_next)
+			if (a->ai_addrlen == i->ai_addrlen &&
+			    memcmp(a->ai_addr, i->ai_addr, a->ai_addrlen) == 0)
+				return true;
+	return false;
+}
+
+bool
+valkey_same(const struct valkey *a, const struct valkey *b)
+{
+	struct addrinfo *of_a = NULL, *of_b = NULL;
+	int64_t began = clock_ms();
+	bool same = a->port == b->port && resolve(a, &of_a) == 0 && resolve(b, &of_b) == 0 &&
+	    addresses_meet(of_a, of_b);
+
+	resolving_ms += clock_ms() - began;
+	if (of_a != NULL)
+		freeaddrinfo(of_a);
+	if (of_b != NULL)
+		freeaddrinfo(of_b);
+	return same;
+}
+
+static bool
 connect_path(struct attempt *a)
 {
 	a->context = redisConnectUnixWithTimeout(a->valkey->path, timeval_of(time_left(a)));
@@ -399,6 +426,33 @@ role_of(const redisReply *reply)
 	return reply->element[0]->str;
 }
 
+/* Proxies and managed services have their own wording. */
+bool
+valkey_refuses(const redisReply *reply)
+{
+	static const char *const words[] = { "unknown command", "unsupported command",
+		"not supported", "not allowed", "no permission" };
+
+	for (size_t i = 0; reply->type == REDIS_REPLY_ERROR && i < sizeof(words) / sizeof(words[0]);
+	    i++)
+		if (strcasestr(reply->str, words[i]) != NULL)
+			return true;
+	return reply_begins(reply, "NOPERM");
+}
+
+/* Stores a warning. Returns true: the server is accepted. */
+static bool
+accept_unverified(struct attempt *a, const redisReply *refusal, const char *what,
+    const char *command, const char *permission)
+{
+	bool forbidden = reply_begins(refusal, "NOPERM");
+
+	error_set(&a->state.unverified, "%s: cannot verify that it is %s: %s %s", a->valkey->label,
+	    what, forbidden ? "the user needs" : "it does not support",
+	    forbidden ? permission : command);
+	return true;
+}
+
 /*
  * Checks with CLUSTER INFO that the server is a Cluster node. A Cluster forwards messages to all
  * its nodes. A replica must be in one, and so must each of several servers: otherwise publisher and
@@ -413,10 +467,15 @@ check_cluster(struct attempt *a, bool primary)
 
 	if (reply == NULL)
 		return false;
+	if (primary && valkey_refuses(reply)) {
+		good = accept_unverified(a, reply, "a Cluster node", "CLUSTER INFO",
+		    "+cluster|info");
+		goto out;
+	}
 	node = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_state:") != NULL;
 	a->state.cluster_down = node && strstr(reply->str, "cluster_state:ok") == NULL;
 	a->state.demoted = !node && !primary;
-	good = node || (primary && reply_begins(reply, "NOPERM"));
+	good = node;
 	if (a->state.demoted)
 		fail(a, "is a replica, not a primary: messages published there reach no other "
 		    "server%s",
@@ -424,6 +483,7 @@ check_cluster(struct attempt *a, bool primary)
 			? " (to use a replica in a Cluster, give the user +cluster|info)" : "");
 	else if (!good)
 		fail(a, "is not a Cluster node, but VALKEY_URL names several servers");
+out:
 	freeReplyObject(reply);
 	return good;
 }
@@ -433,7 +493,8 @@ check_role(struct attempt *a, const redisReply *reply)
 {
 	const char *role = role_of(reply);
 
-	if (role != NULL && strcmp(role, "master") == 0)
+	/* A KeyDB server that is primary and replica at the same time is an "active-replica". */
+	if (role != NULL && (strcmp(role, "master") == 0 || strcmp(role, "active-replica") == 0))
 		return !a->needs_cluster || check_cluster(a, true);
 	if (role != NULL && strcmp(role, "slave") == 0)
 		return check_cluster(a, false);
@@ -444,8 +505,9 @@ check_role(struct attempt *a, const redisReply *reply)
 	if (reply_begins(reply, "NOAUTH"))
 		return fail(a, "requires a password: set VALKEY_PASSWORD_FILE, or user:password@ "
 		    "in the URL");
-	if (reply_begins(reply, "NOPERM"))
-		return fail(a, "cannot query ROLE: the user needs +role");
+	if (valkey_refuses(reply))
+		return a->needs_cluster ? check_cluster(a, true)
+		    : accept_unverified(a, reply, "a primary", "ROLE", "+role");
 	return valkey_explain(a->valkey, "ROLE", reply, a->error);
 }
 

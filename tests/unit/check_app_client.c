@@ -731,7 +731,7 @@ static void
 expect_lot(int number, int first, int count)
 {
 	char target[APP_TARGET_SIZE];
-	int32_t lot[APP_LOT];
+	int32_t lot[APP_IDS_MAX];
 
 	fill(lot, first, count);
 	app_api_target(target, CHECK_PROJECTS, lot, count);
@@ -984,11 +984,11 @@ START_TEST(rechecks_share)
 	advance(10);
 	reply(1, 200, SESSION("u2"));
 	expect_user(0, "u2");
-	ck_assert_int_eq(app_client_asked_at(queries[0]), second);
+	ck_assert_int_eq(app_query_sent_at(queries[0]), second);
 	advance(299000);
 	ask_after(1, 1, first);
 	expect_user(1, "u2");
-	ck_assert_int_eq(app_client_asked_at(queries[1]), second);
+	ck_assert_int_eq(app_query_sent_at(queries[1]), second);
 	ck_assert_int_eq(requests(), 2);
 	/* A stream that has used it makes a new request, which serves the following ones. */
 	ask_after(2, 1, second);
@@ -1045,22 +1045,22 @@ END_TEST
 /* An answer combined from several responses is as old as the oldest of them. */
 START_TEST(recheck_of_lots)
 {
-	int32_t many[APP_LOT + 1];
+	int32_t many[APP_IDS_MAX + 1];
 	int64_t first = now;
 
-	for (int i = 0; i <= APP_LOT; i++)
+	for (int i = 0; i <= APP_IDS_MAX; i++)
 		many[i] = i + 1;
 	settings.recheck_seconds = 300;
 	start(32, 5);
-	ask_projects(1, 1, many, APP_LOT);
+	ask_projects(1, 1, many, APP_IDS_MAX);
 	first = now;
 	reply(0, 200, "{\"data\":[{\"id\":1}]}");
 	advance(100);
-	ask_until(2, who(1), many, APP_LOT + 1, first - 1, now + TIMEOUT_MS);
+	ask_until(2, who(1), many, APP_IDS_MAX + 1, first - 1, now + TIMEOUT_MS);
 	ck_assert_int_eq(requests(), 2);
 	reply(1, 200, "{\"data\":[{\"id\":101}]}");
 	expect_projects(2, "1 101");
-	ck_assert_int_eq(app_client_asked_at(queries[2]), first);
+	ck_assert_int_eq(app_query_sent_at(queries[2]), first);
 }
 END_TEST
 

@@ -142,7 +142,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.log_level, LOG_LEVEL_INFO);
 	ck_assert_int_eq(s.access, ACCESS_DENY);
 	ck_assert_ptr_null(s.access_file);
-	ck_assert(!settings_ask_app(&s));
+	ck_assert(!settings_queries_app(&s));
 	settings_free(&s);
 }
 END_TEST
@@ -157,7 +157,7 @@ START_TEST(table_is_complete)
 	ck_assert_uint_eq(count, 39);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
-		ck_assert_ptr_nonnull(table[i].standard);
+		ck_assert_ptr_nonnull(table[i].default_value);
 		ck_assert(table[i].users & SETTINGS_STREAMD);
 		ck_assert(table[i].type != SETTING_NUMBER || table[i].minimum < table[i].maximum);
 		ck_assert((table[i].type == SETTING_CHOICE) == (table[i].choices != NULL));
@@ -434,7 +434,7 @@ START_TEST(application_needs_url)
 		ck_assert(loaded == (rows[i].needed_by == NULL));
 		ck_assert_str_eq(error.text, expected);
 		if (loaded)
-			ck_assert(!settings_ask_app(&s));
+			ck_assert(!settings_queries_app(&s));
 		else
 			ck_assert_ptr_null(s.tenant);
 		settings_free(&s);
@@ -444,12 +444,12 @@ START_TEST(application_needs_url)
 		ck_assert_int_eq(s.identity,
 		    strcmp(rows[i].identity, "app") == 0 ? IDENTITY_APP : IDENTITY_WEB_SERVER);
 		ck_assert_int_eq(s.access == ACCESS_APP, strcmp(rows[i].access, "app") == 0);
-		ck_assert_int_eq(settings_ask_app(&s), rows[i].needed_by != NULL);
+		ck_assert_int_eq(settings_queries_app(&s), rows[i].needed_by != NULL);
 		settings_free(&s);
 		/* tpi-publish never queries the application. */
 		pairs[4] = NULL;
 		ck_assert(load_pairs(&s, SETTINGS_PUBLISH, pairs, &error));
-		ck_assert(!settings_ask_app(&s));
+		ck_assert(!settings_queries_app(&s));
 		settings_free(&s);
 	}
 }
@@ -881,7 +881,7 @@ START_TEST(manual)
 		seen[i]++;
 		settings_describe_range(&table[i], range, sizeof(range));
 		snprintf(expected, sizeof(expected), "Default %s; %s.",
-		    table[i].standard[0] != '\0' ? table[i].standard : "none", range);
+		    table[i].default_value[0] != '\0' ? table[i].default_value : "none", range);
 		ck_assert_msg(strcmp(text, expected) == 0, "%s: the manual says \"%s\", not \"%s\"",
 		    name, text, expected);
 	}

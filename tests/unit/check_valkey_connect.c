@@ -369,9 +369,6 @@ static const struct {
 	    "is a sentinel, not a primary: messages published there reach no other server", true },
 	{ "", { ROLE("-NOAUTH Authentication required.\r\n") },
 	    "requires a password: set VALKEY_PASSWORD_FILE, or user:password@ in the URL", false },
-	{ "", { ROLE("-NOPERM this user has no permissions to run the 'role' command\r\n") },
-	    "cannot query ROLE: the user needs +role", false },
-	{ "", { ROLE("-ERR unknown command 'ROLE'\r\n") }, "ROLE: ERR unknown command ", false },
 	{ "", { ROLE("-LOADING the dataset is \033[1mloaded\r\n") },
 	    "ROLE: LOADING the dataset is ?[1mloaded", false },
 	{ "", { ROLE("+OK\r\n") }, "ROLE: unexpected reply", false },
@@ -469,6 +466,53 @@ START_TEST(connected)
 	redisFree(c);
 	fake_stop(&f);
 	ck_assert_str_eq(f.received, rows[_i].sent);
+	valkey_free(&v);
+}
+END_TEST
+
+/*
+ * A server that has no ROLE, or no CLUSTER INFO where that is needed, is accepted with a warning;
+ * so is an active replica, without one.
+ */
+START_TEST(unverified)
+{
+	static const struct {
+		struct fake_rule rules[2];
+		bool needs_cluster;
+		const char *warning; /* without the label in front of it */
+	} rows[] = {
+		{ { ROLE("-NOPERM this user has no permissions to run the 'role' command\r\n") },
+		    false, "cannot verify that it is a primary: the user needs +role" },
+		{ { ROLE("-ERR unknown command 'ROLE', with args beginning with: \r\n") }, false,
+		    "cannot verify that it is a primary: it does not support ROLE" },
+		{ { ROLE("-ERR unknown command `ROLE`, with args beginning with: \r\n") }, false,
+		    "cannot verify that it is a primary: it does not support ROLE" },
+		{ { ROLE("-unsupported command 'role'\r\n") }, false,
+		    "cannot verify that it is a primary: it does not support ROLE" },
+		{ { ROLE("-ERR command not allowed\r\n") }, false,
+		    "cannot verify that it is a primary: it does not support ROLE" },
+		{ { ROLE("-NOPERM no\r\n"), CLUSTER(FAKE_CLUSTER) }, true, NULL },
+		{ { ROLE("-NOPERM no\r\n"), CLUSTER("-ERR unknown command 'CLUSTER'\r\n") }, true,
+		    "cannot verify that it is a Cluster node: it does not support CLUSTER INFO" },
+		{ { ROLE(FAKE_MASTER), CLUSTER("-NOPERM no\r\n") }, true,
+		    "cannot verify that it is a Cluster node: the user needs +cluster|info" },
+		{ { ROLE("*2\r\n$14\r\nactive-replica\r\n:0\r\n") }, false, NULL },
+	};
+	struct fake f = { .rules = { rows[_i].rules[0], rows[_i].rules[1] } };
+	char expected[ERROR_SIZE] = "";
+	struct valkey_state state;
+	struct valkey v;
+	redisContext *c;
+
+	start(&f, "", &v);
+	if (rows[_i].warning != NULL)
+		snprintf(expected, sizeof(expected), "%s: %s", v.label, rows[_i].warning);
+	c = valkey_connect(&v, valkey_clock() + 2000, 2000, rows[_i].needs_cluster, &state, &error);
+	ck_assert_msg(c != NULL, "%s", error.text);
+	ck_assert_str_eq(state.unverified.text, expected);
+	ck_assert(!state.demoted && !state.cluster_down);
+	redisFree(c);
+	fake_stop(&f);
 	valkey_free(&v);
 }
 END_TEST
@@ -598,6 +642,7 @@ main(void)
 	tcase_add_test(password, bad_password_file);
 	tcase_add_loop_test(connecting, refused, 0, COUNT(refusals));
 	tcase_add_loop_test(connecting, connected, 0, 4);
+	tcase_add_loop_test(connecting, unverified, 0, 9);
 	tcase_add_test(connecting, cluster_replica);
 	tcase_add_test(connecting, slow_name);
 	tcase_add_loop_test(connecting, family_of_names, 0, 4);
