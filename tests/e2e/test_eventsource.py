@@ -93,12 +93,13 @@ class Page(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
-def nginx(rundir, address, upstream, inserted=True, integrity=None):
+def nginx(rundir, address, upstream, inserted=True, integrity=None, site=""):
     copy = os.path.join(rundir, "eventsource.conf")
     write(copy, substitute(read(os.path.join(ROOT, "contrib", "nginx", "tpi-stream-eventsource.conf")),
                            {"/usr/share/tpi-stream/browser/eventsource.js": readable_script(rundir),
                             '.js\\"': f'.js\\" integrity=\\"{integrity}\\"' if integrity else '.js\\"'}))
     return Nginx(rundir, address, auth="app", site=f"""
+        {site}
         location / {{
             proxy_pass {upstream.url};
             {f'include "{copy}";' if inserted else ''}
@@ -197,13 +198,13 @@ class Site:
 
 
 @pytest.fixture
-def site(browser, rundir, upstream, gated):
+def site(browser, rundir, upstream, with_app):
     """site(front) is a front server with the tag, ann, and a daemon."""
     made = []
 
     def make(front, **named):
         # Behind Apache only a heartbeat reveals that a tab was closed.
-        _, daemon = gated(["--mode", "0666"], TPI_STATUS="on", SSE_HEARTBEAT_MS=500)
+        _, daemon = with_app(["--mode", "0666"], TPI_STATUS="on", SSE_HEARTBEAT_MS=500)
         made.append(Site(browser, front(rundir, daemon.address, upstream, **named), daemon))
         return made[-1]
     yield make
@@ -357,6 +358,17 @@ def test_not_readable(site, front):
     other.until("seen.bell.errors === 1")
     assert other("seen.bell.source.readyState") == CLOSED
     place.wait_streams()
+
+
+def test_no_combined_stream(site):
+    """A site that does not pass /api/stream to the daemon: the pages have the browser's own streams."""
+    place = site(nginx, site="location = /api/stream { return 404; }")
+    tab = place.tab()
+    tab("hook('bell', '/api/notifications/stream'); hook('issues', '/api/issues/stream?projectId=7')")
+    for name in "bell", "issues":
+        tab.until(f"seen.{name}.messages.length === 1")
+        assert tab(f"seen.{name}.errors") == 0
+    place.wait_streams(notifications=1, issues=1)
 
 
 def test_another_user(site, valkey):
