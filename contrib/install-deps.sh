@@ -111,8 +111,11 @@ testing()
 	need prometheus program promtool
 	need nodejs program node
 	need npm program npm
-	# Ubuntu has Chromium only as a snap, which cannot read temporary directories: skip those tests.
-	[ "$(. /etc/os-release && echo "$ID")" = ubuntu ] || need chromium program chromium
+	# Ubuntu has browsers only as snaps, which cannot read temporary directories: skip those tests.
+	[ "$(. /etc/os-release && echo "$ID")" = ubuntu ] || {
+		need chromium program chromium
+		need firefox-esr program firefox-esr
+	}
 }
 
 bench()
