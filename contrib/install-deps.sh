@@ -111,11 +111,12 @@ testing()
 	need prometheus program promtool
 	need nodejs program node
 	need npm program npm
-	# Ubuntu has browsers only as snaps, which cannot read temporary directories: skip those tests.
-	[ "$(. /etc/os-release && echo "$ID")" = ubuntu ] || {
+	# Ubuntu has Chromium and Firefox only as snaps, which cannot read temporary directories: skip those
+	# tests.
+	if [ "$(. /etc/os-release && echo "$ID")" != ubuntu ]; then
 		need chromium program chromium
 		need firefox-esr program firefox-esr
-	}
+	fi
 }
 
 bench()
