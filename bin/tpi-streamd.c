@@ -80,7 +80,7 @@ static const char help[] =
     "\n"
     "  --listen ADDRESS  " LISTENER_ALLOWED ";\n"
     "                    default: TPI_LISTEN, a socket from systemd or spawn-fcgi,\n"
-    "                    or " LISTENER_STANDARD "\n"
+    "                    or " LISTENER_DEFAULT "\n"
     "  --mode OCTAL      mode of a Unix socket (0660)\n"
     "  --group NAME      group of a Unix socket\n"
     "  --backlog N       length of the queue of new connections (4096)\n"
@@ -260,7 +260,7 @@ open_listener(const struct options *o)
 	if (listen_text[0] == '\0') {
 		if (!listener_inherit(&listener, &error))
 			die(EX_OSERR, "%s", error.text);
-		listen_text = LISTENER_STANDARD;
+		listen_text = LISTENER_DEFAULT;
 		address_parse(&address, listen_text);
 	}
 	if (listener.fd == -1 && !listener_open(&listener, &address, &o->listener, &error))
@@ -300,15 +300,15 @@ start_services(void)
 {
 	unsigned i;
 
-	for (i = 0; i < CAPS_GROUP_COUNT; i++) {
-		registry.caps[i] = caps_new(caps_group_tenant_cap(i, &settings),
-		    caps_group_user_cap(i, &settings));
+	for (i = 0; i < KIND_COUNT; i++) {
+		registry.caps[i] = caps_new(kind_tenant_cap(i, &settings),
+		    kind_user_cap(i, &settings));
 		if (registry.caps[i] == NULL)
 			die(EX_OSERR, "out of memory");
 	}
 	if (!access_watch(registry.access))
 		die(EX_OSERR, "cannot watch the access file: %s", strerror(errno));
-	if (settings_ask_app(&settings)) {
+	if (settings_queries_app(&settings)) {
 		registry.app_client = app_client_start(&settings);
 		if (registry.app_client == NULL)
 			die(EX_OSERR, "cannot start the application client: %s", strerror(errno));
@@ -326,7 +326,7 @@ log_start(void)
 	    LOG_STR("tenantId", settings.tenant), LOG_STR("valkey", topology.label),
 	    LOG_STR("identity", settings.identity == IDENTITY_APP ? "app" : "web-server"),
 	    LOG_STR("projectAccess", settings.project_access),
-	    LOG_STR("application", settings_ask_app(&settings) ? settings.app_url : NULL));
+	    LOG_STR("application", settings_queries_app(&settings) ? settings.app_url : NULL));
 	if (settings.access == ACCESS_DENY)
 		LOG(LOG_LEVEL_WARN, "access", "no user has access to any project",
 		    LOG_STR("TPI_PROJECT_ACCESS", settings.project_access));

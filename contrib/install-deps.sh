@@ -94,6 +94,7 @@ testing()
 	demo
 	need check library check
 	need mandoc program mandoc
+	need haproxy program haproxy
 	need python3-pytest module pytest
 	need python3-pytest-xdist module xdist
 	need openssl program openssl
@@ -223,7 +224,7 @@ apt_get install -y --no-install-recommends $packages || die 69 "apt-get could no
 program systemctl || exit 0
 for package in $packages; do
 	case $package in
-	valkey-server | redis-server | nginx* | prometheus)
+	valkey-server | redis-server | nginx* | prometheus | haproxy)
 		as_root systemctl --quiet disable "${package%-light}" >/dev/null 2>&1
 		;;
 	esac

@@ -82,8 +82,8 @@ export interface WatchOptions {
 	/** Send cookies to another origin. Default false. */
 	withCredentials?: boolean;
 	/**
-	 * Share one connection with the other tabs of the browser. Requires a server with `/api/stream`.
-	 * Default false.
+	 * Share one connection with the other tabs of the browser. False is for a server without
+	 * `/api/stream`. Default true.
 	 */
 	combined?: boolean;
 	/** Applies if this is the first watcher of the page; later watchers do not change it. */

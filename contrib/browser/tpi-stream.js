@@ -3,8 +3,8 @@
  * tpi-stream: wake-ups of tpi-stream for web pages. See README.md for how to use it.
  *
  * A topic is a string: "notifications", or a kind and an id, such as "issues:7". A hub holds the
- * watchers of a base URL and the streams that carry their topics. With {combined: true} the tabs of a
- * browser share streams: see Sharing.
+ * watchers of a base URL and the streams that carry their topics. Unless {combined: false}, the tabs of
+ * a browser share streams: see Sharing.
  *
  * Invariants:
  * - Each topic that is watched has one stream, and a stream has at most one EventSource; a combined
@@ -15,7 +15,7 @@
  * - Loading this module has no side effects: it listens to the page only while there are hubs.
  */
 
-const COMBINED = false;		/* whether tabs share a connection if the page does not say */
+const COMBINED = true;		/* whether tabs share a connection if the page does not say */
 const UNION_MS = 250;		/* changes of the ids within this time cause one reconnect */
 const GRACE_MS = 1000;		/* how long unwatched topics and streams are kept */
 const LOST_MS = 5000;		/* the longest delay after a stream was lost, not refused */
@@ -79,6 +79,15 @@ let channel;			/* BroadcastChannel, while there are hubs */
 
 function isId(value) {
 	return Number.isInteger(value) && value >= 1 && value <= ID_MAX;
+}
+
+/* Returns undefined for a text that is not JSON. */
+function parse(text) {
+	try {
+		return JSON.parse(text);
+	} catch {
+		return undefined;
+	}
 }
 
 function kindOf(topic) {
@@ -265,8 +274,18 @@ class Hub {
 		this.sharing?.announce();
 	}
 
-	/* Returns whether the data is a wake-up. */
-	wakeup(topic, data) {
+	/* An event as it arrived: for eventsource.js, and for the other tabs. */
+	pass(topics, name, text) {
+		this.#each((watcher) => {
+			if (topics.some((topic) => watcher.topics.has(topic)))
+				this.#call(watcher, "onevent", name, text);
+		});
+		this.sharing?.relay({ topics, name, text });
+	}
+
+	/* Returns whether the text is a wake-up. */
+	wakeup(topic, text, data = parse(text)) {
+		this.pass([topic], "message", text);
 		const event = data?.event;
 		const fields = typeof event === "string" && KINDS[kindOf(topic)].fields(data);
 		if (!fields)
@@ -275,7 +294,6 @@ class Hub {
 			if (watcher.topics.has(topic))
 				this.#tell(watcher, { type: "wakeup", event, ...fields });
 		});
-		this.sharing?.relay(topic, { event, ...fields });
 		return true;
 	}
 
@@ -477,6 +495,7 @@ class Stream {
 			for (const topic of topics)
 				source.addEventListener(topic, ({ data }) =>
 				    source.readyState !== CLOSED && this.#receive(source, topics, data, topic));
+		on("shutdown", () => this.#hub.pass([...topics], "shutdown", "{}"));
 		on("evicted", () => this.#next ? this.#replace() : this.#fail("parked"));
 		on("error", () => {
 			if (this.#next && source !== this.#next)
@@ -490,17 +509,12 @@ class Stream {
 	}
 
 	#receive(source, topics, data, topic) {
-		let message;
-		try {
-			message = JSON.parse(data);
-		} catch {
-			/* warns below */
-		}
+		const message = parse(data);
 		if (message?.event === "sync" && !topic)
 			return this.#arrived(source, topics);
 		topic ??= this.#kind === KINDS.issues ? `issues:${message?.projectId}` :
 		    this.#kind === ANY ? "" : [...topics][0];
-		if (!topic || !this.#hub.wakeup(topic, message)) {
+		if (!topic || !this.#hub.wakeup(topic, data, message)) {
 			if (!this.#warned)
 				this.#hub.logger.warn("tpi-stream: ignoring data that is not a wake-up", data);
 			this.#warned = true;
@@ -604,7 +618,7 @@ const MESSAGES = {
 	use: () => true,
 	live: ({ state, syncs, refusals }) => STATES.includes(state) && Array.isArray(syncs) &&
 	    syncs.every(([topic, number]) => isTopic(topic) && number >= 0) && refusals >= 0,
-	event: ({ topic }) => isTopic(topic),
+	event: ({ topics, name, text }) => topics.every(isTopic) && name && typeof text === "string",
 	reset: () => true,
 };
 
@@ -625,7 +639,7 @@ function termAfter(term) {
  * answers. README.md draws the states.
  */
 class Sharing {
-	#id = termAfter(0);
+	#id = Math.random();
 	term = 0;		/* messages of earlier terms are ignored */
 	#tabs = new Map();	/* in the leader: the topics of every other tab */
 	#answered = new Set();	/* those that have answered since the last roll call */
@@ -773,9 +787,9 @@ class Sharing {
 		channel?.postMessage({ hub: this.#hub.key, id: this.#id, term: this.term, ...fields });
 	}
 
-	relay(topic, data) {
+	relay(event) {
 		if (this.#leads)
-			this.#post({ type: "event", topic, data });
+			this.#post({ type: "event", ...event });
 	}
 
 	/* Sends the state of the streams to the other tabs if it has changed, or with fields. */
@@ -795,19 +809,19 @@ class Sharing {
 		this.#announced = announced;
 	}
 
-	/* Returns whether the message is understood. */
 	hear(message) {
-		const { type, term } = message;
+		const { type, term, topics, name, text } = message;
 		if (type === "want" || type === "use") {
 			if (this.#leads)
 				this.#serve(message);
 		} else if (term >= this.term && !this.#leads) {
 			if (type === "live")
 				this.#mirrorLeader(message);
+			else if (this.mirror && name === "message")
+				this.#hub.wakeup(topics[0], text);
 			else if (this.mirror)
-				return this.#hub.wakeup(message.topic, message.data);
+				this.#hub.pass(topics, name, text);
 		}
-		return true;
 	}
 
 	/* As the leader. */
@@ -847,7 +861,7 @@ function hear({ data }) {
 			if (data.type === "reset")
 				hub.reset(data.term);
 			else if (hub.key === data.hub && hub.sharing)
-				good = hub.sharing.hear(data);
+				hub.sharing.hear(data);
 	} catch {
 		good = false;
 	}
@@ -919,9 +933,13 @@ function checkRange(name, value, min) {
 	check(value >= min && value <= ID_MAX, `${name} must be from ${min} to ${ID_MAX}`, value);
 }
 
+/*
+ * eventsource.js has two more options: onevent is called with the type and data of each event as it arrived;
+ * watchers with different groups share nothing.
+ */
 function watch(kind, ids, onWakeup, options = {}) {
 	const { baseUrl = "", withCredentials = false, combined = COMBINED, logger = console,
-	    coalesceMs = 0, onstate, onclosed } = options;
+	    coalesceMs = 0, onstate, onclosed, onevent, group = "" } = options;
 	const { firstMs = 30000, maxMs = 300000, limit = Infinity } = options.retry ?? {};
 	checkRange("retry.firstMs", firstMs, 1);
 	checkRange("retry.maxMs", maxMs, 1);
@@ -934,8 +952,8 @@ function watch(kind, ids, onWakeup, options = {}) {
 	const base = baseUrl.replace(/\/+$/, "");
 	const topics = new Set(ids ? [...ids].map((id) => `${kind}:${id}`) : [kind]);
 	const retry = { firstMs, maxMs, limit };
-	const watcher = { topics, onWakeup, onstate, onclosed, coalesceMs, retry, logger };
-	const key = String([base, !!withCredentials, !!combined]);
+	const watcher = { topics, onWakeup, onstate, onclosed, onevent, coalesceMs, retry, logger };
+	const key = String([base, !!withCredentials, !!combined, group]);
 	let hub = [...hubs].find((other) => other.key === key);
 	if (!hub) {
 		if (!hubs.size) {

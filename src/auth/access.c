@@ -49,7 +49,7 @@ struct access {
 
 	pthread_mutex_t lock; /* everything below */
 	struct access_rules *rules;
-	pthread_cond_t changed; /* something below */
+	pthread_cond_t changed; /* wanted, stop or done has */
 	bool wanted; /* a check is wanted now */
 	bool stop;
 	uint64_t begun, done; /* checks of the file */
@@ -372,7 +372,8 @@ access_refresh(struct access *access)
 }
 
 int
-access_filter(struct access *access, const char *user, enum app_check check, int32_t *ids, int count)
+access_filter(struct access *access, const char *user, enum app_check check, int32_t *ids,
+    int count)
 {
 	int i, kept = 0;
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * access: what a user has access to, as far as no query to the application is needed
+ * access: what a user has access to, where that needs no query to the application
  * (TPI_PROJECT_ACCESS: deny, file:PATH or allow). For app see app_client.h.
  *
- * An access file holds one rule per line, "<project id or *> <user or *> ...", separated by spaces or
- * tabs; '#' begins a comment anywhere. The last line must end in a line break, too: without one the
- * file may be half written. The file is reloaded when it changes. If it then does not parse, or is
- * gone, that is logged once, and the previous rules stay.
+ * An access file holds one rule per line, "<project id or *> <user or *> ...", separated by spaces
+ * or tabs; '#' begins a comment anywhere. The last line must end in a line break, too: without one
+ * the file may be half written. The file is reloaded when it changes. If it then does not parse, or
+ * is gone, that is logged once, and the previous rules stay.
  */
 #ifndef TPI_AUTH_ACCESS_H
 #define TPI_AUTH_ACCESS_H
@@ -22,8 +22,8 @@
 struct access_rules;
 
 /*
- * Reads rules from length bytes of text. NULL with an error that names the number of the line, or is
- * "out of memory".
+ * Reads rules from length bytes of text. NULL with an error that names the number of the line, or
+ * is "out of memory".
  */
 struct access_rules *access_rules_parse(const char *text, size_t length, struct error *error);
 int access_rules_allow(const struct access_rules *rules, int32_t project, const char *user);
@@ -35,8 +35,8 @@ struct access;
 struct access *access_open(const struct settings *settings, struct error *error);
 
 /*
- * Starts the thread that reloads the access file within about a second after it has changed. Call it
- * at most once. False with errno if the thread cannot be started.
+ * Starts the thread that reloads the access file within about a second after it has changed. Call
+ * it at most once. False with errno if the thread cannot be started.
  */
 bool access_watch(struct access *access);
 
@@ -52,8 +52,8 @@ int access_filter(struct access *access, const char *user, enum app_check check,
     int count);
 
 /*
- * Has the thread check the file now, and waits for that up to a second, so that access_filter() uses
- * the current rules. For re-checks; requests do not wait. Thread-safe.
+ * Has the thread check the file now, and waits for that up to a second, so that access_filter()
+ * uses the current rules. For re-checks; requests do not wait. Thread-safe.
  */
 void access_refresh(struct access *access);
 

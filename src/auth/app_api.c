@@ -47,7 +47,8 @@ app_api_target(char target[APP_TARGET_SIZE], enum app_check check, const int32_t
 
 	/* {"where":{"id":{"in":[7,8]},"isDeleted":false},"select":{"id":true}} */
 	used = (size_t)snprintf(target, APP_TARGET_SIZE,
-	    "/api/model/%s/findMany?q=%%7B%%22where%%22%%3A%%7B%%22id%%22%%3A%%7B%%22in%%22%%3A%%5B",
+	    "/api/model/%s/findMany?q="
+	    "%%7B%%22where%%22%%3A%%7B%%22id%%22%%3A%%7B%%22in%%22%%3A%%5B",
 	    models[check].model);
 	for (i = 0; i < count; i++)
 		used += (size_t)snprintf(target + used, APP_TARGET_SIZE - used, "%s%d",
@@ -209,7 +210,7 @@ app_api_read_ids(int status, const char *body, size_t length, int32_t *asked, in
 }
 
 void
-app_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE])
+app_api_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE])
 {
 	struct json_object *object, *error, *text = NULL;
 	const char *wrong;

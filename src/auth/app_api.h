@@ -31,10 +31,10 @@ bool app_check_is_project(enum app_check check);
 #define APP_SESSION_TARGET "/api/auth/session"
 
 /* The most ids in one query. */
-#define APP_LOT 100
+#define APP_IDS_MAX 100
 
-/* Writes the target of a query for 1 to APP_LOT ids of a model. */
-#define APP_TARGET_SIZE (256 + APP_LOT * 13)
+/* Writes the target of a query for 1 to APP_IDS_MAX ids of a model. */
+#define APP_TARGET_SIZE (256 + APP_IDS_MAX * 13)
 void app_api_target(char target[APP_TARGET_SIZE], enum app_check check, const int32_t *ids,
     int count);
 
@@ -56,14 +56,14 @@ enum app_answer app_api_read_session(int status, const char *body, size_t length
  * Reads the response to app_api_target(). Ids without access become 0; ids in the response that
  * were not asked for are ignored.
  */
-enum app_answer app_api_read_ids(int status, const char *body, size_t length, int32_t *ids, int count,
-    const char **wrong);
+enum app_answer app_api_read_ids(int status, const char *body, size_t length, int32_t *ids,
+    int count, const char **wrong);
 
 /*
  * The application's reason for a refusal: the text of "error", of "message" in "error", or of
  * "message", truncated to fit; "" if the body has none.
  */
 #define APP_REASON_SIZE 256
-void app_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE]);
+void app_api_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE]);
 
 #endif

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * app_client: queries, the requests that they share, and the answers that are kept. See app_client.h.
+ * app_client: queries, the requests that they share, and the answers that are kept. See
+ * app_client.h.
  *
  * A lookup is one request to the application: with these credentials, about the user or about up to
  * 100 ids of a model. It is in the table from the first query for it until its answer is no longer
- * kept: LOOKUP_QUEUED, then LOOKUP_SENT, then LOOKUP_KNOWN. A revocation removes those that have been
- * sent. A query waits for one lookup, or for several if it has many ids or ids of several models.
+ * kept: LOOKUP_QUEUED, then LOOKUP_SENT, then LOOKUP_KNOWN. A revocation removes those that have
+ * been sent. A query waits for one lookup, or for several if it has many ids or ids of several
+ * models.
  *
- * The lock guards the table, the lists and every query's answer. It is not held while anything waits;
- * a stream's lock may be taken under it. While a lookup is LOOKUP_SENT, its answer belongs to the
- * application client's thread.
+ * The lock guards the table, the lists and every query's answer. It is not held while anything
+ * waits; a stream's lock may be taken under it. While a lookup is LOOKUP_SENT, its answer belongs
+ * to the application client's thread.
  */
 #include "auth/app_client.h"
 
@@ -21,11 +23,11 @@
 #include <sys/queue.h>
 
 #include "auth/app_api.h"
+#include "auth/app_http.h"
 #include "base/clock.h"
 #include "base/hash_table.h"
-#include "base/metrics.h"
-#include "auth/app_http.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/thread.h"
 
 #define TURN_MS     1000  /* longest sleep */
@@ -47,15 +49,15 @@ struct waiter {
 
 struct app_query {
 	struct app_client *app_client;
-	struct stream *asker;
+	struct stream *stream;
 	enum app_query_answer answer;
 	int unanswered; /* waiters */
-	int64_t asked_at; /* when the first of the answered lookups was sent */
+	int64_t sent_at; /* when the first of the answered lookups was sent */
 	char user[CHANNEL_ID_MAX + 1];
 	int32_t *ids; /* of all parts; once answered, 0 without access; NULL: about the user */
 	int count;    /* of ids */
-	int lots;
-	struct waiter waiters[]; /* one for each lot */
+	int chunks; /* a chunk: up to APP_IDS_MAX ids of a part, or the user; one lookup */
+	struct waiter waiters[]; /* one for each chunk */
 };
 
 enum lookup_state { LOOKUP_QUEUED, LOOKUP_SENT, LOOKUP_KNOWN };
@@ -70,7 +72,7 @@ struct lookup {
 	bool stale; /* not in the table any more: the answer is for those already waiting */
 	/* clock_ms(): the latest deadline of a waiter; once known, when QUERY_CACHED expires. */
 	int64_t until;
-	int64_t asked_at;
+	int64_t sent_at;
 	enum app_answer answer;
 	char *user; /* the answer; owned */
 	enum app_check check;
@@ -86,7 +88,7 @@ struct known {
 struct app_client {
 	const struct settings *settings;
 	pthread_t thread;
-	struct app_http *fetch;
+	struct app_http *http;
 
 	pthread_mutex_t lock; /* everything down to stop_done */
 	struct lookup *table;
@@ -113,15 +115,15 @@ lookup_free(struct lookup *lookup)
 
 /* Removes and frees a lookup for which no query waits. The lock is held. */
 static void
-lookup_drop(struct app_client *g, struct lookup *lookup)
+lookup_drop(struct app_client *client, struct lookup *lookup)
 {
 	if (!lookup->stale)
-		HASH_DEL(g->table, lookup);
+		HASH_DEL(client->table, lookup);
 	if (lookup->state == LOOKUP_QUEUED)
-		TAILQ_REMOVE(&g->queue, lookup, link);
+		TAILQ_REMOVE(&client->queue, lookup, link);
 	if (lookup->state == LOOKUP_KNOWN) {
-		TAILQ_REMOVE(&g->known[lookup->answer].lookups, lookup, link);
-		g->known[lookup->answer].count--;
+		TAILQ_REMOVE(&client->known[lookup->answer].lookups, lookup, link);
+		client->known[lookup->answer].count--;
 	}
 	lookup_free(lookup);
 }
@@ -131,7 +133,7 @@ static void
 settle(struct app_query *q, enum app_query_answer answer)
 {
 	q->answer = answer;
-	stream_mark(q->asker, STREAM_ANSWERED);
+	stream_mark(q->stream, STREAM_ANSWERED);
 }
 
 /* Gives a query the lookup's answer. The lock is held. */
@@ -143,8 +145,8 @@ notify(struct waiter *w, const struct lookup *lookup)
 
 	w->lookup = NULL;
 	q->unanswered--;
-	if (lookup->asked_at < q->asked_at)
-		q->asked_at = lookup->asked_at;
+	if (lookup->sent_at < q->sent_at)
+		q->sent_at = lookup->sent_at;
 	if (q->answer != QUERY_PENDING)
 		return;
 	if (lookup->answer == APP_WRONG) {
@@ -180,11 +182,11 @@ notify_all(struct lookup *lookup)
 
 /* No answer: fails the queries that wait; the next one sends a new request. The lock is held. */
 static void
-lookup_fail(struct app_client *g, struct lookup *lookup)
+lookup_fail(struct app_client *client, struct lookup *lookup)
 {
 	lookup->answer = APP_WRONG;
 	notify_all(lookup);
-	lookup_drop(g, lookup);
+	lookup_drop(client, lookup);
 }
 
 /*
@@ -194,31 +196,31 @@ lookup_fail(struct app_client *g, struct lookup *lookup)
 static bool
 serves(const struct lookup *lookup, int64_t after, int64_t now)
 {
-	if (lookup->asked_at <= after)
+	if (lookup->sent_at <= after)
 		return false;
 	return now < lookup->until || (after != QUERY_CACHED && lookup->answer == APP_YES);
 }
 
 /* Whether a known lookup can serve no query any more. */
 static bool
-expired(const struct app_client *g, const struct lookup *lookup, int64_t now)
+expired(const struct app_client *client, const struct lookup *lookup, int64_t now)
 {
-	int64_t recheck_ms = (int64_t)g->settings->recheck_seconds * 1000;
+	int64_t recheck_ms = (int64_t)client->settings->recheck_seconds * 1000;
 
 	return now >= lookup->until &&
-	    (lookup->answer == APP_NO || now >= lookup->asked_at + recheck_ms);
+	    (lookup->answer == APP_NO || now >= lookup->sent_at + recheck_ms);
 }
 
 /* Keeps an answer, and drops those that have expired or exceed KNOWN_MAX. The lock is held. */
 static void
-lookup_keep(struct app_client *g, struct lookup *lookup, int64_t now)
+lookup_keep(struct app_client *client, struct lookup *lookup, int64_t now)
 {
-	int64_t kept_ms = g->settings->app_cache_seconds * 1000;
-	struct known *known = &g->known[lookup->answer];
+	int64_t kept_ms = client->settings->app_cache_seconds * 1000;
+	struct known *known = &client->known[lookup->answer];
 	struct lookup *oldest;
 
 	if (lookup->stale) {
-		lookup_drop(g, lookup);
+		lookup_drop(client, lookup);
 		return;
 	}
 	if (lookup->answer == APP_NO && kept_ms > NO_KEPT_MS)
@@ -228,53 +230,54 @@ lookup_keep(struct app_client *g, struct lookup *lookup, int64_t now)
 	TAILQ_INSERT_TAIL(&known->lookups, lookup, link);
 	known->count++;
 	while ((oldest = TAILQ_FIRST(&known->lookups)) != NULL &&
-	    (expired(g, oldest, now) || known->count > KNOWN_MAX))
-		lookup_drop(g, oldest);
+	    (expired(client, oldest, now) || known->count > KNOWN_MAX))
+		lookup_drop(client, oldest);
 }
 
-/* What the same credentials ask about the same ids has the same key. */
+/* Queries with the same credentials about the same ids have the same key. */
 static void
-lookup_key(uint8_t key[SHA256_DIGEST_LENGTH], const struct credentials *c, const struct app_part *lot)
+lookup_key(uint8_t key[SHA256_DIGEST_LENGTH], const struct credentials *c,
+    const struct app_part *chunk)
 {
-	const uint8_t check = (uint8_t)lot->check;
+	const uint8_t check = (uint8_t)chunk->check;
 	SHA2_CTX sha;
 
 	SHA256Init(&sha);
 	SHA256Update(&sha, c->digest, sizeof(c->digest));
 	SHA256Update(&sha, &check, sizeof(check));
-	SHA256Update(&sha, (const uint8_t *)lot->ids, (size_t)lot->count * sizeof(*lot->ids));
+	SHA256Update(&sha, (const uint8_t *)chunk->ids, (size_t)chunk->count * sizeof(*chunk->ids));
 	SHA256Final(key, &sha);
 }
 
 /* The lock is held. NULL: no memory. */
 static struct lookup *
-lookup_new(struct app_client *g, const uint8_t key[SHA256_DIGEST_LENGTH], struct credentials *c,
-    const struct app_part *lot)
+lookup_new(struct app_client *client, const uint8_t key[SHA256_DIGEST_LENGTH],
+    struct credentials *c, const struct app_part *chunk)
 {
-	size_t size = (size_t)lot->count * sizeof(*lot->ids);
+	size_t size = (size_t)chunk->count * sizeof(*chunk->ids);
 	struct lookup *lookup;
 
 	lookup = calloc(1, sizeof(*lookup) + size);
 	if (lookup == NULL)
 		return NULL;
 	memcpy(lookup->key, key, sizeof(lookup->key));
-	HASH_ADD(hh, g->table, key, sizeof(lookup->key), lookup);
+	HASH_ADD(hh, client->table, key, sizeof(lookup->key), lookup);
 	if (lookup->hh.tbl == NULL) {
 		free(lookup);
 		return NULL;
 	}
-	lookup->check = lot->check;
-	lookup->count = lot->count;
+	lookup->check = chunk->check;
+	lookup->count = chunk->count;
 	if (size > 0)
-		memcpy(lookup->ids, lot->ids, size);
+		memcpy(lookup->ids, chunk->ids, size);
 	lookup->credentials = credentials_hold(c);
 	LIST_INIT(&lookup->waiters);
-	TAILQ_INSERT_TAIL(&g->queue, lookup, link);
+	TAILQ_INSERT_TAIL(&client->queue, lookup, link);
 	return lookup;
 }
 
 static void
-note(enum metric_source from, const struct app_part *lot)
+count_query(enum metric_source from, const struct app_part *chunk)
 {
 	static const char *const names[] = {
 		[SOURCE_APPLICATION] = "application",
@@ -285,40 +288,41 @@ note(enum metric_source from, const struct app_part *lot)
 	char message[32];
 
 	metric_add_label(METRIC_APP_QUERIES, from);
-	snprintf(message, sizeof(message), "%s query", app_check_name(lot->check));
-	LOG(LOG_LEVEL_DEBUG, "app", message, LOG_STR("from", names[from]), LOG_INT("ids", lot->count));
+	snprintf(message, sizeof(message), "%s query", app_check_name(chunk->check));
+	LOG(LOG_LEVEL_DEBUG, "app", message, LOG_STR("from", names[from]),
+	    LOG_INT("ids", chunk->count));
 }
 
 /* Makes a waiter wait for a lookup, or answers it at once. The lock is held. */
 static void
-await(struct app_client *g, struct waiter *w, struct credentials *c, const struct app_part *lot,
-    int64_t after, int64_t deadline)
+await(struct app_client *client, struct waiter *w, struct credentials *c,
+    const struct app_part *chunk, int64_t after, int64_t deadline)
 {
 	uint8_t key[SHA256_DIGEST_LENGTH];
 	int64_t now = clock_ms();
-	bool paused = now < g->paused_until;
+	bool paused = now < client->paused_until;
 	struct lookup *lookup;
 
-	lookup_key(key, c, lot);
-	HASH_FIND(hh, g->table, key, SHA256_DIGEST_LENGTH, lookup);
+	lookup_key(key, c, chunk);
+	HASH_FIND(hh, client->table, key, SHA256_DIGEST_LENGTH, lookup);
 	if (lookup != NULL && lookup->state == LOOKUP_KNOWN) {
 		if (serves(lookup, after, now)) {
-			note(SOURCE_CACHE, lot);
+			count_query(SOURCE_CACHE, chunk);
 			notify(w, lookup);
 			return;
 		}
 		/* In a pause no request would replace it, and it may still serve others. */
 		if (!paused)
-			lookup_drop(g, lookup);
+			lookup_drop(client, lookup);
 		lookup = NULL;
 	}
 	if (lookup != NULL)
-		note(SOURCE_IN_FLIGHT, lot);
+		count_query(SOURCE_IN_FLIGHT, chunk);
 	else if (!paused) {
-		note(SOURCE_APPLICATION, lot);
-		lookup = lookup_new(g, key, c, lot);
+		count_query(SOURCE_APPLICATION, chunk);
+		lookup = lookup_new(client, key, c, chunk);
 	} else
-		note(SOURCE_NONE, lot);
+		count_query(SOURCE_NONE, chunk);
 	if (lookup == NULL) {
 		settle(w->query, QUERY_FAILED);
 		return;
@@ -331,31 +335,32 @@ await(struct app_client *g, struct waiter *w, struct credentials *c, const struc
 
 /* How many lookups these parts take. */
 static int
-lots_of(const struct app_part *parts, int part_count)
+count_chunks(const struct app_part *parts, int part_count)
 {
-	int i, lots = 0;
+	int i, chunks = 0;
 
 	for (i = 0; i < part_count; i++)
-		lots += (parts[i].count + APP_LOT - 1) / APP_LOT;
-	return lots > 0 ? lots : 1;
+		chunks += (parts[i].count + APP_IDS_MAX - 1) / APP_IDS_MAX;
+	return chunks > 0 ? chunks : 1;
 }
 
 static struct app_query *
-query_new(struct app_client *g, const struct app_part *parts, int part_count, struct stream *asker)
+query_new(struct app_client *client, const struct app_part *parts, int part_count,
+    struct stream *stream)
 {
-	int i, lots = lots_of(parts, part_count);
+	int i, chunks = count_chunks(parts, part_count);
 	struct app_query *q;
 
-	q = calloc(1, sizeof(*q) + (size_t)lots * sizeof(q->waiters[0]));
+	q = calloc(1, sizeof(*q) + (size_t)chunks * sizeof(q->waiters[0]));
 	if (q == NULL)
 		return NULL;
-	q->app_client = g;
-	q->asker = asker;
-	q->lots = q->unanswered = lots;
-	q->asked_at = INT64_MAX;
+	q->app_client = client;
+	q->stream = stream;
+	q->chunks = q->unanswered = chunks;
+	q->sent_at = INT64_MAX;
 	for (i = 0; i < part_count; i++)
 		q->count += parts[i].count;
-	for (i = 0; i < lots; i++)
+	for (i = 0; i < chunks; i++)
 		q->waiters[i].query = q;
 	if (q->count == 0)
 		return q;
@@ -367,27 +372,27 @@ query_new(struct app_client *g, const struct app_part *parts, int part_count, st
 	return q;
 }
 
-/* Waits for all lots of a part; waiter and offset are those of the first. The lock is held. */
+/* Waits for all chunks of a part; waiter and offset are those of the first. The lock is held. */
 static struct waiter *
 await_part(struct app_query *q, struct waiter *w, int offset, struct credentials *c,
     const struct app_part *part, int64_t after, int64_t deadline)
 {
-	struct app_part lot = { .check = part->check };
+	struct app_part chunk = { .check = part->check };
 	int i;
 
-	for (i = 0; i < part->count && q->answer != QUERY_FAILED; i += lot.count, w++) {
-		lot.ids = part->ids + i;
-		lot.count = part->count - i < APP_LOT ? part->count - i : APP_LOT;
-		memcpy(q->ids + offset + i, lot.ids, (size_t)lot.count * sizeof(*q->ids));
+	for (i = 0; i < part->count && q->answer != QUERY_FAILED; i += chunk.count, w++) {
+		chunk.ids = part->ids + i;
+		chunk.count = part->count - i < APP_IDS_MAX ? part->count - i : APP_IDS_MAX;
+		memcpy(q->ids + offset + i, chunk.ids, (size_t)chunk.count * sizeof(*q->ids));
 		w->offset = offset + i;
-		await(q->app_client, w, c, &lot, after, deadline);
+		await(q->app_client, w, c, &chunk, after, deadline);
 	}
 	return w;
 }
 
 struct app_query *
-app_query_start(struct app_client *g, struct credentials *c, const struct app_part *parts,
-    int part_count, int64_t after, struct stream *asker, int64_t deadline)
+app_query_start(struct app_client *client, struct credentials *c, const struct app_part *parts,
+    int part_count, int64_t after, struct stream *stream, int64_t deadline)
 {
 	static const struct app_part user = { .check = CHECK_USER };
 	struct waiter *w;
@@ -395,20 +400,20 @@ app_query_start(struct app_client *g, struct credentials *c, const struct app_pa
 	int i, offset = 0;
 	bool wake;
 
-	q = query_new(g, parts, part_count, asker);
+	q = query_new(client, parts, part_count, stream);
 	if (q == NULL)
 		return NULL;
 	w = q->waiters;
-	pthread_mutex_lock(&g->lock);
-	wake = TAILQ_EMPTY(&g->queue);
+	pthread_mutex_lock(&client->lock);
+	wake = TAILQ_EMPTY(&client->queue);
 	if (part_count == 0)
-		await(g, w, c, &user, after, deadline);
+		await(client, w, c, &user, after, deadline);
 	for (i = 0; i < part_count; offset += parts[i++].count)
 		w = await_part(q, w, offset, c, &parts[i], after, deadline);
-	wake &= !TAILQ_EMPTY(&g->queue) && g->sent < g->settings->app_concurrency;
-	pthread_mutex_unlock(&g->lock);
+	wake &= !TAILQ_EMPTY(&client->queue) && client->sent < client->settings->app_concurrency;
+	pthread_mutex_unlock(&client->lock);
 	if (wake)
-		app_http_wake(g->fetch);
+		app_http_wake(client->http);
 	return q;
 }
 
@@ -424,9 +429,9 @@ app_query_answer(struct app_query *q)
 }
 
 int64_t
-app_client_asked_at(const struct app_query *q)
+app_query_sent_at(const struct app_query *q)
 {
-	return q->asked_at;
+	return q->sent_at;
 }
 
 const char *
@@ -455,7 +460,7 @@ app_query_free(struct app_query *q)
 	if (q == NULL)
 		return;
 	pthread_mutex_lock(&q->app_client->lock);
-	for (i = 0; i < q->lots; i++) {
+	for (i = 0; i < q->chunks; i++) {
 		lookup = q->waiters[i].lookup;
 		if (lookup == NULL)
 			continue;
@@ -470,29 +475,29 @@ app_query_free(struct app_query *q)
 }
 
 void
-app_client_invalidate(struct app_client *g)
+app_client_invalidate(struct app_client *client)
 {
 	struct lookup *lookup, *next;
 
-	pthread_mutex_lock(&g->lock);
-	HASH_ITER(hh, g->table, lookup, next) {
+	pthread_mutex_lock(&client->lock);
+	HASH_ITER(hh, client->table, lookup, next) {
 		if (lookup->state == LOOKUP_KNOWN)
-			lookup_drop(g, lookup);
+			lookup_drop(client, lookup);
 		else if (lookup->state == LOOKUP_SENT) {
-			HASH_DEL(g->table, lookup);
+			HASH_DEL(client->table, lookup);
 			lookup->stale = true;
 		}
 	}
-	pthread_mutex_unlock(&g->lock);
+	pthread_mutex_unlock(&client->lock);
 }
 
 /* A warning at most once a minute, for all causes. status: of HTTP, 0 without a response. */
 static void
-log_failure(struct app_client *g, const struct lookup *lookup, const char *error, int status)
+log_failure(struct app_client *client, const struct lookup *lookup, const char *error, int status)
 {
 	uint32_t suppressed;
-	bool warn = log_allowed(&g->warned, WARN_MS, &suppressed);
-	struct log_field fields[6] = { LOG_STR("url", g->settings->app_url),
+	bool warn = log_allowed(&client->warned, WARN_MS, &suppressed);
+	struct log_field fields[6] = { LOG_STR("url", client->settings->app_url),
 		LOG_STR("query", app_check_name(lookup->check)), LOG_STR("error", error),
 		LOG_INT("status", status), LOG_END };
 
@@ -500,10 +505,10 @@ log_failure(struct app_client *g, const struct lookup *lookup, const char *error
 		fields[4] = (struct log_field)LOG_INT("suppressed", suppressed);
 	log_write(warn ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "app", "cannot query the application",
 	    fields);
-	g->failing |= warn;
+	client->failing |= warn;
 }
 
-/* A 403 to a query about access is about who sent it, and from where, not about the ids. */
+/* A 403 to a query about ids rejects the request as a whole; it says nothing about the ids. */
 static bool
 is_forbidden(const struct lookup *lookup, const struct app_http_result *result)
 {
@@ -512,32 +517,35 @@ is_forbidden(const struct lookup *lookup, const struct app_http_result *result)
 
 /* A warning at most once a minute; log_answer() has a line for each. */
 static void
-log_forbidden(struct app_client *g, const struct lookup *lookup, const struct app_http_result *result)
+log_forbidden(struct app_client *client, const struct lookup *lookup,
+    const struct app_http_result *result)
 {
 	char reason[APP_REASON_SIZE];
 	uint32_t suppressed;
 
-	if (!log_allowed(&g->forbidden, WARN_MS, &suppressed))
+	if (!log_allowed(&client->forbidden, WARN_MS, &suppressed))
 		return;
-	app_read_reason(result->body, result->length, reason);
-	LOG(LOG_LEVEL_WARN, "app", "query forbidden", LOG_STR("url", g->settings->app_url),
+	app_api_read_reason(result->body, result->length, reason);
+	LOG(LOG_LEVEL_WARN, "app", "query forbidden", LOG_STR("url", client->settings->app_url),
 	    LOG_INT("status", result->status),
 	    LOG_STR("reason", reason[0] != '\0' ? reason : NULL), LOG_INT("suppressed", suppressed),
 	    LOG_STR("secFetchSite", credentials_site(lookup->credentials)));
 }
 
 static void
-log_answer(struct app_client *g, const struct lookup *lookup, int status, int64_t now)
+log_answer(struct app_client *client, const struct lookup *lookup, int status, int64_t now)
 {
 	char message[32];
 
 	snprintf(message, sizeof(message), "%s answer", app_check_name(lookup->check));
-	LOG(LOG_LEVEL_DEBUG, "app", message, LOG_STR("answer", lookup->answer == APP_YES ? "yes" : "no"), LOG_STR("userId", lookup->user),
-	    LOG_INT("status", status), LOG_INT("ms", now - lookup->asked_at));
-	if (g->failing)
+	LOG(LOG_LEVEL_DEBUG, "app", message,
+	    LOG_STR("answer", lookup->answer == APP_YES ? "yes" : "no"),
+	    LOG_STR("userId", lookup->user), LOG_INT("status", status),
+	    LOG_INT("ms", now - lookup->sent_at));
+	if (client->failing)
 		LOG(LOG_LEVEL_INFO, "app", "the application answers again",
-		    LOG_STR("url", g->settings->app_url));
-	g->failing = false;
+		    LOG_STR("url", client->settings->app_url));
+	client->failing = false;
 }
 
 /* Reads the response into the lookup. NULL, or why it is unusable. */
@@ -553,8 +561,8 @@ read_answer(struct lookup *lookup, const struct app_http_result *result)
 		lookup->answer = app_api_read_ids(result->status, result->body, result->length,
 		    lookup->ids, lookup->count, &wrong);
 	else
-		lookup->answer = app_api_read_session(result->status, result->body, result->length, user,
-		    &wrong);
+		lookup->answer = app_api_read_session(result->status, result->body, result->length,
+		    user, &wrong);
 	if (lookup->count == 0 && lookup->answer == APP_YES) {
 		lookup->user = strdup(user);
 		if (lookup->user == NULL) {
@@ -582,150 +590,151 @@ counted_as(const struct lookup *lookup, const struct app_http_result *result, co
 static void
 on_done(void *arg, void *request, const struct app_http_result *result)
 {
-	struct app_client *g = arg;
+	struct app_client *client = arg;
 	struct lookup *lookup = request;
 	int64_t now = clock_ms();
 	const char *wrong;
 	bool dead;
 
 	/* If the application has answered others meanwhile, only this request took too long. */
-	dead = result->dead && g->answered_at <= lookup->asked_at;
+	dead = result->dead && client->answered_at <= lookup->sent_at;
 	if (result->status != 0)
-		g->answered_at = now;
+		client->answered_at = now;
 	wrong = read_answer(lookup, result);
 	metric_add_label(METRIC_APP_REQUESTS, counted_as(lookup, result, wrong));
 	if (wrong != NULL)
-		log_failure(g, lookup, wrong, result->status);
+		log_failure(client, lookup, wrong, result->status);
 	else
-		log_answer(g, lookup, result->status, now);
+		log_answer(client, lookup, result->status, now);
 	if (is_forbidden(lookup, result))
-		log_forbidden(g, lookup, result);
-	pthread_mutex_lock(&g->lock);
-	g->sent--;
+		log_forbidden(client, lookup, result);
+	pthread_mutex_lock(&client->lock);
+	client->sent--;
 	credentials_release(lookup->credentials);
 	lookup->credentials = NULL;
 	if (wrong != NULL)
-		lookup_fail(g, lookup);
+		lookup_fail(client, lookup);
 	else {
 		notify_all(lookup);
-		lookup_keep(g, lookup, now);
+		lookup_keep(client, lookup, now);
 	}
 	if (dead) {
-		if (now >= g->paused_until)
+		if (now >= client->paused_until)
 			metric_add(METRIC_APP_PAUSES, 1);
-		g->paused_until = now + PAUSE_MS;
-		while ((lookup = TAILQ_FIRST(&g->queue)) != NULL)
-			lookup_fail(g, lookup);
+		client->paused_until = now + PAUSE_MS;
+		while ((lookup = TAILQ_FIRST(&client->queue)) != NULL)
+			lookup_fail(client, lookup);
 	}
-	pthread_mutex_unlock(&g->lock);
+	pthread_mutex_unlock(&client->lock);
 }
 
 /* Takes the next lookup from the queue; NULL if none can be sent now. */
 static struct lookup *
-take(struct app_client *g, int64_t now)
+take(struct app_client *client, int64_t now)
 {
 	struct lookup *lookup;
 
-	pthread_mutex_lock(&g->lock);
-	while ((lookup = TAILQ_FIRST(&g->queue)) != NULL && lookup->until <= now)
-		lookup_fail(g, lookup);
-	if (lookup != NULL && g->sent < g->settings->app_concurrency) {
-		TAILQ_REMOVE(&g->queue, lookup, link);
+	pthread_mutex_lock(&client->lock);
+	while ((lookup = TAILQ_FIRST(&client->queue)) != NULL && lookup->until <= now)
+		lookup_fail(client, lookup);
+	if (lookup != NULL && client->sent < client->settings->app_concurrency) {
+		TAILQ_REMOVE(&client->queue, lookup, link);
 		lookup->state = LOOKUP_SENT;
-		lookup->asked_at = now;
-		g->sent++;
+		lookup->sent_at = now;
+		client->sent++;
 	} else
 		lookup = NULL;
-	pthread_mutex_unlock(&g->lock);
+	pthread_mutex_unlock(&client->lock);
 	return lookup;
 }
 
 static void
-send_request(struct app_client *g, struct lookup *lookup, int64_t now)
+send_request(struct app_client *client, struct lookup *lookup, int64_t now)
 {
 	static const struct app_http_result failed = { .error = "out of memory" };
 	char target[APP_TARGET_SIZE] = APP_SESSION_TARGET;
 
 	if (lookup->count > 0)
 		app_api_target(target, lookup->check, lookup->ids, lookup->count);
-	if (!app_http_start(g->fetch, target, lookup->credentials->lines, lookup->credentials->size,
-		lookup->until - now, lookup))
-		on_done(g, lookup, &failed);
+	if (!app_http_start(client->http, target, lookup->credentials->lines,
+		lookup->credentials->size, lookup->until - now, lookup))
+		on_done(client, lookup, &failed);
 }
 
 static void *
 app_client_run(void *arg)
 {
-	struct app_client *g = arg;
+	struct app_client *client = arg;
 	struct lookup *lookup;
 	bool stopping = false;
 	int64_t now;
 
 	while (!stopping) {
 		now = clock_ms();
-		while ((lookup = take(g, now)) != NULL)
-			send_request(g, lookup, now);
-		app_http_turn(g->fetch, TURN_MS);
-		pthread_mutex_lock(&g->lock);
-		stopping = g->stopping;
-		pthread_mutex_unlock(&g->lock);
+		while ((lookup = take(client, now)) != NULL)
+			send_request(client, lookup, now);
+		app_http_turn(client->http, TURN_MS);
+		pthread_mutex_lock(&client->lock);
+		stopping = client->stopping;
+		pthread_mutex_unlock(&client->lock);
 	}
-	pthread_mutex_lock(&g->lock);
-	g->stopped = true;
-	pthread_cond_signal(&g->stop_done);
-	pthread_mutex_unlock(&g->lock);
+	pthread_mutex_lock(&client->lock);
+	client->stopped = true;
+	pthread_cond_signal(&client->stop_done);
+	pthread_mutex_unlock(&client->lock);
 	return NULL;
 }
 
 struct app_client *
 app_client_start(const struct settings *s)
 {
-	struct app_client *g;
+	struct app_client *client;
 
-	g = calloc(1, sizeof(*g));
-	if (g == NULL)
+	client = calloc(1, sizeof(*client));
+	if (client == NULL)
 		return NULL;
-	g->settings = s;
-	pthread_mutex_init(&g->lock, NULL);
-	thread_cond_init(&g->stop_done);
-	TAILQ_INIT(&g->queue);
-	TAILQ_INIT(&g->known[APP_YES].lookups);
-	TAILQ_INIT(&g->known[APP_NO].lookups);
+	client->settings = s;
+	pthread_mutex_init(&client->lock, NULL);
+	thread_cond_init(&client->stop_done);
+	TAILQ_INIT(&client->queue);
+	TAILQ_INIT(&client->known[APP_YES].lookups);
+	TAILQ_INIT(&client->known[APP_NO].lookups);
 	/* Nothing is undone on failure, because the process then exits. */
-	g->fetch = app_http_new(s, on_done, g);
-	if (g->fetch == NULL || thread_start_joinable(&g->thread, THREAD_LARGE, app_client_run, g) != 0)
+	client->http = app_http_new(s, on_done, client);
+	if (client->http == NULL ||
+	    thread_start_joinable(&client->thread, THREAD_LARGE, app_client_run, client) != 0)
 		return NULL;
-	return g;
+	return client;
 }
 
 bool
-app_client_paused(struct app_client *g)
+app_client_paused(struct app_client *client)
 {
 	bool paused;
 
-	pthread_mutex_lock(&g->lock);
-	paused = clock_ms() < g->paused_until;
-	pthread_mutex_unlock(&g->lock);
+	pthread_mutex_lock(&client->lock);
+	paused = clock_ms() < client->paused_until;
+	pthread_mutex_unlock(&client->lock);
 	return paused;
 }
 
 bool
-app_client_stop(struct app_client *g, int timeout_ms)
+app_client_stop(struct app_client *client, int timeout_ms)
 {
 	int64_t deadline = clock_ms() + timeout_ms;
 	bool stopped;
 
-	pthread_mutex_lock(&g->lock);
-	g->stopping = true;
-	app_http_wake(g->fetch);
-	while (!g->stopped && thread_cond_wait(&g->stop_done, &g->lock, deadline))
+	pthread_mutex_lock(&client->lock);
+	client->stopping = true;
+	app_http_wake(client->http);
+	while (!client->stopped && thread_cond_wait(&client->stop_done, &client->lock, deadline))
 		continue;
-	stopped = g->stopped;
-	pthread_mutex_unlock(&g->lock);
+	stopped = client->stopped;
+	pthread_mutex_unlock(&client->lock);
 	/* Wait for the last steps of the thread, too. */
 	if (stopped)
-		pthread_join(g->thread, NULL);
+		pthread_join(client->thread, NULL);
 	else
-		pthread_detach(g->thread);
+		pthread_detach(client->thread);
 	return stopped;
 }

@@ -115,41 +115,42 @@ transfer_new(const char *lines, size_t size, void *request)
 struct app_http *
 app_http_new(const struct settings *s, app_http_done *done, void *arg)
 {
-	struct app_http *f;
+	struct app_http *http;
 
-	f = calloc(1, sizeof(*f));
-	if (f == NULL)
+	http = calloc(1, sizeof(*http));
+	if (http == NULL)
 		return NULL;
-	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK || (f->multi = curl_multi_init()) == NULL) {
-		free(f);
+	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK ||
+	    (http->multi = curl_multi_init()) == NULL) {
+		free(http);
 		return NULL;
 	}
-	f->settings = s;
-	f->done = done;
-	f->arg = arg;
-	f->base = s->app_url;
+	http->settings = s;
+	http->done = done;
+	http->arg = arg;
+	http->base = s->app_url;
 	if (strncmp(s->app_url, "unix:", 5) == 0) {
-		f->socket = s->app_url + 5;
-		f->base = "http://localhost";
+		http->socket = s->app_url + 5;
+		http->base = "http://localhost";
 	}
-	f->base_length = strlen(f->base);
-	while (f->base[f->base_length - 1] == '/')
-		f->base_length--;
-	curl_multi_setopt(f->multi, CURLMOPT_MAXCONNECTS, (long)s->app_concurrency);
-	return f;
+	http->base_length = strlen(http->base);
+	while (http->base[http->base_length - 1] == '/')
+		http->base_length--;
+	curl_multi_setopt(http->multi, CURLMOPT_MAXCONNECTS, (long)s->app_concurrency);
+	return http;
 }
 
 static bool
-set_url(const struct app_http *f, CURL *curl, const char *target)
+set_url(const struct app_http *http, CURL *curl, const char *target)
 {
 	char *url;
 	bool fine;
 
-	url = malloc(f->base_length + strlen(target) + 1);
+	url = malloc(http->base_length + strlen(target) + 1);
 	if (url == NULL)
 		return false;
-	memcpy(url, f->base, f->base_length);
-	strcpy(url + f->base_length, target);
+	memcpy(url, http->base, http->base_length);
+	strcpy(url + http->base_length, target);
 	fine = curl_easy_setopt(curl, CURLOPT_URL, url) == CURLE_OK;
 	free(url);
 	return fine;
@@ -157,9 +158,9 @@ set_url(const struct app_http *f, CURL *curl, const char *target)
 
 /* Sets all limits of a request. False: no memory. */
 static bool
-configure(const struct app_http *f, CURL *curl, int64_t timeout_ms)
+configure(const struct app_http *http, CURL *curl, int64_t timeout_ms)
 {
-	const struct settings *s = f->settings;
+	const struct settings *s = http->settings;
 	bool fine = true;
 
 #define SET(option, value) (fine = fine && curl_easy_setopt(curl, option, value) == CURLE_OK)
@@ -178,8 +179,8 @@ configure(const struct app_http *f, CURL *curl, int64_t timeout_ms)
 	SET(CURLOPT_TIMEOUT_MS, (long)timeout_ms);
 	SET(CURLOPT_CONNECTTIMEOUT_MS, (long)timeout_ms);
 	SET(CURLOPT_USERAGENT, "tpi-streamd/" PACKAGE_VERSION);
-	if (f->socket != NULL)
-		SET(CURLOPT_UNIX_SOCKET_PATH, f->socket);
+	if (http->socket != NULL)
+		SET(CURLOPT_UNIX_SOCKET_PATH, http->socket);
 	if (s->app_proxy == APP_PROXY_NONE)
 		SET(CURLOPT_PROXY, "");
 	if (s->app_ca[0] != '\0') {
@@ -192,8 +193,8 @@ configure(const struct app_http *f, CURL *curl, int64_t timeout_ms)
 }
 
 bool
-app_http_start(struct app_http *f, const char *target, const char *lines, size_t size, int64_t timeout_ms,
-    void *request)
+app_http_start(struct app_http *http, const char *target, const char *lines, size_t size,
+    int64_t timeout_ms, void *request)
 {
 	struct transfer *t;
 	CURL *curl;
@@ -202,7 +203,7 @@ app_http_start(struct app_http *f, const char *target, const char *lines, size_t
 	if (t == NULL)
 		return false;
 	curl = curl_easy_init();
-	if (curl == NULL || !set_url(f, curl, target) || !configure(f, curl, timeout_ms) ||
+	if (curl == NULL || !set_url(http, curl, target) || !configure(http, curl, timeout_ms) ||
 	    curl_easy_setopt(curl, CURLOPT_HTTPHEADER, t->headers) != CURLE_OK ||
 	    curl_easy_setopt(curl, CURLOPT_ERRORBUFFER, t->error) != CURLE_OK ||
 	    curl_easy_setopt(curl, CURLOPT_PRIVATE, t) != CURLE_OK ||
@@ -210,7 +211,7 @@ app_http_start(struct app_http *f, const char *target, const char *lines, size_t
 	    curl_easy_setopt(curl, CURLOPT_WRITEDATA, t) != CURLE_OK ||
 	    curl_easy_setopt(curl, CURLOPT_HEADERFUNCTION, on_head) != CURLE_OK ||
 	    curl_easy_setopt(curl, CURLOPT_HEADERDATA, t) != CURLE_OK ||
-	    curl_multi_add_handle(f->multi, curl) != CURLM_OK) {
+	    curl_multi_add_handle(http->multi, curl) != CURLM_OK) {
 		curl_easy_cleanup(curl);
 		transfer_free(t);
 		return false;
@@ -236,7 +237,7 @@ is_dead(CURLcode code)
 }
 
 static void
-end(struct app_http *f, CURL *curl, CURLcode code)
+end(struct app_http *http, CURL *curl, CURLcode code)
 {
 	struct app_http_result result = { .dead = is_dead(code) };
 	struct transfer *t = NULL;
@@ -249,32 +250,32 @@ end(struct app_http *f, CURL *curl, CURLcode code)
 		result.body = t->body != NULL ? t->body : "";
 		result.length = t->length;
 	} else if (t->too_long)
-		result.error = "the answer is too long";
+		result.error = "the response is too long";
 	else
 		result.error = t->error[0] != '\0' ? t->error : curl_easy_strerror(code);
-	f->done(f->arg, t->request, &result);
-	curl_multi_remove_handle(f->multi, curl);
+	http->done(http->arg, t->request, &result);
+	curl_multi_remove_handle(http->multi, curl);
 	curl_easy_cleanup(curl);
 	transfer_free(t);
 }
 
 void
-app_http_turn(struct app_http *f, int wait_ms)
+app_http_turn(struct app_http *http, int wait_ms)
 {
 	const CURLMsg *message;
 	int left;
 
-	/* Out of memory it returns at once: do not spin. */
-	if (curl_multi_poll(f->multi, NULL, 0, wait_ms, NULL) != CURLM_OK)
+	/* Without memory it returns at once: do not spin. */
+	if (curl_multi_poll(http->multi, NULL, 0, wait_ms, NULL) != CURLM_OK)
 		poll(NULL, 0, STARVED_MS);
-	curl_multi_perform(f->multi, &left);
-	while ((message = curl_multi_info_read(f->multi, &left)) != NULL)
+	curl_multi_perform(http->multi, &left);
+	while ((message = curl_multi_info_read(http->multi, &left)) != NULL)
 		if (message->msg == CURLMSG_DONE)
-			end(f, message->easy_handle, message->data.result);
+			end(http, message->easy_handle, message->data.result);
 }
 
 void
-app_http_wake(struct app_http *f)
+app_http_wake(struct app_http *http)
 {
-	curl_multi_wakeup(f->multi);
+	curl_multi_wakeup(http->multi);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * app_http: HTTP requests to the application, many at a time, with curl_multi. Belongs to one thread,
- * except app_http_wake().
+ * app_http: HTTP requests to the application, many at a time, with curl_multi. Belongs to one
+ * thread, except app_http_wake().
  *
  * It follows no redirects, uses a proxy only with TPI_APP_PROXY, verifies certificates, reuses
  * connections, and limits the size of a response.
@@ -40,13 +40,13 @@ struct app_http *app_http_new(const struct settings *s, app_http_done *done, voi
  * lines, each terminated, one after the other. timeout_ms is the limit for all of it. False: no
  * memory; then done is not called.
  */
-bool app_http_start(struct app_http *f, const char *target, const char *lines, size_t size,
+bool app_http_start(struct app_http *http, const char *target, const char *lines, size_t size,
     int64_t timeout_ms, void *request);
 
 /* Waits up to wait_ms for events, handles them, and calls done for requests that have ended. */
-void app_http_turn(struct app_http *f, int wait_ms);
+void app_http_turn(struct app_http *http, int wait_ms);
 
 /* Ends the wait in app_http_turn(). Any thread. */
-void app_http_wake(struct app_http *f);
+void app_http_wake(struct app_http *http);
 
 #endif

@@ -15,7 +15,7 @@
 /* Room for what the lines add to the parameters that they are made of. */
 #define NAMES_SIZE 256
 
-#define APP_HTTP_SITE "Sec-Fetch-Site"
+#define FETCH_SITE_HEADER "Sec-Fetch-Site"
 
 /* Whether it can be part of a header: without control characters it cannot add a line. */
 static bool
@@ -118,7 +118,7 @@ add_fetch_site(char *at, char *const *params)
 	    (origin_is_host(unique_param(params, "HTTP_ORIGIN"), host) ||
 	    origin_is_host(unique_param(params, "HTTP_REFERER"), host)))
 		site = "same-origin";
-	return add_line(at, APP_HTTP_SITE, site);
+	return add_line(at, FETCH_SITE_HEADER, site);
 }
 
 /* Writes all lines and returns their end, or their start if there are no credentials. */
@@ -171,7 +171,7 @@ credentials_read(char *const *params, struct credentials **result)
 const char *
 credentials_site(const struct credentials *c)
 {
-	static const char name[] = APP_HTTP_SITE ": ";
+	static const char name[] = FETCH_SITE_HEADER ": ";
 	const char *at;
 
 	for (at = c->lines; at < c->lines + c->size; at += strlen(at) + 1)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * credentials: the part of a request that the application bases its decision on: Cookie and
- * Authorization, how the request reached the web server, and whether a page of the same site sent it.
- * They are secrets: never logged, and overwritten when the last reference is released. Copies made
- * by libraries are freed with the request.
+ * Authorization, how the request reached the web server, and whether a page of the same site sent
+ * it. They are secrets: never logged, and overwritten when the last reference is released. Copies
+ * made by libraries are freed with the request.
  */
 #ifndef TPI_AUTH_CREDENTIALS_H
 #define TPI_AUTH_CREDENTIALS_H
@@ -24,7 +24,10 @@ struct credentials {
 
 enum credentials_result {
 	CREDENTIALS_FOUND,
-	/* No Cookie and no Authorization, one with a control character, or two different Authorizations. */
+	/*
+	 * No Cookie and no Authorization, one with a control character, or two different
+	 * Authorizations.
+	 */
 	CREDENTIALS_NONE,
 	CREDENTIALS_NO_MEMORY
 };

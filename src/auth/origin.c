@@ -2,8 +2,8 @@
 /*
  * origin: compares the authority of a URL with a Host header. See origin.h.
  *
- * Only the exact form that browsers send matches: a page of another site that passed for one of ours
- * would get what the application reserves for its own pages.
+ * Only the exact form that browsers send matches: a page of another site that passed for one of
+ * ours would get what the application reserves for its own pages.
  */
 #include "auth/origin.h"
 

@@ -9,8 +9,8 @@
 
 /*
  * Whether the host and port of an http or https URL, as browsers put it into Origin and Referer,
- * equal those of a Host header. Case is ignored, and the scheme's default port equals none. False if
- * either cannot be parsed: "null", a URL with a user name, an empty Host.
+ * equal those of a Host header. Case is ignored, and the scheme's default port equals none. False
+ * if either cannot be parsed: "null", a URL with a user name, an empty Host.
  */
 bool origin_is_host(const char *url, const char *host);
 

@@ -6,8 +6,8 @@
 
 #include <string.h>
 
-#include "wire/channel_name.h"
 #include "fcgi/request.h"
+#include "wire/channel_name.h"
 
 bool
 identity_consistent(char *const *params)
@@ -22,7 +22,7 @@ identity_consistent(char *const *params)
 	return !conflict;
 }
 
-/* REMOTE_USER identifies nobody: it only makes the log line clearer. */
+/* REMOTE_USER does not identify the user: it only makes the log line clearer. */
 static enum identity_result
 anonymous(char *const *params)
 {

@@ -22,8 +22,8 @@ enum identity_result {
 bool identity_consistent(char *const *params);
 
 /*
- * The user is the value of TPI_USER and of nothing else: clients can forge REMOTE_USER, AUTH_TYPE
- * and every HTTP_* parameter behind some web server. All parameters are examined: a request that is
+ * The user is the value of TPI_USER and of nothing else: behind some web servers clients can forge
+ * REMOTE_USER, AUTH_TYPE and every HTTP_* parameter. All parameters are examined: a request that is
  * not identity_consistent() is IDENTITY_BAD. *user points into params. Thread-safe.
  */
 enum identity_result identity_web_server(char *const *params, const char **user);

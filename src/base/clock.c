@@ -3,7 +3,8 @@
  * clock: monotonic time, random intervals, and the wall clock as text.
  *
  * Nothing here fails, blocks or allocates. If getrandom() fails, as early in the boot, random
- * intervals are derived from the clock: they only spread load over time and need not be unpredictable.
+ * intervals are derived from the clock: they only spread load over time and need not be
+ * unpredictable.
  */
 #include "base/clock.h"
 

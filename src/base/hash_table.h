@@ -2,10 +2,10 @@
 /*
  * hash_table: uthash with a keyed hash. Include this instead of <uthash.h>.
  *
- * Users and publishers choose the names of channels, users and credentials. If they could compute the
- * hash, they could choose names that collide, and each lookup would walk a long list. The hash is
- * SipHash-1-3, whose key is random in each process. A failed addition is reported by a NULL table
- * in the element (HASH_NONFATAL_OOM).
+ * Users and publishers choose the names of channels, users and credentials. If they could compute
+ * the hash, they could choose names that collide, and each lookup would walk a long list. The hash
+ * is SipHash-1-3, whose key is random in each process. A failed addition is reported by a NULL
+ * table in the element (HASH_NONFATAL_OOM).
  */
 #ifndef TPI_BASE_HASH_TABLE_H
 #define TPI_BASE_HASH_TABLE_H

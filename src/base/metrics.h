@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
-#define METRIC_KINDS  4  /* groups of streams that share their caps: caps_groups[] */
+#define METRIC_KINDS  4  /* the kinds of streams: enum stream_kind */
 #define METRIC_LABELS 16 /* the most values that a label may have */
 
 enum metric {

@@ -16,9 +16,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/text.h"
 #include "config/app_url.h"
 #include "wire/channel_name.h"
-#include "base/text.h"
 
 #define SHOWN_MAX 100   /* characters of a value in an error */
 #define MASKED_MAX 4096 /* bytes of a URL that is printed */
@@ -68,49 +68,50 @@ static const char *const log_level_choices[] = {
 };
 
 #define STRING(n, field, default_, allowed_, ...)                                                 \
-	.name = n, .type = SETTING_STRING, .offset = OF(field), .standard = default_,             \
+	.name = n, .type = SETTING_STRING, .offset = OF(field), .default_value = default_,        \
 	.allowed = allowed_, __VA_ARGS__
 #define NUMBER(n, field, default_, low, high, ...)                                                \
-	.name = n, .type = SETTING_NUMBER, .offset = OF(field), .standard = default_,             \
-	.minimum = low, .maximum = high, .users = STREAMD, __VA_ARGS__
+	.name = n, .type = SETTING_NUMBER, .offset = OF(field), .default_value = default_,        \
+	.minimum = low, .maximum = high, .programs = STREAMD, __VA_ARGS__
 #define CHOICE(n, field, default_, choices_, ...)                                                 \
-	.name = n, .type = SETTING_CHOICE, .offset = OF(field), .standard = default_,             \
-	.choices = choices_, .users = STREAMD, __VA_ARGS__
+	.name = n, .type = SETTING_CHOICE, .offset = OF(field), .default_value = default_,        \
+	.choices = choices_, .programs = STREAMD, __VA_ARGS__
 
 static const struct setting table[] = {
 	{ STRING("INSTANCE_TENANT_ID", tenant, "default", CHANNEL_ID_ALLOWED,
-	    .check = check_id, .users = BOTH,
+	    .check = check_id, .programs = BOTH,
 	    .help = "the tenant to serve") },
 	{ STRING("TPI_LISTEN", listen, "", "/path, unix:/path, host:port or [v6]:port",
-	    .users = STREAMD,
+	    .programs = STREAMD,
 	    .help = "the address to listen on, as --listen") },
 	{ STRING("VALKEY_URL", valkey_url, "valkey://127.0.0.1:6379",
-	    "one or more valkey://, valkeys://, redis://, rediss:// or unix:// URLs, separated by commas",
-	    .users = BOTH, .is_url = 1,
+	    "one or more valkey://, valkeys://, redis://, rediss:// or unix:// URLs, "
+	    "separated by commas",
+	    .programs = BOTH, .is_url = 1,
 	    .help = "the Valkey (or Redis) server") },
 	{ STRING("VALKEY_PASSWORD_FILE", valkey_password_file, "", "the path of a file",
-	    .users = BOTH,
+	    .programs = BOTH,
 	    .help = "file with Valkey's password") },
 	{ STRING("VALKEY_SENTINELS", valkey_sentinels, "", SETTINGS_SENTINELS_ALLOWED,
-	    .users = BOTH, .is_url = 1,
+	    .programs = BOTH, .is_url = 1,
 	    .help = "the sentinels to query for the primary") },
-	{ STRING("VALKEY_SENTINEL_MASTER", valkey_sentinel_master, SETTINGS_MASTER_STANDARD,
-	    "1 to 255 of A-Z a-z 0-9 . - _", .check = check_master, .users = BOTH,
+	{ STRING("VALKEY_SENTINEL_MASTER", valkey_sentinel_master, SETTINGS_MASTER_DEFAULT,
+	    "1 to 255 of A-Z a-z 0-9 . - _", .check = check_master, .programs = BOTH,
 	    .help = "the sentinels' name for the primary") },
 	{ STRING("VALKEY_SENTINEL_PASSWORD", valkey_sentinel_password, "", "any text",
-	    .users = BOTH, .is_secret = 1,
+	    .programs = BOTH, .is_secret = 1,
 	    .help = "the password of the sentinels") },
 	{ STRING("VALKEY_SENTINEL_PASSWORD_FILE", valkey_sentinel_password_file, "",
-	    "the path of a file", .users = BOTH,
+	    "the path of a file", .programs = BOTH,
 	    .help = "file with the password of the sentinels") },
 	{ STRING("VALKEY_TLS_CA", valkey_tls_ca, "", "the path of a file of PEM certificates",
-	    .users = BOTH,
+	    .programs = BOTH,
 	    .help = "authorities whose certificates are trusted for Valkey") },
 	{ STRING("VALKEY_TLS_CERT", valkey_tls_cert, "", "the path of a file of PEM certificates",
-	    .users = BOTH,
+	    .programs = BOTH,
 	    .help = "the client certificate for Valkey") },
 	{ STRING("VALKEY_TLS_KEY", valkey_tls_key, "", "the path of a file with a PEM key",
-	    .users = BOTH,
+	    .programs = BOTH,
 	    .help = "the key of VALKEY_TLS_CERT") },
 	{ NUMBER("SSE_PER_TENANT_CAP", tenant_cap, "1000", 1, 1000000,
 	    .help = "notification streams of the tenant in this process") },
@@ -147,13 +148,13 @@ static const struct setting table[] = {
 	{ CHOICE("TPI_IDENTITY", identity, "web-server", identity_choices,
 	    .help = "who authenticates the user") },
 	{ STRING("TPI_PROJECT_ACCESS", project_access, "deny", "deny | allow | app | file:PATH",
-	    .check = check_access, .users = STREAMD,
+	    .check = check_access, .programs = STREAMD,
 	    .help = "who decides about access to projects, test runs and milestones") },
 	{ STRING("TPI_APP_URL", app_url, "", APP_URL_ALLOWED,
-	    .check = check_app_url, .users = STREAMD, .is_url = 1,
+	    .check = check_app_url, .programs = STREAMD, .is_url = 1,
 	    .help = "the URL of the application") },
 	{ STRING("TPI_APP_CA", app_ca, "", "the path of a file of PEM certificates",
-	    .check = check_readable, .users = STREAMD,
+	    .check = check_readable, .programs = STREAMD,
 	    .help = "authorities whose certificates are trusted for the application") },
 	{ CHOICE("TPI_APP_PROXY", app_proxy, "none", app_proxy_choices,
 	    .help = "the proxy for requests to the application") },
@@ -167,7 +168,7 @@ static const struct setting table[] = {
 	    .help = "time between two re-checks of an open stream") },
 	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues,issue-updates",
 	    "1 to 4 different prefixes, separated by commas, each " CHANNEL_ID_ALLOWED,
-	    .check = check_prefixes, .users = BOTH,
+	    .check = check_prefixes, .programs = BOTH,
 	    .help = "the prefixes of issue channels; tpi-publish uses the first") },
 	{ CHOICE("TPI_STATUS", status, "off", status_choices,
 	    .help = "whether to serve health and metrics") },
@@ -257,7 +258,8 @@ check_readable(const char *value)
 
 	if (value[0] == '\0')
 		return 0;
-	return stat(value, &file) == 0 && S_ISREG(file.st_mode) && access(value, R_OK) == 0 ? 0 : -1;
+	return stat(value, &file) == 0 && S_ISREG(file.st_mode) && access(value, R_OK) == 0
+	    ? 0 : -1;
 }
 
 /* Needs a project_access that check_access() has accepted. */
@@ -395,7 +397,7 @@ escape_byte(char out[8], char byte)
 	return 1;
 }
 
-/* A value for an error text: escaped, and truncated to SHOWN_MAX characters with "..." at the end. */
+/* A value for an error text: escaped, and truncated to SHOWN_MAX characters, "..." included. */
 static void
 show_value(const char *value, char out[SHOWN_MAX + 1])
 {
@@ -435,17 +437,17 @@ explain(const struct setting *setting, const char *value, struct error *error)
 }
 
 bool
-settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
+settings_load(struct settings *s, enum settings_program program, char *(*get)(const char *name),
     struct error *error)
 {
 	memset(s, 0, sizeof(*s));
 	for (size_t i = 0; i < TABLE_COUNT; i++) {
 		const struct setting *setting = &table[i];
-		const char *value = setting->users & user ? get(setting->name) : NULL;
+		const char *value = setting->programs & program ? get(setting->name) : NULL;
 		int problem;
 
 		if (value == NULL || value[0] == '\0')
-			value = setting->standard;
+			value = setting->default_value;
 		problem = parse(s, setting, value);
 		if (problem == 0)
 			continue;
@@ -458,7 +460,7 @@ settings_load(struct settings *s, enum settings_user user, char *(*get)(const ch
 	}
 	derive_access(s);
 	derive_prefixes(s);
-	if (settings_ask_app(s) && s->app_url[0] == '\0') {
+	if (settings_queries_app(s) && s->app_url[0] == '\0') {
 		error_set(error, "TPI_APP_URL: must be set, to " APP_URL_ALLOWED
 		    ", if %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"
 								     : "TPI_PROJECT_ACCESS");
@@ -484,8 +486,8 @@ settings_unknown(const char *variable)
 	static const char *const ours[] = { "TPI_*", "SSE_*", "VALKEY_*" };
 	/* Kubernetes sets these in each pod for a service named tpi-..., sse-... or valkey-... */
 	static const char *const others[] = {
-		"*_SERVICE_HOST", "*_SERVICE_PORT", "*_SERVICE_PORT_*", "*_PORT", "*_PORT_[0-9]*_TCP*",
-		"*_PORT_[0-9]*_UDP*", "*_PORT_[0-9]*_SCTP*",
+		"*_SERVICE_HOST", "*_SERVICE_PORT", "*_SERVICE_PORT_*", "*_PORT",
+		"*_PORT_[0-9]*_TCP*", "*_PORT_[0-9]*_UDP*", "*_PORT_[0-9]*_SCTP*",
 	};
 	size_t length = strcspn(variable, "=");
 	char *name = strndup(variable, length);
@@ -500,7 +502,7 @@ settings_unknown(const char *variable)
 }
 
 bool
-settings_ask_app(const struct settings *s)
+settings_queries_app(const struct settings *s)
 {
 	return s->identity == IDENTITY_APP || s->access == ACCESS_APP;
 }
@@ -540,13 +542,13 @@ print_string(const struct setting *setting, const char *value, FILE *out)
 }
 
 void
-settings_print(const struct settings *s, enum settings_user user, FILE *out)
+settings_print(const struct settings *s, enum settings_program program, FILE *out)
 {
 	for (size_t i = 0; i < TABLE_COUNT; i++) {
 		const struct setting *setting = &table[i];
 		const void *field = (const char *)s + setting->offset;
 
-		if (!(setting->users & user))
+		if (!(setting->programs & program))
 			continue;
 		fprintf(out, "%s=", setting->name);
 		switch (setting->type) {
@@ -588,7 +590,7 @@ settings_url_length(const char *list)
 	return strlen(list);
 }
 
-/* Appends; returns the length of the whole, were there room. */
+/* Appends text. Returns the total length, even if there is no room for it. */
 static size_t
 append(char *out, size_t size, size_t used, const char *text, size_t length)
 {
@@ -598,8 +600,8 @@ append(char *out, size_t size, size_t used, const char *text, size_t length)
 }
 
 /*
- * How much of host[:port][/...] is shown. What is not a port may be a password, if the '@' is missing
- * or percent-encoded.
+ * How much of host[:port][/...] is shown. What is not a port may be a password, if the '@' is
+ * missing or percent-encoded.
  */
 static size_t
 mask_port(const char *start, size_t length)

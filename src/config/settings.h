@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * settings: all settings, each declared once in the table in settings.c: name, type, range, default,
- * one line of help. Parsing, --check-config, and the test that compares the man page with the
- * program use that table.
+ * settings: all settings, each declared once in the table in settings.c: name, type, range,
+ * default, one line of help. Parsing, --check-config, and the test that compares the man page with
+ * the program use that table.
  *
  * An empty variable counts as unset. The first value that does not parse, or is out of range, is
  * an error that names the setting, the value and what is allowed.
@@ -21,7 +21,7 @@
 
 #define SETTINGS_PREFIXES_MAX 4
 #define SETTINGS_SENTINELS_ALLOWED "a comma-separated list of host[:port] or [v6][:port]"
-#define SETTINGS_MASTER_STANDARD "mymaster"
+#define SETTINGS_MASTER_DEFAULT "mymaster"
 
 enum identity_source { IDENTITY_WEB_SERVER, IDENTITY_APP };
 enum access_policy { ACCESS_DENY, ACCESS_FILE, ACCESS_APP, ACCESS_ALLOW };
@@ -84,7 +84,7 @@ struct settings {
 };
 
 /* Which program reads the environment: tpi-publish must not fail for a setting it does not use. */
-enum settings_user { SETTINGS_STREAMD = 1, SETTINGS_PUBLISH = 2 };
+enum settings_program { SETTINGS_STREAMD = 1, SETTINGS_PUBLISH = 2 };
 
 enum setting_type {
 	SETTING_NUMBER,  /* decimal, minimum..maximum, or 0 where zero_is_off */
@@ -99,10 +99,10 @@ struct setting {
 	int minimum, maximum;       /* SETTING_NUMBER */
 	int zero_is_off;            /* SETTING_NUMBER: 0 is allowed below minimum */
 	const char *const *choices; /* SETTING_CHOICE: in the order of its enum, NULL-terminated */
-	const char *standard;       /* the default, as in the environment; "" for none */
+	const char *default_value;  /* the default, as in the environment; "" for none */
 	const char *allowed;        /* SETTING_STRING: what is allowed, for the error */
 	int (*check)(const char *); /* SETTING_STRING: 0 if the value is valid; may be NULL */
-	unsigned users;             /* enum settings_user, or-ed */
+	unsigned programs;          /* enum settings_program, or-ed */
 	int is_url;                 /* a password in it is masked wherever it is printed */
 	int is_secret;              /* all of it is masked */
 	const char *help;
@@ -112,8 +112,8 @@ struct setting {
 const struct setting *settings_table(size_t *count);
 
 /*
- * Writes what is allowed: "1 to 10000", "0 (off) or 10 to 604800", the choices joined with " | ", or
- * the text in allowed. Error texts and the manual use these words.
+ * Writes what is allowed: "1 to 10000", "0 (off) or 10 to 604800", the choices joined with " | ",
+ * or the text in allowed. Error texts and the manual use these words.
  */
 void settings_describe_range(const struct setting *setting, char *out, size_t size);
 
@@ -121,21 +121,21 @@ void settings_describe_range(const struct setting *setting, char *out, size_t si
  * Reads the settings of one program through get (getenv in a program). False with an error; then *s
  * holds nothing to free.
  */
-bool settings_load(struct settings *s, enum settings_user user, char *(*get)(const char *name),
-    struct error *error);
+bool settings_load(struct settings *s, enum settings_program program,
+    char *(*get)(const char *name), struct error *error);
 void settings_free(struct settings *s);
 
 /*
- * If a variable of the environment, "NAME=value", is named like a setting but is not one of either
- * program, the length of its name; else 0.
+ * Returns the length of the name of an environment variable, "NAME=value", that is named like a
+ * setting but is none of either program's; else 0.
  */
 size_t settings_unknown(const char *variable);
 
 /* Whether the application is queried. */
-bool settings_ask_app(const struct settings *s);
+bool settings_queries_app(const struct settings *s);
 
 /* Prints NAME=value lines of every setting of that program, secrets masked, for --check-config. */
-void settings_print(const struct settings *s, enum settings_user user, FILE *out);
+void settings_print(const struct settings *s, enum settings_program program, FILE *out);
 
 /*
  * The length of the first URL of a list: up to a comma after which another one begins, with letters
@@ -147,8 +147,8 @@ size_t settings_url_length(const char *list);
  * Copies a URL, or each of a list, with the password replaced by "***". The password extends to the
  * last '@' of the URL, because one that is not percent-encoded may contain '/', '?' and '@'. Also
  * masked: what precedes an '@' in a text that is not a URL; a user name without a password, which
- * redis-cli takes for one; a port that is not a number; a query other than ?family=NUMBER. Truncates
- * to size.
+ * redis-cli takes for one; a port that is not a number; a query other than ?family=NUMBER.
+ * Truncates to size.
  */
 void settings_mask_url(const char *url, char *out, size_t size);
 

@@ -13,7 +13,7 @@
 #include "base/error.h"
 #include "base/hostport.h"
 
-#define LISTENER_STANDARD "unix:/run/tpi-stream/streamd.sock"
+#define LISTENER_DEFAULT "unix:/run/tpi-stream/streamd.sock"
 #define LISTENER_ALLOWED  "/path, unix:/path, host:port or [v6]:port"
 
 struct address {

@@ -87,12 +87,12 @@ cgroup_pids_max(void)
 void
 rlimits_apply(const struct settings *s)
 {
-	int64_t needed = (settings_ask_app(s) ? s->app_concurrency : 0) + SPARE;
+	int64_t needed = (settings_queries_app(s) ? s->app_concurrency : 0) + SPARE;
 	struct rlimit r;
 	unsigned i;
 
-	for (i = 0; i < CAPS_GROUP_COUNT; i++)
-		needed += caps_group_tenant_cap(i, s);
+	for (i = 0; i < KIND_COUNT; i++)
+		needed += kind_tenant_cap(i, s);
 	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {
 		r.rlim_cur = r.rlim_max;
 		setrlimit(RLIMIT_NOFILE, &r);

@@ -28,8 +28,8 @@ request_library_init(void)
 }
 
 /*
- * A file in memory with BEGIN_REQUEST and the PARAMS in records of the largest size, with its offset
- * at the start. -1 and errno on failure.
+ * A file in memory with BEGIN_REQUEST and the PARAMS in records of the largest size, with its
+ * offset at the start. -1 and errno on failure.
  */
 static int
 canonical_head(const struct head *head)
@@ -114,7 +114,8 @@ request_parse(struct request *r, const struct head *head)
 	params = f->envp;
 	script = params_get(params, "SCRIPT_NAME", NULL);
 	info = params_get(params, "PATH_INFO", NULL);
-	if (asprintf(&r->path, "%s%s", script != NULL ? script : "", info != NULL ? info : "") == -1) {
+	if (asprintf(&r->path, "%s%s", script != NULL ? script : "",
+		info != NULL ? info : "") == -1) {
 		r->path = NULL;
 		fcgi_free(f);
 		goto out;

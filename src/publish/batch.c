@@ -130,8 +130,8 @@ build_notification(const struct batch_request *req, struct batch_item *item)
 }
 
 /*
- * For issues, test runs and milestones: the option with the id, the payload's member for it, and the
- * default event.
+ * For issues, test runs and milestones: the option with the id, the payload's member for it, and
+ * the default event.
  */
 static const struct kind {
 	const char *option, *member, *event;
@@ -158,11 +158,11 @@ build_item(const struct batch_request *req, struct batch_item *item)
 	if (req->stream == BATCH_ISSUE)
 		channel_name_project(add_channel(item), req->prefix, req->tenant, req->project);
 	else if (req->stream == BATCH_TEST_RUN) {
-		channel_test_run(add_channel(item), req->tenant, req->item);
-		channel_project_test_runs(add_channel(item), req->tenant, req->project);
+		channel_name_test_run(add_channel(item), req->tenant, req->item);
+		channel_name_project_test_runs(add_channel(item), req->tenant, req->project);
 	} else {
-		channel_milestone(add_channel(item), req->tenant, req->item);
-		channel_project_milestones(add_channel(item), req->tenant, req->project);
+		channel_name_milestone(add_channel(item), req->tenant, req->item);
+		channel_name_project_milestones(add_channel(item), req->tenant, req->project);
 	}
 	item->payload = wakeup_item(req->event != NULL ? req->event : k->event, k->member,
 	    req->item, req->project, req->target);

@@ -55,8 +55,8 @@ struct batch_item {
 };
 
 /*
- * Validates a request and fills *item. False with an error: what is wrong, then what is allowed. Then
- * there is nothing to free, and errno is ENOMEM if out of memory, otherwise EINVAL.
+ * Validates a request and fills *item. False with an error: what is wrong, then what is allowed.
+ * Then there is nothing to free, and errno is ENOMEM if out of memory, otherwise EINVAL.
  */
 bool batch_make(const struct batch_request *request, struct batch_item *item, struct error *error);
 

@@ -254,7 +254,8 @@ take_replies(struct pipeline *p)
 			take_reply(p, reply);
 		freeReplyObject(reply);
 		if (!expected)
-			return error_set(p->error, "%s: unexpected reply without a command", p->label);
+			return error_set(p->error, "%s: unexpected reply without a command",
+			    p->label);
 	}
 	return error_set(p->error, "%s: %s", p->label, c->errstr);
 }
@@ -294,7 +295,8 @@ pipeline_wait(struct pipeline *p, int fd, bool *readable)
 	fds[0].events = sent ? POLLIN : POLLIN | POLLOUT;
 	if (poll(fds, 2, p->in_flight > 0 ? time_left(p->timeout_ms, p->waited_ms) : -1) < 0 &&
 	    errno != EINTR)
-		return error_set(p->error, "%s: cannot wait for replies: %s", p->label, strerror(errno));
+		return error_set(p->error, "%s: cannot wait for replies: %s", p->label,
+		    strerror(errno));
 	p->waited_ms += clock_ms() - began;
 	if (fds[0].revents & ~POLLOUT && !read_replies(p))
 		return false;

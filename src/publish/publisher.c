@@ -140,7 +140,11 @@ start(struct run *r, int64_t since)
 	if (o->topology == NULL)
 		return true;
 	r->pipeline = pipeline_open(o->topology, o->timeout_ms, since, handle_reply, r, &r->error);
-	return r->pipeline != NULL || fail_run(r);
+	if (r->pipeline == NULL)
+		return fail_run(r);
+	if (!o->quiet && o->topology->unverified.text[0] != '\0')
+		report_line("warning: %s", o->topology->unverified.text);
+	return true;
 }
 
 static bool

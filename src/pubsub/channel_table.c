@@ -37,7 +37,7 @@ struct channel_table {
 	channel_table_command *command;
 	void *arg;
 	bool up;
-	/* The channels of all subscriptions, and those that linger; subscriber_join() bounds both. */
+	/* The channels of all subscriptions, and lingering ones; subscriber_join() bounds both. */
 	struct channel *table;
 	uint32_t kept_count;
 	/*
@@ -304,7 +304,7 @@ is_due(const struct channel_table *c, enum queue queue, int64_t now)
 	    (c->queued[queue] > CHANNEL_LINGER_MAX || now - ch->since >= CHANNEL_LINGER_MS);
 }
 
-/* Takes the first channel of the queue into flight. */
+/* Moves the first channel of the queue to those in flight. */
 static struct channel *
 take_first(struct channel_table *c, enum queue queue)
 {

@@ -53,7 +53,7 @@ struct channel_member {
 struct subscription {
 	struct subscriber *subscriber;
 	struct stream *stream; /* holds a reference */
-	char *names;           /* before it has joined: see subscriber_join(); owned. See QUEUED_MAX. */
+	char *names;           /* see subscriber_join(); owned. NULL once it has joined */
 	int count;             /* of names and of members */
 	int unconfirmed;       /* members whose channel is not confirmed */
 	bool confirmed_once;
@@ -118,7 +118,7 @@ size_t channel_table_answer(struct channel_table *c, const char *name, size_t le
 void channel_table_up(struct channel_table *c);
 /* Call it after the connection was lost: no channel is confirmed, and no reply is due. */
 void channel_table_down(struct channel_table *c);
-/* Marks REFUSED the streams that were never confirmed: there is no connection in sight. */
+/* Marks REFUSED the streams that were never confirmed: call it once Valkey is unreachable. */
 void channel_table_unreachable(struct channel_table *c);
 
 /* Returns the number of channels, including those that linger, but not kept ones. */

@@ -200,7 +200,7 @@ format(struct fanout *f, struct records *r, const struct fanout_delivery *d, boo
 	r->length = (size_t)(at - r->bytes);
 }
 
-/* The records for a stream: those formatted last for its variant, if its deliveries are the same. */
+/* The records for a stream: the last ones of its variant, if its deliveries are the same. */
 static const struct records *
 records_for(struct fanout *f, const struct stream *s)
 {

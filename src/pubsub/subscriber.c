@@ -19,15 +19,15 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "wire/channel_name.h"
-#include "pubsub/channel_table.h"
 #include "base/clock.h"
 #include "base/error.h"
+#include "base/log.h"
 #include "base/metrics.h"
+#include "base/thread.h"
+#include "pubsub/channel_table.h"
 #include "pubsub/connector.h"
 #include "pubsub/fanout.h"
-#include "base/log.h"
-#include "base/thread.h"
+#include "wire/channel_name.h"
 #include "wire/wakeup.h"
 
 #define TURN_MS    1000  /* longest time in poll() */
@@ -71,6 +71,8 @@ struct partial_leave {
 };
 STAILQ_HEAD(partial_leave_queue, partial_leave);
 
+#define REFUSED_OTHER (1u << 31) /* for another reason than an ACL */
+
 struct subscriber {
 	const struct settings *settings;
 	subscriber_revoked *revoked;
@@ -78,6 +80,8 @@ struct subscriber {
 	struct connector *connector;
 	struct channel_table *channels;
 	struct channel *revocations; /* the channel of revocations; kept */
+	char probe_name[CHANNEL_NAME_SIZE]; /* of the connector's probes */
+	struct channel *probes;             /* kept */
 	struct fanout *fanout;
 	int wake_fd;
 	_Atomic bool unreachable, connected;
@@ -103,7 +107,8 @@ struct subscriber {
 	char *input;            /* READ_SIZE bytes */
 	bool more;              /* the queues had more than a turn may take */
 	struct log_limit dropped;
-	unsigned refused; /* channels refused on this connection: a bit for each prefix_of() */
+	/* Channels refused on this connection: a bit for each prefix_of(), and REFUSED_OTHER. */
+	unsigned refused;
 };
 
 /* Called by channel_table.c. Adds a command to the output buffer. */
@@ -163,7 +168,7 @@ connector_read(struct subscriber *subscriber)
 		link_down(subscriber, give_up);
 }
 
-/* Takes new members, of about that many channels. */
+/* Joins waiting subscriptions, up to about this many channels. */
 static void
 take_joins(struct subscriber *subscriber, uint32_t names)
 {
@@ -271,6 +276,10 @@ take_message(struct subscriber *subscriber, const redisReply *name, const redisR
 	channel = channel_table_find(subscriber->channels, name->str, (size_t)name->len);
 	if (channel == NULL)
 		return;
+	if (channel == subscriber->probes) {
+		connector_arrived(subscriber->connector, payload->str);
+		return;
+	}
 	subscriber->messages++;
 	if (channel == subscriber->revocations) {
 		take_revocation(subscriber, name, payload);
@@ -321,6 +330,13 @@ prefix_of(const struct settings *s, const char *channel)
 
 #define ALLOW "allow the Valkey user to subscribe to it, see tpi-stream(7)"
 
+/* Whether an ACL is the reason. Otherwise the server refuses any command now, such as with BUSY. */
+static bool
+is_forbidden(const char *error)
+{
+	return strncmp(error, "NOPERM", 6) == 0;
+}
+
 /* Warns once per connection and prefix; each stream concerned also logs a line of its own. */
 static void
 log_refused(struct subscriber *subscriber, const char *channel, const char *error)
@@ -328,11 +344,26 @@ log_refused(struct subscriber *subscriber, const char *channel, const char *erro
 	int prefix = prefix_of(subscriber->settings, channel);
 	bool of_issues = prefix < subscriber->settings->issues_prefix_count;
 
+	if (!is_forbidden(error)) {
+		LOG(subscriber->refused & REFUSED_OTHER ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey",
+		    "channel refused", LOG_STR("channel", channel), LOG_STR("error", error));
+		subscriber->refused |= REFUSED_OTHER;
+		return;
+	}
 	LOG(subscriber->refused & 1u << prefix ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey",
 	    "channel refused", LOG_STR("channel", channel), LOG_STR("error", error),
 	    LOG_STR("remedy", of_issues ? ALLOW ", or remove its prefix from "
 	    "TPI_ISSUES_CHANNEL_PREFIX if nothing publishes under it" : ALLOW));
 	subscriber->refused |= 1u << prefix;
+}
+
+static bool
+is_kept(struct subscriber *subscriber, const char *channel)
+{
+	const struct channel *ch =
+	    channel_table_find(subscriber->channels, channel, strlen(channel));
+
+	return ch == subscriber->revocations || ch == subscriber->probes;
 }
 
 /* Handles an error, the reply to some command. False: close the connection. */
@@ -349,6 +380,9 @@ take_error(struct subscriber *subscriber, const char *text, struct error *error)
 	}
 	if (channel == NULL)
 		return error_set(error, "unexpected error reply");
+	/* A kept channel would not be subscribed again before the next connection. */
+	if (alone && !is_forbidden(text) && is_kept(subscriber, channel))
+		return error_set(error, "%s", text);
 	if (!alone)
 		/* Each of its channels is tried alone now. */
 		LOG(LOG_LEVEL_DEBUG, "valkey", "command refused", LOG_STR("error", text));
@@ -358,6 +392,8 @@ take_error(struct subscriber *subscriber, const char *text, struct error *error)
 		LOG(LOG_LEVEL_WARN, "valkey", "channel refused; tpi-publish revoke has no effect",
 		    LOG_STR("channel", channel), LOG_STR("error", text),
 		    LOG_STR("remedy", ALLOW));
+	else if (strcmp(channel, subscriber->probe_name) == 0)
+		connector_refused(subscriber->connector, text);
 	else
 		log_refused(subscriber, channel, text);
 	take_answer(subscriber, NULL, 0, true);
@@ -394,6 +430,8 @@ take_reply(struct subscriber *subscriber, const redisReply *r, struct error *err
 	if (!is_text(name) ||
 	    !take_answer(subscriber, name->str, (size_t)name->len, false))
 		return error_set(error, "unexpected reply to SUBSCRIBE or UNSUBSCRIBE");
+	if (strcmp(name->str, subscriber->probe_name) == 0)
+		connector_subscribed(subscriber->connector);
 	return true;
 }
 
@@ -563,11 +601,23 @@ keep_revocations(struct subscriber *subscriber)
 }
 
 static bool
+keep_probes(struct subscriber *subscriber)
+{
+	uint64_t number = (uint64_t)clock_jitter(0, UINT32_MAX) << 32 | clock_jitter(0, UINT32_MAX);
+	size_t length =
+	    channel_name_check(subscriber->probe_name, subscriber->settings->tenant, number);
+
+	subscriber->probes =
+	    channel_table_keep(subscriber->channels, subscriber->probe_name, length);
+	return subscriber->probes != NULL;
+}
+
+static bool
 subscriber_init(struct subscriber *subscriber, const struct settings *s)
 {
 	subscriber->settings = s;
-	subscriber->channels_max = CHANNELS_MAX + CHANNELS_EACH *
-	    (uint32_t)(s->tenant_cap + s->issues_tenant_cap + s->live_tenant_cap);
+	subscriber->channels_max = CHANNELS_MAX + CHANNELS_EACH * (uint32_t)(s->tenant_cap +
+	    s->issues_tenant_cap + s->live_tenant_cap + s->combined_tenant_cap);
 	pthread_mutex_init(&subscriber->lock, NULL);
 	thread_cond_init(&subscriber->stop_done);
 	TAILQ_INIT(&subscriber->joining);
@@ -581,7 +631,7 @@ subscriber_init(struct subscriber *subscriber, const struct settings *s)
 	subscriber->fanout = fanout_new((size_t)s->backlog_bytes, yield, subscriber);
 	return subscriber->wake_fd != -1 && subscriber->input != NULL &&
 	    subscriber->channels != NULL && subscriber->fanout != NULL &&
-	    keep_revocations(subscriber);
+	    keep_revocations(subscriber) && keep_probes(subscriber);
 }
 
 struct subscriber *
@@ -598,7 +648,8 @@ subscriber_start(const struct settings *s, struct topology *topology, subscriber
 	/* The process ends if this fails, so nothing is undone. */
 	if (!subscriber_init(subscriber, s))
 		return NULL;
-	subscriber->connector = connector_start(topology, subscriber->wake_fd);
+	subscriber->connector = connector_start(topology, subscriber->wake_fd,
+	    subscriber->probe_name);
 	if (subscriber->connector == NULL ||
 	    thread_start(THREAD_LARGE, subscriber_run, subscriber) != 0)
 		return NULL;

@@ -14,10 +14,10 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "wire/revocation.h"
-#include "valkey/topology.h"
 #include "config/settings.h"
 #include "stream/stream.h"
+#include "valkey/topology.h"
+#include "wire/revocation.h"
 
 struct subscriber;
 struct subscription;
@@ -72,8 +72,8 @@ struct subscription *subscriber_join(struct subscriber *subscriber, struct strea
 
 /*
  * Leaves some of the subscription's channels: names and count as for subscriber_join(), without
- * labels. The others lose no event. False: no memory; frees names in this case, too. Does not wait. Any thread, before
- * subscriber_leave().
+ * labels. The others lose no event. False: no memory; frees names in this case, too. Does not wait.
+ * Any thread, before subscriber_leave().
  */
 bool subscriber_leave_some(struct subscription *subscription, char *names, int count);
 

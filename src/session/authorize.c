@@ -37,8 +37,8 @@ authorize_locally(struct watch_list *w, struct access *access, const char *user)
 }
 
 struct app_query *
-authorize_query(const struct watch_list *w, struct app_client *g, struct credentials *c,
-    int64_t after, struct stream *asker, int64_t deadline)
+authorize_query(const struct watch_list *w, struct app_client *client, struct credentials *c,
+    int64_t after, struct stream *stream, int64_t deadline)
 {
 	struct app_part parts[TOPIC_MAX];
 	const int32_t *ids = w->ids;
@@ -47,7 +47,7 @@ authorize_query(const struct watch_list *w, struct app_client *g, struct credent
 	for (i = 0; i < topic_count; ids += w->counts[i++])
 		if (w->counts[i] > 0 && topics[i].check != CHECK_USER)
 			parts[count++] = (struct app_part){ topics[i].check, ids, w->counts[i] };
-	return app_query_start(g, c, parts, count, after, asker, deadline);
+	return app_query_start(client, c, parts, count, after, stream, deadline);
 }
 
 /* An answer, and how many of its ids have been read. */

@@ -14,18 +14,18 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
-#include "base/metrics.h"
 #include "auth/web_identity.h"
-#include "session/authorize.h"
+#include "base/clock.h"
 #include "base/log.h"
-#include "session/status.h"
+#include "base/metrics.h"
 #include "base/thread.h"
+#include "session/authorize.h"
+#include "session/status.h"
 #include "wire/frame.h"
 
 #define JOIN_MS 5000 /* time for Valkey to confirm the subscriptions */
 
-/* Time that a reader gets to read what was queued when its stream ended. */
+/* Time for the peer to take what is still queued when its stream has ended. */
 static int
 grace_ms(const struct connection *c)
 {
@@ -39,7 +39,7 @@ grace_ms(const struct connection *c)
  * finds them free.
  */
 static bool
-finish(struct connection *c, const char *text)
+respond(struct connection *c, const char *text)
 {
 	if (c->caps != NULL) {
 		caps_leave(c->caps, &c->slot);
@@ -62,7 +62,7 @@ defer(struct connection *c, enum metric_deferred reason)
 		    LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user));
 	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n",
 	    clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000, slow ? CAPS_RETRY_MAX_MS : 30000));
-	return finish(c, text);
+	return respond(c, text);
 }
 
 /* The reason for "retry later" after STREAM_CANCELLED. */
@@ -104,7 +104,7 @@ answer(struct connection *c, const struct answer *a)
 	char *text = answer_text(a, c->request.method);
 
 	if (text != NULL)
-		finish(c, text);
+		respond(c, text);
 	free(text);
 	return false;
 }
@@ -158,9 +158,9 @@ has_access(struct connection *c)
 static bool
 read_head(struct connection *c)
 {
-	const struct registry *g = c->registry;
+	const struct registry *r = c->registry;
 
-	return peer_read_head(&c->peer, clock_ms() + g->settings->request_timeout_ms, &g->draining,
+	return peer_read_head(&c->peer, clock_ms() + r->settings->request_timeout_ms, &r->draining,
 	    grace_ms(c));
 }
 
@@ -210,7 +210,7 @@ find_topic(struct connection *c)
 	c->topic = topic_find(r->path);
 	if (c->topic == NULL)
 		return refuse(c, REFUSED_PATH);
-	c->caps = c->registry->caps[c->topic->group];
+	c->caps = c->registry->caps[c->topic->kind];
 	c->stream->labelled = c->topic->label == NULL;
 	if (strcmp(r->method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
@@ -301,8 +301,8 @@ identify(struct connection *c)
 }
 
 /*
- * Access, as far as that needs no query. Such policies are applied before a slot is reserved, so
- * what they refuse never takes one.
+ * Decides about access where that needs no query. This comes before a slot is reserved, so a
+ * request that it refuses never takes one.
  */
 static bool
 allow(struct connection *c)
@@ -326,7 +326,7 @@ reserve(struct connection *c)
 		if (log_allowed(&limit, 1000, &suppressed))
 			LOG(LOG_LEVEL_WARN, c->topic->tag, "tenant cap reached",
 			    LOG_STR("tenantId", c->registry->settings->tenant),
-			    LOG_INT("cap", caps_group_tenant_cap(c->topic->group, c->registry->settings)),
+			    LOG_INT("cap", kind_tenant_cap(c->topic->kind, c->registry->settings)),
 			    LOG_INT("suppressed", suppressed));
 		return refuse(c, REFUSED_CAP);
 	}
@@ -345,7 +345,8 @@ obstacle(const struct connection *c, const struct stream_view *view)
 	if (view->marks & STREAM_REVOKED && !recheck_covers(c))
 		return DEFERRED_REVOKED;
 	if (view->marks & STREAM_REFUSED)
-		return subscriber_unreachable(c->registry->subscriber) ? DEFERRED_VALKEY_UNREACHABLE : DEFERRED_VALKEY_REFUSED;
+		return subscriber_unreachable(c->registry->subscriber)
+		    ? DEFERRED_VALKEY_UNREACHABLE : DEFERRED_VALKEY_REFUSED;
 	return NO_OBSTACLE;
 }
 
@@ -361,7 +362,10 @@ await_answer(struct connection *c, struct app_query *q, int64_t deadline)
 	int reason;
 
 	while (q != NULL) {
-		/* Look before reading the answer: one that comes later leaves a mark and ends the wait. */
+		/*
+		 * Take the marks before reading the answer: an answer that comes later leaves a new
+		 * mark, which ends the wait.
+		 */
 		stream_look(c->stream, &view);
 		if (c->peer.gone || view.broken)
 			goto out;
@@ -392,8 +396,8 @@ query_user(struct connection *c, int64_t deadline)
 
 	if (c->user != NULL)
 		return true;
-	q = app_query_start(c->registry->app_client, c->credentials, NULL, 0, QUERY_CACHED, c->stream,
-	    deadline);
+	q = app_query_start(c->registry->app_client, c->credentials, NULL, 0, QUERY_CACHED,
+	    c->stream, deadline);
 	if (!await_answer(c, q, deadline))
 		return false;
 	anonymous = app_query_answer(q) == QUERY_NO;
@@ -406,7 +410,7 @@ query_user(struct connection *c, int64_t deadline)
 
 /* From here on revocations apply to the connection; see registry_name(). */
 static void
-name(struct connection *c)
+make_revocable(struct connection *c)
 {
 	registry_name(c->registry, &c->entry, c->stream, c->user, &c->watches);
 }
@@ -425,7 +429,7 @@ query_access(struct connection *c, int64_t deadline)
 		return false;
 	registry_unname(c->registry, &c->entry);
 	authorize_by_answer(&c->watches, q);
-	name(c);
+	make_revocable(c);
 	app_query_free(q);
 	return has_access(c);
 }
@@ -446,12 +450,13 @@ admit(struct connection *c)
 	case CAPS_CLAIMED:
 		break;
 	}
-	name(c);
+	make_revocable(c);
 	return query_access(c, deadline);
 }
 
+/* Sends the 200 and the first sync. */
 static void
-send_first(struct stream *stream, const char *id)
+send_first_sync(struct stream *stream, const char *id)
 {
 	char text[256];
 
@@ -460,18 +465,18 @@ send_first(struct stream *stream, const char *id)
 	caps_live(stream, text);
 }
 
-/* Sends the 200 and the first sync. The subscriber's thread calls it when all channels are confirmed. */
+/* The subscriber's thread calls it once all channels are confirmed. */
 static void
-begin(struct stream *stream)
+begin_stream(struct stream *stream)
 {
-	send_first(stream, "");
+	send_first_sync(stream, "");
 }
 
-/* The same for a returning stream: an empty id clears the one that the eviction set. */
+/* The same for a returning stream: an empty id clears the browser's, which the eviction set. */
 static void
-begin_returning(struct stream *stream)
+begin_returning_stream(struct stream *stream)
 {
-	send_first(stream, "id\n");
+	send_first_sync(stream, "id\n");
 }
 
 /* Joins the channels. From here on the stream can begin at any time. */
@@ -494,14 +499,14 @@ join(struct connection *c)
 	request_free(&c->request);
 	if (names != NULL)
 		c->subscription = subscriber_join(c->registry->subscriber, c->stream, names, count,
-		    c->slot.returning ? begin_returning : begin);
+		    c->slot.returning ? begin_returning_stream : begin_stream);
 	if (c->subscription != NULL)
 		return true;
 	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, DEFERRED_RESOURCES) :
 						 defer(c, DEFERRED_RESOURCES);
 }
 
-/* The earliest time at which a stream that has begun has something to do. */
+/* The shortest time after which an open stream has something to do. */
 static int
 first_task_ms(const struct settings *s)
 {
@@ -513,9 +518,9 @@ first_task_ms(const struct settings *s)
 }
 
 /*
- * Waits until the stream has begun. The subscriber's thread does not wake this one when it begins,
- * except after a revocation, so this one sleeps until a stream that has begun would have something
- * to do. *marks gets the marks that the last stream_look() took.
+ * Waits until the stream has begun. The subscriber's thread does not wake this thread then, except
+ * after a revocation, so this thread sleeps no longer than an open stream could. *marks gets the
+ * marks that the last stream_look() took.
  */
 static bool THREAD_STEP
 await_begin(struct connection *c, unsigned *marks)
@@ -535,7 +540,7 @@ await_begin(struct connection *c, unsigned *marks)
 		if (reason == NO_OBSTACLE && clock_ms() >= deadline)
 			reason = DEFERRED_VALKEY_SILENT;
 		if (gone || reason != NO_OBSTACLE) {
-			/* It may have begun since the look. */
+			/* It may have begun since stream_look(). */
 			if (!caps_withdraw(c->caps, &c->slot))
 				continue;
 			return gone ? false : subscribe_failed(c, (enum metric_deferred)reason);
@@ -560,7 +565,7 @@ leave(struct connection *c)
 	recheck_end(c);
 	if (c->subscription != NULL)
 		subscriber_leave(c->subscription);
-	/* A response has released both slots already; this is for a stream. */
+	/* For a stream: respond() has released the slots of other requests already. */
 	if (c->caps != NULL)
 		caps_leave(c->caps, &c->slot);
 	peer_flush(&c->peer, clock_ms() + grace_ms(c));
@@ -594,17 +599,17 @@ static void *
 connection_run(void *arg)
 {
 	struct connection *c = arg;
-	struct registry *g = c->registry;
+	struct registry *r = c->registry;
 
-	registry_run(g, &c->entry);
+	registry_run(r, &c->entry);
 	serve(c);
-	registry_remove(g, &c->entry);
+	registry_remove(r, &c->entry);
 	free(c);
 	return NULL;
 }
 
 int
-connection_start(struct registry *g, int fd)
+connection_start(struct registry *r, int fd)
 {
 	static _Atomic uint64_t arrivals;
 	struct connection *c;
@@ -613,23 +618,23 @@ connection_start(struct registry *g, int fd)
 	c = calloc(1, sizeof(*c));
 	if (c == NULL)
 		return ENOMEM;
-	c->registry = g;
+	c->registry = r;
 	c->peer.fd = fd;
 	c->slot.arrival = ++arrivals;
 	/*
-	 * Allocated by the accepting thread, so that all streams are near each other in memory and a
-	 * fan-out touches fewer pages.
+	 * Allocated by the accepting thread, so that all streams are near each other in memory and
+	 * a fan-out touches fewer pages.
 	 */
 	c->stream = c->peer.stream =
-	    stream_new(fd, (uint32_t)g->settings->backlog_bytes + FRAME_LABEL_MAX);
+	    stream_new(fd, (uint32_t)r->settings->backlog_bytes + FRAME_LABEL_MAX);
 	if (c->stream == NULL) {
 		free(c);
 		return ENOMEM;
 	}
-	registry_add(g, &c->entry);
+	registry_add(r, &c->entry);
 	error = thread_start(THREAD_SMALL, connection_run, c);
 	if (error != 0) {
-		registry_remove(g, &c->entry);
+		registry_remove(r, &c->entry);
 		stream_release(c->stream);
 		free(c);
 	}

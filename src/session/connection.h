@@ -5,25 +5,23 @@
 #ifndef TPI_SESSION_CONNECTION_H
 #define TPI_SESSION_CONNECTION_H
 
-#include "stream/caps.h"
 #include "auth/credentials.h"
-#include "session/registry.h"
+#include "fcgi/request.h"
 #include "pubsub/subscriber.h"
 #include "session/peer.h"
-#include "fcgi/request.h"
+#include "session/registry.h"
 #include "session/topic.h"
 #include "session/watch_list.h"
+#include "stream/caps.h"
 
 /* The re-check of an open stream. */
 struct recheck {
 	int64_t at; /* clock_ms() of the next one; INT64_MAX: never */
 	struct app_query *query; /* in flight, until deadline */
 	int64_t deadline;
-	bool user_known;           /* this re-check has confirmed the user: the query is about access */
-	/*
-	 * How old the stream's answers are: clock_ms() at which the application was asked for them.
-	 */
-	int64_t user_asked_at, access_asked_at;
+	bool user_known; /* this re-check has confirmed the user: the query is about access */
+	/* clock_ms() as of which the session and the access were last confirmed. */
+	int64_t user_checked_at, access_checked_at;
 	bool owed;                 /* since a revocation, until there is an answer */
 	bool again;                /* revoked since the query was sent: the answer may be older */
 	int retry_ms;              /* if owed and unanswered: time to the next attempt */
@@ -38,7 +36,7 @@ struct connection {
 	struct request request; /* freed when the stream begins */
 	const struct topic *topic;
 	struct watch_list watches; /* changes only while unnamed, see registry_name() */
-	struct caps *caps; /* of the topic's group */
+	struct caps *caps; /* of the topic's kind */
 	struct caps_entry slot;
 	struct subscription *subscription;
 	char *user; /* NULL until known; owned */
@@ -50,7 +48,7 @@ struct connection {
  * Serves fd in a new thread, which closes it. Returns 0, or an errno value if there is no thread or
  * memory: then fd is still the caller's.
  */
-int connection_start(struct registry *g, int fd);
+int connection_start(struct registry *r, int fd);
 
 /* The least time from the start to the first re-check, in ms per second of TPI_RECHECK_SECONDS. */
 #define RECHECK_FIRST_MS 100

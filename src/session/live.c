@@ -9,10 +9,10 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
-#include "session/connection.h"
-#include "base/metrics.h"
 #include "base/log.h"
+#include "base/metrics.h"
 #include "base/thread.h"
+#include "session/connection.h"
 
 #define NEVER INT64_MAX
 
@@ -51,7 +51,7 @@ log_slow(const struct live *l, const char *message)
 }
 
 static void
-finish(struct live *l, enum metric_ended reason, const char *closing_event)
+end_stream(struct live *l, enum metric_ended reason, const char *closing_event)
 {
 	if (l->ended == -1)
 		l->ended = reason;
@@ -72,14 +72,15 @@ handle_marks(struct live *l, unsigned marks, int64_t now)
 	}
 	if (marks & STREAM_SLOW)
 		log_slow(l, "slow reader, events dropped");
-	if (marks & STREAM_CONFIRMED)
+	/* A sync that is due covers this loss, too; further losses must not postpone it. */
+	if ((marks & STREAM_CONFIRMED) && l->sync_at == NEVER)
 		l->sync_at = now + clock_jitter(0, (uint32_t)l->settings->sync_spread_ms);
 	if (marks & STREAM_REVOKED)
 		recheck_revoked(l->c, marks & STREAM_MANY, now);
 	if (marks & STREAM_REFUSED) {
 		/* The browser reconnects, and then gets a stream or "retry later". */
 		log_stream(l, LOG_LEVEL_WARN, "subscription lost");
-		finish(l, ENDED_REFUSED, "");
+		end_stream(l, ENDED_REFUSED, "");
 	}
 }
 
@@ -89,7 +90,7 @@ handle_time(struct live *l, int64_t now)
 	struct connection *c = l->c;
 
 	if (now >= l->end_at)
-		finish(l, ENDED_AGE, "");
+		end_stream(l, ENDED_AGE, "");
 	if (now >= l->sync_at) {
 		l->sync_at = NEVER;
 		stream_send_text(c->stream, STREAM_SYNC);
@@ -134,7 +135,7 @@ turn(struct live *l, int64_t *wait_until)
 		return false;
 	}
 	if (c->registry->draining) {
-		finish(l, ENDED_DRAINED, "event: shutdown\ndata: {}\n\n");
+		end_stream(l, ENDED_DRAINED, "event: shutdown\ndata: {}\n\n");
 		return false;
 	}
 	/*
@@ -177,5 +178,5 @@ live_run(struct connection *c, unsigned marks)
 			thread_trim_stack();
 		peer_wait(&c->peer, wait_until);
 	}
-	metric_add_kind(METRIC_ENDED, (int)c->topic->group, l.ended);
+	metric_add_kind(METRIC_ENDED, (int)c->topic->kind, l.ended);
 }

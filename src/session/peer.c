@@ -10,9 +10,9 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
-#include "wire/frame.h"
 #include "base/log.h"
 #include "base/thread.h"
+#include "wire/frame.h"
 
 #define INPUT_SIZE 4096
 

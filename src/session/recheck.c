@@ -7,19 +7,19 @@
  * revocation that comes within seconds, then after twice as long each time, until there is an
  * answer.
  *
- * The streams of one user share answers: a re-check uses any answer that is newer than this stream's
- * own. The next one is due when the answer is an interval old, whenever it was used. So no stream
- * relies on an older answer, and within an interval all streams that share a query fall into step
- * with the one that sent it last. That is why user and access are each due on their own: checked
- * together, they would keep streams with different queries out of step.
+ * The streams of one user share answers: a re-check uses any answer that is newer than this
+ * stream's own. The next one is due when the answer is an interval old, whenever it was used. So no
+ * stream relies on an older answer, and within an interval all streams that share a query fall into
+ * step with the one that sent it last. That is why user and access are each due on their own:
+ * checked together, they would keep streams with different queries out of step.
  */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "session/authorize.h"
 #include "session/connection.h"
-#include "base/log.h"
 
 #define NEVER INT64_MAX
 
@@ -45,7 +45,8 @@ checks_access(const struct connection *c)
 {
 	enum access_policy policy = c->registry->settings->access;
 
-	return watch_list_restricted(&c->watches) && (policy == ACCESS_APP || policy == ACCESS_FILE);
+	return watch_list_restricted(&c->watches) &&
+	    (policy == ACCESS_APP || policy == ACCESS_FILE);
 }
 
 void
@@ -60,7 +61,7 @@ recheck_start(struct connection *c)
 		c->credentials = NULL;
 		return;
 	}
-	r->user_asked_at = r->access_asked_at = c->slot.live_at;
+	r->user_checked_at = r->access_checked_at = c->slot.live_at;
 	/* Streams that began together are re-checked at different times. */
 	r->at = c->slot.live_at + clock_jitter(seconds * RECHECK_FIRST_MS, seconds * 1000);
 }
@@ -86,9 +87,10 @@ interval_ms(const struct connection *c)
 
 /* Whether an answer is an interval old, or from before the stream or a revocation. */
 static bool
-outdated(const struct connection *c, int64_t asked_at, int64_t now)
+outdated(const struct connection *c, int64_t checked_at, int64_t now)
 {
-	return c->recheck.owed || asked_at <= c->slot.live_at || asked_at + interval_ms(c) <= now;
+	return c->recheck.owed || checked_at <= c->slot.live_at ||
+	    checked_at + interval_ms(c) <= now;
 }
 
 /* When the first of the stream's answers is an interval old. */
@@ -96,16 +98,16 @@ static int64_t
 next_at(const struct connection *c)
 {
 	const struct recheck *r = &c->recheck;
-	int64_t asked_at = NEVER - interval_ms(c);
+	int64_t checked_at = NEVER - interval_ms(c);
 
 	if (by_app(c))
-		asked_at = r->user_asked_at;
-	if (checks_access(c) && r->access_asked_at < asked_at)
-		asked_at = r->access_asked_at;
-	return asked_at + interval_ms(c);
+		checked_at = r->user_checked_at;
+	if (checks_access(c) && r->access_checked_at < checked_at)
+		checked_at = r->access_checked_at;
+	return checked_at + interval_ms(c);
 }
 
-/* Schedules the next one. */
+/* Ends this re-check and schedules the next one. */
 static void
 schedule(struct connection *c, bool answered, int64_t now)
 {
@@ -117,7 +119,8 @@ schedule(struct connection *c, bool answered, int64_t now)
 		r->again = false;
 		r->at = now;
 	} else if (r->owed && !answered) {
-		r->at = now + clock_jitter((uint32_t)r->retry_ms / 5 * 3, (uint32_t)r->retry_ms / 5 * 7);
+		r->at = now +
+		    clock_jitter((uint32_t)r->retry_ms / 5 * 3, (uint32_t)r->retry_ms / 5 * 7);
 		r->retry_ms = r->retry_ms < interval_ms(c) / 2 ? r->retry_ms * 2 : interval_ms(c);
 	} else {
 		r->owed = false;
@@ -162,8 +165,8 @@ narrow(struct connection *c, struct watch_list *kept)
 }
 
 /*
- * Takes away what the user has lost access to, by the file or by the application's answer. Without
- * memory nothing changes until the next re-check.
+ * Drops the topics that the user has lost access to, by the access file or by the application's
+ * answer. Without memory nothing changes until the next re-check.
  */
 static enum progress
 check_access(struct connection *c)
@@ -204,36 +207,36 @@ check_user(struct connection *c)
 	return false;
 }
 
-/* The user is known: now checks access, if there is anything to check. */
+/* The user is confirmed: now checks access, if that is due. */
 static enum progress
-go_on_with_access(struct connection *c, int64_t now)
+begin_access_check(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
 	r->user_known = true;
-	if (!checks_access(c) || !outdated(c, r->access_asked_at, now))
+	if (!checks_access(c) || !outdated(c, r->access_checked_at, now))
 		return ANSWERED;
 	if (c->registry->settings->access == ACCESS_APP) {
 		r->query = authorize_query(&c->watches, c->registry->app_client, c->credentials,
-		    r->access_asked_at, c->stream, r->deadline);
+		    r->access_checked_at, c->stream, r->deadline);
 		return r->query != NULL ? WAITING : UNANSWERED;
 	}
-	r->access_asked_at = now;
+	r->access_checked_at = now;
 	return check_access(c);
 }
 
 static enum progress
-begin(struct connection *c, int64_t now)
+begin_recheck(struct connection *c, int64_t now)
 {
 	struct recheck *r = &c->recheck;
 
 	r->deadline = now + c->registry->settings->app_timeout_ms;
-	if (by_app(c) && outdated(c, r->user_asked_at, now)) {
+	if (by_app(c) && outdated(c, r->user_checked_at, now)) {
 		r->query = app_query_start(c->registry->app_client, c->credentials, NULL, 0,
-		    r->user_asked_at, c->stream, r->deadline);
+		    r->user_checked_at, c->stream, r->deadline);
 		return r->query != NULL ? WAITING : UNANSWERED;
 	}
-	return go_on_with_access(c, now);
+	return begin_access_check(c, now);
 }
 
 /* Acts on the answer to the query. */
@@ -243,14 +246,14 @@ take_answer(struct connection *c, int64_t now)
 	struct recheck *r = &c->recheck;
 
 	if (r->user_known) {
-		r->access_asked_at = app_client_asked_at(r->query);
+		r->access_checked_at = app_query_sent_at(r->query);
 		return check_access(c);
 	}
-	r->user_asked_at = app_client_asked_at(r->query);
+	r->user_checked_at = app_query_sent_at(r->query);
 	if (!check_user(c))
 		return ANSWERED;
 	drop_query(r);
-	return go_on_with_access(c, now);
+	return begin_access_check(c, now);
 }
 
 bool
@@ -292,7 +295,7 @@ recheck_turn(struct connection *c, int64_t now)
 	enum app_query_answer answer;
 
 	if (r->query == NULL && now >= r->at)
-		progress = begin(c, now);
+		progress = begin_recheck(c, now);
 	if (r->query != NULL) {
 		answer = app_query_answer(r->query);
 		if (answer == QUERY_FAILED || (answer == QUERY_PENDING && now >= r->deadline))

@@ -12,12 +12,12 @@
 #include <time.h>
 
 #include "auth/access.h"
-#include "stream/caps.h"
 #include "auth/app_client.h"
-#include "pubsub/subscriber.h"
-#include "wire/revocation.h"
-#include "session/watch_list.h"
 #include "config/settings.h"
+#include "pubsub/subscriber.h"
+#include "session/watch_list.h"
+#include "stream/caps.h"
+#include "wire/revocation.h"
 
 /*
  * A connection's entry in the list, which is part of the connection. A zeroed struct is ready for
@@ -40,7 +40,7 @@ struct registry {
 	struct subscriber *subscriber;
 	struct access *access;
 	struct app_client *app_client;              /* NULL if no setting is app */
-	struct caps *caps[CAPS_GROUP_COUNT]; /* in the order of caps_groups[] */
+	struct caps *caps[KIND_COUNT]; /* by enum stream_kind */
 
 	time_t started_at; /* wall clock */
 
@@ -55,18 +55,18 @@ struct registry {
 };
 
 /* Initializes the list; the caller sets the rest. */
-void registry_init(struct registry *g, const struct settings *settings);
+void registry_init(struct registry *r, const struct settings *settings);
 
 /*
  * Adds a connection; notes that its thread, the calling one, runs; removes it once it has ended and
  * is unnamed. Thread-safe.
  */
-void registry_add(struct registry *g, struct registry_entry *e);
-void registry_run(struct registry *g, struct registry_entry *e);
-void registry_remove(struct registry *g, struct registry_entry *e);
+void registry_add(struct registry *r, struct registry_entry *e);
+void registry_run(struct registry *r, struct registry_entry *e);
+void registry_remove(struct registry *r, struct registry_entry *e);
 
 /* The number of connections. Thread-safe. */
-int registry_count(struct registry *g);
+int registry_count(struct registry *r);
 
 /*
  * Records the user of a stream and what it watches. From now on a revocation that concerns it marks
@@ -74,10 +74,10 @@ int registry_count(struct registry *g);
  * the last revocation is kept, so a connection that missed several counts as concerned. user and
  * watches must stay valid and unchanged until registry_unname(). Thread-safe.
  */
-void registry_name(struct registry *g, struct registry_entry *e, struct stream *stream,
+void registry_name(struct registry *r, struct registry_entry *e, struct stream *stream,
     const char *user, const struct watch_list *watches);
 /* Call before user or watches change or are freed; safe if it is not named. Thread-safe. */
-void registry_unname(struct registry *g, struct registry_entry *e);
+void registry_unname(struct registry *r, struct registry_entry *e);
 
 /*
  * Applies a revocation (a subscriber_revoked): invalidates all earlier answers of the application,
@@ -87,9 +87,9 @@ void registry_unname(struct registry *g, struct registry_entry *e);
 size_t registry_revoke(void *registry, const struct revocation *revocation);
 
 /* From now on streams end and requests are deferred; wakes every connection. */
-void registry_drain(struct registry *g);
+void registry_drain(struct registry *r);
 
 /* Waits up to deadline (clock_ms()) until no connection is left. Returns how many are left. */
-int registry_wait(struct registry *g, int64_t deadline);
+int registry_wait(struct registry *r, int64_t deadline);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * stats_log: the metric lines on standard output, one for each group of streams of which any is open
+ * stats_log: the metric lines on standard output, one for each kind of stream of which any is open
  * (tpi-streamd(8), METRICS).
  */
 #ifndef TPI_SESSION_STATS_LOG_H
@@ -9,6 +9,6 @@
 #include "session/registry.h"
 
 /* Writes the lines now. Thread-safe. */
-void stats_log_write(struct registry *g);
+void stats_log_write(struct registry *r);
 
 #endif

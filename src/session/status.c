@@ -15,7 +15,7 @@
 
 struct status_page {
 	const char *path;
-	bool (*write)(struct registry *g, struct answer *answer, char **body);
+	bool (*write)(struct registry *r, struct answer *answer, char **body);
 };
 
 static const char *const subscriber_states[] = {
@@ -47,15 +47,15 @@ status_obstacle(const struct status *s)
 }
 
 static struct status
-current_status(struct registry *g)
+current_status(struct registry *r)
 {
-	struct status s = { .working = subscriber_working(g->subscriber), .draining = g->draining };
+	struct status s = { .working = subscriber_working(r->subscriber), .draining = r->draining };
 	struct subscriber_view subscriber;
 
-	subscriber_look(g->subscriber, &subscriber);
+	subscriber_look(r->subscriber, &subscriber);
 	s.valkey = subscriber.state;
-	if (g->app_client != NULL)
-		s.app_client = app_client_paused(g->app_client) ? STATUS_APP_PAUSED : STATUS_APP_OK;
+	if (r->app_client != NULL)
+		s.app_client = app_client_paused(r->app_client) ? STATUS_APP_PAUSED : STATUS_APP_OK;
 	return s;
 }
 
@@ -69,7 +69,8 @@ write_json(const char *members, const char *reason, struct answer *answer, char 
 	int length;
 
 	if (reason != NULL)
-		length = asprintf(body, "{%s\"status\":\"unavailable\",\"reason\":\"%s\"}", members, reason);
+		length = asprintf(body, "{%s\"status\":\"unavailable\",\"reason\":\"%s\"}", members,
+		    reason);
 	else
 		length = asprintf(body, "{%s\"status\":\"ok\"}", members);
 	if (length == -1) {
@@ -78,14 +79,15 @@ write_json(const char *members, const char *reason, struct answer *answer, char 
 	}
 	*answer = (struct answer){ 200, "OK", "", "application/json", *body };
 	if (reason != NULL)
-		*answer = (struct answer){ 503, "Service Unavailable", "", "application/json", *body };
+		*answer = (struct answer){ 503, "Service Unavailable", "", "application/json",
+			*body };
 	return true;
 }
 
 static bool
-write_health(struct registry *g, struct answer *answer, char **body)
+write_health(struct registry *r, struct answer *answer, char **body)
 {
-	struct status s = current_status(g);
+	struct status s = current_status(r);
 	char members[128];
 
 	snprintf(members, sizeof(members),
@@ -95,44 +97,46 @@ write_health(struct registry *g, struct answer *answer, char **body)
 }
 
 /*
- * The watchdog's criterion. It ignores the application client's thread, which a slow name server may
- * block: a restart would not help.
+ * The watchdog's criterion. It ignores the application client's thread, which a slow name server
+ * may block: a restart would not help.
  */
 static bool
-write_live(struct registry *g, struct answer *answer, char **body)
+write_live(struct registry *r, struct answer *answer, char **body)
 {
-	const struct status s = { .working = subscriber_working(g->subscriber), .valkey = SUBSCRIBER_CONNECTED };
+	const struct status s = { .working = subscriber_working(r->subscriber),
+		.valkey = SUBSCRIBER_CONNECTED };
 
 	return write_json("", status_obstacle(&s), answer, body);
 }
 
 /* Fills in the values that are not counters. */
 static void
-complete(struct metrics *c, struct registry *g)
+complete(struct metrics *c, struct registry *r)
 {
 	struct caps_counts counts;
 	struct subscriber_view subscriber;
 	unsigned i;
 
-	for (i = 0; i < CAPS_GROUP_COUNT; i++) {
-		caps_counts(g->caps[i], &counts);
+	for (i = 0; i < KIND_COUNT; i++) {
+		caps_counts(r->caps[i], &counts);
 		c->cells[METRIC_OPEN][i][0] = (uint64_t)counts.live;
 		c->cells[METRIC_OPENED][i][0] = counts.opened;
 		c->cells[METRIC_SLOTS][i][0] = (uint64_t)counts.reserved;
 		c->cells[METRIC_SLOTS_LIMIT][i][0] =
-		    (uint64_t)caps_group_tenant_cap(i, g->settings);
+		    (uint64_t)kind_tenant_cap(i, r->settings);
 	}
-	subscriber_look(g->subscriber, &subscriber);
-	c->cells[METRIC_START_TIME][0][0] = (uint64_t)g->started_at;
-	c->cells[METRIC_CONNECTIONS][0][0] = (uint64_t)registry_count(g);
+	subscriber_look(r->subscriber, &subscriber);
+	c->cells[METRIC_START_TIME][0][0] = (uint64_t)r->started_at;
+	c->cells[METRIC_CONNECTIONS][0][0] = (uint64_t)registry_count(r);
 	c->cells[METRIC_VALKEY_CONNECTED][0][0] = subscriber.state == SUBSCRIBER_CONNECTED;
 	c->cells[METRIC_CHANNELS][0][0] = subscriber.channels;
 	c->cells[METRIC_MESSAGE_AGE][0][0] = (uint64_t)(clock_ms() - subscriber.message_at);
-	c->cells[METRIC_APP_PAUSED][0][0] = g->app_client != NULL && app_client_paused(g->app_client);
+	c->cells[METRIC_APP_PAUSED][0][0] =
+	    r->app_client != NULL && app_client_paused(r->app_client);
 }
 
 static bool
-write_metrics(struct registry *g, struct answer *answer, char **body)
+write_metrics(struct registry *r, struct answer *answer, char **body)
 {
 	struct metrics *c = malloc(sizeof(*c));
 	size_t size;
@@ -145,13 +149,14 @@ write_metrics(struct registry *g, struct answer *answer, char **body)
 		return false;
 	}
 	metrics_read(c);
-	complete(c, g);
-	metrics_write(c, g->settings->tenant, out);
+	complete(c, r);
+	metrics_write(c, r->settings->tenant, out);
 	failed = ferror(out) != 0;
 	/* glibc reports a failure of the last allocation only by a NULL body. */
 	failed |= fclose(out) != 0 || *body == NULL;
 	free(c);
-	*answer = (struct answer){ 200, "OK", "", "text/plain; version=0.0.4; charset=utf-8", *body };
+	*answer = (struct answer){ 200, "OK", "", "text/plain; version=0.0.4; charset=utf-8",
+		*body };
 	return !failed;
 }
 
@@ -173,8 +178,9 @@ status_find(const struct settings *s, const char *path)
 }
 
 bool
-status_answer(const struct status_page *page, struct registry *g, struct answer *answer, char **body)
+status_answer(const struct status_page *page, struct registry *r, struct answer *answer,
+    char **body)
 {
 	*body = NULL;
-	return page->write(g, answer, body);
+	return page->write(r, answer, body);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * status: the pages for monitoring (TPI_STATUS=on): whether new streams can begin, whether the process
- * works, and the metrics. Nothing here takes a slot, sends a query or waits.
+ * status: the pages for monitoring (TPI_STATUS=on): whether new streams can begin, whether the
+ * process works, and the metrics. Nothing here takes a slot, sends a query or waits.
  */
 #ifndef TPI_SESSION_STATUS_H
 #define TPI_SESSION_STATUS_H
@@ -19,7 +19,7 @@ const struct status_page *status_find(const struct settings *s, const char *path
 /*
  * Writes a page. The caller frees *body, to which the answer points. False: no memory. Any thread.
  */
-bool status_answer(const struct status_page *page, struct registry *g, struct answer *answer,
+bool status_answer(const struct status_page *page, struct registry *r, struct answer *answer,
     char **body);
 
 /* The state that the two health pages report. */

@@ -30,7 +30,8 @@ form_decode(char *text, size_t length)
 			text[out++] = ' ';
 		else if (text[in] == '%' && in + 2 < length && text_hex_digit(text[in + 1]) >= 0 &&
 		    text_hex_digit(text[in + 2]) >= 0) {
-			text[out++] = (char)(text_hex_digit(text[in + 1]) << 4 | text_hex_digit(text[in + 2]));
+			text[out++] = (char)(text_hex_digit(text[in + 1]) << 4 |
+			    text_hex_digit(text[in + 2]));
 			in += 2;
 		} else
 			text[out++] = text[in];
@@ -81,7 +82,7 @@ find_values(char *query, const char *const *names, int count, struct text *value
 	return true;
 }
 
-/* Adds "7" or, in a list, "7,8,9" to what is watched. Returns malformed, or as parse(). */
+/* Adds "7" or, with list, "7,8,9" to the list. Returns NULL, malformed or topic_no_memory. */
 static const char *
 add_ids(struct watch_list *watches, const struct topic *topic, const struct text *text, bool list,
     const char *malformed)
@@ -99,7 +100,8 @@ add_ids(struct watch_list *watches, const struct topic *topic, const struct text
 		return topic_no_memory;
 	for (i = 0; i < size && error == NULL; i++) {
 		comma = list ? memchr(at, ',', (size_t)(end - at)) : NULL;
-		if (!channel_number_parse(at, (size_t)((comma != NULL ? comma : end) - at), &ids[count++]))
+		if (!channel_number_parse(at, (size_t)((comma != NULL ? comma : end) - at),
+			&ids[count++]))
 			error = malformed;
 		at = comma != NULL ? comma + 1 : end;
 	}
@@ -133,7 +135,8 @@ topic_is_returning(const struct request *r)
 		name_length = strcspn(at, "=&");
 		value = at + name_length + (at[name_length] == '=');
 		value_length = strcspn(value, "&");
-		if ((form_is(at, name_length, "lastEventId") || form_is(at, name_length, "Last-Event-ID")) &&
+		if ((form_is(at, name_length, "lastEventId") ||
+			form_is(at, name_length, "Last-Event-ID")) &&
 		    form_is(value, value_length, "evicted"))
 			return true;
 		if (value[value_length] == '\0')
@@ -150,7 +153,7 @@ parse_user(const struct topic *topic, const struct request *r, struct watch_list
 	return watch_list_add(watches, topic, &(int32_t){ 0 }, 1) ? NULL : topic_no_memory;
 }
 
-/* Where a path has an id, the id's start, and *length its length; else NULL. */
+/* Returns where the path has an id, and its length in *length; NULL if it has none. */
 static const char *
 id_in_path(const struct topic *topic, const char *path, size_t *length)
 {
@@ -200,7 +203,8 @@ parse_projects(const struct topic *topic, const struct request *r, struct watch_
 	return error;
 }
 
-#define IDS_ALLOWED "each parameter must be a list of whole numbers " NUMBER_ALLOWED ", separated by commas"
+#define IDS_ALLOWED \
+	"each parameter must be a list of whole numbers " NUMBER_ALLOWED ", separated by commas"
 
 /* Adds what one parameter of the combined stream names. */
 static const char *
@@ -246,7 +250,8 @@ user_channels(char name[CHANNEL_NAME_SIZE], const struct settings *s, const char
 	(void)id;
 	if (i > 1)
 		return 0;
-	return i == 0 ? channel_name_user(name, s->tenant, user) : channel_name_broadcast(name, s->tenant);
+	return i == 0 ? channel_name_user(name, s->tenant, user) :
+			channel_name_broadcast(name, s->tenant);
 }
 
 static size_t
@@ -265,7 +270,7 @@ const struct topic topics[] = {
 	    .parse = parse_user,
 	    .check = CHECK_USER,
 	    .channels = user_channels,
-	    .group = GROUP_NOTIFICATIONS,
+	    .kind = KIND_NOTIFICATIONS,
 	    .tag = "sse/notifications",
 	    .label = "notifications",
 	},
@@ -274,7 +279,7 @@ const struct topic topics[] = {
 	    .parse = parse_projects,
 	    .check = CHECK_PROJECTS,
 	    .channels = issue_channels,
-	    .group = GROUP_ISSUES,
+	    .kind = KIND_ISSUES,
 	    .tag = "sse/issues",
 	    .label = "issues",
 	    .ids_key = "projectIds",
@@ -284,8 +289,8 @@ const struct topic topics[] = {
 	    .path = "/api/test-runs/", .suffix = "/stream",
 	    .parse = parse_id,
 	    .check = CHECK_TEST_RUNS,
-	    .channel = channel_test_run,
-	    .group = GROUP_LIVE,
+	    .channel = channel_name_test_run,
+	    .kind = KIND_LIVE,
 	    .tag = "sse/test-run",
 	    .label = "testRuns",
 	    .ids_key = "testRunIds",
@@ -295,8 +300,8 @@ const struct topic topics[] = {
 	    .path = "/api/projects/", .suffix = "/test-runs/stream",
 	    .parse = parse_id,
 	    .check = CHECK_PRESENT_PROJECTS,
-	    .channel = channel_project_test_runs,
-	    .group = GROUP_LIVE,
+	    .channel = channel_name_project_test_runs,
+	    .kind = KIND_LIVE,
 	    .tag = "sse/project-test-runs",
 	    .label = "projectTestRuns",
 	    .ids_key = "projectIds",
@@ -306,8 +311,8 @@ const struct topic topics[] = {
 	    .path = "/api/milestones/", .suffix = "/stream",
 	    .parse = parse_id,
 	    .check = CHECK_MILESTONES,
-	    .channel = channel_milestone,
-	    .group = GROUP_LIVE,
+	    .channel = channel_name_milestone,
+	    .kind = KIND_LIVE,
 	    .tag = "sse/milestone",
 	    .label = "milestones",
 	    .ids_key = "milestoneIds",
@@ -317,8 +322,8 @@ const struct topic topics[] = {
 	    .path = "/api/projects/", .suffix = "/milestones/stream",
 	    .parse = parse_id,
 	    .check = CHECK_PRESENT_PROJECTS,
-	    .channel = channel_project_milestones,
-	    .group = GROUP_LIVE,
+	    .channel = channel_name_project_milestones,
+	    .kind = KIND_LIVE,
 	    .tag = "sse/project-milestones",
 	    .label = "projectMilestones",
 	    .ids_key = "projectIds",
@@ -332,21 +337,22 @@ _Static_assert(sizeof(topics) / sizeof(topics[0]) <= TOPIC_MAX, "raise TOPIC_MAX
 static const struct topic combined = {
 	.path = "/api/stream",
 	.parse = parse_combined,
-	.group = GROUP_COMBINED,
+	.kind = KIND_COMBINED,
 	.tag = "sse/combined",
 	.not_found = "nothing to watch",
 };
 
 #define OF(field) offsetof(struct settings, field)
 
-const struct caps_group caps_groups[CAPS_GROUP_COUNT] = {
-	[GROUP_NOTIFICATIONS] = { "sse.connections.active", OF(tenant_cap), OF(user_cap) },
-	[GROUP_ISSUES] = { "sse.issues.connections.active", OF(issues_tenant_cap), OF(issues_user_cap) },
-	[GROUP_COMBINED] = { "sse.combined.connections.active", OF(combined_tenant_cap),
+const struct kind_caps kind_caps[KIND_COUNT] = {
+	[KIND_NOTIFICATIONS] = { "sse.connections.active", OF(tenant_cap), OF(user_cap) },
+	[KIND_ISSUES] = { "sse.issues.connections.active", OF(issues_tenant_cap),
+	    OF(issues_user_cap) },
+	[KIND_COMBINED] = { "sse.combined.connections.active", OF(combined_tenant_cap),
 	    OF(combined_user_cap) },
-	[GROUP_LIVE] = { "sse.live.connections.active", OF(live_tenant_cap), OF(live_user_cap) },
+	[KIND_LIVE] = { "sse.live.connections.active", OF(live_tenant_cap), OF(live_user_cap) },
 };
-_Static_assert(CAPS_GROUP_COUNT == METRIC_KINDS, "each group has its name in metrics.c");
+_Static_assert(KIND_COUNT == METRIC_KINDS, "each kind has its name in metrics.c");
 
 const struct topic *
 topic_find(const char *path)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * topic: what a browser can watch, as rows of one table, and the groups whose streams share a cap.
- * A new topic is a new row (HACKING.md, Add a kind of stream).
+ * topic: what a browser can watch, as rows of one table, and the kinds of streams, each with its
+ * caps. A new topic is a new row (HACKING.md, Add a topic).
  */
 #ifndef TPI_SESSION_TOPIC_H
 #define TPI_SESSION_TOPIC_H
@@ -17,20 +17,20 @@
 
 struct watch_list;
 
-/* In the order of caps_groups[], and of the kinds in base/metrics.c. */
-enum caps_group_index {
-	GROUP_NOTIFICATIONS,
-	GROUP_ISSUES,
-	GROUP_LIVE,
-	GROUP_COMBINED,
-	CAPS_GROUP_COUNT
+/* Which caps a stream counts against. In the order of the kinds in base/metrics.c. */
+enum stream_kind {
+	KIND_NOTIFICATIONS,
+	KIND_ISSUES,
+	KIND_LIVE,
+	KIND_COMBINED,
+	KIND_COUNT
 };
 
-struct caps_group {
+struct kind_caps {
 	const char *metric; /* name of the metric line with the number of open streams */
 	size_t tenant_cap, user_cap; /* offsets in struct settings */
 };
-extern const struct caps_group caps_groups[CAPS_GROUP_COUNT];
+extern const struct kind_caps kind_caps[KIND_COUNT];
 
 struct topic {
 	/*
@@ -46,13 +46,13 @@ struct topic {
 	    struct watch_list *watches);
 	enum app_check check; /* what the user needs access to */
 	/*
-	 * channel writes the name of an id's only channel. If an id has several, channels writes the
-	 * i-th, and returns 0 if there is no i-th. One of the two is NULL.
+	 * channel writes the name of an id's only channel. If an id has several, channels writes
+	 * the i-th, and returns 0 if there is no i-th. One of the two is NULL.
 	 */
 	size_t (*channel)(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t id);
 	size_t (*channels)(char name[CHANNEL_NAME_SIZE], const struct settings *s, const char *user,
 	    int32_t id, int i);
-	enum caps_group_index group;
+	enum stream_kind kind; /* whose caps apply */
 	const char *tag;       /* of log lines */
 	const char *ids_key;   /* of the ids in log lines; NULL: it has no ids */
 	const char *not_found; /* the error if the user has access to none of what was asked for */
@@ -89,15 +89,15 @@ size_t topic_channel(const struct topic *topic, const struct settings *s, const 
 size_t topic_label(const struct topic *topic, int32_t id, char label[TOPIC_LABEL_SIZE]);
 
 static inline int
-caps_group_tenant_cap(enum caps_group_index group, const struct settings *s)
+kind_tenant_cap(enum stream_kind kind, const struct settings *s)
 {
-	return *(const int *)(const void *)((const char *)s + caps_groups[group].tenant_cap);
+	return *(const int *)(const void *)((const char *)s + kind_caps[kind].tenant_cap);
 }
 
 static inline int
-caps_group_user_cap(enum caps_group_index group, const struct settings *s)
+kind_user_cap(enum stream_kind kind, const struct settings *s)
 {
-	return *(const int *)(const void *)((const char *)s + caps_groups[group].user_cap);
+	return *(const int *)(const void *)((const char *)s + kind_caps[kind].user_cap);
 }
 
 #endif

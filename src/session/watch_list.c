@@ -144,14 +144,14 @@ watch_list_filter(struct watch_list *w, watch_list_keep *keep, void *arg)
 	}
 }
 
-/* Names in one piece of memory, each terminated. */
+/* Names in one block of memory, each terminated. */
 struct names {
 	char *text;
 	size_t used, size;
 	int count;
 };
 
-/* Room for one more, and its label. False: no memory. */
+/* Makes room for one more name and its label. False: no memory. */
 static bool
 make_room(struct names *n)
 {

@@ -32,7 +32,7 @@ bool watch_list_add(struct watch_list *w, const struct topic *topic, const int32
 /* False: no memory; then copy is empty. */
 bool watch_list_copy(struct watch_list *copy, const struct watch_list *w);
 
-/* The part of w that is not in kept, which is a part of w, too. False: no memory; then lost is empty. */
+/* Sets lost to what is in w, but not in its subset kept. False: no memory; then lost is empty. */
 bool watch_list_lost(struct watch_list *lost, const struct watch_list *w,
     const struct watch_list *kept);
 
@@ -62,8 +62,8 @@ char *watch_list_channels(const struct watch_list *w, const struct settings *s, 
     bool labelled, int *count);
 
 /*
- * Writes log fields with the ids, at most TOPIC_MAX of them; returns the end. Their keys are those of
- * the topics or, if labelled, the labels, because several topics have ids of projects.
+ * Writes log fields with the ids, at most TOPIC_MAX of them; returns the end. Their keys are those
+ * of the topics or, if labelled, the labels, because several topics have ids of projects.
  */
 struct log_field *watch_list_log(const struct watch_list *w, bool labelled,
     struct log_field *fields);

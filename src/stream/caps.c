@@ -79,7 +79,7 @@ find_or_add(struct caps *c, const char *name)
 	return u;
 }
 
-/* An entry that arrived before others is rare: it goes near the end. The lock is held. */
+/* Inserts by arrival. Entries that arrived out of order are rare, so it searches from the end. */
 static void
 insert(struct caps_list *list, struct caps_entry *e)
 {
@@ -119,7 +119,7 @@ free_unused(struct caps *c, struct caps_user *u)
 	free(u);
 }
 
-/* A request in flight must not begin any more. The lock is held. */
+/* Cancels a request in flight: it must not begin any more. The lock is held. */
 static void
 cancel(struct caps *c, struct caps_entry *e)
 {

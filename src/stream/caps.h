@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * caps: the slots of one group of streams: how many the tenant may have, and how many a user
- * (tpi-stream(7), EVICTION). A slot is reserved before the application is queried, so a burst cannot
- * overshoot. A stream gives it back when its connection is closed, every other response before its
- * end is sent.
+ * caps: the slots of one kind of stream: how many the tenant may have, and how many a user
+ * (tpi-stream(7), EVICTION). A slot is reserved before the application is queried, so a burst
+ * cannot overshoot. A stream gives it back when its connection is closed, every other response
+ * before its end is sent.
  *
  * A user's requests are pending until their sync, then live. The oldest is the one whose request
- * arrived first, not the one whose sync came first: several streams may begin in the same instant. One
- * lock for each group; a stream's lock is taken under it. An entry belongs to its connection's thread;
- * others change it only under the lock.
+ * arrived first, not the one whose sync came first: several streams may begin in the same instant.
+ * One lock for each kind; a stream's lock is taken under it. An entry belongs to its connection's
+ * thread; others change it only under the lock.
  */
 #ifndef TPI_STREAM_CAPS_H
 #define TPI_STREAM_CAPS_H
@@ -37,8 +37,8 @@ struct caps_entry {
 };
 
 /*
- * After a user's last new stream: when the oldest over the cap are evicted, and when before that the
- * second ping is due.
+ * After a user's last new stream: when the oldest over the cap are evicted, and when before that
+ * the second ping is due.
  */
 #define CAPS_SETTLE_MS 600
 #define CAPS_PING_MS   300
@@ -64,10 +64,10 @@ enum caps_claim caps_claim(struct caps *c, struct caps_entry *e, const char *use
 
 /*
  * The claimed stream begins, with this text (stream_start()), unless its request was cancelled,
- * withdrawn or finished before. The user's oldest streams over twice the cap, which may include this
- * one, are evicted at once. If the user is over the cap now, STREAM_OVER has the stream's owner
- * ping the others twice and call caps_evict(). A returning stream is cancelled instead if other
- * streams and requests have filled the cap meanwhile: it never evicts any. Thread-safe.
+ * withdrawn or finished before. The user's oldest streams over twice the cap, which may include
+ * this one, are evicted at once. If the user is over the cap now, STREAM_OVER has the stream's
+ * owner ping the others twice and call caps_evict(). A returning stream is cancelled instead if
+ * other streams and requests have filled the cap meanwhile: it never evicts any. Thread-safe.
  */
 void caps_live(struct stream *stream, const char *text);
 
@@ -82,15 +82,15 @@ void caps_ping(struct caps *c, const struct caps_entry *e);
 
 /*
  * Evicts the user's oldest streams until the cap holds, once CAPS_SETTLE_MS have passed since their
- * last new stream: until then one of the others may be the stale stream of a page that was reloaded,
- * which the pings have not revealed yet. Returns INT64_MAX, or the clock_ms() at which to call
- * again. Thread-safe.
+ * last new stream: until then one of the others may be the stale stream of a page that was
+ * reloaded, which the pings have not revealed yet. Returns INT64_MAX, or the clock_ms() at which to
+ * call again. Thread-safe.
  */
 int64_t caps_evict(struct caps *c, const struct caps_entry *e);
 
 /*
- * Removes the stream from its user; it cannot begin after that. Call it before stream_release(); safe
- * at any time. Thread-safe.
+ * Removes the stream from its user; it cannot begin after that. Call it before stream_release();
+ * safe at any time. Thread-safe.
  */
 void caps_leave(struct caps *c, struct caps_entry *e);
 

@@ -144,14 +144,45 @@ explain_context(const struct attempt *a)
 	return fail(a, "no answer in time");
 }
 
+static bool
+reply_begins(const redisReply *reply, const char *code)
+{
+	return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, code, strlen(code)) == 0;
+}
+
+/* What is wrong with the server, if the reply says that it is in no state to execute any command. */
+static const char *
+state_of(const redisReply *reply)
+{
+	static const struct {
+		const char *code, *text;
+	} states[] = {
+		{ "BUSY ", "BUSY: the server is running a script or function" },
+		{ "LOADING ", "LOADING: the server is loading its data" },
+		{ "MASTERDOWN ", "MASTERDOWN: the replica has lost its primary" },
+		{ "NOAUTH ", "NOAUTH: requires a password: set VALKEY_PASSWORD_FILE, or "
+		    "user:password@ in the URL" },
+		{ "ERR max number of clients", "maxclients reached: the server accepts no more "
+		    "connections" },
+	};
+
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+		if (reply_begins(reply, states[i].code))
+			return states[i].text;
+	return NULL;
+}
+
 bool
 valkey_explain(const struct valkey *v, const char *what, const redisReply *reply,
     struct error *error)
 {
+	const char *state = state_of(reply);
 	const char *text =
 	    reply->type == REDIS_REPLY_ERROR ? reply->str : "unexpected reply";
 	int length = (int)strcspn(text, "'`\"");
 
+	if (state != NULL)
+		return error_set(error, "%s: %s", v->label, state);
 	return error_set(error, "%s: %s: %.*s", v->label, what,
 	    length < SHOWN_MAX ? length : SHOWN_MAX, text);
 }
@@ -205,7 +236,13 @@ command(const struct attempt *a, int count, const char **words)
 	if (redisAppendCommandArgv(c, count, words, NULL) != REDIS_OK)
 		goto bad;
 	while (!done) {
-		if (valkey_write(c, &done) != REDIS_OK || (!done && !wait_ready(a, POLLOUT)))
+		if (valkey_write(c, &done) != REDIS_OK) {
+			/* A server at maxclients says so and closes; that can still be read. */
+			if (c->err != REDIS_ERR_IO || !is_reset(errno))
+				goto bad;
+			break;
+		}
+		if (!done && !wait_ready(a, POLLOUT))
 			goto bad;
 	}
 	while (redisGetReplyFromReader(c, &reply) == REDIS_OK) {
@@ -320,6 +357,33 @@ connect_host(struct attempt *a)
 }
 
 static bool
+addresses_meet(const struct addrinfo *a, const struct addrinfo *b)
+{
+	for (; a != NULL; a = a->ai_next)
+		for (const struct addrinfo *i = b; i != NULL; i = i->ai_next)
+			if (a->ai_addrlen == i->ai_addrlen &&
+			    memcmp(a->ai_addr, i->ai_addr, a->ai_addrlen) == 0)
+				return true;
+	return false;
+}
+
+bool
+valkey_same(const struct valkey *a, const struct valkey *b)
+{
+	struct addrinfo *of_a = NULL, *of_b = NULL;
+	int64_t began = clock_ms();
+	bool same = a->port == b->port && resolve(a, &of_a) == 0 && resolve(b, &of_b) == 0 &&
+	    addresses_meet(of_a, of_b);
+
+	resolving_ms += clock_ms() - began;
+	if (of_a != NULL)
+		freeaddrinfo(of_a);
+	if (of_b != NULL)
+		freeaddrinfo(of_b);
+	return same;
+}
+
+static bool
 connect_path(struct attempt *a)
 {
 	a->context = redisConnectUnixWithTimeout(a->valkey->path, timeval_of(time_left(a)));
@@ -383,12 +447,6 @@ authenticate(const struct attempt *a)
 	return good;
 }
 
-static bool
-reply_begins(const redisReply *reply, const char *code)
-{
-	return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, code, strlen(code)) == 0;
-}
-
 /* The role in a reply to ROLE: "master", "slave" or "sentinel"; NULL if there is none. */
 static const char *
 role_of(const redisReply *reply)
@@ -397,6 +455,33 @@ role_of(const redisReply *reply)
 	    reply->element[0]->type != REDIS_REPLY_STRING)
 		return NULL;
 	return reply->element[0]->str;
+}
+
+/* Proxies and managed services have their own wording. */
+bool
+valkey_refuses(const redisReply *reply)
+{
+	static const char *const words[] = { "unknown command", "unsupported command",
+		"not supported", "not allowed", "no permission" };
+
+	for (size_t i = 0; reply->type == REDIS_REPLY_ERROR && i < sizeof(words) / sizeof(words[0]);
+	    i++)
+		if (strcasestr(reply->str, words[i]) != NULL)
+			return true;
+	return reply_begins(reply, "NOPERM");
+}
+
+/* Stores a warning. Returns true: the server is accepted. */
+static bool
+accept_unverified(struct attempt *a, const redisReply *refusal, const char *what,
+    const char *command, const char *permission)
+{
+	bool forbidden = reply_begins(refusal, "NOPERM");
+
+	error_set(&a->state.unverified, "%s: cannot verify that it is %s: %s %s", a->valkey->label,
+	    what, forbidden ? "the user needs" : "it does not support",
+	    forbidden ? permission : command);
+	return true;
 }
 
 /*
@@ -413,10 +498,19 @@ check_cluster(struct attempt *a, bool primary)
 
 	if (reply == NULL)
 		return false;
+	if (primary && valkey_refuses(reply)) {
+		good = accept_unverified(a, reply, "a Cluster node", "CLUSTER INFO",
+		    "+cluster|info");
+		goto out;
+	}
+	if (state_of(reply) != NULL) {
+		good = valkey_explain(a->valkey, "CLUSTER INFO", reply, a->error);
+		goto out;
+	}
 	node = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_state:") != NULL;
 	a->state.cluster_down = node && strstr(reply->str, "cluster_state:ok") == NULL;
 	a->state.demoted = !node && !primary;
-	good = node || (primary && reply_begins(reply, "NOPERM"));
+	good = node;
 	if (a->state.demoted)
 		fail(a, "is a replica, not a primary: messages published there reach no other "
 		    "server%s",
@@ -424,6 +518,7 @@ check_cluster(struct attempt *a, bool primary)
 			? " (to use a replica in a Cluster, give the user +cluster|info)" : "");
 	else if (!good)
 		fail(a, "is not a Cluster node, but VALKEY_URL names several servers");
+out:
 	freeReplyObject(reply);
 	return good;
 }
@@ -433,7 +528,8 @@ check_role(struct attempt *a, const redisReply *reply)
 {
 	const char *role = role_of(reply);
 
-	if (role != NULL && strcmp(role, "master") == 0)
+	/* A KeyDB server that is primary and replica at the same time is an "active-replica". */
+	if (role != NULL && (strcmp(role, "master") == 0 || strcmp(role, "active-replica") == 0))
 		return !a->needs_cluster || check_cluster(a, true);
 	if (role != NULL && strcmp(role, "slave") == 0)
 		return check_cluster(a, false);
@@ -441,11 +537,9 @@ check_role(struct attempt *a, const redisReply *reply)
 	if (role != NULL)
 		return fail(a, "is a %.*s, not a primary: messages published there reach no other "
 		    "server", SHOWN_MAX, role);
-	if (reply_begins(reply, "NOAUTH"))
-		return fail(a, "requires a password: set VALKEY_PASSWORD_FILE, or user:password@ "
-		    "in the URL");
-	if (reply_begins(reply, "NOPERM"))
-		return fail(a, "cannot query ROLE: the user needs +role");
+	if (valkey_refuses(reply))
+		return a->needs_cluster ? check_cluster(a, true)
+		    : accept_unverified(a, reply, "a primary", "ROLE", "+role");
 	return valkey_explain(a->valkey, "ROLE", reply, a->error);
 }
 

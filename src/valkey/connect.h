@@ -25,15 +25,18 @@ int64_t valkey_clock(void);
 struct valkey_state {
 	bool demoted;      /* neither a primary nor a Cluster node */
 	bool cluster_down; /* cluster_state is not ok: the node was cut off or removed, say */
+	/* A warning: the server refuses the command that would verify this; "": it does not. */
+	struct error unverified;
 };
 
 /*
  * Connects, over TLS if the URL says so (see tls.h), sends AUTH if there is a user or a password,
  * and sends ROLE. Messages published on a replica reach no other server, so it accepts primaries
- * and nodes of a Cluster only; a Cluster forwards messages to all its nodes.
+ * and nodes of a Cluster only; a Cluster forwards messages to all its nodes. A server without ROLE
+ * is accepted, with a warning: managed services and proxies have none.
  *
- * needs_cluster: a primary must be a Cluster node, too, unless the user is not permitted to query
- * CLUSTER INFO. limit_ms: the time limit to name in the error; 0 if the deadline is a share of a
+ * needs_cluster: a primary must be a Cluster node, too; one without CLUSTER INFO is accepted, with
+ * a warning. limit_ms: the time limit to name in the error; 0 if the deadline is a share of a
  * larger limit, so that the same failure always has the same text.
  *
  * All steps together take until about deadline (valkey_clock()). The socket is non-blocking, with
@@ -54,11 +57,23 @@ redisReply *valkey_command(redisContext *context, const struct valkey *v, int64_
     int count, const char **words, struct error *error);
 
 /*
+ * Whether both are the same server by another spelling: the ports are equal, and the names or
+ * addresses have an address in common. Resolves names.
+ */
+bool valkey_same(const struct valkey *a, const struct valkey *b);
+
+/*
  * Sets an error for an unexpected reply: the server's text up to the first quotation mark. Always
  * returns false.
  */
 bool valkey_explain(const struct valkey *v, const char *what, const redisReply *reply,
     struct error *error);
+
+/*
+ * Whether the reply is an error that says that the command is unknown or not permitted, so that
+ * repeating it is useless.
+ */
+bool valkey_refuses(const redisReply *reply);
 
 /*
  * Use this instead of redisBufferWrite(): when hiredis 0.14 has written everything, it allocates a

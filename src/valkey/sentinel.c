@@ -14,7 +14,6 @@
 #include <string.h>
 #include <strings.h>
 
-#include "base/text.h"
 
 
 static bool

@@ -11,7 +11,6 @@
 
 #include "valkey/tls.h"
 
-#include "base/text.h"
 
 /* The name of the first TLS setting that is set, or NULL. */
 static const char *
@@ -319,9 +318,11 @@ stat_files(struct stat files[FILES])
 	bool system_ca = settings->valkey_tls_ca[0] == '\0';
 	const char *paths[FILES] = {
 		settings->valkey_tls_cert, settings->valkey_tls_key,
-		system_ca ? default_path(X509_get_default_cert_file_env(), X509_get_default_cert_file())
+		system_ca ? default_path(X509_get_default_cert_file_env(),
+				X509_get_default_cert_file())
 			  : settings->valkey_tls_ca,
-		system_ca ? default_path(X509_get_default_cert_dir_env(), X509_get_default_cert_dir()) : "",
+		system_ca ? default_path(X509_get_default_cert_dir_env(),
+				X509_get_default_cert_dir()) : "",
 	};
 
 	memset(files, 0, FILES * sizeof(*files));

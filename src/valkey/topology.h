@@ -11,9 +11,9 @@
 #include <stddef.h>
 
 #include "base/error.h"
-#include "valkey/sentinel.h"
 #include "config/settings.h"
 #include "valkey/connect.h"
+#include "valkey/sentinel.h"
 
 #define TOPOLOGY_MAX 32 /* nodes, or sentinels */
 
@@ -35,6 +35,7 @@ struct topology {
 
 	/* The server of the last successful topology_connect(): */
 	char used[VALKEY_LABEL_SIZE];   /* its label, for logs */
+	struct error unverified;        /* a warning about it; see struct valkey_state */
 	int used_node;                  /* index into nodes; -1: none yet */
 	struct sentinel_answer primary; /* only with sentinels */
 };
@@ -42,26 +43,36 @@ struct topology {
 /*
  * Parses the settings. If url is not NULL, it replaces VALKEY_URL, and VALKEY_SENTINELS is ignored.
  * Call it before any thread starts (see tls.h). False with an error that names the setting, shows
- * its value with passwords masked, and says what is allowed; *s then needs no topology_free().
+ * its value with passwords masked, and says what is allowed; *t then needs no topology_free().
  */
-bool topology_parse(struct topology *s, const struct settings *settings, const char *url,
+bool topology_parse(struct topology *t, const struct settings *settings, const char *url,
     struct error *error);
-void topology_free(struct topology *s);
+void topology_free(struct topology *t);
 
 /*
- * Connects with valkey_connect() to the primary that the sentinels name, or to the first usable
+ * Connects with valkey_connect() to a primary that the sentinels name, or to the first usable
  * node, starting with the one used last, or at first with a random one. A node whose Cluster is
  * down is used only if there is no better one. Takes at most about timeout_ms, not counting name
  * resolution; no server can use up the time of those after it. Returns NULL with an error.
  * Not thread-safe: one thread at a time.
  */
-redisContext *topology_connect(struct topology *s, int timeout_ms, struct error *error);
+redisContext *topology_connect(struct topology *t, int timeout_ms, struct error *error);
+
+/* A message for topology_check() to publish. The other fields are set by it. */
+struct topology_probe {
+	const char *channel, *payload;
+	bool published;
+	long long receivers;  /* as the server counts them: in a Cluster, those of the node */
+	struct error refused; /* the server does not permit PUBLISH on the channel; "": it does */
+};
 
 /*
- * Checks, over separate connections, whether the server in use is still the right one. Returns
- * NULL, or why the daemon should reconnect. *error gets "", or what failed during the check; that
- * alone is no reason to reconnect. Call it in the thread that calls topology_connect().
+ * Checks, over separate connections, whether the server in use is still the right one, and
+ * publishes the probe there; NULL: none. Returns NULL, or why the daemon should reconnect. *error
+ * gets "", or what failed during the check; that alone is no reason to reconnect. Call it in the
+ * thread that calls topology_connect().
  */
-const char *topology_check(struct topology *s, int timeout_ms, struct error *error);
+const char *topology_check(struct topology *t, struct topology_probe *probe, int timeout_ms,
+    struct error *error);
 
 #endif

@@ -17,8 +17,8 @@
 #include <sys/un.h>
 
 #include "base/hostport.h"
-#include "config/settings.h"
 #include "base/text.h"
+#include "config/settings.h"
 
 #ifdef HAVE_TLS
 #define TLS_ALLOWED ", with TLS valkeys:// or rediss://"

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * channel_name: see channel_name.h. The names keep tenants and users apart: a name consists of valid
- * identifiers only, which contain no ':', so two different sets of identifiers never result in the
- * same name.
+ * channel_name: see channel_name.h. The names keep tenants and users apart: a name consists of
+ * valid identifiers only, which contain no ':', so two different sets of identifiers never result
+ * in the same name.
  */
 #include "wire/channel_name.h"
 
 #include <assert.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -80,6 +81,12 @@ channel_name_revoke(char name[CHANNEL_NAME_SIZE], const char *tenant)
 }
 
 size_t
+channel_name_check(char name[CHANNEL_NAME_SIZE], const char *tenant, uint64_t number)
+{
+	return name_write(name, "notifications:tenant:%s:check:%016" PRIx64, tenant, number);
+}
+
+size_t
 channel_name_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *tenant,
     int32_t project)
 {
@@ -87,25 +94,25 @@ channel_name_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const cha
 }
 
 size_t
-channel_test_run(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t run)
+channel_name_test_run(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t run)
 {
 	return name_write(name, "live:tenant:%s:testrun:%d", tenant, (int)run);
 }
 
 size_t
-channel_project_test_runs(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t project)
+channel_name_project_test_runs(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t project)
 {
 	return name_write(name, "live:tenant:%s:project:%d:testruns", tenant, (int)project);
 }
 
 size_t
-channel_milestone(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t milestone)
+channel_name_milestone(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t milestone)
 {
 	return name_write(name, "live:tenant:%s:milestone:%d", tenant, (int)milestone);
 }
 
 size_t
-channel_project_milestones(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t project)
+channel_name_project_milestones(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t project)
 {
 	return name_write(name, "live:tenant:%s:project:%d:milestones", tenant, (int)project);
 }

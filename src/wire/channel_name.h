@@ -32,12 +32,15 @@ bool channel_number_parse(const char *text, size_t length, int32_t *number);
 size_t channel_name_user(char name[CHANNEL_NAME_SIZE], const char *tenant, const char *user);
 size_t channel_name_broadcast(char name[CHANNEL_NAME_SIZE], const char *tenant);
 size_t channel_name_revoke(char name[CHANNEL_NAME_SIZE], const char *tenant);
+/* number tells the channels of the daemons of a tenant apart. */
+size_t channel_name_check(char name[CHANNEL_NAME_SIZE], const char *tenant, uint64_t number);
 size_t channel_name_project(char name[CHANNEL_NAME_SIZE], const char *prefix, const char *tenant,
     int32_t project);
-size_t channel_test_run(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t run);
-size_t channel_project_test_runs(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t project);
-size_t channel_milestone(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t milestone);
-size_t channel_project_milestones(char name[CHANNEL_NAME_SIZE], const char *tenant,
+size_t channel_name_test_run(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t run);
+size_t channel_name_project_test_runs(char name[CHANNEL_NAME_SIZE], const char *tenant,
+    int32_t project);
+size_t channel_name_milestone(char name[CHANNEL_NAME_SIZE], const char *tenant, int32_t milestone);
+size_t channel_name_project_milestones(char name[CHANNEL_NAME_SIZE], const char *tenant,
     int32_t project);
 
 #endif

@@ -23,8 +23,8 @@ size_t frame_event_size(const char *payload, size_t length);
 size_t frame_event(char *out, const char *payload, size_t length);
 
 /*
- * Writes "event: <label>\n", which precedes the lines of frame_event() on a combined stream; returns
- * its length. The label is at most FRAME_LABEL_MAX bytes, with what is added.
+ * Writes "event: <label>\n", which precedes the lines of frame_event() on a combined stream;
+ * returns its length. With what is added, the label must fit in FRAME_LABEL_MAX bytes.
  */
 #define FRAME_LABEL_MAX 64
 size_t frame_label(char out[FRAME_LABEL_MAX], const char *label);

@@ -27,8 +27,8 @@ revocation_payload(const struct revocation *r)
 }
 
 /*
- * Returns what is between start and end, and replaces *length by its length; NULL if the payload does
- * not have both.
+ * Returns what is between start and end, and replaces *length by its length; NULL if the payload
+ * does not have both.
  */
 static const char *
 between(const char *payload, size_t *length, const char *start, const char *end)

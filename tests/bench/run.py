@@ -60,6 +60,17 @@ def one_at_a_time(names, streams, messages, **more):
                     quick={"messages": messages // 10, **more.pop("quick", {})}, **more)
 
 
+# Path and channel of a stream of each topic. The last one's events are labelled.
+TOPICS = {
+    "notifications": ("/api/notifications/stream", "notifications:tenant:bench:broadcast"),
+    "issues": ("/api/issues/stream?projectId=7", "issues:tenant:bench:project:7"),
+    "test-run": ("/api/test-runs/42/stream", "live:tenant:bench:testrun:42"),
+    "project-test-runs": ("/api/projects/7/test-runs/stream", "live:tenant:bench:project:7:testruns"),
+    "milestone": ("/api/milestones/9/stream", "live:tenant:bench:milestone:9"),
+    "project-milestones": ("/api/projects/7/milestones/stream", "live:tenant:bench:project:7:milestones"),
+    "combined": ("/api/stream?testRuns=42", "live:tenant:bench:testrun:42"),
+}
+
 BURST = {"rate": 8000, "burst": 8}
 SCENARIOS = {
     "one-100": one_at_a_time("streamd floor", 100, 1000),
@@ -80,6 +91,9 @@ SCENARIOS = {
         f"1000 issue streams of {count} project{'s' * (count > 1)}, one event to all at a time",
         "streamd", 1000, projects=count, messages=200, quick={"messages": 30})
        for count in (1, 10, 100)},
+    **{f"topic-{name}": scenario(f"1000 streams of {path}, one event to all at a time", "streamd", 1000,
+                                 path=path, channel=channel, messages=200, quick={"messages": 30})
+       for name, (path, channel) in TOPICS.items()},
     "storm": scenario("100 streams, 1000 messages/s, each for one; 5000 more streams open meanwhile",
                       "streamd floor", 100, messages=4000, rate=1000, targeted=100, storm=5000,
                       window=512, quick={"messages": 2000, "storm": 1000}),

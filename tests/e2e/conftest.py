@@ -147,7 +147,7 @@ def module_application():
     yield from _applications()
 
 
-def _gated(streamd, application):
+def _with_app(streamd, application):
     started = []
 
     def start(*args, app=None, **env):
@@ -162,12 +162,12 @@ def _gated(streamd, application):
 
 
 @pytest.fixture
-def gated(streamd, application):
-    """app, daemon = gated(NAME=value): a daemon for which the application decides identity and access, without
+def with_app(streamd, application):
+    """app, daemon = with_app(NAME=value): a daemon for which the application decides identity and access, without
     caching. Its log must not contain credentials."""
-    yield from _gated(streamd, application)
+    yield from _with_app(streamd, application)
 
 
 @pytest.fixture(scope="module")
-def module_gated(module_streamd, module_application):
-    yield from _gated(module_streamd, module_application)
+def module_with_app(module_streamd, module_application):
+    yield from _with_app(module_streamd, module_application)

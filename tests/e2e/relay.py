@@ -11,7 +11,8 @@ import time
 
 class Relay:
     """Accepts on a Unix socket and forwards to target after delay seconds. mute() stops forwarding, but connections
-    stay open and new ones are accepted."""
+    stay open and new ones are accepted. A new target is used for new connections: a load balancer, or a name that
+    moves."""
 
     def __init__(self, directory, target, delay=0.0):
         self.path = os.path.join(directory, "relay")

@@ -14,7 +14,8 @@ DOWN_MS = 500  # a sentinel considers the primary down if it has not replied for
 class Sentinel:
     """A real sentinel that monitors one primary."""
 
-    def __init__(self, directory, primary, master="mymaster", quorum=2, password=None, server_password=None):
+    def __init__(self, directory, primary, master="mymaster", quorum=2, password=None, server_password=None,
+                 host="127.0.0.1", hostnames=False):
         self.directory = tempfile.mkdtemp(prefix="sentinel-", dir=directory)
         self.port = free_port()
         self.address = ("127.0.0.1", self.port)
@@ -24,7 +25,8 @@ class Sentinel:
         self.file = os.path.join(self.directory, "sentinel.conf")
         down = int(scaled(DOWN_MS))
         lines = [f"port {self.port}", "bind 127.0.0.1", f"dir {self.directory}",
-                 f"sentinel monitor {master} 127.0.0.1 {primary.port} {quorum}",
+                 *(["sentinel resolve-hostnames yes", "sentinel announce-hostnames yes"] if hostnames else []),
+                 f"sentinel monitor {master} {host} {primary.port} {quorum}",
                  f"sentinel down-after-milliseconds {master} {down}", f"sentinel failover-timeout {master} {10 * down}"]
         if password:
             lines += [f"requirepass {password}", f"sentinel sentinel-pass {password}"]

@@ -57,8 +57,8 @@ class Site:
 
 
 @pytest.fixture(scope="module", params=SERVERS.values(), ids=SERVERS)
-def site(request, module_gated, module_rundir):
-    app, daemon = module_gated(OPEN, SSE_ISSUES_PER_USER_CAP=100)
+def site(request, module_with_app, module_rundir):
+    app, daemon = module_with_app(OPEN, SSE_ISSUES_PER_USER_CAP=100)
     front = request.param(module_rundir, daemon.address, auth="app")
     yield Site(app, daemon, front)
     front.kill()
@@ -92,9 +92,9 @@ def test_notifications(site, user, way):
 
 
 @pytest.fixture
-def fresh(gated, rundir):
+def fresh(with_app, rundir):
     """A site whose daemon has logged no query yet."""
-    app, daemon = gated(OPEN)
+    app, daemon = with_app(OPEN)
     front = Nginx(rundir, daemon.address, auth="app")
     yield Site(app, daemon, front)
     front.kill()
@@ -118,9 +118,9 @@ def test_no_warning(fresh, way):
     assert not fresh.daemon.matching("forbidden")
 
 
-def test_page_and_script_do_not_share_the_cache(gated, rundir):
+def test_page_and_script_do_not_share_the_cache(with_app, rundir):
     """A script does not get the response that is cached for a page with the same cookie, nor a page that of a script."""
-    app, daemon = gated(OPEN, TPI_APP_CACHE_SECONDS=300, SSE_ISSUES_PER_USER_CAP=100)
+    app, daemon = with_app(OPEN, TPI_APP_CACHE_SECONDS=300, SSE_ISSUES_PER_USER_CAP=100)
     front = Nginx(rundir, daemon.address, auth="app")
     try:
         site = Site(app, daemon, front)

@@ -20,9 +20,9 @@ from timing import eventually, scaled
 
 
 @pytest.fixture(scope="module")
-def shared(module_gated):
+def shared(module_with_app):
     """An application and a daemon for tests that leave both as they found them."""
-    return module_gated(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
+    return module_with_app(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
 
 
 def check_user(daemon, valkey, user, **named):
@@ -46,9 +46,9 @@ def check_projects(daemon, valkey, projects, requested, **named):
 # Identity and access
 
 @pytest.mark.parametrize("sign", [by, bearer])
-def test_identity_alone(gated, valkey, sign):
+def test_identity_alone(with_app, valkey, sign):
     """With TPI_IDENTITY=app alone, the application names the user of a cookie or a bearer token; 401 if it names none."""
-    app, daemon = gated(TPI_PROJECT_ACCESS="deny")
+    app, daemon = with_app(TPI_PROJECT_ACCESS="deny")
     check_user(daemon, valkey, "ann", **sign(ANN))
     check_user(daemon, valkey, "ben", **sign(BEN))
     check_answer(daemon.ask(**sign("SECRET-unknown")), 401)
@@ -56,9 +56,9 @@ def test_identity_alone(gated, valkey, sign):
     assert not app.asked(PROJECTS)
 
 
-def test_deny_sends_no_query(gated):
+def test_deny_sends_no_query(with_app):
     """With TPI_PROJECT_ACCESS=deny, a request for a project is 404 without a query, even an identity query."""
-    app, daemon = gated(TPI_PROJECT_ACCESS="deny")
+    app, daemon = with_app(TPI_PROJECT_ACCESS="deny")
     with app.quiet():
         check_answer(daemon.ask(**by(ANN, projects="7")), 404)
 
@@ -71,10 +71,10 @@ def test_web_server_user_is_ignored(shared, valkey):
     check_answer(daemon.ask(**by("SECRET-unknown", **verified)), 401)
 
 
-def test_access_alone(gated, valkey):
+def test_access_alone(with_app, valkey):
     """With TPI_PROJECT_ACCESS=app alone, the web server names the user, and the request's own credentials decide which
     projects the stream may have."""
-    app, daemon = gated(TPI_IDENTITY=None)
+    app, daemon = with_app(TPI_IDENTITY=None)
     with app.quiet():
         check_user(daemon, valkey, "eve", TPI_USER="eve", HTTP_COOKIE=by(ANN)["HTTP_COOKIE"])
         check_answer(daemon.ask(TPI_USER=None, projects="7", HTTP_COOKIE=by(ANN)["HTTP_COOKIE"]), 401)
@@ -86,20 +86,20 @@ def test_access_alone(gated, valkey):
     assert not app.asked(SESSION)
 
 
-def test_api_token(gated, valkey):
+def test_api_token(with_app, valkey):
     """An API token has no session in TestPlanIt, so a request with one is 401 unless the web server names the user. The
     token then authorizes the projects, whatever page the request comes from."""
-    app, daemon = gated()
+    app, daemon = with_app()
     token = app.sign_in("tpi_SECRET-sam", "sam", [8], is_api=True)
     check_answer(daemon.ask(**bearer(token)), 401)
     check_answer(daemon.ask(**bearer(token, projects="8")), 401)
-    _, daemon = gated(app=app, TPI_IDENTITY=None)
+    _, daemon = with_app(app=app, TPI_IDENTITY=None)
     check_projects(daemon, valkey, [8], "7,8", **bearer(token, TPI_USER="sam"))
 
 
-def test_head_too_long(gated):
+def test_head_too_long(with_app):
     """A 431, which Node.js sends for a head longer than 16 KiB, is a failed query: retry later, not anonymous."""
-    _, daemon = gated()
+    _, daemon = with_app()
     check_later(daemon.ask(**by(ANN, HTTP_COOKIE=f"{COOKIE}={ANN}; x=" + "x" * 17000)))
     daemon.wait_for_log(r"\[app\] cannot query the application .*\"status\":431")
 
@@ -117,20 +117,20 @@ def test_both(shared, valkey):
         check_answer(daemon.ask(**by("SECRET-unknown", projects="7")), 401)
 
 
-def test_access_file_with_app_identity(gated, valkey, rundir):
+def test_access_file_with_app_identity(with_app, valkey, rundir):
     """The access file applies to the user that the application names, not to the web server's."""
     path = os.path.join(rundir, "rules")
     with open(path, "w", encoding="ascii") as file:
         file.write("7 ben\n")
-    app, daemon = gated(TPI_PROJECT_ACCESS=f"file:{path}")
+    app, daemon = with_app(TPI_PROJECT_ACCESS=f"file:{path}")
     check_projects(daemon, valkey, [7], "7,8", **by(BEN, TPI_USER="ann"))
     check_answer(daemon.ask(**by(ANN, projects="7")), 404)
     assert not app.asked(PROJECTS)
 
 
-def test_allow_with_app_identity(gated, valkey):
+def test_allow_with_app_identity(with_app, valkey):
     """With TPI_PROJECT_ACCESS=allow, a user with a session reads every requested project; an anonymous request is 401."""
-    _, daemon = gated(TPI_PROJECT_ACCESS="allow")
+    _, daemon = with_app(TPI_PROJECT_ACCESS="allow")
     check_projects(daemon, valkey, [7, 9], "7,9", **by(BEN))
     check_answer(daemon.ask(**by("SECRET-unknown", projects="7")), 401)
 
@@ -226,8 +226,8 @@ NO_CREDENTIALS = {
 
 
 @pytest.fixture(scope="module")
-def access_alone(module_gated):
-    return module_gated(TPI_IDENTITY=None)
+def access_alone(module_with_app):
+    return module_with_app(TPI_IDENTITY=None)
 
 
 @pytest.mark.parametrize("sent", NO_CREDENTIALS.values(), ids=NO_CREDENTIALS)
@@ -255,13 +255,13 @@ def test_bad_requests_send_no_query(shared):
 
 
 @pytest.mark.parametrize("where", ["prefix", "prefix and slash", "slash", "name", "unix"])
-def test_urls(gated, valkey, rundir, where):
+def test_urls(with_app, valkey, rundir, where):
     """A path in TPI_APP_URL precedes that of each query, a slash at its end is ignored, and the Host header is the
     URL's, or localhost over a Unix socket."""
     app = Application(path=f"{rundir}/app" if where == "unix" else None,
                       prefix="/tpi/app" if "prefix" in where else "").start()
     base = app.url.replace("127.0.0.1", "localhost") if where == "name" else app.url
-    _, daemon = gated(app=app, TPI_APP_URL=base + "/" * ("slash" in where))
+    _, daemon = with_app(app=app, TPI_APP_URL=base + "/" * ("slash" in where))
     check_projects(daemon, valkey, [7], "7", **by(ANN, HTTP_HOST="tpi.example"))
     assert len(app.requests) == 2
     for request in app.requests:
@@ -279,9 +279,9 @@ def subscribed(valkey, projects):
 
 
 @pytest.mark.parametrize("count, queries", [(1, 1), (100, 1), (101, 2), (500, 5)])
-def test_query_size(gated, valkey, count, queries):
+def test_query_size(with_app, valkey, count, queries):
     """A query has at most 100 projects, each project is in one query, and the stream gets exactly the readable ones."""
-    app, daemon = gated()
+    app, daemon = with_app()
     requested = range(1000, 1000 + count)
     readable = [project for project in requested if project % 7 == 0 or project == 1000]
     app.sign_in("SECRET-many", "many", [*readable, 5, 2000])
@@ -292,10 +292,10 @@ def test_query_size(gated, valkey, count, queries):
     assert sorted(id for query in received for id in query.ids) == list(requested)
 
 
-def test_one_query_of_several(gated, valkey):
+def test_one_query_of_several(with_app, valkey):
     """If one query of several fails, the whole request is to retry later; if one is refused, the projects of the others
     remain."""
-    app, daemon = gated()
+    app, daemon = with_app()
     app.sign_in("SECRET-many", "many", range(1000, 1500))
     projects = ",".join(map(str, range(1000, 1500)))
     for status in 500, 401:
@@ -311,9 +311,9 @@ def test_one_query_of_several(gated, valkey):
 # Responses that mean no
 
 @pytest.mark.parametrize("status", [401, 403])
-def test_refused(gated, status):
+def test_refused(with_app, status):
     """401 and 403 mean anonymous for a session query, and no readable project for a project query, whatever the body."""
-    app, daemon = gated()
+    app, daemon = with_app()
     app.faults[PROJECTS] = says({"error": "no", "data": [{"id": 7}]}, status)
     check_answer(daemon.ask(**by(ANN, projects="7")), 404)
     app.faults[SESSION] = says({"error": "no", "user": {"id": "ann"}}, status)
@@ -355,10 +355,10 @@ def open_many(daemon, requests):
     return peers
 
 
-def test_equal_queries_are_coalesced(gated):
+def test_equal_queries_are_coalesced(with_app):
     """Equal lookups with the same credentials share the query in flight; other credentials and other projects need
     their own."""
-    app, daemon = gated(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
+    app, daemon = with_app(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
     app.hold(SESSION)
     peers = open_many(daemon, [by(ANN)] * 30 + [bearer(ANN)] * 10)
     daemon.wait_for_log("user query", count=40)
@@ -379,19 +379,19 @@ def test_equal_queries_are_coalesced(gated):
         peer.close()
 
 
-def test_cookie_and_authorization_are_both_in_the_key(gated):
+def test_cookie_and_authorization_are_both_in_the_key(with_app):
     """The same cookie alone, with one token and with another token are three different credentials."""
-    app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
+    app, daemon = with_app(TPI_APP_CACHE_SECONDS=300)
     for token in None, "Bearer SECRET-1", "Bearer SECRET-2":
         with listen(daemon, **by(ANN, HTTP_AUTHORIZATION=token)):
             pass
     assert len(app.requests) == 3
 
 
-def test_sec_fetch_site_is_in_the_key(gated):
+def test_sec_fetch_site_is_in_the_key(with_app):
     """A script does not get the response that is cached for a page with the same cookie; all pages of the site share
     theirs."""
-    app, daemon = gated(TPI_APP_CACHE_SECONDS=300, SSE_ISSUES_PER_USER_CAP=10)
+    app, daemon = with_app(TPI_APP_CACHE_SECONDS=300, SSE_ISSUES_PER_USER_CAP=10)
     page = {"HTTP_HOST": "tpi.example", "HTTP_SEC_FETCH_SITE": None}
     for path in "projects/7", "dashboard":
         listen(daemon, **by(ANN, projects="7", HTTP_REFERER=f"http://tpi.example/{path}", **page)).close()
@@ -401,9 +401,9 @@ def test_sec_fetch_site_is_in_the_key(gated):
     assert [request.header("Sec-Fetch-Site") for request in app.requests[2:]] == [None] * 2
 
 
-def test_cache(gated):
+def test_cache(with_app):
     """A response is cached for TPI_APP_CACHE_SECONDS, which the debug log shows; then the daemon queries again."""
-    app, daemon = gated(TPI_APP_CACHE_SECONDS=2, SSE_ISSUES_PER_USER_CAP=100)
+    app, daemon = with_app(TPI_APP_CACHE_SECONDS=2, SSE_ISSUES_PER_USER_CAP=100)
     started = time.monotonic()
     with listen(daemon, **by(ANN, projects="7")):
         assert len(app.requests) == 2
@@ -417,9 +417,9 @@ def test_cache(gated):
     assert 1.9 < time.monotonic() - started < scaled(3)
 
 
-def test_a_no_is_cached_for_a_second(gated):
+def test_a_no_is_cached_for_a_second(with_app):
     """A user who has just signed in gets a stream after a second, however long a yes is cached."""
-    app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
+    app, daemon = with_app(TPI_APP_CACHE_SECONDS=300)
     for kind, status in ({}, 401), ({"projects": "7"}, 404):
         app.sign_in("SECRET-new", "new")
         if not kind:
@@ -434,9 +434,9 @@ def test_a_no_is_cached_for_a_second(gated):
         assert 0.8 < time.monotonic() - started < scaled(2)
 
 
-def test_no_cache(gated):
+def test_no_cache(with_app):
     """With TPI_APP_CACHE_SECONDS=0, each request sends its own queries."""
-    app, daemon = gated()
+    app, daemon = with_app()
     for _ in range(3):
         with app.quiet(2), listen(daemon, **by(ANN, projects="7")):
             pass
@@ -445,9 +445,9 @@ def test_no_cache(gated):
 
 
 @pytest.mark.slow
-def test_cache_is_bounded(gated):
+def test_cache_is_bounded(with_app):
     """After 17000 sessions within the cache time, the oldest needs a new query and a recent one does not."""
-    app, daemon = gated(TPI_APP_CACHE_SECONDS=300, TPI_LOG_LEVEL=None, SSE_PER_USER_CAP=10000)
+    app, daemon = with_app(TPI_APP_CACHE_SECONDS=300, TPI_LOG_LEVEL=None, SSE_PER_USER_CAP=10000)
     for first in range(0, 17000, 500):
         tokens = [app.sign_in(f"SECRET-{number}", "many") for number in range(first, first + 500)]
         peers = open_many(daemon, [by(token) for token in tokens])
@@ -460,9 +460,9 @@ def test_cache_is_bounded(gated):
         listen(daemon, **by("SECRET-0")).close()
 
 
-def test_a_failure_is_not_cached(gated):
+def test_a_failure_is_not_cached(with_app):
     """After an invalid response, the next request sends a query again."""
-    app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
+    app, daemon = with_app(TPI_APP_CACHE_SECONDS=300)
     app.faults[SESSION] = says(b"<html>")
     check_later(daemon.ask(**by(ANN)))
     app.faults.clear()
@@ -470,9 +470,9 @@ def test_a_failure_is_not_cached(gated):
         assert len(app.requests) == 2
 
 
-def test_concurrency(gated):
+def test_concurrency(with_app):
     """The application gets at most TPI_APP_CONCURRENCY queries at once; further ones are queued."""
-    app, daemon = gated(TPI_APP_CONCURRENCY=3)
+    app, daemon = with_app(TPI_APP_CONCURRENCY=3)
     app.delay = 0.1
     for number in range(15):
         app.sign_in(f"SECRET-{number}", f"user{number}")
@@ -482,9 +482,9 @@ def test_concurrency(gated):
     assert app.most_connections <= 3
 
 
-def test_time_limit_includes_the_queue(gated):
+def test_time_limit_includes_the_queue(with_app):
     """A request whose query is still queued after TPI_APP_TIMEOUT_MS is to retry later, and its query is never sent."""
-    app, daemon = gated(TPI_APP_CONCURRENCY=1, TPI_APP_TIMEOUT_MS=400)
+    app, daemon = with_app(TPI_APP_CONCURRENCY=1, TPI_APP_TIMEOUT_MS=400)
     for number in range(6):
         app.sign_in(f"SECRET-{number}", f"user{number}")
     app.delay = 0.3
@@ -499,9 +499,9 @@ def test_time_limit_includes_the_queue(gated):
     assert len(app.requests) <= 2
 
 
-def test_connections_are_reused(gated):
+def test_connections_are_reused(with_app):
     """Many queries, sequential or concurrent, need few connections."""
-    app, daemon = gated(TPI_APP_CONCURRENCY=8, SSE_PER_USER_CAP=10000)
+    app, daemon = with_app(TPI_APP_CONCURRENCY=8, SSE_PER_USER_CAP=10000)
     for _ in range(50):
         with listen(daemon, **by(ANN)):
             pass
@@ -516,9 +516,9 @@ def test_connections_are_reused(gated):
 
 # Slots
 
-def test_tenant_cap_counts_requests_in_flight(gated):
+def test_tenant_cap_counts_requests_in_flight(with_app):
     """A request that waits for the application holds a slot of the tenant; a 503 for the cap needs no query."""
-    app, daemon = gated(SSE_PER_TENANT_CAP=2)
+    app, daemon = with_app(SSE_PER_TENANT_CAP=2)
     app.hold()
     peers = [daemon.open(**by(ANN)), daemon.open(**by(BEN))]
     app.wait_asked(2)
@@ -530,9 +530,9 @@ def test_tenant_cap_counts_requests_in_flight(gated):
         check_answer(daemon.ask(**by(ANN)), 503)
 
 
-def test_refused_requests_release_their_slot(gated):
+def test_refused_requests_release_their_slot(with_app):
     """Requests that end with 401, 404 or retry later leave the tenant's only slot free."""
-    app, daemon = gated(SSE_PER_TENANT_CAP=1, SSE_ISSUES_PER_TENANT_CAP=1)
+    app, daemon = with_app(SSE_PER_TENANT_CAP=1, SSE_ISSUES_PER_TENANT_CAP=1)
     for _ in range(3):
         check_answer(daemon.ask(**by("SECRET-unknown")), 401)
         check_answer(daemon.ask(**by("SECRET-unknown", projects="7")), 401)
@@ -544,9 +544,9 @@ def test_refused_requests_release_their_slot(gated):
         check_answer(daemon.ask(**by(BEN)), 503)
 
 
-def test_peer_closes_while_its_query_is_in_flight(gated):
+def test_peer_closes_while_its_query_is_in_flight(with_app):
     """A peer that closes or aborts while its query is in flight releases its slot within a second."""
-    app, daemon = gated(SSE_PER_TENANT_CAP=1, TPI_APP_TIMEOUT_MS=20000)
+    app, daemon = with_app(SSE_PER_TENANT_CAP=1, TPI_APP_TIMEOUT_MS=20000)
     app.hold()
     peer = daemon.open(**by(ANN))
     app.wait_asked(1)
@@ -565,9 +565,9 @@ def test_peer_closes_while_its_query_is_in_flight(gated):
     peer.wait(synced, what="sync")
 
 
-def test_user_cap(gated):
+def test_user_cap(with_app):
     """The streams of one user count together, whatever credentials the application identified the user by."""
-    _, daemon = gated(SSE_PER_USER_CAP=2)
+    _, daemon = with_app(SSE_PER_USER_CAP=2)
     peers = [listen(daemon, **sign(ANN)) for sign in (by, bearer, by)]
     other = listen(daemon, **by(BEN))
     check_evicted(peers[0].wait_end())
@@ -575,9 +575,9 @@ def test_user_cap(gated):
         assert not EVICTED.search(peer.quiet(0).body) and not peer.closed
 
 
-def test_twice_the_user_cap_in_flight(gated):
+def test_twice_the_user_cap_in_flight(with_app):
     """A user's requests in flight count towards twice the user cap; beyond it the oldest is to retry later."""
-    app, daemon = gated(SSE_ISSUES_PER_USER_CAP=2, TPI_APP_TIMEOUT_MS=20000)
+    app, daemon = with_app(SSE_ISSUES_PER_USER_CAP=2, TPI_APP_TIMEOUT_MS=20000)
     app.hold(PROJECTS)
     peers = []
     for number in range(5):
@@ -669,7 +669,7 @@ def reconnect(daemon, requests, seconds):
 
 
 @pytest.mark.slow
-def test_storm(gated, rundir):
+def test_storm(with_app, rundir):
     """1000 streams of 200 users that reconnect within 2 s after a restart cost the application at most 400 queries."""
     app = Application().start()
     app.delay = 0.005
@@ -679,12 +679,12 @@ def test_storm(gated, rundir):
     random.Random(5).shuffle(requests)
     settings = {"app": app, "TPI_APP_CACHE_SECONDS": None, "TPI_LOG_LEVEL": None, "TPI_RECHECK_SECONDS": None}
     with listening_socket(os.path.join(rundir, "storm")) as listener:
-        _, daemon = gated(inherit=[listener], **settings)
+        _, daemon = with_app(inherit=[listener], **settings)
         peers = reconnect(daemon, requests, 2)
         daemon.stop()
         wait_all(peers, lambda p: p.closed, 10, "the end")
         app.forget()
-        _, daemon = gated(inherit=[listener], **settings)
+        _, daemon = with_app(inherit=[listener], **settings)
         peers = reconnect(daemon, requests, 2)
         times = sorted(peer.events.retries[0].time - peer.opened for peer in peers)
         print(f"1000 streams: {len(app.asked(SESSION))} + {len(app.asked(PROJECTS))} queries, at most "

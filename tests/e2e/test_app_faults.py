@@ -9,12 +9,13 @@ import time
 
 import pytest
 
-from answers import check_answer, check_later
+from answers import after_first, check_answer, check_later, frame, issue
 from application import (ANN, BEN, PROJECTS, SESSION, by, close_after, close_reused, cut, dribble,
                          endless, half_close, hold, listen, message, raw, reset, says, synced)
 from certificates import Authority
 from fcgi import wait_all
 from ledger import descriptors_and_threads, wait_released
+from servers import project_channel
 from timing import eventually, scaled
 
 LIMIT = 0.4  # seconds: TPI_APP_TIMEOUT_MS where the application is slow
@@ -23,8 +24,8 @@ MARGIN = 0.35  # seconds after the limit in which the response must come
 
 
 @pytest.fixture(scope="module")
-def shared(module_gated):
-    return module_gated(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
+def shared(module_with_app):
+    return module_with_app(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
 
 
 @contextlib.contextmanager
@@ -180,9 +181,14 @@ def test_unrequested_projects(shared, valkey, data, expected):
         if not expected:
             check_answer(daemon.ask(**by(ANN, projects="7,8")), 404)
             return
-        with listen(daemon, **by(ANN, projects="7,8")):
-            channels = valkey("PUBSUB", "CHANNELS", "issues:tenant:default:project:*")
-            assert sorted(int(name.rpartition(b":")[2]) for name in channels) == expected
+        with listen(daemon, **by(ANN, projects="7,8")) as peer:
+            for project in 7, 8, 9:
+                valkey.publish(project_channel(project), issue(1, project))
+            # Valkey keeps the order: once the end has arrived, so has every wake-up that was sent.
+            end = issue(2, expected[-1])
+            valkey.publish(project_channel(expected[-1]), end)
+            peer.wait_data(end)
+            assert after_first(peer) == b"".join(frame(issue(1, p)) for p in expected) + frame(end)
 
 
 @pytest.mark.parametrize("id", [-7, 0, -1, 2147483648, 4294967303, 1 << 63, 10 ** 30, -(10 ** 30)])
@@ -269,9 +275,9 @@ def test_closed_at_the_next_query(shared):
             listen(daemon, **by(ANN)).close()
 
 
-def test_half_closed(gated):
+def test_half_closed(with_app):
     """If the application half-closes the connection within a response, the request is to retry later at once."""
-    app, daemon = gated()
+    app, daemon = with_app()
     with fault(app, SESSION, half_close):
         assert later_after(daemon, **by(ANN)) < scaled(0.5)
         assert later_after(daemon, **by(ANN)) < scaled(0.5)
@@ -285,25 +291,25 @@ SLUGGISH = {"no response": hold, "a byte at a time": dribble(0.05)}
 
 @pytest.mark.parametrize("kind", [SESSION, PROJECTS], ids=["user", "projects"])
 @pytest.mark.parametrize("what", SLUGGISH.values(), ids=SLUGGISH)
-def test_time_limit(gated, kind, what):
+def test_time_limit(with_app, kind, what):
     """If the application sends nothing, or a byte at a time, the request waits for TPI_APP_TIMEOUT_MS and no longer."""
-    app, daemon = gated(**SLOW)
+    app, daemon = with_app(**SLOW)
     with fault(app, kind, what):
         assert LIMIT - 0.05 < later_after(daemon, **by(ANN, projects="7")) < LIMIT + scaled(MARGIN)
     assert len(app.requests) == (1 if kind == SESSION else 2)
 
 
-def test_one_limit_for_both_queries(gated):
+def test_one_limit_for_both_queries(with_app):
     """The identity and the project query of a request share one TPI_APP_TIMEOUT_MS."""
-    app, daemon = gated(**SLOW)
+    app, daemon = with_app(**SLOW)
     app.delay = LIMIT * 0.6
     assert LIMIT - 0.05 < later_after(daemon, **by(ANN, projects="7")) < LIMIT + scaled(MARGIN)
     assert [request.kind for request in app.requests] == [SESSION, PROJECTS]
 
 
-def test_one_limit_for_all_project_queries(gated):
+def test_one_limit_for_all_project_queries(with_app):
     """The project queries of a request share one TPI_APP_TIMEOUT_MS, which includes their time in the queue."""
-    app, daemon = gated(**SLOW, TPI_APP_CONCURRENCY=1, TPI_IDENTITY=None)
+    app, daemon = with_app(**SLOW, TPI_APP_CONCURRENCY=1, TPI_IDENTITY=None)
     app.delay = LIMIT * 0.4
     app.sign_in("SECRET-many", "many", range(1000, 1500))
     projects = ",".join(map(str, range(1000, 1500)))
@@ -312,7 +318,7 @@ def test_one_limit_for_all_project_queries(gated):
     assert len(app.requests) <= 3
 
 
-def test_connect_times_out(gated):
+def test_connect_times_out(with_app):
     """If the application does not accept the connection, TPI_APP_TIMEOUT_MS applies, too."""
     with socket.socket() as listener, contextlib.ExitStack() as queued:
         listener.bind(("127.0.0.1", 0))
@@ -321,7 +327,7 @@ def test_connect_times_out(gated):
             probe = queued.enter_context(socket.socket())
             probe.setblocking(False)
             probe.connect_ex(listener.getsockname())
-        _, daemon = gated(**SLOW, TPI_APP_URL="http://%s:%d" % listener.getsockname())
+        _, daemon = with_app(**SLOW, TPI_APP_URL="http://%s:%d" % listener.getsockname())
         assert LIMIT - 0.05 < later_after(daemon, **by(ANN)) < LIMIT + scaled(MARGIN)
 
 
@@ -342,9 +348,9 @@ def check_pause(app, daemon, started):
     assert 1.9 < time.monotonic() - started < scaled(3.5)
 
 
-def test_pause_after_a_refused_connect(gated):
+def test_pause_after_a_refused_connect(with_app):
     """After a failed connect the daemon sends no query for 2 s."""
-    app, daemon = gated()
+    app, daemon = with_app()
     listen(daemon, **by(ANN, projects="7")).close()
     app.down()
     started = time.monotonic()
@@ -353,10 +359,10 @@ def test_pause_after_a_refused_connect(gated):
     check_pause(app, daemon, started)
 
 
-def test_pause_after_a_time_limit(gated):
+def test_pause_after_a_time_limit(with_app):
     """After a time limit the daemon sends no query for 2 s, and tells the requests in the queue at once to retry
     later."""
-    app, daemon = gated(**SLOW, TPI_APP_CONCURRENCY=1)
+    app, daemon = with_app(**SLOW, TPI_APP_CONCURRENCY=1)
     app.hold()
     peers = [daemon.open(**by(ANN))]
     app.wait_asked(1)
@@ -371,9 +377,9 @@ def test_pause_after_a_time_limit(gated):
     check_pause(app, daemon, started)
 
 
-def test_a_hanging_application_is_not_flooded(gated):
+def test_a_hanging_application_is_not_flooded(with_app):
     """Of 1000 requests while the application hangs, it gets the queries of TPI_APP_CONCURRENCY at most."""
-    app, daemon = gated(**SLOW, TPI_APP_CONCURRENCY=8, SSE_PER_TENANT_CAP=2000)
+    app, daemon = with_app(**SLOW, TPI_APP_CONCURRENCY=8, SSE_PER_TENANT_CAP=2000)
     app.hold()
     started = time.monotonic()
     peers = [daemon.open(**by(f"SECRET-{number}")) for number in range(1000)]
@@ -384,9 +390,9 @@ def test_a_hanging_application_is_not_flooded(gated):
     assert len(app.requests) <= 8 and app.connections <= 8
 
 
-def test_cache_during_the_pause(gated):
+def test_cache_during_the_pause(with_app):
     """During the pause, requests whose responses are cached get their stream."""
-    app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
+    app, daemon = with_app(TPI_APP_CACHE_SECONDS=300)
     listen(daemon, **by(ANN, projects="7")).close()
     app.down()
     check_later(daemon.ask(**by(BEN)))
@@ -397,10 +403,10 @@ def test_cache_during_the_pause(gated):
 # Names, certificates, proxies
 
 @pytest.mark.parametrize("name", ["app.invalid", "nowhere.app.invalid:3000"])
-def test_no_such_name(gated, name):
+def test_no_such_name(with_app, name):
     """If the host name does not resolve, the request is to retry later within the limit, and the drain does not wait
     for the resolver."""
-    _, daemon = gated(**SLOW, TPI_APP_URL=f"http://{name}")
+    _, daemon = with_app(**SLOW, TPI_APP_URL=f"http://{name}")
     assert later_after(daemon, **by(ANN)) < LIMIT + scaled(MARGIN)
     assert daemon.stop() < scaled(2)
 
@@ -411,10 +417,10 @@ def authority(rundir):
 
 
 @pytest.mark.parametrize("names, host", [("DNS:localhost,IP:127.0.0.1", "127.0.0.1"), ("DNS:localhost", "localhost")])
-def test_tls(gated, application, authority, names, host):
+def test_tls(with_app, application, authority, names, host):
     """A certificate signed by TPI_APP_CA is accepted for a name and for an address, and the connection is reused."""
     app = application(tls=authority.issue(names))
-    _, daemon = gated(app=app, TPI_APP_URL=app.url.replace("127.0.0.1", host), TPI_APP_CA=authority.pem)
+    _, daemon = with_app(app=app, TPI_APP_URL=app.url.replace("127.0.0.1", host), TPI_APP_CA=authority.pem)
     for _ in range(3):
         listen(daemon, **by(ANN, projects="7")).close()
     assert app.connections == 1
@@ -429,20 +435,20 @@ UNTRUSTED = {
 
 
 @pytest.mark.parametrize("what", UNTRUSTED)
-def test_untrusted(gated, application, authority, rundir, what):
+def test_untrusted(with_app, application, authority, rundir, what):
     """If the certificate cannot be verified, the daemon sends nothing, logs why, and tells the peer to retry later."""
     app = application(tls=UNTRUSTED[what](authority, rundir))
     ca = None if what == "an unknown CA" else authority.pem
-    _, daemon = gated(app=app, TPI_APP_CA=ca)
+    _, daemon = with_app(app=app, TPI_APP_CA=ca)
     check_later(daemon.ask(**by(ANN)))
     assert not app.requests
     daemon.wait_for_log("certificate|SSL|TLS")
 
 
-def test_application_without_tls(gated, application):
+def test_application_without_tls(with_app, application):
     """If an https URL leads to a server without TLS, the request is to retry later, and its cookie is not sent."""
     app = application()
-    _, daemon = gated(app=app, TPI_APP_URL=app.url.replace("http:", "https:"))
+    _, daemon = with_app(app=app, TPI_APP_URL=app.url.replace("http:", "https:"))
     check_later(daemon.ask(**by(ANN)))
     assert not app.requests
 
@@ -453,23 +459,23 @@ def proxies(url):
 
 
 @pytest.mark.parametrize("setting", [None, "none"])
-def test_environment_proxy_is_ignored(gated, application, setting):
+def test_environment_proxy_is_ignored(with_app, application, setting):
     """Unless TPI_APP_PROXY=environment, a proxy in the environment is not used."""
     proxy = application()
-    app, daemon = gated(TPI_APP_PROXY=setting, **proxies(proxy.url))
+    app, daemon = with_app(TPI_APP_PROXY=setting, **proxies(proxy.url))
     listen(daemon, **by(ANN, projects="7")).close()
     assert len(app.requests) == 2 and not proxy.connections
 
 
-def test_environment_proxy(gated, application):
+def test_environment_proxy(with_app, application):
     """With TPI_APP_PROXY=environment, the daemon uses the environment's proxy, except for the hosts in no_proxy."""
     proxy = application()
-    _, daemon = gated(app=proxy, TPI_APP_PROXY="environment", TPI_APP_URL="http://app.invalid", **proxies(proxy.url))
+    _, daemon = with_app(app=proxy, TPI_APP_PROXY="environment", TPI_APP_URL="http://app.invalid", **proxies(proxy.url))
     listen(daemon, **by(ANN, projects="7")).close()
     assert [request.target.partition("?")[0] for request in proxy.requests] == [
         f"http://app.invalid{SESSION}", f"http://app.invalid{PROJECTS}"]
     proxy.forget()
-    app, daemon = gated(TPI_APP_PROXY="environment", **{**proxies(proxy.url), "no_proxy": "127.0.0.1"})
+    app, daemon = with_app(TPI_APP_PROXY="environment", **{**proxies(proxy.url), "no_proxy": "127.0.0.1"})
     listen(daemon, **by(ANN)).close()
     assert len(app.requests) == 1 and not proxy.connections
 
@@ -477,10 +483,10 @@ def test_environment_proxy(gated, application):
 # The log, the drain, peers that close
 
 @pytest.mark.parametrize("level", ["info", "debug"])
-def test_log(gated, level):
+def test_log(with_app, level):
     """A failed query is logged with the URL and the reason, as a warning at most once a minute; so is the recovery. No
     level shows a cookie, a token or what the application sent."""
-    app, daemon = gated(TPI_LOG_LEVEL=level)
+    app, daemon = with_app(TPI_LOG_LEVEL=level)
     secrets = by("SECRET-abc", HTTP_AUTHORIZATION="Bearer SECRET-def")
     for answer in (says({"error": "SECRET-ghi"}, 502), says(b"<p>SECRET-jkl"), reset,
                    raw(b"HTTP/1.1 200 SECRET-mno\r\nX-SECRET: SECRET-pqr\r\nContent-Length: SECRET\r\n\r\n")):
@@ -494,9 +500,9 @@ def test_log(gated, level):
     assert len(daemon.matching(r"^\[app\] cannot query the application")) == (1 if level == "info" else 4)
 
 
-def test_drain_while_the_application_hangs(gated):
+def test_drain_while_the_application_hangs(with_app):
     """On SIGTERM, requests that wait for the application are told to retry later, and the exit is in time."""
-    app, daemon = gated(TPI_APP_TIMEOUT_MS=60000, TPI_DRAIN_SECONDS=2, SSE_PER_USER_CAP=100)
+    app, daemon = with_app(TPI_APP_TIMEOUT_MS=60000, TPI_DRAIN_SECONDS=2, SSE_PER_USER_CAP=100)
     stream = listen(daemon, **by(ANN))
     app.hold()
     peers = [daemon.open(**by(f"SECRET-{number}")) for number in range(40)]
@@ -520,9 +526,9 @@ def test_drain_during_a_handshake(streamd, application, authority):
         check_later(peer.wait_end())
 
 
-def test_closed_peers_are_released(gated):
+def test_closed_peers_are_released(with_app):
     """Peers that close while they wait for another's query leave no thread and no descriptor behind."""
-    app, daemon = gated(TPI_APP_TIMEOUT_MS=60000)
+    app, daemon = with_app(TPI_APP_TIMEOUT_MS=60000)
     listen(daemon, **by(ANN)).close()
     app.hold()
     first = daemon.open(**by("SECRET-first"))
@@ -540,9 +546,9 @@ def test_closed_peers_are_released(gated):
     check_answer(first.wait_end(), 401)
 
 
-def test_closed_peers_leave_the_queue(gated):
+def test_closed_peers_leave_the_queue(with_app):
     """The daemon sends no query for a peer that closed while its query was queued."""
-    app, daemon = gated(TPI_APP_CONCURRENCY=1, TPI_APP_TIMEOUT_MS=60000)
+    app, daemon = with_app(TPI_APP_CONCURRENCY=1, TPI_APP_TIMEOUT_MS=60000)
     app.hold()
     first = daemon.open(**by(ANN))
     app.wait_asked(1)
@@ -558,9 +564,9 @@ def test_closed_peers_leave_the_queue(gated):
     assert [request.token for request in app.requests] == [ANN, BEN]
 
 
-def test_other_responses_while_the_application_hangs(gated):
+def test_other_responses_while_the_application_hangs(with_app):
     """While the application hangs, a request that needs no query is answered at once."""
-    app, daemon = gated(TPI_APP_TIMEOUT_MS=60000, TPI_DRAIN_SECONDS=1)
+    app, daemon = with_app(TPI_APP_TIMEOUT_MS=60000, TPI_DRAIN_SECONDS=1)
     app.hold()
     waiting = daemon.open(**by(ANN))
     app.wait_asked(1)

@@ -174,10 +174,10 @@ def stays(condition, what, seconds):
 
 @both
 @pytest.mark.parametrize("name", ["127.0.0.1", NAME])
-def test_ordinary_user(gated, valkey, site, server, name):
+def test_ordinary_user(with_app, valkey, site, server, name):
     """A user without API access gets the issues of their projects, also over plain http to a name that is not loopback,
     where the browser sends Referer but not Sec-Fetch-Site."""
-    app, daemon = gated(OPEN)
+    app, daemon = with_app(OPEN)
     tab = site(server, daemon, name=name).tab()
     assert tab("isSecureContext") == (name != NAME)
     tab.plain("a", f"{ISSUES}?projectId=7")
@@ -188,9 +188,9 @@ def test_ordinary_user(gated, valkey, site, server, name):
 
 
 @both
-def test_sync_then_wakeups(gated, valkey, site, server):
+def test_sync_then_wakeups(with_app, valkey, site, server):
     """Both kinds: the first sync and then each wake-up of this user and of these projects, in order."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     tab = site(server, daemon).tab()
     tab.watch("bell")
     tab.watch("board", [7, 8, 9])  # 9 is not ann's
@@ -207,9 +207,9 @@ def test_sync_then_wakeups(gated, valkey, site, server):
 
 
 @both
-def test_live_topics(gated, valkey, site, server):
+def test_live_topics(with_app, valkey, site, server):
     """Test runs and milestones, singly and of a project: the first sync, and then the wake-ups of each."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     place = site(server, daemon)
     for topic in LIVE:
         tab = place.tab()
@@ -220,9 +220,9 @@ def test_live_topics(gated, valkey, site, server):
         tab.wait("a", FIRST, {"type": "wakeup", **json.loads(topic.payload % 7)})
 
 
-def test_no_access_to_one_of_several(gated, valkey, counted, site):
+def test_no_access_to_one_of_several(with_app, valkey, counted, site):
     """A watcher of several test runs, one of which the user may not read: a sync and the wake-ups of the others."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     tab = site(Nginx, counted(daemon)).tab()
     tab.watch("a", [7, 8], kind="TestRuns")  # 8 is not ann's
     tab.wait("a", FIRST)
@@ -232,9 +232,9 @@ def test_no_access_to_one_of_several(gated, valkey, counted, site):
     tab.wait("a", FIRST, {"type": "wakeup", **json.loads(topic.payload % 7)})
 
 
-def test_components_share(gated, valkey, counted, site):
+def test_components_share(with_app, valkey, counted, site):
     """30 watchers are two requests; who comes within the grace time joins; the last one's end is the stream's."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     relay = counted(daemon)
     tab = site(Nginx, relay).tab()
     bells, boards = [f"bell{n}" for n in range(20)], [f"board{n}" for n in range(10)]
@@ -254,10 +254,10 @@ def test_components_share(gated, valkey, counted, site):
     assert relay.connections == 2
 
 
-def test_union_of_projects(gated, valkey, counted, site):
+def test_union_of_projects(with_app, valkey, counted, site):
     """A further project is one reconnect, after which those who were there get a sync as well; each is told of its
     own projects."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     relay = counted(daemon)
     tab = site(Nginx, relay).tab()
     tab.watch("a", [7])
@@ -276,12 +276,12 @@ def test_union_of_projects(gated, valkey, counted, site):
 # Caps
 
 @both
-def test_tabs_over_the_cap_settle(gated, valkey, counted, site, server, cap=3):
+def test_tabs_over_the_cap_settle(with_app, valkey, counted, site, server, cap=3):
     """Twice the cap of tabs, with the library and with a plain EventSource: the newest keep their streams. The others
     open none by themselves, and the browser's own reconnects, after minutes, evict nobody; a tab is live again when
     another one is closed, and one with the library also when it is used."""
     # Behind Apache only a heartbeat reveals that a tab was closed.
-    _, daemon = gated(OPEN, SSE_PER_USER_CAP=cap, SSE_ISSUES_PER_USER_CAP=cap, SSE_HEARTBEAT_MS=500)
+    _, daemon = with_app(OPEN, SSE_PER_USER_CAP=cap, SSE_ISSUES_PER_USER_CAP=cap, SSE_HEARTBEAT_MS=500)
     relay = counted(daemon)
     place = site(server, relay, http2=True)
     tabs = [place.tab() for _ in range(2 * cap)]
@@ -328,10 +328,10 @@ def ask_for_room(tab, daemon):
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-def test_evicted_tab_revives(gated, valkey, counted, site, client):
+def test_evicted_tab_revives(with_app, valkey, counted, site, client):
     """Two tabs at a cap of 1, whatever a page uses for EventSource: the evicted one asks after minutes, disturbs
     nobody, is live once the other one is closed, and is evicted like any other then."""
-    _, daemon = gated(OPEN, SSE_PER_USER_CAP=1)
+    _, daemon = with_app(OPEN, SSE_PER_USER_CAP=1)
     place = site(Nginx, counted(daemon))
     place.add_clients()
     tab, other = place.tab(), place.tab()
@@ -358,13 +358,13 @@ def test_evicted_tab_revives(gated, valkey, counted, site, client):
 
 
 @pytest.mark.long
-def test_evicted_tabs_for_ten_minutes(gated, valkey, counted, site):
+def test_evicted_tabs_for_ten_minutes(with_app, valkey, counted, site):
     """The same in real time, for each client and the library: in ten minutes no tab is stopped for good, none makes
     more than a request every two minutes, and the tab that has the stream keeps it. Then it is closed, and the other
     one revives."""
     app, rows = None, []
     for client in *CLIENTS, "library":
-        app, daemon = gated(OPEN, app=app, SSE_PER_USER_CAP=1)
+        app, daemon = with_app(OPEN, app=app, SSE_PER_USER_CAP=1)
         relay = counted(daemon)
         place = site(Nginx, relay)
         place.add_clients()
@@ -409,10 +409,10 @@ def test_evicted_tabs_for_ten_minutes(gated, valkey, counted, site):
 
 
 @both
-def test_tenant_cap(gated, valkey, site, server):
+def test_tenant_cap(with_app, valkey, site, server):
     """503: the library tries again until there is a place, and tells of each refusal. A plain EventSource has given
     up."""
-    _, daemon = gated(OPEN, SSE_PER_TENANT_CAP=1)
+    _, daemon = with_app(OPEN, SSE_PER_TENANT_CAP=1)
     tab = site(server, daemon).tab()
     with listen(daemon, **by(BEN)):
         tab.watch("a", retry=SOON)
@@ -438,7 +438,7 @@ def check_nothing_missed(messages, sync, number):
 
 
 @both
-def test_daemon_restart(gated, valkey, rundir, site, server):
+def test_daemon_restart(with_app, valkey, rundir, site, server):
     """The daemon is drained and started again on its inherited socket while wake-ups are published: both kinds of
     page are back by themselves, and miss nothing that was published after their sync."""
     path = f"{rundir}/inherited"
@@ -452,7 +452,7 @@ def test_daemon_restart(gated, valkey, rundir, site, server):
             return condition()
         eventually(publish, 15, what)
     with listening_socket(path) as listener:
-        app, daemon = gated(inherit=[listener])
+        app, daemon = with_app(inherit=[listener])
         tab = site(server, path).tab()
         tab.watch("a")
         tab.plain("b", NOTIFICATIONS)
@@ -462,7 +462,7 @@ def test_daemon_restart(gated, valkey, rundir, site, server):
         tab.until("seen.a.messages.length === 11 && seen.b.messages.length === 11")
         daemon.stop()
         publish_until(lambda: tab.states("a")[-1] == "connecting", "the loss of the stream")
-        gated(inherit=[listener], app=app)
+        with_app(inherit=[listener], app=app)
         publish_until(lambda: LATER in tab.messages("a") and tab.messages("b").count(SYNC) == 2, "the second sync")
         publish_until(lambda: published % 50 == 0, "some more")
         for name in "a", "b":
@@ -474,10 +474,10 @@ def test_daemon_restart(gated, valkey, rundir, site, server):
 
 
 @both
-def test_daemon_is_gone(gated, valkey, site, server):
+def test_daemon_is_gone(with_app, valkey, site, server):
     """While there is no daemon the front server's answer keeps both kinds of page coming back; once there is one
     they are live."""
-    app, daemon = gated(OPEN)
+    app, daemon = with_app(OPEN)
     address = daemon.address
     tab = site(server, daemon).tab()
     tab.watch("a")
@@ -488,7 +488,7 @@ def test_daemon_is_gone(gated, valkey, site, server):
     tab.until("seen.b.events.join() === 'open,shutdown,error'")
     tab.skip(6)  # past the retry time of a stream
     tab.until("seen.b.events.join() === 'open,shutdown,error,open,error'")
-    gated([*OPEN, "--listen", address], app=app, address=address)
+    with_app([*OPEN, "--listen", address], app=app, address=address)
     tab.skip_until(11, BOTH_TOLD.format(2))  # past that of the front server
     tab.wait("a", FIRST, LATER)
     tab.wait("b", SYNC, SYNC)
@@ -498,10 +498,10 @@ def test_daemon_is_gone(gated, valkey, site, server):
     assert tab("seen.a.closed") == 0
 
 
-def test_valkey_restart(gated, new_valkey, counted, site):
+def test_valkey_restart(with_app, new_valkey, counted, site):
     """Valkey is restarted: open streams stay open and get a sync."""
     valkey = new_valkey().start()
-    _, daemon = gated(OPEN, VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
+    _, daemon = with_app(OPEN, VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
     relay = counted(daemon)
     tab = site(Nginx, relay).tab()
     tab.watch("a")
@@ -518,10 +518,10 @@ def test_valkey_restart(gated, new_valkey, counted, site):
 
 
 @both
-def test_opened_while_valkey_is_away(gated, new_valkey, site, server):
+def test_opened_while_valkey_is_away(with_app, new_valkey, site, server):
     """A page that is opened while Valkey is unreachable heals by itself, a plain EventSource too."""
     valkey = new_valkey()
-    _, daemon = gated(OPEN, VALKEY_URL=valkey.url)
+    _, daemon = with_app(OPEN, VALKEY_URL=valkey.url)
     tab = site(server, daemon).tab()
     tab.watch("a")
     tab.plain("b", NOTIFICATIONS)
@@ -540,9 +540,9 @@ def test_opened_while_valkey_is_away(gated, new_valkey, site, server):
 
 
 @both
-def test_front_server_restart(gated, valkey, site, server):
+def test_front_server_restart(with_app, valkey, site, server):
     """The front server dies and refuses connections, then it is back: so are both kinds of page."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     place = site(server, daemon)
     tab = place.tab()
     tab.watch("a")
@@ -563,10 +563,10 @@ def test_front_server_restart(gated, valkey, site, server):
 
 # Who may no longer listen
 
-def test_signed_out(gated, counted, site):
+def test_signed_out(with_app, counted, site):
     """Nobody is signed in: a refusal is told, tried again as often as was asked for, and never more. Signed in and
     shown again, the page is live."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     relay = counted(daemon)
     place = site(Nginx, relay)
     place.browser.sign_out()
@@ -584,10 +584,10 @@ def test_signed_out(gated, counted, site):
 
 
 @pytest.mark.slow
-def test_session_ends(gated, counted, site):
+def test_session_ends(with_app, counted, site):
     """The session ends while the page is open: the daemon's re-check closes the stream, the browser comes back and is
     refused, and the page is told so."""
-    app, daemon = gated(OPEN, TPI_RECHECK_SECONDS=5)
+    app, daemon = with_app(OPEN, TPI_RECHECK_SECONDS=5)
     relay = counted(daemon)
     tab = site(Nginx, relay).tab()
     tab.watch("a", retry={"limit": 0})
@@ -609,9 +609,9 @@ def leave_and_return(tab, place, meanwhile):
     assert tab("shown") == [False, True]  # out of the back-forward cache
 
 
-def test_back_forward_cache(gated, valkey, counted, site):
+def test_back_forward_cache(with_app, valkey, counted, site):
     """A page in the back-forward cache has no stream; when it is shown again it gets a sync."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     relay = counted(daemon)
     place = site(Nginx, relay)
     tab = place.tab()
@@ -628,9 +628,9 @@ def test_back_forward_cache(gated, valkey, counted, site):
     assert relay.connections == 2
 
 
-def test_back_forward_cache_plain(gated, valkey, counted, site):
+def test_back_forward_cache_plain(with_app, valkey, counted, site):
     """A plain EventSource stays open in the back-forward cache, and hands over what has come meanwhile."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     relay = counted(daemon)
     place = site(Nginx, relay)
     tab = place.tab()
@@ -642,10 +642,10 @@ def test_back_forward_cache_plain(gated, valkey, counted, site):
     assert relay.connections == 1
 
 
-def test_hidden_and_frozen(gated, valkey, counted, site):
+def test_hidden_and_frozen(with_app, valkey, counted, site):
     """A tab behind another one is told as before. One that the browser freezes has no stream; unfrozen it gets a
     sync. A plain EventSource stays open there, and hands over what has come meanwhile."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     relay = counted(daemon)
     place = site(Nginx, relay)
     tab = place.tab()
@@ -673,10 +673,10 @@ def test_hidden_and_frozen(gated, valkey, counted, site):
 
 
 @pytest.mark.parametrize("how", ["visible", "online"])
-def test_comes_back_at_once(gated, site, how):
+def test_comes_back_at_once(with_app, site, how):
     """A stream that was refused is opened when the page is seen again, or is online again, whenever the next try would
     have been."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     place = site(Nginx, daemon)
     place.browser.sign_out()
     tab = place.tab()
@@ -709,11 +709,11 @@ def payload_of(topic, number):
 
 
 @both
-def test_combined_tabs(gated, valkey, counted, site, server):
+def test_combined_tabs(with_app, valkey, counted, site, server):
     """12 tabs with all kinds of topics are one stream of the daemon, each wake-up reaches each tab once, and a request
     of any tab is answered at once."""
     # Apache notices only when it writes that a stream was closed.
-    _, daemon = gated(OPEN, SSE_HEARTBEAT_MS=500)
+    _, daemon = with_app(OPEN, SSE_HEARTBEAT_MS=500)
     relay = counted(daemon)
     place = site(server, relay)
     tabs = [place.tab() for _ in range(12)]
@@ -738,10 +738,10 @@ def test_combined_tabs(gated, valkey, counted, site, server):
 
 
 @both
-def test_combined_change_over(gated, valkey, counted, site, server):
+def test_combined_change_over(with_app, valkey, counted, site, server):
     """While other tabs watch more, a tab gets no sync, and each wake-up at least once. During a change-over two
     streams deliver, so that some may come twice or out of order."""
-    app, daemon = gated(OPEN)
+    app, daemon = with_app(OPEN)
     app.sign_in(ANN, "ann", projects=range(1, 100))
     relay = counted(daemon)
     place = site(server, relay)
@@ -763,18 +763,18 @@ def test_combined_change_over(gated, valkey, counted, site, server):
     assert relay.connections <= 11
 
 
-def test_combined_daemon_restart(gated, valkey, rundir, site):
+def test_combined_daemon_restart(with_app, valkey, rundir, site):
     """The daemon is drained and started again: every tab has one sync, and the browser one stream."""
     path = f"{rundir}/inherited"
     with listening_socket(path) as listener:
-        app, daemon = gated(inherit=[listener])
+        app, daemon = with_app(inherit=[listener])
         place = site(Nginx, path)
         tabs = [place.tab() for _ in range(3)]
         for tab in tabs:
             tab.watch("a", combined=True)
             tab.wait("a", FIRST)
         daemon.stop()
-        gated(inherit=[listener], app=app)
+        with_app(inherit=[listener], app=app)
         for tab in tabs:
             tab.wait("a", FIRST, LATER)
         valkey.publish(user_channel("ann"), notification(1))
@@ -782,10 +782,10 @@ def test_combined_daemon_restart(gated, valkey, rundir, site):
             tab.wait("a", FIRST, LATER, wakeup(1))
 
 
-def test_combined_evicted(gated, valkey, counted, site):
+def test_combined_evicted(with_app, valkey, counted, site):
     """A second browser evicts the first, which parks in all its tabs. Its next leader evicts nobody; a tab that is
     used does."""
-    _, daemon = gated(OPEN, SSE_COMBINED_PER_USER_CAP=1)
+    _, daemon = with_app(OPEN, SSE_COMBINED_PER_USER_CAP=1)
     relay = counted(daemon)
     place = site(Nginx, relay)
     tabs = [place.tab() for _ in range(3)]
@@ -831,10 +831,10 @@ def react_page():
 
 
 @pytest.mark.parametrize("version", [18, 19])
-def test_react(gated, valkey, counted, site, react_page, version):
+def test_react(with_app, valkey, counted, site, react_page, version):
     """Hooks under StrictMode: the components of a page share a stream of each kind, are told, show the state, and
     one that is taken out and put back makes no request."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     relay = counted(daemon)
     place = site(Nginx, relay)
     place.add(react_page(version))
@@ -856,7 +856,7 @@ def test_react(gated, valkey, counted, site, react_page, version):
 
 # The library alone
 
-@pytest.mark.parametrize("file", ["core", "package", "react", "sharing"])
+@pytest.mark.parametrize("file", ["core", "eventsource", "package", "react", "sharing"])
 def test_client_library(file):
     """contrib/browser/test, on Node.js: its rules; types, size and files; its hooks and the example, on React 18 and
     19."""

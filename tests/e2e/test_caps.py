@@ -126,11 +126,11 @@ def answered_in_turn(daemon, **named):
     return statuses
 
 
-def test_slot_is_free_before_the_end_of_an_answer(gated, valkey):
+def test_slot_is_free_before_the_end_of_an_answer(with_app, valkey):
     """At a cap of 1 the peer that has read one answer finds the slot free: after 401, 404 and retry later alike,
     and the slots of the user too."""
     caps = {"SSE_PER_TENANT_CAP": 1, "SSE_ISSUES_PER_TENANT_CAP": 1, "SSE_PER_USER_CAP": 1}
-    app, daemon = gated(**caps)
+    app, daemon = with_app(**caps)
     assert answered_in_turn(daemon, **by("SECRET-unknown")) == {401}
     assert answered_in_turn(daemon, **by(ANN, projects="9")) == {404}
     app.faults[SESSION] = says({}, 500)
@@ -268,11 +268,11 @@ def test_requests_in_flight_take_slots(streamd, new_valkey):
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["arrived first", "arrived last"])
-def test_slots_fill_before_the_sync(gated, new_valkey, early):
+def test_slots_fill_before_the_sync(with_app, new_valkey, early):
     """A slot that was free at the claim and is not at the sync: the new stream keeps it, undisturbed, and the
     returning one goes on waiting, whichever arrived first."""
     valkey = new_valkey().start()
-    app, daemon = gated(VALKEY_URL=valkey.url, SSE_PER_USER_CAP=1)
+    app, daemon = with_app(VALKEY_URL=valkey.url, SSE_PER_USER_CAP=1)
     listen(daemon, **by(BEN)).close()
     valkey.pause()
     if early:
@@ -297,11 +297,11 @@ def test_slots_fill_before_the_sync(gated, new_valkey, early):
     assert after_first(new.quiet(0.8)) == b"" and not new.closed
 
 
-def test_returning_in_the_order_of_checks(gated, new_valkey):
+def test_returning_in_the_order_of_checks(with_app, new_valkey):
     """No free slot comes after 401 and 503, before the 404 for projects and before Valkey; with a free slot the
     answer is that of any other request."""
     valkey = new_valkey().start()
-    app, daemon = gated(VALKEY_URL=valkey.url, SSE_ISSUES_PER_USER_CAP=1, SSE_ISSUES_PER_TENANT_CAP=2)
+    app, daemon = with_app(VALKEY_URL=valkey.url, SSE_ISSUES_PER_USER_CAP=1, SSE_ISSUES_PER_TENANT_CAP=2)
     check_answer(daemon.ask(**by("SECRET-unknown", projects="7", **RETURNING)), 401)
     check_answer(daemon.ask(**by(ANN, projects="x", **RETURNING)), 400)
     check_answer(daemon.ask(**by(ANN, projects="9", **RETURNING)), 404)
@@ -317,9 +317,9 @@ def test_returning_in_the_order_of_checks(gated, new_valkey):
         check_later(daemon.ask(**by(BEN, projects="8", **RETURNING)))
 
 
-def test_returning_costs_no_slot(gated):
+def test_returning_costs_no_slot(with_app):
     """200 returning requests in turn at a tenant's cap of 2, one of them taken: none is refused."""
-    _, daemon = gated(SSE_PER_TENANT_CAP=2, SSE_PER_USER_CAP=1)
+    _, daemon = with_app(SSE_PER_TENANT_CAP=2, SSE_PER_USER_CAP=1)
     with listen(daemon, **by(ANN)) as stream:
         assert answered_in_turn(daemon, **by(ANN, **RETURNING)) == {200}
         assert after_first(stream.quiet(0)) == b""

@@ -291,7 +291,7 @@ def test_replica_in_a_list(streamd, new_valkey):
 
 def test_primaries_in_a_list(streamd, new_valkey):
     """Primaries outside a Cluster are refused in a list: messages published on one would not reach the others. A single
-    one is used, and so is one whose user may not run CLUSTER."""
+    one is used, and so is, with a warning, one that refuses CLUSTER INFO."""
     first, second = (new_valkey(tcp=True).start() for _ in range(2))
     url = f"{first.url},{second.url}"
     error = "no usable node: " + "; ".join(
@@ -302,8 +302,12 @@ def test_primaries_in_a_list(streamd, new_valkey):
     assert done.status == 69 and done.line() == error
     publish(1, first.url).silent()
     second("ACL", "SETUSER", "default", "-cluster")
-    publish(1, url).silent()
-    check_works(streamd(VALKEY_URL=url), second)
+    warning = f"127.0.0.1:{second.port}: cannot verify that it is a Cluster node: the user needs +cluster|info"
+    done = publish(1, url)
+    assert done.status == 0 and done.line() == f"warning: {warning}"
+    daemon = streamd(VALKEY_URL=url)
+    check_works(daemon, second)
+    assert f'"error":"{warning}"' in daemon.wait_for_log(r"^\[valkey\] server not verified")
 
 
 def test_dead_nodes_first(streamd, new_valkey):

@@ -150,10 +150,10 @@ def test_500_ids(streamd, valkey, tenant):
 
 # Access
 
-def test_by_the_application(gated, valkey, tenant):
+def test_by_the_application(with_app, valkey, tenant):
     """Each topic needs its own access; what the user cannot read is left out silently, and if nothing is left it is
     404."""
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, SSE_COMBINED_PER_USER_CAP=100)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, SSE_COMBINED_PER_USER_CAP=100)
     with listen(daemon, **by(ANN, **combined())) as peer:
         check_carries(valkey, peer, TOPICS, tenant, user="ann")
     for missing in "testRuns", "milestones", "projects":
@@ -174,9 +174,9 @@ def test_by_the_application(gated, valkey, tenant):
         check_carries(valkey, peer, [BY_NAME["issues"]], tenant, user="ann")
 
 
-def test_queries_go_out_together(gated):
+def test_queries_go_out_together(with_app):
     """The queries for all models are sent at once, within one time limit, and are as few as can be."""
-    app, daemon = gated(TPI_APP_TIMEOUT_MS=10000)
+    app, daemon = with_app(TPI_APP_TIMEOUT_MS=10000)
     app.hold(*MODELS)
     peer = daemon.open(**by(ANN, **combined()))
     app.wait_asked(5)
@@ -188,9 +188,9 @@ def test_queries_go_out_together(gated):
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_one_model_fails(gated, model):
+def test_one_model_fails(with_app, model):
     """If one of the queries has no answer, the request is told to retry later."""
-    app, daemon = gated()
+    app, daemon = with_app()
     app.faults[model] = lambda exchange: exchange.send(message({"error": "x"}, 500))
     check_later(daemon.ask(**by(ANN, **combined())))
     daemon.wait_for_log(r"\[sse/combined\] subscribe failed .*cannot query the application")
@@ -216,9 +216,9 @@ def test_without_the_application(streamd, valkey, tenant, rundir, access, carrie
 
 # Re-checks and revocations
 
-def test_recheck(gated, valkey, tenant):
+def test_recheck(with_app, valkey, tenant):
     """A re-check takes away what was lost, silently, while the rest goes on; a stream that lost everything ends."""
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_RECHECK_SECONDS=INTERVAL, TPI_APP_CACHE_SECONDS=300)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_RECHECK_SECONDS=INTERVAL, TPI_APP_CACHE_SECONDS=300)
     peer = listen(daemon, **by(ANN, **combined()))
     restricted = listen(daemon, **by(ANN, **combined({"testRuns": 7, "milestones": 7})))
     check_carries(valkey, peer, TOPICS, tenant, user="ann")
@@ -238,9 +238,9 @@ def test_recheck(gated, valkey, tenant):
     assert peer.body.count(SYNC) + len(FIRST.findall(peer.body)) == 1, "a sync"
 
 
-def test_revocation(gated, streamd, valkey, tenant):
+def test_revocation(with_app, streamd, valkey, tenant):
     """A revocation re-checks it at once if it has the project or a single item; without the application it ends."""
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_RECHECK_SECONDS=86400, TPI_APP_CACHE_SECONDS=300)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_RECHECK_SECONDS=86400, TPI_APP_CACHE_SECONDS=300)
     plain = streamd(INSTANCE_TENANT_ID=tenant, TPI_PROJECT_ACCESS="allow")
     peer = listen(daemon, **by(ANN, **combined()))
     ends = [plain.stream(**combined()), plain.stream(**combined({"notifications": 1, "testRuns": 99}))]

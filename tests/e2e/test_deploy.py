@@ -685,10 +685,10 @@ def fronts():
         front.kill()
 
 
-def test_sidecar(gated, valkey, rundir, fronts):
+def test_sidecar(with_app, valkey, rundir, fronts):
     """The image's nginx carries streams and wake-ups; the application is told of the ingress's scheme and address,
     and of the Host, whatever X-Forwarded-Host says; other paths are 404."""
-    app, daemon = gated(OPEN)
+    app, daemon = with_app(OPEN)
     front = Sidecar(rundir, daemon.address)
     fronts.append(front)
     for target, channel, payload in [(NOTIFICATIONS, user_channel("ann"), notification(1)),
@@ -711,11 +711,11 @@ def test_sidecar(gated, valkey, rundir, fronts):
             assert peer.wait(lambda p: p.ended, what="a whole answer").status == 404
 
 
-def test_sidecar_probes(gated, valkey, rundir, fronts):
+def test_sidecar_probes(with_app, valkey, rundir, fronts):
     """The probe of the daemon is 200 while it is alive, also where Valkey is unreachable and all places are taken, and asks
     nothing of the application; health is 503 then. The probe fails while there is no daemon, and then browsers are
     told to come back."""
-    app, daemon = gated(OPEN, SSE_PER_TENANT_CAP=1, TPI_STATUS="on")
+    app, daemon = with_app(OPEN, SSE_PER_TENANT_CAP=1, TPI_STATUS="on")
     front = Sidecar(rundir, daemon.address)
     fronts.append(front)
     assert [front.probe(path) for path in (LIVE, HEALTH, METRICS, "/nginx")] == [200] * 4
@@ -726,7 +726,7 @@ def test_sidecar_probes(gated, valkey, rundir, fronts):
         assert len(app.requests) == asked
     for path in "/", "/streamd", LIVE + "/", NOTIFICATIONS:
         assert front.probe(path) == 404
-    _, away = gated(OPEN, VALKEY_URL=f"unix://{rundir}/no-valkey", TPI_STATUS="on")
+    _, away = with_app(OPEN, VALKEY_URL=f"unix://{rundir}/no-valkey", TPI_STATUS="on")
     other = Sidecar(rundir, away.address)
     fronts.append(other)
     assert (other.probe(LIVE), other.probe(HEALTH), other.probe(METRICS)) == (200, 503, 200)
@@ -738,9 +738,9 @@ def test_sidecar_probes(gated, valkey, rundir, fronts):
         assert peer.header("Content-Type") == "text/event-stream"
 
 
-def test_sidecar_ends_last(gated, rundir, fronts):
+def test_sidecar_ends_last(with_app, rundir, fronts):
     """After SIGQUIT nginx waits for the streams: the daemon's last words arrive, and both end."""
-    _, daemon = gated(OPEN)
+    _, daemon = with_app(OPEN)
     front = Sidecar(rundir, daemon.address)
     fronts.append(front)
     with http(front.address, NOTIFICATIONS, **page(ANN)) as peer:

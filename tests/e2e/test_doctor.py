@@ -712,10 +712,10 @@ def test_no_right_to_any_channel(front, streamd, new_valkey, doctor):
     assert "If Valkey refuses a channel" in told and "start Valkey" not in told
 
 
-def test_application_away(front, gated, doctor, application):
+def test_application_away(front, with_app, doctor, application):
     """The application cannot be queried."""
     app = application()
-    _, daemon = gated(OPEN, app=app)
+    _, daemon = with_app(OPEN, app=app)
     fore = front(Nginx, daemon, auth="app")
     app.stop()
     told = doctor(fore.url, who=("--cookie-file", "-"), stdin=cookie(ANN) + "\n")
@@ -740,6 +740,15 @@ def test_publisher_without_a_right(front, streamd, new_valkey, doctor):
     told = doctor(fore.url, "--quick", VALKEY_URL=url.replace("word", "other"))
     assert "VALKEY_PASSWORD_FILE" in told.only("notifications: tpi-publish")
     assert "SECRET" not in told.stdout
+
+
+def test_no_role(front, streamd, new_valkey, doctor):
+    """A Valkey without ROLE works, and is a warning."""
+    server = new_valkey(config=["--rename-command", "ROLE", ""]).start()
+    fore = front(Nginx, streamd(OPEN, VALKEY_URL=server.url))
+    told = doctor(fore.url, "--quick", VALKEY_URL=server.url)
+    told = told.only("notifications: tpi-publish", state="warning")
+    assert "it does not support ROLE" in told and "subscribers: 1" in told
 
 
 def test_publisher_at_a_replica(front, streamd, valkey, new_valkey, doctor):
@@ -826,9 +835,9 @@ def test_subscribers_elsewhere(front, streamd, new_valkey, doctor):
     assert "but not this stream's daemon" in told.only("notifications: wake-ups")
 
 
-def test_user_by_the_application(front, gated, doctor):
+def test_user_by_the_application(front, with_app, doctor):
     """The cookie says who it is: the site is asked, as a page would ask it."""
-    app, daemon = gated(OPEN)
+    app, daemon = with_app(OPEN)
     where = "http://%s" % app.url.removeprefix("http://")
     fore = front(Nginx, daemon, auth="app", site=f"location = /api/auth/session {{ proxy_pass {where}; "
                  "proxy_set_header User-Agent x; proxy_set_header Cache-Control ''; proxy_set_header Referer ''; "

@@ -173,9 +173,11 @@ def test_access_file(file_daemon, valkey, user, projects, expected):
         assert all(valkey.subscribers(project_channel(p)) for p in expected)
         for project in requested:
             valkey.publish(project_channel(project), issue(1, project))
-        last = expected[-1]
-        peer.wait_data(issue(1, last))
-        assert after_first(peer) == b"".join(frame(issue(1, p)) for p in expected)
+        # Valkey keeps the order: once the end has arrived, so has every wake-up that was sent.
+        end = issue(2, expected[0])
+        valkey.publish(project_channel(expected[0]), end)
+        peer.wait_data(end)
+        assert after_first(peer) == b"".join(frame(issue(1, p)) for p in expected) + frame(end)
 
 
 def write(path, text):

@@ -178,10 +178,10 @@ class Browser:
 @schemes
 @pytest.mark.parametrize("user, projects, cookies", [("ann", [8, 7], [""]), ("kim", [7], [".0", ".1"])],
                          ids=["one cookie", "chunked cookie"])
-def test_session(gated, nextauth, valkey, site, server, scheme, user, projects, cookies):
+def test_session(with_app, nextauth, valkey, site, server, scheme, user, projects, cookies):
     """A session opens both streams, with the user's own wake-ups and projects; a signed-out session and an altered
     cookie open none."""
-    app, daemon = gated(OPEN, app=nextauth())
+    app, daemon = with_app(OPEN, app=nextauth())
     browser = Browser(site(server, daemon, app, scheme))
     assert browser.status() == 401
     assert browser.status(Cookie="next-auth.session-token=SECRET") == 401
@@ -220,10 +220,10 @@ def test_session(gated, nextauth, valkey, site, server, scheme, user, projects, 
 @schemes
 @pytest.mark.parametrize("user, status", [("ada", 200), ("sam", 200), ("ann", 404)],
                          ids=["administrator", "API user", "ordinary user"])
-def test_api_access(gated, nextauth, site, server, scheme, user, status):
+def test_api_access(with_app, nextauth, site, server, scheme, user, status):
     """A page of the site opens any user's issue stream, by Sec-Fetch-Site, Referer or Origin; a script with the same
     cookie opens it only for a user with API access."""
-    app, daemon = gated(OPEN, app=nextauth())
+    app, daemon = with_app(OPEN, app=nextauth())
     origin = site(server, daemon, app, scheme)
     browser = Browser(origin).sign_in(user)
     issues = f"{ISSUES}?projectId=7"
@@ -235,9 +235,9 @@ def test_api_access(gated, nextauth, site, server, scheme, user, status):
     assert len(daemon.matching("query forbidden")) == (status == 404)
 
 
-def test_cookie_of_another_scheme(gated, nextauth, site):
+def test_cookie_of_another_scheme(with_app, nextauth, site):
     """The application does not accept the cookie of HTTP over HTTPS, nor the reverse: it knows the browser's scheme."""
-    app, daemon = gated(OPEN, app=nextauth())
+    app, daemon = with_app(OPEN, app=nextauth())
     origin = site(Nginx, daemon, app, "https")
     browser = Browser(origin).sign_in("ann")
     assert browser.status(Cookie=browser.cookie.replace("__Secure-", "")) == 401
@@ -248,10 +248,10 @@ def test_cookie_of_another_scheme(gated, nextauth, site):
     assert browser.status(Cookie=cookie) == 401
 
 
-def test_session_ends(gated, nextauth, site):
+def test_session_ends(with_app, nextauth, site):
     """Streams stay open while the application restarts; when its sessions are invalid (another secret), the re-check
     ends the streams."""
-    app, daemon = gated(OPEN, app=nextauth(), TPI_RECHECK_SECONDS=5)
+    app, daemon = with_app(OPEN, app=nextauth(), TPI_RECHECK_SECONDS=5)
     browser = Browser(site(Nginx, daemon, app, "http")).sign_in("ann")
     peers = [browser.stream(), browser.stream(f"{ISSUES}?projectId=7")]
     app.kill()
@@ -265,11 +265,11 @@ def test_session_ends(gated, nextauth, site):
 
 @both
 @schemes
-def test_forwarded_headers(gated, application, site, server, scheme):
+def test_forwarded_headers(with_app, application, site, server, scheme):
     """The application gets the browser's Cookie and Authorization, Sec-Fetch-Site, and the X-Forwarded-* headers of the
     web server, not the browser's own."""
     app = application()
-    _, daemon = gated(OPEN, app=app)
+    _, daemon = with_app(OPEN, app=app)
     origin = site(server, daemon, app, scheme)
     headers = {"Cookie": f"a=1; {COOKIE}={ANN}", "Authorization": "Bearer SECRET-other", "Accept_Language": "en",
                "Referer": f"{origin.url}/x"}
@@ -285,9 +285,9 @@ def test_forwarded_headers(gated, application, site, server, scheme):
         "X-Forwarded-Proto": scheme, "X-Forwarded-Host": "%s:%d" % origin.address, "Sec-Fetch-Site": "same-origin"}
 
 
-def test_topics(gated, nextauth, site):
+def test_topics(with_app, nextauth, site):
     """A session opens the streams of what its user can read; deleted projects have no streams but that of issues."""
-    app, daemon = gated(OPEN, app=nextauth(), SSE_LIVE_PER_USER_CAP=100)
+    app, daemon = with_app(OPEN, app=nextauth(), SSE_LIVE_PER_USER_CAP=100)
     browser = Browser(site(Nginx, daemon, app, "http")).sign_in("ann")
     request = {"TPI_USER": None, "HTTP_COOKIE": browser.cookie, "HTTP_SEC_FETCH_SITE": "same-origin",
                "HTTP_HOST": "127.0.0.1", "REQUEST_SCHEME": "http"}

@@ -136,10 +136,10 @@ def test_project_streams_end(streamd, valkey, revoke, tenant, prefixes):
 
 @pytest.mark.parametrize("settings", [
     {"TPI_IDENTITY": None}, {"TPI_RECHECK_SECONDS": 0}, {"TPI_PROJECT_ACCESS": "allow"}], ids=str)
-def test_stream_that_cannot_be_rechecked(gated, revoke, tenant, settings):
+def test_stream_that_cannot_be_rechecked(with_app, revoke, tenant, settings):
     """A stream ends if a re-check would not cover all that authorized it, even if the application still grants
     access."""
-    _, daemon = gated(INSTANCE_TENANT_ID=tenant, **settings)
+    _, daemon = with_app(INSTANCE_TENANT_ID=tenant, **settings)
     peer = listen(daemon, **by(ANN, TPI_USER="ann", projects=7))
     revoke("ann")
     check_ended(peer.wait_end(SOON))
@@ -150,10 +150,10 @@ def test_stream_that_cannot_be_rechecked(gated, revoke, tenant, settings):
 
 # Identity from the application: streams are re-checked
 
-def test_user_is_rechecked(gated, valkey, revoke, tenant):
+def test_user_is_rechecked(with_app, valkey, revoke, tenant):
     """A user's streams are re-checked at once, without the cache: they end if the session has ended, stay open without
     losing a wake-up if not, and leave only the channels of projects that the user has lost."""
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_CACHE_SECONDS=300)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_APP_CACHE_SECONDS=300)
     for name in "gone", "good", "some":
         app.sign_in(f"SECRET-{name}", name, [7, 8])
     gone = [listen(daemon, **by("SECRET-gone", projects=projects)) for projects in (None, "7,8")]
@@ -184,9 +184,9 @@ def test_user_is_rechecked(gated, valkey, revoke, tenant):
     check_open(*good, some)
 
 
-def test_project_is_rechecked(gated, revoke, tenant):
+def test_project_is_rechecked(with_app, revoke, tenant):
     """A project's streams are re-checked, whoever their user is, and no others."""
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant)
     app.people[BEN].projects |= {7, 8}
     ann, ben = (listen(daemon, **by(token, projects="7,8")) for token in (ANN, BEN))
     other = listen(daemon, **by(ANN, projects="8"))
@@ -200,7 +200,7 @@ def test_project_is_rechecked(gated, revoke, tenant):
     assert {tuple(request.ids) for request in app.asked(PROJECTS)} == {(7, 8)}
 
 
-def test_access_file_is_rechecked(gated, revoke, tenant, rundir):
+def test_access_file_is_rechecked(with_app, revoke, tenant, rundir):
     """With an access file, a project's streams are re-checked against its present rules."""
     path = f"{rundir}/rules"
 
@@ -208,7 +208,7 @@ def test_access_file_is_rechecked(gated, revoke, tenant, rundir):
         with open(path, "w", encoding="ascii") as file:
             file.write(text)
     write("7 ann ben\n8 ann\n")
-    _, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_PROJECT_ACCESS=f"file:{path}")
+    _, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_PROJECT_ACCESS=f"file:{path}")
     ann, ben = (listen(daemon, **by(token, projects="7,8")) for token in (ANN, BEN))
     write("8 ann\n")
     revoke(project=7)
@@ -219,10 +219,10 @@ def test_access_file_is_rechecked(gated, revoke, tenant, rundir):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["down", "hold"])
-def test_application_unreachable(gated, revoke, tenant, how):
+def test_application_unreachable(with_app, revoke, tenant, how):
     """While the application is unreachable the streams of a revocation stay open; as soon as it answers, those without
     a session end, and the others are not re-checked again."""
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_TIMEOUT_MS=500)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_APP_TIMEOUT_MS=500)
     gone, good = (listen(daemon, **by(token)) for token in (ANN, BEN))
     app.sign_out(ANN)
     getattr(app, how)()
@@ -245,9 +245,9 @@ def test_application_unreachable(gated, revoke, tenant, how):
     check_open(good)
 
 
-def test_recheck_in_flight(gated, revoke, tenant):
+def test_recheck_in_flight(with_app, revoke, tenant):
     """A positive answer to a re-check that was in flight at the revocation does not count."""
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_RECHECK_SECONDS=5, TPI_APP_TIMEOUT_MS=20000)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_RECHECK_SECONDS=5, TPI_APP_TIMEOUT_MS=20000)
     peer = listen(daemon, **by(ANN))
     app.forget()
     release = hold_present_answer(app, SESSION)
@@ -274,10 +274,10 @@ def hold_present_answer(app, kind):
     return release
 
 
-def test_earlier_answers_do_not_count(gated, revoke, tenant):
+def test_earlier_answers_do_not_count(with_app, revoke, tenant):
     """After a revocation neither a cached answer nor a query in flight authorizes a request; a request that already
     waits for that query is re-checked as soon as its stream begins."""
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_CACHE_SECONDS=300, TPI_APP_TIMEOUT_MS=30000)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_APP_CACHE_SECONDS=300, TPI_APP_TIMEOUT_MS=30000)
     kept = listen(daemon, **by(ANN))
     app.sign_in("SECRET-eve", "eve", [7])
     for _ in range(2):
@@ -305,9 +305,9 @@ def test_earlier_answers_do_not_count(gated, revoke, tenant):
     daemon.wait_for_log("revoked, re-checking.*ben")
 
 
-def test_request_in_flight_stays(gated, valkey, revoke, tenant):
+def test_request_in_flight_stays(with_app, valkey, revoke, tenant):
     """A request in flight at the revocation gets its stream, and keeps it if the session is still valid."""
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_TIMEOUT_MS=30000)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_APP_TIMEOUT_MS=30000)
     release = hold_present_answer(app, SESSION)
     ann, ben = (daemon.open(**by(token)) for token in (ANN, BEN))
     app.wait_asked(2)
@@ -325,9 +325,9 @@ def test_request_in_flight_stays(gated, valkey, revoke, tenant):
 
 
 @pytest.mark.parametrize("named", [{"user": "ann"}, {"project": 7}], ids=str)
-def test_request_in_flight_that_cannot_be_rechecked(gated, valkey, revoke, tenant, named):
+def test_request_in_flight_that_cannot_be_rechecked(with_app, valkey, revoke, tenant, named):
     """A request in flight is told to retry later if a re-check would not cover it; other requests get their streams."""
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_IDENTITY=None, TPI_APP_TIMEOUT_MS=30000)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_IDENTITY=None, TPI_APP_TIMEOUT_MS=30000)
     app.people[BEN].projects.add(9)
     release = hold_present_answer(app, PROJECTS)
     ann = daemon.open(**by(ANN, TPI_USER="ann", projects="7"))
@@ -366,11 +366,11 @@ class RevokeBeforeConfirmation(standins.Server):
 
 @pytest.mark.parametrize("payload", ['{"event":"revoke","user":"ann"}', '{"event":"revoke","projectId":7}'])
 @pytest.mark.parametrize("identity", [None, "app"])
-def test_between_join_and_confirmation(gated, tenant, payload, identity):
+def test_between_join_and_confirmation(with_app, tenant, payload, identity):
     """A revocation that arrives before Valkey confirms the channels concerns the stream: it is told to retry later, or
     begins and is re-checked at once."""
     script = RevokeBeforeConfirmation(project_channel(7, tenant), tenant, payload)
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_IDENTITY=identity, VALKEY_URL=script.url)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_IDENTITY=identity, VALKEY_URL=script.url)
     daemon.wait_for_log("connected")
     peer = daemon.open(**by(ANN, TPI_USER="ann", projects="7,8"))
     assert script.waiting.wait(scaled(10))
@@ -460,11 +460,11 @@ def test_forged(streamd, valkey, tenant):
 # Load
 
 @pytest.mark.slow
-def test_storm(gated, revoke, tenant):
+def test_storm(with_app, revoke, tenant):
     """All streams of a project are re-checked, spread over time and within TPI_APP_CONCURRENCY, and only those without
     access end."""
     count, most = 300, 8
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_CONCURRENCY=most, SSE_ISSUES_PER_TENANT_CAP=count)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_APP_CONCURRENCY=most, SSE_ISSUES_PER_TENANT_CAP=count)
     tokens = [app.sign_in(f"SECRET-{number}", f"user{number}", [7]) for number in range(count)]
     app.delay = 0.005
     peers = [daemon.open(**by(token, projects="7")) for token in tokens]

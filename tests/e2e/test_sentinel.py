@@ -9,12 +9,13 @@ import time
 
 import pytest
 
+import sentinels
 import standins
 import test_publish
 from answers import SYNC, after_first, check_later, frame, notification
 from sentinels import Group, SilentServer
 from servers import ValkeyClient, run_streamd, user_channel
-from test_valkey import ABOUT_VALKEY, check_works, wait_attempts
+from test_valkey import ABOUT_VALKEY, accepted, check_works, wait_attempts
 from timing import eventually, scaled
 
 NO_SENTINEL = "no sentinel in VALKEY_SENTINELS named the primary"
@@ -156,6 +157,36 @@ def test_replaced_primary_still_answers(streamd, group, others):
     assert g.primary.subscribers(user_channel("ann")) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("position", range(3))
+def test_sentinels_disagree(streamd, new_valkey, rundir, position):
+    """Three real sentinels name the primary by its address, by its name, and by an address that only its own host can
+    use, wherever in the list that is: both programs use the primary, and stay there when a sentinel dies."""
+    valkey = new_valkey(tcp=True).start()
+    by_host = {host: sentinels.Sentinel(rundir, valkey, host=host, hostnames=host == "localhost").start()
+               for host in ("127.0.0.1", "localhost", "127.0.1.1")}
+    started = [by_host["127.0.0.1"], by_host["localhost"]]
+    started.insert(position, by_host["127.0.1.1"])
+    names = ",".join(sentinel.name for sentinel in started)
+    try:
+        daemon = streamd(**settings(names))
+        with daemon.stream("ann") as peer:
+            publish(1, names).silent()
+            peer.wait_body(frame(notification(1)))
+            used = re.search('"server":"(.*):', daemon.wait_for_log(r"^\[valkey\] connected"))[1]
+            by_host.pop(used).kill()
+            client = ValkeyClient(by_host["127.0.1.1"].address)
+            before = accepted(client)
+            eventually(lambda: accepted(client) > before, CHECK, "the next check")
+            publish(2, names).silent()
+            peer.wait_body(frame(notification(2)))
+            assert after_first(peer) == frame(notification(1)) + frame(notification(2))
+        assert len(daemon.matching(ABOUT_VALKEY)) == 1
+    finally:
+        for sentinel in started:
+            sentinel.kill()
+
+
 @pytest.mark.parametrize("host", ["localhost", "::1"])
 def test_announced_host(streamd, new_valkey, others, host):
     """A sentinel may name the primary by a host name or an IPv6 address."""
@@ -267,7 +298,7 @@ def test_passwords(streamd, group, rundir):
     for env, error in [({}, f"{NO_SENTINEL}: {sentinel}: requires a password: set VALKEY_SENTINEL_PASSWORD"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3rver"}, f"{NO_SENTINEL}: {sentinel}: authentication failed: WRONGPASS"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3ntinel", "VALKEY_PASSWORD_FILE": None},
-                        f"{server}: requires a password: set VALKEY_PASSWORD_FILE"),
+                        f"{server}: NOAUTH: requires a password: set VALKEY_PASSWORD_FILE"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3ntinel", "VALKEY_PASSWORD_FILE": None,
                          "VALKEY_URL": "valkey://:s3ntinel@x"}, f"{server}: authentication failed: WRONGPASS")]:
         env = {"VALKEY_PASSWORD_FILE": path, **env}

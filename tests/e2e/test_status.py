@@ -219,9 +219,9 @@ def test_health_and_valkey(watched, new_valkey):
     eventually(lambda: metrics(daemon)["valkey_channels"] == 0, what="no channels")
 
 
-def test_health_and_application(gated):
+def test_health_and_application(with_app):
     """After a query timed out, health is 503 with the application paused, until the pause ends; liveness stays 200."""
-    app, daemon = gated(TPI_STATUS="on", TPI_APP_TIMEOUT_MS=300)
+    app, daemon = with_app(TPI_STATUS="on", TPI_APP_TIMEOUT_MS=300)
     eventually(lambda: health(daemon) == healthy("ok"), what="health")
     counted = Growth(daemon)
     app.hold(SESSION)
@@ -510,9 +510,9 @@ def test_deferred(watched, new_valkey):
         valkey.resume()
 
 
-def test_application(gated):
+def test_application(with_app):
     """Queries are counted by the source of the response, requests to the application by the result."""
-    app, daemon = gated(TPI_STATUS="on", TPI_APP_CACHE_SECONDS=300)
+    app, daemon = with_app(TPI_STATUS="on", TPI_APP_CACHE_SECONDS=300)
     eventually(lambda: health(daemon) == healthy("ok"), what="health")
     counted = Growth(daemon)
     listen(daemon, **by(ANN)).close()

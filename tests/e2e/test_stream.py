@@ -3,15 +3,16 @@
 
 import itertools
 import random
+import re
 import threading
 
 import pytest
 
 from answers import (PING, SHUTDOWN, SYNC, after_first, check_ended, check_first, frame, issue,
                      notification)
-from fcgi import wait_all
+from fcgi import live, wait_all
 from servers import ValkeyClient, broadcast_channel, project_channel, run_streamd, user_channel
-from timing import scaled
+from timing import eventually, scaled
 
 
 @pytest.fixture(scope="module")
@@ -326,3 +327,44 @@ def test_no_spread(streamd, new_valkey):
     wait_all(peers, lambda p: after_first(p) == SYNC, 20, "the second sync")
     times = [peer.events.events[-1].time for peer in peers]
     assert max(times) - min(times) < scaled(0.5)
+
+
+def test_channels_linger(streamd, new_valkey):
+    """A channel without streams stays subscribed for seconds: a stream that joins it meanwhile begins at once, even
+    while Valkey does not respond, and misses nothing that is published after its sync."""
+    valkey = new_valkey().start()
+    # With one slot, a stream can begin only after the one before it has ended.
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_PER_TENANT_CAP=1)
+    channel = user_channel("linger")
+
+    def opened(user):
+        peer = daemon.open(user).wait(lambda p: p.closed or live(p))
+        return peer if live(peer) else None
+    daemon.stream("linger").close()
+    eventually(lambda: opened("other"), what="the slot of the stream that ended").close()
+    assert valkey.subscribers(channel) == 1
+    valkey.pause()
+    try:
+        peer = eventually(lambda: opened("linger"), what="a stream without Valkey")
+    finally:
+        valkey.resume()
+    sent = [notification(number) for number in range(100)]
+    assert valkey.publish_all(channel, sent) == [1] * 100
+    peer.wait_data(sent[-1])
+    assert after_first(peer) == b"".join(map(frame, sent))
+    peer.close()
+    valkey.wait_subscribers(channel, 0)
+
+
+def test_joins_share_commands(streamd, new_valkey):
+    """The channels of a stream are subscribed with few commands, and opening and closing it again costs none."""
+    def commands():
+        stats = valkey("INFO", "commandstats").decode()
+        return sum(int(count) for count in re.findall(r"cmdstat_(?:un)?subscribe:calls=(\d+)", stats))
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow")
+    projects = ",".join(map(str, range(1, 501)))
+    before = commands()
+    for _ in range(20):
+        daemon.stream(projects=projects).close()
+    assert 1 <= commands() - before <= 20  # 1000 channels, 64 in a command; the channel of revocations

@@ -54,9 +54,9 @@ def check_carries(valkey, peer, topic, tenant="default", **named):
 # Access
 
 @every
-def test_by_the_application(gated, valkey, topic):
+def test_by_the_application(with_app, valkey, topic):
     """The application decides; what the user cannot read is 404, and what is deleted as well, except for issues."""
-    app, daemon = gated()
+    app, daemon = with_app()
     with listen(daemon, **by(ANN, **topic.params())) as peer:
         check_carries(valkey, peer, topic, user="ann")
     if topic.model is None:
@@ -116,10 +116,10 @@ def test_without_the_application(streamd, rundir, topic, access):
     ({"user": {"id": "ann"}}, "later"),
     ({"error": {"message": "unknown model name: x"}}, "later"),
 ], ids=lambda value: json.dumps(value) if not isinstance(value, (int, str)) else str(value))
-def test_wrong_answers(module_gated, topic, body, status):
+def test_wrong_answers(module_with_app, topic, body, status):
     """An answer that is not exactly about what was asked is never a yes."""
     if not hasattr(test_wrong_answers, "pair"):
-        test_wrong_answers.pair = module_gated(SSE_LIVE_PER_USER_CAP=100, SSE_ISSUES_PER_USER_CAP=100)
+        test_wrong_answers.pair = module_with_app(SSE_LIVE_PER_USER_CAP=100, SSE_ISSUES_PER_USER_CAP=100)
     app, daemon = test_wrong_answers.pair
     app.faults = {MODEL_PATHS[topic.model]: lambda exchange: exchange.send(message(body))}
     peer = daemon.ask(**by(ANN, **topic.params()))
@@ -132,9 +132,9 @@ def test_wrong_answers(module_gated, topic, body, status):
 @restricted
 @pytest.mark.parametrize("status, later", [(400, True), (401, False), (403, False), (404, True), (422, True),
                                            (500, True)])
-def test_error_statuses(gated, topic, status, later):
+def test_error_statuses(with_app, topic, status, later):
     """401 and 403 mean no access; any other status is no answer."""
-    app, daemon = gated()
+    app, daemon = with_app()
     app.faults[MODEL_PATHS[topic.model]] = lambda exchange: exchange.send(message({"error": "no"}, status))
     peer = daemon.ask(**by(ANN, **topic.params()))
     check_later(peer) if later else check_answer(peer, 404)
@@ -265,9 +265,9 @@ def test_log_fields(streamd, new_valkey, topic):
 
 # Re-checks and revocations
 
-def test_recheck(gated, valkey, tenant):
+def test_recheck(with_app, valkey, tenant):
     """A re-check ends the streams of what the user has lost, deleted items included, and no others."""
-    app, daemon = gated(TPI_RECHECK_SECONDS=INTERVAL, INSTANCE_TENANT_ID=tenant, TPI_APP_CACHE_SECONDS=300)
+    app, daemon = with_app(TPI_RECHECK_SECONDS=INTERVAL, INSTANCE_TENANT_ID=tenant, TPI_APP_CACHE_SECONDS=300)
     lost = app.sign_in("SECRET-lost", "lost", [7], test_runs=[7], milestones=[7])
     stays = {topic: listen(daemon, **by(ANN, **topic.params())) for topic in TOPICS}
     ends = {topic: listen(daemon, **by(lost, **topic.params())) for topic in TOPICS}
@@ -308,9 +308,9 @@ def test_revoked_project(streamd, valkey, tenant):
         assert not peer.quiet(0).closed
 
 
-def test_revoked_project_with_the_application(gated, valkey, tenant):
+def test_revoked_project_with_the_application(with_app, valkey, tenant):
     """With the application the same streams are re-checked at once, past the cache, and end where access is lost."""
-    app, daemon = gated(INSTANCE_TENANT_ID=tenant, TPI_APP_CACHE_SECONDS=300, TPI_RECHECK_SECONDS=86400,
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_APP_CACHE_SECONDS=300, TPI_RECHECK_SECONDS=86400,
                         SSE_LIVE_PER_USER_CAP=100)
     peers = {topic: listen(daemon, **by(ANN, **topic.params())) for topic in TOPICS}
     app.people[ANN].test_runs.clear()
@@ -409,9 +409,9 @@ def test_acl_users(streamd, new_valkey):
 
 # Caching of the application's answers
 
-def test_models_are_separate(gated):
+def test_models_are_separate(with_app):
     """Equal ids of different models are different questions, and so are projects with and without deleted ones."""
-    app, daemon = gated(TPI_APP_CACHE_SECONDS=300)
+    app, daemon = with_app(TPI_APP_CACHE_SECONDS=300)
     peers = [listen(daemon, **by(ANN, **topic.params())) for topic in TOPICS]
     assert sorted((request.kind, request.present) for request in app.asked()) == sorted([
         (SESSION, False), (PROJECTS, False), (PROJECTS, True), (TEST_RUNS, True), (MILESTONES, True)])

@@ -3,6 +3,7 @@
 
 import os
 import re
+import shutil
 import socket
 import threading
 import time
@@ -13,7 +14,8 @@ import test_publish
 from answers import (SYNC, after_first, check_first, check_later, frame, issue, notification)
 from fcgi import live
 from relay import Relay
-from servers import ROOT, broadcast_channel, listening_socket, processor_time, project_channel, user_channel
+from servers import (ROOT, Process, ValkeyClient, ValkeyError, broadcast_channel, listening_socket, processor_time,
+                     project_channel, user_channel)
 from timing import eventually, scaled
 
 ABOUT_VALKEY = r"^\[valkey\]"
@@ -115,6 +117,22 @@ def test_pubsub_client_killed(streamd, new_valkey):
         peer.wait_data(notification(1))
 
 
+@pytest.mark.slow
+def test_sync_is_not_postponed(streamd, new_valkey):
+    """A stream gets its sync within SSE_SYNC_SPREAD_MS of the first reconnect, also if Valkey is lost again and again
+    meanwhile."""
+    valkey = new_valkey().start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=4000, SSE_PER_USER_CAP=100)
+    peers = [daemon.stream(f"u{number}") for number in range(20)]
+    started = time.monotonic()
+    while time.monotonic() - started < 4.4:
+        assert valkey("CLIENT", "KILL", "TYPE", "pubsub") == 1
+        time.sleep(1.1)  # a connection that lasts a shorter time delays the next attempt
+        valkey.wait_subscribers(user_channel("u0"), 1)
+    late = [peer for peer in peers if not after_first(peer.quiet(0)).startswith(SYNC)]
+    assert not late, f"{len(late)} streams without a sync after {time.monotonic() - started:.1f} s"
+
+
 def test_one_log_line_per_change(streamd, new_valkey, rundir):
     """The loss of Valkey is one log line, and its return another, however many attempts fail in between."""
     valkey = new_valkey().start()
@@ -200,12 +218,15 @@ def test_stopped(streamd, new_valkey, tcp):
 
 # Passwords
 
+def accepted(valkey):
+    """The number of connections that Valkey has accepted."""
+    return int(re.search(rb"total_connections_received:(\d+)", valkey("INFO", "stats"))[1])
+
+
 def wait_attempts(valkey, count):
     """Waits until Valkey has accepted this many connections from now, each of them an attempt of the daemon."""
-    def accepted():
-        return int(re.search(rb"total_connections_received:(\d+)", valkey("INFO", "stats"))[1])
-    before = accepted()
-    eventually(lambda: accepted() >= before + count, what=f"{count} attempts to connect")
+    before = accepted(valkey)
+    eventually(lambda: accepted(valkey) >= before + count, what=f"{count} attempts to connect")
 
 
 PASSWORD = "s3cr:t/@%\u00e4"
@@ -357,6 +378,30 @@ def test_documented_users(streamd, new_valkey):
     other = streamd(VALKEY_URL=daemon, INSTANCE_TENANT_ID="t2")
     check_later(other.ask())
     other.wait_for_log("channel refused")
+
+
+@pytest.mark.slow
+def test_documented_user_verifies(streamd, new_valkey):
+    """The daemon's user in the manual may publish on its check channel, and on no other."""
+    valkey = new_valkey(tcp=True).start()
+    password, rules = documented_users("t1")["tpi-streamd"]
+    valkey("ACL", "SETUSER", "daemon", "on", f">{password}", *rules)
+    daemon = streamd(VALKEY_URL=f"valkey://daemon:{password}@127.0.0.1:{valkey.port}", INSTANCE_TENANT_ID="t1")
+    client = ValkeyClient(valkey.address, timeout=12)
+    client("PSUBSCRIBE", "*")
+    daemon.wait_for_log(r"^\[valkey\] connected")
+    _, _, channel, payload = client.read()
+    assert re.fullmatch(b"notifications:tenant:t1:check:[0-9a-f]{16}", channel) and payload == b"1"
+    _, _, channel, payload = client.read()
+    assert payload == b"2", "the next check"
+    client.close()
+    assert len(daemon.matching(ABOUT_VALKEY)) == 1
+    for channel in user_channel("ann", "t1"), "notifications:tenant:t1:revoke", "notifications:tenant:t2:check:1":
+        client = ValkeyClient(valkey.address)
+        client("AUTH", "daemon", password)
+        with pytest.raises(ValkeyError, match="NOPERM"):
+            client("PUBLISH", channel, "x")
+        client.close()
 
 
 def test_refused_prefix(streamd, new_valkey):
@@ -513,6 +558,220 @@ def test_replica_is_refused(streamd, new_valkey):
     assert re.search("(?i)replica|primary|master|slave", daemon.wait_for_log(ABOUT_VALKEY))
     replica("REPLICAOF", "NO", "ONE")
     check_works(daemon, replica)
+
+
+MOVED = 15  # seconds within which the daemon has followed an address that leads to another server
+
+
+def check_follows(daemon, old, new, peer, move):
+    """After move(), a new connection reaches another server while the daemon's own stays with the old one. The daemon
+    reconnects, and its stream gets a sync; until then it receives nothing."""
+    old.wait_subscribers(user_channel("ann"), 1)
+    mark = daemon.mark()
+    move()
+    started = time.monotonic()
+    new.publish(user_channel("ann"), notification(1))
+    peer.wait(lambda p: after_first(p).startswith(SYNC), MOVED + scaled(3), "the sync from the new server")
+    print(f"followed after {time.monotonic() - started:.1f} s")
+    assert after_first(peer) == SYNC, "a wake-up arrived: nothing has moved"
+    line, = daemon.matching(ABOUT_VALKEY, start=mark)
+    assert '"lost":"a message published at the same address did not arrive"' in line
+    new.wait_subscribers(user_channel("ann"), 1)
+    new.publish(user_channel("ann"), notification(2))
+    peer.wait_body(frame(notification(2)))
+
+
+@pytest.mark.slow
+def test_address_moves(streamd, new_valkey, rundir):
+    """The daemon follows an address that leads new connections to another server, although the old one still answers,
+    and stays there."""
+    old, new = new_valkey().start(), new_valkey().start()
+    relay = Relay(rundir, old.address)
+    daemon = streamd(VALKEY_URL=relay.url, SSE_SYNC_SPREAD_MS=2000)
+    with daemon.stream("ann") as peer:
+        check_follows(daemon, old, new, peer, lambda: setattr(relay, "target", new.address))
+        before = relay.connections
+        eventually(lambda: relay.connections > before, 12, "the next check")
+        new.publish(user_channel("ann"), notification(3))
+        peer.wait_body(frame(notification(3)))
+        assert len(daemon.matching(ABOUT_VALKEY)) == 2
+    relay.close()
+
+
+HAPROXY = """
+global
+    stats socket {directory}/stats level admin
+defaults
+    mode tcp
+    timeout connect 2s
+    timeout client 1h
+    timeout server 1h
+frontend valkey
+    bind {directory}/front
+    default_backend servers
+backend servers
+    option tcp-check
+    tcp-check send ROLE\\r\\n
+    tcp-check expect string master
+    default-server check inter 200 rise 1 fall 1
+    server old {old}
+    server new {new} backup
+"""
+
+
+@pytest.fixture
+def haproxy(rundir):
+    """haproxy(old, new) starts HAProxy in front of two servers, of which only a primary gets new connections; returns a
+    function that sends a command to its administration socket."""
+    program = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+    if program is None:
+        pytest.skip("haproxy is not installed")
+    started = []
+
+    def start(old, new):
+        path = os.path.join(rundir, "haproxy.cfg")
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(HAPROXY.format(directory=rundir, old=f"127.0.0.1:{old.port}", new=f"127.0.0.1:{new.port}"))
+        started.append(Process("haproxy", [program, "-db", "-f", path]))
+
+        def command(words):
+            with socket.socket(socket.AF_UNIX) as admin:
+                admin.connect(os.path.join(rundir, "stats"))
+                admin.sendall(words.encode() + b"\n")
+                return admin.makefile().read()
+        eventually(lambda: os.path.exists(os.path.join(rundir, "stats")), what="HAProxy")
+        return command
+    yield start
+    for process in started:
+        process.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["maintenance", "role"])
+def test_load_balancer(streamd, new_valkey, haproxy, rundir, how):
+    """The daemon follows HAProxy, which keeps established connections, to another server: when the old one is taken into
+    maintenance, and when a role check finds that it is no longer a primary."""
+    old, new = new_valkey(tcp=True).start(), new_valkey(tcp=True).start()
+    command = haproxy(old, new)
+    daemon = streamd(VALKEY_URL=f"unix://{rundir}/front", SSE_SYNC_SPREAD_MS=2000)
+
+    def move():
+        if how == "role":
+            old("REPLICAOF", "127.0.0.1", 1)  # of a primary that is not there: nothing reaches it
+            eventually(lambda: re.search("^servers,old,.*DOWN", command("show stat"), re.M), what="the role check")
+        else:
+            command("set server servers/old state maint")
+    if how == "role":
+        command("disable server servers/new")
+    with wait_stream(daemon, "ann") as peer:
+        if how == "role":
+            command("enable server servers/new")
+        check_follows(daemon, old, new, peer, move)
+
+
+@pytest.mark.slow
+def test_no_right_to_verify(streamd, new_valkey):
+    """Without the right to publish on its check channel, the daemon warns once and keeps its connection."""
+    valkey = new_valkey(tcp=True).start()
+    valkey("ACL", "SETUSER", "limited", "on", ">pw", "allchannels", "-@all", "+role", "+subscribe", "+unsubscribe",
+           "+ping")
+    daemon = streamd(VALKEY_URL=f"valkey://limited:pw@127.0.0.1:{valkey.port}")
+    with daemon.stream("ann") as peer:
+        daemon.wait_for_log(r"^\[valkey\] connection not verified .*PUBLISH: NOPERM.*remedy", 10 + scaled(2))
+        before = accepted(valkey)
+        eventually(lambda: accepted(valkey) > before, 12, "the next check")
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_body(frame(notification(1)))
+    assert len(daemon.matching(ABOUT_VALKEY)) == 2
+
+
+@pytest.fixture
+def busy():
+    """busy(valkey) makes a Valkey run a script without end; returns a function that ends it."""
+    clients = []
+
+    def start(valkey):
+        valkey("CONFIG", "SET", "lua-time-limit", 50)
+        clients.append(ValkeyClient(valkey.address))
+        clients[-1].send("EVAL", "while true do end", 0)
+
+        def answers_busy():
+            try:
+                valkey("GET", "x")
+            except ValkeyError as error:
+                return str(error).startswith("BUSY")
+            return False
+        eventually(answers_busy, what="BUSY")
+        return lambda: valkey("SCRIPT", "KILL")
+    yield start
+    for client in clients:
+        client.close()
+
+
+def test_busy(streamd, new_valkey, busy):
+    """A Valkey that runs a script is unreachable for new connections, by the name BUSY; on an open one a new channel is
+    refused, without a remedy for ACLs, and open streams stay. Then everything works again."""
+    valkey = new_valkey(tcp=True).start()
+    connected = streamd(VALKEY_URL=valkey.url)
+    with connected.stream("ann") as peer:
+        end = busy(valkey)
+        check_later(connected.ask("bob"))
+        line = connected.wait_for_log(r"^\[valkey\] channel refused .*\"error\":\"BUSY")
+        assert "remedy" not in line
+        other = streamd(VALKEY_URL=valkey.url)
+        check_later(other.ask())
+        name = f"127.0.0.1:{valkey.port}: BUSY: the server is running a script or function"
+        assert f'"error":"{name}"' in other.wait_for_log(r"^\[valkey\] unreachable")
+        done = test_publish.run("notification", "--user", "ann", VALKEY_URL=valkey.url)
+        assert done.status == 69 and done.line() == name
+        end()
+        check_works(other, valkey, "other")
+        check_works(connected, valkey, "bob")
+        valkey.publish(user_channel("ann"), notification(2))
+        peer.wait_body(frame(notification(2)))
+        assert after_first(peer) == frame(notification(2)) and not connected.matching("lost")
+
+
+@pytest.mark.parametrize("user", ["", "default:pw@"])
+def test_maxclients(streamd, new_valkey, user):
+    """A Valkey that accepts no more connections is named as such, once, with and without a password."""
+    valkey = new_valkey(tcp=True, password="pw" if user else None).start()
+    valkey("CONFIG", "SET", "maxclients", 1)
+    daemon = streamd(VALKEY_URL=f"valkey://{user}127.0.0.1:{valkey.port}")
+    check_later(daemon.ask())
+    name = f"127.0.0.1:{valkey.port}: maxclients reached: the server accepts no more connections"
+    assert f'"error":"{name}"' in daemon.wait_for_log(ABOUT_VALKEY)
+    rejected = re.compile(rb"rejected_connections:(\d+)")
+    eventually(lambda: int(rejected.search(valkey("INFO", "stats"))[1]) >= 4, what="attempts to connect")
+    assert len(daemon.matching(ABOUT_VALKEY)) == 1
+    valkey("CONFIG", "SET", "maxclients", 100)
+    check_works(daemon, valkey)
+
+
+WITHOUT_ROLE = {
+    "renamed": ("", ["--rename-command", "ROLE", ""], "it does not support ROLE"),
+    "forbidden": ("limited:pw@", [], "the user needs +role"),
+}
+
+
+@pytest.mark.parametrize("user, config, reason", WITHOUT_ROLE.values(), ids=WITHOUT_ROLE)
+def test_no_role(streamd, new_valkey, user, config, reason):
+    """A server without ROLE, or whose user has no permission for it, is used; the daemon warns once, not again after a
+    loss, and tpi-publish warns, too."""
+    valkey = new_valkey(tcp=True, config=config).start()
+    valkey("ACL", "SETUSER", "limited", "on", ">pw", "allchannels", "+@pubsub", "+ping")
+    url = f"valkey://{user}127.0.0.1:{valkey.port}"
+    daemon = streamd(VALKEY_URL=url, SSE_SYNC_SPREAD_MS=0)
+    check_works(daemon, valkey)
+    with daemon.stream("ann") as peer:
+        valkey("CLIENT", "KILL", "TYPE", "pubsub")
+        peer.wait(lambda p: after_first(p) == SYNC, what="the second sync")
+        warning = f"127.0.0.1:{valkey.port}: cannot verify that it is a primary: {reason}"
+        done = test_publish.run("notification", "--user", "ann", "--id", "1", VALKEY_URL=url)
+        assert done.status == 0 and done.line() == f"warning: {warning}"
+        peer.wait_data(notification(1))
+    lines = daemon.matching("server not verified")
+    assert len(lines) == 1 and f'"error":"{warning}"' in lines[0]
 
 
 @pytest.mark.slow

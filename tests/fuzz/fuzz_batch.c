@@ -105,11 +105,11 @@ check_item(const struct batch_item *item, struct json_object *line, struct json_
 	if (k == kinds)
 		channel_name_project(expected, PREFIX, item->tenant, project);
 	else if (k == kinds + 1) {
-		channel_test_run(expected, item->tenant, id);
-		channel_project_test_runs(second, item->tenant, project);
+		channel_name_test_run(expected, item->tenant, id);
+		channel_name_project_test_runs(second, item->tenant, project);
 	} else {
-		channel_milestone(expected, item->tenant, id);
-		channel_project_milestones(second, item->tenant, project);
+		channel_name_milestone(expected, item->tenant, id);
+		channel_name_project_milestones(second, item->tenant, project);
 	}
 	REQUIRE(item->channel_count == (k == kinds ? 1 : 2));
 	REQUIRE(strcmp(item->channels[0], expected) == 0);

@@ -75,21 +75,21 @@ check_value(const struct settings *s, const struct setting *setting)
 }
 
 static char *
-print(const struct settings *s, enum settings_user user)
+print(const struct settings *s, enum settings_program program)
 {
 	char *printed = NULL;
 	size_t length;
 	FILE *out = open_memstream(&printed, &length);
 
 	REQUIRE(out != NULL);
-	settings_print(s, user, out);
+	settings_print(s, program, out);
 	REQUIRE(fclose(out) == 0 && printed != NULL && strlen(printed) == length);
 	return printed;
 }
 
 /* One line for each setting of the program, in the order of the table. */
 static void
-check_printed(const char *printed, enum settings_user user)
+check_printed(const char *printed, enum settings_program program)
 {
 	char *copy = strdup(printed), *at = copy;
 	const struct setting *table;
@@ -100,7 +100,7 @@ check_printed(const char *printed, enum settings_user user)
 		char *line;
 		size_t length = strlen(table[i].name);
 
-		if (!(table[i].users & user))
+		if (!(table[i].programs & program))
 			continue;
 		line = strsep(&at, "\n");
 		REQUIRE(line != NULL && fuzz_is_line(line));
@@ -126,14 +126,14 @@ check_error(const char *error)
 }
 
 static struct outcome
-load(enum settings_user user)
+load(enum settings_program program)
 {
 	struct outcome o = { 0 };
 	struct settings s;
 	const struct setting *table;
 	size_t count;
 
-	o.loaded = settings_load(&s, user, get, &o.error);
+	o.loaded = settings_load(&s, program, get, &o.error);
 	if (!o.loaded) {
 		check_error(o.error.text);
 		return o;
@@ -142,8 +142,8 @@ load(enum settings_user user)
 	table = settings_table(&count);
 	for (size_t i = 0; i < count; i++)
 		check_value(&s, &table[i]);
-	o.printed = print(&s, user);
-	check_printed(o.printed, user);
+	o.printed = print(&s, program);
+	check_printed(o.printed, program);
 	settings_free(&s);
 	settings_free(&s);
 	return o;
@@ -184,20 +184,20 @@ check_mask(const char *url)
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static const enum settings_user users[] = { SETTINGS_STREAMD, SETTINGS_PUBLISH };
+	static const enum settings_program programs[] = { SETTINGS_STREAMD, SETTINGS_PUBLISH };
 	char *variables = make_environment(data, size), *url;
 	struct outcome before[2], after[2];
 
 	environment = variables;
-	before[0] = load(users[0]);
-	before[1] = load(users[1]);
+	before[0] = load(programs[0]);
+	before[1] = load(programs[1]);
 	url = get("VALKEY_URL");
 	if (url != NULL) {
 		check_mask(url);
 		fuzz_change_password(url);
 	}
 	for (int i = 0; i < 2; i++) {
-		after[i] = load(users[i]);
+		after[i] = load(programs[i]);
 		REQUIRE(before[i].loaded == after[i].loaded);
 		REQUIRE(strcmp(before[i].error.text, after[i].error.text) == 0);
 		REQUIRE(before[i].printed == NULL ||

@@ -116,19 +116,19 @@ check_password_file(const char *url, const uint8_t *data, size_t size)
 }
 
 static bool
-parse_servers(struct topology *s, char *urls, char *sentinels, struct error *error)
+parse_servers(struct topology *t, char *urls, char *sentinels, struct error *error)
 {
 	struct settings settings = {
 		.valkey_url = urls, .valkey_password_file = (char[]){ "" },
 		.valkey_sentinels = sentinels,
-		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_DEFAULT },
 		.valkey_sentinel_password = sentinels[0] != '\0' ? (char[]){ "pw" } : (char[]){ "" },
 		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
 
-	return topology_parse(s, &settings, NULL, error);
+	return topology_parse(t, &settings, NULL, error);
 }
 
 /* Checks a list of URLs or of sentinels, and the same list with other passwords. */

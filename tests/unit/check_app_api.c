@@ -126,7 +126,7 @@ START_TEST(model_targets)
 		    "%22%3Atrue%7D%7D" },
 	};
 	char *target = malloc(APP_TARGET_SIZE);
-	int32_t ids[APP_LOT] = { 7, 8 };
+	int32_t ids[APP_IDS_MAX] = { 7, 8 };
 
 	ck_assert_ptr_nonnull(target);
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
@@ -134,9 +134,9 @@ START_TEST(model_targets)
 		ck_assert_str_eq(target, rows[i].expected);
 	}
 	/* The longest fits. */
-	for (int i = 0; i < APP_LOT; i++)
+	for (int i = 0; i < APP_IDS_MAX; i++)
 		ids[i] = INT32_MAX;
-	app_api_target(target, CHECK_MILESTONES, ids, APP_LOT);
+	app_api_target(target, CHECK_MILESTONES, ids, APP_IDS_MAX);
 	ck_assert_str_eq(target + strlen(target) - strlen("true%7D%7D"), "true%7D%7D");
 	free(target);
 	ck_assert_str_eq(app_check_name(CHECK_USER), "user");
@@ -164,11 +164,11 @@ percent_decode(char *text)
 START_TEST(projects_targets)
 {
 	static const char start[] = "/api/model/projects/findMany?q=";
-	int32_t projects[APP_LOT];
+	int32_t projects[APP_IDS_MAX];
 
-	for (int i = 0; i < APP_LOT; i++)
+	for (int i = 0; i < APP_IDS_MAX; i++)
 		projects[i] = INT32_MAX - i;
-	for (int count = 1; count <= APP_LOT; count++) {
+	for (int count = 1; count <= APP_IDS_MAX; count++) {
 		char *target = malloc(APP_TARGET_SIZE), expected[2048];
 		size_t used = 0;
 
@@ -556,7 +556,7 @@ expect_reason(const char *body, const char *expected)
 	ck_assert_ptr_nonnull(reason);
 	memcpy(copy, body, length);
 	memset(reason, 'x', APP_REASON_SIZE);
-	app_read_reason(copy, length, reason);
+	app_api_read_reason(copy, length, reason);
 	ck_assert_msg(strcmp(reason, expected) == 0, "%s: %s, not %s", body, reason, expected);
 	free(copy);
 	free(reason);
@@ -598,21 +598,21 @@ END_TEST
 /* The response to the largest query may have more projects than requested, in reverse order. */
 START_TEST(projects_many)
 {
-	int32_t projects[APP_LOT];
-	char *body = malloc(32 * 3 * APP_LOT);
+	int32_t projects[APP_IDS_MAX];
+	char *body = malloc(32 * 3 * APP_IDS_MAX);
 	const char *wrong;
 	size_t used;
 
 	ck_assert_ptr_nonnull(body);
-	for (int i = 0; i < APP_LOT; i++)
+	for (int i = 0; i < APP_IDS_MAX; i++)
 		projects[i] = 1000 + i;
 	used = (size_t)sprintf(body, "{\"data\":[{\"id\":1}");
-	for (int i = 2 * APP_LOT; i >= -APP_LOT; i -= 2)
+	for (int i = 2 * APP_IDS_MAX; i >= -APP_IDS_MAX; i -= 2)
 		used += (size_t)sprintf(body + used, ",{\"id\":%d}", 1000 + i);
 	strcpy(body + used, "]}");
-	ck_assert_int_eq(app_api_read_ids(200, body, strlen(body), projects, APP_LOT, &wrong),
+	ck_assert_int_eq(app_api_read_ids(200, body, strlen(body), projects, APP_IDS_MAX, &wrong),
 	    APP_YES);
-	for (int i = 0; i < APP_LOT; i++)
+	for (int i = 0; i < APP_IDS_MAX; i++)
 		ck_assert_int_eq(projects[i], i % 2 == 0 ? 1000 + i : 0);
 	free(body);
 }

@@ -31,9 +31,9 @@
 #define TIMEOUT_MS   2000  /* from a query to its deadline */
 #define KNOWN_MAX    16384 /* responses of a kind in the cache */
 #define REQUESTS_MAX (KNOWN_MAX + 64)
-#define WHO_MAX      (KNOWN_MAX + 1)
-#define ASKERS       8
-#define MANY 500 /* ids in one query */
+#define USERS_MAX    (KNOWN_MAX + 1)
+#define STREAMS      8
+#define MANY         500 /* ids in one query */
 
 #define SESSION(user) "{\"user\":{\"id\":\"" user "\"}}"
 
@@ -59,7 +59,7 @@ real_ms(void)
 /* ---- The stand-in for app_http.c */
 
 /* The arguments of an app_http_start(). */
-struct asked {
+struct sent {
 	char *target, *lines; /* owned; '|' ends each line */
 	int64_t timeout_ms;
 	void *request; /* NULL after the response */
@@ -82,104 +82,104 @@ struct app_http {
 	bool has_result;
 	int number;   /* of the request that result is for */
 	struct app_http_result result;
-	struct asked asked[REQUESTS_MAX];
+	struct sent sent[REQUESTS_MAX];
 	int count;
 };
 
-static struct app_http fetch;
+static struct app_http http;
 
 struct app_http *
 app_http_new(const struct settings *s, app_http_done *done, void *arg)
 {
-	fetch.settings = s;
-	fetch.done = done;
-	fetch.arg = arg;
-	pthread_mutex_init(&fetch.lock, NULL);
-	thread_cond_init(&fetch.changed);
-	return &fetch;
+	http.settings = s;
+	http.done = done;
+	http.arg = arg;
+	pthread_mutex_init(&http.lock, NULL);
+	thread_cond_init(&http.changed);
+	return &http;
 }
 
 bool
-app_http_start(struct app_http *f, const char *target, const char *lines, size_t size, int64_t timeout_ms,
-    void *request)
+app_http_start(struct app_http *h, const char *target, const char *lines, size_t size,
+    int64_t timeout_ms, void *request)
 {
-	struct asked *a;
+	struct sent *a;
 
-	pthread_mutex_lock(&f->lock);
-	if (f->refused > 0) {
-		f->refused--;
-		pthread_mutex_unlock(&f->lock);
+	pthread_mutex_lock(&h->lock);
+	if (h->refused > 0) {
+		h->refused--;
+		pthread_mutex_unlock(&h->lock);
 		return false;
 	}
-	if (f->count == REQUESTS_MAX)
+	if (h->count == REQUESTS_MAX)
 		abort();
-	a = &f->asked[f->count++];
-	*a = (struct asked){ .target = strdup(target), .lines = calloc(1, size + 1),
+	a = &h->sent[h->count++];
+	*a = (struct sent){ .target = strdup(target), .lines = calloc(1, size + 1),
 		.timeout_ms = timeout_ms, .request = request };
 	for (size_t i = 0; i < size; i++)
 		a->lines[i] = lines[i] != '\0' ? lines[i] : '|';
-	pthread_mutex_unlock(&f->lock);
+	pthread_mutex_unlock(&h->lock);
 	return true;
 }
 
 /* Answers all requests: the user of "Cookie: s=secret-N" is "uN", who can read project N. */
 static void
-answer_all(struct app_http *f)
+answer_all(struct app_http *h)
 {
-	for (int i = 0, who = -1; i < f->count; i++) {
-		struct asked *a = &f->asked[i];
+	for (int i = 0, user = -1; i < h->count; i++) {
+		struct sent *a = &h->sent[i];
 		struct app_http_result result = { .status = 200 };
 		char body[128];
 
-		sscanf(a->lines, "Cookie: s=secret-%d|", &who);
+		sscanf(a->lines, "Cookie: s=secret-%d|", &user);
 		snprintf(body, sizeof(body), "{\"user\":{\"id\":\"u%d\"},\"data\":[{\"id\":%d}]}",
-		    who, who);
+		    user, user);
 		result.body = body;
 		result.length = strlen(body);
-		f->done(f->arg, a->request, &result);
+		h->done(h->arg, a->request, &result);
 		free(a->target);
 		free(a->lines);
 	}
-	f->count = 0;
+	h->count = 0;
 }
 
 void
-app_http_turn(struct app_http *f, int wait_ms)
+app_http_turn(struct app_http *h, int wait_ms)
 {
 	struct app_http_result result;
 	void *request = NULL;
 	bool prompt;
 
-	pthread_mutex_lock(&f->lock);
-	f->waiting = true;
-	pthread_cond_broadcast(&f->changed);
-	prompt = f->prompt && f->count > 0;
-	while (!prompt && (f->stuck || (!f->woken && !f->has_result)))
-		pthread_cond_wait(&f->changed, &f->lock);
-	f->waiting = f->woken = false;
-	if (f->has_result) {
-		result = f->result;
-		request = f->asked[f->number].request;
-		f->asked[f->number].request = NULL;
-		f->has_result = false;
+	pthread_mutex_lock(&h->lock);
+	h->waiting = true;
+	pthread_cond_broadcast(&h->changed);
+	prompt = h->prompt && h->count > 0;
+	while (!prompt && (h->stuck || (!h->woken && !h->has_result)))
+		pthread_cond_wait(&h->changed, &h->lock);
+	h->waiting = h->woken = false;
+	if (h->has_result) {
+		result = h->result;
+		request = h->sent[h->number].request;
+		h->sent[h->number].request = NULL;
+		h->has_result = false;
 	}
-	pthread_mutex_unlock(&f->lock);
+	pthread_mutex_unlock(&h->lock);
 	/* The thread has no busy loop, and never sleeps for more than a second. */
 	if (wait_ms < 100 || wait_ms > 1000)
 		abort();
 	if (request != NULL)
-		f->done(f->arg, request, &result);
+		h->done(h->arg, request, &result);
 	if (prompt)
-		answer_all(f);
+		answer_all(h);
 }
 
 void
-app_http_wake(struct app_http *f)
+app_http_wake(struct app_http *h)
 {
-	pthread_mutex_lock(&f->lock);
-	f->woken = true;
-	pthread_cond_broadcast(&f->changed);
-	pthread_mutex_unlock(&f->lock);
+	pthread_mutex_lock(&h->lock);
+	h->woken = true;
+	pthread_cond_broadcast(&h->changed);
+	pthread_mutex_unlock(&h->lock);
 }
 
 /* Waits until the application client's thread has done everything it was woken for. */
@@ -189,11 +189,11 @@ settle(void)
 	int64_t deadline = real_ms() + LONG_MS;
 	bool idle = false;
 
-	pthread_mutex_lock(&fetch.lock);
+	pthread_mutex_lock(&http.lock);
 	do
-		idle = fetch.waiting && !fetch.woken && !fetch.has_result;
-	while (!idle && thread_cond_wait(&fetch.changed, &fetch.lock, deadline));
-	pthread_mutex_unlock(&fetch.lock);
+		idle = http.waiting && !http.woken && !http.has_result;
+	while (!idle && thread_cond_wait(&http.changed, &http.lock, deadline));
+	pthread_mutex_unlock(&http.lock);
 	ck_assert_msg(idle, "the application client's thread does not come back");
 }
 
@@ -201,7 +201,7 @@ settle(void)
 static void
 turn(void)
 {
-	app_http_wake(&fetch);
+	app_http_wake(&http);
 	settle();
 }
 
@@ -217,10 +217,10 @@ advance(int ms)
 static struct settings settings;
 static struct app_client *app_client;
 static int log_fd;
-static struct credentials *known_by[WHO_MAX]; /* made by who() */
-static struct stream *streams[ASKERS];
-static struct app_query *queries[ASKERS]; /* of the stream of the same number */
-static int id_counts[ASKERS];             /* of the ids in it */
+static struct credentials *user_credentials[USERS_MAX]; /* made by credentials_of() */
+static struct stream *streams[STREAMS];
+static struct app_query *queries[STREAMS]; /* of the stream of the same number */
+static int id_counts[STREAMS];             /* of the ids in it */
 
 static void
 setup(void)
@@ -232,7 +232,7 @@ setup(void)
 	now = real_ms();
 	clock_set_source(read_now);
 	stream_signal_init();
-	for (int i = 0; i < ASKERS; i++) {
+	for (int i = 0; i < STREAMS; i++) {
 		streams[i] = stream_new(-1, 65536);
 		ck_assert_ptr_nonnull(streams[i]);
 	}
@@ -264,11 +264,11 @@ new_credentials(int number)
 }
 
 static struct credentials *
-who(int number)
+credentials_of(int number)
 {
-	if (known_by[number] == NULL)
-		known_by[number] = new_credentials(number);
-	return known_by[number];
+	if (user_credentials[number] == NULL)
+		user_credentials[number] = new_credentials(number);
+	return user_credentials[number];
 }
 
 static int
@@ -276,23 +276,23 @@ requests(void)
 {
 	int count;
 
-	pthread_mutex_lock(&fetch.lock);
-	count = fetch.count;
-	pthread_mutex_unlock(&fetch.lock);
+	pthread_mutex_lock(&http.lock);
+	count = http.count;
+	pthread_mutex_unlock(&http.lock);
 	return count;
 }
 
 static void
 finish(int number, struct app_http_result result)
 {
-	pthread_mutex_lock(&fetch.lock);
-	ck_assert_int_lt(number, fetch.count);
-	ck_assert_ptr_nonnull(fetch.asked[number].request);
-	fetch.result = result;
-	fetch.number = number;
-	fetch.has_result = true;
-	pthread_cond_broadcast(&fetch.changed);
-	pthread_mutex_unlock(&fetch.lock);
+	pthread_mutex_lock(&http.lock);
+	ck_assert_int_lt(number, http.count);
+	ck_assert_ptr_nonnull(http.sent[number].request);
+	http.result = result;
+	http.number = number;
+	http.has_result = true;
+	pthread_cond_broadcast(&http.changed);
+	pthread_mutex_unlock(&http.lock);
 	settle();
 }
 
@@ -306,92 +306,93 @@ reply(int number, int status, const char *body)
 
 /* Lets a request fail; dead: with a failed connect or a time limit. */
 static void
-break_off(int number, bool dead)
+fail_request(int number, bool dead)
 {
 	finish(number, (struct app_http_result){ .error = "no answer, for a test", .dead = dead });
 }
 
 static void
-forget(int asker)
+free_query(int stream)
 {
-	app_query_free(queries[asker]);
-	queries[asker] = NULL;
+	app_query_free(queries[stream]);
+	queries[stream] = NULL;
 }
 
 static void
-ask_until(int asker, struct credentials *c, const int32_t *projects, int count, int64_t after,
+query_until(int stream, struct credentials *c, const int32_t *projects, int count, int64_t after,
     int64_t deadline)
 {
-	ck_assert_ptr_null(queries[asker]);
-	queries[asker] = app_query_start(app_client, c,
-	    &(struct app_part){ CHECK_PROJECTS, projects, count }, count > 0, after, streams[asker], deadline);
-	id_counts[asker] = count;
-	ck_assert_ptr_nonnull(queries[asker]);
+	ck_assert_ptr_null(queries[stream]);
+	queries[stream] = app_query_start(app_client, c,
+	    &(struct app_part){ CHECK_PROJECTS, projects, count }, count > 0, after,
+	    streams[stream], deadline);
+	id_counts[stream] = count;
+	ck_assert_ptr_nonnull(queries[stream]);
 	settle();
 }
 
 /* Starts a query for the user of credentials, or for the projects that they can read. */
 static void
-ask_user(int asker, int number)
+query_user(int stream, int number)
 {
-	ask_until(asker, who(number), NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
+	query_until(stream, credentials_of(number), NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
 }
 
 static void
-ask_projects(int asker, int number, const int32_t *projects, int count)
+query_projects(int stream, int number, const int32_t *projects, int count)
 {
-	ask_until(asker, who(number), projects, count, QUERY_CACHED, now + TIMEOUT_MS);
+	query_until(stream, credentials_of(number), projects, count, QUERY_CACHED, now + TIMEOUT_MS);
 }
 
 static unsigned
-marks(int asker)
+marks(int stream)
 {
 	struct stream_view view;
 
-	stream_look(streams[asker], &view);
+	stream_look(streams[stream], &view);
 	return view.marks;
 }
 
 static void
-expect_pending(int asker)
+expect_pending(int stream)
 {
-	ck_assert_uint_eq(marks(asker), 0);
-	ck_assert_int_eq(app_query_answer(queries[asker]), QUERY_PENDING);
+	ck_assert_uint_eq(marks(stream), 0);
+	ck_assert_int_eq(app_query_answer(queries[stream]), QUERY_PENDING);
 }
 
 /* There is an answer, and the stream was marked since the last call. */
 static void
-expect_answer(int asker, enum app_query_answer answer)
+expect_answer(int stream, enum app_query_answer answer)
 {
-	ck_assert_int_eq(app_query_answer(queries[asker]), answer);
-	ck_assert_uint_eq(marks(asker), STREAM_ANSWERED);
+	ck_assert_int_eq(app_query_answer(queries[stream]), answer);
+	ck_assert_uint_eq(marks(stream), STREAM_ANSWERED);
 }
 
 /* The answer is still the same, and the stream was not marked again. */
 static void
-expect_unchanged(int asker, enum app_query_answer answer)
+expect_unchanged(int stream, enum app_query_answer answer)
 {
-	ck_assert_int_eq(app_query_answer(queries[asker]), answer);
-	ck_assert_uint_eq(marks(asker), 0);
+	ck_assert_int_eq(app_query_answer(queries[stream]), answer);
+	ck_assert_uint_eq(marks(stream), 0);
 }
 
 static void
-expect_user(int asker, const char *user)
+expect_user(int stream, const char *user)
 {
-	expect_answer(asker, QUERY_YES);
-	ck_assert_str_eq(app_query_user(queries[asker]), user);
+	expect_answer(stream, QUERY_YES);
+	ck_assert_str_eq(app_query_user(queries[stream]), user);
 }
 
 /* The answer is these projects, as "7 8". */
 static void
-expect_projects(int asker, const char *expected)
+expect_projects(int stream, const char *expected)
 {
 	int32_t projects[MANY];
 	char list[16 * MANY] = "";
-	int count = app_query_filter(queries[asker], 0, projects, id_counts[asker]);
+	int count = app_query_filter(queries[stream], 0, projects, id_counts[stream]);
 	size_t used = 0;
 
-	expect_answer(asker, expected[0] != '\0' ? QUERY_YES : QUERY_NO);
+	expect_answer(stream, expected[0] != '\0' ? QUERY_YES : QUERY_NO);
 	for (int i = 0; i < count; i++)
 		used += (size_t)sprintf(list + used, "%s%d", i > 0 ? " " : "", (int)projects[i]);
 	ck_assert_str_eq(list, expected);
@@ -403,13 +404,13 @@ expect_kept(int number, const char *user)
 {
 	int before = requests();
 
-	ask_user(0, number);
+	query_user(0, number);
 	ck_assert_int_eq(requests(), before);
 	if (user != NULL)
 		expect_user(0, user);
 	else
 		expect_answer(0, QUERY_NO);
-	forget(0);
+	free_query(0);
 }
 
 /* A query makes a request. */
@@ -418,20 +419,20 @@ expect_not_kept(int number)
 {
 	int before = requests();
 
-	ask_user(0, number);
+	query_user(0, number);
 	expect_pending(0);
 	ck_assert_int_eq(requests(), before + 1);
-	forget(0);
+	free_query(0);
 }
 
 /* A query for the user gets this response from the application. */
 static void
-learn(int number, int status, const char *body)
+query_and_reply(int number, int status, const char *body)
 {
-	ask_user(0, number);
+	query_user(0, number);
 	expect_pending(0);
 	reply(requests() - 1, status, body);
-	forget(0);
+	free_query(0);
 	marks(0);
 }
 
@@ -458,22 +459,22 @@ logged(const char *what)
 static void
 teardown(void)
 {
-	for (int i = 0; i < ASKERS; i++)
-		forget(i);
+	for (int i = 0; i < STREAMS; i++)
+		free_query(i);
 	for (int i = 0; i < requests(); i++)
-		if (fetch.asked[i].request != NULL)
+		if (http.sent[i].request != NULL)
 			reply(i, 200, "{}");
 	app_client_stop(app_client, LONG_MS);
-	for (int i = 0; i < WHO_MAX; i++) {
-		if (known_by[i] != NULL)
-			ck_assert_int_eq(known_by[i]->references, 1);
-		credentials_release(known_by[i]);
+	for (int i = 0; i < USERS_MAX; i++) {
+		if (user_credentials[i] != NULL)
+			ck_assert_int_eq(user_credentials[i]->references, 1);
+		credentials_release(user_credentials[i]);
 	}
-	for (int i = 0; i < ASKERS; i++)
+	for (int i = 0; i < STREAMS; i++)
 		stream_release(streams[i]);
-	for (int i = 0; i < fetch.count; i++) {
-		free(fetch.asked[i].target);
-		free(fetch.asked[i].lines);
+	for (int i = 0; i < http.count; i++) {
+		free(http.sent[i].target);
+		free(http.sent[i].lines);
 	}
 	ck_assert_int_eq(logged("secret"), 0);
 	free(settings.app_url);
@@ -485,12 +486,12 @@ teardown(void)
 START_TEST(who_is_it)
 {
 	start(32, 5);
-	ask_user(0, 1);
+	query_user(0, 1);
 	expect_pending(0);
 	ck_assert_int_eq(requests(), 1);
-	ck_assert_str_eq(fetch.asked[0].target, "/api/auth/session");
-	ck_assert_str_eq(fetch.asked[0].lines, "Cookie: s=secret-1|");
-	ck_assert_int_eq(fetch.asked[0].timeout_ms, TIMEOUT_MS);
+	ck_assert_str_eq(http.sent[0].target, "/api/auth/session");
+	ck_assert_str_eq(http.sent[0].lines, "Cookie: s=secret-1|");
+	ck_assert_int_eq(http.sent[0].timeout_ms, TIMEOUT_MS);
 	reply(0, 200, SESSION("u1"));
 	expect_user(0, "u1");
 	expect_unchanged(0, QUERY_YES);
@@ -520,13 +521,13 @@ START_TEST(not_yes)
 
 	start(32, 0);
 	for (int i = 0; i < (int)(sizeof(rows) / sizeof(rows[0])); i++) {
-		ask_user(0, 1);
+		query_user(0, 1);
 		reply(i, rows[i].status, rows[i].body);
 		expect_answer(0, rows[i].answer);
-		forget(0);
+		free_query(0);
 	}
-	ask_user(0, 1);
-	break_off(requests() - 1, false);
+	query_user(0, 1);
+	fail_request(requests() - 1, false);
 	expect_answer(0, QUERY_FAILED);
 }
 END_TEST
@@ -539,21 +540,21 @@ START_TEST(which_projects)
 
 	start(32, 5);
 	app_api_target(target, CHECK_PROJECTS, some, 3);
-	ask_projects(0, 1, some, 3);
+	query_projects(0, 1, some, 3);
 	expect_pending(0);
 	ck_assert_int_eq(requests(), 1);
-	ck_assert_str_eq(fetch.asked[0].target, target);
-	ck_assert_str_eq(fetch.asked[0].lines, "Cookie: s=secret-1|");
+	ck_assert_str_eq(http.sent[0].target, target);
+	ck_assert_str_eq(http.sent[0].lines, "Cookie: s=secret-1|");
 	reply(0, 200, "{\"data\":[{\"id\":8},{\"id\":1},{\"id\":9}]}");
 	expect_projects(0, "9 8");
 	/* Another user, and none of them. */
-	ask_projects(1, 2, some, 3);
+	query_projects(1, 2, some, 3);
 	reply(1, 200, "{\"data\":[]}");
 	expect_projects(1, "");
-	ask_projects(2, 3, some, 3);
+	query_projects(2, 3, some, 3);
 	reply(2, 403, "");
 	expect_projects(2, "");
-	ask_projects(3, 4, some, 3);
+	query_projects(3, 4, some, 3);
 	reply(3, 200, "{}");
 	expect_answer(3, QUERY_FAILED);
 }
@@ -565,21 +566,21 @@ START_TEST(credentials_let_go)
 	struct credentials *c = new_credentials(1);
 
 	start(1, 5);
-	ask_until(0, c, NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
-	ask_until(1, who(2), NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
+	query_until(0, c, NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
+	query_until(1, credentials_of(2), NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
 	ck_assert_int_eq(c->references, 2);
-	ck_assert_int_eq(who(2)->references, 2);
+	ck_assert_int_eq(credentials_of(2)->references, 2);
 	reply(0, 200, SESSION("u1"));
 	ck_assert_int_eq(c->references, 1);
-	ck_assert_int_eq(who(2)->references, 2);
+	ck_assert_int_eq(credentials_of(2)->references, 2);
 	credentials_release(c);
-	break_off(1, false);
-	ck_assert_int_eq(who(2)->references, 1);
+	fail_request(1, false);
+	ck_assert_int_eq(credentials_of(2)->references, 1);
 	/* The same with an answer from the cache. */
 	expect_user(0, "u1");
-	forget(0);
+	free_query(0);
 	expect_kept(1, "u1");
-	ck_assert_int_eq(who(1)->references, 1);
+	ck_assert_int_eq(credentials_of(1)->references, 1);
 }
 END_TEST
 
@@ -592,9 +593,9 @@ START_TEST(coalesced)
 	static const int32_t some[] = { 7, 8 };
 
 	start(32, 0);
-	ask_user(0, 1);
-	ask_until(1, again, NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
-	ask_user(2, 1);
+	query_user(0, 1);
+	query_until(1, again, NULL, 0, QUERY_CACHED, now + TIMEOUT_MS);
+	query_user(2, 1);
 	ck_assert_int_eq(requests(), 1);
 	ck_assert_int_eq(again->references, 1);
 	for (int i = 0; i < 3; i++)
@@ -602,10 +603,10 @@ START_TEST(coalesced)
 	reply(0, 200, SESSION("u1"));
 	for (int i = 0; i < 3; i++) {
 		expect_user(i, "u1");
-		forget(i);
+		free_query(i);
 	}
-	ask_projects(0, 1, some, 2);
-	ask_until(1, again, some, 2, QUERY_CACHED, now + TIMEOUT_MS);
+	query_projects(0, 1, some, 2);
+	query_until(1, again, some, 2, QUERY_CACHED, now + TIMEOUT_MS);
 	ck_assert_int_eq(requests(), 2);
 	reply(1, 200, "{\"data\":[{\"id\":8}]}");
 	expect_projects(0, "8");
@@ -618,13 +619,13 @@ END_TEST
 START_TEST(coalesced_in_the_queue)
 {
 	start(1, 0);
-	ask_user(0, 1);
-	ask_user(1, 2);
-	ask_user(2, 2);
+	query_user(0, 1);
+	query_user(1, 2);
+	query_user(2, 2);
 	ck_assert_int_eq(requests(), 1);
 	reply(0, 200, "{}");
 	ck_assert_int_eq(requests(), 2);
-	break_off(1, false);
+	fail_request(1, false);
 	expect_answer(1, QUERY_FAILED);
 	expect_answer(2, QUERY_FAILED);
 	ck_assert_int_eq(requests(), 2);
@@ -637,13 +638,13 @@ START_TEST(different)
 	static const int32_t some[] = { 7, 8, 9 };
 
 	start(32, 5);
-	ask_user(0, 1);
-	ask_user(1, 2);
-	ask_projects(2, 1, some, 1);
-	ask_projects(3, 1, some, 2);
-	ask_projects(4, 1, some + 1, 1);
-	ask_projects(5, 2, some, 1);
-	ask_projects(6, 1, some, 3);
+	query_user(0, 1);
+	query_user(1, 2);
+	query_projects(2, 1, some, 1);
+	query_projects(3, 1, some, 2);
+	query_projects(4, 1, some + 1, 1);
+	query_projects(5, 2, some, 1);
+	query_projects(6, 1, some, 3);
 	ck_assert_int_eq(requests(), 7);
 	reply(0, 200, SESSION("u1"));
 	expect_user(0, "u1");
@@ -661,14 +662,14 @@ START_TEST(different)
 }
 END_TEST
 
-/* Asks about several models at once. */
+/* Starts a query about several models. */
 static void
-ask_parts(int asker, const struct app_part *parts, int count)
+query_parts(int stream, const struct app_part *parts, int count)
 {
-	ck_assert_ptr_null(queries[asker]);
-	queries[asker] = app_query_start(app_client, who(1), parts, count, QUERY_CACHED, streams[asker],
-	    now + TIMEOUT_MS);
-	ck_assert_ptr_nonnull(queries[asker]);
+	ck_assert_ptr_null(queries[stream]);
+	queries[stream] = app_query_start(app_client, credentials_of(1), parts, count,
+	    QUERY_CACHED, streams[stream], now + TIMEOUT_MS);
+	ck_assert_ptr_nonnull(queries[stream]);
 	settle();
 }
 
@@ -685,11 +686,11 @@ START_TEST(several_models)
 	int32_t kept[2];
 
 	start(32, 5);
-	ask_parts(0, parts, 4);
+	query_parts(0, parts, 4);
 	ck_assert_int_eq(requests(), 4);
 	for (int i = 0; i < 4; i++) {
 		app_api_target(target, parts[i].check, parts[i].ids, parts[i].count);
-		ck_assert_str_eq(fetch.asked[i].target, target);
+		ck_assert_str_eq(http.sent[i].target, target);
 	}
 	reply(2, 200, "{\"data\":[{\"id\":7}]}");
 	reply(0, 200, "{\"data\":[{\"id\":8}]}");
@@ -704,12 +705,12 @@ START_TEST(several_models)
 	ck_assert_int_eq(kept[0], 7);
 	ck_assert_int_eq(app_query_filter(queries[0], 5, kept, 1), 0);
 	/* All are known now, whoever asks about one of them. */
-	ask_projects(1, 1, ids, 2);
+	query_projects(1, 1, ids, 2);
 	expect_projects(1, "8");
 	ck_assert_int_eq(requests(), 4);
 	/* One without an answer fails the whole query, and is not asked again for nothing. */
-	forget(1);
-	ask_parts(1, &(struct app_part[]){ { CHECK_PROJECTS, ids, 2 }, { CHECK_MILESTONES, ids, 1 } }[0], 2);
+	free_query(1);
+	query_parts(1, &(struct app_part[]){ { CHECK_PROJECTS, ids, 2 }, { CHECK_MILESTONES, ids, 1 } }[0], 2);
 	ck_assert_int_eq(requests(), 5);
 	reply(4, 500, "");
 	expect_answer(1, QUERY_FAILED);
@@ -728,28 +729,28 @@ fill(int32_t *projects, int first, int count)
 
 /* Expects that a request was for count projects from first on. */
 static void
-expect_lot(int number, int first, int count)
+expect_chunk(int number, int first, int count)
 {
 	char target[APP_TARGET_SIZE];
-	int32_t lot[APP_LOT];
+	int32_t chunk[APP_IDS_MAX];
 
-	fill(lot, first, count);
-	app_api_target(target, CHECK_PROJECTS, lot, count);
-	ck_assert_str_eq(fetch.asked[number].target, target);
+	fill(chunk, first, count);
+	app_api_target(target, CHECK_PROJECTS, chunk, count);
+	ck_assert_str_eq(http.sent[number].target, target);
 }
 
 /* A query for many projects makes a request for each 100, and combines their responses. */
-START_TEST(lots)
+START_TEST(chunks)
 {
 	int32_t many[MANY];
 
 	start(32, 5);
 	fill(many, 1000, 250);
-	ask_projects(0, 1, many, 250);
+	query_projects(0, 1, many, 250);
 	ck_assert_int_eq(requests(), 3);
-	expect_lot(0, 1000, 100);
-	expect_lot(1, 1100, 100);
-	expect_lot(2, 1200, 50);
+	expect_chunk(0, 1000, 100);
+	expect_chunk(1, 1100, 100);
+	expect_chunk(2, 1200, 50);
 	reply(2, 200, "{\"data\":[{\"id\":1249},{\"id\":1000},{\"id\":1200}]}");
 	expect_pending(0);
 	reply(0, 200, "{\"data\":[{\"id\":1000},{\"id\":1099},{\"id\":1100}]}");
@@ -758,10 +759,10 @@ START_TEST(lots)
 	expect_projects(0, "1000 1099 1150 1200 1249");
 	/* The largest number of projects, none of them readable. */
 	fill(many, 5000, 500);
-	ask_projects(1, 1, many, 500);
+	query_projects(1, 1, many, 500);
 	ck_assert_int_eq(requests(), 8);
 	for (int i = 3; i < 8; i++) {
-		expect_lot(i, 5000 + (i - 3) * 100, 100);
+		expect_chunk(i, 5000 + (i - 3) * 100, 100);
 		expect_pending(1);
 		reply(i, 200, "{\"data\":[]}");
 	}
@@ -770,19 +771,19 @@ START_TEST(lots)
 END_TEST
 
 /* 100 projects need one request, 101 two; a no to one and a yes to the other is a yes. */
-START_TEST(lots_at_the_edge)
+START_TEST(chunks_at_the_edge)
 {
 	int32_t many[101];
 
 	start(32, 5);
 	fill(many, 1, 101);
-	ask_projects(0, 1, many, 100);
+	query_projects(0, 1, many, 100);
 	ck_assert_int_eq(requests(), 1);
-	expect_lot(0, 1, 100);
-	ask_projects(1, 2, many, 101);
+	expect_chunk(0, 1, 100);
+	query_projects(1, 2, many, 101);
 	ck_assert_int_eq(requests(), 3);
-	expect_lot(1, 1, 100);
-	expect_lot(2, 101, 1);
+	expect_chunk(1, 1, 100);
+	expect_chunk(2, 101, 1);
 	reply(1, 403, "");
 	expect_pending(1);
 	reply(2, 200, "{\"data\":[{\"id\":101}]}");
@@ -791,13 +792,13 @@ START_TEST(lots_at_the_edge)
 END_TEST
 
 /* If one of its requests fails, the query fails at once, and once; the other responses are cached. */
-START_TEST(lot_fails)
+START_TEST(chunk_fails)
 {
 	int32_t many[250];
 
 	start(32, 5);
 	fill(many, 1, 250);
-	ask_projects(0, 1, many, 250);
+	query_projects(0, 1, many, 250);
 	reply(0, 200, "{\"data\":[{\"id\":1}]}");
 	expect_pending(0);
 	reply(1, 500, "");
@@ -805,30 +806,30 @@ START_TEST(lot_fails)
 	reply(2, 200, "{\"data\":[{\"id\":201}]}");
 	expect_unchanged(0, QUERY_FAILED);
 	/* The next query repeats only the request that failed. */
-	ask_projects(1, 1, many, 250);
+	query_projects(1, 1, many, 250);
 	ck_assert_int_eq(requests(), 4);
-	expect_lot(3, 101, 100);
+	expect_chunk(3, 101, 100);
 	reply(3, 200, "{\"data\":[]}");
 	expect_projects(1, "1 201");
 }
 END_TEST
 
 /* Projects whose response is cached are not requested again, wherever they are in the query. */
-START_TEST(lots_from_the_cache)
+START_TEST(chunks_from_the_cache)
 {
 	int32_t many[300];
 
 	start(32, 5);
 	fill(many, 1, 300);
-	ask_projects(0, 1, many + 100, 100);
+	query_projects(0, 1, many + 100, 100);
 	reply(0, 200, "{\"data\":[{\"id\":150}]}");
-	ask_projects(1, 1, many, 300);
+	query_projects(1, 1, many, 300);
 	ck_assert_int_eq(requests(), 3);
 	expect_pending(1);
 	reply(2, 200, "{\"data\":[{\"id\":300}]}");
 	reply(1, 200, "{\"data\":[{\"id\":1}]}");
 	expect_projects(1, "1 150 300");
-	ask_projects(2, 1, many, 300);
+	query_projects(2, 1, many, 300);
 	ck_assert_int_eq(requests(), 3);
 	expect_projects(2, "1 150 300");
 }
@@ -842,21 +843,21 @@ START_TEST(yes_is_kept)
 	static const int32_t some[] = { 7, 8 };
 
 	start(32, 5);
-	learn(1, 200, SESSION("u1"));
-	ask_projects(1, 1, some, 2);
+	query_and_reply(1, 200, SESSION("u1"));
+	query_projects(1, 1, some, 2);
 	reply(1, 200, "{\"data\":[{\"id\":8}]}");
-	forget(1);
+	free_query(1);
 	marks(1);
 	expect_kept(1, "u1");
 	advance(4999);
 	expect_kept(1, "u1");
-	ask_projects(1, 1, some, 2);
+	query_projects(1, 1, some, 2);
 	ck_assert_int_eq(requests(), 2);
 	expect_projects(1, "8");
 	expect_not_kept(2);
 	advance(1);
 	expect_not_kept(1);
-	ask_projects(2, 1, some, 2);
+	query_projects(2, 1, some, 2);
 	expect_pending(2);
 }
 END_TEST
@@ -865,8 +866,8 @@ END_TEST
 START_TEST(no_is_kept)
 {
 	start(32, 5);
-	learn(1, 200, "{}");
-	learn(2, 401, "");
+	query_and_reply(1, 200, "{}");
+	query_and_reply(2, 401, "");
 	expect_kept(1, NULL);
 	advance(999);
 	expect_kept(1, NULL);
@@ -881,13 +882,13 @@ END_TEST
 START_TEST(kept_for_long)
 {
 	start(32, 300);
-	ask_user(1, 1);
+	query_user(1, 1);
 	advance(1500);
 	reply(0, 200, SESSION("u1"));
 	advance(299999);
 	expect_kept(1, "u1");
 	advance(1);
-	learn(1, 200, "{}");
+	query_and_reply(1, 200, "{}");
 	advance(999);
 	expect_kept(1, NULL);
 	advance(1);
@@ -899,9 +900,9 @@ END_TEST
 START_TEST(nothing_is_kept)
 {
 	start(32, 0);
-	learn(1, 200, SESSION("u1"));
+	query_and_reply(1, 200, SESSION("u1"));
 	expect_not_kept(1);
-	learn(2, 200, "{}");
+	query_and_reply(2, 200, "{}");
 	expect_not_kept(2);
 }
 END_TEST
@@ -910,12 +911,12 @@ END_TEST
 START_TEST(failures_are_not_kept)
 {
 	start(32, 5);
-	learn(1, 500, "");
+	query_and_reply(1, 500, "");
 	expect_not_kept(1);
-	learn(2, 200, "<html>");
+	query_and_reply(2, 200, "<html>");
 	expect_not_kept(2);
-	ask_user(1, 3);
-	break_off(requests() - 1, false);
+	query_user(1, 3);
+	fail_request(requests() - 1, false);
 	expect_not_kept(3);
 }
 END_TEST
@@ -924,20 +925,20 @@ END_TEST
 START_TEST(fresh_question)
 {
 	start(32, 5);
-	learn(1, 200, SESSION("u1"));
-	ask_until(1, who(1), NULL, 0, now, now + TIMEOUT_MS);
+	query_and_reply(1, 200, SESSION("u1"));
+	query_until(1, credentials_of(1), NULL, 0, now, now + TIMEOUT_MS);
 	expect_pending(1);
 	ck_assert_int_eq(requests(), 2);
 	/* Queries share its request, fresh ones and others. */
-	ask_until(2, who(1), NULL, 0, now, now + TIMEOUT_MS);
-	ask_user(3, 1);
+	query_until(2, credentials_of(1), NULL, 0, now, now + TIMEOUT_MS);
+	query_user(3, 1);
 	ck_assert_int_eq(requests(), 2);
 	reply(1, 200, SESSION("u2"));
 	for (int i = 1; i <= 3; i++)
 		expect_user(i, "u2");
 	expect_kept(1, "u2");
-	ask_user(4, 2);
-	ask_until(5, who(2), NULL, 0, now, now + TIMEOUT_MS);
+	query_user(4, 2);
+	query_until(5, credentials_of(2), NULL, 0, now, now + TIMEOUT_MS);
 	ck_assert_int_eq(requests(), 3);
 }
 END_TEST
@@ -947,7 +948,7 @@ START_TEST(bounded)
 {
 	start(32, 300);
 	for (int i = 0; i <= KNOWN_MAX; i++)
-		learn(i, 200, SESSION("u"));
+		query_and_reply(i, 200, SESSION("u"));
 	ck_assert_int_eq(requests(), KNOWN_MAX + 1);
 	expect_kept(1, "u");
 	expect_kept(KNOWN_MAX / 2, "u");
@@ -960,9 +961,9 @@ END_TEST
 
 /* Starts a query as a re-check does; after: when the request for the stream's last answer was made. */
 static void
-ask_after(int asker, int number, int64_t after)
+query_after(int stream, int number, int64_t after)
 {
-	ask_until(asker, who(number), NULL, 0, after, now + TIMEOUT_MS);
+	query_until(stream, credentials_of(number), NULL, 0, after, now + TIMEOUT_MS);
 }
 
 /*
@@ -976,28 +977,28 @@ START_TEST(rechecks_share)
 	settings.recheck_seconds = 300;
 	start(32, 5);
 	first = now;
-	learn(1, 200, SESSION("u1"));
+	query_and_reply(1, 200, SESSION("u1"));
 	advance(1000);
 	second = now;
-	ask_after(0, 1, first);
+	query_after(0, 1, first);
 	expect_pending(0);
 	advance(10);
 	reply(1, 200, SESSION("u2"));
 	expect_user(0, "u2");
-	ck_assert_int_eq(app_client_asked_at(queries[0]), second);
+	ck_assert_int_eq(app_query_sent_at(queries[0]), second);
 	advance(299000);
-	ask_after(1, 1, first);
+	query_after(1, 1, first);
 	expect_user(1, "u2");
-	ck_assert_int_eq(app_client_asked_at(queries[1]), second);
+	ck_assert_int_eq(app_query_sent_at(queries[1]), second);
 	ck_assert_int_eq(requests(), 2);
 	/* A stream that has used it makes a new request, which serves the following ones. */
-	ask_after(2, 1, second);
+	query_after(2, 1, second);
 	expect_pending(2);
-	ask_after(3, 1, second);
+	query_after(3, 1, second);
 	reply(2, 200, SESSION("u3"));
 	expect_user(2, "u3");
 	expect_user(3, "u3");
-	ask_after(4, 1, second);
+	query_after(4, 1, second);
 	expect_user(4, "u3");
 	ck_assert_int_eq(requests(), 3);
 }
@@ -1011,12 +1012,12 @@ START_TEST(kept_for_rechecks_alone)
 	settings.recheck_seconds = 300;
 	start(32, 0);
 	before = now - 1;
-	learn(1, 200, SESSION("u1"));
-	ask_after(1, 1, before);
+	query_and_reply(1, 200, SESSION("u1"));
+	query_after(1, 1, before);
 	expect_user(1, "u1");
 	expect_not_kept(1);
 	/* A re-check shares the request of a new stream. */
-	ask_after(2, 1, before);
+	query_after(2, 1, before);
 	expect_pending(2);
 	reply(1, 200, SESSION("u1"));
 	expect_user(2, "u1");
@@ -1032,12 +1033,12 @@ START_TEST(recheck_and_no)
 	settings.recheck_seconds = 300;
 	start(32, 5);
 	before = now - 1;
-	learn(1, 200, "{}");
+	query_and_reply(1, 200, "{}");
 	advance(999);
-	ask_after(1, 1, before);
+	query_after(1, 1, before);
 	expect_answer(1, QUERY_NO);
 	advance(1);
-	ask_after(2, 1, before);
+	query_after(2, 1, before);
 	expect_pending(2);
 }
 END_TEST
@@ -1045,22 +1046,22 @@ END_TEST
 /* An answer combined from several responses is as old as the oldest of them. */
 START_TEST(recheck_of_lots)
 {
-	int32_t many[APP_LOT + 1];
+	int32_t many[APP_IDS_MAX + 1];
 	int64_t first = now;
 
-	for (int i = 0; i <= APP_LOT; i++)
+	for (int i = 0; i <= APP_IDS_MAX; i++)
 		many[i] = i + 1;
 	settings.recheck_seconds = 300;
 	start(32, 5);
-	ask_projects(1, 1, many, APP_LOT);
+	query_projects(1, 1, many, APP_IDS_MAX);
 	first = now;
 	reply(0, 200, "{\"data\":[{\"id\":1}]}");
 	advance(100);
-	ask_until(2, who(1), many, APP_LOT + 1, first - 1, now + TIMEOUT_MS);
+	query_until(2, credentials_of(1), many, APP_IDS_MAX + 1, first - 1, now + TIMEOUT_MS);
 	ck_assert_int_eq(requests(), 2);
 	reply(1, 200, "{\"data\":[{\"id\":101}]}");
 	expect_projects(2, "1 101");
-	ck_assert_int_eq(app_client_asked_at(queries[2]), first);
+	ck_assert_int_eq(app_query_sent_at(queries[2]), first);
 }
 END_TEST
 
@@ -1072,14 +1073,14 @@ START_TEST(kept_for_an_interval)
 	settings.recheck_seconds = 5;
 	start(32, 0);
 	before = now - 1;
-	learn(1, 200, SESSION("u1"));
+	query_and_reply(1, 200, SESSION("u1"));
 	advance(4999);
-	learn(2, 200, SESSION("u2"));
-	ask_after(1, 1, before);
+	query_and_reply(2, 200, SESSION("u2"));
+	query_after(1, 1, before);
 	expect_user(1, "u1");
 	advance(1);
-	learn(3, 200, SESSION("u3"));
-	ask_after(2, 1, before);
+	query_and_reply(3, 200, SESSION("u3"));
+	query_after(2, 1, before);
 	expect_pending(2);
 }
 END_TEST
@@ -1092,11 +1093,11 @@ START_TEST(noes_displace_no_yes)
 	settings.recheck_seconds = 300;
 	start(32, 5);
 	before = now - 1;
-	learn(1, 200, SESSION("u1"));
-	learn(0, 200, "{}");
+	query_and_reply(1, 200, SESSION("u1"));
+	query_and_reply(0, 200, "{}");
 	for (int i = 2; i <= KNOWN_MAX; i++)
-		learn(i, 200, "{}");
-	ask_after(1, 1, before);
+		query_and_reply(i, 200, "{}");
+	query_after(1, 1, before);
 	expect_user(1, "u1");
 }
 END_TEST
@@ -1109,9 +1110,9 @@ START_TEST(revoked_recheck)
 	settings.recheck_seconds = 300;
 	start(32, 5);
 	before = now - 1;
-	learn(1, 200, SESSION("u1"));
+	query_and_reply(1, 200, SESSION("u1"));
 	app_client_invalidate(app_client);
-	ask_after(1, 1, before);
+	query_after(1, 1, before);
 	expect_pending(1);
 }
 END_TEST
@@ -1123,12 +1124,12 @@ START_TEST(concurrency)
 {
 	start(2, 5);
 	for (int i = 0; i < 6; i++)
-		ask_user(i, i);
+		query_user(i, i);
 	ck_assert_int_eq(requests(), 2);
 	/* However a request ends, the next one starts. */
 	reply(1, 200, SESSION("u1"));
 	ck_assert_int_eq(requests(), 3);
-	break_off(0, false);
+	fail_request(0, false);
 	ck_assert_int_eq(requests(), 4);
 	reply(2, 500, "");
 	ck_assert_int_eq(requests(), 5);
@@ -1139,7 +1140,7 @@ START_TEST(concurrency)
 		char lines[64];
 
 		snprintf(lines, sizeof(lines), "Cookie: s=secret-%d|", i);
-		ck_assert_str_eq(fetch.asked[i].lines, lines);
+		ck_assert_str_eq(http.sent[i].lines, lines);
 	}
 	expect_pending(4);
 	reply(5, 200, SESSION("u5"));
@@ -1152,19 +1153,19 @@ END_TEST
 START_TEST(forgotten_in_the_queue)
 {
 	start(1, 5);
-	ask_user(0, 1);
-	ask_user(1, 2);
-	ask_user(2, 3);
-	ask_user(3, 3);
-	ask_user(4, 4);
-	forget(1);
-	ck_assert_int_eq(who(2)->references, 1);
-	forget(2);
-	ck_assert_int_eq(who(3)->references, 2);
+	query_user(0, 1);
+	query_user(1, 2);
+	query_user(2, 3);
+	query_user(3, 3);
+	query_user(4, 4);
+	free_query(1);
+	ck_assert_int_eq(credentials_of(2)->references, 1);
+	free_query(2);
+	ck_assert_int_eq(credentials_of(3)->references, 2);
 	reply(0, 200, "{}");
 	ck_assert_int_eq(requests(), 2);
-	ck_assert_str_eq(fetch.asked[1].lines, "Cookie: s=secret-3|");
-	forget(4);
+	ck_assert_str_eq(http.sent[1].lines, "Cookie: s=secret-3|");
+	free_query(4);
 	reply(1, 200, SESSION("u3"));
 	expect_user(3, "u3");
 	ck_assert_int_eq(requests(), 2);
@@ -1175,19 +1176,19 @@ END_TEST
 START_TEST(expired_in_the_queue)
 {
 	start(1, 5);
-	ask_user(0, 1);
-	ask_until(1, who(2), NULL, 0, QUERY_CACHED, now + 500);
-	ask_until(2, who(3), NULL, 0, QUERY_CACHED, now + 600);
+	query_user(0, 1);
+	query_until(1, credentials_of(2), NULL, 0, QUERY_CACHED, now + 500);
+	query_until(2, credentials_of(3), NULL, 0, QUERY_CACHED, now + 600);
 	advance(499);
 	expect_pending(1);
 	advance(1);
 	expect_answer(1, QUERY_FAILED);
-	ck_assert_int_eq(who(2)->references, 1);
+	ck_assert_int_eq(credentials_of(2)->references, 1);
 	expect_pending(2);
 	advance(99);
 	reply(0, 200, "{}");
 	ck_assert_int_eq(requests(), 2);
-	ck_assert_str_eq(fetch.asked[1].lines, "Cookie: s=secret-3|");
+	ck_assert_str_eq(http.sent[1].lines, "Cookie: s=secret-3|");
 	expect_unchanged(1, QUERY_FAILED);
 }
 END_TEST
@@ -1196,16 +1197,16 @@ END_TEST
 START_TEST(time_left)
 {
 	start(1, 5);
-	ask_user(0, 1);
-	ask_until(1, who(2), NULL, 0, QUERY_CACHED, now + 500);
-	ask_until(2, who(2), NULL, 0, QUERY_CACHED, now + 1500);
-	ask_until(3, who(2), NULL, 0, QUERY_CACHED, now + 1000);
+	query_user(0, 1);
+	query_until(1, credentials_of(2), NULL, 0, QUERY_CACHED, now + 500);
+	query_until(2, credentials_of(2), NULL, 0, QUERY_CACHED, now + 1500);
+	query_until(3, credentials_of(2), NULL, 0, QUERY_CACHED, now + 1000);
 	advance(700);
 	expect_pending(1);
 	reply(0, 200, "{}");
 	ck_assert_int_eq(requests(), 2);
-	ck_assert_int_eq(fetch.asked[0].timeout_ms, TIMEOUT_MS);
-	ck_assert_int_eq(fetch.asked[1].timeout_ms, 800);
+	ck_assert_int_eq(http.sent[0].timeout_ms, TIMEOUT_MS);
+	ck_assert_int_eq(http.sent[1].timeout_ms, 800);
 }
 END_TEST
 
@@ -1213,23 +1214,23 @@ END_TEST
 START_TEST(no_memory)
 {
 	start(1, 5);
-	fetch.refused = 1;
-	ask_user(0, 1);
+	http.refused = 1;
+	query_user(0, 1);
 	expect_answer(0, QUERY_FAILED);
 	ck_assert_int_eq(requests(), 0);
-	ck_assert_int_eq(who(1)->references, 1);
+	ck_assert_int_eq(credentials_of(1)->references, 1);
 	/* It does not count as in flight, and there is no pause. */
-	ask_user(1, 1);
+	query_user(1, 1);
 	expect_pending(1);
 	ck_assert_int_eq(requests(), 1);
-	ask_user(2, 2);
-	ask_user(3, 3);
-	fetch.refused = 1;
+	query_user(2, 2);
+	query_user(3, 3);
+	http.refused = 1;
 	reply(0, 200, SESSION("u1"));
 	expect_answer(2, QUERY_FAILED);
 	expect_pending(3);
 	ck_assert_int_eq(requests(), 2);
-	ck_assert_str_eq(fetch.asked[1].lines, "Cookie: s=secret-3|");
+	ck_assert_str_eq(http.sent[1].lines, "Cookie: s=secret-3|");
 	ck_assert_int_eq(logged("out of memory"), 2);
 }
 END_TEST
@@ -1242,28 +1243,28 @@ START_TEST(pause_after_dead)
 	static const int32_t some[] = { 7 };
 
 	start(1, 5);
-	learn(7, 200, SESSION("u7"));
-	ask_user(0, 1);
-	ask_user(1, 2);
-	ask_projects(2, 1, some, 1);
-	break_off(1, true);
+	query_and_reply(7, 200, SESSION("u7"));
+	query_user(0, 1);
+	query_user(1, 2);
+	query_projects(2, 1, some, 1);
+	fail_request(1, true);
 	expect_answer(0, QUERY_FAILED);
 	expect_answer(1, QUERY_FAILED);
 	expect_answer(2, QUERY_FAILED);
 	for (int i = 0; i < 3; i++)
-		forget(i);
-	ask_user(0, 2);
+		free_query(i);
+	query_user(0, 2);
 	expect_answer(0, QUERY_FAILED);
 	/* The cache is still used, also after a fresh query has bypassed it. */
-	forget(0);
-	ask_until(0, who(7), NULL, 0, now, now + TIMEOUT_MS);
+	free_query(0);
+	query_until(0, credentials_of(7), NULL, 0, now, now + TIMEOUT_MS);
 	expect_answer(0, QUERY_FAILED);
-	forget(0);
+	free_query(0);
 	expect_kept(7, "u7");
 	advance(1999);
-	ask_user(0, 3);
+	query_user(0, 3);
 	expect_answer(0, QUERY_FAILED);
-	forget(0);
+	free_query(0);
 	ck_assert_int_eq(requests(), 2);
 	advance(1);
 	expect_not_kept(3);
@@ -1274,18 +1275,18 @@ END_TEST
 START_TEST(no_pause_beside_answers)
 {
 	start(2, 0);
-	ask_user(1, 1);
+	query_user(1, 1);
 	advance(10);
-	learn(2, 200, SESSION("u2"));
-	break_off(0, true);
+	query_and_reply(2, 200, SESSION("u2"));
+	fail_request(0, true);
 	expect_answer(1, QUERY_FAILED);
 	expect_not_kept(3);
 	/* A response from before the request does not count. */
-	ask_user(4, 4);
+	query_user(4, 4);
 	advance(10);
-	break_off(requests() - 1, true);
+	fail_request(requests() - 1, true);
 	expect_answer(4, QUERY_FAILED);
-	ask_user(5, 5);
+	query_user(5, 5);
 	expect_answer(5, QUERY_FAILED);
 }
 END_TEST
@@ -1294,18 +1295,18 @@ END_TEST
 START_TEST(under_way_in_a_pause)
 {
 	start(2, 5);
-	ask_user(0, 1);
-	ask_user(1, 2);
-	break_off(0, true);
+	query_user(0, 1);
+	query_user(1, 2);
+	fail_request(0, true);
 	expect_answer(0, QUERY_FAILED);
-	ask_user(2, 2);
+	query_user(2, 2);
 	expect_pending(1);
 	expect_pending(2);
 	reply(1, 200, SESSION("u2"));
 	expect_user(1, "u2");
 	expect_user(2, "u2");
 	/* Their responses do not end the pause. */
-	ask_user(3, 3);
+	query_user(3, 3);
 	expect_answer(3, QUERY_FAILED);
 }
 END_TEST
@@ -1314,11 +1315,11 @@ END_TEST
 START_TEST(no_pause_after_wrong)
 {
 	start(1, 5);
-	learn(1, 500, "");
-	learn(1, 200, "<html>");
-	ask_user(1, 1);
-	ask_user(2, 2);
-	break_off(2, false);
+	query_and_reply(1, 500, "");
+	query_and_reply(1, 200, "<html>");
+	query_user(1, 1);
+	query_user(2, 2);
+	fail_request(2, false);
 	expect_answer(1, QUERY_FAILED);
 	expect_pending(2);
 	ck_assert_int_eq(requests(), 4);
@@ -1332,11 +1333,11 @@ START_TEST(lots_in_a_pause)
 
 	start(1, 5);
 	fill(many, 1, 300);
-	ask_projects(0, 1, many, 300);
-	break_off(0, true);
+	query_projects(0, 1, many, 300);
+	fail_request(0, true);
 	expect_answer(0, QUERY_FAILED);
 	ck_assert_int_eq(requests(), 1);
-	ask_projects(1, 1, many, 300);
+	query_projects(1, 1, many, 300);
 	expect_answer(1, QUERY_FAILED);
 	turn();
 	expect_unchanged(0, QUERY_FAILED);
@@ -1351,16 +1352,16 @@ END_TEST
 START_TEST(forgotten_under_way)
 {
 	start(32, 5);
-	ask_user(1, 1);
-	ask_user(2, 1);
-	forget(1);
+	query_user(1, 1);
+	query_user(2, 1);
+	free_query(1);
 	stream_release(streams[1]);
 	streams[1] = stream_new(-1, 65536);
 	reply(0, 200, SESSION("u1"));
 	ck_assert_uint_eq(marks(1), 0);
 	expect_user(2, "u1");
-	ask_user(3, 2);
-	forget(3);
+	query_user(3, 2);
+	free_query(3);
 	reply(1, 200, SESSION("u2"));
 	ck_assert_uint_eq(marks(3), 0);
 	expect_kept(2, "u2");
@@ -1374,23 +1375,23 @@ START_TEST(forgotten_lots)
 
 	start(2, 5);
 	fill(many, 1, 400);
-	ask_projects(0, 1, many, 400);
+	query_projects(0, 1, many, 400);
 	ck_assert_int_eq(requests(), 2);
 	reply(0, 200, "{\"data\":[{\"id\":1}]}");
 	ck_assert_int_eq(requests(), 3);
-	forget(0);
+	free_query(0);
 	reply(1, 200, "{\"data\":[]}");
 	reply(2, 200, "{\"data\":[{\"id\":201}]}");
 	/* The last request was never made. */
 	ck_assert_int_eq(requests(), 3);
 	ck_assert_uint_eq(marks(0), 0);
-	ask_projects(1, 1, many, 400);
+	query_projects(1, 1, many, 400);
 	ck_assert_int_eq(requests(), 4);
-	expect_lot(3, 301, 100);
+	expect_chunk(3, 301, 100);
 	/* A query that has failed already. */
-	break_off(3, true);
+	fail_request(3, true);
 	expect_answer(1, QUERY_FAILED);
-	forget(1);
+	free_query(1);
 	app_query_free(NULL);
 }
 END_TEST
@@ -1401,28 +1402,28 @@ END_TEST
 START_TEST(warnings)
 {
 	start(32, 0);
-	learn(1, 500, "");
+	query_and_reply(1, 500, "");
 	ck_assert_int_eq(logged("cannot query the application {\"url\":\"http://app.example\","
 	    "\"query\":\"user\",\"error\":\"an HTTP status other than 200, 401 and 403\","
 	    "\"status\":500,\"suppressed\":0}"), 1);
 	for (int i = 0; i < 10; i++)
-		learn(1, 200, "<html>");
+		query_and_reply(1, 200, "<html>");
 	advance(59999);
-	learn(1, 500, "");
+	query_and_reply(1, 500, "");
 	/* Only a warning has the number of suppressed ones; the other lines are at debug level. */
 	ck_assert_int_eq(logged("\"suppressed\":"), 1);
 	ck_assert_int_eq(logged("answers again"), 0);
 	advance(1);
-	ask_user(0, 1);
-	break_off(requests() - 1, false);
+	query_user(0, 1);
+	fail_request(requests() - 1, false);
 	ck_assert_int_eq(logged("\"error\":\"no answer, for a test\",\"status\":0,"
 	    "\"suppressed\":11}"), 1);
 	ck_assert_int_eq(logged("\"suppressed\":"), 2);
-	forget(0);
+	free_query(0);
 	marks(0);
-	learn(1, 200, "{}");
+	query_and_reply(1, 200, "{}");
 	ck_assert_int_eq(logged("answers again"), 1);
-	learn(1, 200, SESSION("u1"));
+	query_and_reply(1, 200, SESSION("u1"));
 	ck_assert_int_eq(logged("answers again"), 1);
 }
 END_TEST
@@ -1433,9 +1434,9 @@ learn_projects(int number, int status, const char *body)
 {
 	int32_t two[] = { 1, 2 };
 
-	ask_projects(0, number, two, 2);
+	query_projects(0, number, two, 2);
 	reply(requests() - 1, status, body);
-	forget(0);
+	free_query(0);
 	marks(0);
 }
 
@@ -1480,8 +1481,8 @@ START_TEST(forbidden)
 
 	advance(60000);
 	learn_projects(1, 401, body);
-	learn(1, 403, body);
-	learn(1, 401, body);
+	query_and_reply(1, 403, body);
+	query_and_reply(1, 401, body);
 	ck_assert_int_eq(logged("query forbidden"), 2);
 	ck_assert_uint_eq(counted(RESULT_FORBIDDEN), 13);
 	ck_assert_uint_eq(counted(RESULT_NO), 3);
@@ -1509,7 +1510,7 @@ START_TEST(forbidden_is_escaped)
 	    "\"secFetchSite\":\"\\\"\\\"\\\""), 1);
 	/* The value is truncated, and the line is still valid. */
 	ck_assert_int_eq(logged("\"}\n"), 1);
-	forget(0);
+	free_query(0);
 	marks(0);
 	credentials_release(c);
 }
@@ -1519,16 +1520,16 @@ END_TEST
 START_TEST(cache_is_seen)
 {
 	start(32, 5);
-	learn(1, 200, SESSION("u1"));
+	query_and_reply(1, 200, SESSION("u1"));
 	ck_assert_int_eq(logged("user query {\"from\":\"application\""), 1);
 	expect_kept(1, "u1");
 	ck_assert_int_eq(logged("user query {\"from\":\"cache\""), 1);
-	ask_user(0, 2);
-	ask_user(1, 2);
+	query_user(0, 2);
+	query_user(1, 2);
 	ck_assert_int_eq(logged("user query {\"from\":\"request in flight\""), 1);
 	ck_assert_int_eq(logged("user answer {\"answer\":\"yes\",\"userId\":\"u1\""), 1);
-	break_off(1, true);
-	ask_user(2, 3);
+	fail_request(1, true);
+	query_user(2, 3);
 	ck_assert_int_eq(logged("user query {\"from\":\"none\""), 1);
 }
 END_TEST
@@ -1539,11 +1540,11 @@ END_TEST
 START_TEST(stop)
 {
 	start(32, 5);
-	fetch.stuck = true;
+	http.stuck = true;
 	app_client_stop(app_client, 50);
 	ck_assert_int_ge(real_ms(), now + 50);
-	fetch.stuck = false;
-	app_http_wake(&fetch);
+	http.stuck = false;
+	app_http_wake(&http);
 	app_client_stop(app_client, LONG_MS);
 	ck_assert_int_lt(real_ms(), now + LONG_MS);
 }
@@ -1571,7 +1572,7 @@ wait_for_yes(struct app_query *q, struct stream *stream)
 
 /* Starts a query for user "u<number>", or for two projects, and returns whether the answer is right. */
 static bool
-ask_and_wait(int number, bool user, bool fresh, struct stream *stream)
+query_and_wait(int number, bool user, bool fresh, struct stream *stream)
 {
 	struct credentials *c = new_credentials(number);
 	int32_t two[] = { number + 1, number };
@@ -1579,8 +1580,8 @@ ask_and_wait(int number, bool user, bool fresh, struct stream *stream)
 	struct app_query *q;
 	bool right;
 
-	q = app_query_start(app_client, c, &(struct app_part){ CHECK_PROJECTS, two, 2 }, user ? 0 : 1, fresh ? now : QUERY_CACHED, stream,
-	    now + LONG_MS);
+	q = app_query_start(app_client, c, &(struct app_part){ CHECK_PROJECTS, two, 2 },
+	    user ? 0 : 1, fresh ? now : QUERY_CACHED, stream, now + LONG_MS);
 	right = q != NULL && wait_for_yes(q, stream);
 	if (right && user)
 		right = atoi(app_query_user(q) + 1) == number;
@@ -1603,7 +1604,7 @@ ask_often(void *arg)
 	struct stream *stream = stream_new(fd, 65536);
 
 	for (int i = 0; i < 300; i++)
-		*right += ask_and_wait(i % 5 + 1, i % 2 == 0, i % 3 == 0, stream);
+		*right += query_and_wait(i % 5 + 1, i % 2 == 0, i % 3 == 0, stream);
 	stream_close(stream);
 	stream_release(stream);
 	close(fd);
@@ -1613,19 +1614,19 @@ ask_often(void *arg)
 static void
 many_ask(int cache_seconds)
 {
-	pthread_t ids[ASKERS];
-	int right[ASKERS] = { 0 };
+	pthread_t ids[STREAMS];
+	int right[STREAMS] = { 0 };
 
-	fetch.prompt = true;
+	http.prompt = true;
 	start(3, cache_seconds);
-	for (int i = 0; i < ASKERS; i++)
+	for (int i = 0; i < STREAMS; i++)
 		ck_assert_int_eq(pthread_create(&ids[i], NULL, ask_often, &right[i]), 0);
-	for (int i = 0; i < ASKERS; i++) {
+	for (int i = 0; i < STREAMS; i++) {
 		ck_assert_int_eq(pthread_join(ids[i], NULL), 0);
 		ck_assert_int_eq(right[i], 300);
 	}
 	settle();
-	fetch.prompt = false;
+	http.prompt = false;
 }
 
 /* Threads that make queries at the same time get the right answers, with and without a cache. */
@@ -1647,8 +1648,8 @@ END_TEST
 START_TEST(revoked_while_kept)
 {
 	start(32, 300);
-	learn(1, 200, SESSION("u1"));
-	learn(2, 200, "{}");
+	query_and_reply(1, 200, SESSION("u1"));
+	query_and_reply(2, 200, "{}");
 	expect_kept(1, "u1");
 	expect_kept(2, NULL);
 	app_client_invalidate(app_client);
@@ -1670,16 +1671,16 @@ START_TEST(revoked_while_asked)
 	static const int32_t some[] = { 7, 8 };
 
 	start(32, 300);
-	ask_user(0, 1);
-	ask_user(1, 1);
-	ask_projects(2, 1, some, 2);
+	query_user(0, 1);
+	query_user(1, 1);
+	query_projects(2, 1, some, 2);
 	app_client_invalidate(app_client);
 	app_client_invalidate(app_client);
 	for (int i = 0; i < 3; i++)
 		expect_pending(i);
-	ask_user(3, 1);
-	ask_until(4, who(1), NULL, 0, now, now + TIMEOUT_MS);
-	ask_projects(5, 1, some, 2);
+	query_user(3, 1);
+	query_until(4, credentials_of(1), NULL, 0, now, now + TIMEOUT_MS);
+	query_projects(5, 1, some, 2);
 	ck_assert_int_eq(requests(), 4);
 	reply(0, 200, SESSION("u1"));
 	reply(1, 200, "{\"data\":[{\"id\":7},{\"id\":8}]}");
@@ -1693,7 +1694,7 @@ START_TEST(revoked_while_asked)
 	expect_answer(3, QUERY_NO);
 	expect_answer(4, QUERY_NO);
 	expect_projects(5, "8");
-	forget(0);
+	free_query(0);
 	expect_kept(1, NULL);
 }
 END_TEST
@@ -1703,18 +1704,18 @@ START_TEST(revoked_and_overtaken)
 {
 	start(32, 300);
 	for (int number = 1; number <= 3; number++)
-		ask_user(number, number);
+		query_user(number, number);
 	app_client_invalidate(app_client);
 	for (int number = 1; number <= 3; number++) {
-		ask_user(0, number);
-		forget(0);
+		query_user(0, number);
+		free_query(0);
 	}
 	ck_assert_int_eq(requests(), 6);
 	for (int number = 1; number <= 3; number++)
 		reply(number + 2, 200, SESSION("new"));
-	forget(3);
+	free_query(3);
 	reply(0, 200, SESSION("old"));
-	break_off(1, false);
+	fail_request(1, false);
 	reply(2, 200, SESSION("old"));
 	expect_user(1, "old");
 	expect_answer(2, QUERY_FAILED);
@@ -1727,10 +1728,10 @@ END_TEST
 START_TEST(revoked_takes_no_room)
 {
 	start(32, 300);
-	ask_user(1, 0);
+	query_user(1, 0);
 	app_client_invalidate(app_client);
 	for (int i = 1; i <= KNOWN_MAX; i++)
-		learn(i, 200, SESSION("u"));
+		query_and_reply(i, 200, SESSION("u"));
 	reply(0, 200, SESSION("u"));
 	expect_user(1, "u");
 	expect_kept(1, "u");
@@ -1741,11 +1742,11 @@ END_TEST
 START_TEST(revoked_while_queued)
 {
 	start(1, 300);
-	ask_user(0, 1);
-	ask_user(1, 2);
+	query_user(0, 1);
+	query_user(1, 2);
 	app_client_invalidate(app_client);
-	ask_user(2, 2);
-	ask_user(3, 1);
+	query_user(2, 2);
+	query_user(3, 1);
 	ck_assert_int_eq(requests(), 1);
 	reply(0, 200, SESSION("u1"));
 	expect_user(0, "u1");
@@ -1777,10 +1778,10 @@ main(void)
 	tcase_add_test(tc, coalesced_in_the_queue);
 	tcase_add_test(tc, different);
 	tcase_add_test(tc, several_models);
-	tcase_add_test(tc, lots);
-	tcase_add_test(tc, lots_at_the_edge);
-	tcase_add_test(tc, lot_fails);
-	tcase_add_test(tc, lots_from_the_cache);
+	tcase_add_test(tc, chunks);
+	tcase_add_test(tc, chunks_at_the_edge);
+	tcase_add_test(tc, chunk_fails);
+	tcase_add_test(tc, chunks_from_the_cache);
 	tcase_add_test(tc, yes_is_kept);
 	tcase_add_test(tc, no_is_kept);
 	tcase_add_test(tc, kept_for_long);

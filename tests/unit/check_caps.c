@@ -19,17 +19,17 @@
 #include "wire/frame.h"
 #include "fake_clock.h"
 
-#define PLACES_MAX 16
+#define CONNECTIONS_MAX 16
 
 /* One connection. */
-struct place {
+struct connection {
 	struct caps_entry entry;
 	struct stream *stream;
 	int writer, reader;
 };
 
 static struct caps *caps;
-static struct place places[PLACES_MAX];
+static struct connection connections[CONNECTIONS_MAX];
 static uint64_t arrivals;
 
 static _Atomic int64_t now = 1000000;
@@ -51,8 +51,8 @@ static void
 setup(void)
 {
 	clock_set_source(still_clock);
-	for (int i = 0; i < PLACES_MAX; i++) {
-		struct place *p = &places[i];
+	for (int i = 0; i < CONNECTIONS_MAX; i++) {
+		struct connection *p = &connections[i];
 		int pair[2];
 
 		memset(p, 0, sizeof(*p));
@@ -68,8 +68,8 @@ setup(void)
 static void
 teardown(void)
 {
-	for (int i = 0; i < PLACES_MAX; i++) {
-		struct place *p = &places[i];
+	for (int i = 0; i < CONNECTIONS_MAX; i++) {
+		struct connection *p = &connections[i];
 
 		caps_leave(caps, &p->entry);
 		stream_close(p->stream);
@@ -94,17 +94,18 @@ new_caps(int tenant_cap, int user_cap)
 static void
 arrive(int i)
 {
-	places[i].entry.arrival = ++arrivals;
+	connections[i].entry.arrival = ++arrivals;
 }
 
 /* A request of a user, up to its claim. */
 static void
 claim(int i, const char *user)
 {
-	if (places[i].entry.arrival == 0)
+	if (connections[i].entry.arrival == 0)
 		arrive(i);
-	ck_assert(caps_reserve(caps, &places[i].entry));
-	ck_assert_int_eq(caps_claim(caps, &places[i].entry, user, places[i].stream), CAPS_CLAIMED);
+	ck_assert(caps_reserve(caps, &connections[i].entry));
+	ck_assert_int_eq(caps_claim(caps, &connections[i].entry, user, connections[i].stream),
+	    CAPS_CLAIMED);
 }
 
 static bool
@@ -112,8 +113,8 @@ live(int i)
 {
 	struct stream_view view;
 
-	caps_live(places[i].stream, "head");
-	stream_look(places[i].stream, &view);
+	caps_live(connections[i].stream, "head");
+	stream_look(connections[i].stream, &view);
 	ck_assert(view.started);
 	return (view.marks & STREAM_OVER) != 0;
 }
@@ -131,7 +132,7 @@ static void
 evict(int i)
 {
 	now += CAPS_SETTLE_MS;
-	ck_assert_int_eq(caps_evict(caps, &places[i].entry), INT64_MAX);
+	ck_assert_int_eq(caps_evict(caps, &connections[i].entry), INT64_MAX);
 }
 
 static unsigned
@@ -139,7 +140,7 @@ marks(int i)
 {
 	struct stream_view view;
 
-	stream_look(places[i].stream, &view);
+	stream_look(connections[i].stream, &view);
 	return view.marks;
 }
 
@@ -150,7 +151,7 @@ received(int i)
 	static char text[4096];
 	uint8_t bytes[4096];
 	size_t used = 0, at = 0, length;
-	ssize_t n = recv(places[i].reader, bytes, sizeof(bytes), MSG_DONTWAIT);
+	ssize_t n = recv(connections[i].reader, bytes, sizeof(bytes), MSG_DONTWAIT);
 
 	while (n > 0 && at < (size_t)n) {
 		length = (size_t)bytes[at + 4] << 8 | bytes[at + 5];
@@ -169,7 +170,7 @@ received(int i)
 static void
 expect_evicted(const char *which)
 {
-	for (int i = 0; i < PLACES_MAX; i++) {
+	for (int i = 0; i < CONNECTIONS_MAX; i++) {
 		bool expected = strchr(which, "0123456789abcdef"[i]) != NULL;
 		unsigned retry = 0;
 		const char *text = received(i);
@@ -178,7 +179,7 @@ expect_evicted(const char *which)
 
 		if (strncmp(text, "head", 4) == 0)
 			text += 4;
-		stream_look(places[i].stream, &view);
+		stream_look(connections[i].stream, &view);
 		ck_assert_msg(!!(view.marks & STREAM_EVICTED) == expected, "%d", i);
 		if (!expected) {
 			ck_assert_msg(strstr(text, "evicted") == NULL, "%d: %s", i, text);
@@ -200,17 +201,17 @@ START_TEST(tenant_cap)
 {
 	new_caps(3, 1);
 	for (int i = 0; i < 3; i++)
-		ck_assert(caps_reserve(caps, &places[i].entry));
+		ck_assert(caps_reserve(caps, &connections[i].entry));
 	for (int i = 3; i < 6; i++) {
-		ck_assert(!caps_reserve(caps, &places[i].entry));
+		ck_assert(!caps_reserve(caps, &connections[i].entry));
 		/* Releasing a slot that was not taken changes nothing. */
-		caps_release(caps, &places[i].entry);
+		caps_release(caps, &connections[i].entry);
 	}
-	ck_assert(!caps_reserve(caps, &places[3].entry));
-	caps_release(caps, &places[0].entry);
-	caps_release(caps, &places[0].entry);
-	ck_assert(caps_reserve(caps, &places[3].entry));
-	ck_assert(!caps_reserve(caps, &places[4].entry));
+	ck_assert(!caps_reserve(caps, &connections[3].entry));
+	caps_release(caps, &connections[0].entry);
+	caps_release(caps, &connections[0].entry);
+	ck_assert(caps_reserve(caps, &connections[3].entry));
+	ck_assert(!caps_reserve(caps, &connections[4].entry));
 }
 END_TEST
 
@@ -260,7 +261,7 @@ run_crowd(void *(*run)(void *))
 
 	ck_assert_int_eq(pthread_barrier_init(&crowd.barrier, NULL, THREADS), 0);
 	for (int i = 0; i < THREADS; i++)
-		ck_assert_int_eq(pthread_create(&threads[i], NULL, run, &places[i]), 0);
+		ck_assert_int_eq(pthread_create(&threads[i], NULL, run, &connections[i]), 0);
 	for (int i = 0; i < THREADS; i++)
 		ck_assert_int_eq(pthread_join(threads[i], NULL), 0);
 }
@@ -315,10 +316,10 @@ END_TEST
 static void *
 live_and_leave(void *arg)
 {
-	struct place *p = arg;
+	struct connection *p = arg;
 	char own[16];
 
-	snprintf(own, sizeof(own), "u%d", (int)(p - places));
+	snprintf(own, sizeof(own), "u%d", (int)(p - connections));
 	pthread_barrier_wait(&crowd.barrier);
 	for (int i = 0; i < 2000; i++) {
 		if (!caps_reserve(caps, &p->entry))
@@ -345,8 +346,8 @@ START_TEST(storm)
 	run_crowd(live_and_leave);
 	ck_assert_int_eq(caps_count(caps), 0);
 	for (int i = 0; i < 6; i++)
-		ck_assert(caps_reserve(caps, &places[i].entry));
-	ck_assert(!caps_reserve(caps, &places[6].entry));
+		ck_assert(caps_reserve(caps, &connections[i].entry));
+	ck_assert(!caps_reserve(caps, &connections[6].entry));
 }
 END_TEST
 
@@ -369,14 +370,14 @@ START_TEST(oldest_request_is_cancelled)
 	for (int i = 2; i < 7; i++)
 		ck_assert_uint_eq(marks(i), 0);
 	/* The cancelled ones cannot begin; the others can. */
-	caps_live(places[0].stream, "head");
-	caps_live(places[1].stream, "head");
+	caps_live(connections[0].stream, "head");
+	caps_live(connections[1].stream, "head");
 	ck_assert_int_eq(caps_count(caps), 0);
 	ck_assert_str_eq(received(0), "");
 	ck_assert(!live(2));
 	ck_assert_str_eq(received(2), "head");
 	/* They hold a slot of the tenant until they are released. */
-	ck_assert(places[0].entry.reserved);
+	ck_assert(connections[0].entry.reserved);
 }
 END_TEST
 
@@ -394,14 +395,14 @@ START_TEST(cancelled_by_arrival)
 	claim(0, "u1");
 	ck_assert_uint_eq(marks(0), STREAM_CANCELLED);
 	ck_assert_uint_eq(marks(2) | marks(3), 0);
-	caps_live(places[0].stream, "head");
+	caps_live(connections[0].stream, "head");
 	ck_assert_str_eq(received(0), "");
-	ck_assert(caps_withdraw(caps, &places[0].entry));
+	ck_assert(caps_withdraw(caps, &connections[0].entry));
 	/* If all others are live streams, no request is cancelled, however early it arrived. */
 	live(2);
 	live(3);
 	arrive(5);
-	places[5].entry.arrival = 1;
+	connections[5].entry.arrival = 1;
 	claim(5, "u1");
 	ck_assert_uint_eq(marks(5), 0);
 }
@@ -420,7 +421,7 @@ START_TEST(live_streams_are_not_cancelled)
 	live(4);
 	/* With four live streams a new request is always accepted. */
 	claim(5, "u1");
-	for (int i = 0; i < PLACES_MAX; i++)
+	for (int i = 0; i < CONNECTIONS_MAX; i++)
 		ck_assert_msg(marks(i) == 0, "%d", i);
 }
 END_TEST
@@ -450,26 +451,26 @@ START_TEST(all_counts)
 	open_stream(0, "u1");
 	open_stream(1, "u2");
 	claim(2, "u1");
-	caps_leave(caps, &places[0].entry);
+	caps_leave(caps, &connections[0].entry);
 	caps_counts(caps, &counts);
 	ck_assert_int_eq(counts.live, 1);
 	ck_assert_int_eq(counts.reserved, 3);
 	ck_assert_uint_eq(counts.opened, 2);
-	caps_release(caps, &places[0].entry);
+	caps_release(caps, &connections[0].entry);
 	/* A request that is withdrawn does not begin. */
-	ck_assert(caps_withdraw(caps, &places[2].entry));
-	caps_live(places[2].stream, "head");
+	ck_assert(caps_withdraw(caps, &connections[2].entry));
+	caps_live(connections[2].stream, "head");
 	caps_counts(caps, &counts);
 	ck_assert_int_eq(counts.live, 1);
 	ck_assert_int_eq(counts.reserved, 2);
 	ck_assert_uint_eq(counts.opened, 2);
 	/* Nor does a stream that was finished before. */
 	claim(3, "u3");
-	stream_finish(places[3].stream, "");
-	caps_live(places[3].stream, "head");
+	stream_finish(connections[3].stream, "");
+	caps_live(connections[3].stream, "head");
 	caps_counts(caps, &counts);
 	ck_assert_uint_eq(counts.opened, 2);
-	ck_assert(caps_withdraw(caps, &places[3].entry));
+	ck_assert(caps_withdraw(caps, &connections[3].entry));
 }
 END_TEST
 
@@ -495,7 +496,7 @@ START_TEST(evict_the_oldest)
 	expect_evicted("");
 	/* If a stream has ended meanwhile, none is evicted. */
 	ck_assert(open_stream(6, "u1"));
-	caps_leave(caps, &places[2].entry);
+	caps_leave(caps, &connections[2].entry);
 	evict(6);
 	expect_evicted("");
 }
@@ -532,11 +533,11 @@ START_TEST(evict_the_late)
 	open_stream(1, "u1");
 	open_stream(2, "u1");
 	claim(0, "u1");
-	caps_live(places[0].stream, "head");
-	stream_look(places[0].stream, &view);
+	caps_live(connections[0].stream, "head");
+	stream_look(connections[0].stream, &view);
 	ck_assert(view.started && view.finished);
 	ck_assert_uint_eq(view.marks & (STREAM_EVICTED | STREAM_OVER), STREAM_EVICTED);
-	ck_assert(!caps_withdraw(caps, &places[0].entry));
+	ck_assert(!caps_withdraw(caps, &connections[0].entry));
 	ck_assert_int_eq(caps_count(caps), 2);
 	ck_assert_int_eq(strncmp(received(0), "headretry: ", 11), 0);
 	evict(2);
@@ -553,7 +554,7 @@ START_TEST(settled_after_the_last_sync)
 	open_stream(2, "u1");
 	now += 10000;
 	ck_assert(live(0));
-	ck_assert_int_eq(caps_evict(caps, &places[0].entry), now + CAPS_SETTLE_MS);
+	ck_assert_int_eq(caps_evict(caps, &connections[0].entry), now + CAPS_SETTLE_MS);
 	expect_evicted("");
 	evict(0);
 	expect_evicted("0");
@@ -565,9 +566,9 @@ static enum caps_claim
 claim_returning(int i, const char *user)
 {
 	arrive(i);
-	places[i].entry.returning = true;
-	ck_assert(caps_reserve(caps, &places[i].entry));
-	return caps_claim(caps, &places[i].entry, user, places[i].stream);
+	connections[i].entry.returning = true;
+	ck_assert(caps_reserve(caps, &connections[i].entry));
+	return caps_claim(caps, &connections[i].entry, user, connections[i].stream);
 }
 
 /* A reconnecting request gets a slot only if the user's streams and requests do not fill the cap. */
@@ -579,9 +580,9 @@ START_TEST(returning_takes_a_free_slot)
 	ck_assert_int_eq(claim_returning(2, "u1"), CAPS_NO_SLOT);
 	ck_assert_uint_eq(marks(1) | marks(2), 0);
 	/* It does not count for the user. */
-	ck_assert(caps_withdraw(caps, &places[2].entry));
+	ck_assert(caps_withdraw(caps, &connections[2].entry));
 	ck_assert_int_eq(claim_returning(3, "u2"), CAPS_CLAIMED);
-	caps_leave(caps, &places[0].entry);
+	caps_leave(caps, &connections[0].entry);
 	ck_assert_int_eq(claim_returning(4, "u1"), CAPS_CLAIMED);
 	ck_assert(!live(1));
 	ck_assert(!live(4));
@@ -601,18 +602,18 @@ START_TEST(returning_gives_way)
 	ck_assert_int_eq(claim_returning(0, "u1"), CAPS_CLAIMED);
 	open_stream(1, "u1");
 	open_stream(2, "u1");
-	caps_live(places[0].stream, "head");
+	caps_live(connections[0].stream, "head");
 	ck_assert_uint_eq(marks(0), STREAM_CANCELLED);
 	ck_assert_str_eq(received(0), "");
-	ck_assert(caps_withdraw(caps, &places[0].entry));
+	ck_assert(caps_withdraw(caps, &connections[0].entry));
 	evict(2);
 	expect_evicted("");
 	/* Requests in flight count, also those that arrived before it. */
-	caps_leave(caps, &places[2].entry);
+	caps_leave(caps, &connections[2].entry);
 	arrive(3);
 	ck_assert_int_eq(claim_returning(4, "u1"), CAPS_CLAIMED);
 	claim(3, "u1");
-	caps_live(places[4].stream, "head");
+	caps_live(connections[4].stream, "head");
 	ck_assert_uint_eq(marks(4), STREAM_CANCELLED);
 	ck_assert(!live(3));
 	evict(3);
@@ -629,7 +630,7 @@ START_TEST(returning_together)
 	ck_assert_int_eq(claim_returning(1, "u1"), CAPS_CLAIMED);
 	ck_assert_int_eq(claim_returning(2, "u1"), CAPS_NO_SLOT);
 	claim(3, "u1");
-	caps_live(places[0].stream, "head");
+	caps_live(connections[0].stream, "head");
 	ck_assert_uint_eq(marks(0), STREAM_CANCELLED);
 	ck_assert(!live(1));
 	ck_assert(!live(3));
@@ -663,26 +664,26 @@ START_TEST(evict_when_settled)
 	open_stream(1, "u1");
 	now += 10000;
 	open_stream(2, "u1");
-	ck_assert_int_eq(caps_evict(caps, &places[2].entry), now + CAPS_SETTLE_MS);
+	ck_assert_int_eq(caps_evict(caps, &connections[2].entry), now + CAPS_SETTLE_MS);
 	now += CAPS_SETTLE_MS - 1;
-	ck_assert_int_eq(caps_evict(caps, &places[2].entry), now + 1);
+	ck_assert_int_eq(caps_evict(caps, &connections[2].entry), now + 1);
 	expect_evicted("");
 	open_stream(3, "u1");
 	open_stream(8, "u2");
 	now++;
-	ck_assert_int_eq(caps_evict(caps, &places[2].entry), now + CAPS_SETTLE_MS - 1);
+	ck_assert_int_eq(caps_evict(caps, &connections[2].entry), now + CAPS_SETTLE_MS - 1);
 	/* Neither a request in flight nor another user's stream counts as one. */
 	claim(4, "u1");
 	now += CAPS_SETTLE_MS - 2;
 	open_stream(9, "u2");
-	ck_assert_int_eq(caps_evict(caps, &places[2].entry), now + 1);
+	ck_assert_int_eq(caps_evict(caps, &connections[2].entry), now + 1);
 	expect_evicted("");
 	now++;
-	ck_assert_int_eq(caps_evict(caps, &places[2].entry), INT64_MAX);
+	ck_assert_int_eq(caps_evict(caps, &connections[2].entry), INT64_MAX);
 	expect_evicted("01");
 	/* A stream that is not live need not call again. */
-	ck_assert_int_eq(caps_evict(caps, &places[0].entry), INT64_MAX);
-	ck_assert_int_eq(caps_evict(caps, &places[4].entry), INT64_MAX);
+	ck_assert_int_eq(caps_evict(caps, &connections[0].entry), INT64_MAX);
+	ck_assert_int_eq(caps_evict(caps, &connections[4].entry), INT64_MAX);
 }
 END_TEST
 
@@ -726,17 +727,17 @@ START_TEST(ping)
 	open_stream(2, "u1");
 	open_stream(3, "u2");
 	claim(4, "u1");
-	caps_ping(caps, &places[2].entry);
+	caps_ping(caps, &connections[2].entry);
 	ck_assert_str_eq(received(0), "head: ping\n");
 	ck_assert_str_eq(received(1), "head: ping\n");
 	ck_assert_str_eq(received(2), "head");
 	ck_assert_str_eq(received(3), "head");
 	ck_assert_str_eq(received(4), "");
 	/* A stream that is not live, or not any more, pings none. */
-	caps_ping(caps, &places[4].entry);
-	caps_leave(caps, &places[2].entry);
-	caps_ping(caps, &places[2].entry);
-	for (int i = 0; i < PLACES_MAX; i++)
+	caps_ping(caps, &connections[4].entry);
+	caps_leave(caps, &connections[2].entry);
+	caps_ping(caps, &connections[2].entry);
+	for (int i = 0; i < CONNECTIONS_MAX; i++)
 		ck_assert_str_eq(received(i), "");
 }
 END_TEST
@@ -754,12 +755,12 @@ START_TEST(count)
 	ck_assert_int_eq(caps_count(caps), 3);
 	evict(1);
 	ck_assert_int_eq(caps_count(caps), 2);
-	caps_leave(caps, &places[0].entry);
+	caps_leave(caps, &connections[0].entry);
 	ck_assert_int_eq(caps_count(caps), 2);
-	caps_leave(caps, &places[1].entry);
-	caps_leave(caps, &places[1].entry);
+	caps_leave(caps, &connections[1].entry);
+	caps_leave(caps, &connections[1].entry);
 	ck_assert_int_eq(caps_count(caps), 1);
-	caps_leave(caps, &places[2].entry);
+	caps_leave(caps, &connections[2].entry);
 	ck_assert_int_eq(caps_count(caps), 0);
 }
 END_TEST
@@ -769,29 +770,29 @@ START_TEST(leave_from_every_state)
 {
 	new_caps(4, 1);
 	/* 0: nothing. 1: reserved. 2: cancelled. 3: in flight. 4: live. */
-	ck_assert(caps_reserve(caps, &places[1].entry));
+	ck_assert(caps_reserve(caps, &connections[1].entry));
 	claim(2, "u1");
 	open_stream(4, "u1");
 	claim(3, "u1");
 	ck_assert_uint_eq(marks(2), STREAM_CANCELLED);
-	ck_assert(!caps_reserve(caps, &places[5].entry));
+	ck_assert(!caps_reserve(caps, &connections[5].entry));
 	for (int i = 0; i < 5; i++) {
-		caps_leave(caps, &places[i].entry);
-		caps_leave(caps, &places[i].entry);
+		caps_leave(caps, &connections[i].entry);
+		caps_leave(caps, &connections[i].entry);
 		if (i >= 2)
-			caps_live(places[i].stream, "head");
+			caps_live(connections[i].stream, "head");
 		/* A stream that has begun cannot be withdrawn. */
-		ck_assert_int_eq(caps_withdraw(caps, &places[i].entry), i < 4);
+		ck_assert_int_eq(caps_withdraw(caps, &connections[i].entry), i < 4);
 		evict(i);
-		caps_ping(caps, &places[i].entry);
-		caps_release(caps, &places[i].entry);
-		caps_release(caps, &places[i].entry);
+		caps_ping(caps, &connections[i].entry);
+		caps_release(caps, &connections[i].entry);
+		caps_release(caps, &connections[i].entry);
 	}
 	ck_assert_int_eq(caps_count(caps), 0);
 	expect_evicted("");
 	for (int i = 0; i < 4; i++)
-		ck_assert(caps_reserve(caps, &places[i].entry));
-	ck_assert(!caps_reserve(caps, &places[4].entry));
+		ck_assert(caps_reserve(caps, &connections[i].entry));
+	ck_assert(!caps_reserve(caps, &connections[4].entry));
 }
 END_TEST
 
@@ -800,22 +801,22 @@ START_TEST(withdrawing)
 {
 	new_caps(100, 1);
 	claim(0, "u1");
-	ck_assert(caps_withdraw(caps, &places[0].entry));
-	ck_assert(caps_withdraw(caps, &places[0].entry));
-	caps_live(places[0].stream, "head");
+	ck_assert(caps_withdraw(caps, &connections[0].entry));
+	ck_assert(caps_withdraw(caps, &connections[0].entry));
+	caps_live(connections[0].stream, "head");
 	ck_assert_str_eq(received(0), "");
 	ck_assert_int_eq(caps_count(caps), 0);
 	/* The withdrawn request no longer counts, so it is not cancelled for another. */
 	ck_assert(!open_stream(1, "u1"));
 	claim(2, "u1");
 	ck_assert_uint_eq(marks(0), 0);
-	ck_assert(!caps_withdraw(caps, &places[1].entry));
+	ck_assert(!caps_withdraw(caps, &connections[1].entry));
 	ck_assert_int_eq(caps_count(caps), 1);
 	/* Nor can one that has been evicted since. */
 	open_stream(3, "u1");
 	evict(3);
 	ck_assert_int_eq(caps_count(caps), 1);
-	ck_assert(!caps_withdraw(caps, &places[1].entry));
+	ck_assert(!caps_withdraw(caps, &connections[1].entry));
 }
 END_TEST
 
@@ -823,13 +824,13 @@ END_TEST
 START_TEST(leaving_makes_room)
 {
 	new_caps(100, 1);
-	for (int i = 0; i < PLACES_MAX; i++) {
+	for (int i = 0; i < CONNECTIONS_MAX; i++) {
 		ck_assert(!open_stream(i, "u1"));
-		claim((i + 1) % PLACES_MAX, "u1");
-		caps_leave(caps, &places[(i + 1) % PLACES_MAX].entry);
-		caps_release(caps, &places[(i + 1) % PLACES_MAX].entry);
-		caps_leave(caps, &places[i].entry);
-		caps_release(caps, &places[i].entry);
+		claim((i + 1) % CONNECTIONS_MAX, "u1");
+		caps_leave(caps, &connections[(i + 1) % CONNECTIONS_MAX].entry);
+		caps_release(caps, &connections[(i + 1) % CONNECTIONS_MAX].entry);
+		caps_leave(caps, &connections[i].entry);
+		caps_release(caps, &connections[i].entry);
 		ck_assert_uint_eq(marks(i), 0);
 	}
 	expect_evicted("");

@@ -131,16 +131,16 @@ START_TEST(names)
 	ck_assert_uint_eq(n, strlen(name));
 	channel_name_project(name, "issue-updates", "default", 7);
 	ck_assert_str_eq(name, "issue-updates:tenant:default:project:7");
-	n = channel_test_run(name, "acme", 42);
+	n = channel_name_test_run(name, "acme", 42);
 	ck_assert_str_eq(name, "live:tenant:acme:testrun:42");
 	ck_assert_uint_eq(n, strlen(name));
-	n = channel_project_test_runs(name, "acme", 7);
+	n = channel_name_project_test_runs(name, "acme", 7);
 	ck_assert_str_eq(name, "live:tenant:acme:project:7:testruns");
 	ck_assert_uint_eq(n, strlen(name));
-	n = channel_milestone(name, "acme", 9);
+	n = channel_name_milestone(name, "acme", 9);
 	ck_assert_str_eq(name, "live:tenant:acme:milestone:9");
 	ck_assert_uint_eq(n, strlen(name));
-	n = channel_project_milestones(name, "acme", INT32_MAX);
+	n = channel_name_project_milestones(name, "acme", INT32_MAX);
 	ck_assert_str_eq(name, "live:tenant:acme:project:2147483647:milestones");
 	ck_assert_uint_eq(n, strlen(name));
 }

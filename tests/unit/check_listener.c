@@ -80,7 +80,7 @@ START_TEST(addresses)
 {
 	expect_path("/run/tpi.sock", "/run/tpi.sock");
 	expect_path("unix:/run/tpi.sock", "/run/tpi.sock");
-	expect_path(LISTENER_STANDARD, "/run/tpi-stream/streamd.sock");
+	expect_path(LISTENER_DEFAULT, "/run/tpi-stream/streamd.sock");
 	expect_path("/with:colon:9000", "/with:colon:9000");
 	expect_path("unix:/with space", "/with space");
 	expect_tcp("localhost:9000", "localhost", 9000);

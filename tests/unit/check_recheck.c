@@ -70,7 +70,7 @@ struct app_query {
 	const int32_t *readable; /* ends with 0 */
 	int32_t projects[8];
 	int count;
-	int64_t after, asked_at;
+	int64_t after, sent_at;
 };
 
 static struct app_query query;
@@ -79,7 +79,7 @@ static bool no_memory; /* of the application client */
 
 struct app_query *
 app_query_start(struct app_client *g, struct credentials *credentials, const struct app_part *parts,
-    int part_count, int64_t after, struct stream *asker, int64_t deadline)
+    int part_count, int64_t after, struct stream *stream, int64_t deadline)
 {
 	const int32_t *projects = part_count > 0 ? parts[0].ids : NULL;
 	int count = part_count > 0 ? parts[0].count : 0;
@@ -88,7 +88,7 @@ app_query_start(struct app_client *g, struct credentials *credentials, const str
 	ck_assert_ptr_eq(g, registry.app_client);
 	ck_assert_ptr_eq(credentials, c.credentials);
 	ck_assert_ptr_nonnull(credentials);
-	ck_assert_ptr_eq(asker, c.stream);
+	ck_assert_ptr_eq(stream, c.stream);
 	ck_assert_int_ge(after, c.slot.live_at);
 	ck_assert(!query_open);
 	call("ask %s +%d", projects != NULL ? "projects" : "user", (int)(deadline - now));
@@ -100,7 +100,7 @@ app_query_start(struct app_client *g, struct credentials *credentials, const str
 		memcpy(query.projects, projects, (size_t)count * sizeof(*projects));
 	query.count = count;
 	query.after = after;
-	query.asked_at = now;
+	query.sent_at = now;
 	query_open = true;
 	return &query;
 }
@@ -113,10 +113,10 @@ app_query_answer(struct app_query *q)
 }
 
 int64_t
-app_client_asked_at(const struct app_query *q)
+app_query_sent_at(const struct app_query *q)
 {
 	ck_assert(q->answer == QUERY_YES || q->answer == QUERY_NO);
-	return q->asked_at;
+	return q->sent_at;
 }
 
 const char *
@@ -441,23 +441,23 @@ START_TEST(shared)
 	start(ISSUES, IDENTITY_APP, ACCESS_APP);
 	begin();
 	ck_assert_int_eq(query.after, c.slot.live_at);
-	user_at = query.asked_at = now - 20000;
+	user_at = query.sent_at = now - 20000;
 	answer_user(QUERY_YES, "u1");
 	ck_assert_int_eq(query.after, c.slot.live_at);
-	projects_at = query.asked_at = now - 10000;
+	projects_at = query.sent_at = now - 10000;
 	/* Each is due on its own. */
 	answer_projects(QUERY_YES, all);
 	calls[0] = '\0';
 	begin();
 	ck_assert_int_eq(now, user_at + INTERVAL_MS);
 	ck_assert_int_eq(query.after, user_at);
-	user_at = query.asked_at = now - 5000;
+	user_at = query.sent_at = now - 5000;
 	answer_user(QUERY_YES, "u1");
 	expect_calls("ask user +2000;forget;");
 	begin();
 	ck_assert_int_eq(now, projects_at + INTERVAL_MS);
 	ck_assert_int_eq(query.after, projects_at);
-	projects_at = query.asked_at = now;
+	projects_at = query.sent_at = now;
 	answer_projects(QUERY_YES, all);
 	expect_calls("ask projects +2000 3 7 9;forget;");
 	begin();

@@ -28,25 +28,25 @@ get(const char *name)
 
 /* Loads settings from these pairs of name and value. */
 static bool
-load_pairs(struct settings *s, enum settings_user user, const char *const *pairs,
+load_pairs(struct settings *s, enum settings_program program, const char *const *pairs,
     struct error *error)
 {
 	bool result;
 
 	environment = pairs;
-	result = settings_load(s, user, get, error);
+	result = settings_load(s, program, get, error);
 	environment = NULL;
 	return result;
 }
 
 /* Loads settings with one variable set. */
 static bool
-load_one(struct settings *s, enum settings_user user, const char *name, const char *value,
+load_one(struct settings *s, enum settings_program program, const char *name, const char *value,
     struct error *error)
 {
 	const char *const pair[] = { name, value, NULL };
 
-	return load_pairs(s, user, pair, error);
+	return load_pairs(s, program, pair, error);
 }
 
 /* Expects that NAME=value is refused with exactly this error. */
@@ -77,7 +77,7 @@ expect_accepted(const char *name, const char *value, bool expected)
 
 /* What settings_print() prints with one variable set; the caller frees it. */
 static char *
-printed(enum settings_user user, const char *name, const char *value)
+printed(enum settings_program program, const char *name, const char *value)
 {
 	struct error error;
 	char *text = NULL;
@@ -85,10 +85,10 @@ printed(enum settings_user user, const char *name, const char *value)
 	size_t size;
 	FILE *out;
 
-	ck_assert(load_one(&s, user, name, value, &error));
+	ck_assert(load_one(&s, program, name, value, &error));
 	out = open_memstream(&text, &size);
 	ck_assert_ptr_nonnull(out);
-	settings_print(&s, user, out);
+	settings_print(&s, program, out);
 	fclose(out);
 	settings_free(&s);
 	return text;
@@ -142,7 +142,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.log_level, LOG_LEVEL_INFO);
 	ck_assert_int_eq(s.access, ACCESS_DENY);
 	ck_assert_ptr_null(s.access_file);
-	ck_assert(!settings_ask_app(&s));
+	ck_assert(!settings_queries_app(&s));
 	settings_free(&s);
 }
 END_TEST
@@ -157,8 +157,8 @@ START_TEST(table_is_complete)
 	ck_assert_uint_eq(count, 39);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
-		ck_assert_ptr_nonnull(table[i].standard);
-		ck_assert(table[i].users & SETTINGS_STREAMD);
+		ck_assert_ptr_nonnull(table[i].default_value);
+		ck_assert(table[i].programs & SETTINGS_STREAMD);
 		ck_assert(table[i].type != SETTING_NUMBER || table[i].minimum < table[i].maximum);
 		ck_assert((table[i].type == SETTING_CHOICE) == (table[i].choices != NULL));
 		ck_assert((table[i].type == SETTING_STRING) == (table[i].allowed != NULL));
@@ -362,7 +362,7 @@ START_TEST(publish_settings)
 
 		for (size_t k = 0; k < sizeof(both) / sizeof(both[0]); k++)
 			expected |= strcmp(table[i].name, both[k]) == 0;
-		ck_assert_msg(((table[i].users & SETTINGS_PUBLISH) != 0) == expected, "%s",
+		ck_assert_msg(((table[i].programs & SETTINGS_PUBLISH) != 0) == expected, "%s",
 		    table[i].name);
 	}
 	ck_assert(load_one(&s, SETTINGS_PUBLISH, "SSE_PER_USER_CAP", "abc", &error));
@@ -434,7 +434,7 @@ START_TEST(application_needs_url)
 		ck_assert(loaded == (rows[i].needed_by == NULL));
 		ck_assert_str_eq(error.text, expected);
 		if (loaded)
-			ck_assert(!settings_ask_app(&s));
+			ck_assert(!settings_queries_app(&s));
 		else
 			ck_assert_ptr_null(s.tenant);
 		settings_free(&s);
@@ -444,12 +444,12 @@ START_TEST(application_needs_url)
 		ck_assert_int_eq(s.identity,
 		    strcmp(rows[i].identity, "app") == 0 ? IDENTITY_APP : IDENTITY_WEB_SERVER);
 		ck_assert_int_eq(s.access == ACCESS_APP, strcmp(rows[i].access, "app") == 0);
-		ck_assert_int_eq(settings_ask_app(&s), rows[i].needed_by != NULL);
+		ck_assert_int_eq(settings_queries_app(&s), rows[i].needed_by != NULL);
 		settings_free(&s);
 		/* tpi-publish never queries the application. */
 		pairs[4] = NULL;
 		ck_assert(load_pairs(&s, SETTINGS_PUBLISH, pairs, &error));
-		ck_assert(!settings_ask_app(&s));
+		ck_assert(!settings_queries_app(&s));
 		settings_free(&s);
 	}
 }
@@ -881,7 +881,7 @@ START_TEST(manual)
 		seen[i]++;
 		settings_describe_range(&table[i], range, sizeof(range));
 		snprintf(expected, sizeof(expected), "Default %s; %s.",
-		    table[i].standard[0] != '\0' ? table[i].standard : "none", range);
+		    table[i].default_value[0] != '\0' ? table[i].default_value : "none", range);
 		ck_assert_msg(strcmp(text, expected) == 0, "%s: the manual says \"%s\", not \"%s\"",
 		    name, text, expected);
 	}

@@ -22,6 +22,7 @@
 
 static struct fake server = { .rules = {
 	{ "SUBSCRIBE notifications:tenant:t:revoke", SUBSCRIBED(29, "notifications:tenant:t:revoke") },
+	{ "SUBSCRIBE notifications:tenant:t:check:*", "-NOPERM no\r\n" },
 	{ "SUBSCRIBE " CHANNEL, SUBSCRIBED(32, CHANNEL) },
 	{ "UNSUBSCRIBE", NULL },
 } };

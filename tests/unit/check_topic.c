@@ -136,9 +136,9 @@ START_TEST(rows)
 		ck_assert_str_eq(t->tag, expected[i].tag);
 		ck_assert_int_eq(t->check, expected[i].check);
 		ck_assert((t->not_found == NULL) == (t->check == CHECK_USER));
-		ck_assert_str_eq(caps_groups[t->group].metric, expected[i].metric);
-		ck_assert_int_eq(caps_group_tenant_cap(t->group, &s), expected[i].tenant_cap);
-		ck_assert_int_eq(caps_group_user_cap(t->group, &s), expected[i].user_cap);
+		ck_assert_str_eq(kind_caps[t->kind].metric, expected[i].metric);
+		ck_assert_int_eq(kind_tenant_cap(t->kind, &s), expected[i].tenant_cap);
+		ck_assert_int_eq(kind_user_cap(t->kind, &s), expected[i].user_cap);
 		ck_assert_ptr_null(t->parse(t, &r, &w));
 		ck_assert_int_eq(watch_list_total(&w), 1);
 		ck_assert_int_eq(w.counts[i], 1);

@@ -14,20 +14,20 @@
 static struct error error;
 
 static bool
-parse(struct topology *s, const char *url, const char *sentinels, const char *option)
+parse(struct topology *t, const char *url, const char *sentinels, const char *option)
 {
 	struct settings settings = {
 		.valkey_url = (char *)(uintptr_t)url, .valkey_password_file = (char[]){ "" },
 		.valkey_sentinels = (char *)(uintptr_t)sentinels,
 		.valkey_sentinel_master = sentinels[0] != '\0' ? (char[]){ "m" }
-		    : (char[]){ SETTINGS_MASTER_STANDARD },
+		    : (char[]){ SETTINGS_MASTER_DEFAULT },
 		.valkey_sentinel_password = sentinels[0] != '\0' ? (char[]){ "sesame" } : (char[]){ "" },
 		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
 
-	return topology_parse(s, &settings, option, &error);
+	return topology_parse(t, &settings, option, &error);
 }
 
 /* Parsing */
@@ -50,15 +50,15 @@ START_TEST(lists)
 	};
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-		struct topology s;
+		struct topology t;
 
-		ck_assert_msg(parse(&s, rows[i].url, rows[i].sentinels, rows[i].option), "%s",
+		ck_assert_msg(parse(&t, rows[i].url, rows[i].sentinels, rows[i].option), "%s",
 		    error.text);
-		ck_assert_str_eq(s.label, rows[i].label);
-		ck_assert_int_eq(s.node_count, rows[i].nodes);
-		ck_assert_int_eq(s.sentinel_count, rows[i].sentinel_count);
-		topology_free(&s);
-		topology_free(&s);
+		ck_assert_str_eq(t.label, rows[i].label);
+		ck_assert_int_eq(t.node_count, rows[i].nodes);
+		ck_assert_int_eq(t.sentinel_count, rows[i].sentinel_count);
+		topology_free(&t);
+		topology_free(&t);
 	}
 }
 END_TEST
@@ -70,31 +70,31 @@ START_TEST(passwords)
 	struct settings settings = {
 		.valkey_url = (char[]){ "valkey://u:p@a,valkey://v:q@b,valkey://c" },
 		.valkey_password_file = (char[]){ "" }, .valkey_sentinels = (char[]){ "" },
-		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_DEFAULT },
 		.valkey_sentinel_password = (char[]){ "" },
 		.valkey_sentinel_password_file = (char[]){ "" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
-	struct topology s;
+	struct topology t;
 	int fd;
 
-	ck_assert(topology_parse(&s, &settings, NULL, &error));
-	ck_assert_str_eq(s.nodes[0].valkey.password, "p");
-	ck_assert_str_eq(s.nodes[1].valkey.user, "v");
-	ck_assert_str_eq(s.nodes[1].valkey.password, "q");
-	ck_assert_ptr_null(s.nodes[2].valkey.password);
-	topology_free(&s);
+	ck_assert(topology_parse(&t, &settings, NULL, &error));
+	ck_assert_str_eq(t.nodes[0].valkey.password, "p");
+	ck_assert_str_eq(t.nodes[1].valkey.user, "v");
+	ck_assert_str_eq(t.nodes[1].valkey.password, "q");
+	ck_assert_ptr_null(t.nodes[2].valkey.password);
+	topology_free(&t);
 	fd = mkstemp(path);
 	ck_assert_int_eq((int)write(fd, "new\n", 4), 4);
 	close(fd);
 	settings.valkey_password_file = path;
-	ck_assert(topology_parse(&s, &settings, NULL, &error));
+	ck_assert(topology_parse(&t, &settings, NULL, &error));
 	for (int i = 0; i < 3; i++)
-		ck_assert_str_eq(s.nodes[i].valkey.password, "new");
-	topology_free(&s);
+		ck_assert_str_eq(t.nodes[i].valkey.password, "new");
+	topology_free(&t);
 	unlink(path);
-	ck_assert(!topology_parse(&s, &settings, NULL, &error));
+	ck_assert(!topology_parse(&t, &settings, NULL, &error));
 }
 END_TEST
 
@@ -111,12 +111,12 @@ START_TEST(sentinel_passwords)
 	struct settings settings = {
 		.valkey_url = (char[]){ "valkey://u:p@a" }, .valkey_password_file = (char[]){ "" },
 		.valkey_sentinels = (char[]){ "b, c" },
-		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_STANDARD },
+		.valkey_sentinel_master = (char[]){ SETTINGS_MASTER_DEFAULT },
 		.valkey_sentinel_password = (char[]){ "old" },
 		.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 		.valkey_tls_key = (char[]){ "" },
 	};
-	struct topology s;
+	struct topology t;
 
 	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
 		const char *content = rows[i].content != NULL ? rows[i].content : "";
@@ -124,15 +124,15 @@ START_TEST(sentinel_passwords)
 		ck_assert_int_eq(ftruncate(fd, 0), 0);
 		ck_assert_int_eq((int)pwrite(fd, content, strlen(content), 0), (int)strlen(content));
 		settings.valkey_sentinel_password_file = rows[i].content != NULL ? path : (char[]){ "" };
-		ck_assert_msg(topology_parse(&s, &settings, NULL, &error), "%s", error.text);
+		ck_assert_msg(topology_parse(&t, &settings, NULL, &error), "%s", error.text);
 		for (int k = 0; k < 2; k++)
-			ck_assert_str_eq(s.sentinels[k].valkey.password, rows[i].password);
-		ck_assert_str_eq(s.nodes[0].valkey.password, "p");
-		topology_free(&s);
+			ck_assert_str_eq(t.sentinels[k].valkey.password, rows[i].password);
+		ck_assert_str_eq(t.nodes[0].valkey.password, "p");
+		topology_free(&t);
 	}
 	close(fd);
 	unlink(path);
-	ck_assert(!topology_parse(&s, &settings, NULL, &error));
+	ck_assert(!topology_parse(&t, &settings, NULL, &error));
 	snprintf(expected, sizeof(expected), "VALKEY_SENTINEL_PASSWORD_FILE=%s: No such file", path);
 	ck_assert_msg(strncmp(error.text, expected, strlen(expected)) == 0, "%s", error.text);
 }
@@ -145,9 +145,9 @@ START_TEST(sentinels_not_set)
 		const char *master, *password, *file, *error;
 	} rows[] = {
 		{ "m", "", "", "VALKEY_SENTINEL_MASTER: is set, but VALKEY_SENTINELS is not" },
-		{ SETTINGS_MASTER_STANDARD, "sesame", "",
+		{ SETTINGS_MASTER_DEFAULT, "sesame", "",
 		    "VALKEY_SENTINEL_PASSWORD: is set, but VALKEY_SENTINELS is not" },
-		{ SETTINGS_MASTER_STANDARD, "", "/file",
+		{ SETTINGS_MASTER_DEFAULT, "", "/file",
 		    "VALKEY_SENTINEL_PASSWORD_FILE: is set, but VALKEY_SENTINELS is not" },
 	};
 
@@ -161,12 +161,12 @@ START_TEST(sentinels_not_set)
 			.valkey_tls_ca = (char[]){ "" }, .valkey_tls_cert = (char[]){ "" },
 			.valkey_tls_key = (char[]){ "" },
 		};
-		struct topology s;
+		struct topology t;
 
-		ck_assert(!topology_parse(&s, &settings, NULL, &error));
+		ck_assert(!topology_parse(&t, &settings, NULL, &error));
 		ck_assert_str_eq(error.text, rows[i].error);
-		ck_assert(topology_parse(&s, &settings, "valkey://b", &error));
-		topology_free(&s);
+		ck_assert(topology_parse(&t, &settings, "valkey://b", &error));
+		topology_free(&t);
 	}
 }
 END_TEST
@@ -219,14 +219,14 @@ static const struct {
 /* Errors name the setting, show the value without its password, and say what is allowed. */
 START_TEST(bad_lists)
 {
-	struct topology s;
+	struct topology t;
 
-	ck_assert(!parse(&s, bad[_i].url, bad[_i].sentinels, NULL));
+	ck_assert(!parse(&t, bad[_i].url, bad[_i].sentinels, NULL));
 	ck_assert_msg(strncmp(error.text, bad[_i].error, strlen(bad[_i].error)) == 0, "%s\n%s",
 	    error.text, bad[_i].error);
 	ck_assert_ptr_null(strstr(error.text, "pw"));
-	ck_assert_ptr_null(s.nodes);
-	ck_assert_ptr_null(s.sentinels);
+	ck_assert_ptr_null(t.nodes);
+	ck_assert_ptr_null(t.sentinels);
 }
 END_TEST
 
@@ -242,7 +242,7 @@ END_TEST
 #define NOBODY "valkey://127.0.0.1:1"
 
 static void
-parse_fakes(struct topology *s, struct fake *fakes, int count, const char *more)
+parse_fakes(struct topology *t, struct fake *fakes, int count, const char *more)
 {
 	char urls[1024] = "";
 
@@ -251,14 +251,14 @@ parse_fakes(struct topology *s, struct fake *fakes, int count, const char *more)
 		snprintf(urls + strlen(urls), sizeof(urls) - strlen(urls), "%svalkey://%s",
 		    i > 0 ? "," : "", fakes[i].label);
 	}
-	ck_assert(parse(s, more != NULL ? more : urls, "", NULL));
+	ck_assert(parse(t, more != NULL ? more : urls, "", NULL));
 }
 
 static bool
-try_connect(struct topology *s)
+try_connect(struct topology *t)
 {
 	int64_t began = clock_ms();
-	redisContext *c = topology_connect(s, TIMEOUT_MS, &error);
+	redisContext *c = topology_connect(t, TIMEOUT_MS, &error);
 
 	ck_assert_int_le((int)(clock_ms() - began), 4 * TIMEOUT_MS);
 	if (c != NULL)
@@ -270,25 +270,25 @@ try_connect(struct topology *s)
 START_TEST(begins_anywhere)
 {
 	struct fake fakes[3] = { PRIMARY, PRIMARY, NODE };
-	struct topology s;
+	struct topology t;
 	int asked, used;
 
-	parse_fakes(&s, fakes, 3, NULL);
+	parse_fakes(&t, fakes, 3, NULL);
 	for (int i = 0; i < 200 && (fakes[0].accepted == 0 || fakes[1].accepted == 0 || fakes[2].accepted == 0);
 	     i++) {
-		s.used_node = -1;
-		ck_assert_msg(try_connect(&s), "%s", error.text);
-		ck_assert_str_eq(s.used, fakes[s.used_node].label);
+		t.used_node = -1;
+		ck_assert_msg(try_connect(&t), "%s", error.text);
+		ck_assert_str_eq(t.used, fakes[t.used_node].label);
 	}
-	used = s.used_node;
+	used = t.used_node;
 	ck_assert(fakes[0].accepted > 0 && fakes[1].accepted > 0 && fakes[2].accepted > 0);
 	asked = fakes[used].accepted;
 	for (int i = 0; i < 3; i++)
-		ck_assert(try_connect(&s) && s.used_node == used);
+		ck_assert(try_connect(&t) && t.used_node == used);
 	ck_assert_int_eq(fakes[used].accepted, asked + 3);
 	for (int i = 0; i < 3; i++)
 		fake_stop(&fakes[i]);
-	topology_free(&s);
+	topology_free(&t);
 }
 END_TEST
 
@@ -297,20 +297,20 @@ START_TEST(passes_over)
 {
 	struct fake fakes[3] = { SILENT, LONELY, PRIMARY };
 	char urls[256];
-	struct topology s;
+	struct topology t;
 
 	for (int i = 0; i < 3; i++)
 		fake_start(&fakes[i]);
 	snprintf(urls, sizeof(urls), "valkey://%s," NOBODY ",valkey://%s,valkey://%s", fakes[0].label,
 	    fakes[1].label, fakes[2].label);
-	ck_assert(parse(&s, urls, "", NULL));
-	s.used_node = 0;
-	ck_assert_msg(try_connect(&s), "%s", error.text);
-	ck_assert_int_eq(s.used_node, 3);
-	ck_assert_str_eq(s.used, fakes[2].label);
+	ck_assert(parse(&t, urls, "", NULL));
+	t.used_node = 0;
+	ck_assert_msg(try_connect(&t), "%s", error.text);
+	ck_assert_int_eq(t.used_node, 3);
+	ck_assert_str_eq(t.used, fakes[2].label);
 	for (int i = 0; i < 3; i++)
 		fake_stop(&fakes[i]);
-	topology_free(&s);
+	topology_free(&t);
 }
 END_TEST
 
@@ -319,37 +319,37 @@ START_TEST(none)
 {
 	struct fake fakes[2] = { SILENT, LONELY };
 	char urls[256], expected[ERROR_SIZE];
-	struct topology s;
+	struct topology t;
 
 	fake_start(&fakes[0]);
 	fake_start(&fakes[1]);
 	snprintf(urls, sizeof(urls), "valkey://%s," NOBODY ",valkey://%s", fakes[0].label,
 	    fakes[1].label);
-	ck_assert(parse(&s, urls, "", NULL));
+	ck_assert(parse(&t, urls, "", NULL));
 	snprintf(expected, sizeof(expected), "no usable node: %s: no answer in time; "
 	    "127.0.0.1:1: Connection refused; %s: is a replica, not a primary: messages published there "
 	    "reach no other server", fakes[0].label, fakes[1].label);
 	for (int i = -1; i < 3; i++) {
-		s.used_node = i;
-		ck_assert(!try_connect(&s));
+		t.used_node = i;
+		ck_assert(!try_connect(&t));
 		ck_assert_str_eq(error.text, expected);
-		ck_assert_int_eq(s.used_node, i);
+		ck_assert_int_eq(t.used_node, i);
 	}
 	fake_stop(&fakes[0]);
 	fake_stop(&fakes[1]);
-	topology_free(&s);
+	topology_free(&t);
 }
 END_TEST
 
 /* With a single server, the error is that of the server. */
 START_TEST(none_alone)
 {
-	struct topology s;
+	struct topology t;
 
-	ck_assert(parse(&s, NOBODY, "", NULL));
-	ck_assert(!try_connect(&s));
+	ck_assert(parse(&t, NOBODY, "", NULL));
+	ck_assert(!try_connect(&t));
 	ck_assert_str_eq(error.text, "127.0.0.1:1: Connection refused");
-	topology_free(&s);
+	topology_free(&t);
 }
 END_TEST
 
@@ -361,27 +361,27 @@ START_TEST(standalone)
 {
 	struct fake fakes[2] = { STANDALONE, STANDALONE }, other = CLOSED;
 	char expected[ERROR_SIZE], url[128];
-	struct topology s;
+	struct topology t;
 
-	parse_fakes(&s, fakes, 2, NULL);
+	parse_fakes(&t, fakes, 2, NULL);
 	snprintf(expected, sizeof(expected), "no usable node: %s: is not a Cluster node, but VALKEY_URL "
 	    "names several servers; %s: is not a Cluster node, but VALKEY_URL names several servers",
 	    fakes[0].label, fakes[1].label);
-	ck_assert(!try_connect(&s));
+	ck_assert(!try_connect(&t));
 	ck_assert_str_eq(error.text, expected);
-	topology_free(&s);
+	topology_free(&t);
 	/* A single server need not be in a Cluster. */
 	snprintf(url, sizeof(url), "valkey://%s", fakes[0].label);
-	ck_assert(parse(&s, url, "", NULL));
-	ck_assert_msg(try_connect(&s), "%s", error.text);
-	topology_free(&s);
+	ck_assert(parse(&t, url, "", NULL));
+	ck_assert_msg(try_connect(&t), "%s", error.text);
+	topology_free(&t);
 	fake_start(&other);
 	snprintf(url, sizeof(url), "valkey://%s,valkey://%s", fakes[0].label, other.label);
-	ck_assert(parse(&s, url, "", NULL));
-	s.used_node = 0;
-	ck_assert_msg(try_connect(&s), "%s", error.text);
-	ck_assert_str_eq(s.used, other.label);
-	topology_free(&s);
+	ck_assert(parse(&t, url, "", NULL));
+	t.used_node = 0;
+	ck_assert_msg(try_connect(&t), "%s", error.text);
+	ck_assert_str_eq(t.used, other.label);
+	topology_free(&t);
 	for (int i = 0; i < 2; i++)
 		fake_stop(&fakes[i]);
 	fake_stop(&other);
@@ -392,33 +392,33 @@ END_TEST
 START_TEST(cluster_down)
 {
 	struct fake fakes[3] = { CLUSTER_DOWN, CLUSTER_DOWN, NODE };
-	struct topology s;
+	struct topology t;
 	int asked;
 
-	parse_fakes(&s, fakes, 3, NULL);
+	parse_fakes(&t, fakes, 3, NULL);
 	for (int i = 0; i < 3; i++) {
-		s.used_node = i;
-		ck_assert_msg(try_connect(&s), "%s", error.text);
-		ck_assert_int_eq(s.used_node, 2);
+		t.used_node = i;
+		ck_assert_msg(try_connect(&t), "%s", error.text);
+		ck_assert_int_eq(t.used_node, 2);
 	}
-	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, &error));
-	s.used_node = 1;
+	ck_assert_ptr_null(topology_check(&t, NULL, TIMEOUT_MS, &error));
+	t.used_node = 1;
 	asked = fakes[1].accepted;
-	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, &error),
+	ck_assert_str_eq(topology_check(&t, NULL, TIMEOUT_MS, &error),
 	    "the node was cut off from its Cluster");
 	/* The node in use is queried only once. */
 	ck_assert_int_eq(fakes[1].accepted, asked + 1);
 	fake_stop(&fakes[2]);
-	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, &error));
+	ck_assert_ptr_null(topology_check(&t, NULL, TIMEOUT_MS, &error));
 	ck_assert_str_eq(error.text, "");
 	for (int i = 0; i < 3; i++) {
-		s.used_node = i;
-		ck_assert_msg(try_connect(&s), "%s", error.text);
-		ck_assert_int_eq(s.used_node, i % 2);
+		t.used_node = i;
+		ck_assert_msg(try_connect(&t), "%s", error.text);
+		ck_assert_int_eq(t.used_node, i % 2);
 	}
 	fake_stop(&fakes[0]);
 	fake_stop(&fakes[1]);
-	topology_free(&s);
+	topology_free(&t);
 }
 END_TEST
 
@@ -426,20 +426,20 @@ END_TEST
 START_TEST(cluster_down_and_silent)
 {
 	struct fake fakes[2] = { CLUSTER_DOWN, SILENT };
-	struct topology s;
+	struct topology t;
 	int64_t began = clock_ms();
 	redisContext *c;
 
-	parse_fakes(&s, fakes, 2, NULL);
-	s.used_node = 0;
-	c = topology_connect(&s, 3000, &error);
+	parse_fakes(&t, fakes, 2, NULL);
+	t.used_node = 0;
+	c = topology_connect(&t, 3000, &error);
 	ck_assert_int_lt((int)(clock_ms() - began), 3000);
 	ck_assert_msg(c != NULL, "%s", error.text);
-	ck_assert_int_eq(s.used_node, 0);
+	ck_assert_int_eq(t.used_node, 0);
 	redisFree(c);
 	fake_stop(&fakes[0]);
 	fake_stop(&fakes[1]);
-	topology_free(&s);
+	topology_free(&t);
 }
 END_TEST
 
@@ -447,23 +447,23 @@ END_TEST
 START_TEST(check_nodes)
 {
 	struct fake fakes[3] = { PRIMARY, LONELY, SILENT };
-	struct topology s;
+	struct topology t;
 
-	parse_fakes(&s, fakes, 3, NULL);
-	s.used_node = 0;
-	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, &error));
+	parse_fakes(&t, fakes, 3, NULL);
+	t.used_node = 0;
+	ck_assert_ptr_null(topology_check(&t, NULL, TIMEOUT_MS, &error));
 	ck_assert_str_eq(error.text, "");
-	s.used_node = 1;
-	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, &error),
+	t.used_node = 1;
+	ck_assert_str_eq(topology_check(&t, NULL, TIMEOUT_MS, &error),
 	    "the server is no longer a primary");
-	s.used_node = 2;
-	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, &error));
+	t.used_node = 2;
+	ck_assert_ptr_null(topology_check(&t, NULL, TIMEOUT_MS, &error));
 	ck_assert_ptr_nonnull(strstr(error.text, "no answer in time"));
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(fakes[i].accepted, 1);
 		fake_stop(&fakes[i]);
 	}
-	topology_free(&s);
+	topology_free(&t);
 }
 END_TEST
 
@@ -475,22 +475,28 @@ struct replies {
 };
 
 static struct fake
-sentinel(struct replies *o, const struct fake *server, int epoch)
+sentinel_naming(struct replies *o, const char *host, const struct fake *server, int epoch)
 {
 	char port[8], number[8];
 
 	snprintf(port, sizeof(port), "%d", server->port);
 	snprintf(number, sizeof(number), "%d", epoch);
-	snprintf(o->address, sizeof(o->address), "*2\r\n$9\r\n127.0.0.1\r\n$%zu\r\n%s\r\n", strlen(port),
-	    port);
+	snprintf(o->address, sizeof(o->address), "*2\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n",
+	    strlen(host), host, strlen(port), port);
 	snprintf(o->epoch, sizeof(o->epoch), "*2\r\n$12\r\nconfig-epoch\r\n$%zu\r\n%s\r\n",
 	    strlen(number), number);
 	return (struct fake){ .rules = { { "AUTH sesame", "+OK\r\n" },
 	    { "SENTINEL GET-MASTER-ADDR-BY-NAME m", o->address }, { "SENTINEL MASTER m", o->epoch } } };
 }
 
+static struct fake
+sentinel(struct replies *o, const struct fake *server, int epoch)
+{
+	return sentinel_naming(o, "127.0.0.1", server, epoch);
+}
+
 static void
-parse_sentinels(struct topology *s, struct fake *sentinels, int count)
+parse_sentinels(struct topology *t, struct fake *sentinels, int count)
 {
 	char list[256] = "";
 
@@ -499,7 +505,7 @@ parse_sentinels(struct topology *s, struct fake *sentinels, int count)
 		snprintf(list + strlen(list), sizeof(list) - strlen(list), "%s%s", i > 0 ? "," : "",
 		    sentinels[i].label);
 	}
-	ck_assert(parse(s, "valkey://u:pw@elsewhere", list, NULL));
+	ck_assert(parse(t, "valkey://u:pw@elsewhere", list, NULL));
 }
 
 /* A server that requires the user and password of VALKEY_URL. */
@@ -514,16 +520,16 @@ START_TEST(newest)
 {
 	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[3];
 	struct replies replies[3];
-	struct topology s;
+	struct topology t;
 
 	fake_start(&servers[0]);
 	fake_start(&servers[1]);
 	for (int i = 0; i < 3; i++)
 		sentinels[i] = sentinel(&replies[i], &servers[i == _i], i == _i ? 10 : 9);
 	sentinels[(_i + 1) % 3] = (struct fake){ .rules = { { "AUTH", NULL } } };
-	parse_sentinels(&s, sentinels, 3);
-	ck_assert_msg(try_connect(&s), "%s", error.text);
-	ck_assert_str_eq(s.used, servers[1].label);
+	parse_sentinels(&t, sentinels, 3);
+	ck_assert_msg(try_connect(&t), "%s", error.text);
+	ck_assert_str_eq(t.used, servers[1].label);
 	ck_assert_int_eq(servers[0].accepted, 0);
 	for (int i = 0; i < 3; i++) {
 		ck_assert_int_eq(sentinels[i].accepted, 1);
@@ -531,7 +537,7 @@ START_TEST(newest)
 	}
 	fake_stop(&servers[0]);
 	fake_stop(&servers[1]);
-	topology_free(&s);
+	topology_free(&t);
 }
 END_TEST
 
@@ -543,26 +549,119 @@ START_TEST(stale)
 {
 	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[2];
 	struct replies replies[2];
-	struct topology s;
+	struct topology t;
 
 	fake_start(&servers[0]);
 	fake_start(&servers[1]);
 	sentinels[0] = sentinel(&replies[0], &servers[0], 1);
 	sentinels[1] = sentinel(&replies[1], &servers[1], 2);
-	parse_sentinels(&s, sentinels, 2);
-	ck_assert_msg(try_connect(&s), "%s", error.text);
-	ck_assert_str_eq(s.used, servers[1].label);
+	parse_sentinels(&t, sentinels, 2);
+	ck_assert_msg(try_connect(&t), "%s", error.text);
+	ck_assert_str_eq(t.used, servers[1].label);
 	fake_stop(&sentinels[1]);
-	ck_assert_ptr_null(topology_check(&s, TIMEOUT_MS, &error));
-	ck_assert(!try_connect(&s));
+	ck_assert_ptr_null(topology_check(&t, NULL, TIMEOUT_MS, &error));
+	ck_assert(!try_connect(&t));
 	ck_assert_ptr_nonnull(strstr(error.text, "most sentinels did not answer"));
 	/* The same answer from all the sentinels in the list. */
-	s.sentinel_count = 1;
-	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, &error),
+	t.sentinel_count = 1;
+	ck_assert_str_eq(topology_check(&t, NULL, TIMEOUT_MS, &error),
 	    "the sentinels name another primary");
-	ck_assert(try_connect(&s));
-	ck_assert_str_eq(s.used, servers[0].label);
+	ck_assert(try_connect(&t));
+	ck_assert_str_eq(t.used, servers[0].label);
+	t.sentinel_count = 2;
+	fake_stop(&sentinels[0]);
+	fake_stop(&servers[0]);
+	fake_stop(&servers[1]);
+	topology_free(&t);
+}
+END_TEST
+
+/*
+ * Of equally new answers that of most sentinels is tried first, wherever the others are in the list;
+ * an address that only its own sentinel can reach costs nothing.
+ */
+START_TEST(majority)
+{
+	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[3];
+	struct replies replies[3];
+	struct topology s;
+
+	fake_start(&servers[0]);
+	fake_start(&servers[1]);
+	for (int i = 0; i < 3; i++)
+		sentinels[i] = sentinel(&replies[i], &servers[i != _i], 7);
+	parse_sentinels(&s, sentinels, 3);
+	ck_assert_msg(try_connect(&s), "%s", error.text);
+	ck_assert_str_eq(s.used, servers[1].label);
+	ck_assert_int_eq(servers[0].accepted, 0);
+	ck_assert_ptr_null(topology_check(&s, NULL, TIMEOUT_MS, &error));
+	for (int i = 0; i < 3; i++)
+		fake_stop(&sentinels[i]);
+	fake_stop(&servers[0]);
+	fake_stop(&servers[1]);
+	topology_free(&s);
+}
+END_TEST
+
+/* Each distinct answer is tried until one can be used; if none can, the error has all of them. */
+START_TEST(each_in_turn)
+{
+	struct fake replica = SERVER(FAKE_REPLICA), primary = SERVER(FAKE_MASTER), sentinels[4];
+	char expected[ERROR_SIZE];
+	struct replies replies[4];
+	struct topology s;
+
+	fake_start(&replica);
+	fake_start(&primary);
+	for (int i = 0; i < 2; i++)
+		sentinels[i] = sentinel(&replies[i], &replica, 7);
+	sentinels[2] = sentinel_naming(&replies[2], "127.0.1.1", &primary, 7);
+	sentinels[3] = sentinel(&replies[3], &primary, 7);
+	parse_sentinels(&s, sentinels, 4);
+	ck_assert_msg(try_connect(&s), "%s", error.text);
+	ck_assert_str_eq(s.used, primary.label);
+	/* Its sentinel is in the minority, but it can be used. */
+	ck_assert_ptr_null(topology_check(&s, NULL, TIMEOUT_MS, &error));
+	fake_stop(&sentinels[3]);
+	ck_assert(!try_connect(&s));
+	snprintf(expected, sizeof(expected), "%s: is a replica, not a primary: messages published there "
+	    "reach no other server; 127.0.1.1:%d: Connection refused", replica.label, primary.port);
+	ck_assert_str_eq(error.text, expected);
+	for (int i = 0; i < 3; i++)
+		fake_stop(&sentinels[i]);
+	fake_stop(&replica);
+	fake_stop(&primary);
+	topology_free(&s);
+}
+END_TEST
+
+/*
+ * At the same epoch, another spelling of the server in use is no failover, and neither is another
+ * server that a minority of the sentinels names. The same answers with a new epoch are one.
+ */
+START_TEST(spelling)
+{
+	struct fake servers[2] = { SERVER(FAKE_MASTER), SERVER(FAKE_MASTER) }, sentinels[2];
+	struct replies replies[2];
+	struct topology s;
+
+	fake_start(&servers[0]);
+	fake_start(&servers[1]);
+	sentinels[0] = sentinel_naming(&replies[0], "localhost", &servers[0], 7);
+	sentinels[1] = sentinel(&replies[1], &servers[1], 7);
+	parse_sentinels(&s, sentinels, 2);
+	fake_stop(&sentinels[1]);
+	s.primary = (struct sentinel_answer){ .host = "127.0.0.1", .port = servers[0].port, .epoch = 7 };
+	s.sentinel_count = 1;
+	ck_assert_ptr_null(topology_check(&s, NULL, TIMEOUT_MS, &error));
+	s.primary.port = servers[1].port;
+	ck_assert_str_eq(topology_check(&s, NULL, TIMEOUT_MS, &error),
+	    "the sentinels name another primary");
 	s.sentinel_count = 2;
+	ck_assert_ptr_null(topology_check(&s, NULL, TIMEOUT_MS, &error));
+	s.primary.epoch = 6;
+	ck_assert_str_eq(topology_check(&s, NULL, TIMEOUT_MS, &error),
+	    "the sentinels name another primary");
 	fake_stop(&sentinels[0]);
 	fake_stop(&servers[0]);
 	fake_stop(&servers[1]);
@@ -576,24 +675,24 @@ START_TEST(named_replica)
 	struct fake server = SERVER(FAKE_REPLICA), sentinels[1];
 	char expected[ERROR_SIZE];
 	struct replies replies;
-	struct topology s;
+	struct topology t;
 
 	fake_start(&server);
 	sentinels[0] = sentinel(&replies, &server, 1);
-	parse_sentinels(&s, sentinels, 1);
-	ck_assert(!try_connect(&s));
+	parse_sentinels(&t, sentinels, 1);
+	ck_assert(!try_connect(&t));
 	snprintf(expected, sizeof(expected), "%s: is a replica, not a primary: messages published there "
 	    "reach no other server", server.label);
 	ck_assert_str_eq(error.text, expected);
-	s.primary = (struct sentinel_answer){ .host = "127.0.0.1", .port = server.port };
-	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, &error),
+	t.primary = (struct sentinel_answer){ .host = "127.0.0.1", .port = server.port };
+	ck_assert_str_eq(topology_check(&t, NULL, TIMEOUT_MS, &error),
 	    "the server is no longer a primary");
 	/* Even if no sentinel answers. */
 	fake_stop(&sentinels[0]);
-	ck_assert_str_eq(topology_check(&s, TIMEOUT_MS, &error),
+	ck_assert_str_eq(topology_check(&t, NULL, TIMEOUT_MS, &error),
 	    "the server is no longer a primary");
 	fake_stop(&server);
-	topology_free(&s);
+	topology_free(&t);
 }
 END_TEST
 
@@ -604,19 +703,19 @@ START_TEST(no_sentinel)
 		{ .rules = { { "AUTH", "+OK\r\n" },
 		    { "SENTINEL MASTER", "-ERR No such master with that name\r\n" } } } };
 	char expected[ERROR_SIZE];
-	struct topology s;
+	struct topology t;
 
-	parse_sentinels(&s, sentinels, 2);
+	parse_sentinels(&t, sentinels, 2);
 	snprintf(expected, sizeof(expected), "no sentinel in VALKEY_SENTINELS named the primary: "
 	    "%s: authentication failed: WRONGPASS no; %s: no primary named m: check "
 	    "VALKEY_SENTINEL_MASTER", sentinels[0].label, sentinels[1].label);
 	for (int i = 0; i < 2; i++) {
-		ck_assert(!try_connect(&s));
+		ck_assert(!try_connect(&t));
 		ck_assert_str_eq(error.text, expected);
 	}
 	fake_stop(&sentinels[0]);
 	fake_stop(&sentinels[1]);
-	topology_free(&s);
+	topology_free(&t);
 }
 END_TEST
 
@@ -643,6 +742,9 @@ main(void)
 	tcase_add_test(nodes, cluster_down_and_silent);
 	tcase_add_test(nodes, check_nodes);
 	tcase_add_loop_test(asking, newest, 0, 3);
+	tcase_add_loop_test(asking, majority, 0, 3);
+	tcase_add_test(asking, each_in_turn);
+	tcase_add_test(asking, spelling);
 	tcase_add_test(asking, stale);
 	tcase_add_test(asking, named_replica);
 	tcase_add_test(asking, no_sentinel);

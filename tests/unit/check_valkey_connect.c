@@ -368,12 +368,21 @@ static const struct {
 	{ "", { ROLE(FAKE_SENTINEL) },
 	    "is a sentinel, not a primary: messages published there reach no other server", true },
 	{ "", { ROLE("-NOAUTH Authentication required.\r\n") },
-	    "requires a password: set VALKEY_PASSWORD_FILE, or user:password@ in the URL", false },
-	{ "", { ROLE("-NOPERM this user has no permissions to run the 'role' command\r\n") },
-	    "cannot query ROLE: the user needs +role", false },
-	{ "", { ROLE("-ERR unknown command 'ROLE'\r\n") }, "ROLE: ERR unknown command ", false },
+	    "NOAUTH: requires a password: set VALKEY_PASSWORD_FILE, or user:password@ in the URL", false },
+	{ "", { ROLE("-BUSY Redis is busy running a script. You can only call SCRIPT KILL.\r\n") },
+	    "BUSY: the server is running a script or function", false },
+	{ "", { ROLE("-MASTERDOWN Link with MASTER is down\r\n") },
+	    "MASTERDOWN: the replica has lost its primary", false },
+	{ "", { ROLE(FAKE_REPLICA), CLUSTER("-BUSY Redis is busy running a script.\r\n") },
+	    "BUSY: the server is running a script or function", false },
+	{ "", { ROLE("-ERR max number of clients reached\r\n") },
+	    "maxclients reached: the server accepts no more connections", false },
+	{ ":secret@", { AUTH("-ERR max number of clients + cluster connections reached\r\n") },
+	    "maxclients reached: the server accepts no more connections", false },
 	{ "", { ROLE("-LOADING the dataset is \033[1mloaded\r\n") },
-	    "ROLE: LOADING the dataset is ?[1mloaded", false },
+	    "LOADING: the server is loading its data", false },
+	{ "", { ROLE("-ODD the dataset is \033[1mloaded\r\n") },
+	    "ROLE: ODD the dataset is ?[1mloaded", false },
 	{ "", { ROLE("+OK\r\n") }, "ROLE: unexpected reply", false },
 	{ "", { ROLE("*0\r\n") }, "ROLE: unexpected reply", false },
 	{ "", { ROLE("*1\r\n:1\r\n") }, "ROLE: unexpected reply", false },
@@ -469,6 +478,53 @@ START_TEST(connected)
 	redisFree(c);
 	fake_stop(&f);
 	ck_assert_str_eq(f.received, rows[_i].sent);
+	valkey_free(&v);
+}
+END_TEST
+
+/*
+ * A server that has no ROLE, or no CLUSTER INFO where that is needed, is accepted with a warning;
+ * so is an active replica, without one.
+ */
+START_TEST(unverified)
+{
+	static const struct {
+		struct fake_rule rules[2];
+		bool needs_cluster;
+		const char *warning; /* without the label in front of it */
+	} rows[] = {
+		{ { ROLE("-NOPERM this user has no permissions to run the 'role' command\r\n") },
+		    false, "cannot verify that it is a primary: the user needs +role" },
+		{ { ROLE("-ERR unknown command 'ROLE', with args beginning with: \r\n") }, false,
+		    "cannot verify that it is a primary: it does not support ROLE" },
+		{ { ROLE("-ERR unknown command `ROLE`, with args beginning with: \r\n") }, false,
+		    "cannot verify that it is a primary: it does not support ROLE" },
+		{ { ROLE("-unsupported command 'role'\r\n") }, false,
+		    "cannot verify that it is a primary: it does not support ROLE" },
+		{ { ROLE("-ERR command not allowed\r\n") }, false,
+		    "cannot verify that it is a primary: it does not support ROLE" },
+		{ { ROLE("-NOPERM no\r\n"), CLUSTER(FAKE_CLUSTER) }, true, NULL },
+		{ { ROLE("-NOPERM no\r\n"), CLUSTER("-ERR unknown command 'CLUSTER'\r\n") }, true,
+		    "cannot verify that it is a Cluster node: it does not support CLUSTER INFO" },
+		{ { ROLE(FAKE_MASTER), CLUSTER("-NOPERM no\r\n") }, true,
+		    "cannot verify that it is a Cluster node: the user needs +cluster|info" },
+		{ { ROLE("*2\r\n$14\r\nactive-replica\r\n:0\r\n") }, false, NULL },
+	};
+	struct fake f = { .rules = { rows[_i].rules[0], rows[_i].rules[1] } };
+	char expected[ERROR_SIZE] = "";
+	struct valkey_state state;
+	struct valkey v;
+	redisContext *c;
+
+	start(&f, "", &v);
+	if (rows[_i].warning != NULL)
+		snprintf(expected, sizeof(expected), "%s: %s", v.label, rows[_i].warning);
+	c = valkey_connect(&v, valkey_clock() + 2000, 2000, rows[_i].needs_cluster, &state, &error);
+	ck_assert_msg(c != NULL, "%s", error.text);
+	ck_assert_str_eq(state.unverified.text, expected);
+	ck_assert(!state.demoted && !state.cluster_down);
+	redisFree(c);
+	fake_stop(&f);
 	valkey_free(&v);
 }
 END_TEST
@@ -598,6 +654,7 @@ main(void)
 	tcase_add_test(password, bad_password_file);
 	tcase_add_loop_test(connecting, refused, 0, COUNT(refusals));
 	tcase_add_loop_test(connecting, connected, 0, 4);
+	tcase_add_loop_test(connecting, unverified, 0, 9);
 	tcase_add_test(connecting, cluster_replica);
 	tcase_add_test(connecting, slow_name);
 	tcase_add_loop_test(connecting, family_of_names, 0, 4);

@@ -31,7 +31,10 @@
 #define FAKE_SLOWLY "slowly"   /* a byte every 20 ms, without end */
 #define FAKE_ENDLESS "endless" /* nested arrays, without end */
 
-/* The reply to commands that begin with these words, such as "AUTH user"; NULL: never replies. */
+/*
+ * The reply to commands that begin with these words, such as "AUTH user"; a '*' at their end stands
+ * for the rest of the last word. NULL: never replies.
+ */
 struct fake_rule {
 	const char *words, *reply;
 };
@@ -101,6 +104,8 @@ fake_begins(const char *text, const char *words)
 {
 	size_t length = strlen(words);
 
+	if (length > 0 && words[length - 1] == '*')
+		return strncmp(text, words, length - 1) == 0;
 	return strncmp(text, words, length) == 0 && (text[length] == '\0' || text[length] == ' ');
 }
 

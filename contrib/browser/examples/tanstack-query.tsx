@@ -16,7 +16,7 @@ import { useIssueUpdates, useNotifications } from "tpi-stream-client/react";
 const COALESCE_MS = 200;
 
 /* createRefetch() collects bursts, so that the hooks need not. */
-const options = { coalesceMs: 0 };
+const options = { coalesceMs: 0, combined: true };
 
 /* Wake-ups say when data is stale; this is for times without a stream. */
 const staleTime = 60_000;

@@ -12,7 +12,7 @@ import { after, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { build } from "esbuild";
 import { JSDOM } from "jsdom";
-import { FIRST, fakePage } from "../testing/fakes.js";
+import { FIRST, fakePage, pick, separate } from "../testing/fakes.js";
 
 const root = fileURLToPath(new URL("..", import.meta.url));
 const directory = mkdtempSync(join(tmpdir(), "tpi-stream-"));
@@ -59,7 +59,7 @@ async function reactPage(t, file) {
 	const { mock: errors } = t.mock.method(console, "error", () => {});
 	const act = (action) => parts.act(async () => action());
 
-	return Object.assign(page, parts, {
+	return Object.assign(page, parts, separate(pick(parts, /^use(Notifications|\w+Updates)$/)), {
 		act,
 		/* Whatever was shown: no stream is left open, and React reported no errors. */
 		async leave() {
@@ -342,13 +342,14 @@ for (const [major, alias] of [
 
 	const issuesOf = (id) => `/api/projects/${id}/issues`;
 	const wake = (page, ...ids) => page.act(() => ids.forEach((id) =>
-	    page.last().data({ event: "issue-updated", issueId: 1, projectId: id })));
+	    page.last().event(`issues:${id}`,
+	        JSON.stringify({ event: "issue-updated", issueId: 1, projectId: id }))));
 	const issueStream = (page) => page.open().filter(({ url }) => url.includes("issues"));
 
 	testReact("TanStack: a first sync during the first fetch causes one more", async (page, t) => {
 		await queryPage(page, t);
 		assert.deepEqual(issueStream(page).map(({ url }) => url),
-		    ["/api/issues/stream?projectIds=7"]);
+		    ["/api/stream?notifications=1&issues=7"]);
 		await page.act(() => page.last().sync());
 		await rounds(page, 3);
 		assert.deepEqual(page.requests, [issuesOf(7)]);
@@ -400,7 +401,7 @@ for (const [major, alias] of [
 		await rounds(page, 3);
 		assert.deepEqual(page.requests, [issuesOf(8)]);
 		await page.answer();
-		assert.equal(page.last().url, "/api/issues/stream?projectIds=7,8");
+		assert.equal(page.last().url, "/api/stream?notifications=1&issues=7,8");
 	});
 }
 

@@ -624,15 +624,13 @@ test("an isolated tab becomes the leader when the hanging one is gone, without a
 
 test("a refused stream: every tab gets the state and the call, one tries again", async (t) => {
 	const browser = await sharing(t);
-	mock.method(Math, "random", () => 0.5);
-	t.after(() => mock.restoreAll());
 	browser.last().refuse();
 	await browser.settle();
 	for (const { states, refusals } of browser.seen)
 		assert.deepEqual([states.at(-1), refusals], ["waiting", 1]);
 	await browser.pass(14900, 100);
 	assert.deepEqual(browser.requests(), []);
-	await browser.pass(100);
+	await browser.pass(200);
 	await browser.sync();
 	assert.equal(browser.requests().length, 1);
 	for (const { messages } of browser.seen)
@@ -808,10 +806,11 @@ test("malformed messages of other tabs are ignored, with one warning", async (t)
 		{ ...good, type: "want", topics: "issues:7" }, { ...good, type: "want", topics: ["news:7"] },
 		{ ...good, type: "want", topics: ["notifications:7"] },
 		{ ...good, type: "want", topics: ["toString:7"] },
-		{ ...good, type: "event", topic: "issues" },
-		{ ...good, type: "event", topic: "issues:2" },
-		{ ...good, type: "event", topic: "issues:2", data: { event: "sync" } },
-		{ ...good, type: "event", topic: "issues:2", data: { event: "e", issueId: "1", projectId: 2 } },
+		{ ...good, type: "event", topics: ["issues"], name: "message", text: "{}" },
+		{ ...good, type: "event", topics: "issues:2", name: "message", text: "{}" },
+		{ ...good, type: "event", topics: ["issues:2"], text: "{}" },
+		{ ...good, type: "event", topics: ["issues:2"], name: "message" },
+		{ ...good, type: "event", topics: ["issues:2"], name: "message", text: issue(2) },
 	];
 	for (const message of bad) {
 		browser.post(browser.all[0], other, message);
@@ -825,7 +824,7 @@ test("malformed messages of other tabs are ignored, with one warning", async (t)
 	await assertLive(browser, [a, 1], [b, 2]);
 });
 
-for (const [index, bad] of [{ type: "want", topics: ["news:7"] }, { type: "event", topic: "issues:2" }].entries())
+for (const [index, bad] of [{ type: "want", topics: ["news:7"] }, { type: "event", topics: ["issues:2"] }].entries())
 	test(`each kind of malformed message is a warning (${bad.type})`, async (t) => {
 		const browser = await sharing(t);
 		const [good] = browser.posted.filter(({ type }) => type === "live").slice(-1);
@@ -862,7 +861,8 @@ test("messages of an earlier leader are ignored", async (t) => {
 	await browser.settle();
 	await browser.sync();
 	browser.post(browser.all[0], { name }, { ...old, state: "parked" });
-	browser.post(browser.all[0], { name }, { ...old, type: "event", topic: "issues:3", data: issue(3) });
+	browser.post(browser.all[0], { name }, { ...old, type: "event", topics: ["issues:3"], name: "message",
+		text: JSON.stringify(issue(3)) });
 	await browser.settle();
 	assert.deepEqual(c.messages, [FIRST, LATER]);
 	assert.equal(c.states.at(-1), "live");

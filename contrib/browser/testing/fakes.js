@@ -104,6 +104,19 @@ function setGlobal(t, name, value) {
 	});
 }
 
+/* The functions by name, with {combined: false} unless their options, the last argument, say more. */
+export function separate(functions) {
+	return Object.fromEntries(Object.entries(functions).map(([name, original]) => [name, (...values) => {
+		const last = original.length - 1;
+		values[last] = { combined: false, ...values[last] };
+		return original(...values);
+	}]));
+}
+
+export function pick(object, pattern) {
+	return Object.fromEntries(Object.entries(object).filter(([name]) => pattern.test(name)));
+}
+
 let loaded = 0;
 
 export async function fakePage(t, globals = {}) {
@@ -121,8 +134,9 @@ export async function fakePage(t, globals = {}) {
 		mock.restoreAll();
 	});
 
+	const library = await import(`../tpi-stream.js?${loaded++}`);
 	const page = {
-		...await import(`../tpi-stream.js?${loaded++}`),
+		...separate(pick(library, /^watch/)),
 		window,
 		document,
 		sources: FakeEventSource.all,

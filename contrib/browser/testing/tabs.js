@@ -75,7 +75,7 @@ class Tab {
 		this.window = new FakeTarget();
 		this.document = fakeDocument(this.window);
 		this.partition = globals.partition ?? "";
-		Object.assign(this, load({
+		this.globals = {
 			window: this.window,
 			document: this.document,
 			navigator: { locks: { request: (...values) => browser.locks(this).request(this, ...values) } },
@@ -96,7 +96,8 @@ class Tab {
 			},
 			setTimeout: (action, ms) => setTimeout(() => this.run(action), ms),
 			...globals,
-		}));
+		};
+		Object.assign(this, load(this.globals));
 	}
 
 	run(action) {
@@ -152,7 +153,13 @@ export class FakeBrowser {
 		FakeEventSource.all = [];
 		this.sources = FakeEventSource.all;
 		mock.timers.enable({ apis: ["setTimeout", "Date"], now: 1e12 });
-		t.after(() => mock.timers.reset());
+		/* Half of any delay, and other ids for other tabs. */
+		let count = 0;
+		mock.method(Math, "random", () => 0.5 + count++ / 1e9);
+		t.after(() => {
+			mock.timers.reset();
+			mock.restoreAll();
+		});
 	}
 
 	tab(globals = {}) {

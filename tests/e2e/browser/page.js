@@ -15,6 +15,7 @@ window.watch = (name, ids, options, kind = ids ? "Issues" : "Notifications") => 
 		log.times.push(Date.now() / 1000);
 	};
 	const all = {
+		combined: false,
 		...options,
 		onstate: (state) => log.states.push(state),
 		onclosed: () => log.closed++,

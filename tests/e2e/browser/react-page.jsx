@@ -5,7 +5,7 @@ import { createRoot } from "react-dom/client";
 import { useIssueUpdates, useNotifications } from "tpi-stream-client/react";
 
 /* The test counts messages. */
-const options = { coalesceMs: 0 };
+const options = { coalesceMs: 0, combined: false };
 
 window.seen = { bell: { messages: [] }, board: { messages: [] } };
 
