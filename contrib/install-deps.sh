@@ -111,8 +111,12 @@ testing()
 	need prometheus program promtool
 	need nodejs program node
 	need npm program npm
-	# Ubuntu has Chromium only as a snap, which cannot read temporary directories: skip those tests.
-	[ "$(. /etc/os-release && echo "$ID")" = ubuntu ] || need chromium program chromium
+	# Ubuntu has Chromium and Firefox only as snaps, which cannot read temporary directories: skip those
+	# tests.
+	if [ "$(. /etc/os-release && echo "$ID")" != ubuntu ]; then
+		need chromium program chromium
+		need firefox-esr program firefox-esr
+	fi
 }
 
 bench()
@@ -220,7 +224,7 @@ apt_get install -y --no-install-recommends $packages || die 69 "apt-get could no
 program systemctl || exit 0
 for package in $packages; do
 	case $package in
-	valkey-server | redis-server | nginx* | prometheus)
+	valkey-server | redis-server | nginx* | prometheus | haproxy)
 		as_root systemctl --quiet disable "${package%-light}" >/dev/null 2>&1
 		;;
 	esac

@@ -180,10 +180,10 @@ END
 # The web server's workers must be able to connect.
 group=()
 [ "$(id -u)" -ne 0 ] || group=(--group www-data)
-# Two streams of a kind per user instead of 4 and 8: without HTTP/2 a browser opens at most 6
-# connections to a host, for all its tabs together.
-streamd=(env "TPI_PROJECT_ACCESS=file:$run/access" SSE_PER_USER_CAP=2 SSE_ISSUES_PER_USER_CAP=2
-    SSE_LIVE_PER_USER_CAP=2 "$build/tpi-streamd" --listen "unix:$run/streamd.sock" "${group[@]}")
+# The page shows the number of open streams. Apache notices only when it writes that a browser has
+# closed one, so heartbeats are frequent.
+streamd=(env "TPI_PROJECT_ACCESS=file:$run/access" TPI_STATUS=on SSE_HEARTBEAT_MS=1000
+    "$build/tpi-streamd" --listen "unix:$run/streamd.sock" "${group[@]}")
 
 # Browsers also send a signed-in user's password with requests that other sites trigger. Only the
 # demo's own page knows this token.
@@ -351,6 +351,8 @@ check_now()
 		await "sync on the $name stream" \
 		    grep -q '^data: {"event":"sync"}$' "$run/$name.log"
 	done
+	api 200 connections
+	grep -q '"connections": 3' "$run/answer" || fail "not three connections: $(cat "$run/answer")"
 	"$publish" notification --user ann --id quickstart || fail "tpi-publish notification failed"
 	"$publish" issue --project 7 --issue 42 || fail "tpi-publish issue failed"
 	"$publish" test-run --project 7 --run 42 --target 1 || fail "tpi-publish test-run failed"

@@ -11,7 +11,7 @@
  * Invariants:
  * - Whatever fails before the last statements leaves the browser's own EventSource in place.
  * - Only tabs of the same user share a stream: the user's id is part of the hub's key.
- * - What the shared stream cannot serve, such as an anonymous page, gets a browser's own EventSource.
+ * - What the shared stream cannot serve, such as an anonymous page, gets the browser's own EventSource.
  */
 (() => {
 "use strict";
@@ -29,8 +29,8 @@ const EventSource = globalThis.EventSource;
  * tpi-stream: wake-ups of tpi-stream for web pages. See README.md for how to use it.
  *
  * A topic is a string: "notifications", or a kind and an id, such as "issues:7". A hub holds the
- * watchers of a base URL and the streams that carry their topics. With {combined: true} the tabs of a
- * browser share streams: see Sharing.
+ * watchers of a base URL and the streams that carry their topics. Unless {combined: false}, the tabs of
+ * a browser share streams: see Sharing.
  *
  * Invariants:
  * - Each topic that is watched has one stream, and a stream has at most one EventSource; a combined
@@ -41,7 +41,7 @@ const EventSource = globalThis.EventSource;
  * - Loading this module has no side effects: it listens to the page only while there are hubs.
  */
 
-const COMBINED = false;		/* whether tabs share a connection if the page does not say */
+const COMBINED = true;		/* whether tabs share a connection if the page does not say */
 const UNION_MS = 250;		/* changes of the ids within this time cause one reconnect */
 const GRACE_MS = 1000;		/* how long unwatched topics and streams are kept */
 const LOST_MS = 5000;		/* the longest delay after a stream was lost, not refused */
@@ -665,7 +665,7 @@ function termAfter(term) {
  * answers. README.md draws the states.
  */
 class Sharing {
-	#id = termAfter(0);
+	#id = Math.random();
 	term = 0;		/* messages of earlier terms are ignored */
 	#tabs = new Map();	/* in the leader: the topics of every other tab */
 	#answered = new Set();	/* those that have answered since the last roll call */
@@ -1082,6 +1082,8 @@ class SharedEventSource extends EventTarget {
 	#readyState = CONNECTING;
 	#handlers = {};
 	#stop;			/* stops watching */
+	#synced;		/* whether it was open before */
+	#own;			/* the browser's own, if the shared stream cannot serve it */
 
 	constructor({ url, kind, ids }, withCredentials) {
 		super();
@@ -1103,7 +1105,7 @@ class SharedEventSource extends EventTarget {
 			combined: true,
 			group,
 			onstate: (state) => this.#lose(state),
-			onclosed: () => this.#task(() => this.#readyState === CONNECTING && this.#fail()),
+			onclosed: () => this.#task(() => this.#refused()),
 			onevent: (type, data) => this.#message(type, data),
 		});
 	}
@@ -1125,6 +1127,7 @@ class SharedEventSource extends EventTarget {
 			if (this.#readyState === OPEN)
 				return;
 			this.#readyState = OPEN;
+			this.#synced = true;
 			this.dispatchEvent(new Event("open"));
 		});
 		this.#message("message", SYNC);
@@ -1145,6 +1148,20 @@ class SharedEventSource extends EventTarget {
 			});
 	}
 
+	/*
+	 * A request of the shared stream was refused, perhaps for further topics only. What the server says to
+	 * a new object, it says in response to the object's own URL.
+	 */
+	#refused() {
+		if (this.#readyState !== CONNECTING || this.#own)
+			return;
+		this.#stop();
+		if (this.#synced)
+			this.#fail();
+		else
+			this.#openOwn();
+	}
+
 	#fail() {
 		this.#end();
 		this.dispatchEvent(new Event("error"));
@@ -1157,7 +1174,7 @@ class SharedEventSource extends EventTarget {
 	}
 
 	#openOwn() {
-		const own = new EventSource(this.#url, { withCredentials: this.#withCredentials });
+		const own = this.#own = new EventSource(this.#url, { withCredentials: this.#withCredentials });
 		this.#stop = () => own.close();
 		for (const type of ["open", "message", "error", "shutdown", "evicted"])
 			own.addEventListener(type, ({ data, origin, lastEventId }) => {

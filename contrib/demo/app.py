@@ -22,7 +22,9 @@ import json
 import os
 import re
 import signal
+import socket
 import socketserver
+import struct
 import subprocess
 import sys
 import threading
@@ -39,6 +41,7 @@ NOTIFICATIONS_MAX = 50  # per user; keeps the newest
 ISSUES_MAX = 100
 PUBLISH_SECONDS = 10    # tpi-publish itself times out after 2
 STOP_SECONDS = 8        # tpi-streamd itself exits within 5
+METRICS_SECONDS = 3
 STATUSES = ("open", "in progress", "done")
 USERS = {"ann": "Ann", "ben": "Ben"}
 PROJECTS = {7: "Mobile app", 8: "Web shop"}
@@ -125,6 +128,41 @@ class Daemon:
             os._exit(1)     # quickstart.sh reports it; there is no daemon to stop
 
 
+# ---- The daemon's metrics
+
+# Types of FastCGI records
+BEGIN_REQUEST, END_REQUEST, PARAMS, STDIN, STDOUT = 1, 3, 4, 5, 6
+RECORD = struct.Struct("!BBHHBx")   # version, type, request id, length, padding
+
+
+def record(kind, content=b""):
+    return RECORD.pack(1, kind, 1, len(content), 0) + content
+
+
+def param(name, value):
+    return bytes((len(name), len(value))) + f"{name}{value}".encode()
+
+
+def metrics():
+    """The page of the daemon's metrics, with its headers, requested as a web server does it."""
+    with socket.socket(socket.AF_UNIX) as peer, peer.makefile("rb") as reply:
+        peer.settimeout(METRICS_SECONDS)
+        peer.connect(STREAMD[STREAMD.index("--listen") + 1].removeprefix("unix:"))
+        peer.sendall(
+            record(BEGIN_REQUEST, b"\0\1" + bytes(6)) +   # as a responder
+            record(PARAMS, param("REQUEST_METHOD", "GET") +
+                   param("SCRIPT_NAME", "/api/streams/metrics")) +
+            record(PARAMS) + record(STDIN))
+        page = b""
+        while True:
+            _, kind, _, length, padding = RECORD.unpack(reply.read(RECORD.size))
+            content = reply.read(length + padding)[:length]
+            if kind == END_REQUEST:
+                return page.decode()
+            if kind == STDOUT:
+                page += content
+
+
 # ---- Queries of the page
 
 def get_me(user):
@@ -134,6 +172,15 @@ def get_me(user):
 
 def get_daemon(_user):
     return {"running": daemon.child is not None, "by": daemon.changed_by}
+
+
+def get_connections(_user):
+    try:
+        page = metrics()
+    except (ConnectionError, FileNotFoundError, struct.error):
+        return {"connections": 0}   # the daemon is stopped, starting or stopping
+    open_streams = re.findall(r"^tpi_stream_open_streams\{.*\} (\d+)$", page, re.MULTILINE)
+    return {"connections": sum(map(int, open_streams))}     # of all users
 
 
 def get_run(user):
@@ -257,7 +304,7 @@ def post_move(user, body):
 
 
 GETS = {"me": get_me, "run": get_run, "issues": get_issues, "notifications": get_notifications,
-        "daemon": get_daemon}
+        "daemon": get_daemon, "connections": get_connections}
 POSTS = {"result": post_result, "restart": post_restart, "report": post_report, "move": post_move,
          "notify": post_notify, "read": post_read, "daemon": post_daemon}
 

@@ -4,11 +4,13 @@
  * or a sync only says that something has changed, or may have. The page then refetches from the
  * application (app.py); it never takes data from a stream.
  */
-import { watchIssues, watchNotifications, watchProjectTestRuns } from "./tpi-stream.js";
+import { reset, watchIssues, watchNotifications, watchProjectTestRuns } from "./tpi-stream.js";
 
 const LOG_MAX = 50;
 const RUN_MS = 700;	/* between two results of "Run the tests" */
 const POLL_MS = 1000;	/* how often to ask for the daemon's state while a stream is interrupted */
+const COUNT_MS = 1000;	/* how often to count tabs and connections */
+const TAB = "demo tab";	/* a lock that every tab shares */
 const TOKEN = document.querySelector("meta[name=demo-token]").content;
 
 /* The button of an issue, by status. */
@@ -90,6 +92,7 @@ const refetch = {
 	issues: refetcher("issues", showIssues),
 	notifications: refetcher("notifications", showNotifications),
 	daemon: refetcher("daemon", showDaemon),
+	connections: refetcher("connections", showConnections),
 };
 
 /* Refetches afterwards, since the page may have no stream at the moment. */
@@ -355,6 +358,26 @@ $("daemon").addEventListener("click", async () => {
 	showStatus();
 });
 
+/* ---- Tabs and connections */
+
+let count;
+
+/* The browser counts the tabs of this site, the daemon the connections of all browsers. */
+async function showConnections({ connections }) {
+	const { held } = await navigator.locks.query();
+	const amount = (number, what) => `${number} ${what}${number === 1 ? "" : "s"}`;
+	const tabs = held.filter(({ name }) => name === TAB).length;
+	$("connections").textContent = `${amount(tabs, "tab")}, ${amount(connections, "connection")}`;
+}
+
+async function countConnections() {
+	clearTimeout(count);
+	await refetch.connections();
+	clearTimeout(count);
+	if (!document.hidden)
+		count = setTimeout(countConnections, COUNT_MS);
+}
+
 /* ---- The streams */
 
 /* Every message means the same: refetch. The row that a wake-up names lights up. */
@@ -364,13 +387,9 @@ function watcher(line, name, what) {
 		await refetch[what]();
 		flash($(`issue-${message.issueId}`) ?? $(`case-${message.runId}-${message.targetId}`));
 	};
-	return [listener, { onstate: (now) => showState(line, name, now) }];
+	return [listener, { combined: true, onstate: (now) => showState(line, name, now) }];
 }
 
-/*
- * A view has a stream only while it is visible: over HTTP/1.1 a browser opens at most 6 connections
- * to a host, for all tabs together.
- */
 let me = null;
 let stop = () => {};
 
@@ -384,7 +403,7 @@ function showView() {
 	$("view-name").textContent = name;
 	for (const link of document.querySelectorAll(".views a"))
 		link.ariaCurrent = link.hash === `#${view}` ? "page" : null;
-	if (!me || document.hidden)
+	if (!me)
 		return;
 	refetch[what]();	/* shows the data even if no stream can be opened */
 	stop = watch(...watcher("view", name, what));
@@ -392,6 +411,11 @@ function showView() {
 
 async function start() {
 	me = await ask("me");
+	/* The tabs share a connection, so the user of one is the user of all: see the event "storage". */
+	if (localStorage.user !== me.user) {
+		localStorage.user = me.user;
+		reset();
+	}
 	$("name").textContent = me.name;
 	$("avatar").textContent = me.name[0];
 	$("avatar").classList.add(me.user);
@@ -400,10 +424,17 @@ async function start() {
 	refetch.notifications();
 	refetch.daemon();
 	showView();
+	navigator.locks.request(TAB, { mode: "shared" }, () => new Promise(() => {}));
+	countConnections();
 }
 
 addEventListener("hashchange", showView);
-document.addEventListener("visibilitychange", showView);
+addEventListener("storage", ({ key }) => key === "user" && location.reload());
+document.addEventListener("visibilitychange", () => {
+	showStatus();
+	if (me)
+		countConnections();
+});
 
 /* The theme of the system, unless the user has chosen another one in this browser. */
 const root = document.documentElement;

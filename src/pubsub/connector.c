@@ -168,13 +168,14 @@ await_probe(struct connector *connector, int64_t ms)
 	return !deaf;
 }
 
-/* Logs that probes are not possible, once for each reason. */
+/* Ends the probes on this connection; logs that, once for each reason. */
 static void
-log_unproven(struct connector *connector, const char *error)
+stop_probes(struct connector *connector, const char *error)
 {
 	bool logged;
 
 	pthread_mutex_lock(&connector->lock);
+	connector->subscribed = false;
 	logged = strcmp(connector->unproven.text, error) == 0;
 	error_set(&connector->unproven, "%s", error);
 	pthread_mutex_unlock(&connector->lock);
@@ -196,7 +197,7 @@ check_once(struct connector *connector, struct error *error)
 	if (reason != NULL || !probing)
 		return reason;
 	if (probe.refused.text[0] != '\0')
-		log_unproven(connector, probe.refused.text);
+		stop_probes(connector, probe.refused.text);
 	if (!probe.published ||
 	    await_probe(connector, probe.receivers > 0 ? PROBE_SENT_MS : PROBE_MS))
 		return NULL;
@@ -306,7 +307,7 @@ connector_subscribed(struct connector *connector)
 void
 connector_refused(struct connector *connector, const char *error)
 {
-	log_unproven(connector, error);
+	stop_probes(connector, error);
 }
 
 void

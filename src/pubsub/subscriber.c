@@ -71,6 +71,8 @@ struct partial_leave {
 };
 STAILQ_HEAD(partial_leave_queue, partial_leave);
 
+#define REFUSED_OTHER (1u << 31) /* for another reason than an ACL */
+
 struct subscriber {
 	const struct settings *settings;
 	subscriber_revoked *revoked;
@@ -105,7 +107,8 @@ struct subscriber {
 	char *input;            /* READ_SIZE bytes */
 	bool more;              /* the queues had more than a turn may take */
 	struct log_limit dropped;
-	unsigned refused; /* channels refused on this connection: a bit for each prefix_of() */
+	/* Channels refused on this connection: a bit for each prefix_of(), and REFUSED_OTHER. */
+	unsigned refused;
 };
 
 /* Called by channel_table.c. Adds a command to the output buffer. */
@@ -327,6 +330,13 @@ prefix_of(const struct settings *s, const char *channel)
 
 #define ALLOW "allow the Valkey user to subscribe to it, see tpi-stream(7)"
 
+/* Whether an ACL is the reason. Otherwise the server refuses any command now, such as with BUSY. */
+static bool
+is_forbidden(const char *error)
+{
+	return strncmp(error, "NOPERM", 6) == 0;
+}
+
 /* Warns once per connection and prefix; each stream concerned also logs a line of its own. */
 static void
 log_refused(struct subscriber *subscriber, const char *channel, const char *error)
@@ -334,11 +344,26 @@ log_refused(struct subscriber *subscriber, const char *channel, const char *erro
 	int prefix = prefix_of(subscriber->settings, channel);
 	bool of_issues = prefix < subscriber->settings->issues_prefix_count;
 
+	if (!is_forbidden(error)) {
+		LOG(subscriber->refused & REFUSED_OTHER ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey",
+		    "channel refused", LOG_STR("channel", channel), LOG_STR("error", error));
+		subscriber->refused |= REFUSED_OTHER;
+		return;
+	}
 	LOG(subscriber->refused & 1u << prefix ? LOG_LEVEL_DEBUG : LOG_LEVEL_WARN, "valkey",
 	    "channel refused", LOG_STR("channel", channel), LOG_STR("error", error),
 	    LOG_STR("remedy", of_issues ? ALLOW ", or remove its prefix from "
 	    "TPI_ISSUES_CHANNEL_PREFIX if nothing publishes under it" : ALLOW));
 	subscriber->refused |= 1u << prefix;
+}
+
+static bool
+is_kept(struct subscriber *subscriber, const char *channel)
+{
+	const struct channel *ch =
+	    channel_table_find(subscriber->channels, channel, strlen(channel));
+
+	return ch == subscriber->revocations || ch == subscriber->probes;
 }
 
 /* Handles an error, the reply to some command. False: close the connection. */
@@ -355,6 +380,9 @@ take_error(struct subscriber *subscriber, const char *text, struct error *error)
 	}
 	if (channel == NULL)
 		return error_set(error, "unexpected error reply");
+	/* A kept channel would not be subscribed again before the next connection. */
+	if (alone && !is_forbidden(text) && is_kept(subscriber, channel))
+		return error_set(error, "%s", text);
 	if (!alone)
 		/* Each of its channels is tried alone now. */
 		LOG(LOG_LEVEL_DEBUG, "valkey", "command refused", LOG_STR("error", text));

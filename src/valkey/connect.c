@@ -144,14 +144,45 @@ explain_context(const struct attempt *a)
 	return fail(a, "no answer in time");
 }
 
+static bool
+reply_begins(const redisReply *reply, const char *code)
+{
+	return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, code, strlen(code)) == 0;
+}
+
+/* What is wrong with the server, if the reply says that it is in no state to execute any command. */
+static const char *
+state_of(const redisReply *reply)
+{
+	static const struct {
+		const char *code, *text;
+	} states[] = {
+		{ "BUSY ", "BUSY: the server is running a script or function" },
+		{ "LOADING ", "LOADING: the server is loading its data" },
+		{ "MASTERDOWN ", "MASTERDOWN: the replica has lost its primary" },
+		{ "NOAUTH ", "NOAUTH: requires a password: set VALKEY_PASSWORD_FILE, or "
+		    "user:password@ in the URL" },
+		{ "ERR max number of clients", "maxclients reached: the server accepts no more "
+		    "connections" },
+	};
+
+	for (size_t i = 0; i < sizeof(states) / sizeof(states[0]); i++)
+		if (reply_begins(reply, states[i].code))
+			return states[i].text;
+	return NULL;
+}
+
 bool
 valkey_explain(const struct valkey *v, const char *what, const redisReply *reply,
     struct error *error)
 {
+	const char *state = state_of(reply);
 	const char *text =
 	    reply->type == REDIS_REPLY_ERROR ? reply->str : "unexpected reply";
 	int length = (int)strcspn(text, "'`\"");
 
+	if (state != NULL)
+		return error_set(error, "%s: %s", v->label, state);
 	return error_set(error, "%s: %s: %.*s", v->label, what,
 	    length < SHOWN_MAX ? length : SHOWN_MAX, text);
 }
@@ -205,7 +236,13 @@ command(const struct attempt *a, int count, const char **words)
 	if (redisAppendCommandArgv(c, count, words, NULL) != REDIS_OK)
 		goto bad;
 	while (!done) {
-		if (valkey_write(c, &done) != REDIS_OK || (!done && !wait_ready(a, POLLOUT)))
+		if (valkey_write(c, &done) != REDIS_OK) {
+			/* A server at maxclients says so and closes; that can still be read. */
+			if (c->err != REDIS_ERR_IO || !is_reset(errno))
+				goto bad;
+			break;
+		}
+		if (!done && !wait_ready(a, POLLOUT))
 			goto bad;
 	}
 	while (redisGetReplyFromReader(c, &reply) == REDIS_OK) {
@@ -410,12 +447,6 @@ authenticate(const struct attempt *a)
 	return good;
 }
 
-static bool
-reply_begins(const redisReply *reply, const char *code)
-{
-	return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, code, strlen(code)) == 0;
-}
-
 /* The role in a reply to ROLE: "master", "slave" or "sentinel"; NULL if there is none. */
 static const char *
 role_of(const redisReply *reply)
@@ -472,6 +503,10 @@ check_cluster(struct attempt *a, bool primary)
 		    "+cluster|info");
 		goto out;
 	}
+	if (state_of(reply) != NULL) {
+		good = valkey_explain(a->valkey, "CLUSTER INFO", reply, a->error);
+		goto out;
+	}
 	node = reply->type == REDIS_REPLY_STRING && strstr(reply->str, "cluster_state:") != NULL;
 	a->state.cluster_down = node && strstr(reply->str, "cluster_state:ok") == NULL;
 	a->state.demoted = !node && !primary;
@@ -502,9 +537,6 @@ check_role(struct attempt *a, const redisReply *reply)
 	if (role != NULL)
 		return fail(a, "is a %.*s, not a primary: messages published there reach no other "
 		    "server", SHOWN_MAX, role);
-	if (reply_begins(reply, "NOAUTH"))
-		return fail(a, "requires a password: set VALKEY_PASSWORD_FILE, or user:password@ "
-		    "in the URL");
 	if (valkey_refuses(reply))
 		return a->needs_cluster ? check_cluster(a, true)
 		    : accept_unverified(a, reply, "a primary", "ROLE", "+role");

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""A headless Chromium, driven through browser/driver.js. Its tabs are visible or hidden as in a window.
+"""A headless Chromium, driven through browser/driver.js, or Firefox, through browser/firefox.js, which has fewer calls.
+Tabs of Chromium are visible or hidden as in a window.
 
     browser = Chromium(directory, node_directory)
     tab = browser.open("http://127.0.0.1:…/page.html")
@@ -12,7 +13,7 @@ import os
 import signal
 import subprocess
 
-from servers import Process, clean_environment
+from servers import ROOT, Process, clean_environment
 from timing import eventually
 
 NAME = "tpi.example"  # a host name that the browser does not treat as loopback
@@ -23,6 +24,11 @@ FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --
          "--disable-component-update --disable-sync --disable-dev-shm-usage --no-proxy-server "
          "--ignore-certificate-errors --no-startup-window --remote-debugging-port=0").split() + [
              f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
+# Firefox connects only to the tests' servers, too.
+FIREFOX_PREFERENCES = {"network.captive-portal-service.enabled": False, "network.connectivity-service.enabled": False,
+                       "network.proxy.type": 0, "app.update.auto": False, "browser.safebrowsing.update.enabled": False,
+                       "datareporting.policy.dataSubmissionEnabled": False, "browser.region.update.enabled": False,
+                       "services.settings.server": "data:,"}
 FIRST = {"type": "sync", "first": True}
 LATER = {"type": "sync", "first": False}
 
@@ -31,21 +37,23 @@ class BrowserError(Exception):
     """An error of the browser or of a script in a page."""
 
 
-class Chromium:
-    def __init__(self, directory, node_directory):
+class Browser:
+    """A browser that runs: argv starts it, and it logs its ws:// address after `announcement`. `driver` are the
+    arguments of node for the program that drives it; they are relative to `place`."""
+
+    def __init__(self, directory, argv, announcement, driver, place):
         self.calls = 0
         self.tabs = []
         # A process group, so that kill() reaches all processes of the browser.
-        self.process = Process("chromium", [
-            "chromium", *FLAGS, f"--user-data-dir={directory}/profile"], start_new_session=True,
-            env=clean_environment(HOME=directory, TMPDIR=directory))
-        line = self.process.wait_for_log(r"DevTools listening on ws:", 30)
-        self.driver = Process("browser driver", ["node", "driver.js", line.split()[-1]], cwd=node_directory,
+        self.process = Process(argv[0], argv, start_new_session=True,
+                               env=clean_environment(HOME=directory, TMPDIR=directory))
+        line = self.process.wait_for_log(rf"{announcement} ws:", 30)
+        self.driver = Process("browser driver", ["node", *driver, line.split()[-1]], cwd=place,
                               stdin=subprocess.PIPE, bufsize=0)
         self.version = self.call("version")
 
     def call(self, name, *args):
-        """Calls a function of driver.js."""
+        """Calls a function of the driver."""
         self.calls += 1
         start = self.driver.mark("stdout")
         self.driver.child.stdin.write(json.dumps({"id": self.calls, "call": name, "args": args}).encode() + b"\n")
@@ -92,6 +100,27 @@ class Chromium:
         except ProcessLookupError:
             pass
         self.process.wait()
+
+
+class Chromium(Browser):
+    def __init__(self, directory, node_directory):
+        super().__init__(directory, ["chromium", *FLAGS, f"--user-data-dir={directory}/profile"],
+                         "DevTools listening on", ["driver.js"], node_directory)
+
+
+class Firefox(Browser):
+    """Needs no packages of npm: it is driven over WebDriver BiDi."""
+
+    def __init__(self, directory, program="firefox-esr"):
+        profile = os.path.join(directory, "firefox")
+        os.mkdir(profile)
+        with open(os.path.join(profile, "user.js"), "w", encoding="ascii") as file:
+            file.writelines(f'user_pref("{name}", {json.dumps(value)});\n'
+                            for name, value in FIREFOX_PREFERENCES.items())
+        super().__init__(directory, [program, "--headless", "--no-remote", "--profile", profile,
+                                     "--remote-debugging-port=0", "about:blank"],
+                         "WebDriver BiDi listening on", ["--experimental-websocket", "firefox.js"],
+                         os.path.join(ROOT, "tests", "e2e", "browser"))
 
 
 class Tab:

@@ -9,12 +9,13 @@ import time
 
 import pytest
 
-from answers import check_answer, check_later
+from answers import after_first, check_answer, check_later, frame, issue
 from application import (ANN, BEN, PROJECTS, SESSION, by, close_after, close_reused, cut, dribble,
                          endless, half_close, hold, listen, message, raw, reset, says, synced)
 from certificates import Authority
 from fcgi import wait_all
 from ledger import descriptors_and_threads, wait_released
+from servers import project_channel
 from timing import eventually, scaled
 
 LIMIT = 0.4  # seconds: TPI_APP_TIMEOUT_MS where the application is slow
@@ -180,9 +181,14 @@ def test_unrequested_projects(shared, valkey, data, expected):
         if not expected:
             check_answer(daemon.ask(**by(ANN, projects="7,8")), 404)
             return
-        with listen(daemon, **by(ANN, projects="7,8")):
-            channels = valkey("PUBSUB", "CHANNELS", "issues:tenant:default:project:*")
-            assert sorted(int(name.rpartition(b":")[2]) for name in channels) == expected
+        with listen(daemon, **by(ANN, projects="7,8")) as peer:
+            for project in 7, 8, 9:
+                valkey.publish(project_channel(project), issue(1, project))
+            # Valkey keeps the order: once the end has arrived, so has every wake-up that was sent.
+            end = issue(2, expected[-1])
+            valkey.publish(project_channel(expected[-1]), end)
+            peer.wait_data(end)
+            assert after_first(peer) == b"".join(frame(issue(1, p)) for p in expected) + frame(end)
 
 
 @pytest.mark.parametrize("id", [-7, 0, -1, 2147483648, 4294967303, 1 << 63, 10 ** 30, -(10 ** 30)])

@@ -856,7 +856,7 @@ def test_react(with_app, valkey, counted, site, react_page, version):
 
 # The library alone
 
-@pytest.mark.parametrize("file", ["core", "package", "react", "sharing"])
+@pytest.mark.parametrize("file", ["core", "eventsource", "package", "react", "sharing"])
 def test_client_library(file):
     """contrib/browser/test, on Node.js: its rules; types, size and files; its hooks and the example, on React 18 and
     19."""

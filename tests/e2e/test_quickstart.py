@@ -228,6 +228,33 @@ def test_test_run(ann, args):
     there.until(f"{text('percent')} === '100%'", 30)
 
 
+@pytest.mark.slow
+@FRONTS
+def test_tabs(ann, chromium, args):
+    """All windows of a browser share one connection, and the page shows how many there are, as the daemon counts them.
+    After another user has signed in, the other windows show that user, too."""
+    window = ann(*args)
+    windows = [window("#issues" if number % 2 else "") for number in range(4)]
+    for tab in windows:
+        tab.until(f"{text('connections')} === '4 tabs, 1 connection'")
+    windows.pop(0).close()
+    for tab in windows:
+        tab.until(f"{text('connections')} === '3 tabs, 1 connection'")
+        tab.until("document.getElementById('status').dataset.state === 'live'")
+    windows[0].press("#daemon")
+    for tab in windows:
+        tab.until(f"{text('connections')} === '3 tabs, 0 connections'", 30)
+    windows[0].press("#daemon")
+    for tab in windows:
+        tab.until(f"{text('connections')} === '3 tabs, 1 connection'", 30)
+
+    url = windows[0]("location.origin")
+    ben = chromium.open_window(url.replace("//", "//ben:ben@") + "/demo/api/switch?from=ann").goto(f"{url}/")
+    for tab in ben, *windows:
+        tab.until(f"{text('name')} === 'Ben' && {text('connections')} === '4 tabs, 1 connection'", 30)
+        tab.until("document.getElementById('status').dataset.state === 'live'")
+
+
 SIZES = pytest.mark.parametrize("size", [(390, 844), (1280, 800)], ids=["phone", "desktop"])
 
 

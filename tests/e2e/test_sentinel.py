@@ -298,7 +298,7 @@ def test_passwords(streamd, group, rundir):
     for env, error in [({}, f"{NO_SENTINEL}: {sentinel}: requires a password: set VALKEY_SENTINEL_PASSWORD"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3rver"}, f"{NO_SENTINEL}: {sentinel}: authentication failed: WRONGPASS"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3ntinel", "VALKEY_PASSWORD_FILE": None},
-                        f"{server}: requires a password: set VALKEY_PASSWORD_FILE"),
+                        f"{server}: NOAUTH: requires a password: set VALKEY_PASSWORD_FILE"),
                        ({"VALKEY_SENTINEL_PASSWORD": "s3ntinel", "VALKEY_PASSWORD_FILE": None,
                          "VALKEY_URL": "valkey://:s3ntinel@x"}, f"{server}: authentication failed: WRONGPASS")]:
         env = {"VALKEY_PASSWORD_FILE": path, **env}

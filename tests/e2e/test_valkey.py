@@ -685,6 +685,69 @@ def test_no_right_to_verify(streamd, new_valkey):
     assert len(daemon.matching(ABOUT_VALKEY)) == 2
 
 
+@pytest.fixture
+def busy():
+    """busy(valkey) makes a Valkey run a script without end; returns a function that ends it."""
+    clients = []
+
+    def start(valkey):
+        valkey("CONFIG", "SET", "lua-time-limit", 50)
+        clients.append(ValkeyClient(valkey.address))
+        clients[-1].send("EVAL", "while true do end", 0)
+
+        def answers_busy():
+            try:
+                valkey("GET", "x")
+            except ValkeyError as error:
+                return str(error).startswith("BUSY")
+            return False
+        eventually(answers_busy, what="BUSY")
+        return lambda: valkey("SCRIPT", "KILL")
+    yield start
+    for client in clients:
+        client.close()
+
+
+def test_busy(streamd, new_valkey, busy):
+    """A Valkey that runs a script is unreachable for new connections, by the name BUSY; on an open one a new channel is
+    refused, without a remedy for ACLs, and open streams stay. Then everything works again."""
+    valkey = new_valkey(tcp=True).start()
+    connected = streamd(VALKEY_URL=valkey.url)
+    with connected.stream("ann") as peer:
+        end = busy(valkey)
+        check_later(connected.ask("bob"))
+        line = connected.wait_for_log(r"^\[valkey\] channel refused .*\"error\":\"BUSY")
+        assert "remedy" not in line
+        other = streamd(VALKEY_URL=valkey.url)
+        check_later(other.ask())
+        name = f"127.0.0.1:{valkey.port}: BUSY: the server is running a script or function"
+        assert f'"error":"{name}"' in other.wait_for_log(r"^\[valkey\] unreachable")
+        done = test_publish.run("notification", "--user", "ann", VALKEY_URL=valkey.url)
+        assert done.status == 69 and done.line() == name
+        end()
+        check_works(other, valkey, "other")
+        check_works(connected, valkey, "bob")
+        valkey.publish(user_channel("ann"), notification(2))
+        peer.wait_body(frame(notification(2)))
+        assert after_first(peer) == frame(notification(2)) and not connected.matching("lost")
+
+
+@pytest.mark.parametrize("user", ["", "default:pw@"])
+def test_maxclients(streamd, new_valkey, user):
+    """A Valkey that accepts no more connections is named as such, once, with and without a password."""
+    valkey = new_valkey(tcp=True, password="pw" if user else None).start()
+    valkey("CONFIG", "SET", "maxclients", 1)
+    daemon = streamd(VALKEY_URL=f"valkey://{user}127.0.0.1:{valkey.port}")
+    check_later(daemon.ask())
+    name = f"127.0.0.1:{valkey.port}: maxclients reached: the server accepts no more connections"
+    assert f'"error":"{name}"' in daemon.wait_for_log(ABOUT_VALKEY)
+    rejected = re.compile(rb"rejected_connections:(\d+)")
+    eventually(lambda: int(rejected.search(valkey("INFO", "stats"))[1]) >= 4, what="attempts to connect")
+    assert len(daemon.matching(ABOUT_VALKEY)) == 1
+    valkey("CONFIG", "SET", "maxclients", 100)
+    check_works(daemon, valkey)
+
+
 WITHOUT_ROLE = {
     "renamed": ("", ["--rename-command", "ROLE", ""], "it does not support ROLE"),
     "forbidden": ("limited:pw@", [], "the user needs +role"),

@@ -116,6 +116,7 @@ for (const [url, query] of Object.entries(SHARED))
 		assert.deepEqual(browser.urls(), [stream(query)]);
 		assert.equal(source.url, new URL(url, `${ORIGIN}/projects/7`).href);
 		assert.equal(source.readyState, 1);
+		assert.equal(source.constructor, browser.tabs[0].EventSource);
 	});
 
 for (const url of [
@@ -295,19 +296,24 @@ test("evicted: the event and an error in every tab, and live again as soon as th
 		assert.equal(each.types(), "open,message");
 });
 
-test("refused: CLOSED with an error, and nothing is watched any more", async (t) => {
+test("refused at once: each object asks with its own URL, and is CLOSED if that is refused, too", async (t) => {
 	const browser = new FakeBrowser(t);
-	const seen = [page(browser), page(browser)].map((tab) => tab.open());
+	const [a, b] = [page(browser), page(browser)].map((tab) => tab.open());
 	await idle();
 	await browser.pass(250);
 	browser.last().lose();
 	await idle();
-	for (const { events } of seen)
-		assert.deepEqual(events, [["error", undefined, 2]]);
+	const [, ...own] = browser.sources;
+	assert.deepEqual(own.map(({ url }) => url), [`${ORIGIN}${ISSUES}`, `${ORIGIN}${ISSUES}`]);
+	assert.equal(a.types() + b.types(), "");
+	own[0].lose();
+	own[1].readyState = 1;
+	own[1].event("open");
+	own[1].sync();
 	await browser.pass(400000, 1000);
-	assert.equal(browser.open().length, 0);
-	for (const { events } of seen)
-		assert.equal(events.length, 1);
+	assert.deepEqual(a.events, [["error", undefined, 2]]);
+	assert.deepEqual(b.events, [["open", undefined, 1], ["message", SYNC, 1]]);
+	assert.deepEqual(browser.open(), [own[1]]);
 });
 
 test("the session has ended when the browser reconnects: an error, then CLOSED with an error", async (t) => {
@@ -318,13 +324,16 @@ test("the session has ended when the browser reconnects: an error, then CLOSED w
 		assert.deepEqual(events, [["error", undefined, 0], ["error", undefined, 2]]);
 });
 
-test("a further topic that is refused closes its own object only", async (t) => {
+test("a further topic that is refused concerns its own object only", async (t) => {
 	const { browser, tabs: [, b], seen } = await sharing(t);
 	const other = b.open("/api/issues/stream?projectId=9");
 	await idle();
 	await browser.pass(250);
-	browser.last().lose();
+	const next = browser.last();
+	next.lose();
 	await idle();
+	assert.equal(browser.last().url, `${ORIGIN}/api/issues/stream?projectId=9`);
+	browser.last().lose();
 	assert.deepEqual(other.events, [["error", undefined, 2]]);
 	await browser.wakeup("issues:7", { event: "e" });
 	await idle();
@@ -343,6 +352,17 @@ test("close(): CLOSED at once, no event, not even one that waits for its task; t
 	b.close();
 	await browser.pass(2500);
 	assert.equal(browser.open().length, 0);
+});
+
+test("close() after the sync has arrived: no open", async (t) => {
+	const browser = new FakeBrowser(t);
+	const seen = page(browser).open();
+	await idle();
+	await browser.pass(250);
+	browser.last().sync();
+	seen.close();
+	await idle();
+	assert.deepEqual([seen.types(), seen.source.readyState], ["", 2]);
 });
 
 test("close() in the handler of open: no message", async (t) => {
@@ -440,10 +460,26 @@ for (const [name, globals] of Object.entries({
 		assert.equal(own.readyState, 2);
 	});
 
-test("an anonymous page is refused: CLOSED with an error", async (t) => {
+test("an anonymous page is refused: CLOSED with an error, and the next object asks again who the user is", async (t) => {
 	const browser = new FakeBrowser(t);
-	const seen = page(browser, { user: "" }).open();
+	const tab = page(browser, { user: "" });
+	const seen = tab.open();
 	await idle();
 	browser.last().lose();
 	assert.deepEqual(seen.events, [["error", undefined, 2]]);
+	tab.open();
+	assert.equal(tab.fetched.length, 2);
+});
+
+/* ---- Bad messages */
+
+test("an event of another tab whose data is not text is ignored", async (t) => {
+	const { browser, tabs: [a], seen } = await sharing(t);
+	t.mock.method(console, "warn", () => {});
+	await publish(browser, "issues:7", WAKEUP);
+	const good = browser.posted.find(({ type }) => type === "event");
+	browser.post(a, { name: [...a.channels][0].name }, { ...good, text: { event: "e" } });
+	await idle();
+	for (const each of seen)
+		assert.equal(each.types(), "message");
 });

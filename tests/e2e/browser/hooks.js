@@ -48,7 +48,8 @@ window.describe = (object) => {
 			const { value, get, set, ...flags } = Object.getOwnPropertyDescriptor(from, key);
 			members[String(key)] ??= { ...flags,
 				...(get || set ? { get: signature(get), set: signature(set) } :
-				    { value: typeof value === "function" ? signature(value) : value }) };
+				    { value: typeof value === "function" ? signature(value) :
+				    typeof value === "object" ? String(value) : value }) };
 		}
 	return members;
 };
