@@ -134,13 +134,13 @@ class Site:
 
 
 @pytest.fixture
-def site(gated, valkey, rundir):
+def site(with_app, valkey, rundir):
     """site(browser, server) starts one; projects are those that ann may read."""
     made = []
 
     def make(browser, server, projects=(7,)):
         # Apache notices only when it writes that a stream was closed.
-        app, daemon = gated(["--mode", "0666"], SSE_HEARTBEAT_MS=500, TPI_STATUS="on")
+        app, daemon = with_app(["--mode", "0666"], SSE_HEARTBEAT_MS=500, TPI_STATUS="on")
         app.sign_in(ANN, "ann", projects, test_runs=[7], milestones=[7])
         made.append(Site(browser, server, rundir, valkey, daemon))
         return made[-1]

@@ -395,8 +395,10 @@ def test_acl_users(streamd, new_valkey):
             for channel in topic.all_channels(tenant="other"):
                 assert refused(client, *verb, channel, *payload)
         client.close()
-    # Each pattern of the daemon is needed.
-    patterns = [word for word in users["tpi-streamd"] if word.startswith("&")]
+    # Each pattern of the daemon is needed. Its selector, in parentheses, is for the check channel alone.
+    words = users["tpi-streamd"]
+    selector = next(i for i, word in enumerate(words) if word.startswith("("))
+    patterns = [word for word in words[:selector] if word.startswith("&")]
     for pattern in patterns:
         rest = ["resetchannels", *(other for other in patterns if other != pattern)]
         server("ACL", "SETUSER", "tpi-streamd", *rest)
