@@ -32,7 +32,7 @@ struct connector {
 	int wake_fd;
 	char *probe_channel;
 	uint32_t probe_number; /* of the last one */
-	struct error unverified; /* the last logged warning about a server */
+	struct error server_warning; /* the last logged warning about a server */
 
 	pthread_mutex_t lock; /* guards the fields below */
 	pthread_cond_t changed;
@@ -43,7 +43,7 @@ struct connector {
 	bool subscribed;     /* to the probes */
 	bool arrived;        /* the probe that is awaited */
 	char awaited[16];    /* the payload of the last probe */
-	struct error unproven; /* the last logged warning about probes */
+	struct error probe_warning; /* the last logged warning about probes */
 	struct error reason; /* why the last one was lost; "": not lost, or logged */
 };
 
@@ -97,9 +97,9 @@ log_unverified(struct connector *connector)
 {
 	const struct error *error = &connector->topology->unverified;
 
-	if (error->text[0] == '\0' || strcmp(error->text, connector->unverified.text) == 0)
+	if (error->text[0] == '\0' || strcmp(error->text, connector->server_warning.text) == 0)
 		return;
-	connector->unverified = *error;
+	connector->server_warning = *error;
 	LOG(LOG_LEVEL_WARN, "valkey", "server not verified",
 	    LOG_STR("server", connector->topology->used), LOG_STR("error", error->text));
 }
@@ -157,15 +157,15 @@ static bool
 await_probe(struct connector *connector, int64_t ms)
 {
 	int64_t deadline = clock_ms() + ms;
-	bool deaf;
+	bool missing;
 
 	pthread_mutex_lock(&connector->lock);
 	while (!connector->arrived && !connector->lost &&
 	    thread_cond_wait(&connector->changed, &connector->lock, deadline))
 		continue;
-	deaf = !connector->arrived && !connector->lost;
+	missing = !connector->arrived && !connector->lost;
 	pthread_mutex_unlock(&connector->lock);
-	return !deaf;
+	return !missing;
 }
 
 /* Ends the probes on this connection; logs that, once for each reason. */
@@ -176,8 +176,8 @@ stop_probes(struct connector *connector, const char *error)
 
 	pthread_mutex_lock(&connector->lock);
 	connector->subscribed = false;
-	logged = strcmp(connector->unproven.text, error) == 0;
-	error_set(&connector->unproven, "%s", error);
+	logged = strcmp(connector->probe_warning.text, error) == 0;
+	error_set(&connector->probe_warning, "%s", error);
 	pthread_mutex_unlock(&connector->lock);
 	if (!logged)
 		LOG(LOG_LEVEL_WARN, "valkey", "connection not verified", LOG_STR("error", error),
