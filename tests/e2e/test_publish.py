@@ -528,7 +528,7 @@ def test_password(new_valkey, tmp_path):
     refused = r"127.0.0.1:\d+: authentication failed: WRONGPASS [^']*"
     fails(refused, VALKEY_URL=url(":hidden"))
     fails(refused, VALKEY_URL=server.url, VALKEY_PASSWORD_FILE=file)
-    fails(r"127.0.0.1:\d+: requires a password: .*VALKEY_PASSWORD_FILE.*", VALKEY_URL=server.url)
+    fails(r"127.0.0.1:\d+: NOAUTH: requires a password: .*VALKEY_PASSWORD_FILE.*", VALKEY_URL=server.url)
     done = run(*USER, VALKEY_URL=url(":hidden"))
     assert "hidden" not in done.err
     subscriber.nothing_more()
