@@ -333,11 +333,14 @@ json_check(const char *text, size_t length)
 	return json_check_member(text, length, NULL, NULL, &found);
 }
 
-/* json-c loses members or crashes if memory runs out halfway: check first that there is enough. */
+/*
+ * json-c loses members or crashes if memory runs out halfway: check first that there is enough.
+ * Without volatile, clang removes the allocation and the check.
+ */
 static bool
 has_memory(size_t length)
 {
-	void *memory = malloc(PARSE_MEMORY(length));
+	void *volatile memory = malloc(PARSE_MEMORY(length));
 
 	free(memory);
 	return memory != NULL;

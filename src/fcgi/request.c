@@ -69,11 +69,14 @@ fcgi_free(FCGX_Request *f)
 	free(f);
 }
 
-/* libfcgi aborts when an allocation fails, so check first that there is enough memory. */
+/*
+ * libfcgi aborts when an allocation fails, so check first that there is enough memory. Without
+ * volatile, clang removes the allocation and the check.
+ */
 static bool
 is_room(const struct head *head)
 {
-	void *room = malloc(LIBFCGI_SIZE + 2 * head->params_length);
+	void *volatile room = malloc(LIBFCGI_SIZE + 2 * head->params_length);
 
 	free(room);
 	return room != NULL;
