@@ -382,7 +382,7 @@ take_error(struct subscriber *subscriber, const char *text, struct error *error)
 		return error_set(error, "unexpected error reply");
 	/* A kept channel would not be subscribed again before the next connection. */
 	if (alone && !is_forbidden(text) && is_kept(subscriber, channel))
-		return error_set(error, "%s", text);
+		return error_set(error, "SUBSCRIBE refused: %s", text);
 	if (!alone)
 		/* Each of its channels is tried alone now. */
 		LOG(LOG_LEVEL_DEBUG, "valkey", "command refused", LOG_STR("error", text));

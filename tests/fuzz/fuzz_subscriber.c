@@ -19,9 +19,9 @@ static int64_t later; /* how much time has passed */
 
 /* Instead of connector.c. */
 struct connector *
-connector_start(struct topology *topology, int wake_fd)
+connector_start(struct topology *topology, int wake_fd, const char *probe_channel)
 {
-	(void)topology, (void)wake_fd;
+	(void)topology, (void)wake_fd, (void)probe_channel;
 	return NULL;
 }
 
@@ -37,6 +37,25 @@ connector_lost(struct connector *connector, const char *reason)
 {
 	(void)connector;
 	REQUIRE(reason[0] != '\0');
+}
+
+void
+connector_subscribed(struct connector *connector)
+{
+	(void)connector;
+}
+
+void
+connector_refused(struct connector *connector, const char *error)
+{
+	(void)connector;
+	REQUIRE(error[0] != '\0');
+}
+
+void
+connector_arrived(struct connector *connector, const char *payload)
+{
+	(void)connector, (void)payload;
 }
 
 static size_t
