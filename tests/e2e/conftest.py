@@ -13,7 +13,9 @@ sys.path.insert(0, os.path.dirname(__file__))
 sys.dont_write_bytecode = True
 
 import application as stand_in  # noqa: E402
+import node  # noqa: E402
 import servers  # noqa: E402
+from chromium import Chromium, Firefox  # noqa: E402
 
 # 2000 streams need 2000 descriptors in this process; the servers inherit the limit.
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -171,3 +173,33 @@ def with_app(streamd, application):
 @pytest.fixture(scope="module")
 def module_with_app(module_streamd, module_application):
     yield from _with_app(module_streamd, module_application)
+
+
+def _browser(start):
+    directory = servers.run_directory()
+    try:
+        browser = start(directory)
+        print(f"{browser.process.name} {browser.version}")
+        yield browser
+        browser.kill()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def chromium(request):
+    """A Chromium for the tests of a file. Each file has its own copy of the driver, because files run in parallel."""
+    node.require("chromium")
+    if shutil.which("chromium").startswith("/snap/"):
+        pytest.skip("chromium is a snap, which cannot read temporary directories")
+    driver = node.npm_ci(os.path.join(servers.ROOT, "tests", "e2e", "browser"), f"chromium-{request.module.__name__}")
+    yield from _browser(lambda directory: Chromium(directory, driver))
+
+
+@pytest.fixture(scope="module")
+def firefox():
+    """A Firefox for the tests of a file. Debian has firefox-esr; Ubuntu has only a snap, which cannot read temporary
+    directories."""
+    node.require_node()
+    node.require("firefox-esr")
+    yield from _browser(Firefox)

@@ -17,13 +17,13 @@ import pytest
 from answers import issue, notification
 from application import ANN, BEN, COOKIE, PROJECTS, by, listen
 from certificates import Authority
-from chromium import FIRST, LATER, NAME, Chromium
+from chromium import FIRST, LATER, NAME
 from fcgi import ISSUES, NOTIFICATIONS
 from fronts import Apache, Nginx
-from node import npm_ci, require
+from node import npm_ci
 from relay import Relay
 from servers import (ROOT, broadcast_channel, clean_environment, free_port, listening_socket, project_channel,
-                     run_directory, user_channel)
+                     user_channel)
 from timing import eventually, scaled
 from topics import BY_NAME, LIVE, TOPICS
 
@@ -52,23 +52,6 @@ def issue_wakeup(number, project):
 
 def raw(id):
     return {"id": str(id), "event": "notification"}
-
-
-@pytest.fixture(scope="session")
-def chromium():
-    """The browser of all tests of a run."""
-    require("chromium")
-    if shutil.which("chromium").startswith("/snap/"):
-        pytest.skip("chromium is a snap, which sees no temporary directories")
-    node_directory = npm_ci(PAGES, "chromium")
-    directory = run_directory()
-    try:
-        browser = Chromium(directory, node_directory)
-        print(f"Chromium {browser.version}")
-        yield browser
-        browser.kill()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture
@@ -139,7 +122,7 @@ class Site:
 
     def add_clients(self):
         """What a page may use for EventSource."""
-        packages = os.path.join(npm_ci(PAGES, "chromium"), "node_modules")
+        packages = os.path.join(npm_ci(PAGES, "chromium-test_browser"), "node_modules")
         self.add(os.path.join(packages, "event-source-polyfill", "src", "eventsource.js"))
         self.add(os.path.join(packages, "reconnecting-eventsource", "build", "esm", "reconnecting-eventsource.js"))
 

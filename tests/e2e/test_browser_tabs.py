@@ -9,10 +9,9 @@ import time
 
 import pytest
 
-from chromium import FIRST, LATER, NAME, Chromium
+from chromium import FIRST, LATER, NAME
 from combined import StreamServer
-from node import npm_ci, require
-from servers import ROOT, run_directory
+from servers import ROOT
 from timing import eventually, scaled
 
 pytestmark = pytest.mark.slow
@@ -42,21 +41,6 @@ def issue(project, number=1):
 
 def issue_wakeup(project, number=1):
     return {"type": "wakeup", **issue(project, number)}
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    require("chromium")
-    if shutil.which("chromium").startswith("/snap/"):
-        pytest.skip("chromium is a snap, which sees no temporary directories")
-    node_directory = npm_ci(PAGES, "chromium-tabs")
-    directory = run_directory()
-    try:
-        browser = Chromium(directory, node_directory)
-        yield browser
-        browser.kill()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 class Site:

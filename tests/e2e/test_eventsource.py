@@ -18,11 +18,8 @@ import pytest
 
 from answers import issue, notification
 from application import ANN, BEN, COOKIE, TOKEN
-from chromium import Chromium
-from firefox import Firefox
 from fronts import Apache, Nginx, substitute, read, write
-from node import npm_ci, require
-from servers import ROOT, broadcast_channel, project_channel, run_directory, user_channel
+from servers import ROOT, broadcast_channel, project_channel, user_channel
 from timing import eventually, scaled
 from topics import BY_NAME, LIVE
 
@@ -130,38 +127,11 @@ FRONTS = {"nginx": nginx, "Apache": apache}
 both = pytest.mark.parametrize("front", FRONTS.values(), ids=FRONTS)
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    require("chromium")
-    if shutil.which("chromium").startswith("/snap/"):
-        pytest.skip("chromium is a snap, which sees no temporary directories")
-    node_directory = npm_ci(PAGES, "chromium-eventsource")
-    directory = run_directory()
-    try:
-        browser = Chromium(directory, node_directory)
-        yield browser
-        browser.kill()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
 @pytest.fixture
 def upstream():
     upstream = Upstream()
     yield upstream
     upstream.close()
-
-
-@pytest.fixture(scope="module")
-def firefox():
-    require("firefox-esr")
-    directory = run_directory()
-    try:
-        browser = Firefox(directory)
-        yield browser
-        browser.kill()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import contextlib
 import ctypes
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,9 +13,7 @@ import urllib.request
 
 import pytest
 
-from chromium import Chromium
-from node import npm_ci, require
-from servers import ROOT, clean_environment, run_directory
+from servers import ROOT, clean_environment
 from timing import eventually, scaled
 
 SCRIPT = os.path.join(ROOT, "contrib", "quickstart.sh")
@@ -143,21 +140,6 @@ def test_help():
         assert f"\n  {option} " in shown.stdout
     wrong = run("--apache")
     assert wrong.returncode == 64 and '"--apache"' in wrong.stderr and not wrong.stdout
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    require("chromium")
-    if shutil.which("chromium").startswith("/snap/"):
-        pytest.skip("chromium is a snap, which cannot read temporary directories")
-    node_directory = npm_ci(PAGES, "chromium")
-    directory = run_directory()
-    try:
-        browser = Chromium(directory, node_directory)
-        yield browser
-        browser.kill()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

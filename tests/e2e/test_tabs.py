@@ -14,10 +14,9 @@ import pytest
 
 from answers import issue, notification
 from application import ANN, BEN, COOKIE
-from chromium import FIRST, LATER, Chromium, Firefox
+from chromium import FIRST, LATER
 from fronts import Apache, Nginx
-from node import npm_ci, require, require_node
-from servers import ROOT, ValkeyClient, project_channel, run_directory, user_channel
+from servers import ROOT, ValkeyClient, project_channel, user_channel
 from test_status import metrics
 from timing import eventually, scaled
 from topics import TOPICS
@@ -43,41 +42,6 @@ MARK_RESET = """void (() => {
             window.mark = seen.bell.messages.length;
     };
 })()"""
-
-
-def start_chromium(directory):
-    require("chromium")
-    if shutil.which("chromium").startswith("/snap/"):
-        pytest.skip("chromium is a snap, which sees no temporary directories")
-    return Chromium(directory, npm_ci(PAGES, "chromium"))
-
-
-def start_firefox(directory):
-    """Debian has firefox-esr. Ubuntu has Firefox only as a snap, which sees no temporary directories."""
-    require_node()
-    require("firefox-esr")
-    return Firefox(directory)
-
-
-def running(start):
-    directory = run_directory()
-    try:
-        browser = start(directory)
-        print(f"{browser.process.name} {browser.version}")
-        yield browser
-        browser.kill()
-    finally:
-        shutil.rmtree(directory, ignore_errors=True)
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    yield from running(start_chromium)
-
-
-@pytest.fixture(scope="module")
-def firefox():
-    yield from running(start_firefox)
 
 
 @pytest.fixture(params=["chromium", "firefox"])
