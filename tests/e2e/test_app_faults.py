@@ -501,7 +501,7 @@ def test_log(with_app, level):
 
 
 def test_drain_while_the_application_hangs(with_app):
-    """On SIGTERM, requests that wait for the application are told to retry later, and the exit is in time."""
+    """On SIGTERM, requests that wait for the application are deferred, and the exit is in time."""
     app, daemon = with_app(TPI_APP_TIMEOUT_MS=60000, TPI_DRAIN_SECONDS=2, SSE_PER_USER_CAP=100)
     stream = listen(daemon, **by(ANN))
     app.hold()

@@ -189,7 +189,7 @@ def test_queries_go_out_together(with_app):
 
 @pytest.mark.parametrize("model", MODELS)
 def test_one_model_fails(with_app, model):
-    """If one of the queries has no answer, the request is told to retry later."""
+    """If one of the queries has no answer, the request is deferred."""
     app, daemon = with_app()
     app.faults[model] = lambda exchange: exchange.send(message({"error": "x"}, 500))
     check_later(daemon.ask(**by(ANN, **combined())))

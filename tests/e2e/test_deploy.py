@@ -501,7 +501,7 @@ def test_chart_ports(url, sentinels, application, expected):
     check_policy(policy, environment(deployment))
     told = re.findall(r"^  (?:Valkey|application): +(.*)$", texts["NOTES.txt"], re.M)
     assert [line for line in told if line != "none"] == [", ".join(map(str, ports)) for ports in expected]
-    assert ("sentinels know" in texts["NOTES.txt"]) == bool(sentinels)
+    assert ("sentinels announce" in texts["NOTES.txt"]) == bool(sentinels)
     named = chart.render({**values, "networkPolicy": {"valkeyPorts": [1, 65535], "applicationPorts": [3001, 2]}})
     assert outgoing_ports(yaml.safe_load(named["networkpolicy.yaml"])) == [[1, 65535], [3001, 2], [53, 53]]
     assert "  Valkey:       1, 65535\n  application:  3001, 2\n" in named["NOTES.txt"]

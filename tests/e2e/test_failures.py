@@ -77,7 +77,7 @@ def test_silent_connection(streamd, valkey, rundir):
 
 
 def test_address_without_response(streamd):
-    """If Valkey's address does not respond to a connect, clients are told to retry later, at once after the first
+    """If Valkey's address does not respond to a connect, clients are deferred, at once after the first
     attempt, and the exit is not delayed."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -357,7 +357,7 @@ def test_clock_set_back(streamd, rundir, valkey):
 @pytest.mark.skipif("TPI_SANITIZED" in os.environ, reason="the sanitizers replace the functions themselves")
 @pytest.mark.parametrize("function", ["pthread_create", "accept4", "memfd_create", "calloc"])
 def test_out_of(streamd, rundir, function):
-    """Without threads, descriptors or memory, clients are told to retry later or refused, with about one log line a
+    """Without threads, descriptors or memory, clients are deferred or refused, with about one log line a
     second; open streams stay open, and new ones are served as soon as the resource is back."""
     faults = Faults(rundir)
     daemon = streamd(**faults.environment)

@@ -540,7 +540,7 @@ LIMITS = {"limit_req": ("limit_req_zone $server_port zone=x:1m rate=1r/m;", "lim
 
 @pytest.mark.parametrize("zone, limit", LIMITS.values(), ids=LIMITS)
 def test_nginx_limits(streamd, front, zone, limit):
-    """A request over a limit of the site is told to retry later, and the daemon's own 503 passes."""
+    """A request over a limit of the site is deferred, and the daemon's own 503 passes."""
     web = front(Nginx, streamd(OPEN, SSE_PER_TENANT_CAP=1), http=zone, site=limit)
     with stream(web):
         peer = get(web).wait(lambda p: p.ended, what="a complete response")

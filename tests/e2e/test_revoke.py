@@ -326,7 +326,7 @@ def test_request_in_flight_stays(with_app, valkey, revoke, tenant):
 
 @pytest.mark.parametrize("named", [{"user": "ann"}, {"project": 7}], ids=str)
 def test_request_in_flight_that_cannot_be_rechecked(with_app, valkey, revoke, tenant, named):
-    """A request in flight is told to retry later if a re-check would not cover it; other requests get their streams."""
+    """A request in flight is deferred if a re-check would not cover it; other requests get their streams."""
     app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_IDENTITY=None, TPI_APP_TIMEOUT_MS=30000)
     app.people[BEN].projects.add(9)
     release = hold_present_answer(app, PROJECTS)
@@ -367,7 +367,7 @@ class RevokeBeforeConfirmation(standins.Server):
 @pytest.mark.parametrize("payload", ['{"event":"revoke","user":"ann"}', '{"event":"revoke","projectId":7}'])
 @pytest.mark.parametrize("identity", [None, "app"])
 def test_between_join_and_confirmation(with_app, tenant, payload, identity):
-    """A revocation that arrives before Valkey confirms the channels concerns the stream: it is told to retry later, or
+    """A revocation that arrives before Valkey confirms the channels concerns the stream: it is deferred, or
     begins and is re-checked at once."""
     script = RevokeBeforeConfirmation(project_channel(7, tenant), tenant, payload)
     app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_IDENTITY=identity, VALKEY_URL=script.url)

@@ -190,7 +190,7 @@ def test_takes_no_slot(watched):
 # Health
 
 def test_health_and_valkey(watched, new_valkey):
-    """Health is 503 exactly while Valkey is unreachable and new streams are told to retry later; liveness stays 200."""
+    """Health is 503 exactly while Valkey is unreachable and new streams are deferred; liveness stays 200."""
     valkey = new_valkey()
     daemon, counted = watched(VALKEY_URL=valkey.url)
     eventually(lambda: health(daemon)[1]["valkey"]["state"] == "unreachable", what="unreachable")
@@ -490,7 +490,7 @@ def test_overflow_and_stall(watched, valkey):
 
 
 def test_deferred(watched, new_valkey):
-    """Requests that are told to retry later are counted by reason: Valkey refuses a channel, does not confirm it, or a
+    """Requests that are deferred are counted by reason: Valkey refuses a channel, does not confirm it, or a
     newer request of the user takes the slot."""
     valkey = new_valkey(config=["--user default on nopass +@all ~* resetchannels &notifications:*"])
     valkey.start()

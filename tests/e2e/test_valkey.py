@@ -68,7 +68,7 @@ def test_host_name(streamd, new_valkey):
 
 
 def test_killed_and_restarted(streamd, new_valkey):
-    """While Valkey is down, streams stay open and new ones are told to retry later; after a restart every channel is
+    """While Valkey is down, streams stay open and new ones are deferred; after a restart every channel is
     subscribed again before the streams get their sync."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0)
@@ -178,7 +178,7 @@ def test_join_of_a_confirmed_channel(streamd, new_valkey):
 
 
 def test_unconfirmed_subscription(streamd, new_valkey):
-    """If Valkey does not confirm a subscription within 5 s, the client is told to retry later, and a warning names the
+    """If Valkey does not confirm a subscription within 5 s, the client is deferred, and a warning names the
     user and the projects."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url, TPI_PROJECT_ACCESS="allow")
@@ -283,7 +283,7 @@ def test_user_and_password(streamd, new_valkey):
 @pytest.mark.parametrize("url", ["valkey://:wr0ng@127.0.0.1:{}", "valkey://127.0.0.1:{}",
                                  "valkey://nobody:wr0ng@127.0.0.1:{}"], ids=["wrong", "none", "user"])
 def test_wrong_password(streamd, new_valkey, url):
-    """With a wrong password clients are told to retry later, one log line without the password says why, and the daemon
+    """With a wrong password clients are deferred, one log line without the password says why, and the daemon
     recovers when the password becomes valid."""
     valkey = new_valkey(tcp=True, password="right").start()
     daemon = streamd(VALKEY_URL=url.format(valkey.port))
@@ -298,7 +298,7 @@ def test_wrong_password(streamd, new_valkey, url):
 
 
 def test_refused_channel(streamd, new_valkey):
-    """If the ACL refuses a channel, its streams are told to retry later, also where it allows the channel of another
+    """If the ACL refuses a channel, its streams are deferred, also where it allows the channel of another
     prefix; the log has one line for each prefix, and other streams work."""
     valkey = new_valkey(tcp=True).start()
     valkey("ACL", "SETUSER", "limited", "on", ">pw", "resetchannels", "&notifications:*", "+@all")
