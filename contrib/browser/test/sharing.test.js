@@ -802,7 +802,7 @@ test("malformed messages of other tabs are ignored, with one warning", async (t)
 		{ ...good, term: "x" }, { ...good, term: undefined }, { ...good, state: "open" },
 		{ ...good, syncs: 7 }, { ...good, syncs: [7] }, { ...good, syncs: [["issues", 1]] },
 		{ ...good, syncs: [["issues:07", 1]] }, { ...good, syncs: [["issues:7", "x"]] },
-		{ ...good, refusals: undefined }, { ...good, type: "want" },
+		{ ...good, syncs: undefined }, { ...good, type: "want" },
 		{ ...good, type: "want", topics: "issues:7" }, { ...good, type: "want", topics: ["news:7"] },
 		{ ...good, type: "want", topics: ["notifications:7"] },
 		{ ...good, type: "want", topics: ["toString:7"] },
