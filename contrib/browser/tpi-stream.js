@@ -23,7 +23,7 @@ const SHRINK_MS = 60000;	/* how long a combined stream keeps unwatched topics */
 const OVERLAP_MS = 5000;	/* how long the old EventSource is kept for the new one */
 const LINGER_MS = 500;		/* how much longer: what was sent before may arrive after the sync */
 const PROBE_MS = 3000;		/* how long a tab waits for the leader before it opens a stream */
-const ROLL_MS = 60000;		/* how often the leader asks which tabs are left */
+const ROLL_MS = 29000;		/* how often the leader asks which tabs are left, see #callRoll() */
 const IDS_MAX = 500;		/* ids per stream, a limit of the server */
 const ID_MAX = 2147483647;	/* also the longest delay of setTimeout() */
 const CLOSED = 2;		/* EventSource.CLOSED, for environments without EventSource */
@@ -665,7 +665,10 @@ class Sharing {
 		});
 	}
 
-	/* Forgets the tabs that did not answer the last time: they have crashed. */
+	/*
+	 * Forgets the tabs that did not answer the last time: they have crashed. So a stream that only they
+	 * watched is closed within a minute.
+	 */
 	#callRoll() {
 		for (const id of this.#tabs.keys())
 			if (!this.#answered.has(id))
@@ -824,7 +827,7 @@ class Sharing {
 			this.#follow(state);
 		this.term = term;
 		/* A leader that never calls the roll again hangs. */
-		this.#wait(3 * ROLL_MS, () => this.#ask({}));
+		this.#wait(6 * ROLL_MS, () => this.#ask({}));
 		this.mirror = { state, syncs: new Map(syncs) };
 		if (unknown || call)
 			this.#ask({ answer: true });
