@@ -76,7 +76,7 @@ const CHANNEL = "tpi-stream/1";
 
 const hubs = new Set();
 let channel;			/* BroadcastChannel, while there are hubs */
-let warned;			/* of a malformed message */
+let warned;			/* whether a malformed message has been logged */
 
 function isId(value) {
 	return Number.isInteger(value) && value >= 1 && value <= ID_MAX;
@@ -275,7 +275,7 @@ class Hub {
 		this.sharing?.relay({ topics, name, text });
 	}
 
-	/* Returns something false if the text is not a wake-up. */
+	/* Returns a falsy value if the text is not a wake-up. */
 	wakeup(topic, text, data = parse(text)) {
 		this.pass([topic], "message", text);
 		const event = data?.event;
