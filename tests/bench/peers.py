@@ -166,22 +166,48 @@ class Apache(Web):
         return fronts.Apache(directory, self.daemon.address, users={}, auth="none", site=header)
 
 
-class NchanFront(fronts.Front):
-    """nginx with nchan, with the main configuration of the nginx in front of tpi-streamd."""
+class Separate(Nginx):
+    about = "tpi-streamd through nginx, a stream for each topic and tab of a browser"
 
-    def __init__(self, rundir):
-        self.directory = fronts.open_directory(rundir, "nchan-")
+
+class OtherFront(fronts.Front):
+    """nginx for another peer: the main configuration of the nginx in front of tpi-streamd, with a site of its own."""
+
+    def __init__(self, rundir, name, options=(), **values):
+        self.directory = fronts.open_directory(rundir, f"{name}-")
         self._listen({})
         contrib = os.path.join(fronts.CONTRIB, "nginx")
         shutil.copytree(contrib, os.path.join(self.directory, "tpi-stream"))
-        site = fronts.read(os.path.join(BENCH, "nchan.conf"))
-        fronts.write(os.path.join(self.directory, "site.conf"),
-                     fronts.substitute(site, {"127.0.0.1:8080": "%s:%d" % self.address}))
+        site = fronts.read(os.path.join(BENCH, f"{name}.conf"))
+        fronts.write(os.path.join(self.directory, "site.conf"), fronts.substitute(
+            site, {"127.0.0.1:8080": "%s:%d" % self.address, **values}))
         main = fronts.write(os.path.join(self.directory, "nginx.conf"),
                             fronts.read(os.path.join(fronts.CONTRIB, "demo", "nginx.conf")))
-        super().__init__(self.directory, "nchan", [
-            program("nginx"), "-p", self.directory, "-c", main, "-e", "stderr",
-            "-g", f"load_module {NCHAN_MODULE};"])
+        super().__init__(self.directory, name, [
+            program("nginx"), "-p", self.directory, "-c", main, "-e", "stderr", *options])
+
+
+class NodeWeb(Node):
+    about = "the Node.js server through nginx"
+
+    @staticmethod
+    def missing():
+        return Nginx.missing() or Node.missing()
+
+    def __init__(self, directory, valkey, users):
+        super().__init__(directory, valkey, users)
+        socket = self.arguments["server"]
+        servers.eventually(lambda: os.path.exists(socket), what="the socket of Node.js")
+        os.chmod(socket, 0o666)  # the workers of nginx are another user
+        self.front = OtherFront(directory, "node-web", **{"/run/node.sock": socket})
+        self.arguments.update({"server": self.front.address[1], "front-pid": self.front.pid})
+
+    def log(self):
+        return f"{super().log()}\n{self.front.log()}"
+
+    def stop(self):
+        self.front.stop()
+        super().stop()
 
 
 class Nchan:
@@ -195,7 +221,7 @@ class Nchan:
         return None if found else "nchan not found (contrib/install-deps.sh bench)"
 
     def __init__(self, directory, _valkey, _users):
-        self.front = NchanFront(directory)
+        self.front = OtherFront(directory, "nchan", ["-g", f"load_module {NCHAN_MODULE};"])
         self.arguments = {"server": self.front.address[1], "server-pid": self.front.pid,
                           "http": True, "post": True}
 
@@ -207,4 +233,4 @@ class Nchan:
 
 
 PEERS = {"streamd": Streamd, "floor": Floor, "node": Node, "nginx": Nginx,
-         "apache": Apache, "nchan": Nchan}
+         "apache": Apache, "nchan": Nchan, "separate": Separate, "node-web": NodeWeb}

@@ -42,16 +42,17 @@ IDLE_HEARTBEAT_MS = 2500
 STREAMD_SETTLE_MS = 6500
 
 
-def scenario(about, names, streams, *, settings=None, quick=None, streamd=None, node=None,
+def scenario(about, names, streams, *, settings=None, quick=None, of=None, streamd=None, node=None,
              **options):
     """
     names: the peers; the first is compared with each of the others. options: those of
-    tests/bench/load. quick: the options that --quick changes. streamd, node: options for that peer
-    (Node.js would take too long with the same). settings: those of tpi-streamd.
+    tests/bench/load. quick: the options that --quick changes. of: options for a peer, by its name;
+    likewise streamd and node (Node.js would take too long with the same). settings: those of
+    tpi-streamd.
     """
     return {"about": about, "peers": names.split(), "settings": settings or {},
             "options": {"streams": streams, **options}, "quick": quick or {},
-            "of": {"streamd": streamd or {}, "node": node or {}}}
+            "of": {"streamd": streamd or {}, "node": node or {}, **(of or {})}}
 
 
 def one_at_a_time(names, streams, messages, **more):
@@ -70,6 +71,12 @@ TOPICS = {
     "project-milestones": ("/api/projects/7/milestones/stream", "live:tenant:bench:project:7:milestones"),
     "combined": ("/api/stream?testRuns=42", "live:tenant:bench:testrun:42"),
 }
+
+# A browser with 12 tabs, each of which shows 6 kinds of topics, all with the same notifications.
+TABS = ",".join(map(str, range(1, 13)))
+COMBINED = "/api/stream?notifications=1" + "".join(
+    f"&{kind}={TABS}" for kind in ("issues", "testRuns", "projectTestRuns", "milestones", "projectMilestones"))
+BROWSERS = table.BROWSERS
 
 BURST = {"rate": 8000, "burst": 8}
 SCENARIOS = {
@@ -94,6 +101,13 @@ SCENARIOS = {
     **{f"topic-{name}": scenario(f"1000 streams of {path}, one event to all at a time", "streamd", 1000,
                                  path=path, channel=channel, messages=200, quick={"messages": 30})
        for name, (path, channel) in TOPICS.items()},
+    # A stream for each topic costs the same whatever the topic, so all are of notifications.
+    "browser-12-tabs": scenario(
+        f"{BROWSERS} browsers with 12 tabs of 6 kinds of topics, through nginx: one stream for each browser; one "
+        "for each topic and tab", "nginx separate node-web", 72 * BROWSERS, messages=30,
+        of={"nginx": {"streams": BROWSERS, "path": COMBINED, "settle": STREAMD_SETTLE_MS,
+                      "channel": "notifications:tenant:bench:broadcast", "messages": 300}},
+        quick={"messages": 10}),
     "storm": scenario("100 streams, 1000 messages/s, each for one; 5000 more streams open meanwhile",
                       "streamd floor", 100, messages=4000, rate=1000, targeted=100, storm=5000,
                       window=512, quick={"messages": 2000, "storm": 1000}),
@@ -190,10 +204,10 @@ def load_options(plan, peer, quick):
 
 
 def descriptors_needed(plan, quick):
-    """The descriptors of one process: one per stream, or two for the Node.js peer."""
+    """The descriptors of one process: one per stream, or two for the Node.js peers."""
     def of(peer):
         options = load_options(plan, peer, quick)
-        return (options["streams"] + options.get("storm", 0)) * (2 if peer == "node" else 1) + 100
+        return (options["streams"] + options.get("storm", 0)) * (2 if peer.startswith("node") else 1) + 100
     return max(map(of, plan["peers"]))
 
 

@@ -7,6 +7,19 @@ import platform
 import statistics
 
 HEARTBEAT_S = 25
+BROWSERS = 20  # of the scenario browser-12-tabs
+
+
+def per_browser(load, key):
+    """What a browser costs, from the cost per stream."""
+    return load[key] * load["streams"] / BROWSERS
+
+
+def per_wakeup(load, key):
+    """What a wake-up of one topic costs for a browser, from the cost per event: it goes to its only stream, or to one of
+    the six of each tab."""
+    return load[key] * max(1, load["streams"] / BROWSERS / 6)
+
 
 # Figures derived from those of one run; None if one of them is missing.
 DERIVED = {
@@ -17,6 +30,11 @@ DERIVED = {
     # The longest delay of an event during the storm, over the median without it.
     "storm_later_ms": lambda load: load["storm_max_ms"] - load["targeted_p50_ms"],
     "storm_opened_per_s": lambda load: load["storm"] / load["storm_s"],
+    "browser_streams": lambda load: load["streams"] / BROWSERS,
+    "browser_wakeup_us": lambda load: per_wakeup(load, "cpu_us_per_event") + per_wakeup(load, "front_us_per_event"),
+    "browser_open_us": lambda load: per_browser(load, "cpu_us_per_open") + per_browser(load, "front_us_per_open"),
+    "browser_kib": lambda load: per_browser(load, "pss_kib_per_stream") + per_browser(load, "front_pss_kib_per_stream"),
+    "browser_system_kib": lambda load: per_browser(load, "system_kib_per_stream"),
 }
 
 # The key in a run, its text in the table, and the scenarios it belongs to.
@@ -45,6 +63,11 @@ FIGURES = (
     ("pings_per_stream", "heartbeats received per stream", "idle"),
     ("cpu_us_per_ping", "server CPU per heartbeat, µs", "idle"),
     ("idle_percent", "CPU with a 25 s heartbeat, % of a core", "idle"),
+    ("browser_streams", "streams of a browser", "browser"),
+    ("browser_open_us", "CPU of both servers to open them, µs", "browser"),
+    ("browser_wakeup_us", "... for a wake-up in 12 tabs, µs", "browser"),
+    ("browser_kib", "PSS of both servers for a browser, KiB", "browser"),
+    ("browser_system_kib", "PSS of all + kernel for a browser, KiB", "browser"),
     ("rate", "messages published per second", "targeted burst web-burst storm"),
     ("generator_busy", "load generator's share of a CPU", "one targeted burst web projects topic"),
 )
@@ -75,6 +98,7 @@ TARGETS = (
     ("web-burst nginx", "path_us_per_event", "web-burst nchan", "1"),
     ("storm streamd", "storm_later_ms", None, "20"),
     ("idle streamd", "idle_percent", None, "1"),
+    ("browser-12-tabs nginx", "browser_kib", "browser-12-tabs node-web", "1/20"),
     # The cost per event grows by at most a tenth.
     ("one-10000 streamd", "cpu_us_per_event", "one-1000 streamd", "1.1"),
     ("projects-10 streamd", "cpu_us_per_event", "projects-1 streamd", "1.1"),
