@@ -98,6 +98,7 @@ TARGETS = (
     ("one-5000 streamd", "pss_kib_per_stream", "one-5000 node", "0.25"),
     ("one-5000 streamd", "system_kib_per_stream", None, "36"),
     ("one-5000 streamd", "system_kib_per_stream", "one-5000 node", "0.65"),
+    ("web-one nginx", "system_kib_per_stream", None, "42"),
     ("web-burst nginx", "path_us_per_event", "web-burst nchan", "1"),
     ("storm streamd", "storm_later_ms", None, "20"),
     ("idle streamd", "idle_percent", None, "1"),
