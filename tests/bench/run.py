@@ -91,8 +91,8 @@ SCENARIOS = {
                       "streamd floor", 100, messages=16000, targeted=10,
                       quick={"messages": 4000}, **BURST),
     "web-one": scenario("1000 streams through a web server, one broadcast at a time",
-                        "nginx nchan apache", 1000, messages=100, quick={"messages": 20},
-                        of={peer: {"settle": STREAMD_SETTLE_MS} for peer in ("nginx", "apache")}),
+                        "nginx nchan apache node-web centrifugo mercure", 1000, messages=100,
+                        quick={"messages": 20}, of={peer: {"settle": STREAMD_SETTLE_MS} for peer in ("nginx", "apache")}),
     "web-burst": scenario("the burst through a web server", "nginx nchan apache", 100,
                           messages=4000, targeted=10, quick={"messages": 2000}, **BURST),
     **{f"projects-{count}": scenario(
