@@ -16,8 +16,8 @@ def per_browser(load, key):
 
 
 def per_wakeup(load, key):
-    """What a wake-up of one topic costs for a browser, from the cost per event: it goes to its only stream, or to one of
-    the six of each tab."""
+    """What a wake-up of one topic costs for a browser, from the cost per event: it goes to its only stream, or to
+    one of the six of each tab."""
     return load[key] * max(1, load["streams"] / BROWSERS / 6)
 
 
