@@ -15,6 +15,7 @@ import sys
 BENCH = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.join(BENCH, "..", "e2e"))
 
+import fcgi  # noqa: E402
 import fronts  # noqa: E402
 import servers  # noqa: E402
 
@@ -58,6 +59,49 @@ class Streamd:
 
     def stop(self):
         self.daemon.stop()
+
+
+class Fleet:
+    """Several tpi-streamd on one Valkey; daemons is their number."""
+
+    about = "tpi-streamd, several of them"
+    missing = Streamd.missing
+
+    def __init__(self, directory, valkey, _users, daemons, **settings):
+        self.daemons = [
+            servers.Streamd(directory, {**SETTINGS, **settings, "VALKEY_URL": valkey.url},
+                            address=os.path.join(directory, f"fleet-{number}"),
+                            args=("--listen", os.path.join(directory, f"fleet-{number}")))
+            for number in range(daemons)]
+        self.arguments = {"server": [daemon.address for daemon in self.daemons],
+                          "server-pid": [daemon.pid for daemon in self.daemons]}
+
+    def log(self):
+        return "".join(daemon.stderr for daemon in self.daemons)
+
+    def stop(self):
+        for daemon in self.daemons:
+            daemon.stop()
+
+
+class Channels(Streamd):
+    """tpi-streamd that is subscribed to this number of channels by combined streams of up to 500 topics."""
+
+    about = "tpi-streamd with many channels"
+
+    def __init__(self, directory, valkey, users, channels, **settings):
+        super().__init__(directory, valkey, users, TPI_ISSUES_CHANNEL_PREFIX="issues", **settings)
+        self.peers = []
+        for first in range(1, channels + 1, 500):
+            ids = ",".join(map(str, range(first, min(first + 500, channels + 1))))
+            self.peers.append(fcgi.Peer(self.daemon.address, fcgi.request(fcgi.params(
+                f"background{first}", SCRIPT_NAME="/api/stream", QUERY_STRING=f"issues={ids}"))))
+        fcgi.wait_all(self.peers, lambda peer: peer.events, 20, "sync on every background stream")
+
+    def stop(self):
+        for peer in self.peers:
+            peer.close()
+        super().stop()
 
 
 class SingleProcess:
@@ -232,5 +276,5 @@ class Nchan:
         self.front.stop()
 
 
-PEERS = {"streamd": Streamd, "floor": Floor, "node": Node, "nginx": Nginx,
+PEERS = {"streamd": Streamd, "fleet": Fleet, "channels": Channels, "floor": Floor, "node": Node, "nginx": Nginx,
          "apache": Apache, "nchan": Nchan, "separate": Separate, "node-web": NodeWeb}

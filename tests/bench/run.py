@@ -91,7 +91,8 @@ SCENARIOS = {
                       "streamd floor", 100, messages=16000, targeted=10,
                       quick={"messages": 4000}, **BURST),
     "web-one": scenario("1000 streams through a web server, one broadcast at a time",
-                        "nginx nchan apache", 1000, messages=100, quick={"messages": 20}),
+                        "nginx nchan apache", 1000, messages=100, quick={"messages": 20},
+                        of={peer: {"settle": STREAMD_SETTLE_MS} for peer in ("nginx", "apache")}),
     "web-burst": scenario("the burst through a web server", "nginx nchan apache", 100,
                           messages=4000, targeted=10, quick={"messages": 2000}, **BURST),
     **{f"projects-{count}": scenario(
@@ -108,6 +109,20 @@ SCENARIOS = {
         of={"nginx": {"streams": BROWSERS, "path": COMBINED, "settle": STREAMD_SETTLE_MS,
                       "channel": "notifications:tenant:bench:broadcast", "messages": 300}},
         quick={"messages": 10}),
+    # On few CPUs the daemons take turns: what counts is the cost, not the latency.
+    **{f"fleet-{count}": scenario(
+        f"{count} daemon{'s' * (count > 1)} with 1000 streams each, one broadcast at a time", "fleet",
+        1000 * count, messages=50, settings={"daemons": count}, quick={"messages": 10})
+       for count in (1, 2, 4, 8)},
+    **{f"channels-{count}": scenario(
+        f"2000 streams of a channel each come and go, next to {count} channels", "channels", 2000,
+        messages=0, path="/api/issues/stream?projectId=", channel="issues:tenant:bench:project:1",
+        distinct=True, leave=True, settings={"channels": count}, quick={"streams": 500})
+       for count in (10, 1000, 100000)},
+    "combined-500": scenario("500 combined streams of 500 topics", "streamd", 500, messages=0,
+                             path="/api/stream?issues=" + ",".join(map(str, range(1, 501))),
+                             channel="issues:tenant:bench:project:1", streamd={"settle": STREAMD_SETTLE_MS},
+                             quick={"streams": 100}),
     "storm": scenario("100 streams, 1000 messages/s, each for one; 5000 more streams open meanwhile",
                       "streamd floor", 100, messages=4000, rate=1000, targeted=100, storm=5000,
                       window=512, quick={"messages": 2000, "storm": 1000}),
@@ -234,8 +249,9 @@ def command(peer, valkey, options):
     if not arguments.get("post"):
         arguments["valkey"] = valkey.path
     line = [servers.program("tests/bench/load")]
-    for name, value in arguments.items():
-        line += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    for name, values in arguments.items():
+        for value in values if isinstance(values, list) else [values]:
+            line += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     return line
 
 

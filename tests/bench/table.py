@@ -39,10 +39,11 @@ DERIVED = {
 
 # The key in a run, its text in the table, and the scenarios it belongs to.
 FIGURES = (
-    ("cpu_us_per_event", "server CPU per event, µs", "one targeted burst web projects topic"),
+    ("cpu_us_per_event", "server CPU per event, µs", "one targeted burst web projects topic fleet"),
     ("front_us_per_event", "web server CPU per event, µs", "web"),
     ("front_share", "web server's share of both, %", "web"),
-    ("path_us_per_event", "CPU per event incl. Valkey, µs", "one targeted burst web"),
+    ("path_us_per_event", "CPU per event incl. Valkey, µs", "one targeted burst web fleet"),
+    ("valkey_us_per_message", "Valkey's CPU per message, µs", "one fleet"),
     ("first_p50_ms", "publish to first stream, p50, ms", "one"),
     ("last_p50_ms", "publish to last stream, p50, ms", "one burst web projects topic"),
     ("last_p99_ms", "publish to last stream, p99, ms", "one burst web projects topic"),
@@ -53,9 +54,11 @@ FIGURES = (
     ("storm_max_ms", "... during the storm, maximum, ms", "storm"),
     ("storm_later_ms", "storm's maximum over p50 without it, ms", "storm"),
     ("storm_opened_per_s", "streams opened per second", "storm"),
-    ("open_per_s", "streams opened per second", "one web projects topic idle"),
-    ("cpu_us_per_open", "server CPU per opened stream, µs", "one web projects topic"),
-    ("pss_kib_per_stream", "server PSS per stream, KiB", "one web projects topic idle"),
+    ("open_per_s", "streams opened per second", "one web projects topic idle channels combined"),
+    ("cpu_us_per_open", "server CPU per opened stream, µs", "one web projects topic channels combined"),
+    ("leave_per_s", "streams closed per second", "channels"),
+    ("cpu_us_per_leave", "server CPU per closed stream, µs", "channels"),
+    ("pss_kib_per_stream", "server PSS per stream, KiB", "one web projects topic idle combined"),
     ("front_pss_kib_per_stream", "web server PSS per stream, KiB", "web"),
     ("kernel_kib_per_stream", "kernel memory per stream, KiB", "one web projects topic idle"),
     ("system_kib_per_stream", "PSS of all + kernel per stream, KiB", "one web projects topic idle"),
@@ -95,6 +98,7 @@ TARGETS = (
     ("one-5000 streamd", "pss_kib_per_stream", "one-5000 node", "0.25"),
     ("one-5000 streamd", "system_kib_per_stream", None, "36"),
     ("one-5000 streamd", "system_kib_per_stream", "one-5000 node", "0.65"),
+    ("web-one nginx", "system_kib_per_stream", None, "42"),
     ("web-burst nginx", "path_us_per_event", "web-burst nchan", "1"),
     ("storm streamd", "storm_later_ms", None, "20"),
     ("idle streamd", "idle_percent", None, "1"),
@@ -103,6 +107,15 @@ TARGETS = (
     ("one-10000 streamd", "cpu_us_per_event", "one-1000 streamd", "1.1"),
     ("projects-10 streamd", "cpu_us_per_event", "projects-1 streamd", "1.1"),
     ("projects-100 streamd", "cpu_us_per_event", "projects-1 streamd", "1.1"),
+    # A fleet: the cost per event is flat.
+    *((f"fleet-{count} fleet", "cpu_us_per_event", "fleet-1 fleet", "1.1") for count in (2, 4, 8)),
+    # The number of channels does not matter.
+    *((f"channels-{count} channels", figure, "channels-10 channels", ">1/1.3")
+      for count in (1000, 100000) for figure in ("open_per_s", "leave_per_s")),
+    ("combined-500 streamd", "cpu_us_per_open", None, "1000"),
+    ("combined-500 streamd", "pss_kib_per_stream", None, "60"),
+    ("one-5000 streamd", "cpu_us_per_open", None, "50"),
+    ("idle streamd", "cpu_us_per_ping", None, "12"),
     # Every topic costs the same.
     *((f"topic-{topic} streamd", figure, "topic-notifications streamd", "1.05")
       for figure in ("cpu_us_per_event", "pss_kib_per_stream")
