@@ -37,9 +37,6 @@ RECOVERY = 2 * SCALE  # seconds
 
 ATTACKS = ["nothing", "project_streams", "same_projects", "own_streams", "anonymous", "aborted_heads",
            "bad_requests", "revocations", "to_nobody", "oversized", "not_json"]
-# Budgets that are not kept yet.
-KNOWN = {"revocations": "each revocation is looked up and logged by itself",
-         "oversized": "Valkey closes the daemon's connection when its output buffer for it is full"}
 SETTINGS = {"TPI_PROJECT_ACCESS": "allow"}
 HEADINGS = ("attack", "per s", "p50 ms", "p99 ms", "max ms", "opens", "failed", "MiB", "lines/s", "recovery s", "syncs")
 table = []
@@ -162,12 +159,7 @@ def _table():
         print("".join(f"{value:>12}" for value in row))
 
 
-def rows():
-    return [pytest.param(name, marks=[pytest.mark.xfail(reason=KNOWN[name])] if name in KNOWN else [])
-            for name in ATTACKS]
-
-
-@pytest.mark.parametrize("name", rows())
+@pytest.mark.parametrize("name", ATTACKS)
 def test_attack(servers_, name):
     """The attack delays nobody, makes no honest request fail, and costs a bounded amount of memory and log."""
     daemon, valkey = servers_
