@@ -219,7 +219,7 @@ app_http_start(struct app_http *http, const char *target, const char *lines, siz
 	return true;
 }
 
-/* Whether queries should pause: the application did not connect or answer in time. */
+/* Whether there is no application to connect to. */
 static bool
 is_dead(CURLcode code)
 {
@@ -229,7 +229,6 @@ is_dead(CURLcode code)
 	case CURLE_COULDNT_CONNECT:
 	case CURLE_SSL_CONNECT_ERROR:
 	case CURLE_PEER_FAILED_VERIFICATION:
-	case CURLE_OPERATION_TIMEDOUT:
 		return true;
 	default:
 		return false;
@@ -239,7 +238,8 @@ is_dead(CURLcode code)
 static void
 end(struct app_http *http, CURL *curl, CURLcode code)
 {
-	struct app_http_result result = { .dead = is_dead(code) };
+	struct app_http_result result = { .dead = is_dead(code),
+		.timed_out = code == CURLE_OPERATION_TIMEDOUT };
 	struct transfer *t = NULL;
 	long status = 0;
 
