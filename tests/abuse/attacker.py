@@ -11,6 +11,7 @@ import collections
 import contextlib
 import itertools
 import os
+import select
 import socket
 import sys
 import time
@@ -52,6 +53,24 @@ def requests(address, make):
         yield step
 
 
+def patient(address, make, most):
+    """Keeps up to most connections open, and replaces each as soon as it is answered."""
+    peers = {}
+    with select.epoll() as answered:
+        for step in itertools.count(1):
+            if peer := connect(address):
+                peer.send(make(step))
+                answered.register(peer, select.EPOLLIN)
+                peers[peer.fileno()] = peer
+            for number, _ in answered.poll(0 if peer and len(peers) < most else 0.01):
+                peers.pop(number).close()
+            while len(peers) >= most:
+                for number, _ in answered.poll(0.01):
+                    peers.pop(number).close()
+                yield step
+            yield step
+
+
 def messages(address, make, at_once=64):
     """Publishes make(step), a (channel, payload), many with one write, and reads the replies."""
     with socket.socket(socket.AF_UNIX) as client:
@@ -91,6 +110,11 @@ def anonymous(daemon, _):
     """Requests without a user."""
     data = fcgi.request(fcgi.params(None))
     return requests(daemon, lambda _: data)
+
+
+def made_up_cookies(daemon, _):
+    """Requests with a cookie that nobody has, each with another one. They stay open until they are answered."""
+    return patient(daemon, lambda step: fcgi.request(fcgi.params(None, HTTP_COOKIE=f"session=made-up{step}")), 900)
 
 
 def own_streams(daemon, _):
