@@ -42,7 +42,7 @@
 #define KNOWN_MAX   16384 /* positive answers that are kept, and as many negative ones */
 #define WARN_MS     60000 /* between two warnings */
 
-/* A lookup is given up when it has been in the queue for so many times the time that it has left. */
+/* A lookup is given up once it has waited in a queue for this many times the time it has left. */
 #define QUEUE_SHARE 3
 
 LIST_HEAD(waiter_list, waiter);
@@ -64,7 +64,7 @@ struct app_query {
 	int64_t sent_at; /* when the first of the answered lookups was sent */
 	char user[CHANNEL_ID_MAX + 1];
 	int32_t *ids; /* of all parts; once answered, 0 without access; NULL: about the user */
-	int count;    /* of ids */
+	int count;    /* of ids: up to WATCH_LIST_MAX */
 	int chunks; /* a chunk: up to APP_IDS_MAX ids of a part, or the user; one lookup */
 	struct waiter waiters[]; /* one for each chunk */
 };
@@ -78,7 +78,7 @@ struct lookup {
 	TAILQ_ENTRY(lookup) link; /* in a queue, or in a list of known ones, the oldest first */
 	bool preferred;    /* which queue */
 	int64_t queued_at; /* clock_ms() */
-	struct waiter_list waiters;
+	struct waiter_list waiters; /* one for each connection that makes this query */
 	struct credentials *credentials; /* until it is known */
 	bool stale; /* not in the table any more: the answer is for those already waiting */
 	/* clock_ms(): the latest deadline of a waiter; once known, when QUERY_CACHED expires. */
@@ -88,7 +88,7 @@ struct lookup {
 	char *user; /* the answer; owned */
 	enum app_check check;
 	int count;     /* of ids; 0 with CHECK_USER */
-	int32_t ids[]; /* once known, 0 where the user has no access */
+	int32_t ids[]; /* up to APP_IDS_MAX; once known, 0 where the user has no access */
 };
 
 struct known {
@@ -110,7 +110,7 @@ struct app_client {
 	 */
 	struct lookup_list queues[2];
 	struct known known[2]; /* by their answer: APP_YES, APP_NO; up to KNOWN_MAX each */
-	struct recognized recognized;
+	struct recognized recognized; /* up to RECOGNIZED_MAX */
 	int sent; /* lookups that are LOOKUP_SENT, up to TPI_APP_CONCURRENCY */
 	int64_t paused_until;
 	bool stopping, stopped;
@@ -637,8 +637,8 @@ counted_as(const struct lookup *lookup, const struct app_http_result *result, co
 
 /*
  * Whether the application seems to be unreachable. A request that had less than half of
- * TPI_APP_TIMEOUT_MS, because the rest was spent in the queue or on an earlier query, is no evidence;
- * nor is one during which the application answered others.
+ * TPI_APP_TIMEOUT_MS, because the rest was spent in a queue or on an earlier query, is no evidence.
+ * Nor is one during which the application answered others.
  */
 static bool
 is_dead(const struct app_client *client, const struct lookup *lookup,

@@ -3,8 +3,8 @@
  * app_client: queries to the application: who the user is and what they have access to
  * (TPI_IDENTITY=app, TPI_PROJECT_ACCESS=app; tpi-stream(7), AUTHORIZATION).
  *
- * One thread sends the requests, at most TPI_APP_CONCURRENCY at a time; others wait in a queue, where
- * those of known users precede the others.
+ * One thread sends the requests, at most TPI_APP_CONCURRENCY at a time; others wait in a queue,
+ * where those of known users precede the others.
  * Equal queries at the same time share one request. An answer is kept for streams that open within
  * TPI_APP_CACHE_SECONDS, and for the re-checks of other streams with the same credentials
  * (TPI_RECHECK_SECONDS); a negative answer is kept for at most a second. After a failed connect or

@@ -14,7 +14,7 @@
 #define STARVED_MS 100 /* between two attempts while memory is out */
 
 struct app_http {
-	CURLM *multi;
+	CURLM *multi; /* up to TPI_APP_CONCURRENCY requests, and as many idle connections */
 	const struct settings *settings;
 	const char *socket;   /* of a unix: URL, else NULL */
 	const char *base;     /* to which a target is appended */
@@ -28,8 +28,8 @@ struct transfer {
 	void *request;
 	struct curl_slist *headers;
 	char *body;
-	size_t length, size; /* of body */
-	size_t head_length;
+	size_t length, size; /* of body: up to APP_HTTP_BODY_MAX */
+	size_t head_length;  /* up to APP_HTTP_HEAD_MAX; the head itself is not kept */
 	bool too_long;
 	char error[CURL_ERROR_SIZE];
 };

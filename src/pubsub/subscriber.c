@@ -98,7 +98,7 @@ struct subscriber {
 	bool stopping, stopped;
 	pthread_cond_t stop_done;
 
-	redisContext *link;     /* NULL: not connected */
+	redisContext *link;     /* NULL: not connected. Input: PENDING_MAX, output: OUTPUT_MAX */
 	bool unsent;            /* the output buffer may not be empty; see OUTPUT_MAX */
 	bool unread;            /* more may be available than poll() shows */
 	bool pinged;            /* a PING has no reply yet */

@@ -48,10 +48,10 @@ struct registry {
 	_Atomic bool draining;
 
 	pthread_mutex_t lock; /* the rest */
-	LIST_HEAD(, registry_entry) connections;
+	LIST_HEAD(, registry_entry) connections; /* each has a descriptor: RLIMIT_NOFILE */
 	int connection_count;
 	pthread_cond_t emptied;
-	struct revoked revoked; /* the subscriber's thread alone changes it */
+	struct revoked revoked; /* up to REVOKED_MAX; the subscriber's thread alone changes it */
 	uint64_t applied; /* the number of the last revocation that has been applied */
 	int64_t apply_at; /* clock_ms() before which none is; the subscriber's thread's */
 };

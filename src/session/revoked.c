@@ -137,7 +137,7 @@ is_newer(void *arg, int32_t project)
 	return s->found != NULL && s->found->number > s->since;
 }
 
-/* Searches the tables. *found gets one that concerns the connection; NULL if it may be any project. */
+/* Searches the tables. *found gets one that concerns the connection; NULL: any project may be. */
 static bool
 search(const struct revoked *r, uint64_t since, const char *user, const struct watch_list *watches,
     struct revoked_one **found)

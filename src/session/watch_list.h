@@ -19,7 +19,7 @@
 
 /* A zeroed struct is an empty list. */
 struct watch_list {
-	int32_t *ids; /* owned */
+	int32_t *ids; /* owned; up to WATCH_LIST_MAX */
 	uint16_t counts[TOPIC_MAX]; /* how many ids each row has */
 };
 
