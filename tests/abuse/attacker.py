@@ -62,13 +62,12 @@ def patient(address, make, most):
                 peer.send(make(step))
                 answered.register(peer, select.EPOLLIN)
                 peers[peer.fileno()] = peer
-            for number, _ in answered.poll(0 if peer and len(peers) < most else 0.01):
-                peers.pop(number).close()
-            while len(peers) >= most:
-                for number, _ in answered.poll(0.01):
+            wait = 0 if peer else 0.001
+            while wait is not None:
+                for number, _ in answered.poll(wait):
                     peers.pop(number).close()
+                wait = 0.01 if len(peers) >= most else None
                 yield step
-            yield step
 
 
 def messages(address, make, at_once=64):
