@@ -91,7 +91,8 @@ SCENARIOS = {
                       quick={"messages": 4000}, **BURST),
     "web-one": scenario("1000 streams through a web server, one broadcast at a time",
                         "nginx nchan apache node-web centrifugo mercure", 1000, messages=100,
-                        quick={"messages": 20}, of={peer: {"settle": STREAMD_SETTLE_MS} for peer in ("nginx", "apache")}),
+                        quick={"messages": 20}, of={"nginx": {"settle": STREAMD_SETTLE_MS}, "apache": {"settle": STREAMD_SETTLE_MS},
+                            "node-web": {"messages": 20, "warmup": 3}}),
     "web-burst": scenario("the burst through a web server", "nginx nchan apache", 100,
                           messages=4000, targeted=10, quick={"messages": 2000}, **BURST),
     **{f"projects-{count}": scenario(
