@@ -235,7 +235,22 @@ class OtherFront(fronts.Front):
             program("nginx"), "-p", self.directory, "-c", main, "-e", "stderr", *options])
 
 
-class NodeWeb(Node):
+class Proxied:
+    """A mixin for a peer that is an HTTP server: puts nginx in front of it."""
+
+    def proxy(self, directory, upstream):
+        self.front = OtherFront(directory, "proxy", **{"http://upstream": upstream})
+        self.arguments.update({"server": self.front.address[1], "front-pid": self.front.pid})
+
+    def log(self):
+        return f"{super().log()}\n{self.front.log()}"
+
+    def stop(self):
+        self.front.stop()
+        super().stop()
+
+
+class NodeWeb(Proxied, Node):
     about = "the Node.js server through nginx"
 
     @staticmethod
@@ -247,15 +262,7 @@ class NodeWeb(Node):
         socket = self.arguments["server"]
         servers.eventually(lambda: os.path.exists(socket), what="the socket of Node.js")
         os.chmod(socket, 0o666)  # the workers of nginx are another user
-        self.front = OtherFront(directory, "node-web", **{"/run/node.sock": socket})
-        self.arguments.update({"server": self.front.address[1], "front-pid": self.front.pid})
-
-    def log(self):
-        return f"{super().log()}\n{self.front.log()}"
-
-    def stop(self):
-        self.front.stop()
-        super().stop()
+        self.proxy(directory, f"http://unix:{socket}")
 
 
 class Nchan:
@@ -280,17 +287,17 @@ class Nchan:
         self.front.stop()
 
 
-class Centrifugo(SingleProcess):
+class Centrifugo(Proxied, SingleProcess):
     """
     Its unidirectional SSE transport and its Redis engine, which its documentation recommends for several
     nodes. Without authentication, and with the broadcast channel alone.
     """
 
-    about = "Centrifugo, unidirectional SSE with its Redis engine"
+    about = "Centrifugo through nginx, unidirectional SSE with its Redis engine"
 
     @staticmethod
     def missing():
-        return None if shutil.which("centrifugo") else "centrifugo not found in PATH"
+        return Nginx.missing() or (None if shutil.which("centrifugo") else "centrifugo not found in PATH")
 
     def __init__(self, directory, valkey, _users):
         port = servers.free_port()
@@ -302,22 +309,23 @@ class Centrifugo(SingleProcess):
         path = fronts.write(os.path.join(directory, "centrifugo.json"), json.dumps(config))
         self.process = servers.Process("centrifugo", [shutil.which("centrifugo"), "--config", path])
         connect = urllib.parse.quote(json.dumps({"subs": {"broadcast": {}}}))
-        self.arguments = {"server": port, "server-pid": self.process.pid, "http": True, "post": "centrifugo",
+        self.arguments = {"server-pid": self.process.pid, "http": True, "post": "centrifugo",
                           "path": f"/connection/uni_sse?cf_connect={connect}", "channel": "broadcast"}
+        self.proxy(directory, f"http://127.0.0.1:{port}")
 
 
-class Mercure(SingleProcess):
+class Mercure(Proxied, SingleProcess):
     """
     The hub with its in-memory transport: that for several nodes is not free software. Subscribers are
     anonymous and use the broadcast topic alone.
     """
 
-    about = "the Mercure hub"
+    about = "the Mercure hub through nginx"
     KEY = "a key of the benchmark, as long as HS256 wants it"
 
     @staticmethod
     def missing():
-        return None if shutil.which("mercure") else "mercure not found in PATH"
+        return Nginx.missing() or (None if shutil.which("mercure") else "mercure not found in PATH")
 
     def token(self):
         def encoded(data):
@@ -332,9 +340,10 @@ class Mercure(SingleProcess):
             shutil.which("mercure"), "--addr", f"127.0.0.1:{port}", "--jwt-key", self.KEY, "--allow-anonymous",
             "--transport-url", "local://local", "--heartbeat-interval", "25s", "--write-timeout", "0"],
             cwd=directory)
-        self.arguments = {"server": port, "server-pid": self.process.pid, "http": True, "post": "mercure",
+        self.arguments = {"server-pid": self.process.pid, "http": True, "post": "mercure",
                           "path": "/.well-known/mercure?topic=broadcast", "channel": "broadcast",
                           "bearer": self.token()}
+        self.proxy(directory, f"http://127.0.0.1:{port}")
 
 
 PEERS = {"streamd": Streamd, "fleet": Fleet, "channels": Channels, "floor": Floor, "node": Node, "nginx": Nginx,
