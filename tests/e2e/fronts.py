@@ -262,6 +262,11 @@ class Lighttpd(Front):
         argv = [installed("lighttpd"), "-f", main]
         super().__init__(self.directory, "lighttpd", [*argv, "-D"], [*argv, "-tt"])
 
+    def reload(self):
+        start = self.mark()
+        super().reload()
+        self.wait_for_log("graceful shutdown started", start=start)
+
 
 class Haproxy(Front):
     """site: the address of the application, host:port. status: with health and metrics at status_address."""
