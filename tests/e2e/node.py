@@ -47,3 +47,25 @@ def npm_ci(source, name):
     assert result.returncode == 0, f"npm ci failed in {copy} (offline?): {result.stdout}{result.stderr}"
     shutil.copy(lock, done)
     return copy
+
+
+def pip_install(requirements, name):
+    """Installs a requirements file in the build directory; returns the directory for PYTHONPATH. Skips the test if that is
+    not possible."""
+    directory = os.path.join(BUILD, name)
+    done = os.path.join(directory, "installed-requirements.txt")
+    with open(requirements, encoding="ascii") as file:
+        wanted = file.read()
+    if os.path.exists(done):
+        with open(done, encoding="ascii") as file:
+            if file.read() == wanted:
+                return directory
+    shutil.rmtree(directory, ignore_errors=True)
+    result = subprocess.run(
+        ["/usr/bin/python3", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--break-system-packages",
+         "--target", directory, "-r", requirements],
+        env=clean_environment(), timeout=scaled(180), capture_output=True, text=True, check=False)
+    if result.returncode:
+        pytest.skip(f"pip cannot install {requirements}: {result.stderr.strip().splitlines()[-1:]}")
+    shutil.copy(requirements, done)
+    return directory
