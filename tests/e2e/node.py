@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from servers import BUILD, clean_environment
+from servers import BUILD, ROOT, clean_environment
 from timing import scaled
 
 OLDEST = 20  # older versions have no fake timers and cannot run the driver of Chromium
@@ -49,10 +49,21 @@ def npm_ci(source, name):
     return copy
 
 
-def pip_install(requirements, name):
-    """Installs a requirements file in the build directory; returns the directory for PYTHONPATH. Skips the test if that is
-    not possible."""
-    directory = os.path.join(BUILD, name)
+CLIENTS = os.path.join(ROOT, "tests", "clients")
+
+
+def npm_clients():
+    """Installs the packages of tests/clients; returns their directory. Skips the test if that is not possible."""
+    try:
+        return npm_ci(CLIENTS, "clients")
+    except (AssertionError, subprocess.TimeoutExpired) as reason:
+        pytest.skip(" ".join(str(reason).split())[:300])
+
+
+def pip_clients():
+    """Installs tests/clients/requirements.txt; returns the directory for PYTHONPATH. Skips the test if that is not
+    possible."""
+    requirements, directory = os.path.join(CLIENTS, "requirements.txt"), os.path.join(BUILD, "clients-python")
     done = os.path.join(directory, "installed-requirements.txt")
     with open(requirements, encoding="ascii") as file:
         wanted = file.read()
@@ -66,6 +77,6 @@ def pip_install(requirements, name):
          "--target", directory, "-r", requirements],
         env=clean_environment(), timeout=scaled(180), capture_output=True, text=True, check=False)
     if result.returncode:
-        pytest.skip(f"pip cannot install {requirements}: {result.stderr.strip().splitlines()[-1:]}")
+        pytest.skip(f"pip cannot install {requirements}: {' '.join(result.stderr.split())[-300:]}")
     shutil.copy(requirements, done)
     return directory

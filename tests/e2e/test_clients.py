@@ -23,12 +23,12 @@ import pytest
 import node
 from answers import notification
 from fronts import Nginx
-from servers import ROOT, Process, Streamd, Valkey, clean_environment, free_port, run_directory, user_channel
+from servers import Process, Streamd, Valkey, clean_environment, free_port, run_directory, user_channel
 from timing import scaled
 
-pytestmark = [pytest.mark.long, pytest.mark.clients]
+pytestmark = [pytest.mark.long, pytest.mark.clients,
+              pytest.mark.skipif("TPI_SANITIZED" in os.environ, reason="tests the clients, not the daemon")]
 
-SOURCE = os.path.join(ROOT, "tests", "clients")
 SYNC = '{"event":"sync"}'
 PAGE_PACKAGES = ["event-source-polyfill", "reconnecting-eventsource", "sse.js", "@microsoft/fetch-event-source"]
 OUTAGE = 60  # seconds for which the daemon is down
@@ -170,7 +170,7 @@ class Run:
     def __init__(self, browser):
         """browser(name) returns a browser, or skips."""
         self.browser = browser
-        self.skipped, self.running, self.phases = {}, {}, {}
+        self.skipped, self.running, self.begun, self.phases = {}, {}, {}, {}
         self.outcomes = {name: {} for name in CLIENTS}
         self.requests = {name: {} for name in CLIENTS}
         self.directory = run_directory()
@@ -184,7 +184,7 @@ class Run:
         self.full_web, self.full_port = self._web(self.full)
         for web in self.web, self.full_web:
             for name in "client.html", "page.js":
-                os.chmod(shutil.copy(os.path.join(SOURCE, name), os.path.join(web.directory, "www")), 0o644)
+                os.chmod(shutil.copy(os.path.join(node.CLIENTS, name), os.path.join(web.directory, "www")), 0o644)
         self.packages, self.python = None, None
 
     def _daemon(self, name, **settings):
@@ -205,17 +205,17 @@ class Run:
 
     def install(self):
         try:
-            self.packages = node.npm_ci(SOURCE, "clients")
+            self.packages = node.npm_clients()
             for web in self.web, self.full_web:
                 for name in PAGE_PACKAGES:
                     copy = os.path.join(web.directory, "www", "packages", name)
                     shutil.copytree(os.path.join(self.packages, "node_modules", name), copy)
                 subprocess.run(["chmod", "-R", "a+rX", os.path.join(web.directory, "www", "packages")], check=True)
-        except (AssertionError, pytest.skip.Exception) as reason:
-            self.skipped.update({name: f"npm: {str(reason)[-300:]}" for name, client in CLIENTS.items()
+        except pytest.skip.Exception as reason:
+            self.skipped.update({name: str(reason) for name, client in CLIENTS.items()
                                  if client.what != "native" and client.where in ("node", "chromium")})
         try:
-            self.python = node.pip_install(os.path.join(SOURCE, "requirements.txt"), "clients-python")
+            self.python = node.pip_clients()
         except pytest.skip.Exception as reason:
             self.skipped.update({name: str(reason) for name, client in CLIENTS.items() if client.where == "python"})
 
@@ -237,7 +237,7 @@ class Run:
             if client.where == "node":
                 return Program(name, ["node", "client.mjs", name, site + target], cwd=self.packages, env=clean_environment())
             if client.where == "python":
-                return Program(name, ["/usr/bin/python3", os.path.join(SOURCE, "client.py"), name, site + target],
+                return Program(name, ["/usr/bin/python3", os.path.join(node.CLIENTS, "client.py"), name, site + target],
                                env=clean_environment(PYTHONPATH=self.python, PYTHONDONTWRITEBYTECODE=1))
             return Curl(name, ["curl", "-sNf", site + target])
         except pytest.skip.Exception as reason:
@@ -246,6 +246,7 @@ class Run:
     def start_all(self, case, names):
         for name in names:
             if name not in self.skipped:
+                self.begun[name, case] = time.time()
                 started = self.start(name, case)
                 if started:
                     self.running[name, case] = started
@@ -353,17 +354,18 @@ class Run:
 
     def count(self):
         """Judges the cases in which the number of requests matters, by nginx's log."""
-        begun = {}
+        requests = {}
         with open(self.log, encoding="ascii") as file:
             for ended, took, number, case in map(str.split, file):
                 if number.isdigit():
                     name = list(CLIENTS)[int(number)]
-                    begun.setdefault((name, case), []).append(float(ended) - float(took))
+                    requests.setdefault((name, case), []).append(float(ended) - float(took))
         for name in self.main():
             outcomes = self.outcomes[name]
             for case, (first, last) in self.phases.items():
-                times = begun.get((name, case if case in ("503", "401") else "main"), [])
-                count = sum(first <= when <= last for when in times)
+                key = (name, case if case in ("503", "401") else "main")
+                first = max(first, self.begun[key])
+                count = sum(first <= when <= last for when in requests.get(key, []))
                 rate = self.requests[name][case] = round(60 * count / (last - first))
                 if case in ("503", "401"):
                     outcomes[case] = "ends" if count == 1 else "retries" if count and rate <= MANY else f"{count} requests"
@@ -395,17 +397,20 @@ def webkit():
                        capture_output=True, timeout=scaled(20))
     except subprocess.CalledProcessError:
         pytest.skip("WebKitGTK for Python is not installed: contrib/install-deps.sh clients")
-    return argv + [os.path.join(SOURCE, "webkit.py")]
+    return argv + [os.path.join(node.CLIENTS, "webkit.py")]
 
 
 @pytest.fixture(scope="module")
 def run(request):
     done = Run(request.getfixturevalue)
     try:
-        done.run()
+        try:
+            done.run()
+        finally:
+            done.finish()
+        done.count()
     finally:
-        done.finish()
-    done.count()
+        shutil.rmtree(done.directory, ignore_errors=True)
     print(done.table())
     return done
 

@@ -2,7 +2,6 @@
 """Wake-ups published with the Valkey clients that applications use reach the streams byte for byte."""
 
 import json
-import os
 import subprocess
 
 import pytest
@@ -11,13 +10,12 @@ import node
 from answers import after_first, frame
 from fcgi import wait_all
 from fronts import Nginx
-from servers import ROOT, basic, broadcast_channel, clean_environment, http
+from servers import basic, broadcast_channel, clean_environment, http
 from timing import scaled
 from topics import BY_NAME, TOPICS
 
 pytestmark = [pytest.mark.long, pytest.mark.clients]
 
-SOURCE = os.path.join(ROOT, "tests", "clients")
 NPM = ["ioredis-5", "ioredis", "iovalkey", "redis-4", "redis-5", "redis-5, RESP3", "redis-6", "redis-6, RESP3",
        "@valkey/valkey-glide", "bullmq"]
 PYTHON = {"redis-py": ("redis", "2"), "redis-py, RESP3": ("redis", "3"), "valkey-py": ("valkey", "2"),
@@ -54,10 +52,10 @@ def publisher():
     def make(name):
         env = clean_environment(PYTHONDONTWRITEBYTECODE=1)
         if name in NPM:
-            command, where = ["node", "publish.mjs", name], node.npm_ci(SOURCE, "clients")
+            command, where = ["node", "publish.mjs", name], node.npm_clients()
         elif name in PYTHON:
-            command, where = ["/usr/bin/python3", "publish.py", *PYTHON[name]], SOURCE
-            env["PYTHONPATH"] = node.pip_install(os.path.join(SOURCE, "requirements.txt"), "clients-python")
+            command, where = ["/usr/bin/python3", "publish.py", *PYTHON[name]], node.CLIENTS
+            env["PYTHONPATH"] = node.pip_clients()
         else:
             node.require("redis-cli")
             return lambda port, messages: [
