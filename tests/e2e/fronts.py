@@ -235,12 +235,22 @@ class Nginx(Front):
             write(os.path.join(copy, name), substitute(text, values.get(name, {})))
 
 
+def without_basic(text, first, last, instead=None):
+    """A configuration changed as it says for TPI_IDENTITY=app: without the lines from first to last, and with one that
+    is a comment."""
+    lines = text.split("\n")
+    start, = (number for number, line in enumerate(lines) if line.strip().startswith(first))
+    end = next(number for number in range(start, len(lines)) if lines[number].strip().startswith(last))
+    text = "\n".join(lines[:start] + lines[end + 1:])
+    return substitute(text, {f"#{instead}": instead}) if instead else text
+
+
 class Lighttpd(Front):
-    """site: directives after contrib/lighttpd. status: with access to health and metrics."""
+    """auth: "basic" or "app". site: directives after contrib/lighttpd. status: with access to health and metrics."""
 
     reload_signal = signal.SIGUSR1
 
-    def __init__(self, rundir, fcgi_address, users=USERS, site="", status=False):
+    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site="", status=False):
         self.directory = open_directory(rundir, "lighttpd-")
         self._listen(users)
         source = os.path.join(CONTRIB, "lighttpd")
@@ -252,6 +262,8 @@ class Lighttpd(Front):
                      else f'"host" => "{host}", "port" => {port}'}
         config = substitute(read(os.path.join(source, "tpi-stream.conf")), {
             '"/etc/lighttpd/tpi-stream/': f'"{self.directory}/', **socket_at})
+        if auth == "app":
+            config = without_basic(config, "auth.backend =", "magnet.attract-raw-url-to", "setenv.set-request-header")
         if status:
             config += substitute(read(os.path.join(source, "tpi-stream-status.conf")), socket_at)
         main = write(os.path.join(self.directory, "lighttpd.conf"), "\n".join([
@@ -269,20 +281,24 @@ class Lighttpd(Front):
 
 
 class Haproxy(Front):
-    """site: the address of the application, host:port. status: with health and metrics at status_address."""
+    """auth: "basic" or "app". site: the address of the application, host:port. status: with health and metrics at
+    status_address."""
 
     reload_signal = signal.SIGUSR2  # of the master process
 
-    def __init__(self, rundir, fcgi_address, users=USERS, site="127.0.0.1:1", status=False):
+    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site="127.0.0.1:1", status=False):
         self.directory = open_directory(rundir, "haproxy-")
         self._listen(users)
         source = os.path.join(CONTRIB, "haproxy")
         later = shutil.copy(os.path.join(source, "later.http"), self.directory)
         kind, backend = split_address(fcgi_address)
         socket_at = {"unix@/run/tpi-stream/streamd.sock": f"unix@{backend}" if kind == "unix" else backend}
+        config = read(os.path.join(source, "tpi-stream.cfg"))
+        if auth == "app":
+            config = without_basic(config, "http-request auth", "http-request del-header", "http-request del-header X-")
         main = write(os.path.join(self.directory, "haproxy.cfg"), substitute(
-            read(os.path.join(source, "tpi-stream.cfg")), {
-                "\tuser haproxy\n\tgroup haproxy\n": "",
+            config, {
+                **({} if os.geteuid() == 0 else {"\tuser haproxy\n": "", "\tgroup www-data\n": ""}),
                 "\tuser ann password $6$replace-this\t# <- yours\n": "".join(
                     f"\tuser {name} insecure-password {word}\n" for name, word in users.items()),
                 "bind :80": "bind %s:%d" % self.address,
@@ -298,13 +314,13 @@ class Haproxy(Front):
 
 
 class Caddy(Front):
-    """site: directives for the rest of the site. status: with access to health and metrics."""
+    """auth: "basic" or "app". site: directives for the rest of the site. status: with access to health and metrics."""
 
     # bcrypt, which the hashes of `caddy hash-password` are, at its lowest cost.
     HASHES = {"ann": "$2b$04$NforEkaLITwS5Cb7VPMuxOn4VyCY0IUtHKIWo.NCcVHP6qNdOM8f2",
               "ben": "$2b$04$G8MauR527Rf9F1wfNpu1eO48xvOD7p/oHjQ0Hl5.sL3r3b/PxbGSy"}
 
-    def __init__(self, rundir, fcgi_address, users=USERS, site="", status=False):
+    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site="", status=False):
         self.directory = open_directory(rundir, "caddy-")
         self._listen(users)
         write(os.path.join(self.directory, "users"), "".join(
@@ -314,8 +330,10 @@ class Caddy(Front):
         values = {"tpi-stream": {"import /etc/caddy/tpi-stream/users": f"import {self.directory}/users", **socket_at},
                   **({"tpi-stream-status": socket_at} if status else {})}
         for name, given in values.items():
-            write(os.path.join(self.directory, f"{name}.caddy"), substitute(
-                read(os.path.join(CONTRIB, "caddy", f"{name}.caddy")), given))
+            text = substitute(read(os.path.join(CONTRIB, "caddy", f"{name}.caddy")), given)
+            if auth == "app" and name == "tpi-stream":
+                text = without_basic(text, "basicauth", "}")
+            write(os.path.join(self.directory, f"{name}.caddy"), text)
         self.admin = f"127.0.0.1:{free_port()}"
         main = write(os.path.join(self.directory, "Caddyfile"), "\n".join([
             "{", "auto_https off", f"admin {self.admin}", "}",

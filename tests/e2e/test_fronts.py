@@ -419,6 +419,26 @@ def test_parameters_sent_to_daemon(front, rundir, server, setup):
         assert {name for name, value in sent if value == "ben"} <= {"HTTP_TPI_USER", "HTTP_REMOTE_USER"}, sent
 
 
+@every
+def test_app_identity(front, rundir, server):
+    """If the application identifies the user, it gets the cookies and Authorization; no user and no X-Forwarded- header that
+    the client claims reaches the daemon."""
+    recorder = fcgi.Recorder(f"{rundir}/recorder")
+    web = front(server, recorder.path, auth="app")
+    forged = {"X-Forwarded-For": "192.0.2.6", "X-Forwarded-Proto": "wss", "X-Forwarded-Host": "forged.example"}
+    for path in ROUTED:
+        with get(web, path, Cookie="session=1", Authorization="Bearer x", TPI_USER="ben", Remote_User="ben", **forged) as peer:
+            peer.wait(lambda p: p.ended, what="the end")
+            assert peer.body == b"data: x\n\n"
+    recorder.close()
+    assert len(recorder.requests) == len(ROUTED)
+    for sent in recorder.requests:
+        given = dict(sent)
+        assert (given["HTTP_COOKIE"], given["HTTP_AUTHORIZATION"]) == ("session=1", "Bearer x")
+        assert not given.get("TPI_USER")
+        assert not set(given.values()) & set(forged.values()), sent
+
+
 # Settings of the surrounding site that must not affect the streams: Debian's default modules with their settings,
 # and compression of everything.
 APACHE_SITE = "".join(f"LoadModule {name}_module ${{MODULES}}/mod_{name}.so\n" for name in (
