@@ -277,7 +277,7 @@ class Lighttpd(Front):
     def reload(self):
         start = self.mark()
         super().reload()
-        self.wait_for_log("graceful shutdown started", start=start)
+        self.wait_for_log("server started", start=start)
 
 
 class Haproxy(Front):
