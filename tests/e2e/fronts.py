@@ -40,8 +40,11 @@ def installed(program):
 
 def require(server):
     """Skips the test if the server is not installed."""
-    if not shutil.which(server.__name__.lower(), path=PATH):
-        pytest.skip(f"{server.__name__.lower()} is not installed: contrib/install-deps.sh test")
+    name = server.__name__.lower()
+    if not shutil.which(name, path=PATH):
+        pytest.skip(f"{name} is not installed: contrib/install-deps.sh test")
+    if server is Lighttpd and not os.path.exists("/usr/lib/lighttpd/mod_magnet.so"):
+        pytest.skip("lighttpd has no mod_magnet: contrib/install-deps.sh test")
 
 
 def split_address(address):
