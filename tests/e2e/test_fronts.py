@@ -320,7 +320,7 @@ FORGED = {
 SETUPS = {"Apache, none": (Apache, "none"), "Apache, TPI_USER alone": (Apache, "user"),
           "Apache, Basic": (Apache, "basic"), "nginx, none": (Nginx, "none"),
           "nginx, stock parameters": (Nginx, "stock"), "nginx, Basic": (Nginx, "basic"),
-          **{f"{name}, Basic": (server, None) for name, server in OTHERS.items()}}
+          **{f"{name}, Basic": (server, "basic") for name, server in OTHERS.items()}}
 
 
 @pytest.fixture(scope="module")
@@ -333,7 +333,7 @@ def unverified(module_streamd, module_rundir):
         if server in OTHERS.values():
             require(server)
         if (server, auth) not in started:
-            started[server, auth] = server(module_rundir, daemon.address, **({"auth": auth} if auth else {}))
+            started[server, auth] = server(module_rundir, daemon.address, auth=auth)
         return started[server, auth]
     yield get_front
     for process in started.values():
