@@ -27,7 +27,7 @@
 enum function {
 	F_MALLOC, F_CALLOC, F_REALLOC, /* these come first: see fails() */
 	F_PTHREAD_CREATE, F_ACCEPT4, F_SOCKET, F_CONNECT, F_SEND, F_RECV,
-	F_READ, F_WRITE, F_POLL, F_PPOLL, F_MEMFD_CREATE, F_EVENTFD, F_SETSOCKOPT, F_IOCTL, F_OPEN, F_COUNT
+	F_READ, F_WRITE, F_POLL, F_PPOLL, F_SENDMSG, F_SOCKETPAIR, F_EVENTFD, F_SETSOCKOPT, F_IOCTL, F_OPEN, F_COUNT
 };
 
 struct control {
@@ -227,10 +227,16 @@ ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const si
 	return fails(F_PPOLL, CALLER) ? -1 : NEXT(ppoll)(fds, count, timeout, mask);
 }
 
-int
-memfd_create(const char *name, unsigned flags)
+ssize_t
+sendmsg(int fd, const struct msghdr *message, int flags)
 {
-	return fails(F_MEMFD_CREATE, CALLER) ? -1 : NEXT(memfd_create)(name, flags);
+	return fails(F_SENDMSG, CALLER) ? -1 : NEXT(sendmsg)(fd, message, flags);
+}
+
+int
+socketpair(int domain, int type, int protocol, int fds[2])
+{
+	return fails(F_SOCKETPAIR, CALLER) ? -1 : NEXT(socketpair)(domain, type, protocol, fds);
 }
 
 int
