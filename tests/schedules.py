@@ -1,0 +1,203 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: ISC
+"""Schedules: short soak runs (soak.py) in which the daemon's threads run in another order for each seed
+(e2e/schedule.c).
+
+    tests/schedules.py [COUNT] [FIRST]      COUNT seeds (20 by default), from FIRST (1 by default)
+
+Uses the programs in $TPI_BUILD (default: _build). Runs two seeds at a time. Of each seed that fails it prints the
+reason, the output of the servers, and the command that repeats the seed. A seed repeats what the test does and where
+the daemon's threads are delayed, but not the times of the kernel: a rare failure may need several runs of its seed.
+The last line is "N passed, N failed".
+"""
+
+import concurrent.futures
+import itertools
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import traceback
+
+import soak
+import fcgi
+import servers
+from application import Application, by
+from ledger import wait_released
+from timing import eventually
+
+REVOKE = "notifications:tenant:default:revoke"
+
+
+class Short(soak.Soak):
+    """One second of churn with few users, so that streams are evicted and revoked, too. With an odd seed the
+    application decides who the user is and what they can read."""
+
+    USERS, PROJECTS = 4, 5
+    ROUND = 0.8
+    PUBLISH = 10
+    HEALTHY, STALLED, INCOMPLETE = 40, 2, 5
+    UNREAD = 20
+    CALM = 0.1
+    CAP = 4
+    SETTINGS = {**soak.Soak.SETTINGS, "SSE_HEARTBEAT_MS": 100, "SSE_STALL_MS": 1000, "SSE_SYNC_SPREAD_MS": 20,
+                "SSE_PER_USER_CAP": CAP, "SSE_ISSUES_PER_USER_CAP": CAP, "TPI_REQUEST_TIMEOUT_MS": 500,
+                "TPI_DRAIN_SECONDS": 2, "TPI_STATUS": "on"}
+
+    def __init__(self, directory, seed, library):
+        environment = {"LD_PRELOAD": library, "SCHEDULE_SEED": seed}
+        self.app = None
+        if seed % 2:
+            self.app = Application(os.path.join(directory, "app")).start()
+            environment |= {"TPI_APP_URL": self.app.url, "TPI_IDENTITY": "app", "TPI_PROJECT_ACCESS": "app"}
+            for number in range(self.USERS):
+                self.sign_in(f"u{number}")
+        self.owners = {}   # the user of each stream
+        self.revoked = set()    # streams that have to end
+        self.signed_out = set()  # users
+        super().__init__(directory, seed, **environment)
+
+    # Steps
+
+    def sign_in(self, user):
+        self.app.sign_in(f"SECRET-{user}", user, range(1, self.PROJECTS + 1))
+
+    def arguments(self, named):
+        return {**named, **by(f"SECRET-{named['user']}")} if self.app else named
+
+    def draw(self):
+        named, channels = super().draw()
+        return {**named, "user": named["user"]}, channels
+
+    def open(self, **more):
+        if len(self.streams) >= self.HEALTHY:
+            return
+        named, channels = self.draw()
+        peer = self.daemon.open(**self.arguments(named), **more)
+        self.streams[peer], self.owners[peer] = channels, named["user"]
+        if named["user"] in self.signed_out:
+            self.revoked.add(peer)
+        self.counts["opened"] += 1
+
+    def open_returning(self):
+        self.open(HTTP_LAST_EVENT_ID="evicted")
+
+    def revoke(self):
+        """Signs a user out, if the application decides, and revokes their streams. Those that are open now have to
+        end; with the application, those that are still opening and all later ones, too."""
+        user = f"u{self.chance.randrange(self.USERS)}"
+        concerned = {peer for peer in self.streams if self.owners[peer] == user and (self.app or fcgi.live(peer))}
+        if self.app and user not in self.signed_out:
+            self.app.sign_out(f"SECRET-{user}")
+            self.signed_out.add(user)
+        if self.try_publish(REVOKE, '{"event":"revoke","user":"%s"}' % user):
+            self.revoked |= concerned
+            self.counts["revoked"] += len(concerned)
+        else:
+            self.forgive()
+
+    def forgive(self):
+        """A revocation may not have reached the daemon."""
+        self.revoked.clear()
+        for user in self.signed_out:
+            self.sign_in(user)
+        self.signed_out.clear()
+
+    def fault(self):
+        if self.chance.random() < 0.5:
+            self.forgive()
+            super().fault()
+
+    def steps(self):
+        return super().steps() + [self.revoke, self.open_returning]
+
+    # Checks
+
+    def check_end(self, peer):
+        assert peer.status == 200 or (self.app and peer.status in (401, 404)), f"not an answer: {peer!r}"
+
+    def forget(self, peer):
+        super().forget(peer)
+        self.revoked.discard(peer)
+
+    def over(self):
+        """The users who have more streams than the cap."""
+        kinds = [(self.owners[peer], len(channels) == 2 and "user" in channels[0])
+                 for peer, channels in self.streams.items()]
+        return [kind for kind in kinds if kinds.count(kind) > self.CAP]
+
+    def settled(self):
+        return super().settled() and not self.revoked and not self.over()
+
+    def slots(self):
+        """The slots in use."""
+        answer = self.daemon.ask(SCRIPT_NAME="/api/streams/metrics").body.decode()
+        return sum(map(int, re.findall(r"^tpi_stream_slots\{.*\} (\d+)$", answer, re.M)))
+
+    def drain(self):
+        """Ends the daemon while streams are open and others are opened."""
+        live = list(self.streams)
+        for _ in range(10):
+            self.open()
+        self.daemon.stop()
+        for peer in self.streams:
+            peer.wait_end()
+        for peer in live:
+            last = peer.events.events[-1]
+            assert last.type == "shutdown" or peer.ended, f"no shutdown: {peer!r}"
+
+    def run(self, seconds=0):
+        self.churn()
+        self.open_and_close()
+        self.calm()
+        live = list(self.streams)
+        for peer in [*self.stalled, *self.heads, *live[::2]]:
+            peer.close()
+            self.streams.pop(peer, None)
+        eventually(lambda: self.slots() == len(self.streams), 10, "no slots but those of the open streams")
+        self.drain()
+        if self.app:
+            self.app.stop()
+
+
+def run(seed, library):
+    """Returns None, or the report of a failure."""
+    directory = servers.run_directory()
+    try:
+        Short(directory, seed, library).run()
+        return None
+    except BaseException:
+        report = [traceback.format_exc()]
+        report += [f"--- {title}\n{text[-4000:]}" for process in servers.Process.everything
+                   for title, text in process.report()]
+        return "\n".join(report)
+    finally:
+        for process in servers.Process.everything:
+            process.kill()
+        servers.Process.everything.clear()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+def main():
+    if {"-h", "--help"} & set(sys.argv) or not all(word.isdigit() for word in sys.argv[1:]) or len(sys.argv) > 3:
+        sys.exit(__doc__)
+    count, first = [*map(int, sys.argv[1:]), 20, 1][:2] if len(sys.argv) != 2 else (int(sys.argv[1]), 1)
+    failed = 0
+    with tempfile.TemporaryDirectory() as directory, concurrent.futures.ProcessPoolExecutor(2) as pool:
+        library = os.path.join(directory, "schedule.so")
+        source = os.path.join(servers.ROOT, "tests", "e2e", "schedule.c")
+        subprocess.run([shutil.which("gcc") or "cc", "-shared", "-fPIC", "-O1", "-ftls-model=initial-exec", "-o",
+                        library, source, "-ldl"], check=True)
+        seeds = range(first, first + count)
+        for seed, report in zip(seeds, pool.map(run, seeds, itertools.repeat(library))):
+            if report:
+                failed += 1
+                print(f"######## seed {seed} failed; to repeat it: tests/schedules.py 1 {seed}\n{report}", flush=True)
+    print(f"{count - failed} passed, {failed} failed")
+    return failed != 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
