@@ -25,7 +25,6 @@ import soak
 import fcgi
 import servers
 from application import Application, by
-from ledger import wait_released
 from timing import eventually
 
 REVOKE = "notifications:tenant:default:revoke"
@@ -35,16 +34,16 @@ class Short(soak.Soak):
     """One second of churn with few users, so that streams are evicted and revoked, too. With an odd seed the
     application decides who the user is and what they can read."""
 
-    USERS, PROJECTS = 4, 5
+    USERS, PROJECTS = 6, 5
     ROUND = 0.8
     PUBLISH = 10
     HEALTHY, STALLED, INCOMPLETE = 40, 2, 5
     UNREAD = 20
     CALM = 0.1
     CAP = 4
-    SETTINGS = {**soak.Soak.SETTINGS, "SSE_HEARTBEAT_MS": 100, "SSE_STALL_MS": 1000, "SSE_SYNC_SPREAD_MS": 20,
-                "SSE_PER_USER_CAP": CAP, "SSE_ISSUES_PER_USER_CAP": CAP, "TPI_REQUEST_TIMEOUT_MS": 500,
-                "TPI_DRAIN_SECONDS": 2, "TPI_STATUS": "on"}
+    SETTINGS = {**soak.Soak.SETTINGS, "SSE_HEARTBEAT_MS": 100, "SSE_SYNC_SPREAD_MS": 20, "SSE_PER_USER_CAP": CAP,
+                "SSE_ISSUES_PER_USER_CAP": CAP, "TPI_REQUEST_TIMEOUT_MS": 500, "TPI_DRAIN_SECONDS": 2,
+                "TPI_STATUS": "on"}
 
     def __init__(self, directory, seed, library):
         environment = {"LD_PRELOAD": library, "SCHEDULE_SEED": seed}
@@ -66,10 +65,6 @@ class Short(soak.Soak):
 
     def arguments(self, named):
         return {**named, **by(f"SECRET-{named['user']}")} if self.app else named
-
-    def draw(self):
-        named, channels = super().draw()
-        return {**named, "user": named["user"]}, channels
 
     def open(self, **more):
         if len(self.streams) >= self.HEALTHY:
@@ -98,6 +93,12 @@ class Short(soak.Soak):
         else:
             self.forgive()
 
+    def restore(self):
+        """Signs a user in again whose revoked streams have all ended."""
+        for user in self.signed_out - {self.owners[peer] for peer in self.revoked}:
+            self.sign_in(user)
+            self.signed_out.discard(user)
+
     def forgive(self):
         """A revocation may not have reached the daemon."""
         self.revoked.clear()
@@ -111,7 +112,7 @@ class Short(soak.Soak):
             super().fault()
 
     def steps(self):
-        return super().steps() + [self.revoke, self.open_returning]
+        return super().steps() + [self.revoke, self.restore, self.open_returning]
 
     # Checks
 
@@ -119,6 +120,7 @@ class Short(soak.Soak):
         assert peer.status == 200 or (self.app and peer.status in (401, 404)), f"not an answer: {peer!r}"
 
     def forget(self, peer):
+        assert b"Status:" not in peer.body, f"two answers: {peer!r}"
         super().forget(peer)
         self.revoked.discard(peer)
 
@@ -131,10 +133,12 @@ class Short(soak.Soak):
     def settled(self):
         return super().settled() and not self.revoked and not self.over()
 
-    def slots(self):
-        """The slots in use."""
+    def released(self):
+        """Whether the open streams have a slot each, and no other slot is in use."""
         answer = self.daemon.ask(SCRIPT_NAME="/api/streams/metrics").body.decode()
-        return sum(map(int, re.findall(r"^tpi_stream_slots\{.*\} (\d+)$", answer, re.M)))
+        slots = re.findall(r"^tpi_stream_slots\{.*\} (\d+)$", answer, re.M)
+        self.read()
+        return slots and sum(map(int, slots)) == len(self.streams)
 
     def drain(self):
         """Ends the daemon while streams are open and others are opened."""
@@ -156,7 +160,7 @@ class Short(soak.Soak):
         for peer in [*self.stalled, *self.heads, *live[::2]]:
             peer.close()
             self.streams.pop(peer, None)
-        eventually(lambda: self.slots() == len(self.streams), 10, "no slots but those of the open streams")
+        eventually(self.released, 10, "no slots but those of the open streams")
         self.drain()
         if self.app:
             self.app.stop()
