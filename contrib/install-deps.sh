@@ -10,7 +10,7 @@
 # demo    Valkey (or Redis), Apache, nginx, curl
 # test    demo, and the tools and libraries of the tests
 # bench   demo, and what the benchmark compares with: Node.js, nginx with nchan
-# ci      clang with libFuzzer
+# ci      clang with libFuzzer, venv of Python
 #
 # Needs root or sudo if a package is missing. Exit status: 0 everything is present, 64 wrong usage,
 # 69 cannot install.
@@ -187,7 +187,7 @@ for set; do
 	demo) demo ;;
 	test) testing ;;
 	bench) bench ;;
-	ci) need clang program clang && need libclang-rt-dev fuzzer ;;
+	ci) need clang program clang && need libclang-rt-dev fuzzer && need python3-venv module ensurepip ;;
 	-h | --help)
 		sed -n "3,/^\$/s/^# \{0,1\}//p" "$0"
 		exit 0

@@ -46,7 +46,8 @@ class Short(soak.Soak):
                 "TPI_STATUS": "on"}
 
     def __init__(self, directory, seed, library):
-        environment = {"LD_PRELOAD": library, "SCHEDULE_SEED": seed}
+        # The library comes before that of the address sanitizer, which then has to accept it.
+        environment = {"LD_PRELOAD": library, "SCHEDULE_SEED": seed, "ASAN_OPTIONS": "verify_asan_link_order=0"}
         self.app = None
         if seed % 2:
             self.app = Application(os.path.join(directory, "app")).start()
