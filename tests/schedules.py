@@ -19,6 +19,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 
 import soak
@@ -54,8 +55,8 @@ class Short(soak.Soak):
             environment |= {"TPI_APP_URL": self.app.url, "TPI_IDENTITY": "app", "TPI_PROJECT_ACCESS": "app"}
             for number in range(self.USERS):
                 self.sign_in(f"u{number}")
-        self.owners = {}   # the user of each stream
-        self.revoked = set()    # streams that have to end
+        self.owners = {}  # the user of each stream
+        self.revoked = set()  # streams that have to end
         self.signed_out = set()  # users
         super().__init__(directory, seed, **environment)
 
@@ -67,10 +68,12 @@ class Short(soak.Soak):
     def arguments(self, named):
         return {**named, **by(f"SECRET-{named['user']}")} if self.app else named
 
-    def open(self, **more):
+    def open(self, user=None, **more):
         if len(self.streams) >= self.HEALTHY:
             return
         named, channels = self.draw()
+        while user not in (None, named["user"]):
+            named, channels = self.draw()
         peer = self.daemon.open(**self.arguments(named), **more)
         self.streams[peer], self.owners[peer] = channels, named["user"]
         if named["user"] in self.signed_out:
@@ -80,10 +83,18 @@ class Short(soak.Soak):
     def open_returning(self):
         self.open(HTTP_LAST_EVENT_ID="evicted")
 
-    def revoke(self):
+    def storm(self):
+        """One user opens more streams at once than can be pending, and is revoked meanwhile."""
+        user = f"u{self.chance.randrange(self.USERS)}"
+        for _ in range(2 * self.CAP + 2):
+            self.open(user)
+            if self.chance.random() < 0.1:
+                self.revoke(user)
+
+    def revoke(self, user=None):
         """Signs a user out, if the application decides, and revokes their streams. Those that are open now have to
         end; with the application, those that are still opening and all later ones, too."""
-        user = f"u{self.chance.randrange(self.USERS)}"
+        user = user or f"u{self.chance.randrange(self.USERS)}"
         concerned = {peer for peer in self.streams if self.owners[peer] == user and (self.app or fcgi.live(peer))}
         if self.app and user not in self.signed_out:
             self.app.sign_out(f"SECRET-{user}")
@@ -113,9 +124,13 @@ class Short(soak.Soak):
             super().fault()
 
     def steps(self):
-        return super().steps() + [self.revoke, self.restore, self.open_returning]
+        return super().steps() + [self.storm, self.revoke, self.restore, self.open_returning]
 
     # Checks
+
+    def read(self):
+        super().read()
+        time.sleep(self.chance.choice((0, 0, 0.001, 0.003)))
 
     def check_end(self, peer):
         assert peer.status == 200 or (self.app and peer.status in (401, 404)), f"not an answer: {peer!r}"
@@ -127,12 +142,16 @@ class Short(soak.Soak):
 
     def over(self):
         """The users who have more streams than the cap."""
-        kinds = [(self.owners[peer], len(channels) == 2 and "user" in channels[0])
-                 for peer, channels in self.streams.items()]
+        kinds = [(self.owners[peer], "notifications" in channels[0]) for peer, channels in self.streams.items()]
         return [kind for kind in kinds if kinds.count(kind) > self.CAP]
 
-    def settled(self):
-        return super().settled() and not self.revoked and not self.over()
+    def calm(self):
+        def none_left(what):
+            self.read()
+            return not what()
+        eventually(lambda: none_left(lambda: self.revoked), 10, "the revoked streams have ended")
+        eventually(lambda: none_left(self.over), 10, "no user is over the cap")
+        super().calm()
 
     def released(self):
         """Whether the open streams have a slot each, and no other slot is in use."""
@@ -150,8 +169,7 @@ class Short(soak.Soak):
         for peer in self.streams:
             peer.wait_end()
         for peer in live:
-            last = peer.events.events[-1]
-            assert last.type == "shutdown" or peer.ended, f"no shutdown: {peer!r}"
+            assert peer.ended and peer.events.events[-1].type in ("shutdown", "evicted"), f"no shutdown: {peer!r}"
 
     def run(self, seconds=0):
         self.churn()
