@@ -181,6 +181,7 @@ class Short(soak.Soak):
             self.streams.pop(peer, None)
         eventually(self.released, 10, "no slots but those of the open streams")
         self.drain()
+        assert "ld.so" not in self.daemon.stderr, "the library was not loaded"
         if self.app:
             self.app.stop()
 
@@ -215,6 +216,8 @@ def main():
                         library, source, "-ldl"], check=True)
         seeds = range(first, first + count)
         for seed, report in zip(seeds, pool.map(run, seeds, itertools.repeat(library))):
+            if (seed - first) % 100 == 99:
+                print(f"{seed - first + 1} seeds of {count}", flush=True)
             if report:
                 failed += 1
                 print(f"######## seed {seed} failed; to repeat it: tests/schedules.py 1 {seed}\n{report}", flush=True)
