@@ -3,13 +3,13 @@
  * schedule: a library for LD_PRELOAD that changes the order in which threads run, by a seed
  * ($SCHEDULE_SEED).
  *
- * At each point where threads affect one another (enum point) the calling thread may yield or sleep.
- * What is legal but rare is made common: a socket takes only some of the bytes, or none, and ppoll()
- * and waits for a condition end for no reason.
+ * At each point where threads affect one another (enum point) the calling thread may yield or
+ * sleep. What is legal but rare is made common: a socket takes only some of the bytes, or none, and
+ * ppoll() and waits for a condition end for no reason.
  *
  * Each thread draws from a generator of its own, seeded with the seed and the thread's number. The
- * seed also decides which points have delays and how long these are. So a seed repeats the decisions;
- * it cannot repeat the times of the kernel and of the peers.
+ * seed also decides which points have delays and how long these are. So a seed repeats the
+ * decisions; it cannot repeat the times of the kernel and of the peers.
  *
  * It sleeps by ppoll(), which the daemon itself calls, so a sandbox that fits the daemon does not
  * affect it.

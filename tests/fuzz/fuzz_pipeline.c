@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_pipeline: whatever a server replies to the PUBLISH commands of tpi-publish, each command gets
- * at most one reply, in order, and then there is an error of one line (pipeline.h). The first byte of
- * the input is the number of wake-ups; the rest is all that the server sends.
+ * fuzz_pipeline: whatever a server replies to the PUBLISH commands of tpi-publish, each command
+ * gets at most one reply, in order, and then there is an error of one line (pipeline.h). The first
+ * byte of the input is the number of wake-ups; the rest is all that the server sends.
  */
 #include "fuzz.h"
 
@@ -23,7 +23,8 @@
 static uint64_t replies;
 
 static void
-check_reply(void *arg, const struct pipeline_command *command, long long subscribers, const char *error)
+check_reply(void *arg, const struct pipeline_command *command, long long subscribers,
+    const char *error)
 {
 	(void)arg;
 	(void)subscribers;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_topic: the query of a request for issues, and of one for the combined stream (topic.h). It is
- * accepted exactly if a second decoder, after WHATWG URL 5.1, finds one projectId or projectIds with
- * 1 to 500 well-formed numbers, or labels with 1 to 500 in all, each label once. Then the ids are
- * those requested, distinct and ascending, and each project has its channels. The same decoder finds
- * a last event id in the query that is "evicted".
+ * fuzz_topic: the query of a request for issues, and of one for the combined stream (topic.h). It
+ * is accepted exactly if a second decoder, after WHATWG URL 5.1, finds one projectId or projectIds
+ * with 1 to 500 well-formed numbers, or labels with 1 to 500 in all, each label once. Then the ids
+ * are those requested, distinct and ascending, and each project has its channels. The same decoder
+ * finds a last event id in the query that is "evicted".
  *
  * The first byte of the input, a digit, is how many hundreds of projects to append to the query.
  */
@@ -97,7 +97,8 @@ is(const struct text *t, const char *expected)
 
 /* single is the name of a parameter that has one number, list of one that has several. */
 static void
-find_parameter(struct found *f, const char *from, size_t length, const char *single, const char *list)
+find_parameter(struct found *f, const char *from, size_t length, const char *single,
+    const char *list)
 {
 	const char *equals = memchr(from, '=', length);
 	size_t name_length = equals != NULL ? (size_t)(equals - from) : length;
@@ -207,7 +208,8 @@ check_ids(const struct topic *topic, const struct found *f, const int32_t *ids, 
 	REQUIRE(count == different(f));
 	for (int i = 0; i < count; i++) {
 		REQUIRE(i == 0 || ids[i] > ids[i - 1]);
-		REQUIRE(topic->check == CHECK_USER ? ids[i] == 0 : holds(f->projects, f->count, ids[i]));
+		REQUIRE(topic->check == CHECK_USER ? ids[i] == 0 :
+		    holds(f->projects, f->count, ids[i]));
 	}
 }
 
