@@ -11,6 +11,7 @@ the daemon's threads are delayed, but not the times of the kernel: a rare failur
 The last line is "N passed, N failed".
 """
 
+import argparse
 import concurrent.futures
 import itertools
 import os
@@ -171,7 +172,7 @@ class Short(soak.Soak):
         for peer in live:
             assert peer.ended and peer.events.events[-1].type in ("shutdown", "evicted"), f"no shutdown: {peer!r}"
 
-    def run(self, seconds=0):
+    def run_once(self):
         self.churn()
         self.open_and_close()
         self.calm()
@@ -190,7 +191,7 @@ def run(seed, library):
     """Returns None, or the report of a failure."""
     directory = servers.run_directory()
     try:
-        Short(directory, seed, library).run()
+        Short(directory, seed, library).run_once()
         return None
     except BaseException:
         report = [traceback.format_exc()]
@@ -205,9 +206,11 @@ def run(seed, library):
 
 
 def main():
-    if {"-h", "--help"} & set(sys.argv) or not all(word.isdigit() for word in sys.argv[1:]) or len(sys.argv) > 3:
-        sys.exit(__doc__)
-    count, first = [*map(int, sys.argv[1:]), 20, 1][:2] if len(sys.argv) != 2 else (int(sys.argv[1]), 1)
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("count", type=int, nargs="?", default=20)
+    arguments.add_argument("first", type=int, nargs="?", default=1)
+    chosen = arguments.parse_args()
+    count, first = chosen.count, chosen.first
     failed = 0
     with tempfile.TemporaryDirectory() as directory, concurrent.futures.ProcessPoolExecutor(2) as pool:
         library = os.path.join(directory, "schedule.so")
