@@ -124,6 +124,7 @@ bench()
 	demo
 	need nodejs program node
 	need npm program npm
+	need gnuplot-nox program gnuplot
 	need libnginx-mod-nchan test -e /usr/lib/nginx/modules/ngx_nchan_module.so
 }
 
