@@ -475,6 +475,7 @@ main(int argc, char *argv[])
 		settings_print(&settings, SETTINGS_STREAMD, stdout);
 		return EX_OK;
 	}
+	settings_forget_secrets(&settings);
 	request_library_init();
 	signal_fd = block_signals();
 	rlimits_apply(&settings);

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/secret.h"
 #include "base/text.h"
 #include "config/app_url.h"
 #include "wire/channel_name.h"
@@ -515,6 +516,13 @@ settings_free(struct settings *s)
 			free(*string_field(s, &table[i]));
 	}
 	memset(s, 0, sizeof(*s));
+}
+
+void
+settings_forget_secrets(struct settings *s)
+{
+	secret_wipe(s->valkey_url);
+	secret_wipe(s->valkey_sentinel_password);
 }
 
 static void

@@ -125,6 +125,9 @@ bool settings_load(struct settings *s, enum settings_program program,
     char *(*get)(const char *name), struct error *error);
 void settings_free(struct settings *s);
 
+/* Overwrites the settings that may contain a password, once the servers were parsed. */
+void settings_forget_secrets(struct settings *s);
+
 /*
  * Returns the length of the name of an environment variable, "NAME=value", that is named like a
  * setting but is none of either program's; else 0.
