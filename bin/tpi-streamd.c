@@ -42,6 +42,7 @@
 #include "daemon/listener.h"
 #include "daemon/notify.h"
 #include "daemon/rlimits.h"
+#include "daemon/sandbox.h"
 #include "fcgi/request.h"
 #include "pubsub/subscriber.h"
 #include "session/connection.h"
@@ -480,6 +481,7 @@ main(int argc, char *argv[])
 	signal_fd = block_signals();
 	rlimits_apply(&settings);
 	open_listener(&options);
+	sandbox_enter(&settings, &listener);
 	start_services();
 	log_start();
 	notify_send("READY=1");

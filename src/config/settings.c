@@ -60,6 +60,12 @@ static const char *const status_choices[] = {
 	NULL,
 };
 
+static const char *const sandbox_choices[] = {
+	[SANDBOX_OFF] = "off",
+	[SANDBOX_ON] = "on",
+	NULL,
+};
+
 static const char *const log_level_choices[] = {
 	[LOG_LEVEL_ERROR] = "error",
 	[LOG_LEVEL_WARN] = "warn",
@@ -173,6 +179,8 @@ static const struct setting table[] = {
 	    .help = "the prefixes of issue channels; tpi-publish uses the first") },
 	{ CHOICE("TPI_STATUS", status, "off", status_choices,
 	    .help = "whether to serve health and metrics") },
+	{ CHOICE("TPI_SANDBOX", sandbox, "on", sandbox_choices,
+	    .help = "whether to give up access to files and system calls that are not needed") },
 	{ CHOICE("TPI_LOG_LEVEL", log_level, "info", log_level_choices,
 	    .help = "the least severe lines to log") },
 };
