@@ -2,7 +2,8 @@
 /*
  * free: a free() that overwrites every block before it returns it to the allocator. Cookies and
  * passwords pass through libfcgi, curl, hiredis and OpenSSL, none of which overwrites all of its
- * copies. Both programs link it, so that it takes precedence over the C library's, for libraries, too.
+ * copies. Both programs link it, so that it takes precedence over the C library's, for libraries,
+ * too.
  *
  * It calls the next free() in the search order, so that a preloaded allocator still works. Not in
  * builds with sanitizers, which have a free() of their own.

@@ -250,9 +250,11 @@ restrict_calls(void)
 	int error = filter != NULL ? deny(filter) : -ENOMEM;
 
 #if SCMP_VER_MAJOR > 2 || (SCMP_VER_MAJOR == 2 && SCMP_VER_MINOR >= 5)
-	/* Older kernels need not slow the processor down for it. */
+	/* Older kernels slow the processor down for it by default, and run it for each call. */
 	if (error == 0)
 		error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1);
+	if (error == 0)
+		error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2);
 #endif
 	if (error == 0)
 		error = seccomp_load(filter);

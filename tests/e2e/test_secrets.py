@@ -19,15 +19,16 @@ from timing import eventually, scaled
 SANITIZED = "TPI_SANITIZED 1" in open(os.path.join(servers.BUILD, "config.h"), encoding="utf-8").read()
 
 
-def secret():
+def secret(length=400):
     """A token that the daemon's memory has only if it was given. It repeats, so that a copy of which the allocator has
     overwritten the start is found, too."""
-    return f"{uuid.uuid4().hex}." * 12
+    return f"{uuid.uuid4().hex}." * (length // 33)
 
 
 def copies(daemon, token):
     """The copies of a secret in the daemon's writable memory. Adjacent repetitions are one copy."""
-    unit = re.escape(token.split(".")[0].encode() + b".")
+    unit = token.split(".")[0].encode() + b"."
+    runs = re.compile(b"(?:%s)+" % re.escape(unit))
     found = 0
     with open(f"/proc/{daemon.pid}/maps", encoding="ascii") as maps, open(f"/proc/{daemon.pid}/mem", "rb") as memory:
         for line in maps:
@@ -37,7 +38,8 @@ def copies(daemon, token):
             first, end = (int(part, 16) for part in span.split("-"))
             memory.seek(first)
             with contextlib.suppress(OSError):  # gone meanwhile
-                found += len(re.findall(b"(?:%s)+" % unit, memory.read(end - first)))
+                data = memory.read(end - first)
+                found += len(runs.findall(data)) if unit in data else 0
     return found
 
 
@@ -52,7 +54,7 @@ def test_memory(with_app, streamd, new_valkey, rundir):
     with open(path, "w", encoding="ascii") as file:
         file.write(password + "\n")
     app, daemon = with_app(VALKEY_URL=valkey.url, VALKEY_PASSWORD_FILE=path)
-    known, unknown, failed = (f"SECRET-{secret()}" for _ in range(3))
+    known, unknown, failed = (f"SECRET-{secret(length)}" for length in (10000, 400, 400))
     app.sign_in(known, "eve", [7])
     streams = [listen(daemon, **by(known)), listen(daemon, projects="7", **by(known))]
     eventually(lambda: copies(daemon, known) == len(streams), 10, "one copy of the cookie for each stream")
@@ -67,6 +69,8 @@ def test_memory(with_app, streamd, new_valkey, rundir):
     other = streamd(VALKEY_URL=f"valkey://:{password}@127.0.0.1:{valkey.port}")
     other.wait_for_log("connected")
     assert copies(other, password) == 2  # one of them in its environment
+    with other.stream("ann", HTTP_COOKIE=known):
+        assert copies(other, known) == 0  # of no use to it
 
 
 class Echo(Server):
