@@ -273,20 +273,22 @@ restrict_calls(void)
 
 #endif
 
+/* A sanitizer starts programs that explain its reports, and writes these to files. */
+#ifdef TPI_SANITIZED
+#define POSSIBLE false
+#else
+#define POSSIBLE true
+#endif
+
 void
 sandbox_enter(const struct settings *s, const struct listener *l)
 {
-	const char *no_files = "TPI_SANDBOX is off", *no_calls = no_files;
+	const char *no_files = POSSIBLE ? "TPI_SANDBOX is off" : "built with a sanitizer";
+	const char *no_calls = no_files;
 
-	if (s->sandbox == SANDBOX_ON) {
-#ifdef TPI_SANITIZED
-		/* A sanitizer starts programs that explain its reports, and writes these to files. */
-		(void)l;
-		no_files = no_calls = "built with a sanitizer";
-#else
+	if (POSSIBLE && s->sandbox == SANDBOX_ON) {
 		no_files = restrict_files(s, l);
 		no_calls = restrict_calls();
-#endif
 	}
 	LOG(LOG_LEVEL_INFO, "streamd", "sandbox",
 	    LOG_STR("files", no_files == NULL ? "restricted" : "not restricted"),
