@@ -88,6 +88,8 @@ build()
 	need uthash-dev header uthash.h
 	need libcurl4-openssl-dev library libcurl
 	need libmd-dev library libmd
+	# For the daemon's filter of system calls.
+	need libseccomp-dev library libseccomp
 }
 
 demo()
