@@ -164,6 +164,8 @@ static const struct setting table[] = {
 	    .help = "time for which an answer of the application is kept") },
 	{ NUMBER("TPI_APP_CONCURRENCY", app_concurrency, "32", 1, 1000,
 	    .help = "requests to the application at once") },
+	{ NUMBER("TPI_APP_PENDING", app_pending, "256", 1, 100000,
+	    .help = "requests that wait for the application to identify their user") },
 	{ NUMBER("TPI_RECHECK_SECONDS", recheck_seconds, "300", 5, 86400, .zero_is_off = 1,
 	    .help = "time between two re-checks of an open stream") },
 	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues,issue-updates",

@@ -67,6 +67,7 @@ struct settings {
 	int app_timeout_ms;     /* TPI_APP_TIMEOUT_MS */
 	int app_cache_seconds;  /* TPI_APP_CACHE_SECONDS */
 	int app_concurrency;    /* TPI_APP_CONCURRENCY */
+	int app_pending;        /* TPI_APP_PENDING */
 	int recheck_seconds;    /* TPI_RECHECK_SECONDS; 0 is off */
 
 	int identity;  /* TPI_IDENTITY: enum identity_source */

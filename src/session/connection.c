@@ -34,6 +34,15 @@ grace_ms(const struct connection *c)
 	return half < 1000 ? half : 1000;
 }
 
+/* The request does not wait any more to learn who its user is; safe if it never did. */
+static void
+leave_pending(struct connection *c)
+{
+	if (c->pending)
+		c->registry->pending--;
+	c->pending = false;
+}
+
 /*
  * Sends a complete response. It releases the slots first, so a client that has read the response
  * finds them free.
@@ -41,6 +50,7 @@ grace_ms(const struct connection *c)
 static bool
 respond(struct connection *c, const char *text)
 {
+	leave_pending(c);
 	if (c->caps != NULL) {
 		caps_leave(c->caps, &c->slot);
 		caps_release(c->caps, &c->slot);
@@ -78,6 +88,7 @@ subscribe_failed(struct connection *c, enum metric_deferred reason)
 {
 	static const char *const errors[] = {
 		[DEFERRED_DRAINING] = NULL,
+		[DEFERRED_PENDING] = NULL,
 		[DEFERRED_CANCELLED] = NULL,
 		[DEFERRED_EVICTED] = NULL,
 		[DEFERRED_REVOKED] = NULL,
@@ -300,10 +311,7 @@ identify(struct connection *c)
 	return true;
 }
 
-/*
- * Decides about access where that needs no query. This comes before a slot is reserved, so a
- * request that it refuses never takes one.
- */
+/* Decides about access where that needs no query to the application, as far as the user is known. */
 static bool
 allow(struct connection *c)
 {
@@ -314,23 +322,6 @@ allow(struct connection *c)
 	else if (policy != ACCESS_APP && (policy != ACCESS_FILE || c->user != NULL))
 		authorize_locally(&c->watches, c->registry->access, c->user);
 	return has_access(c);
-}
-
-static bool
-reserve(struct connection *c)
-{
-	static struct log_limit limit;
-	uint32_t suppressed;
-
-	if (!caps_reserve(c->caps, &c->slot)) {
-		if (log_allowed(&limit, 1000, &suppressed))
-			LOG(LOG_LEVEL_WARN, c->topic->tag, "tenant cap reached",
-			    LOG_STR("tenantId", c->registry->settings->tenant),
-			    LOG_INT("cap", kind_tenant_cap(c->topic->kind, c->registry->settings)),
-			    LOG_INT("suppressed", suppressed));
-		return refuse(c, REFUSED_CAP);
-	}
-	return true;
 }
 
 /* Why the stream must not begin, an enum metric_deferred; NO_OBSTACLE if it still can. */
@@ -387,7 +378,37 @@ out:
 	return false;
 }
 
-/* Queries the application for the user, if TPI_IDENTITY is app. */
+/* False if TPI_APP_PENDING requests already wait to learn who their user is. */
+static bool
+enter_pending(struct connection *c)
+{
+	int taken = c->registry->pending;
+
+	do {
+		if (taken >= c->registry->settings->app_pending)
+			return false;
+	} while (!atomic_compare_exchange_weak(&c->registry->pending, &taken, taken + 1));
+	c->pending = true;
+	return true;
+}
+
+static bool
+too_many_pending(struct connection *c)
+{
+	static struct log_limit limit;
+	uint32_t suppressed;
+
+	if (log_allowed(&limit, 1000, &suppressed))
+		LOG(LOG_LEVEL_WARN, "app", "too many requests wait for the application",
+		    LOG_INT("pending", c->registry->settings->app_pending),
+		    LOG_INT("suppressed", suppressed));
+	return defer(c, DEFERRED_PENDING);
+}
+
+/*
+ * Queries the application for the user, if TPI_IDENTITY is app. A request that does not have to
+ * wait, because the answer is cached, is not among the pending ones.
+ */
 static bool
 query_user(struct connection *c, int64_t deadline)
 {
@@ -398,14 +419,35 @@ query_user(struct connection *c, int64_t deadline)
 		return true;
 	q = app_query_start(c->registry->app_client, c->credentials, NULL, 0, QUERY_CACHED,
 	    c->stream, deadline);
+	if (q != NULL && app_query_answer(q) == QUERY_PENDING && !enter_pending(c)) {
+		app_query_free(q);
+		return too_many_pending(c);
+	}
 	if (!await_answer(c, q, deadline))
 		return false;
+	leave_pending(c);
 	anonymous = app_query_answer(q) == QUERY_NO;
 	known = !anonymous && (c->user = strdup(app_query_user(q))) != NULL;
 	app_query_free(q);
 	if (anonymous)
 		return refuse(c, REFUSED_ANONYMOUS);
 	return known ? allow(c) : defer(c, DEFERRED_RESOURCES);
+}
+
+static bool
+reserve(struct connection *c)
+{
+	static struct log_limit limit;
+	uint32_t suppressed;
+
+	if (caps_reserve(c->caps, &c->slot))
+		return true;
+	if (log_allowed(&limit, 1000, &suppressed))
+		LOG(LOG_LEVEL_WARN, c->topic->tag, "tenant cap reached",
+		    LOG_STR("tenantId", c->registry->settings->tenant),
+		    LOG_INT("cap", kind_tenant_cap(c->topic->kind, c->registry->settings)),
+		    LOG_INT("suppressed", suppressed));
+	return refuse(c, REFUSED_CAP);
 }
 
 /* From here on revocations apply to the connection; see registry_name(). */
@@ -434,14 +476,10 @@ query_access(struct connection *c, int64_t deadline)
 	return has_access(c);
 }
 
-/* Reserves a slot of the tenant first: without one the application is not queried. */
+/* Takes a slot of the user. */
 static bool
-admit(struct connection *c)
+claim(struct connection *c)
 {
-	int64_t deadline = clock_ms() + c->registry->settings->app_timeout_ms;
-
-	if (!reserve(c) || !query_user(c, deadline))
-		return false;
 	switch (caps_claim(c->caps, &c->slot, c->user, c->stream)) {
 	case CAPS_NO_MEMORY:
 		return defer(c, DEFERRED_RESOURCES);
@@ -451,7 +489,19 @@ admit(struct connection *c)
 		break;
 	}
 	make_revocable(c);
-	return query_access(c, deadline);
+	return true;
+}
+
+/*
+ * The user first, then what is scarce: a request whose user is not known holds no slot, so
+ * anonymous requests, however many, take none from users.
+ */
+static bool
+admit(struct connection *c)
+{
+	int64_t deadline = clock_ms() + c->registry->settings->app_timeout_ms;
+
+	return query_user(c, deadline) && reserve(c) && claim(c) && query_access(c, deadline);
 }
 
 /* Sends the 200 and the first sync. */
@@ -561,6 +611,7 @@ open_stream(struct connection *c)
 static void THREAD_STEP
 leave(struct connection *c)
 {
+	leave_pending(c);
 	registry_unname(c->registry, &c->entry);
 	recheck_end(c);
 	if (c->subscription != NULL)

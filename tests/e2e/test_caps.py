@@ -127,14 +127,15 @@ def answered_in_turn(daemon, **named):
 
 
 def test_slot_is_free_before_the_end_of_an_answer(with_app, valkey):
-    """At a cap of 1 the peer that has read one answer finds the slot free: after 401, 404 and retry later alike,
-    and the slots of the user too."""
-    caps = {"SSE_PER_TENANT_CAP": 1, "SSE_ISSUES_PER_TENANT_CAP": 1, "SSE_PER_USER_CAP": 1}
+    """At a cap of 1, a client that has read one response finds the slot free, after 401, 404 and retry later alike.
+    The same holds for the user's slots, and for the only place among the pending requests."""
+    caps = {"SSE_PER_TENANT_CAP": 1, "SSE_ISSUES_PER_TENANT_CAP": 1, "SSE_PER_USER_CAP": 1, "TPI_APP_PENDING": 1}
     app, daemon = with_app(**caps)
     assert answered_in_turn(daemon, **by("SECRET-unknown")) == {401}
     assert answered_in_turn(daemon, **by(ANN, projects="9")) == {404}
     app.faults[SESSION] = says({}, 500)
     assert answered_in_turn(daemon, **by(ANN)) == {200}
+    assert not daemon.matching("too many requests wait")
     app.faults.clear()
     with listen(daemon, **by(ANN)), listen(daemon, **by(ANN, projects="7")):
         pass

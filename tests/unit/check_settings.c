@@ -135,6 +135,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.app_timeout_ms, 2000);
 	ck_assert_int_eq(s.app_cache_seconds, 5);
 	ck_assert_int_eq(s.app_concurrency, 32);
+	ck_assert_int_eq(s.app_pending, 256);
 	ck_assert_int_eq(s.recheck_seconds, 300);
 	ck_assert_int_eq(s.identity, IDENTITY_WEB_SERVER);
 	ck_assert_int_eq(s.app_proxy, APP_PROXY_NONE);
@@ -154,7 +155,7 @@ START_TEST(table_is_complete)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 39);
+	ck_assert_uint_eq(count, 40);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].default_value);
@@ -228,6 +229,7 @@ START_TEST(described_ranges)
 		{ "TPI_APP_TIMEOUT_MS", "50 to 60000" },
 		{ "TPI_APP_CACHE_SECONDS", "0 to 300" },
 		{ "TPI_APP_CONCURRENCY", "1 to 1000" },
+		{ "TPI_APP_PENDING", "1 to 100000" },
 		{ "TPI_RECHECK_SECONDS", "0 (off) or 5 to 86400" },
 		{ "TPI_STATUS", "off | on" },
 		{ "TPI_LOG_LEVEL", "error | warn | info | debug" },
