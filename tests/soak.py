@@ -39,7 +39,8 @@ BAD_PAYLOADS = ['{"event":"sync"}', '{"event":"s\\u0079nc"}', "{", "[]", '{"a":"
                 b'{"event":"\xff"}', '{"event":"a"}{"event":"b"}', '{"a":' * 40 + "1" + "}" * 40]
 SETTINGS = {"TPI_PROJECT_ACCESS": "allow", "SSE_HEARTBEAT_MS": 1000, "SSE_STALL_MS": 3000,
             "SSE_BACKLOG_BYTES": 16384, "SSE_SYNC_SPREAD_MS": 300, "SSE_PER_USER_CAP": 20,
-            "SSE_ISSUES_PER_USER_CAP": 20, "SSE_METRICS_MS": 1000, "TPI_REQUEST_TIMEOUT_MS": 1000}
+            "SSE_ISSUES_PER_USER_CAP": 20, "SSE_METRICS_MS": 1000, "TPI_REQUEST_TIMEOUT_MS": 1000,
+            "TPI_USER_OPENS_PER_SECOND": 0}
 
 
 def resident(pid):

@@ -56,6 +56,7 @@ static const char *const refused[] = {
 static const char *const deferred[] = {
 	[DEFERRED_DRAINING] = "draining",
 	[DEFERRED_PENDING] = "pending",
+	[DEFERRED_RATE] = "rate",
 	[DEFERRED_CANCELLED] = "cancelled",
 	[DEFERRED_EVICTED] = "evicted",
 	[DEFERRED_APPLICATION] = "application",

@@ -72,6 +72,7 @@ enum metric_refused {
 enum metric_deferred {
 	DEFERRED_DRAINING,
 	DEFERRED_PENDING,   /* too many requests wait to learn who their user is */
+	DEFERRED_RATE,      /* the user opens streams too fast */
 	DEFERRED_CANCELLED, /* by a newer request of the same user */
 	DEFERRED_EVICTED,   /* an evicted stream reconnected, and there was no free slot */
 	DEFERRED_APPLICATION,

@@ -55,6 +55,8 @@ struct settings {
 	int combined_tenant_cap; /* SSE_COMBINED_PER_TENANT_CAP */
 	int combined_user_cap;   /* SSE_COMBINED_PER_USER_CAP */
 
+	int user_opens_per_second; /* TPI_USER_OPENS_PER_SECOND; 0 is off */
+
 	int heartbeat_ms;       /* SSE_HEARTBEAT_MS */
 	int metrics_ms;         /* SSE_METRICS_MS */
 	int backlog_bytes;      /* SSE_BACKLOG_BYTES */

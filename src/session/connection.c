@@ -89,6 +89,7 @@ subscribe_failed(struct connection *c, enum metric_deferred reason)
 	static const char *const errors[] = {
 		[DEFERRED_DRAINING] = NULL,
 		[DEFERRED_PENDING] = NULL,
+		[DEFERRED_RATE] = NULL,
 		[DEFERRED_CANCELLED] = NULL,
 		[DEFERRED_EVICTED] = NULL,
 		[DEFERRED_REVOKED] = NULL,
@@ -434,6 +435,22 @@ query_user(struct connection *c, int64_t deadline)
 	return known ? allow(c) : defer(c, DEFERRED_RESOURCES);
 }
 
+/* Bounds what one user can cost others by opening streams (TPI_USER_OPENS_PER_SECOND). */
+static bool
+limit_rate(struct connection *c)
+{
+	static struct log_limit limit;
+	uint32_t suppressed;
+
+	if (open_rate_allow(c->registry->open_rate, c->user, clock_us()))
+		return true;
+	if (log_allowed(&limit, 1000, &suppressed))
+		LOG(LOG_LEVEL_WARN, c->topic->tag, "user opens streams too fast",
+		    LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user),
+		    LOG_INT("suppressed", suppressed));
+	return defer(c, DEFERRED_RATE);
+}
+
 static bool
 reserve(struct connection *c)
 {
@@ -501,7 +518,8 @@ admit(struct connection *c)
 {
 	int64_t deadline = clock_ms() + c->registry->settings->app_timeout_ms;
 
-	return query_user(c, deadline) && reserve(c) && claim(c) && query_access(c, deadline);
+	return query_user(c, deadline) && limit_rate(c) && reserve(c) && claim(c) &&
+	    query_access(c, deadline);
 }
 
 /* Sends the 200 and the first sync. */

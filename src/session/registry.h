@@ -17,6 +17,7 @@
 #include "pubsub/subscriber.h"
 #include "session/watch_list.h"
 #include "stream/caps.h"
+#include "stream/open_rate.h"
 #include "wire/revocation.h"
 
 /*
@@ -41,6 +42,7 @@ struct registry {
 	struct access *access;
 	struct app_client *app_client;              /* NULL if no setting is app */
 	struct caps *caps[KIND_COUNT]; /* by enum stream_kind */
+	struct open_rate *open_rate;
 
 	time_t started_at; /* wall clock */
 

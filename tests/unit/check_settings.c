@@ -124,6 +124,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.live_user_cap, 8);
 	ck_assert_int_eq(s.combined_tenant_cap, 1000);
 	ck_assert_int_eq(s.combined_user_cap, 8);
+	ck_assert_int_eq(s.user_opens_per_second, 20);
 	ck_assert_int_eq(s.heartbeat_ms, 25000);
 	ck_assert_int_eq(s.metrics_ms, 30000);
 	ck_assert_int_eq(s.backlog_bytes, 65536);
@@ -155,7 +156,7 @@ START_TEST(table_is_complete)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 40);
+	ck_assert_uint_eq(count, 41);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].default_value);
@@ -194,7 +195,7 @@ START_TEST(number_ranges)
 			settings_free(&s);
 		}
 		snprintf(value, sizeof(value), "%d", table[i].minimum - 1);
-		expect_accepted(table[i].name, value, false);
+		expect_accepted(table[i].name, value, table[i].minimum == 1 && table[i].zero_is_off);
 		snprintf(value, sizeof(value), "%d", table[i].maximum + 1);
 		expect_accepted(table[i].name, value, false);
 		expect_accepted(table[i].name, "0", table[i].minimum == 0 || table[i].zero_is_off);
@@ -214,6 +215,7 @@ START_TEST(described_ranges)
 		{ "SSE_LIVE_PER_USER_CAP", "1 to 10000" },
 		{ "SSE_COMBINED_PER_TENANT_CAP", "1 to 1000000" },
 		{ "SSE_COMBINED_PER_USER_CAP", "1 to 10000" },
+		{ "TPI_USER_OPENS_PER_SECOND", "0 (off) or 1 to 1000" },
 		{ "SSE_HEARTBEAT_MS", "100 to 3600000" },
 		{ "SSE_METRICS_MS", "100 to 3600000" },
 		{ "SSE_BACKLOG_BYTES", "16384 to 16777216" },
