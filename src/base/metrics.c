@@ -46,6 +46,7 @@ static const char *const refused[] = {
 	[REFUSED_PATH] = "path",
 	[REFUSED_METHOD] = "method",
 	[REFUSED_PARAMETERS] = "parameters",
+	[REFUSED_SITE] = "site",
 	[REFUSED_USER] = "user",
 	[REFUSED_ANONYMOUS] = "anonymous",
 	[REFUSED_PROJECTS] = "projects",

@@ -44,6 +44,7 @@ struct settings {
 	char *project_access;        /* TPI_PROJECT_ACCESS as written */
 	char *app_url;               /* TPI_APP_URL */
 	char *app_ca;                /* TPI_APP_CA */
+	char *allowed_origins;       /* TPI_ALLOWED_ORIGINS, see allowed_origins_normalize() */
 	char *issues_channel_prefix; /* TPI_ISSUES_CHANNEL_PREFIX, without white space */
 
 	int tenant_cap;        /* SSE_PER_TENANT_CAP */

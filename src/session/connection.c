@@ -14,11 +14,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "auth/origin.h"
 #include "auth/web_identity.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/thread.h"
+#include "config/allowed_origins.h"
 #include "session/authorize.h"
 #include "session/status.h"
 #include "wire/frame.h"
@@ -59,19 +61,40 @@ respond(struct connection *c, const char *text)
 	return false;
 }
 
+#define CORS_FORMAT                                                                               \
+	"Access-Control-Allow-Origin: %.*s\r\nAccess-Control-Allow-Credentials: true\r\n"
+#define CORS_SIZE (sizeof(CORS_FORMAT) + ALLOWED_ORIGIN_MAX)
+
+/* The headers without which a browser hides a response from a page of an allowed origin. */
+static const char *
+cors_headers(const struct stream *stream, char text[CORS_SIZE])
+{
+	const char *origin = stream->allowed_origin;
+
+	text[0] = '\0';
+	if (origin != NULL)
+		snprintf(text, CORS_SIZE, CORS_FORMAT, (int)strcspn(origin, ","), origin);
+	return text;
+}
+
+/* Room for the head of a stream and its first event: what stream_start() accepts. */
+#define BEGINNING_SIZE 512
+_Static_assert(sizeof(STREAM_HEAD) + CORS_SIZE + sizeof("id\n" STREAM_SYNC_LINE "retry: 300000\n\n")
+    <= BEGINNING_SIZE, "the beginning of a stream fits");
+
 /* tpi-stream(7), Retry later: the headers of a stream, a retry time, and the end. */
 static bool
 defer(struct connection *c, enum metric_deferred reason)
 {
 	bool slow = reason == DEFERRED_EVICTED;
-	char text[256];
+	char text[BEGINNING_SIZE], cors[CORS_SIZE];
 
 	metric_add_label(METRIC_DEFERRED, reason);
 	if (slow)
 		LOG(LOG_LEVEL_DEBUG, c->topic->tag, "no free slot for an evicted stream",
 		    LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user));
-	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n",
-	    clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000, slow ? CAPS_RETRY_MAX_MS : 30000));
+	snprintf(text, sizeof(text), STREAM_HEADERS "%s\r\nretry: %u\n\n",
+	    cors_headers(c->stream, cors), clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000, slow ? CAPS_RETRY_MAX_MS : 30000));
 	return respond(c, text);
 }
 
@@ -113,7 +136,8 @@ subscribe_failed(struct connection *c, enum metric_deferred reason)
 static bool
 answer(struct connection *c, const struct answer *a)
 {
-	char *text = answer_text(a, c->request.method);
+	char cors[CORS_SIZE];
+	char *text = answer_text(a, cors_headers(c->stream, cors), c->request.method);
 
 	if (text != NULL)
 		respond(c, text);
@@ -224,6 +248,8 @@ find_topic(struct connection *c)
 		return refuse(c, REFUSED_PATH);
 	c->caps = c->registry->caps[c->topic->kind];
 	c->stream->labelled = c->topic->label == NULL;
+	c->stream->allowed_origin = allowed_origins_find(c->registry->settings->allowed_origins,
+	    origin_header(request_params(r)));
 	if (strcmp(r->method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
 	if (c->registry->draining)
@@ -235,6 +261,26 @@ find_topic(struct connection *c)
 	if (error != NULL)
 		return bad_request(c, REFUSED_PARAMETERS, error);
 	return true;
+}
+
+/* Refuses a page of another site that TPI_ALLOWED_ORIGINS does not list. */
+static bool
+check_site(struct connection *c)
+{
+	static struct log_limit limit;
+	char *const *params = request_params(&c->request);
+	uint32_t suppressed;
+
+	if (c->stream->allowed_origin != NULL || !origin_is_foreign(params))
+		return true;
+	if (log_allowed(&limit, 60000, &suppressed))
+		LOG(LOG_LEVEL_WARN, c->topic->tag, "page of another site refused",
+		    LOG_STR("origin", params_get(params, "HTTP_ORIGIN", NULL)),
+		    LOG_STR("host", params_get(params, "HTTP_HOST", NULL)),
+		    LOG_STR("secFetchSite", params_get(params, "HTTP_SEC_FETCH_SITE", NULL)),
+		    LOG_INT("suppressed", suppressed));
+	return refuse_with(c, REFUSED_SITE, 403, "Forbidden",
+	    "a page of another site sent the request");
 }
 
 /* Logs what to configure, once per process and cause: each anonymous request may repeat it. */
@@ -526,10 +572,10 @@ admit(struct connection *c)
 static void
 send_first_sync(struct stream *stream, const char *id)
 {
-	char text[256];
+	char text[BEGINNING_SIZE], cors[CORS_SIZE];
 
-	snprintf(text, sizeof(text), STREAM_HEAD "%s" STREAM_SYNC_LINE "retry: %u\n\n", id,
-	    clock_jitter(1000, 5000));
+	snprintf(text, sizeof(text), STREAM_HEADERS "%s\r\n%s" STREAM_SYNC_LINE "retry: %u\n\n",
+	    cors_headers(stream, cors), id, clock_jitter(1000, 5000));
 	caps_live(stream, text);
 }
 
@@ -622,8 +668,8 @@ await_begin(struct connection *c, unsigned *marks)
 static bool THREAD_STEP
 open_stream(struct connection *c)
 {
-	return read_head(c) && decode(c) && find_topic(c) && identify(c) && allow(c) && admit(c) &&
-	    join(c);
+	return read_head(c) && decode(c) && find_topic(c) && check_site(c) && identify(c) &&
+	    allow(c) && admit(c) && join(c);
 }
 
 static void THREAD_STEP

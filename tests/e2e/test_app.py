@@ -22,7 +22,8 @@ from timing import eventually, scaled
 @pytest.fixture(scope="module")
 def shared(module_with_app):
     """An application and a daemon for tests that leave both as they found them."""
-    return module_with_app(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
+    return module_with_app(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000,
+                           TPI_ALLOWED_ORIGINS="https://portal")
 
 
 def check_user(daemon, valkey, user, **named):
@@ -167,8 +168,8 @@ HEADERS = {  # parameters of the request, and the headers they add to those of e
              {"Cookie": "a", "X-Forwarded-Host": "tpi.example:8443"}),
     "X-Forwarded-Host from a proxy": ({"HTTP_COOKIE": "a", "HTTP_HOST": "inner", "HTTP_X_FORWARDED_HOST": "tpi.example"},
                       {"Cookie": "a", "X-Forwarded-Host": "tpi.example"}),
-    "Sec-Fetch-Site": ({"HTTP_COOKIE": "a", "HTTP_SEC_FETCH_SITE": "cross-site"},
-                           {"Cookie": "a", "Sec-Fetch-Site": "cross-site"}),
+    "Sec-Fetch-Site": ({"HTTP_COOKIE": "a", "HTTP_SEC_FETCH_SITE": "same-origin"},
+                           {"Cookie": "a", "Sec-Fetch-Site": "same-origin"}),
     "Sec-Fetch-Site takes precedence": (
         {"HTTP_COOKIE": "a", "HTTP_SEC_FETCH_SITE": "none", "HTTP_HOST": "h", "HTTP_ORIGIN": "http://h",
          "HTTP_REFERER": "http://h/"},
@@ -177,13 +178,16 @@ HEADERS = {  # parameters of the request, and the headers they add to those of e
                       {"Cookie": "a", "X-Forwarded-Host": "h:81", "Sec-Fetch-Site": "same-origin"}),
     "Origin alone": ({"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_ORIGIN": "https://h"},
                      {"Cookie": "a", "X-Forwarded-Host": "h", "Sec-Fetch-Site": "same-origin"}),
-    "Origin and Referer of another site": (
-        {"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_ORIGIN": "http://evil", "HTTP_REFERER": "http://evil/"},
+    "an allowed origin": (
+        {"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_ORIGIN": "https://portal", "HTTP_SEC_FETCH_SITE": "same-site"},
+        {"Cookie": "a", "X-Forwarded-Host": "h", "Sec-Fetch-Site": "same-site"}),
+    "Referer of another site": (
+        {"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_REFERER": "http://evil/"},
         {"Cookie": "a", "X-Forwarded-Host": "h"}),
     "not forwarded": (
         {"HTTP_COOKIE": "a", **{name: "SECRET" for name in (
             "HTTP_USER_AGENT", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE", "HTTP_REFERER",
-            "HTTP_ORIGIN", "HTTP_CONNECTION", "HTTP_EXPECT", "HTTP_RANGE", "HTTP_TE", "HTTP_TRANSFER_ENCODING",
+            "HTTP_CONNECTION", "HTTP_EXPECT", "HTTP_RANGE", "HTTP_TE", "HTTP_TRANSFER_ENCODING",
             "HTTP_PROXY", "HTTP_PROXY_AUTHORIZATION", "HTTP_X_USER", "HTTP_X_REAL_IP", "HTTP_FORWARDED",
             "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_USER", "HTTP_IF_NONE_MATCH", "HTTP_COOKIE2",
             "HTTP_LAST_EVENT_ID", "CONTENT_TYPE", "SERVER_NAME", "REMOTE_USER", "AUTH_TYPE")}},
@@ -196,7 +200,8 @@ def test_headers(shared, version, sent, expected):
     """The daemon forwards exactly the documented headers."""
     app, daemon = shared
     app.forget()
-    check_answer(daemon.ask(TPI_USER=None, **sent), 401)
+    origin = sent.get("HTTP_ORIGIN")
+    check_answer(daemon.ask(TPI_USER=None, **sent), 401, origin=origin if origin == "https://portal" else None)
     [request] = app.requests
     host, _, _ = app.url.removeprefix("http://").partition("/")
     of_every_query = {"Host": host, "Accept": "application/json", "User-Agent": f"tpi-streamd/{version}"}

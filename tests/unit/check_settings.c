@@ -112,6 +112,7 @@ START_TEST(defaults)
 	ck_assert_str_eq(s.project_access, "deny");
 	ck_assert_str_eq(s.app_url, "");
 	ck_assert_str_eq(s.app_ca, "");
+	ck_assert_str_eq(s.allowed_origins, "");
 	ck_assert_str_eq(s.issues_channel_prefix, "issues,issue-updates");
 	ck_assert_int_eq(s.issues_prefix_count, 2);
 	ck_assert_str_eq(s.issues_prefixes[0], "issues");
@@ -156,7 +157,7 @@ START_TEST(table_is_complete)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 41);
+	ck_assert_uint_eq(count, 42);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].default_value);
