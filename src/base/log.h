@@ -61,4 +61,7 @@ struct log_limit {
 };
 bool log_allowed(struct log_limit *limit, int interval_ms, uint32_t *suppressed);
 
+/* The same for lines of which each tells something: up to burst at once, after a quiet time. */
+bool log_allowed_burst(struct log_limit *limit, int interval_ms, int burst, uint32_t *suppressed);
+
 #endif

@@ -122,13 +122,19 @@ subscribe_failed(struct connection *c, enum metric_deferred reason)
 		[DEFERRED_VALKEY_SILENT] = "no confirmation from Valkey within 5 s",
 		[DEFERRED_RESOURCES] = "out of memory",
 	};
-	struct log_field fields[3 + TOPIC_MAX + 1] = {
+	static struct log_limit limits[sizeof(errors) / sizeof(errors[0])];
+	struct log_field fields[4 + TOPIC_MAX + 1] = {
 		LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user),
-		LOG_STR("error", errors[reason]) };
+		LOG_STR("error", errors[reason]) }, *end;
+	uint32_t suppressed;
 
-	*watch_list_log(&c->watches, c->stream->labelled, fields + 3) = (struct log_field)LOG_END;
-	if (errors[reason] != NULL)
+	if (errors[reason] != NULL && log_allowed_burst(&limits[reason], 100, 10, &suppressed)) {
+		end = watch_list_log(&c->watches, c->stream->labelled, fields + 3);
+		if (suppressed > 0)
+			*end++ = (struct log_field)LOG_INT("suppressed", suppressed);
+		*end = (struct log_field)LOG_END;
 		log_write(LOG_LEVEL_WARN, c->topic->tag, "subscribe failed", fields);
+	}
 	return defer(c, reason);
 }
 
@@ -597,7 +603,6 @@ begin_returning_stream(struct stream *stream)
 static bool
 join(struct connection *c)
 {
-	static struct log_limit limit;
 	struct stream_view view;
 	int count, reason;
 	char *names;
@@ -614,10 +619,7 @@ join(struct connection *c)
 	if (names != NULL)
 		c->subscription = subscriber_join(c->registry->subscriber, c->stream, names, count,
 		    c->slot.returning ? begin_returning_stream : begin_stream);
-	if (c->subscription != NULL)
-		return true;
-	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, DEFERRED_RESOURCES) :
-						 defer(c, DEFERRED_RESOURCES);
+	return c->subscription != NULL || subscribe_failed(c, DEFERRED_RESOURCES);
 }
 
 /* The shortest time after which an open stream has something to do. */

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from answers import check_answer, notification
-from fcgi import Peer
+from fcgi import Peer, wait_all
 from servers import project_channel, run_streamd, user_channel
-from timing import scaled
+from timing import eventually, scaled
 
 KEYS = ["metric", "tenantId", "count", "podId", "ts"]
 LINE = re.compile(r"[\x20-\x7e]*")
@@ -86,6 +86,21 @@ def test_subscribe_failed(streamd, new_valkey):
         assert sorted(found) == sorted(keys)
         assert (found["tenantId"], found["userId"]) == ("acme", user) and found["error"]
         assert sorted(found.get("projectIds", [7, 8])) == [7, 8]
+
+
+def test_many_failed_subscriptions(streamd, new_valkey):
+    """Of many failed subscriptions a bounded number is logged, and a later line counts those left out."""
+    daemon = streamd(VALKEY_URL=new_valkey().url)
+    started = time.monotonic()
+    peers = [daemon.open() for _ in range(400)]
+    wait_all(peers, lambda p: p.closed, what="retry later")
+    assert 10 <= len(daemon.matching("subscribe failed")) <= 11 + 10 * (time.monotonic() - started)
+
+    def accounted():
+        daemon.ask()
+        lines = [json.loads(line.split("failed ", 1)[1]) for line in daemon.matching("subscribe failed")]
+        return len(lines) + sum(line.get("suppressed", 0) for line in lines) >= 400
+    eventually(accounted, what="a line that counts the others")
 
 
 def test_long_project_list(streamd, new_valkey):

@@ -396,6 +396,37 @@ START_TEST(limit)
 }
 END_TEST
 
+/* A limit with a burst allows that many at once, then one in each interval. */
+START_TEST(limited_burst)
+{
+	static struct log_limit burst;
+	uint32_t suppressed = 99;
+	int count = 0;
+
+	clock_set_source(moved_clock);
+	now = 5000;
+	for (int i = 0; i < 100; i++)
+		count += log_allowed_burst(&burst, 100, 10, NULL);
+	ck_assert_int_eq(count, 10);
+	now = 5099;
+	ck_assert(!log_allowed_burst(&burst, 100, 10, NULL));
+	now = 5100;
+	ck_assert(log_allowed_burst(&burst, 100, 10, &suppressed));
+	ck_assert_uint_eq(suppressed, 91);
+	ck_assert(!log_allowed_burst(&burst, 100, 10, NULL));
+	now = 5350;
+	count = 0;
+	for (int i = 0; i < 100; i++)
+		count += log_allowed_burst(&burst, 100, 10, NULL);
+	ck_assert_int_eq(count, 2);
+	now = 100000;
+	count = 0;
+	for (int i = 0; i < 100; i++)
+		count += log_allowed_burst(&burst, 100, 10, NULL);
+	ck_assert_int_eq(count, 10);
+}
+END_TEST
+
 static struct log_limit shared_gate;
 static _Atomic int app_client_opened;
 
@@ -467,6 +498,7 @@ main(void)
 	tcase_add_test(tc, no_reader_is_harmless);
 	tcase_add_test(tc, journal);
 	tcase_add_test(tc, limit);
+	tcase_add_test(tc, limited_burst);
 	tcase_add_test(tc, threads);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
