@@ -93,6 +93,19 @@ def anonymous(daemon, _):
     return requests(daemon, lambda _: data)
 
 
+def strangers(daemon, _):
+    """Requests with made-up cookies, each a different one."""
+    return requests(daemon, lambda step: fcgi.request(fcgi.params(
+        None, HTTP_COOKIE=f"next-auth.session-token=made-up-{step}")))
+
+
+def cross_site(daemon, _):
+    """Pages of another site open streams with the user's cookies."""
+    data = fcgi.request(fcgi.params("honest", VICTIM, HTTP_SEC_FETCH_SITE="cross-site",
+                                    HTTP_ORIGIN="https://evil.example", HTTP_HOST="tpi.example"))
+    return requests(daemon, lambda _: data)
+
+
 def own_streams(daemon, _):
     """Opens and closes notification streams of one user."""
     data = fcgi.request(fcgi.params("attacker"))

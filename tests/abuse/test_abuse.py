@@ -17,6 +17,7 @@ import time
 import fcgi
 import pytest
 import servers
+from application import by
 from servers import project_channel
 from timing import SCALE
 
@@ -35,12 +36,24 @@ GROWTH = 64 << 20  # bytes
 LINES = 100  # log lines a second
 RECOVERY = 2 * SCALE  # seconds
 
-ATTACKS = ["nothing", "project_streams", "same_projects", "own_streams", "anonymous", "aborted_heads",
-           "bad_requests", "revocations", "to_nobody", "oversized", "not_json"]
+ATTACKS = ["nothing", "project_streams", "same_projects", "own_streams", "anonymous", "strangers", "cross_site",
+           "aborted_heads", "bad_requests", "revocations", "to_nobody", "oversized", "not_json"]
 # Budgets that are not kept yet.
 KNOWN = {"revocations": "each revocation is looked up and logged by itself",
          "oversized": "Valkey closes the daemon's connection when its output buffer for it is full"}
 SETTINGS = {"TPI_PROJECT_ACCESS": "allow"}
+# The application, in a process of its own, until its standard input ends.
+APPLICATION = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from application import Application
+app = Application(path=sys.argv[2])
+for user in ["honest", *(f"user{number}" for number in range(1000))]:
+    app.sign_in(f"SECRET-{user}", user)
+app.start()
+print(app.url, flush=True)
+sys.stdin.read()
+"""
 HEADINGS = ("attack", "per s", "p50 ms", "p99 ms", "max ms", "opens", "failed", "MiB", "lines/s", "recovery s", "syncs")
 table = []
 
@@ -53,10 +66,11 @@ def resident(pid):
 class Honest:
     """An honest stream with its wake-ups, and honest opens one after the other. One thread, which never blocks long."""
 
-    def __init__(self, daemon, valkey):
+    def __init__(self, daemon, valkey, signed_in):
         self.daemon = daemon
+        self.signed_in = signed_in  # with the application, not with the web server
         self.publisher = servers.ValkeyClient(valkey.address)
-        self.stream = daemon.stream("honest", attacker.VICTIM)
+        self.stream = self.ask("honest", attacker.VICTIM).wait_live()
         self.seen = len(self.stream.events.items)
         self.sent = 0  # number of wake-ups
         self.missing = {}  # number of the wake-up: when it was sent
@@ -65,6 +79,11 @@ class Honest:
         self.opens = self.failed = self.syncs = 0
         self.opening = None  # (peer, time) of the open in progress
         self.next_wakeup = self.next_open = time.monotonic()
+
+    def ask(self, user, project):
+        if self.signed_in:
+            return self.daemon.open(**by(f"SECRET-{user}", projects=project))
+        return self.daemon.open(user, project)
 
     def close(self):
         self.stream.close()
@@ -98,7 +117,7 @@ class Honest:
     def open(self, now):
         self.opens += 1
         self.next_open = now + OPEN_EVERY
-        self.opening = self.daemon.open(f"user{self.opens}", 500 + self.opens % 400), now
+        self.opening = self.ask(f"user{self.opens}", 500 + self.opens % 400), now
 
     def check_open(self, now):
         peer, since = self.opening
@@ -139,11 +158,30 @@ def percentile(values, part):
     return ordered[max(0, math.ceil(len(ordered) * part) - 1)] if ordered else math.inf
 
 
-@pytest.fixture(name="servers_")
-def _servers():
+@pytest.fixture(name="directory")
+def _directory():
     directory = servers.run_directory()
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(name="application")
+def _application(directory, name):
+    """The application's URL; None if the web server knows the users."""
+    if name != "strangers":
+        yield None
+        return
+    with subprocess.Popen([sys.executable, "-c", APPLICATION, os.path.dirname(servers.__file__), f"{directory}/app"],
+                          stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+@pytest.fixture(name="servers_")
+def _servers(directory, application):
     valkey = servers.Valkey(directory).start()
-    daemon = servers.Streamd(directory, {"VALKEY_URL": valkey.url, **SETTINGS})
+    settings = {"TPI_IDENTITY": "app", "TPI_APP_URL": application} if application else {}
+    daemon = servers.Streamd(directory, {"VALKEY_URL": valkey.url, **SETTINGS, **settings})
     yield daemon, valkey
     try:
         if daemon.alive:
@@ -151,7 +189,6 @@ def _servers():
     finally:
         daemon.kill()
         valkey.kill()
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -168,10 +205,10 @@ def rows():
 
 
 @pytest.mark.parametrize("name", rows())
-def test_attack(servers_, name):
+def test_attack(servers_, application, name):
     """The attack delays nobody, makes no honest request fail, and costs a bounded amount of memory and log."""
     daemon, valkey = servers_
-    honest = Honest(daemon, valkey)
+    honest = Honest(daemon, valkey, application)
     honest.run_for(0.5)
     before, lines, opens = resident(daemon.pid), daemon.mark(), honest.opens
     honest.delays.clear()
