@@ -29,7 +29,7 @@ find_scheme(const char *text, size_t length)
 	return NULL;
 }
 
-/* Writes the origin as browsers do, which is never longer than text. False if it is not an origin. */
+/* Writes the origin as browsers do: never longer than text. False if it is not an origin. */
 static bool
 normalize(const char *text, size_t length, char out[ALLOWED_ORIGIN_MAX + 1])
 {

@@ -79,8 +79,8 @@ cors_headers(const struct stream *stream, char text[CORS_SIZE])
 
 /* Room for the head of a stream and its first event: what stream_start() accepts. */
 #define BEGINNING_SIZE 512
-_Static_assert(sizeof(STREAM_HEAD) + CORS_SIZE + sizeof("id\n" STREAM_SYNC_LINE "retry: 300000\n\n")
-    <= BEGINNING_SIZE, "the beginning of a stream fits");
+_Static_assert(sizeof(STREAM_HEAD "id\n" STREAM_SYNC_LINE "retry: 300000\n\n") + CORS_SIZE <=
+    BEGINNING_SIZE, "the beginning of a stream fits");
 
 /* tpi-stream(7), Retry later: the headers of a stream, a retry time, and the end. */
 static bool
@@ -94,7 +94,8 @@ defer(struct connection *c, enum metric_deferred reason)
 		LOG(LOG_LEVEL_DEBUG, c->topic->tag, "no free slot for an evicted stream",
 		    LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user));
 	snprintf(text, sizeof(text), STREAM_HEADERS "%s\r\nretry: %u\n\n",
-	    cors_headers(c->stream, cors), clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000, slow ? CAPS_RETRY_MAX_MS : 30000));
+	    cors_headers(c->stream, cors), clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000,
+	    slow ? CAPS_RETRY_MAX_MS : 30000));
 	return respond(c, text);
 }
 
@@ -364,7 +365,7 @@ identify(struct connection *c)
 	return true;
 }
 
-/* Decides about access where that needs no query to the application, as far as the user is known. */
+/* Decides about access where that needs no query to the application. */
 static bool
 allow(struct connection *c)
 {

@@ -68,7 +68,7 @@ drop_full(struct open_rate *r, int64_t now)
 		drop(r, b);
 }
 
-/* A new, full bucket, at the expense of the least recently used one if need be. The lock is held. */
+/* A new, full bucket, if need be in place of the least recently used one. The lock is held. */
 static struct bucket *
 add(struct open_rate *r, const char *user, int64_t now)
 {

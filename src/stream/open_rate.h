@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * open_rate: how fast each user opens streams (TPI_USER_OPENS_PER_SECOND; tpi-stream(7), RESPONSES).
+ * open_rate: how fast each user opens streams (TPI_USER_OPENS_PER_SECOND).
  *
  * A token bucket for each user holds OPEN_RATE_BURST_SECONDS' worth of opens. Only users whose
  * bucket is not full have an entry, so the table holds those who have opened a stream within the
