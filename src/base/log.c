@@ -278,24 +278,24 @@ log_metric(const struct log_field *fields)
 bool
 log_allowed(struct log_limit *limit, int interval_ms, uint32_t *suppressed)
 {
-	return log_allowed_burst(limit, interval_ms, 1, suppressed);
+	return log_allowed_some(limit, 1, interval_ms, suppressed);
 }
 
 bool
-log_allowed_burst(struct log_limit *limit, int interval_ms, int burst, uint32_t *suppressed)
+log_allowed_some(struct log_limit *limit, uint32_t lines, int interval_ms, uint32_t *suppressed)
 {
-	int64_t now = clock_ms(), earliest = now - (int64_t)interval_ms * (burst - 1);
+	int64_t now = clock_ms();
 	int64_t next = atomic_load(&limit->next);
 	uint32_t refused;
 
-	/* Each line moves next by an interval. It lags behind now by as much as a burst may use. */
-	do {
-		if (now < next) {
-			atomic_fetch_add(&limit->suppressed, 1);
-			return false;
-		}
-	} while (!atomic_compare_exchange_weak(&limit->next, &next,
-	    (next > earliest ? next : earliest) + interval_ms));
+	/* If several threads get here at once, only one begins the interval. */
+	if (now >= next && atomic_compare_exchange_strong(&limit->next, &next, now + interval_ms))
+		atomic_store(&limit->lines, 1);
+	else if (atomic_load(&limit->lines) >= lines ||
+	    atomic_fetch_add(&limit->lines, 1) >= lines) {
+		atomic_fetch_add(&limit->suppressed, 1);
+		return false;
+	}
 	refused = atomic_exchange(&limit->suppressed, 0);
 	if (suppressed != NULL)
 		*suppressed = refused;

@@ -396,34 +396,20 @@ START_TEST(limit)
 }
 END_TEST
 
-/* A limit with a burst allows that many at once, then one in each interval. */
-START_TEST(limited_burst)
+/* With more lines per interval, those after them are counted. */
+START_TEST(limit_of_some)
 {
-	static struct log_limit burst;
-	uint32_t suppressed = 99;
-	int count = 0;
+	struct log_limit some = { 0 };
+	uint32_t suppressed;
 
 	clock_set_source(moved_clock);
-	now = 5000;
-	for (int i = 0; i < 100; i++)
-		count += log_allowed_burst(&burst, 100, 10, NULL);
-	ck_assert_int_eq(count, 10);
-	now = 5099;
-	ck_assert(!log_allowed_burst(&burst, 100, 10, NULL));
-	now = 5100;
-	ck_assert(log_allowed_burst(&burst, 100, 10, &suppressed));
-	ck_assert_uint_eq(suppressed, 91);
-	ck_assert(!log_allowed_burst(&burst, 100, 10, NULL));
-	now = 5350;
-	count = 0;
-	for (int i = 0; i < 100; i++)
-		count += log_allowed_burst(&burst, 100, 10, NULL);
-	ck_assert_int_eq(count, 2);
-	now = 100000;
-	count = 0;
-	for (int i = 0; i < 100; i++)
-		count += log_allowed_burst(&burst, 100, 10, NULL);
-	ck_assert_int_eq(count, 10);
+	for (now = 5000; now < 8000; now += 1000) {
+		for (int i = 0; i < 10; i++) {
+			suppressed = 99;
+			ck_assert_int_eq(log_allowed_some(&some, 3, 1000, &suppressed), i < 3);
+			ck_assert_uint_eq(suppressed, i >= 3 ? 99 : i == 0 && now > 5000 ? 7 : 0);
+		}
+	}
 }
 END_TEST
 
@@ -498,7 +484,7 @@ main(void)
 	tcase_add_test(tc, no_reader_is_harmless);
 	tcase_add_test(tc, journal);
 	tcase_add_test(tc, limit);
-	tcase_add_test(tc, limited_burst);
+	tcase_add_test(tc, limit_of_some);
 	tcase_add_test(tc, threads);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
