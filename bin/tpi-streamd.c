@@ -305,6 +305,9 @@ start_services(void)
 		if (registry.caps[i] == NULL)
 			die(EX_OSERR, "out of memory");
 	}
+	registry.open_rate = open_rate_new(settings.user_opens_per_second);
+	if (registry.open_rate == NULL)
+		die(EX_OSERR, "out of memory");
 	if (!access_watch(registry.access))
 		die(EX_OSERR, "cannot watch the access file: %s", strerror(errno));
 	if (settings_queries_app(&settings)) {

@@ -38,7 +38,8 @@ ANSWERS = (
     (403, "daemon", "API access", "the application answers, not tpi-streamd: {error}", NOT_MAPPED),
     (403, "daemon", "", "forbidden: {error}",
      "tpi-streamd refuses requests from pages of another site. Give the URL that browsers use, and let proxies "
-     "pass Host, Origin and Sec-Fetch-Site on unchanged."),
+     "pass Host, Origin and Sec-Fetch-Site on unchanged. If the page is on another host, list its origin in "
+     "TPI_ALLOWED_ORIGINS."),
     (403, "server", "", "forbidden by the web server or a firewall",
      "Look for Require, deny, an allow-list or a WAF rule for /api/; the web server's error log names it."),
     (404, "daemon", "no such project", "tpi-streamd reports no such project",

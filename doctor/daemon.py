@@ -16,6 +16,8 @@ def judge_limits(stage, settings, descriptors, pids):
     needed = caps(settings) + SPARE
     if uses_application(settings):
         needed += number_setting(settings, "TPI_APP_CONCURRENCY")
+    if setting(settings, "TPI_IDENTITY") == "app":
+        needed += number_setting(settings, "TPI_APP_PENDING")
     for allowed, what, where in (
             (descriptors, "descriptors (RLIMIT_NOFILE)", "LimitNOFILE"),
             (pids, "threads (pids.max)", "TasksMax")):

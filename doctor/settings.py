@@ -22,6 +22,7 @@ DEFAULTS = {
     "SSE_MAX_AGE_SECONDS": "0",
     "SSE_PER_TENANT_CAP": "1000",
     "TPI_APP_CONCURRENCY": "32",
+    "TPI_APP_PENDING": "256",
     "TPI_IDENTITY": "web-server",
     "TPI_ISSUES_CHANNEL_PREFIX": "issues,issue-updates",
     "TPI_LISTEN": "",

@@ -59,7 +59,8 @@ class Soak:
     CALM = 1  # seconds; longer than SSE_SYNC_SPREAD_MS
     SETTINGS = {"TPI_PROJECT_ACCESS": "allow", "SSE_HEARTBEAT_MS": 1000, "SSE_STALL_MS": 3000,
                 "SSE_BACKLOG_BYTES": 16384, "SSE_SYNC_SPREAD_MS": 300, "SSE_PER_USER_CAP": 20,
-                "SSE_ISSUES_PER_USER_CAP": 20, "SSE_METRICS_MS": 1000, "TPI_REQUEST_TIMEOUT_MS": 1000}
+                "SSE_ISSUES_PER_USER_CAP": 20, "SSE_METRICS_MS": 1000, "TPI_REQUEST_TIMEOUT_MS": 1000,
+                "TPI_USER_OPENS_PER_SECOND": 0}
 
     def __init__(self, directory, seed, **settings):
         self.chance = random.Random(seed)

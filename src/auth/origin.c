@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * origin: compares the authority of a URL with a Host header. See origin.h.
+ * origin: compares the authority of a URL with a Host header, and judges a request. See origin.h.
  *
  * Only the exact form that browsers send matches: a page of another site that passed for one of
  * ours would get what the application reserves for its own pages.
@@ -10,6 +10,8 @@
 #include <stddef.h>
 #include <string.h>
 #include <strings.h>
+
+#include "fcgi/request.h"
 
 #define PORT_MAX 65535
 
@@ -74,4 +76,34 @@ origin_is_host(const char *url, const char *host)
 	    parse_authority(host, strlen(host), default_port, &site) &&
 	    page.port == site.port && page.length == site.length &&
 	    strncasecmp(page.host, site.host, site.length) == 0;
+}
+
+const char *
+origin_header(char *const *params)
+{
+	bool conflict = false;
+	const char *origin = params_get(params, "HTTP_ORIGIN", &conflict);
+
+	return origin != NULL && !conflict ? origin : "";
+}
+
+bool
+origin_is_foreign(char *const *params)
+{
+	bool conflict = false;
+	const char *site = params_get(params, "HTTP_SEC_FETCH_SITE", &conflict);
+	const char *origin, *host;
+
+	if (conflict)
+		return true;
+	if (site != NULL && (strcmp(site, "same-origin") == 0 || strcmp(site, "none") == 0))
+		return false;
+	if (site != NULL && (strcmp(site, "cross-site") == 0 || strcmp(site, "same-site") == 0))
+		return true;
+	/* Without the header, and with a value that a later standard may define. */
+	origin = params_get(params, "HTTP_ORIGIN", &conflict);
+	host = params_get(params, "HTTP_HOST", &conflict);
+	if (origin == NULL || (origin[0] == '\0' && !conflict))
+		return false;
+	return conflict || host == NULL || !origin_is_host(origin, host);
 }

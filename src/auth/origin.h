@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * origin: whether the page that sent a request belongs to the same site. Pure and thread-safe.
+ * origin: which page sent a request: one of the same site, or of another. Pure and thread-safe.
  */
 #ifndef TPI_AUTH_ORIGIN_H
 #define TPI_AUTH_ORIGIN_H
@@ -13,5 +13,18 @@
  * if either cannot be parsed: "null", a URL with a user name, an empty Host.
  */
 bool origin_is_host(const char *url, const char *host);
+
+/*
+ * The Origin header of a request, whose parameters are as from request_params(). "" if there is
+ * none, or two different ones.
+ */
+const char *origin_header(char *const *params);
+
+/*
+ * Whether a page of another origin sent the request (tpi-stream(7), RESPONSES): Sec-Fetch-Site says
+ * so or, if it says nothing, the host of Origin is not that of Host. False if nothing shows where
+ * it comes from, as for scripts. Of two different values of a header none is believed.
+ */
+bool origin_is_foreign(char *const *params);
 
 #endif

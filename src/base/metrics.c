@@ -46,6 +46,7 @@ static const char *const refused[] = {
 	[REFUSED_PATH] = "path",
 	[REFUSED_METHOD] = "method",
 	[REFUSED_PARAMETERS] = "parameters",
+	[REFUSED_SITE] = "site",
 	[REFUSED_USER] = "user",
 	[REFUSED_ANONYMOUS] = "anonymous",
 	[REFUSED_PROJECTS] = "projects",
@@ -55,6 +56,8 @@ static const char *const refused[] = {
 
 static const char *const deferred[] = {
 	[DEFERRED_DRAINING] = "draining",
+	[DEFERRED_PENDING] = "pending",
+	[DEFERRED_RATE] = "rate",
 	[DEFERRED_CANCELLED] = "cancelled",
 	[DEFERRED_EVICTED] = "evicted",
 	[DEFERRED_APPLICATION] = "application",

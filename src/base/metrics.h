@@ -62,6 +62,7 @@ enum metric_refused {
 	REFUSED_PATH,
 	REFUSED_METHOD,
 	REFUSED_PARAMETERS,
+	REFUSED_SITE, /* a page of another site */
 	REFUSED_USER,
 	REFUSED_ANONYMOUS,
 	REFUSED_PROJECTS,
@@ -71,6 +72,8 @@ enum metric_refused {
 /* Why a request was answered with "retry later". */
 enum metric_deferred {
 	DEFERRED_DRAINING,
+	DEFERRED_PENDING,   /* too many requests wait to learn who their user is */
+	DEFERRED_RATE,      /* the user opens streams too fast */
 	DEFERRED_CANCELLED, /* by a newer request of the same user */
 	DEFERRED_EVICTED,   /* an evicted stream reconnected, and there was no free slot */
 	DEFERRED_APPLICATION,

@@ -18,6 +18,7 @@
 
 #include "base/secret.h"
 #include "base/text.h"
+#include "config/allowed_origins.h"
 #include "config/app_url.h"
 #include "wire/channel_name.h"
 
@@ -40,6 +41,7 @@ static int check_prefixes(const char *);
 static int check_master(const char *);
 static int check_access(const char *);
 static int check_app_url(const char *);
+static int check_origins(const char *);
 static int check_readable(const char *);
 
 static const char *const identity_choices[] = {
@@ -136,6 +138,9 @@ static const struct setting table[] = {
 	    .help = "combined streams of the tenant in this process") },
 	{ NUMBER("SSE_COMBINED_PER_USER_CAP", combined_user_cap, "8", 1, 10000,
 	    .help = "combined streams of one user") },
+	{ NUMBER("TPI_USER_OPENS_PER_SECOND", user_opens_per_second, "20", 1, 1000,
+	    .zero_is_off = 1,
+	    .help = "streams that one user may open in a second") },
 	{ NUMBER("SSE_HEARTBEAT_MS", heartbeat_ms, "25000", 100, 3600000,
 	    .help = "time without data after which a stream gets a ping") },
 	{ NUMBER("SSE_METRICS_MS", metrics_ms, "30000", 100, 3600000,
@@ -171,8 +176,13 @@ static const struct setting table[] = {
 	    .help = "time for which an answer of the application is kept") },
 	{ NUMBER("TPI_APP_CONCURRENCY", app_concurrency, "32", 1, 1000,
 	    .help = "requests to the application at once") },
+	{ NUMBER("TPI_APP_PENDING", app_pending, "256", 1, 100000,
+	    .help = "requests that wait for the application to identify their user") },
 	{ NUMBER("TPI_RECHECK_SECONDS", recheck_seconds, "300", 5, 86400, .zero_is_off = 1,
 	    .help = "time between two re-checks of an open stream") },
+	{ STRING("TPI_ALLOWED_ORIGINS", allowed_origins, "", ALLOWED_ORIGINS_ALLOWED,
+	    .check = check_origins, .programs = STREAMD,
+	    .help = "origins of other sites whose pages may open streams") },
 	{ STRING("TPI_ISSUES_CHANNEL_PREFIX", issues_channel_prefix, "issues,issue-updates",
 	    "1 to 4 different prefixes, separated by commas, each " CHANNEL_ID_ALLOWED,
 	    .check = check_prefixes, .programs = BOTH,
@@ -258,6 +268,12 @@ static int
 check_app_url(const char *value)
 {
 	return value[0] == '\0' || app_url_valid(value) ? 0 : -1;
+}
+
+static int
+check_origins(const char *value)
+{
+	return value[0] == '\0' || allowed_origins_valid(value) ? 0 : -1;
 }
 
 static int
@@ -469,6 +485,8 @@ settings_load(struct settings *s, enum settings_program program, char *(*get)(co
 	}
 	derive_access(s);
 	derive_prefixes(s);
+	if (s->allowed_origins[0] != '\0')
+		allowed_origins_normalize(s->allowed_origins);
 	if (settings_queries_app(s) && s->app_url[0] == '\0') {
 		error_set(error, "TPI_APP_URL: must be set, to " APP_URL_ALLOWED
 		    ", if %s is app", s->identity == IDENTITY_APP ? "TPI_IDENTITY"

@@ -45,6 +45,7 @@ struct settings {
 	char *project_access;        /* TPI_PROJECT_ACCESS as written */
 	char *app_url;               /* TPI_APP_URL */
 	char *app_ca;                /* TPI_APP_CA */
+	char *allowed_origins;       /* TPI_ALLOWED_ORIGINS, see allowed_origins_normalize() */
 	char *issues_channel_prefix; /* TPI_ISSUES_CHANNEL_PREFIX, without white space */
 
 	int tenant_cap;        /* SSE_PER_TENANT_CAP */
@@ -55,6 +56,8 @@ struct settings {
 	int live_user_cap;     /* SSE_LIVE_PER_USER_CAP */
 	int combined_tenant_cap; /* SSE_COMBINED_PER_TENANT_CAP */
 	int combined_user_cap;   /* SSE_COMBINED_PER_USER_CAP */
+
+	int user_opens_per_second; /* TPI_USER_OPENS_PER_SECOND; 0 is off */
 
 	int heartbeat_ms;       /* SSE_HEARTBEAT_MS */
 	int metrics_ms;         /* SSE_METRICS_MS */
@@ -68,6 +71,7 @@ struct settings {
 	int app_timeout_ms;     /* TPI_APP_TIMEOUT_MS */
 	int app_cache_seconds;  /* TPI_APP_CACHE_SECONDS */
 	int app_concurrency;    /* TPI_APP_CONCURRENCY */
+	int app_pending;        /* TPI_APP_PENDING */
 	int recheck_seconds;    /* TPI_RECHECK_SECONDS; 0 is off */
 
 	int identity;  /* TPI_IDENTITY: enum identity_source */

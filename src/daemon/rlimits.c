@@ -87,10 +87,14 @@ cgroup_pids_max(void)
 void
 rlimits_apply(const struct settings *s)
 {
-	int64_t needed = (settings_queries_app(s) ? s->app_concurrency : 0) + SPARE;
+	int64_t needed = SPARE;
 	struct rlimit r;
 	unsigned i;
 
+	if (settings_queries_app(s))
+		needed += s->app_concurrency;
+	if (s->identity == IDENTITY_APP)
+		needed += s->app_pending;
 	for (i = 0; i < KIND_COUNT; i++)
 		needed += kind_tenant_cap(i, s);
 	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {

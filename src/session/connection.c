@@ -14,11 +14,13 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "auth/origin.h"
 #include "auth/web_identity.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/thread.h"
+#include "config/allowed_origins.h"
 #include "session/authorize.h"
 #include "session/status.h"
 #include "wire/frame.h"
@@ -35,6 +37,15 @@ grace_ms(const struct connection *c)
 	return half < 1000 ? half : 1000;
 }
 
+/* The request does not wait any more to learn who its user is; safe if it never did. */
+static void
+leave_pending(struct connection *c)
+{
+	if (c->pending)
+		c->registry->pending--;
+	c->pending = false;
+}
+
 /*
  * Sends a complete response. It releases the slots first, so a client that has read the response
  * finds them free.
@@ -42,6 +53,7 @@ grace_ms(const struct connection *c)
 static bool
 respond(struct connection *c, const char *text)
 {
+	leave_pending(c);
 	if (c->caps != NULL) {
 		caps_leave(c->caps, &c->slot);
 		caps_release(c->caps, &c->slot);
@@ -50,19 +62,41 @@ respond(struct connection *c, const char *text)
 	return false;
 }
 
+#define CORS_FORMAT                                                                               \
+	"Access-Control-Allow-Origin: %.*s\r\nAccess-Control-Allow-Credentials: true\r\n"
+#define CORS_SIZE (sizeof(CORS_FORMAT) + ALLOWED_ORIGIN_MAX)
+
+/* The headers without which a browser hides a response from a page of an allowed origin. */
+static const char *
+cors_headers(const struct stream *stream, char text[CORS_SIZE])
+{
+	const char *origin = stream->allowed_origin;
+
+	text[0] = '\0';
+	if (origin != NULL)
+		snprintf(text, CORS_SIZE, CORS_FORMAT, (int)strcspn(origin, ","), origin);
+	return text;
+}
+
+/* Room for the head of a stream and its first event: what stream_start() accepts. */
+#define BEGINNING_SIZE 512
+_Static_assert(sizeof(STREAM_HEAD "id\n" STREAM_SYNC_LINE "retry: 300000\n\n") + CORS_SIZE <=
+    BEGINNING_SIZE, "the beginning of a stream fits");
+
 /* tpi-stream(7), Retry later: the headers of a stream, a retry time, and the end. */
 static bool
 defer(struct connection *c, enum metric_deferred reason)
 {
 	bool slow = reason == DEFERRED_EVICTED;
-	char text[256];
+	char text[BEGINNING_SIZE], cors[CORS_SIZE];
 
 	metric_add_label(METRIC_DEFERRED, reason);
 	if (slow)
 		LOG(LOG_LEVEL_DEBUG, c->topic->tag, "no free slot for an evicted stream",
 		    LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user));
-	snprintf(text, sizeof(text), STREAM_HEAD "retry: %u\n\n",
-	    clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000, slow ? CAPS_RETRY_MAX_MS : 30000));
+	snprintf(text, sizeof(text), STREAM_HEADERS "%s\r\nretry: %u\n\n",
+	    cors_headers(c->stream, cors), clock_jitter(slow ? CAPS_RETRY_MIN_MS : 10000,
+	    slow ? CAPS_RETRY_MAX_MS : 30000));
 	return respond(c, text);
 }
 
@@ -80,6 +114,8 @@ subscribe_failed(struct connection *c, enum metric_deferred reason)
 	static struct log_limit limit;
 	static const char *const errors[] = {
 		[DEFERRED_DRAINING] = NULL,
+		[DEFERRED_PENDING] = NULL,
+		[DEFERRED_RATE] = NULL,
 		[DEFERRED_CANCELLED] = NULL,
 		[DEFERRED_EVICTED] = NULL,
 		[DEFERRED_REVOKED] = NULL,
@@ -108,7 +144,8 @@ subscribe_failed(struct connection *c, enum metric_deferred reason)
 static bool
 answer(struct connection *c, const struct answer *a)
 {
-	char *text = answer_text(a, c->request.method);
+	char cors[CORS_SIZE];
+	char *text = answer_text(a, cors_headers(c->stream, cors), c->request.method);
 
 	if (text != NULL)
 		respond(c, text);
@@ -219,6 +256,8 @@ find_topic(struct connection *c)
 		return refuse(c, REFUSED_PATH);
 	c->caps = c->registry->caps[c->topic->kind];
 	c->stream->labelled = c->topic->label == NULL;
+	c->stream->allowed_origin = allowed_origins_find(c->registry->settings->allowed_origins,
+	    origin_header(request_params(r)));
 	if (strcmp(r->method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
 	if (c->registry->draining)
@@ -230,6 +269,26 @@ find_topic(struct connection *c)
 	if (error != NULL)
 		return bad_request(c, REFUSED_PARAMETERS, error);
 	return true;
+}
+
+/* Refuses a page of another site that TPI_ALLOWED_ORIGINS does not list. */
+static bool
+check_site(struct connection *c)
+{
+	static struct log_limit limit;
+	char *const *params = request_params(&c->request);
+	uint32_t suppressed;
+
+	if (c->stream->allowed_origin != NULL || !origin_is_foreign(params))
+		return true;
+	if (log_allowed(&limit, 60000, &suppressed))
+		LOG(LOG_LEVEL_WARN, c->topic->tag, "page of another site refused",
+		    LOG_STR("origin", params_get(params, "HTTP_ORIGIN", NULL)),
+		    LOG_STR("host", params_get(params, "HTTP_HOST", NULL)),
+		    LOG_STR("secFetchSite", params_get(params, "HTTP_SEC_FETCH_SITE", NULL)),
+		    LOG_INT("suppressed", suppressed));
+	return refuse_with(c, REFUSED_SITE, 403, "Forbidden",
+	    "a page of another site sent the request");
 }
 
 /* Logs what to configure, once per process and cause: each anonymous request may repeat it. */
@@ -307,10 +366,7 @@ identify(struct connection *c)
 	return true;
 }
 
-/*
- * Decides about access where that needs no query. This comes before a slot is reserved, so a
- * request that it refuses never takes one.
- */
+/* Decides about access where that needs no query to the application. */
 static bool
 allow(struct connection *c)
 {
@@ -321,23 +377,6 @@ allow(struct connection *c)
 	else if (policy != ACCESS_APP && (policy != ACCESS_FILE || c->user != NULL))
 		authorize_locally(&c->watches, c->registry->access, c->user);
 	return has_access(c);
-}
-
-static bool
-reserve(struct connection *c)
-{
-	static struct log_limit limit;
-	uint32_t suppressed;
-
-	if (!caps_reserve(c->caps, &c->slot)) {
-		if (log_allowed(&limit, 1000, &suppressed))
-			LOG(LOG_LEVEL_WARN, c->topic->tag, "tenant cap reached",
-			    LOG_STR("tenantId", c->registry->settings->tenant),
-			    LOG_INT("cap", kind_tenant_cap(c->topic->kind, c->registry->settings)),
-			    LOG_INT("suppressed", suppressed));
-		return refuse(c, REFUSED_CAP);
-	}
-	return true;
 }
 
 /* Why the stream must not begin, an enum metric_deferred; NO_OBSTACLE if it still can. */
@@ -394,7 +433,42 @@ out:
 	return false;
 }
 
-/* Queries the application for the user, if TPI_IDENTITY is app. */
+/*
+ * False if TPI_APP_PENDING requests already wait to learn who their user is. Users whom the
+ * application has recognized before have as many places again, which others cannot take.
+ */
+static bool
+enter_pending(struct connection *c)
+{
+	int taken = c->registry->pending, limit = c->registry->settings->app_pending;
+
+	if (app_client_recognizes(c->registry->app_client, c->credentials))
+		limit *= 2;
+	do {
+		if (taken >= limit)
+			return false;
+	} while (!atomic_compare_exchange_weak(&c->registry->pending, &taken, taken + 1));
+	c->pending = true;
+	return true;
+}
+
+static bool
+too_many_pending(struct connection *c)
+{
+	static struct log_limit limit;
+	uint32_t suppressed;
+
+	if (log_allowed(&limit, 1000, &suppressed))
+		LOG(LOG_LEVEL_WARN, "app", "too many requests wait for the application",
+		    LOG_INT("pending", c->registry->settings->app_pending),
+		    LOG_INT("suppressed", suppressed));
+	return defer(c, DEFERRED_PENDING);
+}
+
+/*
+ * Queries the application for the user, if TPI_IDENTITY is app. A request that does not have to
+ * wait, because the answer is cached, is not among the pending ones.
+ */
 static bool
 query_user(struct connection *c, int64_t deadline)
 {
@@ -405,14 +479,51 @@ query_user(struct connection *c, int64_t deadline)
 		return true;
 	q = app_query_start(c->registry->app_client, c->credentials, NULL, 0, QUERY_CACHED,
 	    c->stream, deadline);
+	if (q != NULL && app_query_answer(q) == QUERY_PENDING && !enter_pending(c)) {
+		app_query_free(q);
+		return too_many_pending(c);
+	}
 	if (!await_answer(c, q, deadline))
 		return false;
+	leave_pending(c);
 	anonymous = app_query_answer(q) == QUERY_NO;
 	known = !anonymous && (c->user = strdup(app_query_user(q))) != NULL;
 	app_query_free(q);
 	if (anonymous)
 		return refuse(c, REFUSED_ANONYMOUS);
 	return known ? allow(c) : defer(c, DEFERRED_RESOURCES);
+}
+
+/* Bounds what one user can cost others by opening streams (TPI_USER_OPENS_PER_SECOND). */
+static bool
+limit_rate(struct connection *c)
+{
+	static struct log_limit limit;
+	uint32_t suppressed;
+
+	if (open_rate_allow(c->registry->open_rate, c->user, clock_us()))
+		return true;
+	if (log_allowed(&limit, 1000, &suppressed))
+		LOG(LOG_LEVEL_WARN, c->topic->tag, "user opens streams too fast",
+		    LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user),
+		    LOG_INT("suppressed", suppressed));
+	return defer(c, DEFERRED_RATE);
+}
+
+static bool
+reserve(struct connection *c)
+{
+	static struct log_limit limit;
+	uint32_t suppressed;
+
+	if (caps_reserve(c->caps, &c->slot))
+		return true;
+	if (log_allowed(&limit, 1000, &suppressed))
+		LOG(LOG_LEVEL_WARN, c->topic->tag, "tenant cap reached",
+		    LOG_STR("tenantId", c->registry->settings->tenant),
+		    LOG_INT("cap", kind_tenant_cap(c->topic->kind, c->registry->settings)),
+		    LOG_INT("suppressed", suppressed));
+	return refuse(c, REFUSED_CAP);
 }
 
 /* From here on revocations apply to the connection; see registry_name(). */
@@ -441,14 +552,10 @@ query_access(struct connection *c, int64_t deadline)
 	return has_access(c);
 }
 
-/* Reserves a slot of the tenant first: without one the application is not queried. */
+/* Takes a slot of the user. */
 static bool
-admit(struct connection *c)
+claim(struct connection *c)
 {
-	int64_t deadline = clock_ms() + c->registry->settings->app_timeout_ms;
-
-	if (!reserve(c) || !query_user(c, deadline))
-		return false;
 	switch (caps_claim(c->caps, &c->slot, c->user, c->stream)) {
 	case CAPS_NO_MEMORY:
 		return defer(c, DEFERRED_RESOURCES);
@@ -458,17 +565,30 @@ admit(struct connection *c)
 		break;
 	}
 	make_revocable(c);
-	return query_access(c, deadline);
+	return true;
+}
+
+/*
+ * The user first, then what is scarce: a request whose user is not known holds no slot, so
+ * anonymous requests, however many, take none from users.
+ */
+static bool
+admit(struct connection *c)
+{
+	int64_t deadline = clock_ms() + c->registry->settings->app_timeout_ms;
+
+	return query_user(c, deadline) && limit_rate(c) && reserve(c) && claim(c) &&
+	    query_access(c, deadline);
 }
 
 /* Sends the 200 and the first sync. */
 static void
 send_first_sync(struct stream *stream, const char *id)
 {
-	char text[256];
+	char text[BEGINNING_SIZE], cors[CORS_SIZE];
 
-	snprintf(text, sizeof(text), STREAM_HEAD "%s" STREAM_SYNC_LINE "retry: %u\n\n", id,
-	    clock_jitter(1000, 5000));
+	snprintf(text, sizeof(text), STREAM_HEADERS "%s\r\n%s" STREAM_SYNC_LINE "retry: %u\n\n",
+	    cors_headers(stream, cors), id, clock_jitter(1000, 5000));
 	caps_live(stream, text);
 }
 
@@ -490,7 +610,6 @@ begin_returning_stream(struct stream *stream)
 static bool
 join(struct connection *c)
 {
-	static struct log_limit limit;
 	struct stream_view view;
 	int count, reason;
 	char *names;
@@ -507,10 +626,7 @@ join(struct connection *c)
 	if (names != NULL)
 		c->subscription = subscriber_join(c->registry->subscriber, c->stream, names, count,
 		    c->slot.returning ? begin_returning_stream : begin_stream);
-	if (c->subscription != NULL)
-		return true;
-	return log_allowed(&limit, 1000, NULL) ? subscribe_failed(c, DEFERRED_RESOURCES) :
-						 defer(c, DEFERRED_RESOURCES);
+	return c->subscription != NULL || subscribe_failed(c, DEFERRED_RESOURCES);
 }
 
 /* The shortest time after which an open stream has something to do. */
@@ -561,13 +677,14 @@ await_begin(struct connection *c, unsigned *marks)
 static bool THREAD_STEP
 open_stream(struct connection *c)
 {
-	return read_head(c) && decode(c) && find_topic(c) && identify(c) && allow(c) && admit(c) &&
-	    join(c);
+	return read_head(c) && decode(c) && find_topic(c) && check_site(c) && identify(c) &&
+	    allow(c) && admit(c) && join(c);
 }
 
 static void THREAD_STEP
 leave(struct connection *c)
 {
+	leave_pending(c);
 	registry_unname(c->registry, &c->entry);
 	recheck_end(c);
 	if (c->subscription != NULL)

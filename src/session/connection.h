@@ -54,6 +54,7 @@ struct connection {
 	struct caps_entry slot;
 	struct subscription *subscription;
 	char *user; /* NULL until known; owned */
+	bool pending; /* counted in the registry's pending */
 	struct credentials *credentials; /* for the application; NULL if it is not queried */
 	struct recheck recheck;
 	struct live live;

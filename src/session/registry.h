@@ -18,6 +18,7 @@
 #include "session/revoked.h"
 #include "session/watch_list.h"
 #include "stream/caps.h"
+#include "stream/open_rate.h"
 #include "wire/revocation.h"
 
 /*
@@ -42,10 +43,12 @@ struct registry {
 	struct access *access;
 	struct app_client *app_client;              /* NULL if no setting is app */
 	struct caps *caps[KIND_COUNT]; /* by enum stream_kind */
+	struct open_rate *open_rate;
 
 	time_t started_at; /* wall clock */
 
 	_Atomic bool draining;
+	_Atomic int pending; /* requests that wait to learn who their user is: TPI_APP_PENDING */
 
 	pthread_mutex_t lock; /* the rest */
 	LIST_HEAD(, registry_entry) connections; /* each has a descriptor: RLIMIT_NOFILE */

@@ -13,6 +13,8 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 
+#define METRICS_SIZE 32768 /* three times what all metrics take */
+
 struct status_page {
 	const char *path;
 	bool (*write)(struct registry *r, struct answer *answer, char **body);
@@ -139,11 +141,12 @@ static bool
 write_metrics(struct registry *r, struct answer *answer, char **body)
 {
 	struct metrics *c = malloc(sizeof(*c));
-	size_t size;
 	bool failed;
 	FILE *out;
 
-	out = c != NULL ? open_memstream(body, &size) : NULL;
+	/* Not open_memstream(): if that runs out of memory, glibc drops text and reports no error. */
+	*body = malloc(METRICS_SIZE);
+	out = c != NULL && *body != NULL ? fmemopen(*body, METRICS_SIZE, "w") : NULL;
 	if (out == NULL) {
 		free(c);
 		return false;
@@ -152,8 +155,7 @@ write_metrics(struct registry *r, struct answer *answer, char **body)
 	complete(c, r);
 	metrics_write(c, r->settings->tenant, out);
 	failed = ferror(out) != 0;
-	/* glibc reports a failure of the last allocation only by a NULL body. */
-	failed |= fclose(out) != 0 || *body == NULL;
+	failed |= fclose(out) != 0;
 	free(c);
 	*answer = (struct answer){ 200, "OK", "", "text/plain; version=0.0.4; charset=utf-8",
 		*body };

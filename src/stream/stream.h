@@ -69,6 +69,11 @@ struct stream {
 
 	/* Set before any other thread knows the stream. */
 	uint32_t backlog_max; /* bytes, including record headers */
+	/*
+	 * An entry of TPI_ALLOWED_ORIGINS, up to its comma: the page's origin, if it is listed. NULL
+	 * if it is not.
+	 */
+	const char *allowed_origin;
 	pthread_t owner;
 	struct caps *caps; /* the caps that slot belongs to */
 
@@ -166,9 +171,10 @@ void stream_close(struct stream *s);
  * The 200 and its headers, for streams and for deferred requests, which get the same head
  * (tpi-stream(7), STREAM FORMAT).
  */
-#define STREAM_HEAD                                                                               \
+#define STREAM_HEADERS                                                                            \
 	"Status: 200 OK\r\nContent-Type: text/event-stream\r\n"                                   \
-	"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n\r\n"
+	"Cache-Control: no-cache, no-transform\r\nX-Accel-Buffering: no\r\n"
+#define STREAM_HEAD      STREAM_HEADERS "\r\n"
 #define STREAM_SYNC_LINE "data: {\"event\":\"sync\"}\n" /* for a block with more lines */
 #define STREAM_SYNC      STREAM_SYNC_LINE "\n"
 /* Without a blank line, which some clients would report as an empty message. */

@@ -116,6 +116,13 @@ def made_up_cookies(daemon, _):
     return patient(daemon, lambda step: fcgi.request(fcgi.params(None, HTTP_COOKIE=f"session=made-up{step}")), 900)
 
 
+def cross_site(daemon, _):
+    """Pages of another site open streams with the user's cookies."""
+    data = fcgi.request(fcgi.params("honest", VICTIM, HTTP_SEC_FETCH_SITE="cross-site",
+                                    HTTP_ORIGIN="https://evil.example", HTTP_HOST="tpi.example"))
+    return requests(daemon, lambda _: data)
+
+
 def own_streams(daemon, _):
     """Opens and closes notification streams of one user."""
     data = fcgi.request(fcgi.params("attacker"))

@@ -35,8 +35,8 @@ GROWTH = 64 << 20  # bytes
 LINES = 100  # log lines a second
 RECOVERY = 2 * SCALE  # seconds
 
-ATTACKS = ["nothing", "project_streams", "same_projects", "own_streams", "anonymous", "made_up_cookies", "aborted_heads",
-           "bad_requests", "revocations", "to_nobody", "oversized", "not_json"]
+ATTACKS = ["nothing", "project_streams", "same_projects", "own_streams", "anonymous", "made_up_cookies", "cross_site",
+           "aborted_heads", "bad_requests", "revocations", "to_nobody", "oversized", "not_json"]
 BY_APPLICATION = ["made_up_cookies"]  # the application knows the users, and is slow
 SLOW = "0.02", "8"  # seconds for each of its answers, and how many at a time: 400 a second
 USERS = 20  # honest users

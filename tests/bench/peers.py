@@ -32,7 +32,8 @@ SETTINGS = {  # with the tunables of the systemd unit, so that memory is as in p
     "GLIBC_TUNABLES": servers.tunables(), "INSTANCE_TENANT_ID": TENANT, "TPI_LOG_LEVEL": "warn",
     "TPI_PROJECT_ACCESS": "allow",
     "SSE_PER_TENANT_CAP": 100000, "SSE_ISSUES_PER_TENANT_CAP": 100000,
-    "SSE_LIVE_PER_TENANT_CAP": 100000, "SSE_COMBINED_PER_TENANT_CAP": 100000}
+    "SSE_LIVE_PER_TENANT_CAP": 100000, "SSE_COMBINED_PER_TENANT_CAP": 100000,
+    "TPI_USER_OPENS_PER_SECOND": 0}
 # If a web server lags in a burst, its streams must get events late rather than a sync instead: nchan
 # drops none either.
 WEB_SETTINGS = {"SSE_BACKLOG_BYTES": 16777216}

@@ -48,16 +48,23 @@ def check_ended(peer):
     assert not peer.stderr
 
 
-def check_stream_head(peer):
+def cors(origin):
+    """The headers of every response to a page of an origin in TPI_ALLOWED_ORIGINS."""
+    return {"access-control-allow-origin": origin, "access-control-allow-credentials": "true"} if origin else {}
+
+
+def check_stream_head(peer, origin=None):
     assert peer.status == 200, peer
-    assert plain_headers(peer) == STREAM_HEADERS
+    assert plain_headers(peer) == {**STREAM_HEADERS, **cors(origin)}
 
 
-def check_answer(peer, status, method="GET"):
+def check_answer(peer, status, method="GET", origin=None):
     """A complete response that is not a stream. A response to HEAD has the headers of GET and no body."""
     check_ended(peer)
     assert peer.status == status, peer
     headers = plain_headers(peer)
+    for name, value in cors(origin).items():
+        assert headers.pop(name, None) == value
     assert headers.pop("cache-control") == "no-store"
     if method == "HEAD":
         assert not peer.body

@@ -97,6 +97,8 @@ def _daemons(directory, valkey):
 
     def start(args=(), inherit=None, how="systemd", address=None, wait=True, popen=None, **env):
         env.setdefault("VALKEY_URL", valkey.url)
+        # The tests open streams faster than any user. None is the default, as for every setting.
+        env.setdefault("TPI_USER_OPENS_PER_SECOND", 0)
         env = {name: value for name, value in env.items() if value is not None}
         # A directory for each, since a test may start several.
         own = os.path.join(directory, f"d{len(started)}")

@@ -22,7 +22,8 @@ from timing import eventually, scaled
 @pytest.fixture(scope="module")
 def shared(module_with_app):
     """An application and a daemon for tests that leave both as they found them."""
-    return module_with_app(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000)
+    return module_with_app(SSE_PER_USER_CAP=10000, SSE_ISSUES_PER_USER_CAP=10000,
+                           TPI_ALLOWED_ORIGINS="https://portal")
 
 
 def check_user(daemon, valkey, user, **named):
@@ -167,8 +168,8 @@ HEADERS = {  # parameters of the request, and the headers they add to those of e
              {"Cookie": "a", "X-Forwarded-Host": "tpi.example:8443"}),
     "X-Forwarded-Host from a proxy": ({"HTTP_COOKIE": "a", "HTTP_HOST": "inner", "HTTP_X_FORWARDED_HOST": "tpi.example"},
                       {"Cookie": "a", "X-Forwarded-Host": "tpi.example"}),
-    "Sec-Fetch-Site": ({"HTTP_COOKIE": "a", "HTTP_SEC_FETCH_SITE": "cross-site"},
-                           {"Cookie": "a", "Sec-Fetch-Site": "cross-site"}),
+    "Sec-Fetch-Site": ({"HTTP_COOKIE": "a", "HTTP_SEC_FETCH_SITE": "same-origin"},
+                           {"Cookie": "a", "Sec-Fetch-Site": "same-origin"}),
     "Sec-Fetch-Site takes precedence": (
         {"HTTP_COOKIE": "a", "HTTP_SEC_FETCH_SITE": "none", "HTTP_HOST": "h", "HTTP_ORIGIN": "http://h",
          "HTTP_REFERER": "http://h/"},
@@ -177,13 +178,16 @@ HEADERS = {  # parameters of the request, and the headers they add to those of e
                       {"Cookie": "a", "X-Forwarded-Host": "h:81", "Sec-Fetch-Site": "same-origin"}),
     "Origin alone": ({"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_ORIGIN": "https://h"},
                      {"Cookie": "a", "X-Forwarded-Host": "h", "Sec-Fetch-Site": "same-origin"}),
-    "Origin and Referer of another site": (
-        {"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_ORIGIN": "http://evil", "HTTP_REFERER": "http://evil/"},
+    "an allowed origin": (
+        {"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_ORIGIN": "https://portal", "HTTP_SEC_FETCH_SITE": "same-site"},
+        {"Cookie": "a", "X-Forwarded-Host": "h", "Sec-Fetch-Site": "same-site"}),
+    "Referer of another site": (
+        {"HTTP_COOKIE": "a", "HTTP_HOST": "h", "HTTP_REFERER": "http://evil/"},
         {"Cookie": "a", "X-Forwarded-Host": "h"}),
     "not forwarded": (
         {"HTTP_COOKIE": "a", **{name: "SECRET" for name in (
             "HTTP_USER_AGENT", "HTTP_ACCEPT", "HTTP_ACCEPT_ENCODING", "HTTP_ACCEPT_LANGUAGE", "HTTP_REFERER",
-            "HTTP_ORIGIN", "HTTP_CONNECTION", "HTTP_EXPECT", "HTTP_RANGE", "HTTP_TE", "HTTP_TRANSFER_ENCODING",
+            "HTTP_CONNECTION", "HTTP_EXPECT", "HTTP_RANGE", "HTTP_TE", "HTTP_TRANSFER_ENCODING",
             "HTTP_PROXY", "HTTP_PROXY_AUTHORIZATION", "HTTP_X_USER", "HTTP_X_REAL_IP", "HTTP_FORWARDED",
             "HTTP_X_FORWARDED_PORT", "HTTP_X_FORWARDED_USER", "HTTP_IF_NONE_MATCH", "HTTP_COOKIE2",
             "HTTP_LAST_EVENT_ID", "CONTENT_TYPE", "SERVER_NAME", "REMOTE_USER", "AUTH_TYPE")}},
@@ -196,7 +200,8 @@ def test_headers(shared, version, sent, expected):
     """The daemon forwards exactly the documented headers."""
     app, daemon = shared
     app.forget()
-    check_answer(daemon.ask(TPI_USER=None, **sent), 401)
+    origin = sent.get("HTTP_ORIGIN")
+    check_answer(daemon.ask(TPI_USER=None, **sent), 401, origin=origin if origin == "https://portal" else None)
     [request] = app.requests
     host, _, _ = app.url.removeprefix("http://").partition("/")
     of_every_query = {"Host": host, "Accept": "application/json", "User-Agent": f"tpi-streamd/{version}"}
@@ -447,7 +452,8 @@ def test_no_cache(with_app):
 @pytest.mark.slow
 def test_cache_is_bounded(with_app):
     """After 17000 sessions within the cache time, the oldest needs a new query and a recent one does not."""
-    app, daemon = with_app(TPI_APP_CACHE_SECONDS=300, TPI_LOG_LEVEL=None, SSE_PER_USER_CAP=10000)
+    app, daemon = with_app(TPI_APP_CACHE_SECONDS=300, TPI_LOG_LEVEL=None, SSE_PER_USER_CAP=10000,
+                           TPI_APP_PENDING=1000)
     for first in range(0, 17000, 500):
         tokens = [app.sign_in(f"SECRET-{number}", "many") for number in range(first, first + 500)]
         peers = open_many(daemon, [by(token) for token in tokens])
@@ -517,17 +523,59 @@ def test_connections_are_reused(with_app):
 # Slots
 
 def test_tenant_cap_counts_requests_in_flight(with_app):
-    """A request that waits for the application holds a slot of the tenant; a 503 for the cap needs no query."""
-    app, daemon = with_app(SSE_PER_TENANT_CAP=2)
-    app.hold()
-    peers = [daemon.open(**by(ANN)), daemon.open(**by(BEN))]
-    app.wait_asked(2)
-    with app.quiet():
-        check_answer(daemon.ask(**by(ANN)), 503)
+    """A request that waits for an answer about access holds a slot of the tenant. One over the cap gets 503 once its
+    user is known, without a query about access."""
+    app, daemon = with_app(SSE_ISSUES_PER_TENANT_CAP=2)
+    app.hold(PROJECTS)
+    peers = [daemon.open(**by(ANN, projects="7")), daemon.open(**by(BEN, projects="8"))]
+    app.wait_asked(2, PROJECTS)
+    check_answer(daemon.ask(**by(ANN, projects="7")), 503)
+    check_answer(daemon.ask(**by("SECRET-unknown", projects="7")), 401)
+    assert len(app.asked(PROJECTS)) == 2
     app.release()
     wait_all(peers, synced, what="sync")
-    with app.quiet():
-        check_answer(daemon.ask(**by(ANN)), 503)
+
+
+def test_unknown_users_hold_no_slot(with_app):
+    """Requests that wait to learn who their user is hold no slot: with a cap of 1, none of several is refused, and the
+    one user among them gets a stream."""
+    app, daemon = with_app(SSE_PER_TENANT_CAP=1)
+    app.hold()
+    strangers = [daemon.open(**by(f"SECRET-unknown-{number}")) for number in range(4)]
+    app.wait_asked(4)
+    user = daemon.open(**by(ANN))
+    app.wait_asked(5)
+    app.release()
+    for peer in strangers:
+        check_answer(peer.wait_end(), 401)
+    user.wait(synced, what="sync")
+
+
+def test_pending(with_app):
+    """Of the requests that wait to learn who their user is, those over TPI_APP_PENDING are deferred, and their queries
+    are not sent. A request with a cached answer does not wait, and a peer that closes makes room."""
+    app, daemon = with_app(TPI_APP_PENDING=2, TPI_APP_CONCURRENCY=1, TPI_APP_CACHE_SECONDS=300,
+                           TPI_APP_TIMEOUT_MS=60000)
+    listen(daemon, **by(ANN)).close()
+    app.hold()
+    first = daemon.open(**by("SECRET-unknown-1"))
+    app.wait_asked(2)
+    second = daemon.open(**by("SECRET-unknown-2"))
+    daemon.wait_for_log("user query", count=3)
+    for _ in range(3):
+        check_later(daemon.ask(**by(BEN)))
+    daemon.wait_for_log(r"^\[app\] too many requests wait for the application \{\"pending\":2")
+    listen(daemon, **by(ANN)).close()
+    second.close()
+
+    def waits():
+        candidate = daemon.open(**by(BEN))
+        return candidate if candidate.quiet(0.2).status is None and not candidate.closed else None
+    third = eventually(waits, what="room")
+    app.release()
+    check_answer(first.wait_end(), 401)
+    third.wait(synced, what="sync")
+    assert not app.asked(token="SECRET-unknown-2")
 
 
 def test_refused_requests_release_their_slot(with_app):
@@ -546,18 +594,20 @@ def test_refused_requests_release_their_slot(with_app):
 
 def test_peer_closes_while_its_query_is_in_flight(with_app):
     """A peer that closes or aborts while its query is in flight releases its slot within a second."""
-    app, daemon = with_app(SSE_PER_TENANT_CAP=1, TPI_APP_TIMEOUT_MS=20000)
-    app.hold()
-    peer = daemon.open(**by(ANN))
-    app.wait_asked(1)
+    app, daemon = with_app(SSE_ISSUES_PER_TENANT_CAP=1, TPI_APP_TIMEOUT_MS=20000)
+    app.hold(PROJECTS)
+    peer = daemon.open(**by(ANN, projects="7"))
+    app.wait_asked(1, PROJECTS)
     for leave in (lambda p: p.close(), lambda p: p.send(fcgi.record(fcgi.ABORT))):
-        check_answer(daemon.ask(**by(BEN)), 503)
+        check_answer(daemon.ask(**by(BEN, projects="8")), 503)
         leave(peer)
         started = time.monotonic()
 
         def holds_slot():
-            """A request that is neither refused nor answered holds the slot."""
-            candidate = daemon.open(**by(ANN))
+            """A request whose access is queried holds the slot."""
+            asked = len(app.asked(SESSION))
+            candidate = daemon.open(**by(ANN, projects="7"))
+            app.wait_asked(asked + 1, SESSION)
             return candidate if candidate.quiet(0.1).status is None and not candidate.closed else None
         peer = eventually(holds_slot, what="a free slot")
         assert time.monotonic() - started < scaled(1.2)

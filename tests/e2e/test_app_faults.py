@@ -382,7 +382,7 @@ def test_pause_after_a_time_limit(with_app):
 
 def test_a_hanging_application_is_not_flooded(with_app):
     """Of 1000 requests while the application hangs, it gets the queries of TPI_APP_CONCURRENCY at most."""
-    app, daemon = with_app(**SLOW, TPI_APP_CONCURRENCY=8, SSE_PER_TENANT_CAP=2000)
+    app, daemon = with_app(**SLOW, TPI_APP_CONCURRENCY=8, TPI_APP_PENDING=1000)
     app.hold()
     started = time.monotonic()
     peers = [daemon.open(**by(f"SECRET-{number}")) for number in range(1000)]

@@ -127,14 +127,15 @@ def answered_in_turn(daemon, **named):
 
 
 def test_slot_is_free_before_the_end_of_an_answer(with_app, valkey):
-    """At a cap of 1 the peer that has read one answer finds the slot free: after 401, 404 and retry later alike,
-    and the slots of the user too."""
-    caps = {"SSE_PER_TENANT_CAP": 1, "SSE_ISSUES_PER_TENANT_CAP": 1, "SSE_PER_USER_CAP": 1}
+    """At a cap of 1, a client that has read one response finds the slot free, after 401, 404 and retry later alike.
+    The same holds for the user's slots, and for the only place among the pending requests."""
+    caps = {"SSE_PER_TENANT_CAP": 1, "SSE_ISSUES_PER_TENANT_CAP": 1, "SSE_PER_USER_CAP": 1, "TPI_APP_PENDING": 1}
     app, daemon = with_app(**caps)
     assert answered_in_turn(daemon, **by("SECRET-unknown")) == {401}
     assert answered_in_turn(daemon, **by(ANN, projects="9")) == {404}
     app.faults[SESSION] = says({}, 500)
     assert answered_in_turn(daemon, **by(ANN)) == {200}
+    assert not daemon.matching("too many requests wait")
     app.faults.clear()
     with listen(daemon, **by(ANN)), listen(daemon, **by(ANN, projects="7")):
         pass
@@ -191,6 +192,41 @@ def test_user_cap(streamd, valkey, tenant_cap, user_cap, kind):
         valkey.publish(user_channel("u1"), notification(1))
         middle.wait_body(frame(notification(1)))
         newcomer.wait_body(frame(notification(1)))
+
+
+# How fast a user opens streams
+
+def test_opens_per_second(streamd, rundir):
+    """A user may open five seconds' worth of streams at once, of all kinds together. Further requests are deferred, even
+    if the tenant is full, until the rate permits one. Others, and requests that are refused anyway, do not count."""
+    rules = f"{rundir}/rules"
+    with open(rules, "w", encoding="ascii") as file:
+        file.write("7 ann\n")
+    daemon = streamd(TPI_PROJECT_ACCESS=f"file:{rules}", TPI_USER_OPENS_PER_SECOND=1, SSE_PER_TENANT_CAP=5)
+    for _ in range(20):
+        check_answer(daemon.ask("ann", projects="9"), 404)
+        check_answer(daemon.ask("ann", projects="x"), 400)
+    started = time.monotonic()
+    peers = daemon.streams(3, "ann") + daemon.streams(2, "ann", projects="7")
+    for named in {}, {"projects": "7"}, RETURNING:
+        check_later(daemon.ask("ann", **named))
+    assert time.monotonic() < started + 1, "too slow for this test"
+    daemon.wait_for_log(r'^\[sse/\w+\] user opens streams too fast \{"tenantId":"default","userId":"ann",')
+    peers += daemon.streams(2, "ben")
+    check_answer(daemon.ask("ben"), 503)
+    check_later(daemon.ask("ann"))
+
+    def open_again():
+        peer = daemon.open("ann", projects="7").wait(lambda p: p.closed or fcgi.live(p))
+        return None if peer.closed else peer
+    eventually(open_again, what="a stream when the rate permits it").close()
+    assert time.monotonic() - started > 0.9
+
+
+def test_opens_per_second_by_default(streamd):
+    """By default a user may open 100 streams at once, which is more than any browser restores."""
+    daemon = streamd(TPI_USER_OPENS_PER_SECOND=None, SSE_PER_USER_CAP=100)
+    daemon.streams(100)
 
 
 # An evicted stream that comes back by itself

@@ -7,7 +7,7 @@ import pytest
 
 import answers
 import fcgi
-from answers import check_answer, check_first, check_later
+from answers import FIRST, check_answer, check_first, check_later, check_stream_head
 from fcgi import ISSUES, NOTIFICATIONS
 
 
@@ -61,6 +61,57 @@ RESPONSES = {
     "unknown query": (200, {"QUERY_STRING": "projectId=x&projectId=y&%zz"}),
     "no query": (200, {"QUERY_STRING": None}),
 }
+
+# Pages of other sites
+
+def page(site=None, origin=None, host="tpi.example"):
+    return {"HTTP_SEC_FETCH_SITE": site, "HTTP_ORIGIN": origin, "HTTP_HOST": host}
+
+
+PAGES = {  # (more in tests/unit/check_origin.c)
+    "a script": (200, {}),
+    "same-origin": (200, page("same-origin")),
+    "an address typed by hand": (200, page("none")),
+    "over plain http": (200, page(origin="http://tpi.example")),
+    "cross-site": (403, page("cross-site", "https://evil.example")),
+    "cross-site without Origin": (403, page("cross-site")),
+    "same-site": (403, page("same-site", "https://wiki.example")),
+    "over plain http from another host": (403, page(origin="http://evil.example")),
+    "over plain http from another port": (403, page(origin="http://tpi.example:81")),
+    "from a sandbox": (403, page(origin="null")),
+    "Origin without Host": (403, page(origin="http://tpi.example", host=None)),
+}
+PORTAL, WIKI = "https://portal.example", "http://wiki.example:8080"
+
+
+@pytest.mark.parametrize("status, headers", PAGES.values(), ids=PAGES)
+def test_page(daemon, status, headers):
+    """A page of another site gets 403, and no response has CORS headers."""
+    check(daemon.open(**headers), status)
+
+
+@pytest.mark.parametrize("origin", [PORTAL, WIKI])
+def test_allowed_origin(module_streamd, origin):
+    """A page of a listed origin gets every response, and may read it. Other origins are refused as before."""
+    daemon = module_streamd(TPI_ALLOWED_ORIGINS=f"https://Portal.Example:443 , {WIKI}", SSE_PER_TENANT_CAP=1,
+                            TPI_USER_OPENS_PER_SECOND=1)
+    listed = page("cross-site", origin)
+    check_answer(daemon.ask(None, **listed), 401, origin=origin)
+    check_answer(daemon.ask("a b", **listed), 400, origin=origin)
+    check_answer(daemon.ask("u", "x", **listed), 400, origin=origin)
+    check_answer(daemon.ask("u", "7", **listed), 404, origin=origin)
+    with daemon.stream("u", **page(None, origin)) as stream:
+        check_stream_head(stream, origin)
+        assert FIRST.fullmatch(stream.body)
+        check_answer(daemon.ask("u", **listed), 503, origin=origin)
+        for _ in range(3):
+            check_answer(daemon.ask("u", **listed), 503, origin=origin)
+        check_stream_head(daemon.ask("u", **listed), origin)
+        check_answer(daemon.ask("v"), 503)
+    for other in (f"{origin}.evil.example", origin.upper(), f"{origin}/", f"{PORTAL},{WIKI}", "null", "", None,
+                  [origin, "https://evil.example"]):
+        check_answer(daemon.ask("v", **page("cross-site", other)), 403)
+
 
 MANY = ",".join(str(n) for n in range(1, 501))
 QUERIES = {
@@ -183,6 +234,7 @@ WRONG = [  # in the order of the checks; two that change the same parameter are 
     ("unknown path", 404, {"SCRIPT_NAME": "/nowhere"}),
     ("method", 405, {"REQUEST_METHOD": "POST"}),
     ("projects", 400, {"QUERY_STRING": "projectIds=x"}),
+    ("another site", 403, {"HTTP_SEC_FETCH_SITE": "cross-site"}),
     ("anonymous", 401, {"TPI_USER": None}),
     ("invalid user", 400, {"TPI_USER": "a b"}),
     ("duplicate", 400, {"PATH_INFO": ["", "/x"]}),

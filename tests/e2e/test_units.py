@@ -70,7 +70,8 @@ def test_limits_fit_the_caps(name):
     settings = dict(line.split("=", 1) for line in run_streamd("--check-config").stdout.splitlines())
     streams = sum(int(value) for setting, value in settings.items() if setting.endswith("_PER_TENANT_CAP"))
     assert streams >= 2000
-    assert int(option(name, "TasksMax")) >= streams + int(settings["TPI_APP_CONCURRENCY"]) + 256
+    assert int(option(name, "TasksMax")) >= streams + sum(
+        int(settings[name]) for name in ("TPI_APP_CONCURRENCY", "TPI_APP_PENDING")) + 256
     assert int(option(name, "LimitNOFILE")) >= 2 * streams
     # What a stream takes, its backlog, and the buffer of a Unix socket.
     stream = (36 << 10) + int(settings["SSE_BACKLOG_BYTES"]) + (208 << 10)

@@ -9,7 +9,7 @@
 static void
 expect(const struct answer *a, const char *expected)
 {
-	char *text = answer_text(a, "GET");
+	char *text = answer_text(a, "", "GET");
 
 	ck_assert_ptr_nonnull(text);
 	ck_assert_str_eq(text, expected);
@@ -50,7 +50,7 @@ START_TEST(head_only)
 {
 	static const struct answer a = { 405, "Method Not Allowed", "Allow: GET\r\n",
 		"application/json", "{}" };
-	char *text = answer_text(&a, "HEAD");
+	char *text = answer_text(&a, "", "HEAD");
 
 	ck_assert_ptr_nonnull(text);
 	ck_assert_str_eq(text,
@@ -58,9 +58,24 @@ START_TEST(head_only)
 	    "Content-Type: application/json\r\n\r\n");
 	free(text);
 	/* Only "HEAD" is HEAD: methods are case-sensitive. */
-	text = answer_text(&a, "head");
+	text = answer_text(&a, "", "head");
 	ck_assert_ptr_nonnull(text);
 	ck_assert_ptr_nonnull(strstr(text, "\r\n\r\n{}"));
+	free(text);
+}
+END_TEST
+
+/* More headers follow those of the answer. */
+START_TEST(more_headers)
+{
+	static const struct answer a = { 405, "Method Not Allowed", "Allow: GET\r\n", "text/plain",
+		"x" };
+	char *text = answer_text(&a, "X-More: 1\r\n", "GET");
+
+	ck_assert_ptr_nonnull(text);
+	ck_assert_str_eq(text,
+	    "Status: 405 Method Not Allowed\r\nCache-Control: no-store\r\nAllow: GET\r\n"
+	    "X-More: 1\r\nContent-Type: text/plain\r\n\r\nx");
 	free(text);
 }
 END_TEST
@@ -73,7 +88,7 @@ START_TEST(long_body)
 	char *text;
 
 	memset(body, '%', sizeof(body) - 1);
-	text = answer_text(&a, "");
+	text = answer_text(&a, "", "");
 	ck_assert_ptr_nonnull(text);
 	ck_assert_ptr_nonnull(strstr(text, "\r\n\r\n"));
 	ck_assert_str_eq(strstr(text, "\r\n\r\n") + 4, body);
@@ -92,6 +107,7 @@ main(void)
 	tcase_add_test(tc, with_body);
 	tcase_add_test(tc, with_headers);
 	tcase_add_test(tc, head_only);
+	tcase_add_test(tc, more_headers);
 	tcase_add_test(tc, long_body);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_origin: which Origin and Referer headers belong to the host that the Host header names.
+ * check_origin: which Origin and Referer headers belong to the host that the Host header names, and
+ * which requests come from a page of another origin.
  */
 #include <check.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include "auth/origin.h"
@@ -128,6 +130,62 @@ START_TEST(malformed)
 }
 END_TEST
 
+/* Sec-Fetch-Site decides; without it, or with a value that is not defined, Origin and Host do. */
+START_TEST(foreign)
+{
+#define SITE(value)   "HTTP_SEC_FETCH_SITE=" value
+#define ORIGIN(value) "HTTP_ORIGIN=" value
+#define HOST          "HTTP_HOST=tpi.example"
+	static const struct { bool foreign; const char *params[5]; } rows[] = {
+		{ false, { NULL } },
+		{ false, { HOST } },
+		{ false, { ORIGIN(""), HOST } },
+		{ false, { ORIGIN("http://tpi.example"), HOST } },
+		{ false, { "HTTP_REFERER=http://evil.example/", HOST } },
+		{ true, { ORIGIN("http://evil.example"), HOST } },
+		{ true, { ORIGIN("http://evil.example") } },
+		{ true, { ORIGIN("http://tpi.example:8080"), HOST } },
+		{ true, { ORIGIN("null"), HOST } },
+		{ true, { ORIGIN("null") } },
+		{ false, { SITE("same-origin"), ORIGIN("http://evil.example"), HOST } },
+		{ false, { SITE("none"), HOST } },
+		{ false, { SITE("same-origin") } },
+		{ true, { SITE("cross-site") } },
+		{ true, { SITE("same-site"), HOST } },
+		{ true, { SITE("cross-site"), ORIGIN("http://tpi.example"), HOST } },
+		{ false, { SITE(""), HOST } },
+		{ true, { SITE(""), ORIGIN("http://evil.example"), HOST } },
+		{ true, { SITE("Same-Origin"), ORIGIN("http://evil.example"), HOST } },
+		{ false, { SITE("same-planet"), ORIGIN("http://tpi.example"), HOST } },
+		/* Of two values none is believed. */
+		{ true, { SITE("same-origin"), SITE("cross-site"), HOST } },
+		{ true, { SITE("cross-site"), SITE("same-origin"), HOST } },
+		{ true, { SITE(""), SITE("cross-site"), HOST } },
+		{ false, { SITE("same-origin"), SITE("same-origin"), HOST } },
+		{ true, { ORIGIN("http://tpi.example"), ORIGIN("http://evil.example"), HOST } },
+		{ true, { ORIGIN(""), ORIGIN("http://evil.example"), HOST } },
+		{ true, { ORIGIN("http://tpi.example"), HOST, "HTTP_HOST=evil.example" } },
+		{ false, { HOST, "HTTP_HOST=evil.example" } },
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++)
+		ck_assert_msg(origin_is_foreign((char *const *)(uintptr_t)rows[i].params) ==
+		    rows[i].foreign, "row %zu", i);
+}
+END_TEST
+
+/* The Origin header is that of the request, unless there are two. */
+START_TEST(header)
+{
+	static const char *const one[] = { "X=1", ORIGIN("http://a"), ORIGIN("http://a"), NULL };
+	static const char *const two[] = { ORIGIN("http://a"), ORIGIN("http://b"), NULL };
+
+	ck_assert_str_eq(origin_header((char *const *)(uintptr_t)one), "http://a");
+	ck_assert_str_eq(origin_header((char *const *)(uintptr_t)two), "");
+	ck_assert_str_eq(origin_header((char *const *)(uintptr_t)(one + 3)), "");
+}
+END_TEST
+
 int
 main(void)
 {
@@ -141,6 +199,8 @@ main(void)
 	tcase_add_test(tc, default_ports);
 	tcase_add_test(tc, another_site);
 	tcase_add_test(tc, malformed);
+	tcase_add_test(tc, foreign);
+	tcase_add_test(tc, header);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

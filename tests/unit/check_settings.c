@@ -112,6 +112,7 @@ START_TEST(defaults)
 	ck_assert_str_eq(s.project_access, "deny");
 	ck_assert_str_eq(s.app_url, "");
 	ck_assert_str_eq(s.app_ca, "");
+	ck_assert_str_eq(s.allowed_origins, "");
 	ck_assert_str_eq(s.issues_channel_prefix, "issues,issue-updates");
 	ck_assert_int_eq(s.issues_prefix_count, 2);
 	ck_assert_str_eq(s.issues_prefixes[0], "issues");
@@ -124,6 +125,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.live_user_cap, 8);
 	ck_assert_int_eq(s.combined_tenant_cap, 1000);
 	ck_assert_int_eq(s.combined_user_cap, 8);
+	ck_assert_int_eq(s.user_opens_per_second, 20);
 	ck_assert_int_eq(s.heartbeat_ms, 25000);
 	ck_assert_int_eq(s.metrics_ms, 30000);
 	ck_assert_int_eq(s.backlog_bytes, 65536);
@@ -135,6 +137,7 @@ START_TEST(defaults)
 	ck_assert_int_eq(s.app_timeout_ms, 2000);
 	ck_assert_int_eq(s.app_cache_seconds, 5);
 	ck_assert_int_eq(s.app_concurrency, 32);
+	ck_assert_int_eq(s.app_pending, 256);
 	ck_assert_int_eq(s.recheck_seconds, 300);
 	ck_assert_int_eq(s.identity, IDENTITY_WEB_SERVER);
 	ck_assert_int_eq(s.app_proxy, APP_PROXY_NONE);
@@ -154,7 +157,7 @@ START_TEST(table_is_complete)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 40);
+	ck_assert_uint_eq(count, 43);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].default_value);
@@ -193,7 +196,7 @@ START_TEST(number_ranges)
 			settings_free(&s);
 		}
 		snprintf(value, sizeof(value), "%d", table[i].minimum - 1);
-		expect_accepted(table[i].name, value, false);
+		expect_accepted(table[i].name, value, table[i].minimum == 1 && table[i].zero_is_off);
 		snprintf(value, sizeof(value), "%d", table[i].maximum + 1);
 		expect_accepted(table[i].name, value, false);
 		expect_accepted(table[i].name, "0", table[i].minimum == 0 || table[i].zero_is_off);
@@ -213,6 +216,7 @@ START_TEST(described_ranges)
 		{ "SSE_LIVE_PER_USER_CAP", "1 to 10000" },
 		{ "SSE_COMBINED_PER_TENANT_CAP", "1 to 1000000" },
 		{ "SSE_COMBINED_PER_USER_CAP", "1 to 10000" },
+		{ "TPI_USER_OPENS_PER_SECOND", "0 (off) or 1 to 1000" },
 		{ "SSE_HEARTBEAT_MS", "100 to 3600000" },
 		{ "SSE_METRICS_MS", "100 to 3600000" },
 		{ "SSE_BACKLOG_BYTES", "16384 to 16777216" },
@@ -228,6 +232,7 @@ START_TEST(described_ranges)
 		{ "TPI_APP_TIMEOUT_MS", "50 to 60000" },
 		{ "TPI_APP_CACHE_SECONDS", "0 to 300" },
 		{ "TPI_APP_CONCURRENCY", "1 to 1000" },
+		{ "TPI_APP_PENDING", "1 to 100000" },
 		{ "TPI_RECHECK_SECONDS", "0 (off) or 5 to 86400" },
 		{ "TPI_STATUS", "off | on" },
 		{ "TPI_SANDBOX", "off | on" },
