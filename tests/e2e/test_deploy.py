@@ -2,11 +2,12 @@
 """contrib/kubernetes, traefik, alb, helm, container and nginx/tpi-stream-proxy.conf: what can be read is compared with
 the daemon and with the contract, what can run runs.
 
-No Kubernetes, Helm or container engine is needed: manifests are parsed, the chart is rendered by helm/render.go, the
-Containerfile's build stage is run in a directory, and its nginx.conf by the nginx that is installed.
+No Kubernetes or container engine is needed: manifests are parsed, the chart is rendered by helm, the Containerfile's
+build stage is run in a directory, and its nginx.conf by the nginx that is installed.
 """
 
 import glob
+import importlib.util
 import json
 import os
 import re
@@ -50,6 +51,7 @@ controllers = pytest.mark.parametrize("controller", REQUIRED)
 PASSWORD = {"valkey": {"passwordSecret": {"name": "tpi-stream-valkey"}}}
 USERS = {"streamd": "10001", "nginx": "10002"}
 GROUP = "10001"
+FILES = {"VALKEY_PASSWORD_FILE", "VALKEY_SENTINEL_PASSWORD_FILE", "VALKEY_TLS_CA", "VALKEY_TLS_CERT", "VALKEY_TLS_KEY"}
 OPEN = ["--mode", "0666"]  # the web server's workers are another user
 
 
@@ -61,7 +63,7 @@ def password(rundir):
 @pytest.fixture(scope="module")
 def render():
     """render(values): the chart's objects by kind."""
-    chart.build()
+    chart.require("helm")
     return chart.objects
 
 
@@ -87,28 +89,25 @@ def container(deployment, name):
 
 
 def environment(deployment):
-    """The daemon's variables; those from a Secret have the value None."""
+    """The daemon's variables. None is from a Secret: kubectl describe and the process table show the environment."""
     entries = container(deployment, "streamd")["env"]
     names = [entry["name"] for entry in entries]
     assert len(names) == len(set(names)), names
     for entry in entries:
-        assert isinstance(entry.get("value", ""), str), f"not quoted: {entry}"
-    return {entry["name"]: entry.get("value") for entry in entries}
+        assert set(entry) == {"name", "value"} and isinstance(entry["value"], str), f"not quoted: {entry}"
+    return {entry["name"]: entry["value"] for entry in entries}
 
 
 def check_settings(env, password):
-    """The daemon knows each name, and takes all values; password is a file that stands in for the Secret's."""
-    env = dict(env)
+    """The daemon knows each name, and takes all values; password is a file that stands in for those of Secrets."""
+    env = {name: password if name.endswith("_PASSWORD_FILE") else value for name, value in env.items()}
     assert env.pop("GLIBC_TUNABLES") == tunables()
-    if "VALKEY_PASSWORD_FILE" in env:
-        env["VALKEY_PASSWORD_FILE"] = password
     done = run_streamd("--check-config", **env)
     assert done.returncode == 0, done.stderr
     effective = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert set(env) <= set(effective)
     for name, value in env.items():
-        if name in effective and value is not None:
-            assert effective[name] == value
+        assert effective[name] == value
     assert (env["TPI_IDENTITY"], env["TPI_PROJECT_ACCESS"]) == ("app", "app")
 
 
@@ -136,16 +135,20 @@ def check_pod(deployment):
     # nginx outlives the daemon's drain or is there for its last words, and all of it fits.
     assert sleeps["streamd"] < sleeps["nginx"]
     assert max(sleeps["streamd"] + drain, sleeps["nginx"]) + 5 <= spec["terminationGracePeriodSeconds"]
-    # The password is a file that the daemon's group may read.
-    env = environment(deployment)
-    secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
-    if "VALKEY_PASSWORD_FILE" in env:
-        directory, name = os.path.split(env["VALKEY_PASSWORD_FILE"])
+    # Each file that a setting names is in a Secret that the daemon's group may read, and no Secret is unused.
+    env, secrets = environment(deployment), set()
+    for name in FILES & set(env):
+        directory, file = os.path.split(env[name])
         mount = next(m for m in container(deployment, "streamd")["volumeMounts"] if m["mountPath"] == directory)
         secret = volumes[mount["name"]]["secret"]
-        assert mount["readOnly"] and name == "password" and secret["defaultMode"] == 0o440
-    else:
-        assert not secrets
+        assert mount["readOnly"] and secret["defaultMode"] == 0o440
+        assert not name.endswith("_PASSWORD_FILE") or file == "password"
+        secrets.add(mount["name"])
+    assert secrets == {volume["name"] for volume in spec["volumes"] if "secret" in volume}
+    # What the daemon needs at its caps: doc/capacity.md, Memory.
+    caps = sum(int(value) for name, value in env.items() if name.endswith("TENANT_CAP"))
+    if caps == 4000:
+        assert container(deployment, "streamd")["resources"]["limits"] == {"memory": "1536Mi"}
 
 
 def check_probes(deployment):
@@ -392,7 +395,7 @@ def test_chart_values(render, password):
                                                              "limits": {"memory": "1Gi"}}
     secret, = (volume["secret"] for volume in spec["volumes"] if "secret" in volume)
     assert secret["secretName"] == "s" and secret["items"] == [{"key": "k", "path": "password"}]
-    notes = chart.render({"replicas": 3, "sse": {"perTenantCap": 700}})["NOTES.txt"]
+    notes = chart.notes({"replicas": 3, "sse": {"perTenantCap": 700}})
     assert "3 pods carry up to 2100 notification streams, 3000 issue streams, 3000 streams of test runs and " in notes
 
 
@@ -406,11 +409,12 @@ def test_chart_sentinels(render, password):
     check_settings(env, password)
     assert env["VALKEY_SENTINELS"] == "s1:26379,s2" and env["VALKEY_SENTINEL_MASTER"] == "main"
     assert env["VALKEY_URL"] == "valkey://x"
-    reference, = (entry["valueFrom"] for entry in container(deployment, "streamd")["env"] if "valueFrom" in entry)
-    assert env["VALKEY_SENTINEL_PASSWORD"] is None and reference == {"secretKeyRef": {"name": "s", "key": "k"}}
+    secret, = (volume["secret"] for volume in deployment["spec"]["template"]["spec"]["volumes"] if "secret" in volume)
+    assert secret == {"secretName": "s", "defaultMode": 0o440, "items": [{"key": "k", "path": "password"}]}
+    check_pod(deployment)
     env = environment(render({"valkey": {"sentinels": ["s1"], "url": ""}})["Deployment"])
     check_settings(env, password)
-    assert "VALKEY_URL" not in env and "VALKEY_SENTINEL_PASSWORD" not in env
+    assert not {"VALKEY_URL", "VALKEY_SENTINEL_PASSWORD", "VALKEY_SENTINEL_PASSWORD_FILE"} & set(env)
     env = environment(render({"valkey": {"url": "valkey://a:1,valkey://b"}})["Deployment"])
     check_settings(env, password)
     assert env["VALKEY_URL"] == "valkey://a:1,valkey://b" and "VALKEY_SENTINELS" not in env
@@ -495,17 +499,21 @@ def test_chart_ports(url, sentinels, application, expected):
     """The policy lets out to the ports that the values name, and NOTES.txt says which. (It is the schema that refuses
     Unix sockets.)"""
     values = {"valkey": {"url": url, "sentinels": sentinels}, "applicationUrl": application}
-    texts = chart.render(values)
-    policy, deployment = (yaml.safe_load(texts[name]) for name in ("networkpolicy.yaml", "deployment.yaml"))
-    assert outgoing_ports(policy) == [*expected, [53, 53]]
-    check_policy(policy, environment(deployment))
-    told = re.findall(r"^  (?:Valkey|application): +(.*)$", texts["NOTES.txt"], re.M)
+    found, notes = chart.objects(values, "--skip-schema-validation"), chart.notes(values)
+    assert outgoing_ports(found["NetworkPolicy"]) == [*expected, [53, 53]]
+    check_policy(found["NetworkPolicy"], environment(found["Deployment"]))
+    told = re.findall(r"^  (?:Valkey|application): +(.*)$", notes, re.M)
     assert [line for line in told if line != "none"] == [", ".join(map(str, ports)) for ports in expected]
-    assert ("sentinels announce" in texts["NOTES.txt"]) == bool(sentinels)
-    named = chart.render({**values, "networkPolicy": {"valkeyPorts": [1, 65535], "applicationPorts": [3001, 2]}})
-    assert outgoing_ports(yaml.safe_load(named["networkpolicy.yaml"])) == [[1, 65535], [3001, 2], [53, 53]]
-    assert "  Valkey:       1, 65535\n  application:  3001, 2\n" in named["NOTES.txt"]
-    assert "NetworkPolicy" not in chart.render({**values, "networkPolicy": {"enabled": False}})["NOTES.txt"]
+    assert ("sentinels announce" in notes) == bool(sentinels)
+
+
+@pytest.mark.usefixtures("render")
+def test_chart_named_ports():
+    """Ports in the values take precedence; without a policy NOTES.txt names none."""
+    values = {"networkPolicy": {"valkeyPorts": [1, 65535], "applicationPorts": [3001, 2]}}
+    assert outgoing_ports(chart.objects(values)["NetworkPolicy"]) == [[1, 65535], [3001, 2], [53, 53]]
+    assert "  Valkey:       1, 65535\n  application:  3001, 2\n" in chart.notes(values)
+    assert "NetworkPolicy" not in chart.notes({"networkPolicy": {"enabled": False}})
 
 
 REFUSED = {
@@ -526,7 +534,7 @@ REFUSED = {
 def test_chart_refuses(values, message):
     """Values that cannot be right are refused by the templates, with what is allowed."""
     with pytest.raises(Refused, match=re.escape(message)):
-        chart.render(values)
+        chart.template(values, "--skip-schema-validation")
 
 
 def test_chart_sets_nothing_twice(render):
@@ -536,11 +544,11 @@ def test_chart_sets_nothing_twice(render):
                                "sentinelPasswordSecret": secret,
                                "tlsSecret": {"name": "s", "clientCertificate": True}}})
     free = {"GLIBC_TUNABLES", *read_yaml(f"{chart.CHART}/values.yaml")["settings"]}
-    own = {"TPI_LISTEN", *environment(found["Deployment"])} - free
-    assert {"TPI_STATUS", "VALKEY_SENTINEL_PASSWORD", "VALKEY_TLS_CA", "VALKEY_TLS_KEY"} < own
+    own = {"TPI_LISTEN", "VALKEY_SENTINEL_PASSWORD", *environment(found["Deployment"])} - free
+    assert {"TPI_STATUS", *FILES} < own
     for name in own:
         with pytest.raises(Refused, match=f"settings.{name}: not allowed: the chart sets it"):
-            chart.render({"settings": {name: "x"}})
+            chart.template({"settings": {name: "x"}}, "--skip-schema-validation")
 
 
 BAD = [{"terminationGracePeriodSeconds": 29}, {"terminationGracePeriodSeconds": "60"}, {"replicas": -1},
@@ -560,13 +568,133 @@ GOOD = [{}, PASSWORD, {"terminationGracePeriodSeconds": 30}, {"sse": {"perTenant
         {"valkey": {"sentinels": ["s1", "s2.example:26379", "[::1]:26379"], "sentinelMaster": "my-1.x_y"}}]
 
 
-def test_schema():
+def test_schema(render):
     """values.schema.json takes what the daemon takes, and refuses the rest before anything is rendered."""
     for values in GOOD:
-        chart.validate(values)
+        render(values)
     for values in BAD:
-        with pytest.raises(Refused):
-            chart.validate(values)
+        with pytest.raises(Refused, match="values don't meet the specifications of the schema"):
+            render(values)
+
+
+@pytest.mark.usefixtures("render")
+def test_chart_package(rundir):
+    """helm finds no fault with the chart, and the package renders like the directory."""
+    chart.helm("lint", "--strict", chart.CHART)
+    chart.helm("package", chart.CHART, "--destination", rundir)
+    package, = glob.glob(f"{rundir}/*.tgz")
+    assert chart.helm("template", "tpi-stream", package) == chart.helm("template", "tpi-stream", chart.CHART)
+
+
+def test_chart_table():
+    """The chart's README.md has the table that tests/tools/values-table.py makes, and describes every value."""
+    path = f"{ROOT}/tests/tools/values-table.py"
+    spec = importlib.util.spec_from_file_location("values_table", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    table = script.table()
+    assert read(script.README).endswith(table), f"run {path}"
+    assert not re.search(r"\|\s*\|$", table.removeprefix(script.HEAD), re.M)
+
+
+def test_chart_passes_settings(render):
+    """Any other setting reaches the daemon as it is, also one of a later release."""
+    settings = {"TPI_APP_PENDING": 64, "TPI_USER_OPENS_PER_SECOND": 10, "TPI_SANDBOX": "on",
+                "TPI_ALLOWED_ORIGINS": "https://a.example,https://b.example", "SSE_MAX_AGE_SECONDS": "14400"}
+    env = environment(render({"settings": settings})["Deployment"])
+    assert {name: str(value) for name, value in settings.items()}.items() <= env.items()
+
+
+def chart_tests(values):
+    """The objects of `helm test` by kind."""
+    return {entry["kind"]: entry for entry in chart.template(values)
+            if "helm.sh/hook" in entry["metadata"].get("annotations", {})}
+
+
+def test_chart_test(render, with_app, rundir, fronts):
+    """The pod of `helm test` is none of the Service's, may connect, and succeeds while nginx and the daemon work."""
+    values = {"ingress": {"host": "tpi.example"}}
+    found, (policy, pod) = render(values), (chart_tests(values)[kind] for kind in ("NetworkPolicy", "Pod"))
+    assert set(chart_tests({"networkPolicy": {"enabled": False}})) == {"Pod"}
+    labels, selector = pod["metadata"]["labels"], found["Service"]["spec"]["selector"]
+    assert not selector.items() <= labels.items()
+    assert policy["spec"]["podSelector"] == found["NetworkPolicy"]["spec"]["podSelector"]
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {"matchLabels": labels}}],
+                                          "ports": [{"port": 8080}]}]
+    container, = pod["spec"]["containers"]
+    *command, host, port, site = container["command"]
+    assert (host, port, site) == ("tpi-stream", "80", "tpi.example")
+    _, daemon = with_app(OPEN)
+    front = Sidecar(rundir, daemon.address)
+    fronts.append(front)
+
+    def run():
+        return subprocess.run([*command, front.address[0], str(front.address[1]), site], capture_output=True, text=True,
+                              timeout=scaled(60), check=False)
+    assert run().returncode == 0, run().stdout
+    daemon.stop()
+    assert run().returncode != 0
+
+
+# The Kubernetes API
+
+COMBINATIONS = {
+    "defaults": {},
+    "everything": {
+        "valkey": {"url": "valkeys://u@cache:6380", "sentinels": ["s1:26379", "s2"],
+                   "passwordSecret": {"name": "s", "key": "k"}, "sentinelPasswordSecret": {"name": "s", "key": "k"},
+                   "tlsSecret": {"name": "s", "clientCertificate": True}},
+        "settings": {"SSE_MAX_AGE_SECONDS": 2400, "TPI_LOG_LEVEL": "debug"}, "imagePullSecrets": ["registry"],
+        "image": {"tag": "1"}, "ingress": {"tlsSecret": "tls", "annotations": {"example.org/x": "1"}},
+        "networkPolicy": {name: [{"podSelector": {"matchLabels": {"app": "x"}}}] for name in (
+            "from", "monitoringFrom", "valkeyTo", "applicationTo", "nameServersTo")}},
+    "traefik": {"ingress": {"controller": "traefik"}},
+    "alb": {"ingress": {"controller": "alb", "annotations": ALB_GROUP}},
+    "without": {"ingress": {"enabled": False}, "networkPolicy": {"enabled": False}},
+}
+OLDEST, NEWEST = "1.24", "1.37"
+
+
+def everything(version):
+    """The text of each manifest and of each combination of values, by name."""
+    paths = [*KUBERNETES, *INGRESSES.values()]
+    return {**{os.path.relpath(path, CONTRIB): read(path) for path in paths},
+            **{name: chart.helm("template", "tpi-stream", chart.CHART, "--namespace", "testplanit",
+                                "--kube-version", version, values=values)
+               for name, values in COMBINATIONS.items()}}
+
+
+def write_all(rundir, texts):
+    for name, text in texts.items():
+        write(os.path.join(rundir, name.replace("/", "-").removesuffix(".yaml") + ".yaml"), text)
+
+
+@pytest.mark.usefixtures("render")
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_api_schema(rundir, version):
+    """Each manifest, and the chart with each combination of values, is valid in the API of this Kubernetes, without
+    unknown fields. Annotations are free text for it: those of the ALB are only compared with REQUIRED."""
+    texts = everything(version)
+    write_all(rundir, texts)
+    schemas = ["--version", version]
+    if version == NEWEST:
+        schemas = ["--local-schemas", chart.require("kubernetes-" + version)]
+    done = subprocess.run([chart.require("kubectl-validate"), rundir, *schemas], capture_output=True, text=True,
+                          timeout=scaled(60), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("OK") == len(texts), done.stdout
+
+
+@pytest.mark.usefixtures("render")
+def test_pod_security(rundir):
+    """Each pod, that of `helm test` included, meets the restricted Pod Security standard."""
+    texts = everything(NEWEST)
+    write_all(rundir, texts)
+    done = subprocess.run([chart.require("podsecurity"), *glob.glob(f"{rundir}/*.yaml")], capture_output=True, text=True,
+                          timeout=scaled(60), check=False)
+    assert done.returncode == 0, done.stderr
+    # The Deployment of contrib/kubernetes, and one and a test of each combination.
+    assert done.stdout.split() == [str(1 + 2 * len(COMBINATIONS))]
 
 
 # contrib/container

@@ -1,0 +1,111 @@
+#!/bin/bash
+# SPDX-License-Identifier: ISC
+# Builds the programs that the end-to-end tests use and Debian does not package, from the Go module
+# proxy, and fetches the schemas that they need.
+#
+#   tests/tools.sh [--long]
+#
+# --long   also what only tests/run.sh --long uses, which takes many minutes
+#
+# Everything is in $TPI_TOOLS, by default ~/.cache/tpi-stream-tools; what is there already stays. Needs Go
+# 1.26. Prints one line for each tool that is missing then: its tests are skipped. Exit status: 0 in either
+# case, 64 wrong usage.
+
+set -u -o pipefail
+export LC_ALL=C.UTF-8 CGO_ENABLED=0 GOFLAGS=-mod=mod
+
+source=$(cd "$(dirname "$0")/.." && pwd -P)
+tools=${TPI_TOOLS-${HOME-/root}/.cache/tpi-stream-tools}
+
+long=no
+case ${1-} in
+'') ;;
+--long) long=yes ;;
+--help)
+	sed -n '3,/^$/s/^# \{0,1\}//p' "$0"
+	exit 0
+	;;
+*)
+	echo "tests/tools.sh: unknown option $1; see tests/tools.sh --help" >&2
+	exit 64
+	;;
+esac
+
+if ! go version 2>/dev/null | grep -Eq 'go1\.(2[6-9]|[3-9][0-9])'; then
+	echo "tests/tools.sh: Go 1.26 or later is not installed: the tests that need helm and others are skipped"
+	exit 0
+fi
+
+work=$(mktemp -d) && mkdir -p "$tools" || exit 0
+trap 'chmod -R u+w "$work"; rm -rf "$work"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# tool NAME VERSION COMMAND...: runs the command, which leaves the tool in $work/out, unless this version
+# is there.
+tool()
+{
+	local name=$1 version=$2 start=$SECONDS
+	shift 2
+	[ "$(readlink "$tools/$name")" != ".$name-$version" ] || return 0
+	mkdir -p "$work/$name" && cd "$work/$name" || exit
+	out=$work/out
+	if "$@" >"$work/log" 2>&1 && rm -rf "$tools/.$name-$version" &&
+	    mv "$out" "$tools/.$name-$version" && ln -sfn ".$name-$version" "$tools/$name"; then
+		echo "$name $version: $((SECONDS - start)) s"
+	else
+		echo "tests/tools.sh: no $name $version: $(tail -n 1 "$work/log")"
+	fi
+}
+
+# program MODULE VERSION PACKAGE [LINKER-FLAG...]: builds a program of a module.
+program()
+{
+	local module=$1 version=$2 package=$3
+	shift 3
+	GOBIN=$work/bin timeout 1800 go install -ldflags="-s $*" "$module$package@$version" &&
+	    mv "$work/bin/"* "$out"
+}
+
+# own FILE MODULE@VERSION...: builds a program of this directory.
+own()
+{
+	cp "$source/tests/tools/$1" . && go mod init "${1%.go}" && go get "${@:2}" &&
+	    timeout 1800 go build -ldflags=-s -o "$out" .
+}
+
+# data MODULE@VERSION PATH: fetches a file or directory of a module.
+data()
+{
+	local from
+	from=$(timeout 300 go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') &&
+	    cp -R "$from/$2" "$out" && chmod -R u+w "$out"
+}
+
+# The schemas of a release of Kubernetes, in the directories that kubectl-validate expects.
+schemas()
+{
+	data "k8s.io/kubernetes@$1" api/openapi-spec/v3 && cd "$out" || return
+	local file name
+	for file in *_openapi.json; do
+		name=${file%_openapi.json}
+		mkdir -p "$(dirname "${name//__/\/}")" && mv "$file" "${name//__/\/}.json" || return
+	done
+}
+
+kubernetes=0.37.0
+chartutil=helm.sh/helm/v3/pkg
+tool helm v3.22.0 program helm.sh/helm/v3 v3.22.0 /cmd/helm \
+    -X $chartutil/chartutil.k8sVersionMajor=1 -X $chartutil/chartutil.k8sVersionMinor=37 \
+    -X $chartutil/lint/rules.k8sVersionMajor=1 -X $chartutil/lint/rules.k8sVersionMinor=37
+# Compiled from much the same packages as helm.
+tool podsecurity $kubernetes own podsecurity.go k8s.io/pod-security-admission@v$kubernetes \
+    k8s.io/api@v$kubernetes k8s.io/apimachinery@v$kubernetes sigs.k8s.io/yaml@v1.6.0
+tool compose-spec.json v2.16.2 data github.com/compose-spec/compose-go/v2@v2.16.2 schema/compose-spec.json
+tool kubernetes-1.37 v1.37.2 schemas v1.37.2
+[ $long = yes ] || exit 0
+
+tool kubectl-validate v0.0.4 program sigs.k8s.io/kubectl-validate v0.0.4 ''
+tool grafana-dashboard v0.0.22 own dashboard.go github.com/grafana/grafana-foundation-sdk/go@v0.0.22
+tool traefik v3.7.13 program github.com/traefik/traefik/v3 v3.7.13 /cmd/traefik
+tool docker-compose v5.7.1 program github.com/docker/compose/v5 v5.7.1 /cmd
