@@ -82,15 +82,16 @@ data()
 	    cp -R "$from/$2" "$out" && chmod -R u+w "$out"
 }
 
-# The schemas of a release of Kubernetes, in the directories that kubectl-validate expects.
+# The schemas of a release of Kubernetes, in the files that kubectl-validate expects.
 schemas()
 {
-	data "k8s.io/kubernetes@$1" api/openapi-spec/v3 && cd "$out" || return
 	local file name
-	for file in *_openapi.json; do
+	data "k8s.io/kubernetes@$1" api/openapi-spec/v3 && cd "$out" || return
+	for file in api__*_openapi.json apis__*__*_openapi.json; do
 		name=${file%_openapi.json}
 		mkdir -p "$(dirname "${name//__/\/}")" && mv "$file" "${name//__/\/}.json" || return
 	done
+	rm -f ./*.json
 }
 
 kubernetes=0.37.0
@@ -102,9 +103,9 @@ tool helm v3.22.0 program helm.sh/helm/v3 v3.22.0 /cmd/helm \
 tool podsecurity $kubernetes own podsecurity.go k8s.io/pod-security-admission@v$kubernetes \
     k8s.io/api@v$kubernetes k8s.io/apimachinery@v$kubernetes sigs.k8s.io/yaml@v1.6.0
 tool compose-spec.json v2.16.2 data github.com/compose-spec/compose-go/v2@v2.16.2 schema/compose-spec.json
-tool kubernetes-1.37 v1.37.2 schemas v1.37.2
 [ $long = yes ] || exit 0
 
+tool kubernetes-1.37 v1.37.2 schemas v1.37.2
 tool kubectl-validate v0.0.4 program sigs.k8s.io/kubectl-validate v0.0.4 ''
 tool grafana-dashboard v0.0.22 own dashboard.go github.com/grafana/grafana-foundation-sdk/go@v0.0.22
 tool traefik v3.7.13 program github.com/traefik/traefik/v3 v3.7.13 /cmd/traefik

@@ -16,6 +16,7 @@ import signal
 import subprocess
 from urllib.parse import urlsplit
 
+import jsonschema
 import pytest
 import yaml
 
@@ -779,9 +780,9 @@ def test_containerfile_builds(rundir):
 
 
 class Sidecar(Front):
-    """nginx with the image's own configuration; two ports, and no authentication."""
+    """nginx of the image with a configuration of contrib; two ports, and no authentication."""
 
-    def __init__(self, rundir, daemon_address):
+    def __init__(self, rundir, daemon_address, conf="container", replaced=None):
         self.directory = open_directory(rundir, "sidecar-")
         self.address, self.probes = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
         copy = os.path.join(self.directory, "tpi-stream")
@@ -791,8 +792,8 @@ class Sidecar(Front):
         for name in names:
             values = {"unix:/run/tpi-stream/streamd.sock": f"unix:{daemon_address}"} if "fastcgi" in name else {}
             write(os.path.join(copy, name), substitute(read(f"{CONTRIB}/nginx/{name}"), values))
-        main = write(os.path.join(self.directory, "nginx.conf"), substitute(read(f"{CONTRIB}/container/nginx.conf"), {
-            "/tmp/": f"{self.directory}/", "/etc/nginx/tpi-stream/": f"{copy}/",
+        main = write(os.path.join(self.directory, "nginx.conf"), substitute(read(f"{CONTRIB}/{conf}/nginx.conf"), {
+            **(replaced or {}), "/tmp/": f"{self.directory}/", "/etc/nginx/tpi-stream/": f"{copy}/",
             "unix:/run/tpi-stream/streamd.sock": f"unix:{daemon_address}",
             "listen 8080 ": "listen %s:%d " % self.address,
             "listen 8081;": "listen %s:%d;" % self.probes}))
@@ -881,7 +882,101 @@ def test_sidecar_ends_last(with_app, rundir, fronts):
     assert front.wait() == 0
 
 
-@pytest.mark.parametrize("name", ["container/nginx.conf", "nginx/tpi-stream.conf", "nginx/tpi-stream-proxy.conf"])
+# contrib/compose
+
+COMPOSE = f"{CONTRIB}/compose/tpi-stream.yml"
+# The services of TestPlanIt's docker-compose.prod.yml that the overlay refers to.
+TESTPLANIT = """
+services:
+  prod: {image: testplanit, networks: [testplanit-net]}
+  valkey: {image: valkey/valkey, networks: [testplanit-net], profiles: [with-valkey]}
+networks: {testplanit-net: {driver: bridge}}
+"""
+
+
+def compose():
+    text = read(COMPOSE)
+    return yaml.safe_load(re.sub(r"\$\{TPI_STREAM_SOURCE:[^}]*\}", ROOT, text))
+
+
+def test_compose_schema():
+    """The overlay is valid by the schema of the Compose Specification, also with the optional password."""
+    with open(chart.require("compose-spec.json"), encoding="utf-8") as file:
+        schema = jsonschema.Draft7Validator(json.load(file))
+    schema.validate(compose())
+    text = re.sub(r"\$\{TPI_STREAM_SOURCE:[^}]*\}", ROOT, read(COMPOSE))
+    text = re.sub(r"^( *)# (VALKEY_PASSWORD_FILE|secrets|  valkey-password|    file):", r"\1\2:", text, flags=re.M)
+    found = yaml.safe_load(text)
+    assert found["secrets"]["valkey-password"] == {"file": "./valkey-password"}
+    daemon = found["services"]["tpi-streamd"]
+    assert daemon["environment"]["VALKEY_PASSWORD_FILE"] == f"/run/secrets/{daemon['secrets'][0]}"
+    schema.validate(found)
+
+
+def test_compose_services(password):
+    """The two images of contrib/container, locked in, with the limits that the caps need; the daemon takes its settings
+    and is stopped first."""
+    found = compose()
+    daemon, nginx = (found["services"][name] for name in ("tpi-streamd", "tpi-stream-nginx"))
+    check_settings({**daemon["environment"], "GLIBC_TUNABLES": tunables()}, password)
+    for service, target in (daemon, "streamd"), (nginx, "nginx"):
+        assert service["build"] == {"context": ROOT, "dockerfile": os.path.relpath(CONTAINERFILE, ROOT), "target": target}
+        assert service["read_only"] and service["cap_drop"] == ["ALL"] and service["ulimits"] == {"nofile": 16384}
+        assert service["security_opt"] == ["no-new-privileges:true"] and service["networks"] == ["testplanit-net"]
+        assert "tpi-stream-run:/run/tpi-stream" in service["volumes"]
+    assert (daemon["mem_limit"], daemon["pids_limit"]) == ("1536m", 8192)
+    assert daemon["depends_on"] == ["tpi-stream-nginx"] and "depends_on" not in nginx
+    assert nginx["ports"] == ["127.0.0.1:8080:8080"]
+    assert f"{CONTRIB}/compose/nginx.conf:/etc/nginx/nginx.conf:ro" in nginx["volumes"]
+    assert found["volumes"]["tpi-stream-run"]["driver_opts"]["o"] == f"uid={USERS['streamd']},gid={GROUP},mode=0750"
+
+
+@pytest.mark.long
+def test_compose_config(rundir):
+    """Docker Compose merges the overlay into a file like TestPlanIt's, and requires the source tree to be named."""
+    base = write(os.path.join(rundir, "docker-compose.prod.yml"), TESTPLANIT)
+    command = [chart.require("docker-compose"), "-f", base, "-f", COMPOSE, "--profile", "with-valkey", "config"]
+
+    def run(**env):
+        return subprocess.run(command, env={"PATH": os.environ["PATH"], "HOME": rundir, **env}, capture_output=True,
+                              text=True, timeout=scaled(60), check=False)
+    done = run(TPI_STREAM_SOURCE=ROOT)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    found = yaml.safe_load(done.stdout)
+    assert set(found["services"]) == {"prod", "valkey", "tpi-streamd", "tpi-stream-nginx"}
+    assert found["services"]["tpi-streamd"]["environment"] == compose()["services"]["tpi-streamd"]["environment"]
+    assert found["services"]["tpi-streamd"]["mem_limit"] == str(1536 << 20)
+    done = run()
+    assert done.returncode != 0 and "set it to the source tree of tpi-stream" in done.stderr
+
+
+def test_compose_front(with_app, valkey, rundir, fronts):
+    """nginx of the overlay carries the streams; all else goes to TestPlanIt, with the Host, address and scheme that the
+    TLS proxy in front reported."""
+    app, daemon = with_app(OPEN, TPI_STATUS="on")
+    front = Sidecar(rundir, daemon.address, "compose", {"http://prod:3000": app.url, "resolver 127.0.0.11": "resolver 127.0.0.1"})
+    fronts.append(front)
+    forwarded = {"X_Forwarded_For": "192.0.2.7", "X_Forwarded_Proto": "https", "X_Forwarded_Host": "evil.example"}
+    with http(front.address, NOTIFICATIONS, **page(ANN), **forwarded) as peer:
+        peer.wait_live(20)
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_body(frame(notification(1)))
+    with http(front.address, SESSION, **page(ANN), **forwarded) as peer:
+        assert peer.wait(lambda p: p.ended, what="TestPlanIt's answer").status == 200
+    for request in app.asked(SESSION):
+        assert request.header("X-Forwarded-Proto") == "https"
+        assert request.header("X-Forwarded-For") == "192.0.2.7, 127.0.0.1"
+        assert request.header("X-Forwarded-Host") == "%s:%d" % front.address
+    assert len(app.asked(SESSION)) == 2
+    assert [front.probe(path) for path in (LIVE, HEALTH, METRICS)] == [200] * 3
+    daemon.stop()
+    with http(front.address, NOTIFICATIONS, **page(ANN)) as peer:
+        peer.wait(lambda p: p.ended, what="a whole answer")
+        assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")
+
+
+@pytest.mark.parametrize("name", ["container/nginx.conf", "compose/nginx.conf", "nginx/tpi-stream.conf",
+                                  "nginx/tpi-stream-proxy.conf"])
 def test_nginx_location(name):
     """Each configuration of nginx has one location for all streams, with the same expression; test_fronts.py tries it."""
     pattern = stream_location(f"{CONTRIB}/{name}")

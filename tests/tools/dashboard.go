@@ -12,18 +12,21 @@ import (
 	"github.com/grafana/grafana-foundation-sdk/go/dashboard"
 )
 
+// failed prints an error. The library also returns lists without errors as errors.
+func failed(err error) bool {
+	if err == nil || err.Error() == "" {
+		return false
+	}
+	fmt.Fprintln(os.Stderr, err)
+	return true
+}
+
 func main() {
 	// Without them, the options of panels are not checked.
 	plugins.RegisterDefaultPlugins()
+	var board dashboard.Dashboard
 	text, err := os.ReadFile(os.Args[1])
-	if err == nil {
-		var board dashboard.Dashboard
-		if err = board.UnmarshalJSONStrict(text); err == nil {
-			err = board.Validate()
-		}
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	if failed(err) || failed(board.UnmarshalJSONStrict(text)) || failed(board.Validate()) {
 		os.Exit(1)
 	}
 }
