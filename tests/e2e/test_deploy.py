@@ -882,6 +882,103 @@ def test_sidecar_ends_last(with_app, rundir, fronts):
     assert front.wait() == 0
 
 
+class IngressNginx(Front):
+    """nginx with what ingress-nginx generates for Ingresses of one host: [(Ingress, address of its Service)].
+
+    Derived by hand from its template (rootfs/etc/nginx/template/nginx.tmpl of 1.11): the controller itself needs Lua for
+    the choice of a pod, which is a fixed address here, and TLS is left out. If one Ingress has use-regex, the paths of
+    all are regular expressions, in the order of their length."""
+
+    LOCATION = """
+    location ~* "^{path}" {{
+        client_max_body_size 1m;
+        proxy_set_header Host $http_host;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection $connection_upgrade;
+        proxy_set_header X-Request-ID $request_id;
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-For $remote_addr;
+        proxy_set_header X-Forwarded-Host $http_host;
+        proxy_set_header X-Forwarded-Port $server_port;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header X-Forwarded-Scheme $scheme;
+        proxy_set_header X-Scheme $scheme;
+        proxy_set_header X-Original-Forwarded-For $http_x_forwarded_for;
+        proxy_set_header Proxy "";
+        proxy_connect_timeout 5s;
+        proxy_send_timeout {send}s;
+        proxy_read_timeout {read}s;
+        proxy_buffering {buffering};
+        proxy_buffer_size 4k;
+        proxy_buffers 4 4k;
+        proxy_max_temp_file_size 1024m;
+        proxy_request_buffering on;
+        proxy_http_version 1.1;
+        proxy_cookie_domain off;
+        proxy_cookie_path off;
+        proxy_next_upstream error timeout;
+        proxy_next_upstream_timeout 0;
+        proxy_next_upstream_tries 3;
+        proxy_pass http://{address[0]}:{address[1]};
+        proxy_redirect off;
+    }}"""
+
+    def __init__(self, rundir, ingresses):
+        self.directory = open_directory(rundir, "ingress-")
+        self._listen({})
+        found = []
+        for ingress, address in ingresses:
+            def annotation(name, default):
+                return ingress["metadata"]["annotations"].get(f"nginx.ingress.kubernetes.io/{name}", default)
+            for entry in ingress["spec"]["rules"][0]["http"]["paths"]:
+                found.append((entry["path"], self.LOCATION.format(
+                    path=entry["path"], address=address, buffering=annotation("proxy-buffering", "off"),
+                    read=annotation("proxy-read-timeout", "60"), send=annotation("proxy-send-timeout", "60"))))
+        found.sort(key=lambda location: len(location[0]), reverse=True)
+        main = write(os.path.join(self.directory, "nginx.conf"), "\n".join([
+            f"pid {self.directory}/nginx.pid;", "error_log stderr info;", "events {}", "http {", "access_log off;",
+            *(f"{kind}_temp_path {self.directory}/{kind};" for kind in (
+                "client_body", "proxy", "fastcgi", "scgi", "uwsgi")),
+            "map $http_upgrade $connection_upgrade { default upgrade; '' ''; }",
+            "large_client_header_buffers 4 8k;", "server {", "listen %s:%d;" % self.address,
+            "server_name _;", *(text for _, text in found), "}", "}"]))
+        super().__init__(self.directory, "nginx", [installed("nginx"), "-c", main, "-e", "stderr", "-g", "daemon off;"])
+
+
+def testplanit_ingress():
+    """One like TestPlanIt's own: all paths, and buffered responses."""
+    return {"metadata": {"annotations": {"nginx.ingress.kubernetes.io/proxy-buffering": "on"}},
+            "spec": {"rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix"}]}}]}}
+
+
+def test_ingress_nginx(with_app, valkey, rundir, fronts):
+    """Through ingress-nginx: wake-ups arrive at once, the application gets the browser's address and Host, retry later
+    passes, and all other paths are TestPlanIt's, which is not running here: 502."""
+    app, daemon = with_app(OPEN)
+    pod = Sidecar(rundir, daemon.address)
+    fronts.append(pod)
+    front = IngressNginx(rundir, [(testplanit_ingress(), ("127.0.0.1", free_port())),
+                                  (read_yaml(INGRESSES["ingress-nginx"]), pod.address)])
+    fronts.append(front)
+    with http(front.address, NOTIFICATIONS, **page(ANN), X_Forwarded_For="192.0.2.7") as peer:
+        peer.wait_live(20)
+        for number in 1, 2:
+            valkey.publish(user_channel("ann"), notification(number))
+            peer.wait_body(frame(notification(number)))
+        request = app.asked(SESSION)[0]
+        assert request.header("X-Forwarded-For") == "127.0.0.1, 127.0.0.1"
+        assert request.header("X-Forwarded-Host") == "%s:%d" % front.address
+        for path in [SESSION, *LOOKALIKES]:
+            with http(front.address, path, **page(ANN)) as other:
+                assert other.wait(lambda p: p.ended, what="an answer").status == 502, path
+        daemon.stop()
+        peer.wait(lambda p: p.ended, what="the end")
+        assert after_first(peer) == frame(notification(1)) + frame(notification(2)) + SHUTDOWN
+    with http(front.address, NOTIFICATIONS, **page(ANN)) as peer:
+        peer.wait(lambda p: p.ended, what="a whole answer")
+        assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")
+
+
 # contrib/compose
 
 COMPOSE = f"{CONTRIB}/compose/tpi-stream.yml"
