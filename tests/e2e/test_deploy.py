@@ -27,7 +27,7 @@ from chart import Refused, read_yaml
 from fcgi import ISSUES, NOTIFICATIONS
 from fronts import CONTRIB, Apache, Front, Nginx, installed, open_directory, read, substitute, write
 from paths import LOOKALIKES, OTHER_CASE, ROUTED
-from servers import (ROOT, basic, clean_environment, free_port, http, project_channel, run_streamd, tunables,
+from servers import (ROOT, Process, basic, clean_environment, free_port, http, project_channel, run_streamd, tunables,
                      user_channel)
 from timing import eventually, scaled
 
@@ -606,6 +606,22 @@ def test_chart_passes_settings(render):
     assert {name: str(value) for name, value in settings.items()}.items() <= env.items()
 
 
+def documented(path, name):
+    """The values in the indented block of a document that follows the name of their file."""
+    with open(f"{ROOT}/doc/{path}", encoding="utf-8") as file:
+        text = file.read()
+    block = re.search(rf"^`{re.escape(name)}`[^\n]*(?:\n[^\n]+)*\n\n((?:    [^\n]*\n)+)", text, re.M)[1]
+    return yaml.safe_load(block)
+
+
+@pytest.mark.parametrize("path, name", [("kubernetes.md", "my-values.yaml"), ("testplanit.md", "tpi-stream-values.yaml")])
+def test_documented_values(render, password, path, name):
+    """The chart takes the values in the documents."""
+    found = render(documented(path, name))
+    check_objects(found)
+    check_settings(environment(found["Deployment"]), password)
+
+
 def chart_tests(values):
     """The objects of `helm test` by kind."""
     return {entry["kind"]: entry for entry in chart.template(values)
@@ -977,6 +993,72 @@ def test_ingress_nginx(with_app, valkey, rundir, fronts):
     with http(front.address, NOTIFICATIONS, **page(ANN)) as peer:
         peer.wait(lambda p: p.ended, what="a whole answer")
         assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")
+
+
+class Traefik(Process):
+    """Traefik with the files in contrib/traefik and a certificate that it makes itself."""
+
+    HOST = "testplanit.example.org"
+
+    def __init__(self, rundir, address):
+        self.directory = open_directory(rundir, "traefik-")
+        self.port = free_port()
+        dynamic = write(os.path.join(self.directory, "dynamic.yaml"), substitute(
+            read(f"{CONTRIB}/traefik/dynamic.yaml"), {"http://127.0.0.1:8080": "http://%s:%d" % address}))
+        main = write(os.path.join(self.directory, "traefik.yaml"), substitute(
+            read(f"{CONTRIB}/traefik/traefik.yaml"), {'":443"': f'"127.0.0.1:{self.port}"',
+                                                      "/etc/traefik/dynamic.yaml": dynamic}))
+        super().__init__("traefik", [chart.require("traefik"), f"--configFile={main}"])
+
+    def get(self, path, *arguments):
+        """curl over HTTP/2, whose standard output is the response."""
+        return Process("curl", [installed("curl"), "-sSNk", "--http2", "--resolve", f"{self.HOST}:{self.port}:127.0.0.1",
+                                "-w", "\\n%{http_code} %{http_version}\\n", *arguments,
+                                *(part for name, value in page(ANN).items()
+                                  for part in ("-H", f"{name.replace('_', '-')}: {value}")),
+                                f"https://{self.HOST}:{self.port}{path}"])
+
+    def answer(self, path):
+        """The body and "STATUS VERSION" of a response that ends."""
+        done = self.get(path)
+        done.wait()
+        body, last = done.stdout.strip().rpartition("\n")[::2]
+        return body.strip(), last
+
+
+@pytest.mark.long
+def test_traefik_runs(with_app, valkey, rundir, fronts):
+    """Through Traefik over HTTP/2: wake-ups arrive at once, also after 70 s of heartbeats alone; the application gets
+    the browser's Host, address and scheme, and nothing that the browser claims; the end of the daemon and retry later
+    arrive; other paths are not the daemon's."""
+    app, daemon = with_app(OPEN)
+    pod = Sidecar(rundir, daemon.address)
+    fronts.append(pod)
+    traefik = Traefik(rundir, pod.address)
+    fronts.append(traefik)
+    eventually(lambda: traefik.answer("/")[1] == "404 2", 30, "Traefik responds")
+    stream = traefik.get(NOTIFICATIONS, "-H", "X-Forwarded-For: 192.0.2.7", "-H", "X-Forwarded-Proto: http",
+                         "-H", "X-Forwarded-Host: evil.example")
+    fronts.append(stream)
+    stream.wait_for_log('"sync"', stream="stdout")
+    request = app.asked(SESSION)[0]
+    assert request.header("X-Forwarded-Host") == f"{Traefik.HOST}:{traefik.port}"
+    assert request.header("X-Forwarded-For") == "127.0.0.1, 127.0.0.1"
+    assert request.header("X-Forwarded-Proto") == "https"
+    for number in 1, 2:
+        valkey.publish(user_channel("ann"), notification(number))
+        stream.wait_for_log(f'"id":"{number}"', 2, stream="stdout")
+        if number == 1:
+            stream.wait_for_log("^: ping", 90, stream="stdout", count=3)
+    daemon.stop()
+    assert stream.wait() == 0
+    assert stream.stdout.strip().endswith(SHUTDOWN.decode().strip() + "\n\n\n200 2"), stream.stdout
+    assert traefik.answer(NOTIFICATIONS) == ("retry: 10000", "200 2")
+    assert {traefik.answer(path)[1] for path in LOOKALIKES + OTHER_CASE} == {"404 2"}
+    with_app(OPEN, address=daemon.address, app=app)
+    again = traefik.get(NOTIFICATIONS)
+    fronts.append(again)
+    again.wait_for_log('"sync"', stream="stdout")
 
 
 # contrib/compose
