@@ -14,7 +14,7 @@
 set -u -o pipefail
 export LC_ALL=C.UTF-8 CGO_ENABLED=0 GOFLAGS=-mod=mod
 
-source=$(cd "$(dirname "$0")/.." && pwd -P)
+here=$(cd "$(dirname "$0")" && pwd -P)
 tools=${TPI_TOOLS-${HOME-/root}/.cache/tpi-stream-tools}
 
 long=no
@@ -58,19 +58,69 @@ tool()
 	fi
 }
 
+# fetched MODULE@VERSION: prints the directory of a module, after fetching it.
+fetched()
+{
+	timeout 600 go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' | grep .
+}
+
+# module MODULE VERSION: makes a module that requires it, and replaces and excludes what it does.
+module()
+{
+	local from
+	from=$(fetched "$1@$2") && install -m 644 "$from/go.mod" go.mod &&
+	    go mod edit -module=tool -require="$1@$2"
+}
+
+# build PACKAGE [LINKER-FLAG...]: builds a program of the modules that go.mod requires.
+build()
+{
+	local package=$1
+	shift
+	timeout 3600 go build -ldflags="-s $*" -o "$out" "$package"
+}
+
 # program MODULE VERSION PACKAGE [LINKER-FLAG...]: builds a program of a module.
 program()
 {
-	local module=$1 version=$2 package=$3
-	shift 3
-	GOBIN=$work/bin timeout 1800 go install -ldflags="-s $*" "$module$package@$version" &&
-	    mv "$work/bin/"* "$out"
+	module "$1" "$2" && build "$1$3" "${@:4}"
+}
+
+# Traefik's providers of certificates need modules that the proxy does not serve. No test needs them.
+traefik()
+{
+	local lego=github.com/go-acme/lego/v4 from
+	module github.com/traefik/traefik/v3 "$1" &&
+	    from=$(fetched "$lego@$(awk -v m=$lego '$1 == m { print $2 }' go.mod)") &&
+	    cp -R "$from" lego && chmod -R u+w lego &&
+	    cat >lego/providers/dns/zz_gen_dns_providers.go <<-END &&
+		package dns
+
+		import (
+			"errors"
+
+			"$lego/challenge"
+		)
+
+		func NewDNSChallengeProviderByName(name string) (challenge.Provider, error) {
+			return nil, errors.New("no DNS provider: " + name)
+		}
+	END
+	    go mod edit -replace=$lego=./lego && build github.com/traefik/traefik/v3/cmd/traefik
+}
+
+# A program of Kubernetes, whose own modules are served under version 0 instead of 1.
+kubernetes()
+{
+	module k8s.io/kubernetes "v1.$2" &&
+	    sed -i -E "s,^(\tk8s\.io/[a-z-]+) => \./staging/.*,\1 => \1 v0.$2," go.mod &&
+	    build "k8s.io/kubernetes/cmd/$1"
 }
 
 # own FILE MODULE@VERSION...: builds a program of this directory.
 own()
 {
-	cp "$source/tests/tools/$1" . && go mod init "${1%.go}" && go get "${@:2}" &&
+	cp "$here/tools/$1" . && go mod init "${1%.go}" && go get "${@:2}" &&
 	    timeout 1800 go build -ldflags=-s -o "$out" .
 }
 
@@ -78,8 +128,7 @@ own()
 data()
 {
 	local from
-	from=$(timeout 300 go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p') &&
-	    cp -R "$from/$2" "$out" && chmod -R u+w "$out"
+	from=$(fetched "$1") && cp -R "$from/$2" "$out" && chmod -R u+w "$out"
 }
 
 # The schemas of a release of Kubernetes, in the files that kubectl-validate expects.
@@ -94,19 +143,21 @@ schemas()
 	rm -f ./*.json
 }
 
-kubernetes=0.37.0
 chartutil=helm.sh/helm/v3/pkg
 tool helm v3.22.0 program helm.sh/helm/v3 v3.22.0 /cmd/helm \
     -X $chartutil/chartutil.k8sVersionMajor=1 -X $chartutil/chartutil.k8sVersionMinor=37 \
     -X $chartutil/lint/rules.k8sVersionMajor=1 -X $chartutil/lint/rules.k8sVersionMinor=37
 # Compiled from much the same packages as helm.
-tool podsecurity $kubernetes own podsecurity.go k8s.io/pod-security-admission@v$kubernetes \
-    k8s.io/api@v$kubernetes k8s.io/apimachinery@v$kubernetes sigs.k8s.io/yaml@v1.6.0
+tool podsecurity v0.37.0 own podsecurity.go k8s.io/pod-security-admission@v0.37.0 k8s.io/api@v0.37.0 \
+    k8s.io/apimachinery@v0.37.0 sigs.k8s.io/yaml@v1.6.0
 tool compose-spec.json v2.16.2 data github.com/compose-spec/compose-go/v2@v2.16.2 schema/compose-spec.json
 [ $long = yes ] || exit 0
 
 tool kubernetes-1.37 v1.37.2 schemas v1.37.2
 tool kubectl-validate v0.0.4 program sigs.k8s.io/kubectl-validate v0.0.4 ''
 tool grafana-dashboard v0.0.22 own dashboard.go github.com/grafana/grafana-foundation-sdk/go@v0.0.22
-tool traefik v3.7.13 program github.com/traefik/traefik/v3 v3.7.13 /cmd/traefik
-tool docker-compose v5.7.1 program github.com/docker/compose/v5 v5.7.1 /cmd
+tool traefik v3.6.12 traefik v3.6.12
+tool docker-compose v2.40.3 program github.com/docker/compose/v2 v2.40.3 /cmd
+tool etcd v3.6.16 program go.etcd.io/etcd/server/v3 v3.6.16 ''
+tool kubectl v1.37.2 kubernetes kubectl 37.2
+tool kube-apiserver v1.37.2 kubernetes kube-apiserver 37.2

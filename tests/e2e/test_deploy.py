@@ -714,6 +714,80 @@ def test_pod_security(rundir):
     assert done.stdout.split() == [str(1 + 2 * len(COMBINATIONS))]
 
 
+class KubernetesApi:
+    """etcd and the API server of Kubernetes, without the rest: what it accepts is stored, and nothing runs. The
+    namespace testplanit enforces the restricted Pod Security standard."""
+
+    TOKEN = "0123456789abcdef"
+
+    def __init__(self, rundir):
+        etcd, server = chart.require("etcd"), chart.require("kube-apiserver")
+        self.kubectl_path = chart.require("kubectl")
+        self.home = open_directory(rundir, "kubernetes-")
+        client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        self.port = free_port()
+        self.processes = [Process("etcd", [
+            etcd, f"--data-dir={self.home}/etcd", f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}"])]
+        subprocess.run([installed("openssl"), "genrsa", "-out", f"{self.home}/key", "2048"], check=True,
+                       capture_output=True)
+        tokens = write(f"{self.home}/tokens", f"{self.TOKEN},admin,admin,system:masters\n")
+        self.processes.append(Process("kube-apiserver", [
+            server, f"--etcd-servers={client}", f"--secure-port={self.port}", "--bind-address=127.0.0.1",
+            f"--cert-dir={self.home}", f"--token-auth-file={tokens}", "--authorization-mode=AlwaysAllow",
+            "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={self.home}/key",
+            f"--service-account-signing-key-file={self.home}/key", "--service-cluster-ip-range=10.0.0.0/24",
+            "--disable-admission-plugins=ServiceAccount"]))
+        eventually(lambda: self.kubectl("get", "--raw", "/readyz").returncode == 0, 120, "the API server is ready")
+        levels = [f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn")]
+        for command in ["create", "namespace", "testplanit"], ["label", "namespace", "testplanit", *levels]:
+            done = self.kubectl(*command)
+            assert done.returncode == 0, done.stderr
+
+    def run(self, *command, **named):
+        assert all(process.alive for process in self.processes), self.processes[-1].stderr
+        return subprocess.run(command, env={"PATH": os.environ["PATH"], "HOME": self.home}, capture_output=True,
+                              text=True, timeout=scaled(60), check=False, **named)
+
+    def kubectl(self, *arguments, **named):
+        return self.run(self.kubectl_path, f"--server=https://127.0.0.1:{self.port}", f"--token={self.TOKEN}",
+                        "--insecure-skip-tls-verify", "--namespace=testplanit", *arguments, **named)
+
+    def helm(self, *arguments, **named):
+        return self.run(chart.require("helm"), f"--kube-apiserver=https://127.0.0.1:{self.port}",
+                        f"--kube-token={self.TOKEN}", "--kube-insecure-skip-tls-verify", "--namespace=testplanit",
+                        *arguments, **named)
+
+    def apply(self, text):
+        """Server-side dry run; returns what the server said of it, errors and warnings."""
+        return self.kubectl("apply", "--dry-run=server", "--filename=-", input=text).stderr
+
+    def kill(self):
+        for process in self.processes:
+            process.kill()
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("render")
+def test_kubernetes_api(rundir):
+    """A real API server takes each manifest and each combination of values without an error or a warning, and helm
+    installs, upgrades and uninstalls the chart there."""
+    api = KubernetesApi(rundir)
+    try:
+        for name, text in everything(NEWEST).items():
+            assert not api.apply(text), name
+        # It does say so.
+        text = everything(NEWEST)["defaults"]
+        assert "restricted" in api.apply(text.replace("allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true"))
+        assert "unknown field" in api.apply(text.replace("readOnlyRootFilesystem:", "readOnlyRootFileSystem:"))
+        for command in ["install"], ["upgrade", "--set", "replicas=3"], ["uninstall"]:
+            done = api.helm(command[0], "tpi-stream", *([chart.CHART] if command[0] != "uninstall" else []), *command[1:])
+            assert done.returncode == 0, done.stderr
+            assert command[0] == "uninstall" or "pods carry up to" in done.stdout
+    finally:
+        api.kill()
+
+
 # contrib/container
 
 CONTAINERFILE = f"{CONTRIB}/container/Containerfile"
