@@ -1155,7 +1155,7 @@ def compose():
 def test_compose_schema():
     """The overlay is valid by the schema of the Compose Specification, also with the optional password."""
     with open(chart.require("compose-spec.json"), encoding="utf-8") as file:
-        schema = jsonschema.Draft7Validator(json.load(file))
+        schema = jsonschema.Draft202012Validator(json.load(file))
     schema.validate(compose())
     text = re.sub(r"\$\{TPI_STREAM_SOURCE:[^}]*\}", ROOT, read(COMPOSE))
     text = re.sub(r"^( *)# (VALKEY_PASSWORD_FILE|secrets|  valkey-password|    file):", r"\1\2:", text, flags=re.M)
