@@ -50,6 +50,7 @@ tool()
 	[ "$(readlink "$tools/$name")" != ".$name-$version" ] || return 0
 	mkdir -p "$work/$name" && cd "$work/$name" || exit
 	out=$work/out
+	rm -rf "$out"
 	if "$@" >"$work/log" 2>&1 && rm -rf "$tools/.$name-$version" &&
 	    mv "$out" "$tools/.$name-$version" && ln -sfn ".$name-$version" "$tools/$name"; then
 		echo "$name $version: $((SECONDS - start)) s"
@@ -61,7 +62,7 @@ tool()
 # fetched MODULE@VERSION: prints the directory of a module, after fetching it.
 fetched()
 {
-	timeout 600 go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' | grep .
+	timeout 300 go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' | grep .
 }
 
 # module MODULE VERSION: makes a module that requires it, and replaces and excludes what it does.
@@ -77,7 +78,7 @@ build()
 {
 	local package=$1
 	shift
-	timeout 3600 go build -ldflags="-s $*" -o "$out" "$package"
+	timeout "$limit" go build -ldflags="-s $*" -o "$out" "$package"
 }
 
 # program MODULE VERSION PACKAGE [LINKER-FLAG...]: builds a program of a module.
@@ -120,8 +121,7 @@ kubernetes()
 # own FILE MODULE@VERSION...: builds a program of this directory.
 own()
 {
-	cp "$here/tools/$1" . && go mod init "${1%.go}" && go get "${@:2}" &&
-	    timeout 1800 go build -ldflags=-s -o "$out" .
+	cp "$here/tools/$1" . && go mod init "${1%.go}" && timeout 300 go get "${@:2}" && build .
 }
 
 # data MODULE@VERSION PATH: fetches a file or directory of a module.
@@ -143,6 +143,8 @@ schemas()
 	rm -f ./*.json
 }
 
+# Seconds for a build.
+limit=600
 chartutil=helm.sh/helm/v3/pkg
 tool helm v3.22.0 program helm.sh/helm/v3 v3.22.0 /cmd/helm \
     -X $chartutil/chartutil.k8sVersionMajor=1 -X $chartutil/chartutil.k8sVersionMinor=37 \
@@ -153,6 +155,7 @@ tool podsecurity v0.37.0 own podsecurity.go k8s.io/pod-security-admission@v0.37.
 tool compose-spec.json v2.16.2 data github.com/compose-spec/compose-go/v2@v2.16.2 schema/compose-spec.json
 [ $long = yes ] || exit 0
 
+limit=3600
 tool kubernetes-1.37 v1.37.2 schemas v1.37.2
 tool kubectl-validate v0.0.4 program sigs.k8s.io/kubectl-validate v0.0.4 ''
 tool grafana-dashboard v0.0.22 own dashboard.go github.com/grafana/grafana-foundation-sdk/go@v0.0.22
