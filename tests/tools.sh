@@ -150,8 +150,8 @@ tool helm v3.22.0 program helm.sh/helm/v3 v3.22.0 /cmd/helm \
     -X $chartutil/chartutil.k8sVersionMajor=1 -X $chartutil/chartutil.k8sVersionMinor=37 \
     -X $chartutil/lint/rules.k8sVersionMajor=1 -X $chartutil/lint/rules.k8sVersionMinor=37
 # Compiled from much the same packages as helm.
-tool podsecurity v0.37.0 own podsecurity.go k8s.io/pod-security-admission@v0.37.0 k8s.io/api@v0.37.0 \
-    k8s.io/apimachinery@v0.37.0 sigs.k8s.io/yaml@v1.6.0
+tool manifests v0.37.0 own manifests.go k8s.io/pod-security-admission@v0.37.0 k8s.io/api@v0.37.0 \
+    k8s.io/apimachinery@v0.37.0 k8s.io/client-go@v0.37.0
 tool compose-spec.json v2.16.2 data github.com/compose-spec/compose-go/v2@v2.16.2 schema/compose-spec.json
 [ $long = yes ] || exit 0
 

@@ -353,7 +353,7 @@ def test_chart_is_the_manifests(render):
         assert left == right
     about = read_yaml(f"{chart.CHART}/Chart.yaml")
     version = re.search(r"AC_INIT\(\[tpi-stream\], \[([^]]+)\]\)", read(f"{ROOT}/configure.ac"))[1]
-    assert about["apiVersion"] == "v2" and str(about["appVersion"]) == version
+    assert about["kubeVersion"] == f">={OLDEST}.0-0" and about["apiVersion"] == "v2" and str(about["appVersion"]) == version
 
 
 def test_chart_defaults(render, password):
@@ -703,15 +703,17 @@ def test_api_schema(rundir, version):
 
 
 @pytest.mark.usefixtures("render")
-def test_pod_security(rundir):
-    """Each pod, that of `helm test` included, meets the restricted Pod Security standard."""
+def test_api_types(rundir):
+    """The types of the newest Kubernetes have every field of each object, and each pod, that of `helm test` included,
+    meets the restricted Pod Security standard."""
     texts = everything(NEWEST)
     write_all(rundir, texts)
-    done = subprocess.run([chart.require("podsecurity"), *glob.glob(f"{rundir}/*.yaml")], capture_output=True, text=True,
+    done = subprocess.run([chart.require("manifests"), *glob.glob(f"{rundir}/*.yaml")], capture_output=True, text=True,
                           timeout=scaled(60), check=False)
     assert done.returncode == 0, done.stderr
-    # The Deployment of contrib/kubernetes, and one and a test of each combination.
-    assert done.stdout.split() == [str(1 + 2 * len(COMBINATIONS))]
+    # Pods: the Deployment of contrib/kubernetes, and one and a test of each combination.
+    objects = sum(len(re.findall("^kind: ", text, re.M)) for text in texts.values())
+    assert done.stdout.split() == [str(objects), str(1 + 2 * len(COMBINATIONS))]
 
 
 class KubernetesApi:
