@@ -1037,7 +1037,7 @@ class IngressNginx(Front):
         super().__init__(self.directory, "nginx", [installed("nginx"), "-c", main, "-e", "stderr", "-g", "daemon off;"])
 
 
-def testplanit_ingress():
+def ingress_of_testplanit():
     """One like TestPlanIt's own: all paths, and buffered responses."""
     return {"metadata": {"annotations": {"nginx.ingress.kubernetes.io/proxy-buffering": "on"}},
             "spec": {"rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix"}]}}]}}
@@ -1049,7 +1049,7 @@ def test_ingress_nginx(with_app, valkey, rundir, fronts):
     app, daemon = with_app(OPEN)
     pod = Sidecar(rundir, daemon.address)
     fronts.append(pod)
-    front = IngressNginx(rundir, [(testplanit_ingress(), ("127.0.0.1", free_port())),
+    front = IngressNginx(rundir, [(ingress_of_testplanit(), ("127.0.0.1", free_port())),
                                   (read_yaml(INGRESSES["ingress-nginx"]), pod.address)])
     fronts.append(front)
     with http(front.address, NOTIFICATIONS, **page(ANN), X_Forwarded_For="192.0.2.7") as peer:
