@@ -8,6 +8,8 @@
 # --sanitizers LIST   build with sanitizers: address,undefined or address or undefined or thread
 # --quick             skip the end-to-end tests marked slow
 # --long              also run those marked long
+# --clients           instead of all end-to-end tests, run those of the clients and publishers in
+#                     tests/clients (also part of --long)
 # --abuse             instead of the end-to-end tests, run the abuse budgets (tests/abuse)
 # --all               run everything, long tests included: without sanitizers, with
 #                     address,undefined, and with thread
@@ -50,6 +52,7 @@ while [ $# -gt 0 ]; do
 	--sanitizers=*) sanitizers=${1#*=} ;;
 	--quick) marks='not long and not slow' ;;
 	--long) marks= ;;
+	--clients) marks=clients ;;
 	--abuse) suite=abuse marks=abuse ;;
 	--all) all=yes marks= ;;
 	--help)
@@ -92,7 +95,12 @@ if [ $all = yes ]; then
 	exit $failed
 fi
 
-"$source/contrib/install-deps.sh" build test || exit
+sets="build test"
+case $marks in
+'' | clients) sets="$sets clients" ;;
+esac
+# shellcheck disable=SC2086 # a list
+"$source/contrib/install-deps.sh" $sets || exit
 
 [ ! -e "$source/config.status" ] ||
     die 69 "the sources were configured in place: make distclean there first"

@@ -23,6 +23,7 @@ import sys
 import time
 
 import peers
+import plot
 import servers
 import table
 
@@ -73,10 +74,9 @@ TOPICS = {
 }
 
 # A browser with 12 tabs, each of which shows 6 kinds of topics, all with the same notifications.
-TABS = ",".join(map(str, range(1, 13)))
+TABS = ",".join(map(str, range(1, table.TABS + 1)))
 COMBINED = "/api/stream?notifications=1" + "".join(
     f"&{kind}={TABS}" for kind in ("issues", "testRuns", "projectTestRuns", "milestones", "projectMilestones"))
-BROWSERS = table.BROWSERS
 
 BURST = {"rate": 8000, "burst": 8}
 SCENARIOS = {
@@ -91,8 +91,9 @@ SCENARIOS = {
                       "streamd floor", 100, messages=16000, targeted=10,
                       quick={"messages": 4000}, **BURST),
     "web-one": scenario("1000 streams through a web server, one broadcast at a time",
-                        "nginx nchan apache", 1000, messages=100, quick={"messages": 20},
-                        of={peer: {"settle": STREAMD_SETTLE_MS} for peer in ("nginx", "apache")}),
+                        "nginx nchan apache node-web centrifugo mercure", 1000, messages=100,
+                        quick={"messages": 20}, of={"nginx": {"settle": STREAMD_SETTLE_MS}, "apache": {"settle": STREAMD_SETTLE_MS},
+                            "node-web": {"messages": 20, "warmup": 3}}),
     "web-burst": scenario("the burst through a web server", "nginx nchan apache", 100,
                           messages=4000, targeted=10, quick={"messages": 2000}, **BURST),
     **{f"projects-{count}": scenario(
@@ -104,10 +105,10 @@ SCENARIOS = {
        for name, (path, channel) in TOPICS.items()},
     # A stream for each topic costs the same whatever the topic, so all are of notifications.
     "browser-12-tabs": scenario(
-        f"{BROWSERS} browsers with 12 tabs of 6 kinds of topics, through nginx: one stream for each browser; one "
-        "for each topic and tab", "nginx separate node-web", 72 * BROWSERS, messages=30,
-        of={"nginx": {"streams": BROWSERS, "path": COMBINED, "settle": STREAMD_SETTLE_MS,
-                      "channel": "notifications:tenant:bench:broadcast", "messages": 300}},
+        "browsers with 12 tabs of 6 kinds of topics, through nginx: one stream for each browser; one for each topic "
+        "and tab", "nginx separate node-web", table.BROWSERS * table.TABS * table.TOPICS, messages=30,
+        of={"nginx": {"streams": table.SHARING_BROWSERS, "path": COMBINED, "settle": STREAMD_SETTLE_MS,
+                      "channel": "notifications:tenant:bench:broadcast", "messages": 100}},
         quick={"messages": 10}),
     # On few CPUs the daemons take turns: what counts is the cost, not the latency.
     **{f"fleet-{count}": scenario(
@@ -174,7 +175,12 @@ def read_options():
                         help=f"only these scenarios (all: {' '.join(SCENARIOS)})")
     parser.add_argument("--json", metavar="FILE",
                         help="write the figures of every run, and the medians, to FILE")
+    parser.add_argument("--plot", metavar="FILE", help=f"draw the scenario {plot.SCENARIO} to FILE, .svg or .png")
     options = parser.parse_args()
+    if options.plot and plot.SCENARIO not in options.scenarios:
+        parser.error(f"--plot requires the scenario {plot.SCENARIO}")
+    if options.plot and plot.missing(options.plot):
+        parser.error(plot.missing(options.plot))
     options.rounds = options.rounds or (2 if options.quick else 5)
     return options
 
@@ -318,7 +324,7 @@ def run(options):
         raise Unavailable("nothing was measured")
     version = subprocess.run([valkey_server(), "--version"], capture_output=True, text=True,
                              check=True).stdout.strip()
-    table.report(runs, plans, version, options.json)
+    table.report(runs, plans, version, options.json, options.plot)
     return 0 if success else 1
 
 
