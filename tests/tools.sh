@@ -115,7 +115,7 @@ kubernetes()
 {
 	module k8s.io/kubernetes "v1.$2" &&
 	    sed -i -E "s,^(\tk8s\.io/[a-z-]+) => \./staging/.*,\1 => \1 v0.$2," go.mod &&
-	    build "k8s.io/kubernetes/cmd/$1"
+	    build "k8s.io/kubernetes/cmd/$1" -X "k8s.io/component-base/version.gitVersion=v1.$2"
 }
 
 # own FILE MODULE@VERSION...: builds a program of this directory.

@@ -765,7 +765,7 @@ class KubernetesApi:
         return self.kubectl("apply", "--dry-run=server", "--filename=-", input=text).stderr
 
     def kill(self):
-        for process in self.processes:
+        for process in reversed(self.processes):
             process.kill()
 
 
