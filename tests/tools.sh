@@ -65,11 +65,12 @@ fetched()
 	timeout 300 go mod download -json "$1" | sed -n 's/^\t"Dir": "\(.*\)",$/\1/p' | grep .
 }
 
-# module MODULE VERSION: makes a module that requires it, and replaces and excludes what it does.
+# module MODULE VERSION: makes a module that requires it, and replaces and excludes what it does, except for
+# directories of its repository that are modules themselves.
 module()
 {
 	local from
-	from=$(fetched "$1@$2") && install -m 644 "$from/go.mod" go.mod &&
+	from=$(fetched "$1@$2") && install -m 644 "$from/go.mod" go.mod && sed -i '/=> \.\.\//d' go.mod &&
 	    go mod edit -module=tool -require="$1@$2"
 }
 
