@@ -11,7 +11,7 @@
 # test    demo, and the tools and libraries of the tests
 # bench   demo, and what the benchmark compares with: Node.js, nginx with nchan
 # clients what tests/run.sh --clients needs in addition: WebKitGTK, pip
-# ci      clang with libFuzzer
+# ci      clang with libFuzzer, venv of Python
 #
 # Web servers that not every release has (Caddy, lighttpd with Lua) are optional: their tests are skipped.
 #
@@ -88,6 +88,8 @@ build()
 	need uthash-dev header uthash.h
 	need libcurl4-openssl-dev library libcurl
 	need libmd-dev library libmd
+	# For the daemon's filter of system calls.
+	need libseccomp-dev library libseccomp
 }
 
 demo()
@@ -213,7 +215,7 @@ for set; do
 	test) testing ;;
 	bench) bench ;;
 	clients) clients ;;
-	ci) need clang program clang && need libclang-rt-dev fuzzer ;;
+	ci) need clang program clang && need libclang-rt-dev fuzzer && need python3-venv module ensurepip ;;
 	-h | --help)
 		sed -n "3,/^\$/s/^# \{0,1\}//p" "$0"
 		exit 0

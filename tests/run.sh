@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: ISC
 # Builds the programs outside the source tree and runs the tests: `make check`, which needs no
-# server, then the end-to-end tests with real servers. The last line is pytest's summary.
+# server, then the end-to-end tests with real servers. The last line is the summary of these.
 #
 #   tests/run.sh [OPTION...] [BUILD-DIRECTORY] [-- PYTEST-ARGUMENT...]
 #
@@ -11,6 +11,7 @@
 # --clients           instead of all end-to-end tests, run those of the clients and publishers in
 #                     tests/clients (also part of --long)
 # --abuse             instead of the end-to-end tests, run the abuse budgets (tests/abuse)
+# --schedules         instead of the end-to-end tests, run 1000 schedules (tests/schedules.py)
 # --all               run everything, long tests included: without sanitizers, with
 #                     address,undefined, and with thread
 #
@@ -54,6 +55,7 @@ while [ $# -gt 0 ]; do
 	--long) marks= ;;
 	--clients) marks=clients ;;
 	--abuse) suite=abuse marks=abuse ;;
+	--schedules) suite=schedules ;;
 	--all) all=yes marks= ;;
 	--help)
 		sed -n '3,/^$/s/^# \{0,1\}//p' "$0"
@@ -152,6 +154,12 @@ if [ -z "$marks" ] && [ -z "$sanitizers" ]; then
 	"$source/tests/debian.sh" || [ $? -eq 77 ] || failed=1
 	heading "Debian 13"
 	"$source/tests/trixie.sh" || [ $? -eq 77 ] || failed=1
+fi
+
+if [ $suite = schedules ]; then
+	heading "schedules"
+	TPI_BUILD=$build $no_aslr "$source/tests/schedules.py" 1000 || failed=1
+	exit $failed
 fi
 
 heading "pytest ${marks:+-m \"$marks\"} $*"

@@ -29,7 +29,8 @@ trap 'exit 143' TERM
 
 # What the build and the tests below need; mandoc is for `make check`.
 packages="automake check gcc libc6-dev libcurl4-openssl-dev libfcgi-dev libhiredis-dev libjson-c-dev
-    libmd-dev libssl-dev make mandoc openssl pkg-config python3-pytest uthash-dev valkey-server"
+    libmd-dev libseccomp-dev libssl-dev make mandoc openssl pkg-config python3-pytest uthash-dev
+    valkey-server"
 
 make_root()
 {

@@ -2,6 +2,8 @@
 """The streams through real web servers, set up from the files in contrib/."""
 
 import dataclasses
+import os
+import re
 import statistics
 import subprocess
 import threading
@@ -577,15 +579,18 @@ def test_over_tcp(streamd, valkey, front, server):
 
 # Restarts
 
-LIMITS = {"limit_req": ("limit_req_zone $server_port zone=x:1m rate=1r/m;", "limit_req zone=x;"),
-          "limit_conn": ("limit_conn_zone $server_port zone=x:1m;", "limit_conn x 1;"),
-          "limit_conn, 429": ("limit_conn_zone $server_port zone=x:1m;", "limit_conn x 1; limit_conn_status 429;")}
+def limit_example(name):
+    """This directive, commented out in tpi-stream-fastcgi.conf, with a limit that the second request exceeds."""
+    with open(os.path.join(CONTRIB, "nginx", "tpi-stream-fastcgi.conf"), encoding="ascii") as file:
+        line = re.search(rf"^#\t?({name} .*;)$", file.read(), re.M)[1]
+    return line.replace("10r/s", "1r/m").replace(" burst=100 nodelay", "").replace("tpi_streams 200", "tpi_streams 1")
 
 
-@pytest.mark.parametrize("zone, limit", LIMITS.values(), ids=LIMITS)
-def test_nginx_limits(streamd, front, zone, limit):
+@pytest.mark.parametrize("limit, more", [("limit_req", ""), ("limit_conn", ""), ("limit_conn", "limit_conn_status 429;")])
+def test_nginx_limits(streamd, front, limit, more):
     """A request over a limit of the site is deferred, and the daemon's own 503 passes."""
-    web = front(Nginx, streamd(OPEN, SSE_PER_TENANT_CAP=1), http=zone, site=limit)
+    web = front(Nginx, streamd(OPEN, SSE_PER_TENANT_CAP=1), http=limit_example(f"{limit}_zone"),
+                site=limit_example(limit) + more)
     with stream(web):
         peer = get(web).wait(lambda p: p.ended, what="a complete response")
         assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")

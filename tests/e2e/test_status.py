@@ -544,7 +544,7 @@ def test_out_of_resources(watched, rundir):
     """A request without memory is counted as deferred, a connection without a thread as refused."""
     faults = Faults(rundir)
     daemon, counted = watched(**faults.environment)
-    faults.arm("memfd_create")
+    faults.arm("sendmsg")
     check_later(daemon.ask())
     counted.expect(deferred_resources=1)
     faults.arm("pthread_create")
