@@ -204,6 +204,7 @@ def test_stopped(streamd, new_valkey, tcp):
     valkey = new_valkey(tcp=tcp).start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
     peer = daemon.stream("ann")
+    daemon.wait_for_log(r"^\[valkey\] connected")
     mark = daemon.mark()
     valkey.pause()
     daemon.wait_for_log(ABOUT_VALKEY, 15 + scaled(3), start=mark)
@@ -567,6 +568,7 @@ def check_follows(daemon, old, new, peer, move):
     """After move(), a new connection reaches another server while the daemon's own stays with the old one. The daemon
     reconnects, and its stream gets a sync; until then it receives nothing."""
     old.wait_subscribers(user_channel("ann"), 1)
+    daemon.wait_for_log(r"^\[valkey\] connected")
     mark = daemon.mark()
     move()
     started = time.monotonic()
@@ -781,6 +783,7 @@ def test_demoted_primary(streamd, new_valkey):
     valkey = new_valkey(tcp=True).start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
     peer = daemon.stream("ann")
+    daemon.wait_for_log(r"^\[valkey\] connected")
     mark = daemon.mark()
     valkey("REPLICAOF", "127.0.0.1", primary.port)
     daemon.wait_for_log(ABOUT_VALKEY, 10 + scaled(5), start=mark)
