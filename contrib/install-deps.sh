@@ -99,6 +99,8 @@ testing()
 	need python3-pytest-xdist module xdist
 	need openssl program openssl
 	need jq program jq
+	need libapache2-mod-security2 test -e /usr/lib/apache2/modules/mod_security2.so
+	need iproute2 program ip
 	# The tests render the Helm chart with a Go program of their own.
 	need golang-go program go
 	need golang-github-masterminds-sprig-dev \
