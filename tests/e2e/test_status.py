@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""The monitoring URLs (TPI_STATUS): health, liveness, metrics and the open streams. Each counter grows by exactly what happened."""
+"""The monitoring URLs (TPI_STATUS): health, liveness, metrics and the open streams. Each counter grows by exactly what
+happened."""
 
 import contextlib
 import ctypes

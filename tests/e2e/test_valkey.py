@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """A single Valkey named by VALKEY_URL: outages, reconnects, passwords, ACLs, and which payloads reach a stream."""
 
+import ctypes
 import os
 import re
 import shutil
@@ -14,8 +15,8 @@ import test_publish
 from answers import (SYNC, after_first, check_first, check_later, frame, issue, notification)
 from fcgi import live
 from relay import Relay
-from servers import (ROOT, Process, ValkeyClient, ValkeyError, broadcast_channel, listening_socket, processor_time,
-                     project_channel, user_channel)
+from servers import (ROOT, Process, ValkeyClient, ValkeyError, broadcast_channel, free_port, listening_socket,
+                     processor_time, project_channel, user_channel)
 from timing import eventually, scaled
 
 ABOUT_VALKEY = r"^\[valkey\]"
@@ -598,6 +599,35 @@ def test_address_moves(streamd, new_valkey, rundir):
         peer.wait_body(frame(notification(3)))
         assert len(daemon.matching(ABOUT_VALKEY)) == 2
     relay.close()
+
+
+def with_hosts(path):
+    """For the preexec_fn of a process: this file is its /etc/hosts."""
+    libc = ctypes.CDLL(None)
+
+    def run():
+        assert libc.unshare(0x00020000) == 0  # CLONE_NEWNS
+        assert libc.mount(None, b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+        assert libc.mount(path.encode(), b"/etc/hosts", None, 0x1000, None) == 0  # MS_BIND
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can replace /etc/hosts for one process")
+def test_name_moves(streamd, new_valkey, rundir):
+    """The daemon follows a host name that now has the address of another server, although the old one still runs."""
+    port, hosts = free_port(), os.path.join(rundir, "hosts")
+
+    def point_to(address):
+        with open(hosts, "w", encoding="ascii") as file:
+            file.write(f"{address} valkey.test\n")
+    old, new = (new_valkey(config=["--port", str(port), "--bind", address]).start()
+                for address in ("127.0.0.1", "127.0.0.2"))
+    point_to("127.0.0.1")
+    daemon = streamd(VALKEY_URL=f"valkey://valkey.test:{port}", SSE_SYNC_SPREAD_MS=2000,
+                     popen={"preexec_fn": with_hosts(hosts)})
+    with daemon.stream("ann") as peer:
+        check_follows(daemon, old, new, peer, lambda: point_to("127.0.0.2"))
 
 
 HAPROXY = """
