@@ -13,8 +13,6 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <grp.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -351,11 +349,8 @@ log_refusal(const char *what, int error)
 static void
 start_connection(int fd)
 {
-	const int on = 1;
 	int error;
 
-	/* Fails for a Unix socket, which does not need it. */
-	setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
 	error = connection_start(&registry, fd);
 	if (error != 0) {
 		metric_add(METRIC_CONNECTIONS_REFUSED, 1);

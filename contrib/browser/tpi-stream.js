@@ -23,7 +23,7 @@ const SHRINK_MS = 60000;	/* how long a combined stream keeps unwatched topics */
 const OVERLAP_MS = 5000;	/* how long the old EventSource is kept for the new one */
 const LINGER_MS = 500;		/* how much longer: what was sent before may arrive after the sync */
 const PROBE_MS = 3000;		/* how long a tab waits for the leader before it opens a stream */
-const ROLL_MS = 60000;		/* how often the leader asks which tabs are left */
+const ROLL_MS = 29000;		/* how often the leader asks which tabs are left, see #callRoll() */
 const IDS_MAX = 500;		/* ids per stream, a limit of the server */
 const ID_MAX = 2147483647;	/* also the longest delay of setTimeout() */
 const CLOSED = 2;		/* EventSource.CLOSED, for environments without EventSource */
@@ -76,6 +76,7 @@ const CHANNEL = "tpi-stream/1";
 
 const hubs = new Set();
 let channel;			/* BroadcastChannel, while there are hubs */
+let warned;			/* whether a malformed message has been logged */
 
 function isId(value) {
 	return Number.isInteger(value) && value >= 1 && value <= ID_MAX;
@@ -111,7 +112,6 @@ class Hub {
 	streams = new Set();
 	#recent = new Set();	/* topics, the most recently watched last */
 	syncs = 0;
-	refusals = 0;
 	#changed;
 
 	constructor(fields) {
@@ -146,7 +146,7 @@ class Hub {
 	}
 
 	topics() {
-		return new Set([...this.watchers].flatMap(({ topics }) => [...topics]));
+		return new Set([...this.watchers].flatMap(({ topics }) => topics));
 	}
 
 	replan() {
@@ -236,25 +236,16 @@ class Hub {
 		this.update();
 	}
 
-	suspend() {
-		this.sharing?.suspend();
-		this.all("suspend");
-	}
-
-	resume() {
-		this.all("resume");
-		this.sharing?.resume();
-	}
-
-	use() {
-		this.all("unpark");
-		this.sharing?.use();
+	/* The page is suspended, resumed, or used: "suspend", "resume" or "use". */
+	page(method) {
+		this.sharing?.[method]();
+		this.all(method);
 	}
 
 	/* Notifies every watcher of what has changed for it: the state of its streams, and syncs. */
 	update() {
 		this.#each((watcher) => {
-			const homes = [...watcher.topics].map((topic) => this.#home(topic));
+			const homes = watcher.topics.map((topic) => this.#home(topic));
 			if (homes.includes(undefined))
 				return;		/* added by a callback: replan() follows */
 			const state = worst(homes);
@@ -262,48 +253,38 @@ class Hub {
 				watcher.state = state;
 				this.#call(watcher, "onstate", state);
 			}
-			const syncs = [...watcher.topics].map((topic) => this.#home(topic)?.syncs.get(topic));
+			const syncs = watcher.topics.map((topic) => this.#home(topic)?.syncs.get(topic));
 			const last = Math.max(0, ...syncs.filter(Boolean));
 			const first = watcher.last === undefined;
-			if (!this.watchers.has(watcher) ||
-			    (first ? syncs.includes(undefined) || !last : last <= watcher.last))
-				return;
-			watcher.last = last;
-			this.#tell(watcher, { type: "sync", first });
+			if (last > (first && syncs.includes(undefined) ? Infinity : watcher.last ?? 0) &&
+			    this.watchers.has(watcher)) {
+				watcher.last = last;
+				this.#tell(watcher, { type: "sync", first });
+			}
 		});
 		this.sharing?.announce();
 	}
 
-	/* An event as it arrived: for eventsource.js, and for the other tabs. */
+	/* An event as it arrived, for eventsource.js, or "refused". Also for the other tabs. */
 	pass(topics, name, text) {
+		const call = name === "refused" ? ["onclosed"] : ["onevent", name, text];
 		this.#each((watcher) => {
-			if (topics.some((topic) => watcher.topics.has(topic)))
-				this.#call(watcher, "onevent", name, text);
+			if (topics.some((topic) => watcher.topics.includes(topic)))
+				this.#call(watcher, ...call);
 		});
 		this.sharing?.relay({ topics, name, text });
 	}
 
-	/* Returns whether the text is a wake-up. */
+	/* Returns a falsy value if the text is not a wake-up. */
 	wakeup(topic, text, data = parse(text)) {
 		this.pass([topic], "message", text);
 		const event = data?.event;
 		const fields = typeof event === "string" && KINDS[kindOf(topic)].fields(data);
-		if (!fields)
-			return false;
 		this.#each((watcher) => {
-			if (watcher.topics.has(topic))
+			if (fields && watcher.topics.includes(topic))
 				this.#tell(watcher, { type: "wakeup", event, ...fields });
 		});
-		return true;
-	}
-
-	refused(topics) {
-		this.refusals++;
-		this.#each((watcher) => {
-			if ([...watcher.topics].some((topic) => topics.has(topic)))
-				this.#call(watcher, "onclosed");
-		});
-		this.sharing?.announce();
+		return fields;
 	}
 
 	/* With coalesceMs: collects messages for that long, and keeps the last of those about the same. */
@@ -471,7 +452,7 @@ class Stream {
 			this.#retryTimer = setTimeout(() => this.#replace(), OVERLAP_MS);
 		} else {
 			this.#source = source;
-			this.#enter(this.state === "parked" ? "parked" : "connecting");
+			this.#enter("connecting");
 		}
 	}
 
@@ -563,10 +544,10 @@ class Stream {
 		if (!overlap)
 			this.#fail(again ? "waiting" : "closed");
 		if (!lost)
-			this.#hub.refused(this.wanted);
+			this.#hub.pass([...this.wanted], "refused", "");
 	}
 
-	unpark() {
+	use() {
 		if (this.state === "parked")
 			this.reopen();
 	}
@@ -593,31 +574,35 @@ class Stream {
 			this.open();
 	}
 
-	/*
-	 * Wake-ups no longer arrive. Watchers do not wait for these topics before their first sync. A
-	 * parked stream stays parked, with its EventSource: every few minutes the browser checks for a
-	 * free slot.
-	 */
+	/* Wake-ups no longer arrive. Watchers do not wait for these topics before their first sync. */
 	#fail(state) {
 		this.syncs = new Map([...this.opened].map((topic) => [topic, 0]));
-		this.#enter(this.state === "parked" ? "parked" : state);
+		this.#enter(state);
 	}
 
+	/*
+	 * A parked stream stays parked until it is live, with its EventSource: every few minutes the browser
+	 * checks for a free slot.
+	 */
 	#enter(state) {
-		this.state = state;
+		if (this.state !== "parked" || state === "live")
+			this.state = state;
 		this.#hub.update();
 	}
 }
 
 /* ---- Sharing one connection among the tabs of a browser */
 
-/* What each type of message must have, apart from the hub, the tab that sent it, and the term. */
+/*
+ * What each type of message must have, apart from the hub, the tab that sent it, and the term. False, or an
+ * exception, if it has not.
+ */
 const MESSAGES = {
 	__proto__: null,
-	want: ({ topics }) => Array.isArray(topics) && topics.every(isTopic),
+	want: ({ topics }) => topics.every(isTopic),
 	use: () => true,
-	live: ({ state, syncs, refusals }) => STATES.includes(state) && Array.isArray(syncs) &&
-	    syncs.every(([topic, number]) => isTopic(topic) && number >= 0) && refusals >= 0,
+	live: ({ state, syncs }) => STATES.includes(state) &&
+	    syncs.every(([topic, number]) => isTopic(topic) && number >= 0),
 	event: ({ topics, name, text }) => topics.every(isTopic) && name && typeof text === "string",
 	reset: () => true,
 };
@@ -645,8 +630,7 @@ class Sharing {
 	#answered = new Set();	/* those that have answered since the last roll call */
 	#hub;
 	#election;
-	#resign;
-	#leads;
+	#resign;		/* in the leader: gives up the lock */
 	#wanted;
 	#announced;
 	#timer;
@@ -669,20 +653,22 @@ class Sharing {
 
 	/* The lock is held until the promise is resolved. */
 	#lead() {
-		this.term = termAfter(this.term);
-		this.#leads = true;
-		if (this.mirror) {
-			/* Carry what the last leader did until the tabs have answered, so as to open once. */
-			this.#enter("", [...this.mirror.syncs.keys()]);
-			this.#isolate();
-		}
-		this.#callRoll();
 		return new Promise((resolve) => {
 			this.#resign = resolve;
+			this.term = termAfter(this.term);
+			if (this.mirror) {
+				/* Carry what the last leader did until the tabs have answered, so as to open once. */
+				this.#enter("", [...this.mirror.syncs.keys()]);
+				this.#isolate();
+			}
+			this.#callRoll();
 		});
 	}
 
-	/* Forgets the tabs that did not answer the last time: they have crashed. */
+	/*
+	 * Forgets the tabs that did not answer the last time: they have crashed. So a stream that only they
+	 * watched is closed within a minute.
+	 */
 	#callRoll() {
 		for (const id of this.#tabs.keys())
 			if (!this.#answered.has(id))
@@ -709,7 +695,7 @@ class Sharing {
 	#follow(state) {
 		if (worst(this.mirror ? [this.mirror] : [...this.#hub.streams]) === "parked")
 			state = "parked";
-		this.mirror = { state, syncs: new Map(), refusals: Infinity };
+		this.mirror = { state, syncs: new Map() };
 		this.#hub.drop();
 		this.#hub.gap();
 	}
@@ -728,7 +714,7 @@ class Sharing {
 	leave() {
 		this.#election.abort();
 		this.#resign?.();
-		this.#leads = false;
+		this.#resign = null;
 		this.#tabs.clear();
 		clearTimeout(this.#timer);
 	}
@@ -743,7 +729,7 @@ class Sharing {
 	resume() {
 		if (this.#election.signal.aborted)
 			this.#join();
-		else if (!this.#leads)
+		else if (!this.#resign)
 			this.#ask({ resume: true });
 	}
 
@@ -754,7 +740,7 @@ class Sharing {
 	}
 
 	reset(term) {
-		this.term = Math.max(term, this.#leads ? this.term + 1 : this.term);
+		this.term = Math.max(term, this.#resign ? this.term + 1 : this.term);
 		if (!this.mirror)
 			return;
 		this.#follow("connecting");
@@ -788,20 +774,19 @@ class Sharing {
 	}
 
 	relay(event) {
-		if (this.#leads)
+		if (this.#resign)
 			this.#post({ type: "event", ...event });
 	}
 
 	/* Sends the state of the streams to the other tabs if it has changed, or with fields. */
 	announce(fields) {
-		if (!this.#leads)
+		if (!this.#resign)
 			return;
 		const streams = [...this.#hub.streams];
 		const live = {
 			state: worst(streams),
 			syncs: streams.flatMap(({ wanted, syncs }) => [...syncs].filter(
 			    ([topic]) => wanted.has(topic))),
-			refusals: this.#hub.refusals,
 		};
 		const announced = JSON.stringify(live);
 		if (fields || announced !== this.#announced)
@@ -812,9 +797,9 @@ class Sharing {
 	hear(message) {
 		const { type, term, topics, name, text } = message;
 		if (type === "want" || type === "use") {
-			if (this.#leads)
+			if (this.#resign)
 				this.#serve(message);
-		} else if (term >= this.term && !this.#leads) {
+		} else if (term >= this.term && !this.#resign) {
 			if (type === "live")
 				this.#mirrorLeader(message);
 			else if (this.mirror && name === "message")
@@ -827,7 +812,7 @@ class Sharing {
 	/* As the leader. */
 	#serve({ type, id, topics, answer, resume }) {
 		if (type === "use")
-			return this.#hub.all("unpark");
+			return this.#hub.all("use");
 		this.#enter(id, topics);
 		if (resume)
 			this.#hub.all("resume");
@@ -836,38 +821,33 @@ class Sharing {
 			this.announce({});
 	}
 
-	#mirrorLeader({ term, state, syncs, refusals, call }) {
+	#mirrorLeader({ term, state, syncs, call }) {
 		const unknown = !this.mirror || term > this.term;
 		if (unknown)
 			this.#follow(state);
 		this.term = term;
 		/* A leader that never calls the roll again hangs. */
-		this.#wait(3 * ROLL_MS, () => this.#ask({}));
-		const refused = refusals > this.mirror.refusals;
-		this.mirror = { state, syncs: new Map(syncs), refusals };
+		this.#wait(6 * ROLL_MS, () => this.#ask({}));
+		this.mirror = { state, syncs: new Map(syncs) };
 		if (unknown || call)
 			this.#ask({ answer: true });
 		this.#hub.update();
-		if (refused)
-			this.#hub.refused(this.#hub.topics());
 	}
 }
 
 function hear({ data }) {
-	let good = false;
 	try {
-		good = data.term >= 0 && MESSAGES[data.type](data);
-		for (const hub of good ? [...hubs] : [])
+		if (!(data.term >= 0 && MESSAGES[data.type](data)))
+			throw data;
+		for (const hub of [...hubs])
 			if (data.type === "reset")
 				hub.reset(data.term);
-			else if (hub.key === data.hub && hub.sharing)
-				hub.sharing.hear(data);
+			else if (hub.key === data.hub)
+				hub.sharing?.hear(data);
 	} catch {
-		good = false;
-	}
-	if (!good && !hear.warned) {
-		hear.warned = true;
-		[...hubs][0]?.logger.warn("tpi-stream: ignoring a malformed message of another tab", data);
+		if (!warned)
+			[...hubs][0]?.logger.warn("tpi-stream: ignoring a malformed message of another tab", data);
+		warned = true;
 	}
 }
 
@@ -889,13 +869,9 @@ function disconnect() {
 
 /* ---- The page */
 
-function isVisible() {
-	return globalThis.document?.visibilityState !== "hidden";
-}
-
 function all(method) {
 	for (const hub of [...hubs])
-		hub[method]();
+		hub.page(method);
 }
 
 function suspend() {
@@ -908,13 +884,14 @@ function resume() {
 	all("resume");
 }
 
-const use = () => isVisible() && all("use");
+const ifVisible = (action) => () => globalThis.document?.visibilityState === "hidden" || action();
+const use = ifVisible(() => all("use"));
 
 /* The window also gets the events of the document, before it. */
 const PAGE_EVENTS = {
 	pageshow: ({ persisted }) => persisted && resume(),
 	online: resume,
-	visibilitychange: () => isVisible() && resume(),
+	visibilitychange: ifVisible(resume),
 	resume,
 	pagehide: suspend,
 	freeze: suspend,
@@ -950,9 +927,9 @@ function watch(kind, ids, onWakeup, options = {}) {
 	check(logger?.warn && logger.error, "logger must have warn and error", logger);
 
 	const base = baseUrl.replace(/\/+$/, "");
-	const topics = new Set(ids ? [...ids].map((id) => `${kind}:${id}`) : [kind]);
+	const topics = ids ? [...ids].map((id) => `${kind}:${id}`) : [kind];
 	const retry = { firstMs, maxMs, limit };
-	const watcher = { topics, onWakeup, onstate, onclosed, onevent, coalesceMs, retry, logger };
+	const watcher = { topics, onWakeup, onstate, onclosed, onevent, coalesceMs, logger };
 	const key = String([base, !!withCredentials, !!combined, group]);
 	let hub = [...hubs].find((other) => other.key === key);
 	if (!hub) {

@@ -72,7 +72,11 @@ thread_trim_stack(void)
 	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
 	const uintptr_t end = used - used % page;
 	const size_t length = stack_size(THREAD_SMALL) / 2 / page * page;
+	unsigned char resident = 1;
 
+	/* A stack grows page by page: without the first page there are no others. */
+	if (mincore((void *)(end - page), page, &resident) == 0 && !(resident & 1))
+		return;
 	madvise((void *)(end - length), length, MADV_DONTNEED);
 }
 

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +49,15 @@ is_listening(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &size) == 0 && on != 0;
 }
 
+/* Linux hands the option on to the connections. It fails for a Unix socket, which has no delay. */
+static void
+disable_delay(const struct listener *l)
+{
+	const int on = 1;
+
+	setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+}
+
 bool
 listener_inherit(struct listener *l, struct error *error)
 {
@@ -75,6 +85,7 @@ listener_inherit(struct listener *l, struct error *error)
 	if (fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) | O_NONBLOCK) == -1 ||
 	    fcntl(l->fd, F_SETFD, FD_CLOEXEC) == -1)
 		return error_set(error, "inherited socket: %m");
+	disable_delay(l);
 	return true;
 }
 
@@ -238,7 +249,9 @@ listener_open(struct listener *l, const struct address *a, const struct listener
 	l->fd = -1;
 	good = a->path[0] != '\0' ? listen_unix(l, a, options, error) :
 	    listen_tcp(l, a, options, error);
-	if (!good)
+	if (good)
+		disable_delay(l);
+	else
 		listener_close(l);
 	return good;
 }

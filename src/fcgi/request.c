@@ -9,10 +9,11 @@
 
 #include <errno.h>
 #include <fcgiapp.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -28,19 +29,60 @@ request_library_init(void)
 }
 
 /*
- * A file in memory with BEGIN_REQUEST and the PARAMS in records of the largest size, with its
- * offset at the start. -1 and errno on failure.
+ * libfcgi reads a head from a descriptor only. These are socket pairs for that, kept for the next
+ * request: [0] is written to, the library reads from [1]. A pair in the table is empty.
+ */
+#define PAIRS_MAX 8
+static struct {
+	pthread_mutex_t lock;
+	int pairs[PAIRS_MAX][2]; /* guarded by lock */
+	int count;               /* guarded by lock */
+} kept = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+static int
+pair_take(int pair[2])
+{
+	bool found;
+
+	pthread_mutex_lock(&kept.lock);
+	found = kept.count > 0;
+	if (found)
+		memcpy(pair, kept.pairs[--kept.count], sizeof(kept.pairs[0]));
+	pthread_mutex_unlock(&kept.lock);
+	return found || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 ? 0 : errno;
+}
+
+static void
+pair_keep(const int pair[2])
+{
+	bool full;
+
+	pthread_mutex_lock(&kept.lock);
+	full = kept.count == PAIRS_MAX;
+	if (!full)
+		memcpy(kept.pairs[kept.count++], pair, sizeof(kept.pairs[0]));
+	pthread_mutex_unlock(&kept.lock);
+	if (full) {
+		close(pair[0]);
+		close(pair[1]);
+	}
+}
+
+/*
+ * Writes BEGIN_REQUEST and the PARAMS, in records of the largest size. Returns an errno. A socket
+ * takes all of it at once: at its default size it holds more than the largest head.
  */
 static int
-canonical_head(const struct head *head)
+write_canonical(int fd, const struct head *head)
 {
 	/* The last record is the empty one that ends the PARAMS. */
 	enum { RECORDS_MAX = HEAD_PARAMS_MAX / FRAME_RECORD_MAX + 2 };
 	uint8_t begin[FCGI_HEADER_LEN + sizeof(FCGI_BeginRequestBody)] = { 0 };
 	uint8_t headers[RECORDS_MAX][FCGI_HEADER_LEN];
 	struct iovec iov[1 + 2 * RECORDS_MAX] = { { begin, sizeof(begin) } };
+	struct msghdr message = { .msg_iov = iov };
 	size_t at = 0, n, size = sizeof(begin);
-	int fd, i = 0, count = 1;
+	int i = 0, count = 1;
 
 	frame_record(begin, FCGI_BEGIN_REQUEST, head->id, sizeof(FCGI_BeginRequestBody));
 	begin[FCGI_HEADER_LEN + 1] = FCGI_RESPONDER;
@@ -54,12 +96,8 @@ canonical_head(const struct head *head)
 		size += FCGI_HEADER_LEN + n;
 		at += n;
 	} while (n > 0);
-	fd = memfd_create("fcgi-head", MFD_CLOEXEC);
-	if (fd == -1 || pwritev(fd, iov, count, 0) == (ssize_t)size)
-		return fd;
-	close(fd);
-	errno = ENOMEM;
-	return -1;
+	message.msg_iovlen = (size_t)count;
+	return sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)size ? 0 : ENOBUFS;
 }
 
 static void
@@ -88,31 +126,38 @@ request_parse(struct request *r, const struct head *head)
 	FCGX_Request *f;
 	const char *script, *info, *value;
 	char *const *params;
-	int fd, error = ENOMEM;
+	int pair[2], error;
 
 	memset(r, 0, sizeof(*r));
 	if (!is_room(head))
 		return ENOMEM;
-	fd = canonical_head(head);
-	if (fd == -1)
-		return errno;
-	f = malloc(sizeof(*f));
-	if (f == NULL)
-		goto out;
+	error = pair_take(pair);
+	if (error != 0)
+		return error;
+	error = write_canonical(pair[0], head);
+	f = error == 0 ? malloc(sizeof(*f)) : NULL;
+	if (f == NULL) {
+		close(pair[0]);
+		close(pair[1]);
+		return error != 0 ? error : ENOMEM;
+	}
 	/*
 	 * -1: on a head that it rejects the library returns an error instead of accepting another.
 	 * keepConnection: the library does not close a descriptor that it has not opened.
 	 */
 	FCGX_InitRequest(f, -1, 0);
-	f->ipcFd = fd;
+	f->ipcFd = pair[1];
 	f->keepConnection = 1;
 	f->detached = 1;
 	if (FCGX_Accept_r(f) != 0) {
 		/* It has closed ipcFd. */
+		close(pair[0]);
 		free(f);
 		return ENOMEM;
 	}
 	f->ipcFd = -1;
+	/* The library has read to the empty record that ends the PARAMS. */
+	pair_keep(pair);
 
 	params = f->envp;
 	script = params_get(params, "SCRIPT_NAME", NULL);
@@ -121,7 +166,7 @@ request_parse(struct request *r, const struct head *head)
 		info != NULL ? info : "") == -1) {
 		r->path = NULL;
 		fcgi_free(f);
-		goto out;
+		return ENOMEM;
 	}
 	r->fcgi = f;
 	value = params_get(params, "REQUEST_METHOD", NULL);
@@ -130,10 +175,7 @@ request_parse(struct request *r, const struct head *head)
 	r->query = value != NULL ? value : "";
 	value = params_get(params, "HTTP_LAST_EVENT_ID", NULL);
 	r->last_event_id = value != NULL ? value : "";
-	error = 0;
-out:
-	close(fd);
-	return error;
+	return 0;
 }
 
 char *const *

@@ -150,6 +150,14 @@ channel_table_keep(struct channel_table *c, const char *name, size_t length)
 	return ch;
 }
 
+struct subscription *
+member_subscription(struct member *m)
+{
+	char *first = (char *)(m - m->position);
+
+	return (void *)(first - offsetof(struct subscription, members));
+}
+
 static bool
 add_member(struct channel *ch, struct member *m)
 {
@@ -165,7 +173,7 @@ add_member(struct channel *ch, struct member *m)
 	}
 	m->index = ch->count;
 	m->channel = ch;
-	ch->members[ch->count++] = (struct channel_member){ m, m->subscription->stream };
+	ch->members[ch->count++] = (struct channel_member){ m, member_subscription(m)->stream };
 	return true;
 }
 
@@ -186,7 +194,7 @@ join_one(struct channel_table *c, struct subscription *sub, struct member *m, co
 
 	if (ch == NULL)
 		return false;
-	m->subscription = sub;
+	m->position = (uint32_t)(m - sub->members);
 	if (!set_label(ch, label) || !add_member(ch, m)) {
 		free_unused(c, ch);
 		return false;
@@ -396,8 +404,8 @@ static void
 notify_confirmed(struct channel *ch)
 {
 	for (uint32_t i = 0; i < ch->count; i++) {
-		ch->members[i].member->subscription->unconfirmed--;
-		notify_if_confirmed(ch->members[i].member->subscription);
+		member_subscription(ch->members[i].member)->unconfirmed--;
+		notify_if_confirmed(member_subscription(ch->members[i].member));
 	}
 }
 
@@ -491,7 +499,7 @@ channel_table_down(struct channel_table *c)
 	HASH_ITER(hh, c->table, ch, next) {
 		if (confirmed(ch))
 			for (i = 0; i < ch->count; i++)
-				ch->members[i].member->subscription->unconfirmed++;
+				member_subscription(ch->members[i].member)->unconfirmed++;
 		ch->requested = false;
 		ch->alone = ch->kept;
 		ch->unanswered = 0;
@@ -507,7 +515,7 @@ channel_table_unreachable(struct channel_table *c)
 
 	HASH_ITER(hh, c->table, ch, next)
 		for (i = 0; i < ch->count; i++)
-			if (!ch->members[i].member->subscription->confirmed_once)
+			if (!member_subscription(ch->members[i].member)->confirmed_once)
 				stream_mark(ch->members[i].stream, STREAM_REFUSED);
 }
 

@@ -36,11 +36,11 @@ struct channel_table;
 #define CHANNEL_LINGER_MS     5000
 #define CHANNEL_LINGER_MAX    16384 /* above it, the oldest lingering channels are unsubscribed */
 
-/* One stream in one channel. */
+/* One stream in one channel. A combined stream can have 1000 of them, so they are small. */
 struct member {
 	struct channel *channel; /* NULL: has left it */
-	struct subscription *subscription;
-	uint32_t index; /* in the channel's members */
+	uint32_t index;          /* in the channel's members */
+	uint32_t position;       /* in the subscription's members, by which it is found */
 };
 
 /* An element of a channel's list. Has the stream as well, so that a fan-out reads nothing else. */
@@ -65,6 +65,9 @@ struct subscription {
 	TAILQ_ENTRY(subscription) leave_link;
 	struct member members[];
 };
+
+/* The subscription that the member is part of. */
+struct subscription *member_subscription(struct member *m);
 
 /* Sends SUBSCRIBE or UNSUBSCRIBE for count names; false: no memory. */
 typedef bool channel_table_command(void *arg, bool subscribe, int count, const char **names,

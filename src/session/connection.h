@@ -27,6 +27,20 @@ struct recheck {
 	int retry_ms;              /* if owed and unanswered: time to the next attempt */
 };
 
+/*
+ * What live_run() keeps between two turns. It is not on the thread's stack, see
+ * thread_trim_stack().
+ */
+struct live {
+	int ended; /* enum metric_ended; -1: not known yet */
+	/* Deadlines, of clock_ms(). */
+	int64_t end_at;      /* SSE_MAX_AGE_SECONDS */
+	int64_t sync_at;     /* after a reconnect to Valkey */
+	int64_t cap_ping_at; /* the second ping to the user's other streams */
+	int64_t cap_evict_at;
+	int64_t recheck_at;
+};
+
 /* One connection; belongs to its thread. */
 struct connection {
 	struct registry *registry;
@@ -42,6 +56,7 @@ struct connection {
 	char *user; /* NULL until known; owned */
 	struct credentials *credentials; /* for the application; NULL if it is not queried */
 	struct recheck recheck;
+	struct live live;
 };
 
 /*

@@ -247,7 +247,7 @@ caps_ping(struct caps *c, const struct caps_entry *e)
 	if (e->state == CAPS_LIVE)
 		TAILQ_FOREACH(other, &e->user->live, link)
 			if (other != e)
-				stream_send_text(other->stream, STREAM_PING);
+				stream_ping(other->stream);
 	pthread_mutex_unlock(&c->lock);
 }
 

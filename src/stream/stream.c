@@ -336,6 +336,15 @@ stream_send_text(struct stream *s, const char *text)
 }
 
 bool
+stream_ping(struct stream *s)
+{
+	uint8_t record[FCGI_HEADER_LEN + sizeof(STREAM_PING) ];
+	size_t length = frame_stdout(record, s->id, STREAM_PING, sizeof(STREAM_PING) - 1);
+
+	return stream_send(s, record, length, clock_ms());
+}
+
+bool
 stream_send_raw(struct stream *s, const uint8_t *bytes, size_t length)
 {
 	bool taken = false;

@@ -118,6 +118,9 @@ bool stream_send(struct stream *s, uint8_t *record, size_t length, int64_t now);
 /* The same for a text of at most 512 bytes: one or more whole events or comments. Any thread. */
 bool stream_send_text(struct stream *s, const char *text);
 
+/* The same for STREAM_PING. It uses little of the stack, see thread_trim_stack(). Any thread. */
+bool stream_ping(struct stream *s);
+
 /*
  * Sends whole records that are not events: replies of the FastCGI protocol. Returns false if the
  * stream is finished or broken, or the backlog has no room. Owner only.

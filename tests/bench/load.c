@@ -60,6 +60,11 @@
 #define SYNC        "{\"event\":\"sync\"}"
 #define PING        ": ping"
 
+#define SERVERS_MAX 16
+
+/* The id of the first stream with --distinct; lower ones are left to others. */
+#define DISTINCT_FIRST 1000000
+
 struct stream {
 	int fd;
 	bool open;
@@ -72,11 +77,12 @@ struct stream {
 };
 
 static struct {
-	const char *server, *valkey, *tenant, *path, *query, *channel;
-	bool http, post;
+	const char *servers[SERVERS_MAX], *valkey, *tenant, *path, *query, *channel;
+	bool http, post, distinct, leave;
 	uint32_t streams, window, messages, warmup, rate, burst, targeted, projects, storm, idle,
 	    settle;
-	pid_t server_pid, front_pid, valkey_pid;
+	uint32_t server_count, server_pid_count;
+	pid_t server_pids[SERVERS_MAX], front_pid, valkey_pid;
 } options = {
 	.tenant = "bench", .streams = 100, .window = 128, .messages = 100, .warmup = 20, .burst = 1,
 	.settle = 100,
@@ -205,26 +211,31 @@ project_query(void)
 static void
 send_request(int fd, uint32_t user)
 {
+	const char *query = options.query != NULL ? options.query : project_query();
 	uint8_t request[WIRE_REQUEST_MAX];
-	char name[16];
+	char name[16], own[WIRE_REQUEST_MAX];
 
+	if (options.distinct) {
+		snprintf(own, sizeof(own), "%s%" PRIu32, query, DISTINCT_FIRST + user);
+		query = own;
+	}
 	user_name(name, user);
-	send_all(fd, request, wire_request(request, options.http, options.path,
-	    options.query != NULL ? options.query : project_query(), name));
+	send_all(fd, request, wire_request(request, options.http, options.path, query, name));
 }
 
 /* Connects the next stream and sends its request. False if the server's listen queue is full. */
 static bool
 start_next(void)
 {
+	const char *server = options.servers[started % options.server_count];
 	struct stream *s = &streams[started];
 
 	s->account.stream = started;
 	wire_init(&s->wire, options.http);
-	s->fd = connect_any(options.server, SOCK_NONBLOCK);
+	s->fd = connect_any(server, SOCK_NONBLOCK);
 	if (s->fd == -1) {
 		if (errno != EAGAIN)
-			err(EX_UNAVAILABLE, "%s", options.server);
+			err(EX_UNAVAILABLE, "%s", server);
 		return false;
 	}
 	send_request(s->fd, started);
@@ -366,9 +377,9 @@ read_stream(struct stream *s)
 
 /* ---- Before the first stream */
 
-/* Opens and closes a stream; returns whether it worked, with Valkey. */
+/* Opens and closes a stream of a server; returns whether it worked, with Valkey. */
 static bool
-try_one(void)
+try_one(const char *server)
 {
 	const struct timeval limit = { .tv_sec = 1 };
 	struct wire wire;
@@ -380,7 +391,7 @@ try_one(void)
 	const char *text;
 	int fd;
 
-	fd = connect_any(options.server, 0);
+	fd = connect_any(server, 0);
 	if (fd == -1)
 		return false;
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
@@ -407,12 +418,15 @@ static void
 wait_ready(void)
 {
 	int64_t deadline = measure_now() + 2 * SILENCE_NS;
+	uint32_t i;
 
-	while (!try_one()) {
-		if (measure_now() > deadline)
-			errx(EX_UNAVAILABLE, "%s: cannot open a stream", options.server);
-		pause_ns(NS_PER_S / 50);
-	}
+	for (i = 0; i < options.server_count; i++)
+		while (!try_one(options.servers[i])) {
+			if (measure_now() > deadline)
+				errx(EX_UNAVAILABLE, "%s: cannot open a stream",
+				    options.servers[i]);
+			pause_ns(NS_PER_S / 50);
+		}
 }
 
 /* ---- Publishing */
@@ -723,11 +737,23 @@ struct cpu {
 	int64_t server, front, valkey, self;
 };
 
+/* The sum of a measurement of all servers. */
+static int64_t
+sum_of_servers(int64_t (*measure)(pid_t))
+{
+	int64_t sum = 0;
+	uint32_t i;
+
+	for (i = 0; i < options.server_pid_count; i++)
+		sum += measure(options.server_pids[i]);
+	return sum;
+}
+
 static struct cpu
 cpu_since(struct cpu begin)
 {
 	return (struct cpu){
-		.server = measure_cpu(options.server_pid) - begin.server,
+		.server = sum_of_servers(measure_cpu) - begin.server,
 		.front = measure_cpu(options.front_pid) - begin.front,
 		.valkey = measure_cpu(options.valkey_pid) - begin.valkey,
 		.self = measure_cpu(getpid()) - begin.self,
@@ -749,7 +775,7 @@ static struct memory
 memory_since(struct memory begin)
 {
 	return (struct memory){
-		.server = measure_pss(options.server_pid) - begin.server,
+		.server = sum_of_servers(measure_pss) - begin.server,
 		.front = measure_pss(options.front_pid) - begin.front,
 		.valkey = measure_pss(options.valkey_pid) - begin.valkey,
 		.kernel = measure_kernel() - begin.kernel,
@@ -815,12 +841,14 @@ static void
 usage(FILE *file)
 {
 	fputs("usage: load --server ADDRESS [OPTION...]\n"
-	      "--server ADDRESS  a Unix socket's path, or a port of 127.0.0.1\n"
+	      "--server ADDRESS  a Unix socket's path, or a port of 127.0.0.1; with several, each\n"
+	      "                  stream uses the next one\n"
 	      "--http            use HTTP, not FastCGI\n"
 	      "--valkey PATH     publish to Valkey over this Unix socket\n"
 	      "--post            publish by POST to the server's /publish?channel=NAME instead, and\n"
 	      "                  expect streams without a first sync\n"
-	      "--server-pid PID  measure CPU time and memory of this process and its children\n"
+	      "--server-pid PID  measure CPU time and memory of this process and its children;\n"
+	      "                  repeat it for several\n"
 	      "--front-pid PID   the same for the web server in front of it\n"
 	      "--valkey-pid PID  the same for Valkey\n"
 	      "--tenant ID       tenant (bench)\n"
@@ -829,6 +857,9 @@ usage(FILE *file)
 	      "--projects N      open issue streams with N projects each; 0: notifications (0)\n"
 	      "--path PATH[?...]  open streams of this path, and publish on the channel of --channel\n"
 	      "--channel NAME    publish here, not on the broadcast channel\n"
+	      "--distinct        append a number of its own to each stream's query\n"
+	      "--leave           close all streams at the end, and measure how long the server's\n"
+	      "                  threads take to end\n"
 	      "--messages N      messages to publish; 0: only open streams (100)\n"
 	      "--warmup N        messages to publish before, one at a time, unmeasured (20)\n"
 	      "--rate N          messages per second; 0: each when all streams have the last (0)\n"
@@ -874,18 +905,29 @@ static const struct {
 	{ "storm", &options.storm, 0, 1000000 },
 	{ "settle", &options.settle, 0, 600000 },
 	{ "idle", &options.idle, 0, 600000 },
-	{ "server-pid", (uint32_t *)&options.server_pid, 1, INT_MAX },
 	{ "front-pid", (uint32_t *)&options.front_pid, 1, INT_MAX },
 	{ "valkey-pid", (uint32_t *)&options.valkey_pid, 1, INT_MAX },
 };
 #define NUMBER_COUNT (sizeof(numbers) / sizeof(numbers[0]))
 
-enum { OPTION_SERVER = 256, OPTION_VALKEY, OPTION_TENANT, OPTION_PATH, OPTION_CHANNEL, OPTION_HTTP, OPTION_POST, OPTION_HELP };
+enum {
+	OPTION_SERVER = 256,
+	OPTION_SERVER_PID,
+	OPTION_VALKEY,
+	OPTION_TENANT,
+	OPTION_PATH,
+	OPTION_CHANNEL,
+	OPTION_HTTP,
+	OPTION_POST,
+	OPTION_DISTINCT,
+	OPTION_LEAVE,
+	OPTION_HELP
+};
 
 static void
 check_options(void)
 {
-	if (options.server == NULL || (options.valkey == NULL && !options.post)) {
+	if (options.server_count == 0 || (options.valkey == NULL && !options.post)) {
 		usage(stderr);
 		exit(EX_USAGE);
 	}
@@ -909,15 +951,18 @@ check_options(void)
 static void
 read_options(int argc, char *argv[])
 {
-	struct option table[NUMBER_COUNT + 9] = { { NULL, 0, NULL, 0 } };
+	struct option table[NUMBER_COUNT + 12] = { { NULL, 0, NULL, 0 } };
 	const struct option others[] = {
 		{ "server", required_argument, NULL, OPTION_SERVER },
+		{ "server-pid", required_argument, NULL, OPTION_SERVER_PID },
 		{ "valkey", required_argument, NULL, OPTION_VALKEY },
 		{ "tenant", required_argument, NULL, OPTION_TENANT },
 		{ "path", required_argument, NULL, OPTION_PATH },
 		{ "channel", required_argument, NULL, OPTION_CHANNEL },
 		{ "http", no_argument, NULL, OPTION_HTTP },
 		{ "post", no_argument, NULL, OPTION_POST },
+		{ "distinct", no_argument, NULL, OPTION_DISTINCT },
+		{ "leave", no_argument, NULL, OPTION_LEAVE },
 		{ "help", no_argument, NULL, OPTION_HELP },
 	};
 	size_t i;
@@ -929,7 +974,15 @@ read_options(int argc, char *argv[])
 	while ((c = getopt_long(argc, argv, "", table, NULL)) != -1) {
 		switch (c) {
 		case OPTION_SERVER:
-			options.server = optarg;
+			if (options.server_count == SERVERS_MAX)
+				errx(EX_USAGE, "--server: at most %d", SERVERS_MAX);
+			options.servers[options.server_count++] = optarg;
+			break;
+		case OPTION_SERVER_PID:
+			if (options.server_pid_count == SERVERS_MAX)
+				errx(EX_USAGE, "--server-pid: at most %d", SERVERS_MAX);
+			options.server_pids[options.server_pid_count++] =
+			    (pid_t)parse_number("server-pid", optarg, 1, INT_MAX);
 			break;
 		case OPTION_VALKEY:
 			options.valkey = optarg;
@@ -949,6 +1002,12 @@ read_options(int argc, char *argv[])
 			break;
 		case OPTION_POST:
 			options.post = true;
+			break;
+		case OPTION_DISTINCT:
+			options.distinct = true;
+			break;
+		case OPTION_LEAVE:
+			options.leave = true;
 			break;
 		case OPTION_HELP:
 			usage(stdout);
@@ -991,7 +1050,7 @@ start(void)
 	ledger.share = options.targeted;
 	epoll_fd = epoll_create1(EPOLL_CLOEXEC);
 	wait_ready();
-	publisher = options.post ? options.server : options.valkey;
+	publisher = options.post ? options.servers[0] : options.valkey;
 	publisher_fd = connect_any(publisher, 0);
 	if (publisher_fd == -1)
 		err(EX_UNAVAILABLE, "publishing: %s", publisher);
@@ -1041,11 +1100,32 @@ measure_messages(void)
 	for (i = 0; i < options.streams; i++)
 		ledger_end(&ledger, &streams[i].account);
 	print_cpu("event", cpu, (double)ledger.delivered);
+	print_number("valkey_us_per_message", (double)cpu.valkey / 1e3 / options.messages,
+	    options.valkey_pid != 0);
 	print_latencies();
 	print_number("storm", options.storm, options.storm > 0);
 	print_number("storm_s", (double)storm.time / 1e9, options.storm > 0);
 	print_number("rate", options.messages * 1e9 / (double)time, true);
 	print_number("generator_busy", (double)cpu.self / (double)time, true);
+}
+
+/* Closes all streams, and waits until the servers have as few threads as before. */
+static void
+measure_leaving(int64_t threads)
+{
+	int64_t time = measure_now(), deadline = time + SILENCE_NS;
+	struct cpu cpu = cpu_now();
+	uint32_t i;
+
+	for (i = 0; i < started; i++)
+		close(streams[i].fd);
+	while (sum_of_servers(measure_threads) > threads) {
+		if (measure_now() > deadline)
+			errx(EX_UNAVAILABLE, "streams do not end");
+		pause_ns(NS_PER_S / 1000);
+	}
+	print_number("leave_per_s", started * 1e9 / (double)(measure_now() - time), true);
+	print_cpu("leave", cpu_since(cpu), started);
 }
 
 /* For --idle milliseconds. */
@@ -1068,13 +1148,18 @@ measure_heartbeats(void)
 int
 main(int argc, char *argv[])
 {
+	int64_t threads;
+
 	read_options(argc, argv);
 	raise_descriptors();
 	start();
+	threads = sum_of_servers(measure_threads);
 	printf("{\"streams\":%" PRIu32 ",\"messages\":%" PRIu32, options.streams, options.messages);
 	measure_opening();
 	measure_messages();
 	measure_heartbeats();
+	if (options.leave)
+		measure_leaving(threads);
 	printf(",\"events\":%" PRIu64 ",\"resyncs\":%" PRIu64 ",\"dropped\":%" PRIu64
 	    ",\"errors\":%" PRIu64 "}\n",
 	    ledger.delivered, ledger.resyncs, ledger.dropped, ledger.errors);

@@ -68,9 +68,9 @@ measure_cpu(pid_t pid)
 	return sum_with_children(pid, cpu_of);
 }
 
-/* The number of kilobytes after this label at the start of a line, in bytes. */
+/* The number after this label at the start of a line. */
 static int64_t
-kilobytes(const char *path, const char *label)
+number_after(const char *path, const char *label)
 {
 	int64_t number = -1;
 	char line[256];
@@ -85,7 +85,14 @@ kilobytes(const char *path, const char *label)
 	fclose(file);
 	if (number == -1)
 		errx(EX_UNAVAILABLE, "%s: no %s", path, label);
-	return number * 1024;
+	return number;
+}
+
+/* The same for a number of kilobytes, in bytes. */
+static int64_t
+kilobytes(const char *path, const char *label)
+{
+	return number_after(path, label) * 1024;
 }
 
 static int64_t
@@ -101,6 +108,15 @@ int64_t
 measure_pss(pid_t pid)
 {
 	return sum_with_children(pid, pss_of);
+}
+
+int64_t
+measure_threads(pid_t pid)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/status", (int)pid);
+	return number_after(path, "Threads:");
 }
 
 /* Makes the kernel sum up its counters per CPU. Needs root; otherwise the figures are a bit older. */

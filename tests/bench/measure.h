@@ -26,6 +26,9 @@ int64_t measure_cpu(pid_t pid);
  */
 int64_t measure_pss(pid_t pid);
 
+/* The number of threads of a process, without its children. */
+int64_t measure_threads(pid_t pid);
+
 /*
  * The kernel's own memory for all processes, in bytes: slabs (sockets, files), stacks, page tables.
  */

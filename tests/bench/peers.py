@@ -15,6 +15,7 @@ import sys
 BENCH = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.join(BENCH, "..", "e2e"))
 
+import fcgi  # noqa: E402
 import fronts  # noqa: E402
 import servers  # noqa: E402
 
@@ -58,6 +59,49 @@ class Streamd:
 
     def stop(self):
         self.daemon.stop()
+
+
+class Fleet:
+    """Several tpi-streamd on one Valkey; daemons is their number."""
+
+    about = "tpi-streamd, several of them"
+    missing = Streamd.missing
+
+    def __init__(self, directory, valkey, _users, daemons, **settings):
+        self.daemons = [
+            servers.Streamd(directory, {**SETTINGS, **settings, "VALKEY_URL": valkey.url},
+                            address=os.path.join(directory, f"fleet-{number}"),
+                            args=("--listen", os.path.join(directory, f"fleet-{number}")))
+            for number in range(daemons)]
+        self.arguments = {"server": [daemon.address for daemon in self.daemons],
+                          "server-pid": [daemon.pid for daemon in self.daemons]}
+
+    def log(self):
+        return "".join(daemon.stderr for daemon in self.daemons)
+
+    def stop(self):
+        for daemon in self.daemons:
+            daemon.stop()
+
+
+class Channels(Streamd):
+    """tpi-streamd that is subscribed to this number of channels by combined streams of up to 500 topics."""
+
+    about = "tpi-streamd with many channels"
+
+    def __init__(self, directory, valkey, users, channels, **settings):
+        super().__init__(directory, valkey, users, TPI_ISSUES_CHANNEL_PREFIX="issues", **settings)
+        self.peers = []
+        for first in range(1, channels + 1, 500):
+            ids = ",".join(map(str, range(first, min(first + 500, channels + 1))))
+            self.peers.append(fcgi.Peer(self.daemon.address, fcgi.request(fcgi.params(
+                f"background{first}", SCRIPT_NAME="/api/stream", QUERY_STRING=f"issues={ids}"))))
+        fcgi.wait_all(self.peers, lambda peer: peer.events, 20, "sync on every background stream")
+
+    def stop(self):
+        for peer in self.peers:
+            peer.close()
+        super().stop()
 
 
 class SingleProcess:
@@ -166,22 +210,48 @@ class Apache(Web):
         return fronts.Apache(directory, self.daemon.address, users={}, auth="none", site=header)
 
 
-class NchanFront(fronts.Front):
-    """nginx with nchan, with the main configuration of the nginx in front of tpi-streamd."""
+class Separate(Nginx):
+    about = "tpi-streamd through nginx, a stream for each topic and tab of a browser"
 
-    def __init__(self, rundir):
-        self.directory = fronts.open_directory(rundir, "nchan-")
+
+class OtherFront(fronts.Front):
+    """nginx for another peer: the main configuration of the nginx in front of tpi-streamd, with a site of its own."""
+
+    def __init__(self, rundir, name, options=(), **values):
+        self.directory = fronts.open_directory(rundir, f"{name}-")
         self._listen({})
         contrib = os.path.join(fronts.CONTRIB, "nginx")
         shutil.copytree(contrib, os.path.join(self.directory, "tpi-stream"))
-        site = fronts.read(os.path.join(BENCH, "nchan.conf"))
-        fronts.write(os.path.join(self.directory, "site.conf"),
-                     fronts.substitute(site, {"127.0.0.1:8080": "%s:%d" % self.address}))
+        site = fronts.read(os.path.join(BENCH, f"{name}.conf"))
+        fronts.write(os.path.join(self.directory, "site.conf"), fronts.substitute(
+            site, {"127.0.0.1:8080": "%s:%d" % self.address, **values}))
         main = fronts.write(os.path.join(self.directory, "nginx.conf"),
                             fronts.read(os.path.join(fronts.CONTRIB, "demo", "nginx.conf")))
-        super().__init__(self.directory, "nchan", [
-            program("nginx"), "-p", self.directory, "-c", main, "-e", "stderr",
-            "-g", f"load_module {NCHAN_MODULE};"])
+        super().__init__(self.directory, name, [
+            program("nginx"), "-p", self.directory, "-c", main, "-e", "stderr", *options])
+
+
+class NodeWeb(Node):
+    about = "the Node.js server through nginx"
+
+    @staticmethod
+    def missing():
+        return Nginx.missing() or Node.missing()
+
+    def __init__(self, directory, valkey, users):
+        super().__init__(directory, valkey, users)
+        socket = self.arguments["server"]
+        servers.eventually(lambda: os.path.exists(socket), what="the socket of Node.js")
+        os.chmod(socket, 0o666)  # the workers of nginx are another user
+        self.front = OtherFront(directory, "node-web", **{"/run/node.sock": socket})
+        self.arguments.update({"server": self.front.address[1], "front-pid": self.front.pid})
+
+    def log(self):
+        return f"{super().log()}\n{self.front.log()}"
+
+    def stop(self):
+        self.front.stop()
+        super().stop()
 
 
 class Nchan:
@@ -195,7 +265,7 @@ class Nchan:
         return None if found else "nchan not found (contrib/install-deps.sh bench)"
 
     def __init__(self, directory, _valkey, _users):
-        self.front = NchanFront(directory)
+        self.front = OtherFront(directory, "nchan", ["-g", f"load_module {NCHAN_MODULE};"])
         self.arguments = {"server": self.front.address[1], "server-pid": self.front.pid,
                           "http": True, "post": True}
 
@@ -206,5 +276,5 @@ class Nchan:
         self.front.stop()
 
 
-PEERS = {"streamd": Streamd, "floor": Floor, "node": Node, "nginx": Nginx,
-         "apache": Apache, "nchan": Nchan}
+PEERS = {"streamd": Streamd, "fleet": Fleet, "channels": Channels, "floor": Floor, "node": Node, "nginx": Nginx,
+         "apache": Apache, "nchan": Nchan, "separate": Separate, "node-web": NodeWeb}

@@ -42,16 +42,17 @@ IDLE_HEARTBEAT_MS = 2500
 STREAMD_SETTLE_MS = 6500
 
 
-def scenario(about, names, streams, *, settings=None, quick=None, streamd=None, node=None,
+def scenario(about, names, streams, *, settings=None, quick=None, of=None, streamd=None, node=None,
              **options):
     """
     names: the peers; the first is compared with each of the others. options: those of
-    tests/bench/load. quick: the options that --quick changes. streamd, node: options for that peer
-    (Node.js would take too long with the same). settings: those of tpi-streamd.
+    tests/bench/load. quick: the options that --quick changes. of: options for a peer, by its name;
+    likewise streamd and node (Node.js would take too long with the same). settings: those of
+    tpi-streamd.
     """
     return {"about": about, "peers": names.split(), "settings": settings or {},
             "options": {"streams": streams, **options}, "quick": quick or {},
-            "of": {"streamd": streamd or {}, "node": node or {}}}
+            "of": {"streamd": streamd or {}, "node": node or {}, **(of or {})}}
 
 
 def one_at_a_time(names, streams, messages, **more):
@@ -71,6 +72,12 @@ TOPICS = {
     "combined": ("/api/stream?testRuns=42", "live:tenant:bench:testrun:42"),
 }
 
+# A browser with 12 tabs, each of which shows 6 kinds of topics, all with the same notifications.
+TABS = ",".join(map(str, range(1, 13)))
+COMBINED = "/api/stream?notifications=1" + "".join(
+    f"&{kind}={TABS}" for kind in ("issues", "testRuns", "projectTestRuns", "milestones", "projectMilestones"))
+BROWSERS = table.BROWSERS
+
 BURST = {"rate": 8000, "burst": 8}
 SCENARIOS = {
     "one-100": one_at_a_time("streamd floor", 100, 1000),
@@ -84,7 +91,8 @@ SCENARIOS = {
                       "streamd floor", 100, messages=16000, targeted=10,
                       quick={"messages": 4000}, **BURST),
     "web-one": scenario("1000 streams through a web server, one broadcast at a time",
-                        "nginx nchan apache", 1000, messages=100, quick={"messages": 20}),
+                        "nginx nchan apache", 1000, messages=100, quick={"messages": 20},
+                        of={peer: {"settle": STREAMD_SETTLE_MS} for peer in ("nginx", "apache")}),
     "web-burst": scenario("the burst through a web server", "nginx nchan apache", 100,
                           messages=4000, targeted=10, quick={"messages": 2000}, **BURST),
     **{f"projects-{count}": scenario(
@@ -94,6 +102,27 @@ SCENARIOS = {
     **{f"topic-{name}": scenario(f"1000 streams of {path}, one event to all at a time", "streamd", 1000,
                                  path=path, channel=channel, messages=200, quick={"messages": 30})
        for name, (path, channel) in TOPICS.items()},
+    # A stream for each topic costs the same whatever the topic, so all are of notifications.
+    "browser-12-tabs": scenario(
+        f"{BROWSERS} browsers with 12 tabs of 6 kinds of topics, through nginx: one stream for each browser; one "
+        "for each topic and tab", "nginx separate node-web", 72 * BROWSERS, messages=30,
+        of={"nginx": {"streams": BROWSERS, "path": COMBINED, "settle": STREAMD_SETTLE_MS,
+                      "channel": "notifications:tenant:bench:broadcast", "messages": 300}},
+        quick={"messages": 10}),
+    # On few CPUs the daemons take turns: what counts is the cost, not the latency.
+    **{f"fleet-{count}": scenario(
+        f"{count} daemon{'s' * (count > 1)} with 1000 streams each, one broadcast at a time", "fleet",
+        1000 * count, messages=50, settings={"daemons": count}, quick={"messages": 10})
+       for count in (1, 2, 4, 8)},
+    **{f"channels-{count}": scenario(
+        f"2000 streams of a channel each come and go, next to {count} channels", "channels", 2000,
+        messages=0, path="/api/issues/stream?projectId=", channel="issues:tenant:bench:project:1",
+        distinct=True, leave=True, settings={"channels": count}, quick={"streams": 500})
+       for count in (10, 1000, 100000)},
+    "combined-500": scenario("500 combined streams of 500 topics", "streamd", 500, messages=0,
+                             path="/api/stream?issues=" + ",".join(map(str, range(1, 501))),
+                             channel="issues:tenant:bench:project:1", streamd={"settle": STREAMD_SETTLE_MS},
+                             quick={"streams": 100}),
     "storm": scenario("100 streams, 1000 messages/s, each for one; 5000 more streams open meanwhile",
                       "streamd floor", 100, messages=4000, rate=1000, targeted=100, storm=5000,
                       window=512, quick={"messages": 2000, "storm": 1000}),
@@ -190,10 +219,10 @@ def load_options(plan, peer, quick):
 
 
 def descriptors_needed(plan, quick):
-    """The descriptors of one process: one per stream, or two for the Node.js peer."""
+    """The descriptors of one process: one per stream, or two for the Node.js peers."""
     def of(peer):
         options = load_options(plan, peer, quick)
-        return (options["streams"] + options.get("storm", 0)) * (2 if peer == "node" else 1) + 100
+        return (options["streams"] + options.get("storm", 0)) * (2 if peer.startswith("node") else 1) + 100
     return max(map(of, plan["peers"]))
 
 
@@ -220,8 +249,9 @@ def command(peer, valkey, options):
     if not arguments.get("post"):
         arguments["valkey"] = valkey.path
     line = [servers.program("tests/bench/load")]
-    for name, value in arguments.items():
-        line += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    for name, values in arguments.items():
+        for value in values if isinstance(values, list) else [values]:
+            line += [f"--{name}"] if value is True else [f"--{name}", str(value)]
     return line
 
 

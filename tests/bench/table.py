@@ -7,6 +7,19 @@ import platform
 import statistics
 
 HEARTBEAT_S = 25
+BROWSERS = 20  # of the scenario browser-12-tabs
+
+
+def per_browser(load, key):
+    """What a browser costs, from the cost per stream."""
+    return load[key] * load["streams"] / BROWSERS
+
+
+def per_wakeup(load, key):
+    """What a wake-up of one topic costs for a browser, from the cost per event: it goes to its only stream, or to one of
+    the six of each tab."""
+    return load[key] * max(1, load["streams"] / BROWSERS / 6)
+
 
 # Figures derived from those of one run; None if one of them is missing.
 DERIVED = {
@@ -17,14 +30,20 @@ DERIVED = {
     # The longest delay of an event during the storm, over the median without it.
     "storm_later_ms": lambda load: load["storm_max_ms"] - load["targeted_p50_ms"],
     "storm_opened_per_s": lambda load: load["storm"] / load["storm_s"],
+    "browser_streams": lambda load: load["streams"] / BROWSERS,
+    "browser_wakeup_us": lambda load: per_wakeup(load, "cpu_us_per_event") + per_wakeup(load, "front_us_per_event"),
+    "browser_open_us": lambda load: per_browser(load, "cpu_us_per_open") + per_browser(load, "front_us_per_open"),
+    "browser_kib": lambda load: per_browser(load, "pss_kib_per_stream") + per_browser(load, "front_pss_kib_per_stream"),
+    "browser_system_kib": lambda load: per_browser(load, "system_kib_per_stream"),
 }
 
 # The key in a run, its text in the table, and the scenarios it belongs to.
 FIGURES = (
-    ("cpu_us_per_event", "server CPU per event, µs", "one targeted burst web projects topic"),
+    ("cpu_us_per_event", "server CPU per event, µs", "one targeted burst web projects topic fleet"),
     ("front_us_per_event", "web server CPU per event, µs", "web"),
     ("front_share", "web server's share of both, %", "web"),
-    ("path_us_per_event", "CPU per event incl. Valkey, µs", "one targeted burst web"),
+    ("path_us_per_event", "CPU per event incl. Valkey, µs", "one targeted burst web fleet"),
+    ("valkey_us_per_message", "Valkey's CPU per message, µs", "one fleet"),
     ("first_p50_ms", "publish to first stream, p50, ms", "one"),
     ("last_p50_ms", "publish to last stream, p50, ms", "one burst web projects topic"),
     ("last_p99_ms", "publish to last stream, p99, ms", "one burst web projects topic"),
@@ -35,9 +54,11 @@ FIGURES = (
     ("storm_max_ms", "... during the storm, maximum, ms", "storm"),
     ("storm_later_ms", "storm's maximum over p50 without it, ms", "storm"),
     ("storm_opened_per_s", "streams opened per second", "storm"),
-    ("open_per_s", "streams opened per second", "one web projects topic idle"),
-    ("cpu_us_per_open", "server CPU per opened stream, µs", "one web projects topic"),
-    ("pss_kib_per_stream", "server PSS per stream, KiB", "one web projects topic idle"),
+    ("open_per_s", "streams opened per second", "one web projects topic idle channels combined"),
+    ("cpu_us_per_open", "server CPU per opened stream, µs", "one web projects topic channels combined"),
+    ("leave_per_s", "streams closed per second", "channels"),
+    ("cpu_us_per_leave", "server CPU per closed stream, µs", "channels"),
+    ("pss_kib_per_stream", "server PSS per stream, KiB", "one web projects topic idle combined"),
     ("front_pss_kib_per_stream", "web server PSS per stream, KiB", "web"),
     ("kernel_kib_per_stream", "kernel memory per stream, KiB", "one web projects topic idle"),
     ("system_kib_per_stream", "PSS of all + kernel per stream, KiB", "one web projects topic idle"),
@@ -45,6 +66,11 @@ FIGURES = (
     ("pings_per_stream", "heartbeats received per stream", "idle"),
     ("cpu_us_per_ping", "server CPU per heartbeat, µs", "idle"),
     ("idle_percent", "CPU with a 25 s heartbeat, % of a core", "idle"),
+    ("browser_streams", "streams of a browser", "browser"),
+    ("browser_open_us", "CPU of both servers to open them, µs", "browser"),
+    ("browser_wakeup_us", "... for a wake-up in 12 tabs, µs", "browser"),
+    ("browser_kib", "PSS of both servers for a browser, KiB", "browser"),
+    ("browser_system_kib", "PSS of all + kernel for a browser, KiB", "browser"),
     ("rate", "messages published per second", "targeted burst web-burst storm"),
     ("generator_busy", "load generator's share of a CPU", "one targeted burst web projects topic"),
 )
@@ -72,13 +98,24 @@ TARGETS = (
     ("one-5000 streamd", "pss_kib_per_stream", "one-5000 node", "0.25"),
     ("one-5000 streamd", "system_kib_per_stream", None, "36"),
     ("one-5000 streamd", "system_kib_per_stream", "one-5000 node", "0.65"),
+    ("web-one nginx", "system_kib_per_stream", None, "42"),
     ("web-burst nginx", "path_us_per_event", "web-burst nchan", "1"),
     ("storm streamd", "storm_later_ms", None, "20"),
     ("idle streamd", "idle_percent", None, "1"),
+    ("browser-12-tabs nginx", "browser_kib", "browser-12-tabs node-web", "1/20"),
     # The cost per event grows by at most a tenth.
     ("one-10000 streamd", "cpu_us_per_event", "one-1000 streamd", "1.1"),
     ("projects-10 streamd", "cpu_us_per_event", "projects-1 streamd", "1.1"),
     ("projects-100 streamd", "cpu_us_per_event", "projects-1 streamd", "1.1"),
+    # A fleet: the cost per event is flat.
+    *((f"fleet-{count} fleet", "cpu_us_per_event", "fleet-1 fleet", "1.1") for count in (2, 4, 8)),
+    # The number of channels does not matter.
+    *((f"channels-{count} channels", figure, "channels-10 channels", ">1/1.3")
+      for count in (1000, 100000) for figure in ("open_per_s", "leave_per_s")),
+    ("combined-500 streamd", "cpu_us_per_open", None, "1000"),
+    ("combined-500 streamd", "pss_kib_per_stream", None, "60"),
+    ("one-5000 streamd", "cpu_us_per_open", None, "50"),
+    ("idle streamd", "cpu_us_per_ping", None, "12"),
     # Every topic costs the same.
     *((f"topic-{topic} streamd", figure, "topic-notifications streamd", "1.05")
       for figure in ("cpu_us_per_event", "pss_kib_per_stream")

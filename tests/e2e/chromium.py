@@ -12,6 +12,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 
 from servers import ROOT, Process, clean_environment
 from timing import eventually
@@ -26,7 +27,7 @@ FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --
              f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
 # Firefox connects only to the tests' servers, too.
 FIREFOX_PREFERENCES = {"network.captive-portal-service.enabled": False, "network.connectivity-service.enabled": False,
-                       "network.proxy.type": 0, "app.update.auto": False, "browser.safebrowsing.update.enabled": False,
+                       "network.proxy.type": 0, "network.dns.localDomains": NAME, "app.update.auto": False, "browser.safebrowsing.update.enabled": False,
                        "datareporting.policy.dataSubmissionEnabled": False, "browser.region.update.enabled": False,
                        "services.settings.server": "data:,"}
 FIRST = {"type": "sync", "first": True}
@@ -39,7 +40,10 @@ class BrowserError(Exception):
 
 class Browser:
     """A browser that runs: argv starts it, and it logs its ws:// address after `announcement`. `driver` are the
-    arguments of node for the program that drives it; they are relative to `place`."""
+    arguments of node for the program that drives it; they are relative to `place`. runs_pages(name, command line)
+    says whether one of the browser's processes runs pages of sites."""
+
+    runs_pages = None
 
     def __init__(self, directory, argv, announcement, driver, place):
         self.calls = 0
@@ -80,6 +84,26 @@ class Browser:
         self.tabs.append(tab)
         return tab.goto(url)
 
+    def page_processes(self):
+        """The processor time of each process that runs pages, by process id."""
+        parents, found = {}, {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                    name, _, rest = file.read().partition("(")[2].rpartition(")")
+                with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+                    line = file.read()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            fields = rest.split()
+            parents[int(pid)] = int(fields[1])
+            if self.runs_pages(name, line):
+                found[int(pid)] = int(fields[11]) + int(fields[12])
+
+        def own(pid):
+            return pid == self.process.pid or (pid in parents and own(parents[pid]))
+        return {pid: spent for pid, spent in found.items() if own(pid)}
+
     def sign_in(self, url, name, value):
         self.call("cookie", url, name, value)
 
@@ -103,20 +127,30 @@ class Browser:
 
 
 class Chromium(Browser):
+    @staticmethod
+    def runs_pages(_name, line):
+        return "--type=renderer" in line
+
     def __init__(self, directory, node_directory):
         super().__init__(directory, ["chromium", *FLAGS, f"--user-data-dir={directory}/profile"],
                          "DevTools listening on", ["driver.js"], node_directory)
 
 
 class Firefox(Browser):
-    """Needs no packages of npm: it is driven over WebDriver BiDi."""
+    """Needs no packages of npm: it is driven over WebDriver BiDi. All windows are private, or none: what is called a
+    private window elsewhere is a container, which has storage of its own."""
 
-    def __init__(self, directory, program="firefox-esr"):
+    @staticmethod
+    def runs_pages(name, _line):
+        return name == "Isolated Web Co"
+
+    def __init__(self, directory, program="firefox-esr", private=False):
         profile = os.path.join(directory, "firefox")
         os.mkdir(profile)
         with open(os.path.join(profile, "user.js"), "w", encoding="ascii") as file:
             file.writelines(f'user_pref("{name}", {json.dumps(value)});\n'
-                            for name, value in FIREFOX_PREFERENCES.items())
+                            for name, value in {**FIREFOX_PREFERENCES,
+                                                "browser.privatebrowsing.autostart": private}.items())
         super().__init__(directory, [program, "--headless", "--no-remote", "--profile", profile,
                                      "--remote-debugging-port=0", "about:blank"],
                          "WebDriver BiDi listening on", ["--experimental-websocket", "firefox.js"],
@@ -172,11 +206,23 @@ class Tab:
     def freeze(self):
         self.call("lifecycle", "frozen")
 
-    def crash(self):
-        self.call("crash")
-
     def thaw(self):
         self.call("lifecycle", "active")
+
+    def process(self):
+        """The id of the process of the page: the one that works hardest while the page is busy. The browser must have
+        given each tab its own, as both do for the first few tabs of a site."""
+        before = self.browser.page_processes()
+        self("{ const end = performance.now() + 500; while (performance.now() < end); }")
+        after = self.browser.page_processes()
+        return max(after, key=lambda pid: after[pid] - before.get(pid, 0))
+
+    def kill(self):
+        """Kills the process of the page; returns when."""
+        pid = self.process()
+        os.kill(pid, signal.SIGKILL)
+        self.closed = True
+        return time.time()
 
     def skip(self, seconds):
         """Advances the page's clock, on which the browser's own reconnects also run. From then on it advances only by

@@ -1,26 +1,21 @@
 # SPDX-License-Identifier: ISC
-"""Tabs of a real Chromium that share one connection (contrib/browser with combined), against a small web server with
-the combined stream, over HTTP/1.1."""
+"""Tabs of a real Chromium or Firefox that share one connection (contrib/browser with combined), or must not, against a
+small web server with the combined stream, over HTTP/1.1. test_tabs.py proves the main thing with the daemon."""
 
 import os
 import shutil
-import threading
-import time
 
 import pytest
 
-from chromium import FIRST, LATER, NAME
+from chromium import FIRST, LATER, NAME, Firefox
 from combined import StreamServer
 from servers import ROOT
-from timing import eventually, scaled
+from timing import eventually
 
 pytestmark = pytest.mark.slow
 
 LIBRARY = os.path.join(ROOT, "contrib", "browser")
 PAGES = os.path.join(ROOT, "tests", "e2e", "browser")
-KINDS = ["Issues", "TestRuns", "ProjectTestRuns", "Milestones", "ProjectMilestones"]
-FETCH = "(async () => { const start = performance.now(); await fetch('ping.txt', { cache: 'no-store' });" \
-        " return performance.now() - start; })()"
 # A frame that hands every message to the page around it.
 FRAME = """<!DOCTYPE html>
 <script type="module">
@@ -52,7 +47,6 @@ class Site:
         for path in (os.path.join(PAGES, "page.html"), os.path.join(PAGES, "page.js"),
                      os.path.join(LIBRARY, "tpi-stream.js")):
             shutil.copy(path, directory)
-        self.write("ping.txt", "pong")
         self.write("index.html", "<!DOCTYPE html><title>Another page</title>")
         self.write("frame.html", FRAME)
         self.server = StreamServer(directory)
@@ -86,117 +80,21 @@ class Site:
 
 
 @pytest.fixture
-def site(chromium, tmp_path):
-    site = Site(chromium, str(tmp_path))
+def site(request, tmp_path):
+    """The site in a browser: Chromium, if the test has no parameter."""
+    browser = request.getfixturevalue(getattr(request, "param", "chromium"))
+    site = Site(browser, str(tmp_path))
     yield site
-    chromium.forget()
+    browser.forget()
     site.server.close()
 
 
-class Publisher:
-    """Publishes numbered changes of issues of some projects, 100 per second for each, until it is stopped."""
-
-    def __init__(self, server, *projects):
-        self.number = 0
-        self.stopping = threading.Event()
-        self.thread = threading.Thread(target=self.run, args=(server, projects), daemon=True)
-        self.thread.start()
-
-    def run(self, server, projects):
-        while not self.stopping.wait(0.01):
-            self.number += 1
-            for project in projects:
-                server.publish(f"issues:{project}", issue(project, self.number))
-
-    def stop(self):
-        self.stopping.set()
-        self.thread.join()
-        return self.number
-
-
-def check_nothing_missed(messages, last):
-    """All numbers after the last sync arrived, up to this one. During a change-over two streams deliver, so that some
-    may have come twice or out of order."""
-    syncs = [index for index, message in enumerate(messages) if message["type"] == "sync"]
-    numbers = [message["issueId"] for message in messages[syncs[-1] + 1:]]
-    found = sorted(set(numbers))
-    assert found and found == list(range(found[0], last + 1)), numbers
-    assert all(numbers.count(number) <= 2 for number in found)
-
-
-def test_twelve_tabs(site):
-    """12 tabs with 6 kinds of topics each are one stream, each wake-up reaches each of them once, and a request of any
-    tab is answered at once. With a stream for each kind, one tab takes all connections of the browser."""
-    tabs = [site.tab() for _ in range(12)]
-    for number, tab in enumerate(tabs, 1):
-        tab.watch("bell", combined=True)
-        for kind in KINDS:
-            tab.watch(kind, [7, 100 + number], kind=kind, combined=True)
-    for tab in tabs:
-        for name in ["bell", *KINDS]:
-            tab.wait(name, FIRST)
-    site.wait_streams(1)
-    for _ in range(3):
-        site.server.publish("notifications", {"event": "notification", "id": "n1"})
-        site.server.publish("issues:7", issue(7))
-        site.server.publish("testRuns:7", {"event": "e", "runId": 7, "projectId": 1})
-        site.server.publish("projectTestRuns:7", {"event": "e", "runId": 42, "projectId": 7})
-        site.server.publish("milestones:7", {"event": "e", "milestoneId": 7, "projectId": 1})
-        site.server.publish("projectMilestones:7", {"event": "e", "milestoneId": 9, "projectId": 7})
-    for tab in tabs:
-        for name in ["bell", *KINDS]:
-            eventually(lambda: len(tab.messages(name)) >= 4, what=f"4 messages for {name}")
-    site.server.publish("issues:112", issue(112))
-    tabs[-1].wait("Issues", FIRST, *3 * [issue_wakeup(7)], issue_wakeup(112))
-    for tab in tabs:
-        assert [len(tab.messages(name)) for name in ["bell", *KINDS[1:]]] == [4] * 5
-    times = [tab(FETCH) for tab in tabs]
-    print(f"12 tabs, 1 stream: requests took {min(times):.0f} to {max(times):.0f} ms")
-    assert max(times) < scaled(100), times
-    for tab in tabs:
-        tab.close()
-    site.wait_streams(0)
-
-    tab, other = site.tab(), site.tab()
-    tab.watch("bell")
-    for kind in KINDS:
-        tab.watch(kind, [7], kind=kind)
-    site.wait_streams(6)
-    hangs = "new Promise((resolve) => setTimeout(resolve, 1000, 'hangs'))"
-    assert other(f"Promise.race([{FETCH}, {hangs}])") == "hangs"
-
-
-@pytest.mark.parametrize("how", ["close", "crash", "freeze", "navigate"])
-def test_leader_is_lost(site, how):
-    """Another tab takes over at once: every watcher has its sync within two seconds, and misses nothing after it."""
-    leader, *others = site.tabs(3)
-    publisher = Publisher(site.server, 2, 3)
-    for tab in others:
-        tab.until("seen.a.messages.length > 10")
-    lost = time.time()
-    if how == "navigate":
-        leader.goto(site.server.url("index.html"))
-    else:
-        getattr(leader, how)()
-    for tab in others:
-        tab.until("seen.a.messages.some(({ first }) => first === false)")
-    site.wait_streams(1)
-    for tab in others:
-        tab.until("seen.a.messages.length > 100")
-    last = publisher.stop()
-    for tab in others:
-        tab.until(f"seen.a.messages.at(-1).issueId === {last}")
-        messages = tab.messages("a")
-        assert messages.count(LATER) == 1
-        took = tab("seen.a.times")[messages.index(LATER)] - lost
-        print(f"{how}: sync after {1000 * took:.0f} ms")
-        assert took < scaled(2)
-        check_nothing_missed(messages, last)
-    leader.closed = leader.closed or how == "crash"
+browsers = pytest.mark.parametrize("site", ["chromium", "firefox"], indirect=True)
 
 
 def test_back_forward_cache(site):
-    """A leader in the back-forward cache is replaced; when its page is shown again, it follows and gets a sync."""
+    """A leader in the back-forward cache is replaced; when its page is shown again, it follows and gets a sync. Firefox
+    does not put these pages into its cache."""
     leader, other = site.tabs(2)
     leader.goto(site.server.url("index.html"))
     other.wait("a", FIRST, LATER)
@@ -207,21 +105,6 @@ def test_back_forward_cache(site):
     other.wait("a", FIRST, LATER)
     site.wait_streams(1)
     site.check_live((leader, "a", 1), (other, "a", 2))
-
-
-def test_navigation_under_load(site):
-    """While a tab loads page after page, each with another project, the others get no sync and lose nothing."""
-    tab, other = site.tabs(2)
-    publisher = Publisher(site.server, 1)
-    for project in range(1000, 1030):
-        other.goto(site.server.url("page.html"))
-        other.watch("a", [project], combined=True)
-        other.wait("a", FIRST)
-    last = publisher.stop()
-    tab.until(f"seen.a.messages.at(-1).issueId === {last}")
-    assert LATER not in tab.messages("a")
-    check_nothing_missed(tab.messages("a"), last)
-    site.wait_streams(1)
 
 
 def test_growth_in_hidden_tabs(site):
@@ -239,38 +122,7 @@ def test_growth_in_hidden_tabs(site):
     site.check_live((leader, "a", 1), (other, "a", 2), (other, "b", 7))
 
 
-def test_hanging_leader(site):
-    """A leader whose page hangs: a tab that is shown has a stream of its own, until the leader answers again."""
-    leader, other = site.tabs(2)
-    site.tab("index.html")
-    other.until("document.visibilityState === 'hidden'")
-    leader("setTimeout(() => { const end = Date.now() + 12000; while (Date.now() < end); }) && null")
-    other.show()
-    other.wait("a", FIRST, LATER)
-    assert {"issues:2"} in site.server.open_streams()
-    site.check_live((other, "a", 2))
-    other.until("seen.a.messages.filter(({ first }) => first === false).length === 2", 20)
-    site.wait_streams(1)
-    site.check_live((leader, "a", 1), (other, "a", 2))
-
-
-def test_another_user(site):
-    """After reset() no tab has a stream of the previous session, and all get the wake-ups of the new one."""
-    site.browser.sign_in(site.server.url(""), "user", "ann")
-    tabs = [site.tab() for _ in range(3)]
-    for tab in tabs:
-        tab.watch("bell", combined=True)
-        tab.wait("bell", FIRST)
-    site.browser.sign_in(site.server.url(""), "user", "ben")
-    tabs[1]("reset()")
-    for tab in tabs:
-        tab.wait("bell", FIRST, LATER)
-    assert site.server.publish("notifications", {"event": "notification", "id": "ann's"}, user="ann") == 0
-    assert site.server.publish("notifications", {"event": "notification", "id": "ben's"}, user="ben") == 1
-    for tab in tabs:
-        tab.wait("bell", FIRST, LATER, {"type": "wakeup", "event": "notification", "id": "ben's"})
-
-
+@browsers
 def test_insecure_origin(site):
     """Plain http to a name that is not loopback has no Web Locks: each tab has its own combined stream."""
     tabs = [site.tab(host=NAME) for _ in range(2)]
@@ -284,8 +136,9 @@ def test_insecure_origin(site):
     assert tabs[1].messages("a")[1:] == [issue_wakeup(7, 77)]
 
 
+@browsers
 def test_private_window(site):
-    """A private window has its own leader."""
+    """A private window, or a container of Firefox, has its own leader."""
     tabs = site.tabs(2)
     private = site.browser.open_private(site.server.url("page.html"))
     private.watch("a", [7], combined=True)
@@ -297,6 +150,22 @@ def test_private_window(site):
     assert private.messages("a").count(LATER) == 0
 
 
+@pytest.mark.usefixtures("firefox")  # which skips the test if there is none
+def test_private_firefox(rundir, tmp_path):
+    """In a Firefox with only private windows tabs share one connection, too."""
+    private = Firefox(rundir, private=True)
+    site = Site(private, str(tmp_path))
+    try:
+        tabs = site.tabs(2)
+        tabs[0].close()
+        tabs[1].wait("a", FIRST, LATER)
+        site.check_live((tabs[1], "a", 2))
+    finally:
+        private.kill()
+        site.server.close()
+
+
+@browsers
 @pytest.mark.parametrize("name, frame", [
     ("partitioned storage", 'src="http://localhost:{0}/frame.html"'),
     ("opaque origin", 'sandbox="allow-scripts" src="frame.html"'),

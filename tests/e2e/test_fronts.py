@@ -41,6 +41,8 @@ def front(rundir):
         process.kill()
 
 
+# Its frame has 16 KiB.
+LARGEST = b'{"event":"%s"}' % (b"x" * (16384 - len(frame(b'{"event":""}'))))
 OPEN = ["--mode", "0666"]  # the web server's workers run as another user
 
 
@@ -93,6 +95,7 @@ def test_both_streams(streamd, valkey, front, server):
     for target, channel, payload in [
             (NOTIFICATIONS, user_channel("ann"), notification(1)),
             (NOTIFICATIONS, broadcast_channel(), notification(2)),
+            (NOTIFICATIONS, broadcast_channel(), LARGEST),
             (PROJECTS, project_channel(8), issue(3, 8))]:
         with stream(web, target) as peer:
             valkey.publish(channel, payload)

@@ -15,7 +15,7 @@ from answers import after_first, check_answer, check_ended, check_first, check_l
 from fcgi import (ABORT, BEGIN, DATA, GET_VALUES, GET_VALUES_RESULT, KEEP_CONN, PARAMS, STDIN, STDOUT,
                   UNKNOWN_TYPE, Peer, begin, cut_records, lengths, pair, pairs_of, params, record,
                   request)
-from ledger import descriptors_and_threads
+from ledger import descriptors_and_threads, wait_released
 from servers import user_channel
 from timing import eventually, scaled
 
@@ -417,10 +417,8 @@ def test_close_while_subscribing(streamd, new_valkey):
 
 def test_many_come_and_go(daemon, valkey):
     """Streams that open and close from several threads leave no channel subscribed and no descriptor open."""
-    def descriptors():
-        return descriptors_and_threads(daemon.pid)[0]
     eventually(lambda: valkey.subscribers(user_channel("u1")) == 0, what="a quiet start")
-    before = descriptors()
+    before = descriptors_and_threads(daemon.pid)
     failures = []
 
     def come_and_go(user):
@@ -440,7 +438,7 @@ def test_many_come_and_go(daemon, valkey):
     assert not failures
     for number in range(4):
         valkey.wait_subscribers(user_channel(f"u{number}"), 0)
-    eventually(lambda: descriptors() <= before, what="descriptors as before")
+    wait_released(daemon.pid, before)
 
 
 def test_noise(daemon):

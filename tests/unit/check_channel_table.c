@@ -299,7 +299,7 @@ START_TEST(members)
 		ck_assert_uint_eq(count, 3);
 		for (size_t i = 0; i < count; i++)
 			for (int k = 0; k < 5; k++)
-				if (m[i].member->subscription == subscriptions[k] &&
+				if (member_subscription(m[i].member) == subscriptions[k] &&
 				    m[i].stream == streams[k])
 					seen |= 1u << k;
 		ck_assert_uint_eq(seen, 0x1fu & ~(1u << gone) & ~(1u << (gone + 2) % 5));
@@ -437,12 +437,12 @@ START_TEST(leave_some_of_several)
 	expect_commands("-d ");
 	m = channel_members(channel_table_find(channels, "b", 1), &count);
 	ck_assert_uint_eq(count, 1);
-	ck_assert_ptr_eq(m[0].member->subscription, subscriptions[1]);
+	ck_assert_ptr_eq(member_subscription(m[0].member), subscriptions[1]);
 	channel_members(channel_table_find(channels, "c", 1), &count);
 	ck_assert_uint_eq(count, 2);
 	m = channel_members(channel_table_find(channels, "a", 1), &count);
 	ck_assert_uint_eq(count, 1);
-	ck_assert_ptr_eq(m[0].member->subscription, subscriptions[0]);
+	ck_assert_ptr_eq(member_subscription(m[0].member), subscriptions[0]);
 	/* Nothing has changed for the other members. */
 	expect_marks("..");
 	ck_assert(answer("d"));

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <signal.h>
@@ -607,8 +608,9 @@ static void
 serve_tcp(const char *host, const struct sockaddr *to, socklen_t size, unsigned port)
 {
 	struct listener l, second;
+	socklen_t length = sizeof(int);
 	char text[64];
-	int client, server;
+	int client, server, no_delay = 0;
 
 	snprintf(text, sizeof(text), "%s:%u", host, port);
 	open_at(&l, text, "");
@@ -621,6 +623,8 @@ serve_tcp(const char *host, const struct sockaddr *to, socklen_t size, unsigned 
 	ck_assert_int_eq(connect(client, to, size), 0);
 	server = accept(l.fd, NULL, NULL);
 	ck_assert_int_ge(server, 0);
+	ck_assert_int_eq(getsockopt(server, IPPROTO_TCP, TCP_NODELAY, &no_delay, &length), 0);
+	ck_assert_int_ne(no_delay, 0);
 	open_at(&second, text, "Address already in use");
 	/* The server's end closes first: the port is then in TIME_WAIT. */
 	close(server);

@@ -262,13 +262,27 @@ START_TEST(get)
 }
 END_TEST
 
-/* 1000 requests leak no descriptor, and close none that is not the library's. */
-START_TEST(descriptors)
+/* The first request leaves a socket pair for the next one. */
+static void
+warm_up(void)
 {
-	int other = open("/dev/null", O_RDONLY | O_CLOEXEC), before = open_descriptors();
 	struct head head;
 	struct request r;
 
+	head_init(&head, 1);
+	parse(&r, &head);
+	request_free(&r);
+}
+
+/* 1000 requests leak no descriptor, and close none that is not the library's. */
+START_TEST(descriptors)
+{
+	int other = open("/dev/null", O_RDONLY | O_CLOEXEC), before;
+	struct head head;
+	struct request r;
+
+	warm_up();
+	before = open_descriptors();
 	for (int i = 0; i < 1000; i++) {
 		head_init(&head, 1);
 		add(&head, "SCRIPT_NAME", "/x");
@@ -282,7 +296,10 @@ START_TEST(descriptors)
 }
 END_TEST
 
-/* Without a free descriptor request_parse() returns the error, and leaks nothing. */
+/*
+ * Without a free descriptor the first request_parse() returns the error, and leaks nothing. Later
+ * ones need none.
+ */
 START_TEST(out_of_descriptors)
 {
 	struct rlimit old, none = { 0, 0 };
@@ -298,10 +315,16 @@ START_TEST(out_of_descriptors)
 	ck_assert_int_eq(request_parse(&r, &head), EMFILE);
 	request_free(&r);
 	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
+	ck_assert_int_eq(open_descriptors(), before);
 	parse(&r, &head);
 	ck_assert_str_eq(r.path, "/x");
 	request_free(&r);
-	ck_assert_int_eq(open_descriptors(), before);
+
+	/* Now there is a socket pair, so none is needed. */
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &none), 0);
+	parse(&r, &head);
+	request_free(&r);
+	ck_assert_int_eq(setrlimit(RLIMIT_NOFILE, &old), 0);
 }
 END_TEST
 

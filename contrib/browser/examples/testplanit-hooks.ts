@@ -2,7 +2,7 @@
 /*
  * TestPlanIt's hooks, with the arguments they have there, on the one connection of the browser. Replace
  * them one by one: let a file in TestPlanIt's hooks/ export the function from here, and leave the
- * components as they are. Call reset() of tpi-stream-client after sign-in and sign-out.
+ * components as they are. Call useSessionReset() once below the SessionProvider.
  *
  *	hooks/useIssueUpdateStream.ts	useIssueUpdateStream
  *	hooks/useTestRunLiveStream.ts	useTestRunLiveStream, useProjectTestRunStream
@@ -10,6 +10,8 @@
  *	components/NotificationBell.tsx	useNotificationStream, in place of its effect with an EventSource
  */
 import { useQueryClient } from "@tanstack/react-query";
+import { useEffect } from "react";
+import { reset } from "tpi-stream-client";
 import type { MilestoneMessage, TestRunMessage } from "tpi-stream-client";
 import {
 	useIssueUpdates, useMilestoneUpdates, useNotifications, useProjectMilestoneUpdates,
@@ -82,4 +84,20 @@ export function useIssueUpdateStream(projectIds: Id | number[]) {
 
 export function useNotificationStream(refetch: () => void) {
 	useNotifications(refetch, combined);
+}
+
+const LAST_USER = "tpi-stream-user";
+
+/*
+ * After sign-in and sign-out: reopens the stream of all tabs, with the cookies of the new session. userId is
+ * that of useSession(): undefined while it is loading, null if nobody is signed in. The last one is kept for
+ * all tabs because TestPlanIt loads another page to sign in.
+ */
+export function useSessionReset(userId: string | null | undefined) {
+	useEffect(() => {
+		if (userId === undefined || localStorage.getItem(LAST_USER) === (userId ?? ""))
+			return;
+		localStorage.setItem(LAST_USER, userId ?? "");
+		reset();
+	}, [userId]);
 }

@@ -49,6 +49,7 @@ async function reactPage(t, file) {
 		window,
 		document: window.document,
 		navigator: window.navigator,
+		localStorage: window.localStorage,
 		MessageChannel: FakeChannel,
 		IS_REACT_ACT_ENVIRONMENT: true,
 	});
@@ -182,6 +183,22 @@ for (const [major, alias] of [
 		await page.wait(1000);
 		assert.deepEqual(page.open().map(({ url }) => url), ["/api/notifications/stream",
 		    "/api/issues/stream?projectIds=7", "/api/milestones/9/stream"]);
+	});
+
+	testReact("TestPlanIt's hooks: another user reopens the stream, the same user does not", async (page) => {
+		function App({ userId }) {
+			page.useSessionReset(userId);
+			page.useNotificationStream(() => {});
+			return null;
+		}
+		const opened = [];
+		for (const userId of [undefined, "ann", "ann", undefined, "ann", null, "ben", "ben"]) {
+			await page.render(page.StrictMode, null, page.createElement(App, { userId }));
+			await page.wait(250);
+			await page.act(() => page.last().sync());
+			opened.push(page.sources.length);
+		}
+		assert.deepEqual(opened, [1, 2, 2, 2, 2, 3, 4, 4]);
 	});
 
 	testReact("TestPlanIt's hooks: one stream, and the messages that they had", async (page, t) => {

@@ -539,12 +539,26 @@ test("a hidden leader whose timers do not run still relays", async (t) => {
 
 test("a follower that crashes is forgotten at the second roll call", async (t) => {
 	const browser = await sharing(t);
+	await browser.pass(29000);
 	browser.all[1].crash();
-	await browser.pass(119000, 500);
+	await browser.pass(57000 + 60000, 500);
 	assert.deepEqual(browser.requests(), []);
-	await browser.pass(62000, 500);
+	await browser.pass(2000, 500);
 	assert.deepEqual(browser.requests(), [stream("issues=1")]);
 });
+
+for (const [how, ms] of [["stop", 1500], ["hide", 1500], ["crash", 60000]])
+	test(`the leader's tab watches nothing, and the last watcher goes (${how}): the stream is closed`, async (t) => {
+		const browser = await sharing(t);
+		browser.seen[0].stop();
+		await browser.pass(29100);	/* right after it has answered a roll call */
+		if (how === "stop")
+			browser.seen[1].stop();
+		else
+			browser.all[1][how]();
+		await browser.pass(ms, 100);
+		assert.deepEqual(browser.open(), []);
+	});
 
 test("followers that live answer each roll call", async (t) => {
 	const browser = await sharing(t, 3);
@@ -802,7 +816,7 @@ test("malformed messages of other tabs are ignored, with one warning", async (t)
 		{ ...good, term: "x" }, { ...good, term: undefined }, { ...good, state: "open" },
 		{ ...good, syncs: 7 }, { ...good, syncs: [7] }, { ...good, syncs: [["issues", 1]] },
 		{ ...good, syncs: [["issues:07", 1]] }, { ...good, syncs: [["issues:7", "x"]] },
-		{ ...good, refusals: undefined }, { ...good, type: "want" },
+		{ ...good, syncs: undefined }, { ...good, type: "want" },
 		{ ...good, type: "want", topics: "issues:7" }, { ...good, type: "want", topics: ["news:7"] },
 		{ ...good, type: "want", topics: ["notifications:7"] },
 		{ ...good, type: "want", topics: ["toString:7"] },

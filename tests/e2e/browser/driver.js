@@ -62,14 +62,6 @@ async function delay(tab, ms) {
 	    { offline: false, latency: ms, downloadThroughput: -1, uploadThroughput: -1 });
 }
 
-/* The process of the page dies; the call itself is never answered. */
-async function crash(tab) {
-	const session = await context.newCDPSession(tabs[tab]);
-	const crashed = new Promise((resolve) => tabs[tab].once("crash", resolve));
-	session.send("Page.crash").catch(() => {});
-	await crashed;
-}
-
 async function lifecycle(tab, state) {
 	const session = await context.newCDPSession(tabs[tab]);
 	await session.send("Page.setWebLifecycleState", { state });
@@ -81,7 +73,6 @@ const calls = {
 	openWindow,
 	openPrivate,
 	skip,
-	crash,
 	delay,
 	lifecycle,
 	version: async () => browser.version(),

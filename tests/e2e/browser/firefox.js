@@ -54,8 +54,14 @@ async function evaluate(tab, expression) {
 	return JSON.parse(result.value ?? null);
 }
 
+/* In a container, whose storage, locks and channels are its own, like those of a private window. */
+async function openPrivate() {
+	return create({ type: "tab", ...await send("browser.createUserContext", {}) });
+}
+
 const calls = {
 	open: () => create({ type: "tab" }),
+	openPrivate,
 	openWindow: () => create({ type: "window" }),
 	version: () => capabilities.browserVersion,
 	goto: (tab, url) => send("browsingContext.navigate", { context: tabs[tab], url, wait: "complete" }).then(() => null),
