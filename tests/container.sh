@@ -54,10 +54,12 @@ sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 # What the script leaves running is killed.
 rootless()
 {
-	/usr/bin/python3 -ISc "$namespace" "$1" env -C "$work/src" HOME="$work/home" XDG_RUNTIME_DIR="$work/home" \
-	    _CONTAINERS_USERNS_CONFIGURED=1 BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs \
-	    unshare --pid --fork --kill-child --mount-proc bash -euc 'b() { buildah --root "$HOME/storage" --runroot "$HOME/run" "$@"; }; '"$2" \
-	    bash "${@:3}" </dev/null
+	/usr/bin/python3 -ISc "$namespace" "$1" env -C "$work/src" HOME="$work/home" \
+	    TMPDIR="$work/home" XDG_RUNTIME_DIR="$work/home" _CONTAINERS_USERNS_CONFIGURED=1 \
+	    BUILDAH_ISOLATION=chroot STORAGE_DRIVER=vfs \
+	    unshare --pid --fork --kill-child --mount-proc bash -euc '
+		b() { buildah --root "$HOME/storage" --runroot "$HOME/run" "$@"; }
+		'"$2" bash "${@:3}" </dev/null
 }
 
 make_base()

@@ -677,6 +677,15 @@ class Sidecar(Front):
             "[::]:8081": f"[::{'1' if listen else ''}]:{second}"}))
         super().__init__(self.directory, "nginx", [*prefix, "env", f"PATH={PATH}", "sh", start, "-c", main])
 
+    def _accepts(self):
+        """Whether nginx answers. While nginx.sh tries the addresses, connections are accepted, then closed."""
+        assert self.alive, f"{self.name} ended: {self.wait()} {self.log()}"
+        try:
+            with http(self.probes, "/nginx") as peer:
+                return peer.wait(lambda p: p.closed or p.ended, what="an answer").status == 200
+        except ConnectionError:
+            return False
+
     def probe(self, path):
         with http(self.probes, path) as peer:
             return peer.wait(lambda p: p.ended, what="a whole answer").status
