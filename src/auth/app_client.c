@@ -9,6 +9,11 @@
  * been sent. A query waits for one lookup, or for several if it has many ids or ids of several
  * models.
  *
+ * There are two queues. A lookup is preferred, which means sent before all others, if its user is
+ * known: if the query is about access, for which the user has been verified; is a re-check, so a
+ * stream is open; or has credentials that the application recognized when it was last asked
+ * (recognized.h). Anyone can make up other credentials, any number, and must not delay these.
+ *
  * The lock guards the table, the lists and every query's answer. It is not held while anything
  * waits; a stream's lock may be taken under it. While a lookup is LOOKUP_SENT, its answer belongs
  * to the application client's thread.
@@ -24,6 +29,7 @@
 
 #include "auth/app_api.h"
 #include "auth/app_http.h"
+#include "auth/recognized.h"
 #include "base/clock.h"
 #include "base/hash_table.h"
 #include "base/log.h"
@@ -35,6 +41,9 @@
 #define NO_KEPT_MS  1000  /* longest time that a negative answer is kept */
 #define KNOWN_MAX   16384 /* positive answers that are kept, and as many negative ones */
 #define WARN_MS     60000 /* between two warnings */
+
+/* A lookup is given up once it has waited in a queue for this many times the time it has left. */
+#define QUEUE_SHARE 3
 
 LIST_HEAD(waiter_list, waiter);
 TAILQ_HEAD(lookup_list, lookup);
@@ -55,7 +64,7 @@ struct app_query {
 	int64_t sent_at; /* when the first of the answered lookups was sent */
 	char user[CHANNEL_ID_MAX + 1];
 	int32_t *ids; /* of all parts; once answered, 0 without access; NULL: about the user */
-	int count;    /* of ids */
+	int count;    /* of ids: up to WATCH_LIST_MAX */
 	int chunks; /* a chunk: up to APP_IDS_MAX ids of a part, or the user; one lookup */
 	struct waiter waiters[]; /* one for each chunk */
 };
@@ -66,8 +75,10 @@ struct lookup {
 	UT_hash_handle hh;
 	uint8_t key[SHA256_DIGEST_LENGTH];
 	enum lookup_state state;
-	TAILQ_ENTRY(lookup) link; /* in the queue, or in a list of known ones, the oldest first */
-	struct waiter_list waiters;
+	TAILQ_ENTRY(lookup) link; /* in a queue, or in a list of known ones, the oldest first */
+	bool preferred;    /* which queue */
+	int64_t queued_at; /* clock_ms() */
+	struct waiter_list waiters; /* one for each connection that makes this query */
 	struct credentials *credentials; /* until it is known */
 	bool stale; /* not in the table any more: the answer is for those already waiting */
 	/* clock_ms(): the latest deadline of a waiter; once known, when QUERY_CACHED expires. */
@@ -77,7 +88,7 @@ struct lookup {
 	char *user; /* the answer; owned */
 	enum app_check check;
 	int count;     /* of ids; 0 with CHECK_USER */
-	int32_t ids[]; /* once known, 0 where the user has no access */
+	int32_t ids[]; /* up to APP_IDS_MAX; once known, 0 where the user has no access */
 };
 
 struct known {
@@ -91,16 +102,22 @@ struct app_client {
 	struct app_http *http;
 
 	pthread_mutex_t lock; /* everything down to stop_done */
-	struct lookup *table;
-	struct lookup_list queue;
-	struct known known[2]; /* by their answer: APP_YES, APP_NO */
-	int sent; /* lookups that are LOOKUP_SENT */
+	struct lookup *table; /* those in the queues, in flight, and known */
+	/*
+	 * By preferred, the oldest first. A query waits for each: one of up to TPI_APP_PENDING
+	 * requests that wait for their user, or of a request or stream that holds a slot of the
+	 * tenant, each with up to 8 (500 ids in chunks of 100, of up to 4 kinds).
+	 */
+	struct lookup_list queues[2];
+	struct known known[2]; /* by their answer: APP_YES, APP_NO; up to KNOWN_MAX each */
+	struct recognized recognized; /* up to RECOGNIZED_MAX */
+	int sent; /* lookups that are LOOKUP_SENT, up to TPI_APP_CONCURRENCY */
 	int64_t paused_until;
 	bool stopping, stopped;
 	pthread_cond_t stop_done;
 
 	/* Of the application client's thread. */
-	struct log_limit warned, forbidden;
+	struct log_limit warned, forbidden, given_up;
 	bool failing;        /* a warning was written since the last answer */
 	int64_t answered_at; /* clock_ms() of the last complete response, right or wrong */
 };
@@ -120,7 +137,7 @@ lookup_drop(struct app_client *client, struct lookup *lookup)
 	if (!lookup->stale)
 		HASH_DEL(client->table, lookup);
 	if (lookup->state == LOOKUP_QUEUED)
-		TAILQ_REMOVE(&client->queue, lookup, link);
+		TAILQ_REMOVE(&client->queues[lookup->preferred], lookup, link);
 	if (lookup->state == LOOKUP_KNOWN) {
 		TAILQ_REMOVE(&client->known[lookup->answer].lookups, lookup, link);
 		client->known[lookup->answer].count--;
@@ -252,7 +269,7 @@ lookup_key(uint8_t key[SHA256_DIGEST_LENGTH], const struct credentials *c,
 /* The lock is held. NULL: no memory. */
 static struct lookup *
 lookup_new(struct app_client *client, const uint8_t key[SHA256_DIGEST_LENGTH],
-    struct credentials *c, const struct app_part *chunk)
+    struct credentials *c, const struct app_part *chunk, bool preferred)
 {
 	size_t size = (size_t)chunk->count * sizeof(*chunk->ids);
 	struct lookup *lookup;
@@ -272,8 +289,30 @@ lookup_new(struct app_client *client, const uint8_t key[SHA256_DIGEST_LENGTH],
 		memcpy(lookup->ids, chunk->ids, size);
 	lookup->credentials = credentials_hold(c);
 	LIST_INIT(&lookup->waiters);
-	TAILQ_INSERT_TAIL(&client->queue, lookup, link);
+	lookup->queued_at = clock_ms();
+	lookup->preferred = preferred;
+	TAILQ_INSERT_TAIL(&client->queues[preferred], lookup, link);
 	return lookup;
+}
+
+/* Makes a queued lookup preferred. The lock is held. */
+static void
+prefer(struct app_client *client, struct lookup *lookup)
+{
+	if (lookup->state != LOOKUP_QUEUED || lookup->preferred)
+		return;
+	TAILQ_REMOVE(&client->queues[false], lookup, link);
+	lookup->preferred = true;
+	TAILQ_INSERT_TAIL(&client->queues[true], lookup, link);
+}
+
+/* Whether the user is known before the query; after as for app_query_start(). The lock is held. */
+static bool
+is_preferred(const struct app_client *client, const struct credentials *c, enum app_check check,
+    int64_t after)
+{
+	return check != CHECK_USER || after != QUERY_CACHED ||
+	    recognized_has(&client->recognized, c->digest);
 }
 
 static void
@@ -301,6 +340,7 @@ await(struct app_client *client, struct waiter *w, struct credentials *c,
 	uint8_t key[SHA256_DIGEST_LENGTH];
 	int64_t now = clock_ms();
 	bool paused = now < client->paused_until;
+	bool preferred = is_preferred(client, c, chunk->check, after);
 	struct lookup *lookup;
 
 	lookup_key(key, c, chunk);
@@ -316,11 +356,13 @@ await(struct app_client *client, struct waiter *w, struct credentials *c,
 			lookup_drop(client, lookup);
 		lookup = NULL;
 	}
-	if (lookup != NULL)
+	if (lookup != NULL) {
 		count_query(SOURCE_IN_FLIGHT, chunk);
-	else if (!paused) {
+		if (preferred)
+			prefer(client, lookup);
+	} else if (!paused) {
 		count_query(SOURCE_APPLICATION, chunk);
-		lookup = lookup_new(client, key, c, chunk);
+		lookup = lookup_new(client, key, c, chunk, preferred);
 	} else
 		count_query(SOURCE_NONE, chunk);
 	if (lookup == NULL) {
@@ -390,6 +432,13 @@ await_part(struct app_query *q, struct waiter *w, int offset, struct credentials
 	return w;
 }
 
+/* The lock is held. */
+static bool
+queues_empty(const struct app_client *client)
+{
+	return TAILQ_EMPTY(&client->queues[true]) && TAILQ_EMPTY(&client->queues[false]);
+}
+
 struct app_query *
 app_query_start(struct app_client *client, struct credentials *c, const struct app_part *parts,
     int part_count, int64_t after, struct stream *stream, int64_t deadline)
@@ -405,12 +454,12 @@ app_query_start(struct app_client *client, struct credentials *c, const struct a
 		return NULL;
 	w = q->waiters;
 	pthread_mutex_lock(&client->lock);
-	wake = TAILQ_EMPTY(&client->queue);
+	wake = queues_empty(client);
 	if (part_count == 0)
 		await(client, w, c, &user, after, deadline);
 	for (i = 0; i < part_count; offset += parts[i++].count)
 		w = await_part(q, w, offset, c, &parts[i], after, deadline);
-	wake &= !TAILQ_EMPTY(&client->queue) && client->sent < client->settings->app_concurrency;
+	wake &= !queues_empty(client) && client->sent < client->settings->app_concurrency;
 	pthread_mutex_unlock(&client->lock);
 	if (wake)
 		app_http_wake(client->http);
@@ -586,6 +635,46 @@ counted_as(const struct lookup *lookup, const struct app_http_result *result, co
 	return lookup->answer == APP_YES ? RESULT_YES : RESULT_NO;
 }
 
+/*
+ * Whether the application seems to be unreachable. A request that had less than half of
+ * TPI_APP_TIMEOUT_MS, because the rest was spent in a queue or on an earlier query, is no evidence.
+ * Nor is one during which the application answered others.
+ */
+static bool
+is_dead(const struct app_client *client, const struct lookup *lookup,
+    const struct app_http_result *result, int64_t now)
+{
+	if (client->answered_at > lookup->sent_at)
+		return false;
+	return result->dead || (result->timed_out &&
+	    now - lookup->sent_at >= client->settings->app_timeout_ms / 2);
+}
+
+/* The lock is held. */
+static void
+remember_user(struct app_client *client, const struct lookup *lookup)
+{
+	if (lookup->count == 0 && lookup->answer == APP_YES)
+		recognized_add(&client->recognized, lookup->credentials->digest, lookup->user);
+	else if (lookup->count == 0 && lookup->answer == APP_NO)
+		recognized_remove(&client->recognized, lookup->credentials->digest);
+}
+
+/* The lock is held. */
+static void
+pause_queries(struct app_client *client, int64_t now)
+{
+	struct lookup *lookup;
+	int i;
+
+	if (now >= client->paused_until)
+		metric_add(METRIC_APP_PAUSES, 1);
+	client->paused_until = now + PAUSE_MS;
+	for (i = 0; i < 2; i++)
+		while ((lookup = TAILQ_FIRST(&client->queues[i])) != NULL)
+			lookup_fail(client, lookup);
+}
+
 /* Called by app_http_turn(). */
 static void
 on_done(void *arg, void *request, const struct app_http_result *result)
@@ -596,8 +685,7 @@ on_done(void *arg, void *request, const struct app_http_result *result)
 	const char *wrong;
 	bool dead;
 
-	/* If the application has answered others meanwhile, only this request took too long. */
-	dead = result->dead && client->answered_at <= lookup->sent_at;
+	dead = is_dead(client, lookup, result, now);
 	if (result->status != 0)
 		client->answered_at = now;
 	wrong = read_answer(lookup, result);
@@ -610,6 +698,7 @@ on_done(void *arg, void *request, const struct app_http_result *result)
 		log_forbidden(client, lookup, result);
 	pthread_mutex_lock(&client->lock);
 	client->sent--;
+	remember_user(client, lookup);
 	credentials_release(lookup->credentials);
 	lookup->credentials = NULL;
 	if (wrong != NULL)
@@ -618,27 +707,57 @@ on_done(void *arg, void *request, const struct app_http_result *result)
 		notify_all(lookup);
 		lookup_keep(client, lookup, now);
 	}
-	if (dead) {
-		if (now >= client->paused_until)
-			metric_add(METRIC_APP_PAUSES, 1);
-		client->paused_until = now + PAUSE_MS;
-		while ((lookup = TAILQ_FIRST(&client->queue)) != NULL)
-			lookup_fail(client, lookup);
-	}
+	if (dead)
+		pause_queries(client, now);
 	pthread_mutex_unlock(&client->lock);
 }
 
-/* Takes the next lookup from the queue; NULL if none can be sent now. */
+/* Gives up a queued lookup, with a warning at most once a minute. The lock is held. */
+static void
+give_up(struct app_client *client, struct lookup *lookup)
+{
+	uint32_t suppressed;
+
+	if (log_allowed(&client->given_up, WARN_MS, &suppressed))
+		LOG(LOG_LEVEL_WARN, "app", "query given up in the queue",
+		    LOG_STR("url", client->settings->app_url),
+		    LOG_STR("query", app_check_name(lookup->check)),
+		    LOG_STR("user", lookup->preferred ? "known" : "unknown"),
+		    LOG_INT("suppressed", suppressed));
+	lookup_fail(client, lookup);
+}
+
+/*
+ * The next lookup to send; NULL if the queues are empty. Gives up those that have little time left:
+ * the application could not be blamed for their failure. The lock is held.
+ */
+static struct lookup *
+next_lookup(struct app_client *client, int64_t now)
+{
+	struct lookup *lookup, *first = NULL;
+	int i;
+
+	for (i = 0; i < 2; i++) {
+		while ((lookup = TAILQ_FIRST(&client->queues[i])) != NULL &&
+		    now - lookup->queued_at >= QUEUE_SHARE * (lookup->until - now))
+			give_up(client, lookup);
+		/* The preferred queue is the second one here. */
+		if (lookup != NULL)
+			first = lookup;
+	}
+	return first;
+}
+
+/* Takes the next lookup from a queue; NULL if none can be sent now. */
 static struct lookup *
 take(struct app_client *client, int64_t now)
 {
 	struct lookup *lookup;
 
 	pthread_mutex_lock(&client->lock);
-	while ((lookup = TAILQ_FIRST(&client->queue)) != NULL && lookup->until <= now)
-		lookup_fail(client, lookup);
+	lookup = next_lookup(client, now);
 	if (lookup != NULL && client->sent < client->settings->app_concurrency) {
-		TAILQ_REMOVE(&client->queue, lookup, link);
+		TAILQ_REMOVE(&client->queues[lookup->preferred], lookup, link);
 		lookup->state = LOOKUP_SENT;
 		lookup->sent_at = now;
 		client->sent++;
@@ -696,7 +815,9 @@ app_client_start(const struct settings *s)
 	client->settings = s;
 	pthread_mutex_init(&client->lock, NULL);
 	thread_cond_init(&client->stop_done);
-	TAILQ_INIT(&client->queue);
+	TAILQ_INIT(&client->queues[false]);
+	TAILQ_INIT(&client->queues[true]);
+	recognized_init(&client->recognized);
 	TAILQ_INIT(&client->known[APP_YES].lookups);
 	TAILQ_INIT(&client->known[APP_NO].lookups);
 	/* Nothing is undone on failure, because the process then exits. */
@@ -716,6 +837,17 @@ app_client_paused(struct app_client *client)
 	paused = clock_ms() < client->paused_until;
 	pthread_mutex_unlock(&client->lock);
 	return paused;
+}
+
+bool
+app_client_recognizes(struct app_client *client, const struct credentials *c)
+{
+	bool recognized;
+
+	pthread_mutex_lock(&client->lock);
+	recognized = recognized_has(&client->recognized, c->digest);
+	pthread_mutex_unlock(&client->lock);
+	return recognized;
 }
 
 bool

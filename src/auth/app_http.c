@@ -14,7 +14,7 @@
 #define STARVED_MS 100 /* between two attempts while memory is out */
 
 struct app_http {
-	CURLM *multi;
+	CURLM *multi; /* up to TPI_APP_CONCURRENCY requests, and as many idle connections */
 	const struct settings *settings;
 	const char *socket;   /* of a unix: URL, else NULL */
 	const char *base;     /* to which a target is appended */
@@ -28,8 +28,8 @@ struct transfer {
 	void *request;
 	struct curl_slist *headers;
 	char *body;
-	size_t length, size; /* of body */
-	size_t head_length;
+	size_t length, size; /* of body: up to APP_HTTP_BODY_MAX */
+	size_t head_length;  /* up to APP_HTTP_HEAD_MAX; the head itself is not kept */
 	bool too_long;
 	char error[CURL_ERROR_SIZE];
 };
@@ -219,7 +219,7 @@ app_http_start(struct app_http *http, const char *target, const char *lines, siz
 	return true;
 }
 
-/* Whether queries should pause: the application did not connect or answer in time. */
+/* Whether there is no application to connect to. */
 static bool
 is_dead(CURLcode code)
 {
@@ -229,7 +229,6 @@ is_dead(CURLcode code)
 	case CURLE_COULDNT_CONNECT:
 	case CURLE_SSL_CONNECT_ERROR:
 	case CURLE_PEER_FAILED_VERIFICATION:
-	case CURLE_OPERATION_TIMEDOUT:
 		return true;
 	default:
 		return false;
@@ -239,7 +238,8 @@ is_dead(CURLcode code)
 static void
 end(struct app_http *http, CURL *curl, CURLcode code)
 {
-	struct app_http_result result = { .dead = is_dead(code) };
+	struct app_http_result result = { .dead = is_dead(code),
+		.timed_out = code == CURLE_OPERATION_TIMEDOUT };
 	struct transfer *t = NULL;
 	long status = 0;
 

@@ -26,7 +26,8 @@ struct app_http_result {
 	const char *body;  /* length bytes */
 	size_t length;
 	const char *error; /* the reason if status is 0 */
-	bool dead;         /* it could not connect, or timed out */
+	bool dead;         /* it could not connect */
+	bool timed_out;    /* after timeout_ms */
 };
 
 /* request is the one of app_http_start(); result is valid during the call. */

@@ -278,12 +278,21 @@ log_metric(const struct log_field *fields)
 bool
 log_allowed(struct log_limit *limit, int interval_ms, uint32_t *suppressed)
 {
+	return log_allowed_some(limit, 1, interval_ms, suppressed);
+}
+
+bool
+log_allowed_some(struct log_limit *limit, uint32_t lines, int interval_ms, uint32_t *suppressed)
+{
 	int64_t now = clock_ms();
 	int64_t next = atomic_load(&limit->next);
 	uint32_t refused;
 
-	/* If several threads get here at once, only one advances the time and may log. */
-	if (now < next || !atomic_compare_exchange_strong(&limit->next, &next, now + interval_ms)) {
+	/* If several threads get here at once, only one begins the interval. */
+	if (now >= next && atomic_compare_exchange_strong(&limit->next, &next, now + interval_ms))
+		atomic_store(&limit->lines, 1);
+	else if (atomic_load(&limit->lines) >= lines ||
+	    atomic_fetch_add(&limit->lines, 1) >= lines) {
 		atomic_fetch_add(&limit->suppressed, 1);
 		return false;
 	}

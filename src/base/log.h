@@ -53,12 +53,16 @@ void log_metric(const struct log_field *fields);
 /*
  * A rate limit for lines that a peer could provoke in floods. log_allowed() returns true at most
  * once per interval_ms; *suppressed (may be NULL) then gets the number of calls that returned false
- * since the last true. Zero-initialize the struct. Thread-safe.
+ * since the last true. log_allowed_some() returns true up to lines times per interval_ms.
+ * Zero-initialize the struct. Thread-safe.
  */
 struct log_limit {
-	_Atomic int64_t next; /* clock_ms() from which the next line may be written */
+	_Atomic int64_t next; /* clock_ms() at which the next interval begins */
+	_Atomic uint32_t lines; /* written in this interval */
 	_Atomic uint32_t suppressed;
 };
 bool log_allowed(struct log_limit *limit, int interval_ms, uint32_t *suppressed);
+bool log_allowed_some(struct log_limit *limit, uint32_t lines, int interval_ms,
+    uint32_t *suppressed);
 
 #endif

@@ -27,7 +27,10 @@ struct head {
 	uint16_t id; /* of the request; 0 before FCGI_BEGIN_REQUEST */
 	const char *error;
 
-	/* Name-value pairs, checked and free of NUL after HEAD_COMPLETE; owned. */
+	/*
+	 * Name-value pairs, up to HEAD_PARAMS_MAX bytes, checked and free of NUL after
+	 * HEAD_COMPLETE; owned.
+	 */
 	uint8_t *params;
 	size_t params_length;
 

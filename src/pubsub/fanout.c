@@ -56,12 +56,12 @@ struct fanout {
 
 	struct event events[EVENT_MAX];
 	uint32_t event_count;
-	uint8_t *frames; /* the frames of all events in a row */
+	uint8_t *frames; /* the frames of all events in a row: up to FRAMES_MAX */
 	size_t frames_length;
 
 	struct stream **streams; /* those with deliveries; room for delivery_size */
 	size_t stream_count;
-	struct fanout_delivery *deliveries;
+	struct fanout_delivery *deliveries; /* room for delivery_size: DELIVERY_MAX */
 	size_t delivery_count, delivery_size;
 
 	struct records records[2]; /* plain, labelled */

@@ -77,6 +77,7 @@ struct subscriber {
 	const struct settings *settings;
 	subscriber_revoked *revoked;
 	void *revoked_arg;
+	int64_t revoke_at; /* when to call revoked() without a revocation */
 	struct connector *connector;
 	struct channel_table *channels;
 	struct channel *revocations; /* the channel of revocations; kept */
@@ -97,7 +98,7 @@ struct subscriber {
 	bool stopping, stopped;
 	pthread_cond_t stop_done;
 
-	redisContext *link;     /* NULL: not connected */
+	redisContext *link;     /* NULL: not connected. Input: PENDING_MAX, output: OUTPUT_MAX */
 	bool unsent;            /* the output buffer may not be empty; see OUTPUT_MAX */
 	bool unread;            /* more may be available than poll() shows */
 	bool pinged;            /* a PING has no reply yet */
@@ -249,21 +250,11 @@ static void
 take_revocation(struct subscriber *subscriber, const redisReply *name, const redisReply *payload)
 {
 	struct revocation r;
-	size_t count;
 
-	if (!revocation_read(&r, payload->str, (size_t)payload->len)) {
+	if (revocation_read(&r, payload->str, (size_t)payload->len))
+		subscriber->revoke_at = subscriber->revoked(subscriber->revoked_arg, &r);
+	else
 		drop(subscriber, name, "is not a revocation");
-		return;
-	}
-	count = subscriber->revoked(subscriber->revoked_arg, &r);
-	if (r.project == 0) {
-		LOG(LOG_LEVEL_INFO, "revoke", "user",
-		    LOG_STR("tenantId", subscriber->settings->tenant), LOG_STR("userId", r.user),
-		    LOG_INT("streams", count));
-		return;
-	}
-	LOG(LOG_LEVEL_INFO, "revoke", "project", LOG_STR("tenantId", subscriber->settings->tenant),
-	    LOG_INT("projectId", r.project), LOG_INT("streams", count));
 }
 
 static void
@@ -524,6 +515,18 @@ has_work(const struct subscriber *subscriber)
 	    channel_table_ready(subscriber->channels, subscriber->alive_at);
 }
 
+/* How long turn() may sleep. */
+static int
+turn_ms(const struct subscriber *subscriber)
+{
+	int64_t left;
+
+	if (has_work(subscriber))
+		return 0;
+	left = subscriber->revoke_at - clock_ms();
+	return left >= TURN_MS ? TURN_MS : left > 0 ? (int)left : 0;
+}
+
 /* Waits until there is something to do, and does it. */
 static void
 turn(struct subscriber *subscriber)
@@ -536,13 +539,15 @@ turn(struct subscriber *subscriber)
 
 	if (subscriber->unsent)
 		p[1].events |= POLLOUT;
-	poll(p, 2, has_work(subscriber) ? 0 : TURN_MS);
+	poll(p, 2, turn_ms(subscriber));
 	subscriber->alive_at = clock_ms();
 	if (p[0].revents != 0 && read(subscriber->wake_fd, &ignored, sizeof(ignored)) == -1 &&
 	    errno != EAGAIN)
 		LOG(LOG_LEVEL_ERROR, "valkey", "eventfd", LOG_STR("error", strerror(errno)));
 	if (subscriber->link != NULL && (subscriber->unread || (p[1].revents & ~POLLOUT) != 0))
 		good = link_read(subscriber, &error);
+	if (subscriber->alive_at >= subscriber->revoke_at)
+		subscriber->revoke_at = subscriber->revoked(subscriber->revoked_arg, NULL);
 	subscriber->more = false;
 	take_leaves(subscriber);
 	take_joins(subscriber, TURN_NAMES);
@@ -645,6 +650,7 @@ subscriber_start(const struct settings *s, struct topology *topology, subscriber
 		return NULL;
 	subscriber->revoked = revoked;
 	subscriber->revoked_arg = arg;
+	subscriber->revoke_at = INT64_MAX;
 	/* The process ends if this fails, so nothing is undone. */
 	if (!subscriber_init(subscriber, s))
 		return NULL;

@@ -23,10 +23,10 @@ struct subscriber;
 struct subscription;
 
 /*
- * Called in the subscriber's thread for each revocation. Returns how many streams it concerns. Must
- * not block.
+ * Called in the subscriber's thread for each revocation, and with NULL at the time that the
+ * previous call returned: a clock_ms(), or INT64_MAX. Must not block.
  */
-typedef size_t subscriber_revoked(void *arg, const struct revocation *revocation);
+typedef int64_t subscriber_revoked(void *arg, const struct revocation *revocation);
 
 /*
  * Starts the subscriber and the connector. s and topology must live as long as the process, and

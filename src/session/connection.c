@@ -24,7 +24,8 @@
 #include "session/stream_list.h"
 #include "wire/frame.h"
 
-#define JOIN_MS 5000 /* time for Valkey to confirm the subscriptions */
+#define JOIN_MS      5000 /* time for Valkey to confirm the subscriptions */
+#define FAILURES_MAX 50   /* lines a second about requests that failed */
 
 /* Time for the peer to take what is still queued when its stream has ended. */
 static int
@@ -73,10 +74,11 @@ cancel_reason(const struct connection *c)
 	return c->slot.returning ? DEFERRED_EVICTED : DEFERRED_CANCELLED;
 }
 
-/* Defers the request, with a warning if the reason is a failure. */
+/* Defers the request, with a warning, up to FAILURES_MAX a second, if the reason is a failure. */
 static bool
 subscribe_failed(struct connection *c, enum metric_deferred reason)
 {
+	static struct log_limit limit;
 	static const char *const errors[] = {
 		[DEFERRED_DRAINING] = NULL,
 		[DEFERRED_CANCELLED] = NULL,
@@ -88,13 +90,18 @@ subscribe_failed(struct connection *c, enum metric_deferred reason)
 		[DEFERRED_VALKEY_SILENT] = "no confirmation from Valkey within 5 s",
 		[DEFERRED_RESOURCES] = "out of memory",
 	};
-	struct log_field fields[3 + TOPIC_MAX + 1] = {
+	struct log_field fields[3 + TOPIC_MAX + 2] = {
 		LOG_STR("tenantId", c->registry->settings->tenant), LOG_STR("userId", c->user),
-		LOG_STR("error", errors[reason]) };
+		LOG_STR("error", errors[reason]) }, *end;
+	uint32_t suppressed;
 
-	*watch_list_log(&c->watches, c->stream->labelled, fields + 3) = (struct log_field)LOG_END;
-	if (errors[reason] != NULL)
-		log_write(LOG_LEVEL_WARN, c->topic->tag, "subscribe failed", fields);
+	if (errors[reason] == NULL || !log_allowed_some(&limit, FAILURES_MAX, 1000, &suppressed))
+		return defer(c, reason);
+	end = watch_list_log(&c->watches, c->stream->labelled, fields + 3);
+	if (suppressed > 0)
+		*end++ = (struct log_field)LOG_INT("suppressed", suppressed);
+	*end = (struct log_field)LOG_END;
+	log_write(LOG_LEVEL_WARN, c->topic->tag, "subscribe failed", fields);
 	return defer(c, reason);
 }
 

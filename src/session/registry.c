@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/thread.h"
 #include "stream/stream.h"
 
@@ -17,6 +18,10 @@
 /* Connections without a user that a walk passes before it releases the lock for a moment. */
 #define PASSED_AT_ONCE 100
 
+/* Applying revocations: at most so often, and at most this part of the time. */
+#define APPLY_MS   100
+#define APPLY_PART 10
+
 void
 registry_init(struct registry *r, const struct settings *settings)
 {
@@ -25,6 +30,7 @@ registry_init(struct registry *r, const struct settings *settings)
 	pthread_mutex_init(&r->lock, NULL);
 	thread_cond_init(&r->emptied);
 	LIST_INIT(&r->connections);
+	revoked_init(&r->revoked);
 }
 
 void
@@ -33,7 +39,7 @@ registry_add(struct registry *r, struct registry_entry *e)
 	pthread_mutex_lock(&r->lock);
 	LIST_INSERT_HEAD(&r->connections, e, link);
 	r->connection_count++;
-	e->revocations = r->revocations;
+	e->checked = r->applied;
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -68,28 +74,19 @@ registry_count(struct registry *r)
 	return count;
 }
 
-static bool
-concerns(const struct revocation *r, const char *user, const struct watch_list *watches)
-{
-	if (r->project == 0)
-		return strcmp(r->user, user) == 0;
-	return watch_list_depends_on(watches, r->project);
-}
-
 void
 registry_name(struct registry *r, struct registry_entry *e, struct stream *stream, const char *user,
     const struct watch_list *watches)
 {
-	uint64_t missed;
-
 	pthread_mutex_lock(&r->lock);
 	assert(e->user == NULL);
 	e->stream = stream;
 	e->user = user;
 	e->watches = watches;
-	missed = r->revocations - e->revocations;
-	if (missed > 1 || (missed == 1 && concerns(&r->last_revocation, user, watches)))
+	if (revoked_concerns(&r->revoked, e->checked, user, watches, false))
 		stream_mark(stream, STREAM_REVOKED);
+	/* Those that have not been applied yet mark it then: they invalidate answers only then. */
+	e->checked = r->applied;
 	pthread_mutex_unlock(&r->lock);
 }
 
@@ -98,35 +95,58 @@ registry_unname(struct registry *r, struct registry_entry *e)
 {
 	pthread_mutex_lock(&r->lock);
 	e->user = NULL;
-	e->revocations = r->revocations;
+	e->checked = r->applied;
 	pthread_mutex_unlock(&r->lock);
 }
 
-size_t
-registry_revoke(void *registry, const struct revocation *revocation)
+/* Marks the streams that revocations since the last call concern. */
+static void
+apply(struct registry *r)
 {
-	struct registry *r = registry;
+	uint64_t last = r->revoked.last, since = r->applied;
 	struct registry_entry *e;
 	size_t count = 0;
 
 	/*
 	 * Before the walk: a connection that the walk does not find then gets only answers from
-	 * after the revocation.
+	 * after the revocations.
 	 */
 	if (r->app_client != NULL)
 		app_client_invalidate(r->app_client);
 	pthread_mutex_lock(&r->lock);
-	r->revocations++;
-	r->last_revocation = *revocation;
 	LIST_FOREACH(e, &r->connections, link) {
-		if (e->user == NULL || !concerns(revocation, e->user, e->watches))
+		if (e->user == NULL)
 			continue;
-		stream_mark(e->stream, count < REVOKED_AT_ONCE ? STREAM_REVOKED :
-		    STREAM_REVOKED | STREAM_MANY);
-		count++;
+		if (revoked_concerns(&r->revoked, e->checked, e->user, e->watches, true))
+			stream_mark(e->stream, count++ < REVOKED_AT_ONCE ? STREAM_REVOKED :
+			    STREAM_REVOKED | STREAM_MANY);
+		e->checked = last;
 	}
+	r->applied = last;
 	pthread_mutex_unlock(&r->lock);
-	return count;
+	revoked_log(&r->revoked, since, r->settings->tenant);
+}
+
+int64_t
+registry_revoke(void *registry, const struct revocation *revocation)
+{
+	struct registry *r = registry;
+	int64_t now = clock_ms(), took;
+
+	if (revocation != NULL) {
+		pthread_mutex_lock(&r->lock);
+		revoked_add(&r->revoked, revocation);
+		pthread_mutex_unlock(&r->lock);
+	}
+	if (r->revoked.last == r->applied)
+		return INT64_MAX;
+	/* At the latest before one that has not been applied is forgotten. */
+	if (now < r->apply_at && r->revoked.last - r->applied < REVOKED_MAX / 2)
+		return r->apply_at;
+	apply(r);
+	took = clock_ms() - now;
+	r->apply_at = now + (took * APPLY_PART > APPLY_MS ? took * APPLY_PART : APPLY_MS);
+	return INT64_MAX;
 }
 
 void

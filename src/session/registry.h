@@ -15,6 +15,7 @@
 #include "auth/app_client.h"
 #include "config/settings.h"
 #include "pubsub/subscriber.h"
+#include "session/revoked.h"
 #include "session/watch_list.h"
 #include "stream/caps.h"
 #include "wire/channel_name.h"
@@ -32,7 +33,7 @@ struct registry_entry {
 	struct stream *stream;
 	const char *user;
 	const struct watch_list *watches;
-	uint64_t revocations; /* the registry's count when user was last NULL */
+	uint64_t checked; /* the number of the last revocation that it has been compared with */
 };
 
 struct registry {
@@ -48,11 +49,12 @@ struct registry {
 	_Atomic bool draining;
 
 	pthread_mutex_t lock; /* the rest */
-	LIST_HEAD(, registry_entry) connections;
+	LIST_HEAD(, registry_entry) connections; /* each has a descriptor: RLIMIT_NOFILE */
 	int connection_count;
 	pthread_cond_t emptied;
-	uint64_t revocations; /* since the start */
-	struct revocation last_revocation;
+	struct revoked revoked; /* up to REVOKED_MAX; the subscriber's thread alone changes it */
+	uint64_t applied; /* the number of the last revocation that has been applied */
+	int64_t apply_at; /* clock_ms() before which none is; the subscriber's thread's */
 };
 
 /* Initializes the list; the caller sets the rest. */
@@ -71,9 +73,8 @@ int registry_count(struct registry *r);
 
 /*
  * Records the user of a stream and what it watches. From now on a revocation that concerns it marks
- * it STREAM_REVOKED, and so does one that came after the connection was added or last unnamed. Only
- * the last revocation is kept, so a connection that missed several counts as concerned. user and
- * watches must stay valid and unchanged until registry_unname(). Thread-safe.
+ * it STREAM_REVOKED, and so does one that came after the connection was added or last unnamed. user
+ * and watches must stay valid and unchanged until registry_unname(). Thread-safe.
  */
 void registry_name(struct registry *r, struct registry_entry *e, struct stream *stream,
     const char *user, const struct watch_list *watches);
@@ -81,11 +82,13 @@ void registry_name(struct registry *r, struct registry_entry *e, struct stream *
 void registry_unname(struct registry *r, struct registry_entry *e);
 
 /*
- * Applies a revocation (a subscriber_revoked): invalidates all earlier answers of the application,
- * and marks the streams that it concerns STREAM_REVOKED, those after the first 100 STREAM_MANY as
- * well. Returns their number.
+ * Takes a revocation (a subscriber_revoked; NULL: none) and applies those that are due: invalidates
+ * all earlier answers of the application, and marks the streams concerned STREAM_REVOKED, those
+ * after the first 100 STREAM_MANY as well. That walk through all connections takes place at most
+ * every 100 ms, and less often if it takes long. Returns when to call again (clock_ms()), INT64_MAX
+ * if there is no need.
  */
-size_t registry_revoke(void *registry, const struct revocation *revocation);
+int64_t registry_revoke(void *registry, const struct revocation *revocation);
 
 /*
  * A walk over all connections that have a user, without holding the lock for long. place is in the

@@ -111,19 +111,43 @@ watch_list_restricted(const struct watch_list *w)
 }
 
 bool
+watch_list_has_items(const struct watch_list *w)
+{
+	int i;
+
+	for (i = 0; i < topic_count; i++)
+		if (w->counts[i] > 0 && topics[i].check != CHECK_USER &&
+		    !app_check_is_project(topics[i].check))
+			return true;
+	return false;
+}
+
+bool
 watch_list_depends_on(const struct watch_list *w, int32_t project)
 {
 	const int32_t *ids = w->ids;
 	int i;
 
-	for (i = 0; i < topic_count; ids += w->counts[i++]) {
-		if (w->counts[i] == 0 || topics[i].check == CHECK_USER)
-			continue;
-		/* The project of a single item is not known here, so it may be any. */
-		if (!app_check_is_project(topics[i].check) || bsearch(&project, ids, w->counts[i],
-			sizeof(*ids), compare_numbers) != NULL)
+	if (watch_list_has_items(w))
+		return true;
+	for (i = 0; i < topic_count; ids += w->counts[i++])
+		if (app_check_is_project(topics[i].check) && w->counts[i] > 0 && bsearch(&project,
+			ids, w->counts[i], sizeof(*ids), compare_numbers) != NULL)
 			return true;
-	}
+	return false;
+}
+
+bool
+watch_list_has_project(const struct watch_list *w, bool (*is)(void *arg, int32_t project),
+    void *arg)
+{
+	const int32_t *id = w->ids, *end;
+	int i;
+
+	for (i = 0; i < topic_count; i++)
+		for (end = id + w->counts[i]; id < end; id++)
+			if (app_check_is_project(topics[i].check) && is(arg, *id))
+				return true;
 	return false;
 }
 

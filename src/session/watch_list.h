@@ -19,7 +19,7 @@
 
 /* A zeroed struct is an empty list. */
 struct watch_list {
-	int32_t *ids; /* owned */
+	int32_t *ids; /* owned; up to WATCH_LIST_MAX */
 	uint16_t counts[TOPIC_MAX]; /* how many ids each row has */
 };
 
@@ -46,6 +46,13 @@ bool watch_list_restricted(const struct watch_list *w);
 
 /* Whether access to any of it may depend on this project. */
 bool watch_list_depends_on(const struct watch_list *w, int32_t project);
+
+/* Whether it has items whose project is not known here, so that access may depend on any. */
+bool watch_list_has_items(const struct watch_list *w);
+
+/* Whether access to any of it depends on a project for which is() returns true. */
+bool watch_list_has_project(const struct watch_list *w, bool (*is)(void *arg, int32_t project),
+    void *arg);
 
 /*
  * Filters each row that needs more than a known user: keep() moves the ids to keep to the front, in

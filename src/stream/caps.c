@@ -16,7 +16,7 @@ TAILQ_HEAD(caps_list, caps_entry);
 
 struct caps_user {
 	UT_hash_handle hh;
-	struct caps_list live, pending; /* by arrival, the oldest first */
+	struct caps_list live, pending; /* by arrival, the oldest first; twice the cap in all */
 	int live_count, pending_count;
 	int64_t synced_at; /* clock_ms() of the last sync of any stream of the user's */
 	char name[];
@@ -28,7 +28,7 @@ struct caps {
 	int reserved;
 	int live;
 	uint64_t opened;
-	struct caps_user *users;
+	struct caps_user *users; /* each with an entry: at most tenant_cap */
 };
 
 struct caps *

@@ -64,7 +64,7 @@ struct stream {
 	int64_t untaken_since; /* see stream_untaken_since() */
 
 	/* Guarded by lock. */
-	uint8_t *backlog;
+	uint8_t *backlog; /* up to backlog_max, and the closing event or response */
 	uint32_t backlog_size;
 	uint32_t rest;  /* bytes at the start of the backlog that complete a partly sent record */
 	unsigned marks; /* bits of enum stream_mark */

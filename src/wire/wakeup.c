@@ -23,7 +23,8 @@ wakeup_check(const char *payload, size_t length)
 	const char *wrong;
 	bool forged;
 
-	if (frame_event_size(payload, length) > WAKEUP_FRAME_MAX)
+	/* An event is longer than its payload, which is not even read if it is too long. */
+	if (length > WAKEUP_FRAME_MAX || frame_event_size(payload, length) > WAKEUP_FRAME_MAX)
 		return too_long;
 	wrong = json_check_member(payload, length, "event", "sync", &forged);
 	if (wrong != NULL)

@@ -11,6 +11,7 @@ import collections
 import contextlib
 import itertools
 import os
+import select
 import socket
 import sys
 import time
@@ -52,6 +53,23 @@ def requests(address, make):
         yield step
 
 
+def patient(address, make, most):
+    """Keeps up to most connections open, and replaces each as soon as it is answered."""
+    peers = {}
+    with select.epoll() as answered:
+        for step in itertools.count(1):
+            if peer := connect(address):
+                peer.send(make(step))
+                answered.register(peer, select.EPOLLIN)
+                peers[peer.fileno()] = peer
+            wait = 0 if peer else 0.001
+            while wait is not None:
+                for number, _ in answered.poll(wait):
+                    peers.pop(number).close()
+                wait = 0.01 if len(peers) >= most else None
+                yield step
+
+
 def messages(address, make, at_once=64):
     """Publishes make(step), a (channel, payload), many with one write, and reads the replies."""
     with socket.socket(socket.AF_UNIX) as client:
@@ -91,6 +109,11 @@ def anonymous(daemon, _):
     """Requests without a user."""
     data = fcgi.request(fcgi.params(None))
     return requests(daemon, lambda _: data)
+
+
+def made_up_cookies(daemon, _):
+    """Requests with a cookie that nobody has, each with another one. They stay open until they are answered."""
+    return patient(daemon, lambda step: fcgi.request(fcgi.params(None, HTTP_COOKIE=f"session=made-up{step}")), 900)
 
 
 def own_streams(daemon, _):

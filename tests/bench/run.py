@@ -73,10 +73,9 @@ TOPICS = {
 }
 
 # A browser with 12 tabs, each of which shows 6 kinds of topics, all with the same notifications.
-TABS = ",".join(map(str, range(1, 13)))
+TABS = ",".join(map(str, range(1, table.TABS + 1)))
 COMBINED = "/api/stream?notifications=1" + "".join(
     f"&{kind}={TABS}" for kind in ("issues", "testRuns", "projectTestRuns", "milestones", "projectMilestones"))
-BROWSERS = table.BROWSERS
 
 BURST = {"rate": 8000, "burst": 8}
 SCENARIOS = {
@@ -104,10 +103,10 @@ SCENARIOS = {
        for name, (path, channel) in TOPICS.items()},
     # A stream for each topic costs the same whatever the topic, so all are of notifications.
     "browser-12-tabs": scenario(
-        f"{BROWSERS} browsers with 12 tabs of 6 kinds of topics, through nginx: one stream for each browser; one "
-        "for each topic and tab", "nginx separate node-web", 72 * BROWSERS, messages=30,
-        of={"nginx": {"streams": BROWSERS, "path": COMBINED, "settle": STREAMD_SETTLE_MS,
-                      "channel": "notifications:tenant:bench:broadcast", "messages": 300}},
+        "browsers with 12 tabs of 6 kinds of topics, through nginx: one stream for each browser; one for each topic "
+        "and tab", "nginx separate node-web", table.BROWSERS * table.TABS * table.TOPICS, messages=30,
+        of={"nginx": {"streams": table.SHARING_BROWSERS, "path": COMBINED, "settle": STREAMD_SETTLE_MS,
+                      "channel": "notifications:tenant:bench:broadcast", "messages": 100}},
         quick={"messages": 10}),
     # On few CPUs the daemons take turns: what counts is the cost, not the latency.
     **{f"fleet-{count}": scenario(

@@ -27,7 +27,8 @@ FLAGS = ("--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --
              f"--host-resolver-rules=MAP {NAME} 127.0.0.1"]
 # Firefox connects only to the tests' servers, too.
 FIREFOX_PREFERENCES = {"network.captive-portal-service.enabled": False, "network.connectivity-service.enabled": False,
-                       "network.proxy.type": 0, "network.dns.localDomains": NAME, "app.update.auto": False, "browser.safebrowsing.update.enabled": False,
+                       "network.proxy.type": 0, "network.dns.localDomains": NAME, "app.update.auto": False,
+                       "browser.safebrowsing.update.enabled": False,
                        "datareporting.policy.dataSubmissionEnabled": False, "browser.region.update.enabled": False,
                        "services.settings.server": "data:,"}
 FIRST = {"type": "sync", "first": True}

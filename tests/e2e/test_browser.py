@@ -798,6 +798,7 @@ def run(directory, *argv):
     return result.stdout
 
 
+@pytest.mark.long
 def test_package(tmp_path):
     """What `npm pack` makes of contrib/browser, installed in an empty project without the registry: it loads, and a
     page that uses every function and hook, and the examples, pass TypeScript with either way to find modules."""

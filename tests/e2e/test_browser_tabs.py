@@ -131,7 +131,8 @@ def test_insecure_origin(site):
         tab.watch("a", [7], combined=True)
         tab.watch("bell", combined=True)
         tab.wait("a", FIRST)
-    site.wait_streams(2)
+        tab.wait("bell", FIRST)
+    site.wait_streams(2)  # not those that the change-overs replaced
     site.check_live((tabs[0], "a", 7))
     assert tabs[1].messages("a")[1:] == [issue_wakeup(7, 77)]
 
@@ -150,6 +151,7 @@ def test_private_window(site):
     assert private.messages("a").count(LATER) == 0
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("firefox")  # which skips the test if there is none
 def test_private_firefox(rundir, tmp_path):
     """In a Firefox with only private windows tabs share one connection, too."""

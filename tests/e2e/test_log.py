@@ -3,16 +3,18 @@
 
 import datetime
 import json
+import math
 import re
 import socket
 import time
 
 import pytest
 
+import fcgi
 from answers import check_answer, notification
 from fcgi import Peer
 from servers import project_channel, run_streamd, user_channel
-from timing import scaled
+from timing import eventually, scaled
 
 KEYS = ["metric", "tenantId", "count", "podId", "ts"]
 LINE = re.compile(r"[\x20-\x7e]*")
@@ -86,6 +88,28 @@ def test_subscribe_failed(streamd, new_valkey):
         assert sorted(found) == sorted(keys)
         assert (found["tenantId"], found["userId"]) == ("acme", user) and found["error"]
         assert sorted(found.get("projectIds", [7, 8])) == [7, 8]
+
+
+def test_many_failed(streamd, new_valkey):
+    """There are at most 50 of these warnings a second; a later one counts those that are missing."""
+    daemon = streamd(VALKEY_URL=new_valkey().url)
+    asked = 200
+    started = time.monotonic()
+    fcgi.wait_all([daemon.open("ann") for _ in range(asked)], lambda peer: peer.closed, what="the end")
+    lines = len(daemon.matching("subscribe failed"))
+    assert 50 <= lines <= 50 * (1 + math.ceil(time.monotonic() - started))
+
+    def counted():
+        nonlocal asked
+        asked += 1
+        daemon.ask("ann")
+        return daemon.matching('subscribe failed.*"suppressed"')
+    eventually(counted, what="a line that counts the others")
+
+    def all_counted():
+        found = daemon.matching("subscribe failed")
+        return asked == len(found) + sum(json.loads(line.split("failed ", 1)[1]).get("suppressed", 0) for line in found)
+    eventually(all_counted, what="all are counted")
 
 
 def test_long_project_list(streamd, new_valkey):

@@ -2,6 +2,7 @@
 """tpi-publish revoke: every daemon of the tenant re-checks or ends the streams concerned at once; other streams are not
 affected, and answers from before the revocation do not count."""
 
+import contextlib
 import json
 import re
 import threading
@@ -10,6 +11,7 @@ import uuid
 
 import pytest
 
+import servers
 import standins
 from answers import after_first, check_answer, check_ended, check_first, check_later, frame, notification
 from application import ANN, BEN, PROJECTS, SESSION, by, listen, synced
@@ -105,7 +107,8 @@ def test_user_streams_end(streamd, valkey, revoke, tenant):
     check_open(*stays, *elsewhere)
     for daemon in first, second:
         line = daemon.wait_for_log(r"^\[revoke\] user ")
-        assert json.loads(line.partition("user ")[2]) == {"tenantId": tenant, "userId": "u1", "streams": 3}
+        assert json.loads(line.partition("user ")[2]) == {"tenantId": tenant, "userId": "u1", "streams": 3,
+                                                         "suppressed": 0}
         daemon.wait_for_log("revoked, ended.*u1", count=3)
         assert not daemon.matching("revoked.*u2")
     assert not other.matching("revoke")
@@ -128,7 +131,8 @@ def test_project_streams_end(streamd, valkey, revoke, tenant, prefixes):
     check_got(stays[1], notification(1))
     check_open(*stays)
     line = daemon.wait_for_log(r"^\[revoke\] project ")
-    assert json.loads(line.partition("project ")[2]) == {"tenantId": tenant, "projectId": 7, "streams": 2}
+    assert json.loads(line.partition("project ")[2]) == {"tenantId": tenant, "projectId": 7, "streams": 2,
+                                                        "suppressed": 0}
     assert revoke(project=9) == 1
     daemon.wait_for_log('"projectId":9,"streams":0')
     check_open(*stays)
@@ -146,6 +150,26 @@ def test_stream_that_cannot_be_rechecked(with_app, revoke, tenant, settings):
     peer = listen(daemon, **by(ANN, TPI_USER="ann", projects=7))
     revoke(project=7)
     check_ended(peer.wait_end(SOON))
+
+
+def test_flood(streamd, valkey, tenant):
+    """Many revocations at once are applied together: those concerned end, others stay open, and the log stays short."""
+    daemon = streamd(INSTANCE_TENANT_ID=tenant, **ALLOWED)
+    ends, stays = [daemon.stream("u1"), daemon.stream("u2", projects=2000)], daemon.stream("u2")
+    mark = daemon.mark()
+    with contextlib.closing(servers.ValkeyClient(valkey.address)) as client:
+        for number in range(1000):
+            client.send("PUBLISH", revoke_channel(tenant), '{"event":"revoke","user":"nobody%d"}' % number)
+            client.send("PUBLISH", revoke_channel(tenant), '{"event":"revoke","projectId":%d}' % (number + 1001))
+        client.send("PUBLISH", revoke_channel(tenant), '{"event":"revoke","user":"u1"}')
+    wait_all(ends, lambda peer: peer.closed, SOON, "the end")
+    check_open(stays)
+    assert len(daemon.matching(r"^\[revoke\]", start=mark)) < 200
+
+    def counted():
+        valkey.publish(revoke_channel(tenant), '{"event":"revoke","user":"nobody"}')
+        return daemon.matching(r'^\[revoke\].*"suppressed":[1-9]', start=mark)
+    eventually(counted, what="a line that counts the others")
 
 
 # Identity from the application: streams are re-checked

@@ -237,6 +237,7 @@ setup(void)
 		ck_assert_ptr_nonnull(streams[i]);
 	}
 	settings.app_url = strdup("http://app.example");
+	settings.app_timeout_ms = TIMEOUT_MS;
 }
 
 /* Starts the application client; the first call of each test. */
@@ -304,11 +305,17 @@ reply(int number, int status, const char *body)
 	    (struct app_http_result){ .status = status, .body = body, .length = strlen(body) });
 }
 
-/* Lets a request fail; dead: with a failed connect or a time limit. */
+/* Lets a request fail; dead: with a failed connect. */
 static void
 fail_request(int number, bool dead)
 {
 	finish(number, (struct app_http_result){ .error = "no answer, for a test", .dead = dead });
+}
+
+static void
+time_out(int number)
+{
+	finish(number, (struct app_http_result){ .error = "time limit, for a test", .timed_out = true });
 }
 
 static void
@@ -1172,24 +1179,74 @@ START_TEST(forgotten_in_the_queue)
 }
 END_TEST
 
-/* A query that is still queued at its deadline fails, and its request is not made. */
-START_TEST(expired_in_the_queue)
+/*
+ * A query that has spent three quarters of its time in the queue fails, and its request is not made.
+ * The application is not to blame: nothing pauses.
+ */
+START_TEST(given_up_in_the_queue)
 {
 	start(1, 5);
 	query_user(0, 1);
 	query_until(1, credentials_of(2), NULL, 0, QUERY_CACHED, now + 500);
-	query_until(2, credentials_of(3), NULL, 0, QUERY_CACHED, now + 600);
-	advance(499);
+	query_until(2, credentials_of(3), NULL, 0, QUERY_CACHED, now + 1000);
+	advance(374);
 	expect_pending(1);
 	advance(1);
 	expect_answer(1, QUERY_FAILED);
 	ck_assert_int_eq(credentials_of(2)->references, 1);
 	expect_pending(2);
-	advance(99);
+	advance(374);
+	ck_assert(!app_client_paused(app_client));
 	reply(0, 200, "{}");
 	ck_assert_int_eq(requests(), 2);
 	ck_assert_str_eq(http.sent[1].lines, "Cookie: s=secret-3|");
+	ck_assert_int_eq(http.sent[1].timeout_ms, 251);
 	expect_unchanged(1, QUERY_FAILED);
+	ck_assert_int_eq(logged("query given up in the queue"), 1);
+}
+END_TEST
+
+/* Queries about access, re-checks, and queries of recognized users are sent before all others. */
+START_TEST(known_users_first)
+{
+	static const int32_t some[] = { 7 };
+	static const int order[] = { 4, 5, 1, 6, 2, 3 };
+
+	start(1, 0);
+	query_and_reply(1, 200, SESSION("u1"));
+	ck_assert(app_client_recognizes(app_client, credentials_of(1)));
+	ck_assert(!app_client_recognizes(app_client, credentials_of(2)));
+	/* A revocation makes nobody a stranger. */
+	app_client_invalidate(app_client);
+	query_user(0, 0);
+	query_user(1, 2);
+	query_user(2, 3);
+	query_user(3, 6);
+	query_projects(4, 4, some, 1);
+	query_until(5, credentials_of(5), NULL, 0, now - 1, now + TIMEOUT_MS);
+	query_user(6, 1);
+	/* A re-check shares a stranger's query, which thus is no stranger's any more. */
+	query_until(7, credentials_of(6), NULL, 0, now - 1, now + TIMEOUT_MS);
+	for (int i = 0; i < 6; i++) {
+		char lines[64];
+
+		reply(1 + i, 200, "{\"data\":[]}");
+		ck_assert_int_eq(requests(), 3 + i);
+		snprintf(lines, sizeof(lines), "Cookie: s=secret-%d|", order[i]);
+		ck_assert_str_eq(http.sent[2 + i].lines, lines);
+	}
+}
+END_TEST
+
+/* Credentials that the application no longer recognizes are those of a stranger; a failure changes nothing. */
+START_TEST(no_longer_recognized)
+{
+	start(1, 0);
+	query_and_reply(1, 200, SESSION("u1"));
+	query_and_reply(1, 500, "");
+	ck_assert(app_client_recognizes(app_client, credentials_of(1)));
+	query_and_reply(1, 200, "{}");
+	ck_assert(!app_client_recognizes(app_client, credentials_of(1)));
 }
 END_TEST
 
@@ -1271,7 +1328,27 @@ START_TEST(pause_after_dead)
 }
 END_TEST
 
-/* If the application has answered another request since, a time limit causes no pause. */
+/* A time limit causes a pause only if the application had at least half of TPI_APP_TIMEOUT_MS. */
+START_TEST(pause_after_time_limit)
+{
+	start(1, 0);
+	query_until(0, credentials_of(1), NULL, 0, QUERY_CACHED, now + TIMEOUT_MS / 2 - 1);
+	query_user(1, 2);
+	advance(TIMEOUT_MS / 2 - 1);
+	time_out(0);
+	expect_answer(0, QUERY_FAILED);
+	ck_assert(!app_client_paused(app_client));
+	/* The second one waited in the queue meanwhile. */
+	ck_assert_int_eq(requests(), 2);
+	ck_assert_int_eq(http.sent[1].timeout_ms, TIMEOUT_MS / 2 + 1);
+	advance(TIMEOUT_MS / 2 + 1);
+	time_out(1);
+	expect_answer(1, QUERY_FAILED);
+	ck_assert(app_client_paused(app_client));
+}
+END_TEST
+
+/* If the application has answered another request since, a failed connect causes no pause. */
 START_TEST(no_pause_beside_answers)
 {
 	start(2, 0);
@@ -1798,10 +1875,13 @@ main(void)
 	tcase_add_test(tc, revoked_recheck);
 	tcase_add_test(tc, concurrency);
 	tcase_add_test(tc, forgotten_in_the_queue);
-	tcase_add_test(tc, expired_in_the_queue);
+	tcase_add_test(tc, given_up_in_the_queue);
+	tcase_add_test(tc, known_users_first);
+	tcase_add_test(tc, no_longer_recognized);
 	tcase_add_test(tc, time_left);
 	tcase_add_test(tc, no_memory);
 	tcase_add_test(tc, pause_after_dead);
+	tcase_add_test(tc, pause_after_time_limit);
 	tcase_add_test(tc, no_pause_beside_answers);
 	tcase_add_test(tc, under_way_in_a_pause);
 	tcase_add_test(tc, no_pause_after_wrong);

@@ -396,6 +396,23 @@ START_TEST(limit)
 }
 END_TEST
 
+/* With more lines per interval, those after them are counted. */
+START_TEST(limit_of_some)
+{
+	struct log_limit some = { 0 };
+	uint32_t suppressed;
+
+	clock_set_source(moved_clock);
+	for (now = 5000; now < 8000; now += 1000) {
+		for (int i = 0; i < 10; i++) {
+			suppressed = 99;
+			ck_assert_int_eq(log_allowed_some(&some, 3, 1000, &suppressed), i < 3);
+			ck_assert_uint_eq(suppressed, i >= 3 ? 99 : i == 0 && now > 5000 ? 7 : 0);
+		}
+	}
+}
+END_TEST
+
 static struct log_limit shared_gate;
 static _Atomic int app_client_opened;
 
@@ -467,6 +484,7 @@ main(void)
 	tcase_add_test(tc, no_reader_is_harmless);
 	tcase_add_test(tc, journal);
 	tcase_add_test(tc, limit);
+	tcase_add_test(tc, limit_of_some);
 	tcase_add_test(tc, threads);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * check_registry: which connections a revocation marks, whatever their phase.
+ * check_registry: which connections revocations mark, whatever their phase, and when.
  *
- * This program has its own app_client_invalidate().
+ * This program has its own app_client_invalidate(), and the clock stands still until a test advances it.
  */
 #include <check.h>
 #include <stdlib.h>
@@ -11,22 +11,31 @@
 
 #include "base/clock.h"
 #include "session/registry.h"
+#include "fake_clock.h"
 
-#define MANY 100 /* re-checked at once */
+#define MANY  100 /* re-checked at once */
+#define APART 100 /* ms between two walks */
 
 static struct registry registry;
 static int forgotten; /* calls of app_client_invalidate() */
-static uint64_t revocations_before;
+static uint64_t applied_before;
+static int64_t now = 1000000;
+
+static int64_t
+read_now(void)
+{
+	return now;
+}
 
 void
 app_client_invalidate(struct app_client *g)
 {
 	ck_assert_ptr_eq(g, registry.app_client);
 	/*
-	 * The answers are invalidated before the revocation is counted, so a connection that the walk does
-	 * not find cannot use an answer from before it.
+	 * The answers are invalidated before the revocation counts as applied, so a connection that the
+	 * walk does not find cannot use an answer from before it.
 	 */
-	ck_assert_uint_eq(registry.revocations, revocations_before);
+	ck_assert_uint_eq(registry.applied, applied_before);
 	forgotten++;
 }
 
@@ -41,6 +50,7 @@ setup(void)
 {
 	static const struct settings settings;
 
+	clock_set_source(read_now);
 	stream_signal_init();
 	registry_init(&registry, &settings);
 	registry.app_client = (struct app_client *)&forgotten;
@@ -79,14 +89,24 @@ leave_all(struct named *n, int count)
 	ck_assert_int_eq(registry_count(&registry), 0);
 }
 
-static size_t
-take(const char *user, int32_t project)
+/* What registry_revoke() returns. */
+static int64_t
+receive(const char *user, int32_t project)
 {
 	struct revocation r = { .project = project };
 
 	strcpy(r.user, user);
-	revocations_before = registry.revocations;
+	applied_before = registry.applied;
 	return registry_revoke(&registry, &r);
+}
+
+/* A revocation that nothing delays. */
+static void
+take(const char *user, int32_t project)
+{
+	now += APART;
+	ck_assert_int_eq(receive(user, project), INT64_MAX);
+	ck_assert_uint_eq(registry.applied, registry.revoked.last);
 }
 
 /* The marks since the last call: in a stream that has begun, reading clears them. */
@@ -114,18 +134,22 @@ START_TEST(concerned)
 	name(&n[1], "u1", some, 2);
 	name(&n[2], "u2", some, 1);
 	name(&n[3], "u11", NULL, 0);
-	ck_assert_uint_eq(take("u1", 0), 2);
+	take("u1", 0);
 	for (int i = 0; i < 4; i++)
 		ck_assert_uint_eq(marks(&n[i]), i < 2 ? STREAM_REVOKED : 0);
-	ck_assert_uint_eq(take("", 3), 2);
+	take("", 3);
 	for (int i = 0; i < 4; i++)
 		ck_assert_uint_eq(marks(&n[i]), i == 1 || i == 2 ? STREAM_REVOKED : 0);
-	ck_assert_uint_eq(take("", 9), 0);
+	take("", 9);
+	for (int i = 0; i < 4; i++)
+		ck_assert_uint_eq(marks(&n[i]), 0);
 	ck_assert_int_eq(forgotten, 3);
 	registry.app_client = NULL;
 	leave(&n[1]);
-	ck_assert_uint_eq(take("", 7), 0);
-	ck_assert_uint_eq(take("", 3), 1);
+	take("", 7);
+	ck_assert_uint_eq(marks(&n[2]), 0);
+	take("", 3);
+	ck_assert_uint_eq(marks(&n[2]), STREAM_REVOKED);
 	ck_assert_int_eq(forgotten, 3);
 	add(&n[1]);
 	leave_all(n, 4);
@@ -139,7 +163,7 @@ START_TEST(not_named_yet)
 
 	for (int i = 0; i < 3; i++)
 		add(&before[i]);
-	ck_assert_uint_eq(take("u1", 0), 0);
+	take("u1", 0);
 	add(&behind);
 	name(&before[0], "u1", NULL, 0);
 	ck_assert_uint_eq(marks(&before[0]), STREAM_REVOKED);
@@ -147,12 +171,12 @@ START_TEST(not_named_yet)
 	ck_assert_uint_eq(marks(&before[1]), 0);
 	name(&behind, "u1", NULL, 0);
 	ck_assert_uint_eq(marks(&behind), 0);
-	/* A connection that missed two revocations is marked in any case. */
 	take("", 7);
 	ck_assert_uint_eq(marks(&before[0]), 0);
 	ck_assert_uint_eq(marks(&before[1]), STREAM_REVOKED);
+	/* Neither of the two that it missed concerns it. */
 	name(&before[2], "u2", NULL, 0);
-	ck_assert_uint_eq(marks(&before[2]), STREAM_REVOKED);
+	ck_assert_uint_eq(marks(&before[2]), 0);
 	leave(&behind);
 	leave_all(before, 3);
 }
@@ -171,7 +195,7 @@ START_TEST(unnamed_for_a_change)
 	name(&n, "u1", some, 2);
 	ck_assert_uint_eq(marks(&n), 0);
 	registry_unname(&registry, &n.entry);
-	ck_assert_uint_eq(take("", 7), 0);
+	take("", 7);
 	name(&n, "u1", some, 2);
 	ck_assert_uint_eq(marks(&n), STREAM_REVOKED);
 	registry_unname(&registry, &n.entry);
@@ -192,7 +216,7 @@ START_TEST(many)
 		add(&n[i]);
 		name(&n[i], "u", some, 2);
 	}
-	ck_assert_uint_eq(take("", 7), 3 * MANY);
+	take("", 7);
 	for (int i = 0; i < 3 * MANY; i++) {
 		unsigned found = marks(&n[i]);
 
@@ -248,11 +272,88 @@ START_TEST(walk)
 	/* What leaves during a walk is not found, and nobody else notices the walk. */
 	leave(&n[0]);
 	ck_assert_int_eq(registry_count(&registry), count - 1);
-	ck_assert_uint_eq(take("u1", 0), 1);
+	take("u1", 0);
+	ck_assert_uint_eq(marks(&n[count - 1]), STREAM_REVOKED);
 	registry_drain(&registry);
 	ck_assert_ptr_null(next(&other_place));
 	registry_walk_end(&registry, &other_place);
 	leave_all(n + 1, count - 1);
+}
+END_TEST
+
+/* Of a flood the first one is applied at once, the rest together after a while; nobody else is marked. */
+START_TEST(flood)
+{
+	enum { FLOOD = 3000 };
+	struct named n[4] = { 0 };
+	char user[16];
+
+	for (int i = 0; i < 4; i++)
+		add(&n[i]);
+	name(&n[0], "u0", NULL, 0);
+	name(&n[1], "u2999", some, 2);
+	name(&n[2], "other", some, 2);
+	take("u0", 0);
+	ck_assert_uint_eq(marks(&n[0]), STREAM_REVOKED);
+	for (int i = 1; i < FLOOD; i++) {
+		snprintf(user, sizeof(user), "u%d", i);
+		ck_assert_int_eq(receive(user, 0), now + APART);
+	}
+	ck_assert_int_eq(registry_revoke(&registry, NULL), now + APART);
+	ck_assert_uint_eq(marks(&n[1]), 0);
+	/* Answers from before the revocation are not invalid yet, so it stays due for this connection. */
+	name(&n[3], "u17", NULL, 0);
+	marks(&n[3]);
+	now += APART;
+	applied_before = registry.applied;
+	ck_assert_int_eq(registry_revoke(&registry, NULL), INT64_MAX);
+	ck_assert_int_eq(forgotten, 2);
+	ck_assert_uint_eq(marks(&n[0]), 0);
+	ck_assert_uint_eq(marks(&n[1]), STREAM_REVOKED);
+	ck_assert_uint_eq(marks(&n[2]), 0);
+	ck_assert_uint_eq(marks(&n[3]), STREAM_REVOKED);
+	/* The same for projects. */
+	take("", 3);
+	ck_assert_uint_eq(marks(&n[1]) & marks(&n[2]), STREAM_REVOKED);
+	take("", 100);
+	for (int i = 0; i < FLOOD; i++)
+		receive("", 100 + i);
+	now += APART;
+	registry_revoke(&registry, NULL);
+	ck_assert_uint_eq(marks(&n[1]) | marks(&n[2]), 0);
+	take("", 100);
+	for (int i = 0; i < FLOOD; i++)
+		receive("", 7 + i);
+	now += APART;
+	registry_revoke(&registry, NULL);
+	ck_assert_uint_eq(marks(&n[0]), 0);
+	ck_assert_uint_eq(marks(&n[1]), STREAM_REVOKED);
+	ck_assert_uint_eq(marks(&n[2]), STREAM_REVOKED);
+	ck_assert_int_eq(forgotten, 7);
+	leave_all(n, 4);
+}
+END_TEST
+
+/* A connection that may have missed more than the daemon remembers counts as concerned. */
+START_TEST(forgotten_ones)
+{
+	struct named n[2] = { 0 };
+	char user[16];
+
+	add(&n[0]);
+	take("u0", 0);
+	add(&n[1]);
+	for (int i = 1; i <= REVOKED_MAX; i++) {
+		snprintf(user, sizeof(user), "u%d", i);
+		receive(user, 0);
+		receive(user, 0);
+	}
+	ck_assert_int_eq(registry.revoked.count, REVOKED_MAX);
+	name(&n[0], "other", NULL, 0);
+	ck_assert_uint_eq(marks(&n[0]), STREAM_REVOKED);
+	name(&n[1], "other", NULL, 0);
+	ck_assert_uint_eq(marks(&n[1]), 0);
+	leave_all(n, 2);
 }
 END_TEST
 
@@ -270,6 +371,8 @@ main(void)
 	tcase_add_test(tc, unnamed_for_a_change);
 	tcase_add_test(tc, many);
 	tcase_add_test(tc, walk);
+	tcase_add_test(tc, flood);
+	tcase_add_test(tc, forgotten_ones);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
 	failed = srunner_ntests_failed(sr);

@@ -42,11 +42,11 @@ static sem_t begun, proceed;
 static _Atomic int begins;
 static int hold_at; /* the number of begins before the one that is held up */
 
-static size_t
+static int64_t
 revoked(void *arg, const struct revocation *r)
 {
 	(void)arg, (void)r;
-	return 0;
+	return INT64_MAX;
 }
 
 /* In the subscriber's thread: one call, the first at first, holds it up until the test lets it proceed. */
