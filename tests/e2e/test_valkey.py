@@ -607,13 +607,15 @@ def with_hosts(path):
 
     def run():
         assert libc.unshare(0x00020000) == 0  # CLONE_NEWNS
-        assert libc.mount(None, b"/", None, 0x44000, None) == 0  # MS_REC | MS_PRIVATE
+        # MS_REC | MS_PRIVATE. Fails in a root of tests/root.sh, where / is not a mount; there all are private already.
+        libc.mount(None, b"/", None, 0x44000, None)
         assert libc.mount(path.encode(), b"/etc/hosts", None, 0x1000, None) == 0  # MS_BIND
     return run
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can replace /etc/hosts for one process")
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/etc/hosts"),
+                    reason="only root can replace /etc/hosts for one process")
 def test_name_moves(streamd, new_valkey, rundir):
     """The daemon follows a host name that now has the address of another server, although the old one still runs."""
     port, hosts = free_port(), os.path.join(rundir, "hosts")
