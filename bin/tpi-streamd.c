@@ -40,6 +40,7 @@
 #include "daemon/listener.h"
 #include "daemon/notify.h"
 #include "daemon/rlimits.h"
+#include "daemon/sandbox.h"
 #include "fcgi/request.h"
 #include "pubsub/subscriber.h"
 #include "session/connection.h"
@@ -470,10 +471,12 @@ main(int argc, char *argv[])
 		settings_print(&settings, SETTINGS_STREAMD, stdout);
 		return EX_OK;
 	}
+	settings_forget_secrets(&settings);
 	request_library_init();
 	signal_fd = block_signals();
 	rlimits_apply(&settings);
 	open_listener(&options);
+	sandbox_enter(&settings, &listener);
 	start_services();
 	log_start();
 	notify_send("READY=1");

@@ -10,7 +10,10 @@
 # demo    Valkey (or Redis), Apache, nginx, curl
 # test    demo, and the tools and libraries of the tests
 # bench   demo, and what the benchmark compares with: Node.js, nginx with nchan
-# ci      clang with libFuzzer
+# clients what tests/run.sh --clients needs in addition: WebKitGTK, pip
+# ci      clang with libFuzzer, venv of Python
+#
+# Web servers that not every release has (Caddy, lighttpd with Lua) are optional: their tests are skipped.
 #
 # Needs root or sudo if a package is missing. Exit status: 0 everything is present, 64 wrong usage,
 # 69 cannot install.
@@ -19,7 +22,7 @@ set -u
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 export PATH
 
-usage="usage: ${0##*/} build|demo|test|bench|ci ..."
+usage="usage: ${0##*/} build|demo|test|bench|clients|ci ..."
 
 die()
 {
@@ -60,6 +63,15 @@ need()
 	"$@" || missing="$missing $package"
 }
 
+# want PACKAGE CHECK...: the same, but not an error if the package cannot be installed.
+wanted=
+want()
+{
+	package=$1
+	shift
+	"$@" || wanted="$wanted $package"
+}
+
 build()
 {
 	need gcc program gcc cc clang
@@ -76,6 +88,8 @@ build()
 	need uthash-dev header uthash.h
 	need libcurl4-openssl-dev library libcurl
 	need libmd-dev library libmd
+	# For the daemon's filter of system calls.
+	need libseccomp-dev library libseccomp
 }
 
 demo()
@@ -95,6 +109,9 @@ testing()
 	need check library check
 	need mandoc program mandoc
 	need haproxy program haproxy
+	want lighttpd program lighttpd
+	want lighttpd-modules-lua test -e /usr/lib/lighttpd/mod_magnet.so
+	want caddy program caddy
 	need python3-pytest module pytest
 	need python3-pytest-xdist module xdist
 	need openssl program openssl
@@ -126,7 +143,22 @@ bench()
 	demo
 	need nodejs program node
 	need npm program npm
+	need gnuplot-nox program gnuplot
 	need libnginx-mod-nchan test -e /usr/lib/nginx/modules/ngx_nchan_module.so
+}
+
+webkit()
+{
+	/usr/bin/python3 -c "import gi; gi.require_version('WebKit2', '4.1')" 2>/dev/null
+}
+
+clients()
+{
+	want python3-gi module gi
+	want gir1.2-webkit2-4.1 webkit
+	want xvfb program Xvfb
+	want xauth program xauth
+	want python3-pip module pip
 }
 
 fuzzer()
@@ -189,7 +221,8 @@ for set; do
 	demo) demo ;;
 	test) testing ;;
 	bench) bench ;;
-	ci) need clang program clang && need libclang-rt-dev fuzzer ;;
+	clients) clients ;;
+	ci) need clang program clang && need libclang-rt-dev fuzzer && need python3-venv module ensurepip ;;
 	-h | --help)
 		sed -n "3,/^\$/s/^# \{0,1\}//p" "$0"
 		exit 0
@@ -197,7 +230,10 @@ for set; do
 	*) die 64 "unknown set \"$set\": $usage" ;;
 	esac
 done
-[ -n "$missing" ] || exit 0
+[ -n "$missing$wanted" ] || exit 0
+if [ -z "$missing" ]; then
+	program apt-get && as_root true 2>/dev/null || exit 0
+fi
 
 program apt-get || die 69 "apt-get not found: install these packages by other means:$missing"
 as_root true 2>/dev/null || die 69 "missing packages, and no root or sudo to install them:$missing"
@@ -206,7 +242,7 @@ trap policy_unset EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-echo "${0##*/}: installing$missing" >&2
+echo "${0##*/}: installing$missing$wanted" >&2
 apt_get update || die 69 "apt-get update failed; missing packages:$missing"
 
 packages=
@@ -219,6 +255,11 @@ for alternatives in $missing; do
 	esac
 done
 
+for name in $wanted; do
+	[ -z "$(candidate "$name")" ] || packages="$packages $name"
+done
+[ -n "$packages" ] || exit 0
+
 policy_set
 # shellcheck disable=SC2086 # a list
 apt_get install -y --no-install-recommends $packages || die 69 "apt-get could not install$packages"
@@ -226,7 +267,7 @@ apt_get install -y --no-install-recommends $packages || die 69 "apt-get could no
 program systemctl || exit 0
 for package in $packages; do
 	case $package in
-	valkey-server | redis-server | nginx* | prometheus | haproxy)
+	valkey-server | redis-server | nginx* | prometheus | haproxy | lighttpd | caddy)
 		as_root systemctl --quiet disable "${package%-light}" >/dev/null 2>&1
 		;;
 	esac

@@ -1,14 +1,17 @@
 #!/bin/bash
 # SPDX-License-Identifier: ISC
 # Builds the programs outside the source tree and runs the tests: `make check`, which needs no
-# server, then the end-to-end tests with real servers. The last line is pytest's summary.
+# server, then the end-to-end tests with real servers. The last line is the summary of these.
 #
 #   tests/run.sh [OPTION...] [BUILD-DIRECTORY] [-- PYTEST-ARGUMENT...]
 #
 # --sanitizers LIST   build with sanitizers: address,undefined or address or undefined or thread
 # --quick             skip the end-to-end tests marked slow
 # --long              also run those marked long
+# --clients           instead of all end-to-end tests, run those of the clients and publishers in
+#                     tests/clients (also part of --long)
 # --abuse             instead of the end-to-end tests, run the abuse budgets (tests/abuse)
+# --schedules         instead of the end-to-end tests, run 1000 schedules (tests/schedules.py)
 # --all               run everything, long tests included: without sanitizers, with
 #                     address,undefined, and with thread
 #
@@ -50,7 +53,9 @@ while [ $# -gt 0 ]; do
 	--sanitizers=*) sanitizers=${1#*=} ;;
 	--quick) marks='not long and not slow' ;;
 	--long) marks= ;;
+	--clients) marks=clients ;;
 	--abuse) suite=abuse marks=abuse ;;
+	--schedules) suite=schedules ;;
 	--all) all=yes marks= ;;
 	--help)
 		sed -n '3,/^$/s/^# \{0,1\}//p' "$0"
@@ -92,7 +97,12 @@ if [ $all = yes ]; then
 	exit $failed
 fi
 
-"$source/contrib/install-deps.sh" build test || exit
+sets="build test"
+case $marks in
+'' | clients) sets="$sets clients" ;;
+esac
+# shellcheck disable=SC2086 # a list
+"$source/contrib/install-deps.sh" $sets || exit
 
 [ ! -e "$source/config.status" ] ||
     die 69 "the sources were configured in place: make distclean there first"
@@ -146,6 +156,12 @@ if [ -z "$marks" ] && [ -z "$sanitizers" ]; then
 	"$source/tests/trixie.sh" || [ $? -eq 77 ] || failed=1
 	heading "container images"
 	"$source/tests/container.sh" || [ $? -eq 77 ] || failed=1
+fi
+
+if [ $suite = schedules ]; then
+	heading "schedules"
+	TPI_BUILD=$build $no_aslr "$source/tests/schedules.py" 1000 || failed=1
+	exit $failed
 fi
 
 heading "pytest ${marks:+-m \"$marks\"} $*"

@@ -26,21 +26,12 @@ import servers  # noqa: E402
 from ledger import SYNC, Ledger, descriptors_and_threads, wait_released  # noqa: E402
 from timing import eventually  # noqa: E402
 
-USERS, PROJECTS = 60, 20
-ROUND = 8  # seconds of churn in a round
-PUBLISH = 25  # wake-ups published in a step, at most
-HEALTHY, STALLED = 200, 20  # open streams, at most
-UNREAD = 3000  # streams opened and closed without reading, in each round
 # Bytes by which the heap may grow after the first round, in total and for each connection. Fragmentation makes it
 # grow at first, at a falling rate; a leak would be larger for each connection.
 GROWTH, GROWTH_EACH = 2 << 20, 40
 
 BAD_PAYLOADS = ['{"event":"sync"}', '{"event":"s\\u0079nc"}', "{", "[]", '{"a":"\\u0000"}', "x" * 20000,
                 b'{"event":"\xff"}', '{"event":"a"}{"event":"b"}', '{"a":' * 40 + "1" + "}" * 40]
-SETTINGS = {"TPI_PROJECT_ACCESS": "allow", "SSE_HEARTBEAT_MS": 1000, "SSE_STALL_MS": 3000,
-            "SSE_BACKLOG_BYTES": 16384, "SSE_SYNC_SPREAD_MS": 300, "SSE_PER_USER_CAP": 20,
-            "SSE_ISSUES_PER_USER_CAP": 20, "SSE_METRICS_MS": 1000, "TPI_REQUEST_TIMEOUT_MS": 1000}
-
 
 def resident(pid):
     """Resident bytes of the heap. Excludes thread stacks: glibc keeps those of ended threads, as many as ever ran at
@@ -60,11 +51,21 @@ def resident(pid):
 
 
 class Soak:
-    def __init__(self, directory, seed):
+    USERS, PROJECTS = 60, 20
+    ROUND = 8  # seconds of churn in a round
+    PUBLISH = 25  # wake-ups published in a step, at most
+    HEALTHY, STALLED, INCOMPLETE = 200, 20, 50  # open connections, at most
+    UNREAD = 3000  # streams opened and closed without reading, in each round
+    CALM = 1  # seconds; longer than SSE_SYNC_SPREAD_MS
+    SETTINGS = {"TPI_PROJECT_ACCESS": "allow", "SSE_HEARTBEAT_MS": 1000, "SSE_STALL_MS": 3000,
+                "SSE_BACKLOG_BYTES": 16384, "SSE_SYNC_SPREAD_MS": 300, "SSE_PER_USER_CAP": 20,
+                "SSE_ISSUES_PER_USER_CAP": 20, "SSE_METRICS_MS": 1000, "TPI_REQUEST_TIMEOUT_MS": 1000}
+
+    def __init__(self, directory, seed, **settings):
         self.chance = random.Random(seed)
         self.counts = collections.Counter()
         self.valkey = servers.Valkey(directory).start()
-        self.daemon = servers.Streamd(directory, {"VALKEY_URL": self.valkey.url, **SETTINGS})
+        self.daemon = servers.Streamd(directory, {"VALKEY_URL": self.valkey.url, **self.SETTINGS, **settings})
         self.before = descriptors_and_threads(self.daemon.pid)
         self.ledger = Ledger(self.try_publish)
         self.streams = {}  # healthy ones: their channels
@@ -72,33 +73,36 @@ class Soak:
         self.heads = []  # connections with an incomplete request
 
     def try_publish(self, channel, payload):
+        """Returns how many connections received it."""
         try:
-            self.valkey.publish(channel, payload)
+            count = self.valkey.publish(channel, payload)
             self.counts["published"] += 1
+            return count
         except (OSError, EOFError, servers.ValkeyError):
             self.valkey.forget_client()
             self.counts["not published"] += 1
+            return 0
 
     # Steps
 
     def draw(self):
         """Random arguments of a request, and the channels that its stream subscribes to."""
-        user = f"u{self.chance.randrange(USERS)}"
+        user = f"u{self.chance.randrange(self.USERS)}"
         if self.chance.random() < 0.5:
             return {"user": user}, [servers.user_channel(user), servers.broadcast_channel()]
-        projects = self.chance.sample(range(1, PROJECTS + 1), self.chance.randint(1, 4))
+        projects = self.chance.sample(range(1, self.PROJECTS + 1), self.chance.randint(1, 4))
         return ({"user": user, "projects": ",".join(map(str, projects))},
                 [servers.project_channel(project) for project in projects])
 
     def open(self):
-        if len(self.streams) >= HEALTHY:
+        if len(self.streams) >= self.HEALTHY:
             return
         named, channels = self.draw()
         self.streams[self.daemon.open(**named)] = channels
         self.counts["opened"] += 1
 
     def open_stalled(self):
-        if len(self.stalled) < STALLED:
+        if len(self.stalled) < self.STALLED:
             named, _ = self.draw()
             self.stalled.append(self.daemon.open(**named))
             self.counts["stalled"] += 1
@@ -107,7 +111,7 @@ class Soak:
         named, _ = self.draw()
         whole = fcgi.request(fcgi.params(**named))
         peer = fcgi.Peer(self.daemon.address, whole[:self.chance.randrange(len(whole))])
-        if len(self.heads) < 50 and self.chance.random() < 0.5:
+        if len(self.heads) < self.INCOMPLETE and self.chance.random() < 0.5:
             self.heads.append(peer)
         else:
             peer.close()
@@ -123,13 +127,13 @@ class Soak:
 
     def open_and_close(self):
         """Opens and closes many streams, so that a leak in each becomes visible."""
-        for _ in range(UNREAD):
+        for _ in range(self.UNREAD):
             named, _ = self.draw()
             self.daemon.open(**named).close()
-        self.counts["opened and closed"] += UNREAD
+        self.counts["opened and closed"] += self.UNREAD
 
     def publish(self):
-        for _ in range(self.chance.randint(1, PUBLISH)):
+        for _ in range(self.chance.randint(1, self.PUBLISH)):
             _, channels = self.draw()
             self.ledger.publish(self.chance.choice(channels), "x" * self.chance.choice((0, 0, 0, 100, 5000)))
 
@@ -164,32 +168,43 @@ class Soak:
             if not peer.closed:
                 peer.pump()
             if peer.closed:
-                assert peer.status == 200, f"neither a stream nor \"retry later\": {peer!r}"
+                self.check_end(peer)
                 self.forget(peer)
 
-    def churn(self):
-        steps = [self.open] * 10 + [self.close] * 6 + [self.publish] * 10 + [
+    def check_end(self, peer):
+        assert peer.status == 200, f"neither a stream nor \"retry later\": {peer!r}"
+
+    def steps(self):
+        """What happens in a round, as often as it is listed."""
+        return [self.open] * 10 + [self.close] * 6 + [self.publish] * 10 + [
             self.publish_bad, self.open_stalled, self.open_incomplete]
-        until = time.monotonic() + ROUND
-        fault_at = time.monotonic() + self.chance.uniform(1, ROUND - 2)
+
+    def fault(self):
+        fault = self.chance.choice([self.restart_valkey, self.kill_subscribers, self.pause_valkey])
+        fault()
+        self.counts[fault.__name__] += 1
+
+    def churn(self):
+        steps = self.steps()
+        until = time.monotonic() + self.ROUND
+        fault_at = time.monotonic() + self.chance.uniform(0.1, 0.75) * self.ROUND
         while time.monotonic() < until:
             self.chance.choice(steps)()
             self.read()
             if time.monotonic() >= fault_at:
                 fault_at = until
-                fault = self.chance.choice([self.restart_valkey, self.kill_subscribers, self.pause_valkey])
-                fault()
-                self.counts[fault.__name__] += 1
+                self.fault()
+
+    def settled(self):
+        self.read()
+        return all(fcgi.live(peer) and self.ledger.complete(peer, channels)
+                   for peer, channels in self.streams.items())
 
     def calm(self):
         """Waits until every healthy stream is live and has received every wake-up, then checks all of them."""
-        def settled():
-            self.read()
-            return all(fcgi.live(peer) and self.ledger.complete(peer, channels)
-                       for peer, channels in self.streams.items())
-        eventually(settled, 30, "every stream has every wake-up")
+        eventually(self.settled, 30, "every stream has every wake-up")
         # A sync that is still to come would hide a gap: wait longer than SSE_SYNC_SPREAD_MS first.
-        until = time.monotonic() + 1
+        until = time.monotonic() + self.CALM
         while time.monotonic() < until:
             self.read()
             time.sleep(0.01)

@@ -30,8 +30,8 @@ trap 'exit 143' TERM
 
 # What the build and the tests below need; mandoc is for `make check`.
 packages="automake check gcc haproxy libc6-dev libcurl4-openssl-dev libfcgi-dev libhiredis-dev
-    libjson-c-dev libmd-dev libssl-dev make mandoc openssl pkg-config python3-pytest uthash-dev
-    valkey-server"
+    libjson-c-dev libmd-dev libseccomp-dev libssl-dev make mandoc openssl pkg-config python3-pytest
+    uthash-dev valkey-server"
 
 make_root()
 {

@@ -210,10 +210,12 @@ app_api_read_ids(int status, const char *body, size_t length, int32_t *asked, in
 }
 
 void
-app_api_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE])
+app_api_read_reason(const char *body, size_t length, const struct credentials *c,
+    char reason[APP_REASON_SIZE])
 {
 	struct json_object *object, *error, *text = NULL;
 	const char *wrong;
+	char *copy = NULL;
 
 	reason[0] = '\0';
 	object = read_object(body, length, &wrong);
@@ -224,6 +226,11 @@ app_api_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE
 	else
 		json_object_object_get_ex(error, "message", &text);
 	if (json_object_is_type(text, json_type_string))
-		snprintf(reason, APP_REASON_SIZE, "%s", json_object_get_string(text));
+		copy = strdup(json_object_get_string(text));
 	json_object_put(object);
+	if (copy == NULL)
+		return;
+	credentials_strike(c, copy);
+	snprintf(reason, APP_REASON_SIZE, "%s", copy);
+	free(copy);
 }

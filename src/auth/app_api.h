@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "auth/credentials.h"
 #include "wire/channel_name.h"
 
 /* What a query is about: the user, or to which of some ids of a model the user has access. */
@@ -61,9 +62,11 @@ enum app_answer app_api_read_ids(int status, const char *body, size_t length, in
 
 /*
  * The application's reason for a refusal: the text of "error", of "message" in "error", or of
- * "message", truncated to fit; "" if the body has none.
+ * "message", truncated to fit; "" if the body has none. The secrets of c, the credentials that were
+ * sent, are struck out.
  */
 #define APP_REASON_SIZE 256
-void app_api_read_reason(const char *body, size_t length, char reason[APP_REASON_SIZE]);
+void app_api_read_reason(const char *body, size_t length, const struct credentials *c,
+    char reason[APP_REASON_SIZE]);
 
 #endif

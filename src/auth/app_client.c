@@ -31,6 +31,7 @@
 #include "auth/app_http.h"
 #include "auth/recognized.h"
 #include "base/clock.h"
+#include "base/error.h"
 #include "base/hash_table.h"
 #include "base/log.h"
 #include "base/metrics.h"
@@ -546,10 +547,14 @@ log_failure(struct app_client *client, const struct lookup *lookup, const char *
 {
 	uint32_t suppressed;
 	bool warn = log_allowed(&client->warned, WARN_MS, &suppressed);
+	char text[ERROR_SIZE];
 	struct log_field fields[6] = { LOG_STR("url", client->settings->app_url),
-		LOG_STR("query", app_check_name(lookup->check)), LOG_STR("error", error),
+		LOG_STR("query", app_check_name(lookup->check)), LOG_STR("error", text),
 		LOG_INT("status", status), LOG_END };
 
+	/* curl's own text may quote the response. */
+	snprintf(text, sizeof(text), "%s", error);
+	credentials_strike(lookup->credentials, text);
 	if (warn)
 		fields[4] = (struct log_field)LOG_INT("suppressed", suppressed);
 	log_write(warn ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "app", "cannot query the application",
@@ -574,7 +579,7 @@ log_forbidden(struct app_client *client, const struct lookup *lookup,
 
 	if (!log_allowed(&client->forbidden, WARN_MS, &suppressed))
 		return;
-	app_api_read_reason(result->body, result->length, reason);
+	app_api_read_reason(result->body, result->length, lookup->credentials, reason);
 	LOG(LOG_LEVEL_WARN, "app", "query forbidden", LOG_STR("url", client->settings->app_url),
 	    LOG_INT("status", result->status),
 	    LOG_STR("reason", reason[0] != '\0' ? reason : NULL), LOG_INT("suppressed", suppressed),

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
+
 #define STARVED_MS 100 /* between two attempts while memory is out */
 
 struct app_http {
@@ -120,7 +122,9 @@ app_http_new(const struct settings *s, app_http_done *done, void *arg)
 	http = calloc(1, sizeof(*http));
 	if (http == NULL)
 		return NULL;
-	if (curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK ||
+	/* Its buffers for requests, with the user's cookies, grow by realloc(). */
+	if (curl_global_init_mem(CURL_GLOBAL_ALL, malloc, free, secret_realloc, strdup,
+		calloc) != CURLE_OK ||
 	    (http->multi = curl_multi_init()) == NULL) {
 		free(http);
 		return NULL;

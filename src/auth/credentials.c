@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "auth/origin.h"
+#include "base/secret.h"
 #include "fcgi/request.h"
 
 /* Room for what the lines add to the parameters that they are made of. */
@@ -178,6 +179,57 @@ credentials_site(const struct credentials *c)
 		if (strncmp(at, name, sizeof(name) - 1) == 0)
 			return at + sizeof(name) - 1;
 	return NULL;
+}
+
+/* The length of the letters and digits at the start; also those of base64 and of its URL form. */
+static size_t
+part_length(const char *value)
+{
+	return strspn(value, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789+/_-");
+}
+
+/* Strikes out the parts of a value. Returns its end, a ';' or that of the line. */
+static const char *
+strike_value(const char *value, char *text)
+{
+	size_t length;
+
+	while (*value != '\0' && *value != ';') {
+		length = part_length(value);
+		if (length >= CREDENTIALS_SECRET_MIN)
+			secret_strike_one(text, value, length);
+		value += length;
+		if (value[0] == '%' && value[1] != '\0' && value[2] != '\0')
+			value += 3;
+		else if (length == 0)
+			value++;
+	}
+	return value;
+}
+
+static void
+strike_cookies(const char *at, char *text)
+{
+	while (*at != '\0') {
+		at += strcspn(at, "=;");
+		if (*at == '=')
+			at = strike_value(at, text);
+		at += *at == ';';
+	}
+}
+
+void
+credentials_strike(const struct credentials *c, char *text)
+{
+	static const char cookie[] = "Cookie: ", authorization[] = "Authorization: ";
+	const char *at;
+
+	for (at = c->lines; at < c->lines + c->size; at += strlen(at) + 1) {
+		if (strncmp(at, cookie, sizeof(cookie) - 1) == 0)
+			strike_cookies(at, text);
+		else if (strncmp(at, authorization, sizeof(authorization) - 1) == 0)
+			strike_value(at + sizeof(authorization) - 1, text);
+	}
 }
 
 struct credentials *

@@ -2,8 +2,7 @@
 /*
  * credentials: the part of a request that the application bases its decision on: Cookie and
  * Authorization, how the request reached the web server, and whether a page of the same site sent
- * it. They are secrets: never logged, and overwritten when the last reference is released. Copies
- * made by libraries are freed with the request.
+ * it. They are secrets: never logged, and overwritten when the last reference is released.
  */
 #ifndef TPI_AUTH_CREDENTIALS_H
 #define TPI_AUTH_CREDENTIALS_H
@@ -43,6 +42,14 @@ enum credentials_result credentials_read(char *const *params, struct credentials
 
 /* The value of Sec-Fetch-Site in the lines; NULL if there is none. */
 const char *credentials_site(const struct credentials *c);
+
+/*
+ * Replaces with "***" each part of a cookie's value or of Authorization in a text that the
+ * application sent. A part is SECRET_MIN or more letters and digits in a row: so a value is also
+ * recognized if it was decoded. Shorter ones are ordinary words, such as the value of a "theme".
+ */
+#define CREDENTIALS_SECRET_MIN 8
+void credentials_strike(const struct credentials *c, char *text);
 
 struct credentials *credentials_hold(struct credentials *c);
 /* Safe for NULL. */

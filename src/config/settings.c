@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/secret.h"
 #include "base/text.h"
 #include "config/app_url.h"
 #include "wire/channel_name.h"
@@ -56,6 +57,12 @@ static const char *const app_proxy_choices[] = {
 static const char *const status_choices[] = {
 	[STATUS_OFF] = "off",
 	[STATUS_ON] = "on",
+	NULL,
+};
+
+static const char *const sandbox_choices[] = {
+	[SANDBOX_OFF] = "off",
+	[SANDBOX_ON] = "on",
 	NULL,
 };
 
@@ -172,6 +179,8 @@ static const struct setting table[] = {
 	    .help = "the prefixes of issue channels; tpi-publish uses the first") },
 	{ CHOICE("TPI_STATUS", status, "off", status_choices,
 	    .help = "whether to serve health and metrics") },
+	{ CHOICE("TPI_SANDBOX", sandbox, "on", sandbox_choices,
+	    .help = "whether to give up access to files and system calls that are not needed") },
 	{ CHOICE("TPI_LOG_LEVEL", log_level, "info", log_level_choices,
 	    .help = "the least severe lines to log") },
 };
@@ -515,6 +524,13 @@ settings_free(struct settings *s)
 			free(*string_field(s, &table[i]));
 	}
 	memset(s, 0, sizeof(*s));
+}
+
+void
+settings_forget_secrets(struct settings *s)
+{
+	secret_wipe(s->valkey_url);
+	secret_wipe(s->valkey_sentinel_password);
 }
 
 static void

@@ -26,6 +26,7 @@
 enum identity_source { IDENTITY_WEB_SERVER, IDENTITY_APP };
 enum access_policy { ACCESS_DENY, ACCESS_FILE, ACCESS_APP, ACCESS_ALLOW };
 enum status_pages { STATUS_OFF, STATUS_ON };
+enum sandbox_use { SANDBOX_OFF, SANDBOX_ON };
 enum app_proxy { APP_PROXY_NONE, APP_PROXY_ENVIRONMENT };
 
 struct settings {
@@ -72,6 +73,7 @@ struct settings {
 	int identity;  /* TPI_IDENTITY: enum identity_source */
 	int app_proxy; /* TPI_APP_PROXY: enum app_proxy */
 	int status;    /* TPI_STATUS: enum status_pages */
+	int sandbox;   /* TPI_SANDBOX: enum sandbox_use */
 	int log_level; /* TPI_LOG_LEVEL: enum log_level */
 
 	/* Derived from project_access. */
@@ -124,6 +126,9 @@ void settings_describe_range(const struct setting *setting, char *out, size_t si
 bool settings_load(struct settings *s, enum settings_program program,
     char *(*get)(const char *name), struct error *error);
 void settings_free(struct settings *s);
+
+/* Overwrites the settings that may contain a password, once the servers were parsed. */
+void settings_forget_secrets(struct settings *s);
 
 /*
  * Returns the length of the name of an environment variable, "NAME=value", that is named like a

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/secret.h"
 #include "wire/frame.h"
 
 #define PARAMS_FIRST_SIZE 2048
@@ -181,7 +182,7 @@ params_append(struct head *h, const uint8_t *content, size_t length)
 	while (size < h->params_length + length)
 		size *= 2;
 	if (size != h->params_size) {
-		grown = realloc(h->params, size);
+		grown = secret_realloc(h->params, size);
 		if (grown == NULL)
 			return false;
 		h->params = grown;
@@ -330,6 +331,8 @@ head_feed(struct head *h, const uint8_t *input, size_t length, enum head_event *
 void
 head_release(struct head *h)
 {
+	if (h->params != NULL)
+		explicit_bzero(h->params, h->params_size);
 	free(h->params);
 	h->params = NULL;
 	h->params_length = h->params_size = 0;

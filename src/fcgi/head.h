@@ -56,7 +56,7 @@ struct head {
  */
 size_t head_feed(struct head *h, const uint8_t *input, size_t length, enum head_event *event);
 
-/* Frees the PARAMS. More input may follow. */
+/* Overwrites and frees the PARAMS. More input may follow. */
 void head_release(struct head *h);
 
 #endif

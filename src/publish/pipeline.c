@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/secret.h"
 
 #define RING_SIZE (PIPELINE_MAX + BATCH_CHANNELS_MAX - 1)
 #define REPLY_MAX (1024 * 1024) /* bytes */
@@ -227,8 +228,11 @@ take_reply(struct pipeline *p, const redisReply *reply)
 {
 	const char *error = NULL;
 
-	if (reply->type != REDIS_REPLY_INTEGER)
-		error = reply->type == REDIS_REPLY_ERROR ? reply->str : "unexpected reply";
+	if (reply->type == REDIS_REPLY_ERROR) {
+		secret_strike(reply->str);
+		error = reply->str;
+	} else if (reply->type != REDIS_REPLY_INTEGER)
+		error = "unexpected reply";
 	p->reply(p->arg, &p->commands[p->first], reply->integer, error);
 	if (p->commands[p->first].last)
 		p->items--;

@@ -23,6 +23,7 @@
 #include "base/error.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/secret.h"
 #include "base/thread.h"
 #include "pubsub/channel_table.h"
 #include "pubsub/connector.h"
@@ -359,7 +360,7 @@ is_kept(struct subscriber *subscriber, const char *channel)
 
 /* Handles an error, the reply to some command. False: close the connection. */
 static bool
-take_error(struct subscriber *subscriber, const char *text, struct error *error)
+take_error(struct subscriber *subscriber, char *text, struct error *error)
 {
 	bool alone;
 	const char *channel = channel_table_awaited(subscriber->channels, &alone);
@@ -371,6 +372,7 @@ take_error(struct subscriber *subscriber, const char *text, struct error *error)
 	}
 	if (channel == NULL)
 		return error_set(error, "unexpected error reply");
+	secret_strike(text);
 	/* A kept channel would not be subscribed again before the next connection. */
 	if (alone && !is_forbidden(text) && is_kept(subscriber, channel))
 		return error_set(error, "SUBSCRIBE refused: %s", text);

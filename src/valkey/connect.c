@@ -2,8 +2,9 @@
 /*
  * connect: see connect.h.
  *
- * No error text contains a password: an error reply is only shown up to the first quotation mark,
- * because some servers quote the AUTH command. The code supports hiredis 0.14 and 1.x.
+ * No error text contains a password: known passwords are struck out of what a server sends. An error
+ * reply is only shown up to the first quotation mark, because some servers quote the AUTH command, in
+ * an encoding of their own. The code supports hiredis 0.14 and 1.x.
  */
 #include "valkey/connect.h"
 
@@ -22,6 +23,7 @@
 #include <sys/socket.h>
 
 #include "base/clock.h"
+#include "base/secret.h"
 #include "valkey/tls.h"
 
 #define REPLY_MAX (256 * 1024) /* bytes of the reply to a command */
@@ -176,13 +178,16 @@ bool
 valkey_explain(const struct valkey *v, const char *what, const redisReply *reply,
     struct error *error)
 {
-	const char *state = state_of(reply);
-	const char *text =
-	    reply->type == REDIS_REPLY_ERROR ? reply->str : "unexpected reply";
-	int length = (int)strcspn(text, "'`\"");
+	const char *state = state_of(reply), *text = "unexpected reply";
+	int length;
 
 	if (state != NULL)
 		return error_set(error, "%s: %s", v->label, state);
+	if (reply->type == REDIS_REPLY_ERROR) {
+		secret_strike(reply->str);
+		text = reply->str;
+	}
+	length = (int)strcspn(text, "'`\"");
 	return error_set(error, "%s: %s: %.*s", v->label, what,
 	    length < SHOWN_MAX ? length : SHOWN_MAX, text);
 }
@@ -448,7 +453,7 @@ authenticate(const struct attempt *a)
 }
 
 /* The role in a reply to ROLE: "master", "slave" or "sentinel"; NULL if there is none. */
-static const char *
+static char *
 role_of(const redisReply *reply)
 {
 	if (reply->type != REDIS_REPLY_ARRAY || reply->elements == 0 ||
@@ -526,7 +531,7 @@ out:
 static bool
 check_role(struct attempt *a, const redisReply *reply)
 {
-	const char *role = role_of(reply);
+	char *role = role_of(reply);
 
 	/* A KeyDB server that is primary and replica at the same time is an "active-replica". */
 	if (role != NULL && (strcmp(role, "master") == 0 || strcmp(role, "active-replica") == 0))
@@ -534,9 +539,11 @@ check_role(struct attempt *a, const redisReply *reply)
 	if (role != NULL && strcmp(role, "slave") == 0)
 		return check_cluster(a, false);
 	a->state.demoted = role != NULL;
-	if (role != NULL)
+	if (role != NULL) {
+		secret_strike(role);
 		return fail(a, "is a %.*s, not a primary: messages published there reach no other "
 		    "server", SHOWN_MAX, role);
+	}
 	if (valkey_refuses(reply))
 		return a->needs_cluster ? check_cluster(a, true)
 		    : accept_unverified(a, reply, "a primary", "ROLE", "+role");

@@ -15,6 +15,7 @@
 
 #include "base/clock.h"
 #include "base/hostport.h"
+#include "base/secret.h"
 #include "base/text.h"
 #include "valkey/tls.h"
 
@@ -384,6 +385,7 @@ primary_of(const struct topology *t, struct sentinel_answer *answer, char label[
 	struct valkey v = t->nodes[0].valkey;
 
 	hostport_format(label, VALKEY_LABEL_SIZE, answer->host, answer->port);
+	secret_strike(label);
 	v.host = answer->host;
 	v.port = answer->port;
 	v.label = label;
@@ -508,15 +510,17 @@ publish_probe(redisContext *c, const struct valkey *v, struct topology_probe *pr
 {
 	const char *words[] = { "PUBLISH", probe->channel, probe->payload };
 	redisReply *reply = valkey_command(c, v, deadline, 3, words, error);
+	bool refused;
 
 	if (reply == NULL)
 		return;
 	probe->published = reply->type == REDIS_REPLY_INTEGER;
 	if (probe->published)
 		probe->receivers = reply->integer;
-	else
+	refused = valkey_refuses(reply);
+	if (!probe->published)
 		valkey_explain(v, "PUBLISH", reply, error);
-	if (valkey_refuses(reply))
+	if (refused)
 		probe->refused = *error;
 	freeReplyObject(reply);
 }

@@ -17,6 +17,7 @@
 #include <sys/un.h>
 
 #include "base/hostport.h"
+#include "base/secret.h"
 #include "base/text.h"
 #include "config/settings.h"
 
@@ -71,11 +72,18 @@ parse_userinfo(struct valkey *v, const char *text, size_t length, struct error *
 {
 	const char *colon = memchr(text, ':', length);
 	size_t user_length = colon != NULL ? (size_t)(colon - text) : length;
+	char *password = NULL;
+	bool good;
 
 	if (user_length > 0 && !decode(text, user_length, &v->user, error))
 		return false;
-	return colon == NULL || user_length + 1 == length ||
-	    decode(colon + 1, length - user_length - 1, &v->password, error);
+	if (colon == NULL || user_length + 1 == length)
+		return true;
+	good = decode(colon + 1, length - user_length - 1, &password, error) &&
+	    (valkey_set_password(v, password) || error_set(error, no_memory));
+	secret_wipe(password);
+	free(password);
+	return good;
 }
 
 bool
@@ -204,10 +212,10 @@ parse_url(struct valkey *v, const char *url, struct error *error)
 bool
 valkey_set_password(struct valkey *v, const char *password)
 {
-	if (v->password != NULL)
-		explicit_bzero(v->password, strlen(v->password));
-	free(v->password);
-	v->password = password != NULL ? strdup(password) : NULL;
+	char *old = v->password;
+
+	v->password = password != NULL ? secret_keep(password) : NULL;
+	secret_drop(old);
 	return (v->password != NULL) == (password != NULL);
 }
 

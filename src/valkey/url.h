@@ -20,7 +20,7 @@ struct valkey {
 	bool tls;       /* see tls.h */
 	char *path;     /* of a Unix socket; NULL if host is set */
 	char *user;     /* NULL: the default user */
-	char *password; /* NULL: none */
+	char *password; /* NULL: none; from secret_keep() */
 	char *label;    /* "host:port" or "unix:/path", for logs; contains no secret */
 };
 

@@ -42,7 +42,7 @@
 #define SETTLE_READINGS 10
 
 #define BATCH_MAX      256 /* messages in one write */
-#define PUBLISH_MAX    (CHANNEL_NAME_SIZE + 256)
+#define PUBLISH_MAX    (CHANNEL_NAME_SIZE + 768)
 #define LINE_MAX_BYTES 192 /* longer than any line of a stream */
 #define PROJECTS_MAX   500
 /* Streams of a storm that are opened before arrivals are read again. */
@@ -76,9 +76,25 @@ struct stream {
 	uint16_t line_length;
 };
 
+/* How to publish to a server that does not take wake-ups from Valkey. */
+static const struct poster {
+	const char *name;
+	const char *path, *type;
+	const char *begin, *middle, *end; /* the body, around the channel and the payload */
+} posters[] = {
+	/* Its path ends in the channel, see make_post(). */
+	{ "nchan", "/publish?channel=", "application/json", NULL, "", "" },
+	{ "centrifugo", "/api/publish", "application/json", "{\"channel\":\"", "\",\"data\":", "}" },
+	/* The payload has no character that needs encoding. */
+	{ "mercure", "/.well-known/mercure", "application/x-www-form-urlencoded", "topic=",
+	    "&data=", "" },
+};
+
 static struct {
 	const char *servers[SERVERS_MAX], *valkey, *tenant, *path, *query, *channel;
-	bool http, post, distinct, leave;
+	bool http, distinct, leave;
+	const struct poster *post;
+	const char *bearer;
 	uint32_t streams, window, messages, warmup, rate, burst, targeted, projects, storm, idle,
 	    settle;
 	uint32_t server_count, server_pid_count;
@@ -281,6 +297,22 @@ take_sync(struct stream *s)
 		count_open(s);
 }
 
+/* Finds the payload in what another server makes of it; false if there is none. */
+static bool
+unwrap(const char **line, size_t *length)
+{
+	const char *begin = memmem(*line, *length, NOTE_BEGIN, strlen(NOTE_BEGIN)), *end;
+
+	if (begin == NULL)
+		return false;
+	*length -= (size_t)(begin - *line);
+	*line = begin;
+	end = memmem(begin, *length, NOTE_END, strlen(NOTE_END));
+	if (end != NULL)
+		*length = (size_t)(end - begin) + strlen(NOTE_END);
+	return true;
+}
+
 /* Handles a line, without its line break, which must follow in memory. */
 static void
 take_line(struct stream *s, const char *line, size_t length, int64_t now)
@@ -297,6 +329,8 @@ take_line(struct stream *s, const char *line, size_t length, int64_t now)
 		return;
 	line += strlen(data);
 	length -= strlen(data);
+	if (options.post != NULL && !unwrap(&line, &length))
+		return;
 	if (length == strlen(SYNC) && memcmp(line, SYNC, length) == 0)
 		take_sync(s);
 	else if (parse_payload(line, length, &number))
@@ -457,6 +491,22 @@ make_payload(char out[128], size_t number)
 	return (size_t)snprintf(out, 128, NOTE_BEGIN "%012zx" NOTE_END, number);
 }
 
+static size_t
+make_post(char out[PUBLISH_MAX], const char *channel, const char *payload)
+{
+	const struct poster *p = options.post;
+	char body[PUBLISH_MAX / 2];
+	int length;
+
+	length = snprintf(body, sizeof(body), "%s%s%s%s%s", p->begin != NULL ? p->begin : "",
+	    p->begin != NULL ? channel : "", p->middle, payload, p->end);
+	return (size_t)snprintf(out, PUBLISH_MAX,
+	    "POST %s%s HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer %s\r\n"
+	    "Content-Type: %s\r\nContent-Length: %d\r\n\r\n%s",
+	    p->path, p->begin == NULL ? channel : "", options.bearer != NULL ? options.bearer : "",
+	    p->type, length, body);
+}
+
 /* Writes the command or request that publishes a message; returns its length. */
 static size_t
 make_publish(char out[PUBLISH_MAX], const struct message *m)
@@ -466,11 +516,8 @@ make_publish(char out[PUBLISH_MAX], const struct message *m)
 	size_t channel_length = channel_of(channel, m, number);
 	size_t length = make_payload(payload, number);
 
-	if (options.post)
-		return (size_t)snprintf(out, PUBLISH_MAX,
-		    "POST /publish?channel=%s HTTP/1.1\r\nHost: localhost\r\n"
-		    "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n%s",
-		    channel, length, payload);
+	if (options.post != NULL)
+		return make_post(out, channel, payload);
 	return (size_t)snprintf(out, PUBLISH_MAX,
 	    "*3\r\n$7\r\nPUBLISH\r\n$%zu\r\n%s\r\n$%zu\r\n%s\r\n", channel_length, channel, length,
 	    payload);
@@ -845,8 +892,9 @@ usage(FILE *file)
 	      "                  stream uses the next one\n"
 	      "--http            use HTTP, not FastCGI\n"
 	      "--valkey PATH     publish to Valkey over this Unix socket\n"
-	      "--post            publish by POST to the server's /publish?channel=NAME instead, and\n"
-	      "                  expect streams without a first sync\n"
+	      "--post NAME       publish by POST to the server instead, as nchan, centrifugo or mercure\n"
+	      "                  takes it, and expect streams without a first sync\n"
+	      "--bearer TOKEN    a bearer token for --post\n"
 	      "--server-pid PID  measure CPU time and memory of this process and its children;\n"
 	      "                  repeat it for several\n"
 	      "--front-pid PID   the same for the web server in front of it\n"
@@ -919,10 +967,22 @@ enum {
 	OPTION_CHANNEL,
 	OPTION_HTTP,
 	OPTION_POST,
+	OPTION_BEARER,
 	OPTION_DISTINCT,
 	OPTION_LEAVE,
 	OPTION_HELP
 };
+
+static const struct poster *
+find_poster(const char *name)
+{
+	size_t i;
+
+	for (i = 0; i < sizeof(posters) / sizeof(posters[0]); i++)
+		if (strcmp(posters[i].name, name) == 0)
+			return &posters[i];
+	errx(EX_USAGE, "--post %s: must be nchan, centrifugo or mercure", name);
+}
 
 static void
 check_options(void)
@@ -951,7 +1011,7 @@ check_options(void)
 static void
 read_options(int argc, char *argv[])
 {
-	struct option table[NUMBER_COUNT + 12] = { { NULL, 0, NULL, 0 } };
+	struct option table[NUMBER_COUNT + 13] = { { NULL, 0, NULL, 0 } };
 	const struct option others[] = {
 		{ "server", required_argument, NULL, OPTION_SERVER },
 		{ "server-pid", required_argument, NULL, OPTION_SERVER_PID },
@@ -960,7 +1020,8 @@ read_options(int argc, char *argv[])
 		{ "path", required_argument, NULL, OPTION_PATH },
 		{ "channel", required_argument, NULL, OPTION_CHANNEL },
 		{ "http", no_argument, NULL, OPTION_HTTP },
-		{ "post", no_argument, NULL, OPTION_POST },
+		{ "post", required_argument, NULL, OPTION_POST },
+		{ "bearer", required_argument, NULL, OPTION_BEARER },
 		{ "distinct", no_argument, NULL, OPTION_DISTINCT },
 		{ "leave", no_argument, NULL, OPTION_LEAVE },
 		{ "help", no_argument, NULL, OPTION_HELP },
@@ -1001,7 +1062,10 @@ read_options(int argc, char *argv[])
 			options.http = true;
 			break;
 		case OPTION_POST:
-			options.post = true;
+			options.post = find_poster(optarg);
+			break;
+		case OPTION_BEARER:
+			options.bearer = optarg;
 			break;
 		case OPTION_DISTINCT:
 			options.distinct = true;

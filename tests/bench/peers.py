@@ -7,10 +7,14 @@ Servers without a web server in front listen on a Unix socket, which costs all o
 servers listen on TCP, as for browsers.
 """
 
+import base64
+import hmac
+import json
 import os
 import shutil
 import subprocess
 import sys
+import urllib.parse
 
 BENCH = os.path.dirname(os.path.realpath(__file__))
 sys.path.insert(0, os.path.join(BENCH, "..", "e2e"))
@@ -231,7 +235,22 @@ class OtherFront(fronts.Front):
             program("nginx"), "-p", self.directory, "-c", main, "-e", "stderr", *options])
 
 
-class NodeWeb(Node):
+class Proxied:
+    """A mixin for a peer that is an HTTP server: puts nginx in front of it."""
+
+    def proxy(self, directory, upstream):
+        self.front = OtherFront(directory, "proxy", **{"http://upstream": upstream})
+        self.arguments.update({"server": self.front.address[1], "front-pid": self.front.pid})
+
+    def log(self):
+        return f"{super().log()}\n{self.front.log()}"
+
+    def stop(self):
+        self.front.stop()
+        super().stop()
+
+
+class NodeWeb(Proxied, Node):
     about = "the Node.js server through nginx"
 
     @staticmethod
@@ -243,15 +262,7 @@ class NodeWeb(Node):
         socket = self.arguments["server"]
         servers.eventually(lambda: os.path.exists(socket), what="the socket of Node.js")
         os.chmod(socket, 0o666)  # the workers of nginx are another user
-        self.front = OtherFront(directory, "node-web", **{"/run/node.sock": socket})
-        self.arguments.update({"server": self.front.address[1], "front-pid": self.front.pid})
-
-    def log(self):
-        return f"{super().log()}\n{self.front.log()}"
-
-    def stop(self):
-        self.front.stop()
-        super().stop()
+        self.proxy(directory, f"http://unix:{socket}")
 
 
 class Nchan:
@@ -267,7 +278,7 @@ class Nchan:
     def __init__(self, directory, _valkey, _users):
         self.front = OtherFront(directory, "nchan", ["-g", f"load_module {NCHAN_MODULE};"])
         self.arguments = {"server": self.front.address[1], "server-pid": self.front.pid,
-                          "http": True, "post": True}
+                          "http": True, "post": "nchan"}
 
     def log(self):
         return self.front.log()
@@ -276,5 +287,65 @@ class Nchan:
         self.front.stop()
 
 
+class Centrifugo(Proxied, SingleProcess):
+    """
+    Its unidirectional SSE transport and its Redis engine, which its documentation recommends for several
+    nodes. Without authentication, and with the broadcast channel alone.
+    """
+
+    about = "Centrifugo through nginx, unidirectional SSE with its Redis engine"
+
+    @staticmethod
+    def missing():
+        return Nginx.missing() or (None if shutil.which("centrifugo") else "centrifugo not found in PATH")
+
+    def __init__(self, directory, valkey, _users):
+        port = servers.free_port()
+        config = {
+            "http_server": {"address": "127.0.0.1", "port": str(port)},
+            "http_api": {"insecure": True}, "client": {"insecure": True, "allowed_origins": ["*"]},
+            "uni_sse": {"enabled": True}, "log": {"level": "error"},
+            "engine": {"type": "redis", "redis": {"address": [f"unix://{valkey.path}"]}}}
+        path = fronts.write(os.path.join(directory, "centrifugo.json"), json.dumps(config))
+        self.process = servers.Process("centrifugo", [shutil.which("centrifugo"), "--config", path])
+        connect = urllib.parse.quote(json.dumps({"subs": {"broadcast": {}}}))
+        self.arguments = {"server-pid": self.process.pid, "http": True, "post": "centrifugo",
+                          "path": f"/connection/uni_sse?cf_connect={connect}", "channel": "broadcast"}
+        self.proxy(directory, f"http://127.0.0.1:{port}")
+
+
+class Mercure(Proxied, SingleProcess):
+    """
+    The hub with its in-memory transport: that for several nodes is not free software. Subscribers are
+    anonymous and use the broadcast topic alone.
+    """
+
+    about = "the Mercure hub through nginx"
+    KEY = "a key of the benchmark, as long as HS256 wants it"
+
+    @staticmethod
+    def missing():
+        return Nginx.missing() or (None if shutil.which("mercure") else "mercure not found in PATH")
+
+    def token(self):
+        def encoded(data):
+            return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+        text = ".".join(encoded(json.dumps(part).encode()) for part in (
+            {"alg": "HS256", "typ": "JWT"}, {"mercure": {"publish": ["*"]}}))
+        return f"{text}.{encoded(hmac.digest(self.KEY.encode(), text.encode(), 'sha256'))}"
+
+    def __init__(self, directory, _valkey, _users):
+        port = servers.free_port()
+        self.process = servers.Process("mercure", [
+            shutil.which("mercure"), "--addr", f"127.0.0.1:{port}", "--jwt-key", self.KEY, "--allow-anonymous",
+            "--transport-url", "local://local", "--heartbeat-interval", "25s", "--write-timeout", "0"],
+            cwd=directory)
+        self.arguments = {"server-pid": self.process.pid, "http": True, "post": "mercure",
+                          "path": "/.well-known/mercure?topic=broadcast", "channel": "broadcast",
+                          "bearer": self.token()}
+        self.proxy(directory, f"http://127.0.0.1:{port}")
+
+
 PEERS = {"streamd": Streamd, "fleet": Fleet, "channels": Channels, "floor": Floor, "node": Node, "nginx": Nginx,
-         "apache": Apache, "nchan": Nchan, "separate": Separate, "node-web": NodeWeb}
+         "apache": Apache, "nchan": Nchan, "separate": Separate, "node-web": NodeWeb,
+         "centrifugo": Centrifugo, "mercure": Mercure}

@@ -23,6 +23,7 @@ import sys
 import time
 
 import peers
+import plot
 import servers
 import table
 
@@ -90,8 +91,9 @@ SCENARIOS = {
                       "streamd floor", 100, messages=16000, targeted=10,
                       quick={"messages": 4000}, **BURST),
     "web-one": scenario("1000 streams through a web server, one broadcast at a time",
-                        "nginx nchan apache", 1000, messages=100, quick={"messages": 20},
-                        of={peer: {"settle": STREAMD_SETTLE_MS} for peer in ("nginx", "apache")}),
+                        "nginx nchan apache node-web centrifugo mercure", 1000, messages=100,
+                        quick={"messages": 20}, of={"nginx": {"settle": STREAMD_SETTLE_MS}, "apache": {"settle": STREAMD_SETTLE_MS},
+                            "node-web": {"messages": 20, "warmup": 3}}),
     "web-burst": scenario("the burst through a web server", "nginx nchan apache", 100,
                           messages=4000, targeted=10, quick={"messages": 2000}, **BURST),
     **{f"projects-{count}": scenario(
@@ -173,7 +175,12 @@ def read_options():
                         help=f"only these scenarios (all: {' '.join(SCENARIOS)})")
     parser.add_argument("--json", metavar="FILE",
                         help="write the figures of every run, and the medians, to FILE")
+    parser.add_argument("--plot", metavar="FILE", help=f"draw the scenario {plot.SCENARIO} to FILE, .svg or .png")
     options = parser.parse_args()
+    if options.plot and plot.SCENARIO not in options.scenarios:
+        parser.error(f"--plot requires the scenario {plot.SCENARIO}")
+    if options.plot and plot.missing(options.plot):
+        parser.error(plot.missing(options.plot))
     options.rounds = options.rounds or (2 if options.quick else 5)
     return options
 
@@ -317,7 +324,7 @@ def run(options):
         raise Unavailable("nothing was measured")
     version = subprocess.run([valkey_server(), "--version"], capture_output=True, text=True,
                              check=True).stdout.strip()
-    table.report(runs, plans, version, options.json)
+    table.report(runs, plans, version, options.json, options.plot)
     return 0 if success else 1
 
 

@@ -6,6 +6,8 @@ import os
 import platform
 import statistics
 
+import plot
+
 HEARTBEAT_S = 25
 # Of the scenario browser-12-tabs: a browser has one stream, or 72, one for each of 6 topics in each of 12 tabs. The
 # former are more, because the memory of a few streams is less than what changes meanwhile.
@@ -35,6 +37,8 @@ DERIVED = {
     # The longest delay of an event during the storm, over the median without it.
     "storm_later_ms": lambda load: load["storm_max_ms"] - load["targeted_p50_ms"],
     "storm_opened_per_s": lambda load: load["storm"] / load["storm_s"],
+    "servers_kib_per_stream": lambda load: load["pss_kib_per_stream"] + (load["front_pss_kib_per_stream"] or 0),
+    "open_us": lambda load: load["cpu_us_per_open"] + (load["front_us_per_open"] or 0),
     "browser_streams": browser_streams,
     "browser_wakeup_us": lambda load: per_wakeup(load, "cpu_us_per_event") + per_wakeup(load, "front_us_per_event"),
     "browser_open_us": lambda load: per_browser(load, "cpu_us_per_open") + per_browser(load, "front_us_per_open"),
@@ -65,6 +69,8 @@ FIGURES = (
     ("cpu_us_per_leave", "server CPU per closed stream, µs", "channels"),
     ("pss_kib_per_stream", "server PSS per stream, KiB", "one web projects topic idle combined"),
     ("front_pss_kib_per_stream", "web server PSS per stream, KiB", "web"),
+    ("servers_kib_per_stream", "PSS of both servers per stream, KiB", "web"),
+    ("open_us", "CPU of both servers per opened stream, µs", "web"),
     ("kernel_kib_per_stream", "kernel memory per stream, KiB", "one web projects topic idle"),
     ("system_kib_per_stream", "PSS of all + kernel per stream, KiB", "one web projects topic idle"),
     ("available_kib_per_stream", "MemAvailable per stream, KiB", "one web projects topic idle"),
@@ -103,6 +109,10 @@ TARGETS = (
     ("one-5000 streamd", "pss_kib_per_stream", "one-5000 node", "0.25"),
     ("one-5000 streamd", "system_kib_per_stream", None, "36"),
     ("one-5000 streamd", "system_kib_per_stream", "one-5000 node", "0.65"),
+    ("web-one nginx", "cpu_us_per_event", "web-one centrifugo", "1/3"),
+    ("web-one nginx", "cpu_us_per_event", "web-one mercure", "1/3"),
+    ("web-one nginx", "pss_kib_per_stream", "web-one centrifugo", "1/2"),
+    ("web-one nginx", "pss_kib_per_stream", "web-one mercure", "1/2"),
     ("web-one nginx", "system_kib_per_stream", None, "42"),
     ("web-burst nginx", "path_us_per_event", "web-burst nchan", "1"),
     ("storm streamd", "storm_later_ms", None, "20"),
@@ -267,8 +277,11 @@ def print_targets(verdicts):
               f"{ {True: 'met', False: 'NOT MET', None: 'not measured'}[verdict['met']]}")
 
 
-def report(all_runs, plans, valkey, json_file):
-    """Prints the table, and writes every figure to json_file unless it is None."""
+def report(all_runs, plans, valkey, json_file, plot_file):
+    """
+    Prints the table. Writes every figure to json_file, and draws web-one to plot_file, unless they are
+    None.
+    """
     runs = Runs(all_runs)
     summary, verdicts = summarise(runs, plans), judge(runs)
     machine = {"system": platform.platform(), "cpus": os.cpu_count(), "valkey": valkey,
@@ -280,6 +293,8 @@ def report(all_runs, plans, valkey, json_file):
     for scenario, plan in plans.items():
         print_scenario(f"{scenario}: {plan['about']}", plan["peers"], summary[scenario])
     print_targets(verdicts)
+    if plot_file:
+        plot.draw(summary, plot_file)
     if json_file:
         with open(json_file, "w", encoding="ascii") as file:
             json.dump({"rounds": count, "machine": machine, "targets": verdicts, "medians": summary,

@@ -4,8 +4,8 @@
  * struct control in a file that both map ($FAULTS_CONTROL; faults.py). The library counts the calls
  * of each function; when the countdown for the chosen one ends, that call fails with the chosen errno.
  *
- * It never fails allocations by libfcgi, nor by the hi_ functions of hiredis 0.14: these abort by
- * design when there is no memory.
+ * It never fails allocations by libfcgi, by libseccomp, nor by the hi_ functions of hiredis 0.14: these
+ * abort or crash when there is no memory.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -27,7 +27,7 @@
 enum function {
 	F_MALLOC, F_CALLOC, F_REALLOC, /* these come first: see fails() */
 	F_PTHREAD_CREATE, F_ACCEPT4, F_SOCKET, F_CONNECT, F_SEND, F_RECV,
-	F_READ, F_WRITE, F_POLL, F_PPOLL, F_MEMFD_CREATE, F_EVENTFD, F_SETSOCKOPT, F_IOCTL, F_OPEN, F_COUNT
+	F_READ, F_WRITE, F_POLL, F_PPOLL, F_SENDMSG, F_SOCKETPAIR, F_EVENTFD, F_SETSOCKOPT, F_IOCTL, F_OPEN, F_COUNT
 };
 
 struct control {
@@ -41,23 +41,31 @@ struct control {
 };
 
 static struct control *control;
-static uintptr_t libfcgi_start, libfcgi_end;
+static struct library {
+	const char *name;
+	uintptr_t start, end;
+} libraries[] = { { .name = "libfcgi.so" }, { .name = "libseccomp.so" } };
+
+#define LIBRARIES (sizeof(libraries) / sizeof(libraries[0]))
 
 static int
-note_libfcgi(struct dl_phdr_info *info, size_t size, void *arg)
+note_library(struct dl_phdr_info *info, size_t size, void *arg)
 {
+	struct library *l = libraries;
 	int i;
 
 	(void)size;
 	(void)arg;
-	if (strstr(info->dlpi_name, "libfcgi.so") == NULL)
+	while (l < libraries + LIBRARIES && strstr(info->dlpi_name, l->name) == NULL)
+		l++;
+	if (l == libraries + LIBRARIES)
 		return 0;
-	libfcgi_start = info->dlpi_addr;
+	l->start = info->dlpi_addr;
 	for (i = 0; i < info->dlpi_phnum; i++)
 		if (info->dlpi_phdr[i].p_type == PT_LOAD)
-			libfcgi_end = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr +
+			l->end = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr +
 			    info->dlpi_phdr[i].p_memsz;
-	return 1;
+	return 0;
 }
 
 static void __attribute__((constructor))
@@ -66,7 +74,7 @@ attach(void)
 	const char *path = getenv("FAULTS_CONTROL");
 	int fd;
 
-	dl_iterate_phdr(note_libfcgi, NULL);
+	dl_iterate_phdr(note_library, NULL);
 	if (path == NULL)
 		return;
 	fd = open(path, O_RDWR | O_CLOEXEC);
@@ -84,8 +92,9 @@ aborts(void *caller)
 {
 	Dl_info info;
 
-	if ((uintptr_t)caller >= libfcgi_start && (uintptr_t)caller < libfcgi_end)
-		return 1;
+	for (size_t i = 0; i < LIBRARIES; i++)
+		if ((uintptr_t)caller >= libraries[i].start && (uintptr_t)caller < libraries[i].end)
+			return 1;
 	return dladdr(caller, &info) != 0 && info.dli_sname != NULL &&
 	    strncmp(info.dli_sname, "hi_", 3) == 0;
 }
@@ -227,10 +236,16 @@ ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout, const si
 	return fails(F_PPOLL, CALLER) ? -1 : NEXT(ppoll)(fds, count, timeout, mask);
 }
 
-int
-memfd_create(const char *name, unsigned flags)
+ssize_t
+sendmsg(int fd, const struct msghdr *message, int flags)
 {
-	return fails(F_MEMFD_CREATE, CALLER) ? -1 : NEXT(memfd_create)(name, flags);
+	return fails(F_SENDMSG, CALLER) ? -1 : NEXT(sendmsg)(fd, message, flags);
+}
+
+int
+socketpair(int domain, int type, int protocol, int fds[2])
+{
+	return fails(F_SOCKETPAIR, CALLER) ? -1 : NEXT(socketpair)(domain, type, protocol, fds);
 }
 
 int

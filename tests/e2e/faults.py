@@ -9,11 +9,11 @@ import struct
 import subprocess
 
 FUNCTIONS = ("malloc calloc realloc pthread_create accept4 socket connect send recv read write poll ppoll "
-             "memfd_create eventfd setsockopt ioctl open").split()
+             "sendmsg socketpair eventfd setsockopt ioctl open").split()
 ERRORS = {"malloc": "ENOMEM", "calloc": "ENOMEM", "realloc": "ENOMEM", "pthread_create": "EAGAIN",
           "accept4": "EMFILE", "socket": "EMFILE", "connect": "ECONNREFUSED", "send": "ENOBUFS",
           "recv": "ENOMEM", "read": "EIO", "write": "EIO", "poll": "ENOMEM", "ppoll": "ENOMEM",
-          "memfd_create": "EMFILE", "eventfd": "EMFILE", "setsockopt": "EINVAL", "ioctl": "EINVAL",
+          "sendmsg": "ENOBUFS", "socketpair": "EMFILE", "eventfd": "EMFILE", "setsockopt": "EINVAL", "ioctl": "EINVAL",
           "open": "EMFILE"}
 
 

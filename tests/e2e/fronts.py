@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: ISC
-"""A real Apache and a real nginx in front of tpi-streamd, configured with the files in contrib/.
+"""A real web server in front of tpi-streamd, configured with the files in contrib/.
 
-    front = Apache(rundir, daemon_address)        # or Nginx; users ann and ben, each with their name as password
+    front = Apache(rundir, daemon_address)        # or Nginx, Lighttpd, Haproxy, Caddy; users ann and ben, each with
+                                                  # their name as password
     servers.http(front.address, "/api/notifications/stream", Authorization=basic("ann", "ann"))
     front.stop()
 
-Apache includes contrib/apache directly and gets its paths by Define. nginx includes a copy of contrib/nginx in which
-the paths and ports are substituted; a value that is not found is an error. If the tests run as root the workers run
+Apache includes contrib/apache directly and gets its paths by Define. The others use copies of the files in which the
+paths and ports are substituted; a value that is not found is an error. If the tests run as root the workers run
 as www-data, which needs access to rundir (servers.run_directory() gives it) and to the daemon's socket (--mode 0666
 or --group www-data).
 """
@@ -21,7 +22,9 @@ import stat
 import subprocess
 import tempfile
 
-from servers import ROOT, Process, free_port
+import pytest
+
+from servers import ROOT, Process, clean_environment, free_port
 from timing import eventually, scaled
 
 CONTRIB = os.path.join(ROOT, "contrib")
@@ -33,6 +36,15 @@ def installed(program):
     found = shutil.which(program, path=PATH)
     assert found, f"{program} is not installed: contrib/install-deps.sh test"
     return found
+
+
+def require(server):
+    """Skips the test if the server is not installed."""
+    name = server.__name__.lower()
+    if not shutil.which(name, path=PATH):
+        pytest.skip(f"{name} is not installed: contrib/install-deps.sh test")
+    if server is Lighttpd and not os.path.exists("/usr/lib/lighttpd/mod_magnet.so"):
+        pytest.skip("lighttpd has no mod_magnet: contrib/install-deps.sh test")
 
 
 def split_address(address):
@@ -79,17 +91,18 @@ class Front(Process):
 
     reload_signal = None
 
-    def __init__(self, directory, name, argv):
-        """argv starts the server in the foreground, and with -t added checks its configuration."""
+    def __init__(self, directory, name, argv, check=None, env=None):
+        """argv starts the server in the foreground; check, or argv with -t added, checks its configuration."""
         self.directory = directory
-        check = subprocess.run([*argv, "-t"], capture_output=True, text=True, errors="replace",
-                               timeout=scaled(20))
-        assert check.returncode == 0, f"{name} rejects its configuration: {check.stderr}"
+        self.env = env
+        checked = subprocess.run(check or [*argv, "-t"], capture_output=True, text=True, errors="replace",
+                                 timeout=scaled(20), env=env)
+        assert checked.returncode == 0, f"{name} rejects its configuration: {checked.stdout}{checked.stderr}"
         self._launch(name, argv)
 
     def _launch(self, name, argv):
         # A process group, so that kill() reaches the workers.
-        super().__init__(name, argv, start_new_session=True)
+        super().__init__(name, argv, self.env, start_new_session=True)
         eventually(self._accepts, what=f"{name} accepts connections")
 
     def start_again(self):
@@ -102,7 +115,7 @@ class Front(Process):
             return probe.connect_ex(self.address) == 0
 
     def _listen(self, users):
-        self.address = ("127.0.0.1", free_port())
+        self.address = self.status_address = ("127.0.0.1", free_port())
         self.url = "http://%s:%d" % self.address
         write(os.path.join(self.directory, "users"), "".join(
             f"{name}:{{SHA}}{base64.b64encode(hashlib.sha1(word.encode()).digest()).decode()}\n"
@@ -223,3 +236,117 @@ class Nginx(Front):
         for name in os.listdir(source):
             text = read(os.path.join(source, name))
             write(os.path.join(copy, name), substitute(text, values.get(name, {})))
+
+
+def without_basic(text, first, last, instead=None):
+    """A configuration changed as it says for TPI_IDENTITY=app: without the lines from first to last, and with one that
+    is a comment."""
+    lines = text.split("\n")
+    start, = (number for number, line in enumerate(lines) if line.strip().startswith(first))
+    end = next(number for number in range(start, len(lines)) if lines[number].strip().startswith(last))
+    text = "\n".join(lines[:start] + lines[end + 1:])
+    return substitute(text, {f"#{instead}": instead}) if instead else text
+
+
+class Lighttpd(Front):
+    """auth: "basic" or "app". site: directives after contrib/lighttpd. status: with access to health and metrics."""
+
+    reload_signal = signal.SIGUSR1
+
+    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site="", status=False):
+        self.directory = open_directory(rundir, "lighttpd-")
+        self._listen(users)
+        source = os.path.join(CONTRIB, "lighttpd")
+        for name in "user.lua", "later.lua":
+            os.chmod(shutil.copy(os.path.join(source, name), self.directory), 0o644)
+        kind, backend = split_address(fcgi_address)
+        host, _, port = backend.rpartition(":")
+        socket_at = {'"socket" => "/run/tpi-stream/streamd.sock"': f'"socket" => "{backend}"' if kind == "unix"
+                     else f'"host" => "{host}", "port" => {port}'}
+        config = substitute(read(os.path.join(source, "tpi-stream.conf")), {
+            '"/etc/lighttpd/tpi-stream/': f'"{self.directory}/', **socket_at})
+        if auth == "app":
+            config = without_basic(config, "auth.backend =", "magnet.attract-raw-url-to", "setenv.set-request-header")
+        if status:
+            config += substitute(read(os.path.join(source, "tpi-stream-status.conf")), socket_at)
+        main = write(os.path.join(self.directory, "lighttpd.conf"), "\n".join([
+            f'server.document-root = "{self.directory}/www"',
+            'server.bind = "%s"\nserver.port = %d' % self.address,
+            *(['server.username = "www-data"', 'server.groupname = "www-data"'] if os.geteuid() == 0 else []),
+            config, site, ""]))
+        argv = [installed("lighttpd"), "-f", main]
+        super().__init__(self.directory, "lighttpd", [*argv, "-D"], [*argv, "-tt"])
+
+    def reload(self):
+        start = self.mark()
+        super().reload()
+        self.wait_for_log("server started", start=start)
+
+
+class Haproxy(Front):
+    """auth: "basic" or "app". site: the address of the application, host:port. status: with health and metrics at
+    status_address."""
+
+    reload_signal = signal.SIGUSR2  # of the master process
+
+    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site="127.0.0.1:1", status=False):
+        self.directory = open_directory(rundir, "haproxy-")
+        self._listen(users)
+        source = os.path.join(CONTRIB, "haproxy")
+        later = shutil.copy(os.path.join(source, "later.http"), self.directory)
+        kind, backend = split_address(fcgi_address)
+        socket_at = {"unix@/run/tpi-stream/streamd.sock": f"unix@{backend}" if kind == "unix" else backend}
+        config = read(os.path.join(source, "tpi-stream.cfg"))
+        if auth == "app":
+            config = without_basic(config, "http-request auth", "http-request del-header", "http-request del-header X-")
+        main = write(os.path.join(self.directory, "haproxy.cfg"), substitute(
+            config, {
+                **({} if os.geteuid() == 0 else {"\tuser haproxy\n": "", "\tgroup www-data\n": ""}),
+                "\tuser ann password $6$replace-this\t# <- yours\n": "".join(
+                    f"\tuser {name} insecure-password {word}\n" for name, word in users.items()),
+                "bind :80": "bind %s:%d" % self.address,
+                "/etc/haproxy/errors/later.http": later,
+                **socket_at, "127.0.0.1:3000": site}))
+        argv = [installed("haproxy"), "-f", main]
+        if status:
+            self.status_address = ("127.0.0.1", free_port())
+            argv += ["-f", write(os.path.join(self.directory, "status.cfg"), substitute(
+                read(os.path.join(source, "tpi-stream-status.cfg")), {
+                    **socket_at, "bind 127.0.0.1:9011": "bind %s:%d" % self.status_address}))]
+        super().__init__(self.directory, "haproxy", [*argv, "-W", "-db"], [*argv, "-c"])
+
+
+class Caddy(Front):
+    """auth: "basic" or "app". site: directives for the rest of the site. status: with access to health and metrics."""
+
+    # bcrypt, which the hashes of `caddy hash-password` are, at its lowest cost.
+    HASHES = {"ann": "$2b$04$NforEkaLITwS5Cb7VPMuxOn4VyCY0IUtHKIWo.NCcVHP6qNdOM8f2",
+              "ben": "$2b$04$G8MauR527Rf9F1wfNpu1eO48xvOD7p/oHjQ0Hl5.sL3r3b/PxbGSy"}
+
+    def __init__(self, rundir, fcgi_address, users=USERS, auth="basic", site="", status=False):
+        self.directory = open_directory(rundir, "caddy-")
+        self._listen(users)
+        write(os.path.join(self.directory, "users"), "".join(
+            f"{name} {base64.b64encode(self.HASHES[name].encode()).decode()}\n" for name in users))
+        kind, backend = split_address(fcgi_address)
+        socket_at = {"unix//run/tpi-stream/streamd.sock": f"unix/{backend}" if kind == "unix" else backend}
+        values = {"tpi-stream": {"import /etc/caddy/tpi-stream/users": f"import {self.directory}/users", **socket_at},
+                  **({"tpi-stream-status": socket_at} if status else {})}
+        for name, given in values.items():
+            text = substitute(read(os.path.join(CONTRIB, "caddy", f"{name}.caddy")), given)
+            if auth == "app" and name == "tpi-stream":
+                text = without_basic(text, "basicauth", "}")
+            write(os.path.join(self.directory, f"{name}.caddy"), text)
+        self.admin = f"127.0.0.1:{free_port()}"
+        main = write(os.path.join(self.directory, "Caddyfile"), "\n".join([
+            "{", "auto_https off", f"admin {self.admin}", "}",
+            f"{self.url} {{", "bind 127.0.0.1", *(f"import {self.directory}/{name}.caddy" for name in values), site, "}", ""]))
+        self.arguments = ["--config", main, "--adapter", "caddyfile"]
+        super().__init__(self.directory, "caddy", [installed("caddy"), "run", *self.arguments],
+                         [installed("caddy"), "validate", *self.arguments],
+                         clean_environment(HOME=self.directory, XDG_CONFIG_HOME=self.directory,
+                                           XDG_DATA_HOME=self.directory))
+
+    def reload(self):
+        subprocess.run([installed("caddy"), "reload", "--force", "--address", self.admin, *self.arguments],
+                       capture_output=True, timeout=scaled(20), env=self.env, check=True)

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from servers import BUILD, clean_environment
+from servers import BUILD, ROOT, clean_environment
 from timing import scaled
 
 OLDEST = 20  # older versions have no fake timers and cannot run the driver of Chromium
@@ -47,3 +47,36 @@ def npm_ci(source, name):
     assert result.returncode == 0, f"npm ci failed in {copy} (offline?): {result.stdout}{result.stderr}"
     shutil.copy(lock, done)
     return copy
+
+
+CLIENTS = os.path.join(ROOT, "tests", "clients")
+
+
+def npm_clients():
+    """Installs the packages of tests/clients; returns their directory. Skips the test if that is not possible."""
+    try:
+        return npm_ci(CLIENTS, "clients")
+    except (AssertionError, subprocess.TimeoutExpired) as reason:
+        pytest.skip(" ".join(str(reason).split())[:300])
+
+
+def pip_clients():
+    """Installs tests/clients/requirements.txt; returns the directory for PYTHONPATH. Skips the test if that is not
+    possible."""
+    requirements, directory = os.path.join(CLIENTS, "requirements.txt"), os.path.join(BUILD, "clients-python")
+    done = os.path.join(directory, "installed-requirements.txt")
+    with open(requirements, encoding="ascii") as file:
+        wanted = file.read()
+    if os.path.exists(done):
+        with open(done, encoding="ascii") as file:
+            if file.read() == wanted:
+                return directory
+    shutil.rmtree(directory, ignore_errors=True)
+    result = subprocess.run(
+        ["/usr/bin/python3", "-m", "pip", "install", "-q", "--disable-pip-version-check", "--break-system-packages",
+         "--target", directory, "-r", requirements],
+        env=clean_environment(), timeout=scaled(180), capture_output=True, text=True, check=False)
+    if result.returncode:
+        pytest.skip(f"pip cannot install {requirements}: {' '.join(result.stderr.split())[-300:]}")
+    shutil.copy(requirements, done)
+    return directory

@@ -24,7 +24,7 @@ from answers import (PING, check_answer, check_ended, check_evicted, check_later
 from application import ANN, BEN, SESSION, by, listen, says
 from fcgi import ISSUES, NOTIFICATIONS, wait_all
 from faults import Faults
-from fronts import CONTRIB, PATH, Apache, Nginx
+from fronts import CONTRIB, PATH, Apache, Caddy, Haproxy, Lighttpd, Nginx, require
 from servers import basic, broadcast_channel, listening_socket, project_channel, user_channel
 from timing import eventually, scaled
 
@@ -546,7 +546,7 @@ def test_out_of_resources(watched, rundir):
     """A request without memory is counted as deferred, a connection without a thread as refused."""
     faults = Faults(rundir)
     daemon, counted = watched(**faults.environment)
-    faults.arm("memfd_create")
+    faults.arm("sendmsg")
     check_later(daemon.ask())
     counted.expect(deferred_resources=1)
     faults.arm("pthread_create")
@@ -799,8 +799,8 @@ def fronts():
         process.kill()
 
 
-def through(front, path, source="127.0.0.1", method="GET", **headers):
-    connection = http.client.HTTPConnection(*front.address, timeout=scaled(20), source_address=(source, 0))
+def through(front, path, source="127.0.0.1", method="GET", address=None, **headers):
+    connection = http.client.HTTPConnection(*(address or front.address), timeout=scaled(20), source_address=(source, 0))
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -839,6 +839,28 @@ def test_only_local_access(watched, rundir, fronts, server, snippet):
     assert through(front, NOTIFICATIONS)[0] == 401
     daemon.stop()
     assert through(front, LIVE)[0] in (502, 503)
+
+
+@pytest.mark.parametrize("server", [Lighttpd, Haproxy, Caddy])
+def test_other_fronts_only_local_access(watched, rundir, fronts, server):
+    """The same with the status files of the other web servers."""
+    require(server)
+    daemon, _ = watched(OPEN)
+    front = server(rundir, daemon.address, status=True)
+    fronts.append(front)
+
+    def ask(path, **named):
+        return through(front, path, address=front.status_address, **named)
+    for path in PAGES:
+        status, body, headers = ask(path)
+        assert status == 200
+        assert {name.lower(): value for name, value in headers.items()}["cache-control"] == "no-store"
+        assert body.startswith(b"{" if path != METRICS else b"# HELP tpi_stream_")
+        assert ask(path, source="127.0.0.2")[0] == 403
+        assert ask(path, **{"X-Forwarded-For": "127.0.0.1"})[0] == 403
+    assert through(front, NOTIFICATIONS)[0] == 401
+    daemon.stop()
+    assert ask(LIVE)[0] in (502, 503)
 
 
 @pytest.mark.parametrize("first", ["streams", "status"])

@@ -146,12 +146,13 @@ check_projects(const char *body, size_t length)
 static void
 check_reason(const char *body, size_t length)
 {
+	static const struct credentials none = { .size = 0 };
 	char *reason = fuzz_memory(APP_REASON_SIZE);
 	struct json_object *object = fuzz_json_parse(body, length), *error = member(object, "error");
 	struct json_object *text = json_object_is_type(error, json_type_string) ? error :
 	    member(json_object_object_get_ex(object, "error", NULL) ? error : object, "message");
 
-	app_api_read_reason(body, length, reason);
+	app_api_read_reason(body, length, &none, reason);
 	REQUIRE(strlen(reason) < APP_REASON_SIZE);
 	REQUIRE(reason[0] == '\0' || (json_object_is_type(text, json_type_string) &&
 	    strncmp(json_object_get_string(text), reason, strlen(reason)) == 0));

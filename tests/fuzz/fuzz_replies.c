@@ -32,13 +32,12 @@ connection(const uint8_t *data, size_t size, int *peer)
 	return c;
 }
 
-/* A server that echoes the password is another matter. */
+/* Even if the server echoes the password, the error does not contain it. */
 static void
-check_failure(const struct error *error, const uint8_t *data, size_t size)
+check_failure(const struct error *error)
 {
 	REQUIRE(error->text[0] != '\0' && strlen(error->text) < sizeof(error->text));
-	REQUIRE(strstr(error->text, server.password) == NULL ||
-	    memmem(data, size, server.password, strlen(server.password)) != NULL);
+	REQUIRE(strstr(error->text, server.password) == NULL);
 }
 
 static bool
@@ -64,6 +63,8 @@ query_sentinel(redisContext *c, struct error *error)
 	return good;
 }
 
+static char *known; /* the password */
+
 int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
@@ -74,6 +75,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
 	if (size == 0)
 		return 0;
+	if (known == NULL)
+		known = secret_keep(server.password);
 	a.context = connection(data + 1, size - 1, &peer);
 	a.needs_cluster = data[0] & 1;
 	if (data[0] & 2)
@@ -83,7 +86,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	if (good)
 		REQUIRE(!a.state.demoted);
 	else
-		check_failure(&error, data, size);
+		check_failure(&error);
 	redisFree(a.context);
 	close(peer);
 	return 0;

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * fuzz_topic: the query of a request for issues (topic.h). It is accepted exactly if a second
- * decoder, after WHATWG URL 5.1, finds one projectId or projectIds with 1 to 500 well-formed
- * numbers. Then the projects are those requested, distinct and ascending, and each has its
- * channels. The same decoder finds a last event id in the query that is "evicted".
+ * fuzz_topic: the query of a request for issues, and of one for the combined stream (topic.h). It
+ * is accepted exactly if a second decoder, after WHATWG URL 5.1, finds one projectId or projectIds
+ * with 1 to 500 well-formed numbers, or labels with 1 to 500 in all, each label once. Then the ids
+ * are those requested, distinct and ascending, and each project has its channels. The same decoder
+ * finds a last event id in the query that is "evicted".
  *
  * The first byte of the input, a digit, is how many hundreds of projects to append to the query.
  */
@@ -21,7 +22,7 @@ struct text {
 
 /* What the second decoder finds in a query. */
 struct found {
-	int parameters; /* named projectId or projectIds */
+	int parameters; /* with the names looked for */
 	bool malformed;
 	bool returning;
 	int32_t *projects; /* with repetitions; owned */
@@ -94,17 +95,19 @@ is(const struct text *t, const char *expected)
 	return t->length == strlen(expected) && memcmp(t->bytes, expected, t->length) == 0;
 }
 
+/* single is the name of a parameter that has one number, list of one that has several. */
 static void
-find_parameter(struct found *f, const char *from, size_t length)
+find_parameter(struct found *f, const char *from, size_t length, const char *single,
+    const char *list)
 {
 	const char *equals = memchr(from, '=', length);
 	size_t name_length = equals != NULL ? (size_t)(equals - from) : length;
 	struct text name = decode(from, name_length), value;
-	bool list = is(&name, "projectIds");
+	bool several = is(&name, list);
 
 	value = equals != NULL ? decode(equals + 1, length - name_length - 1) : decode("", 0);
-	if ((list || is(&name, "projectId")) && f->parameters++ == 0)
-		find_projects(f, &value, list);
+	if ((several || is(&name, single)) && f->parameters++ == 0)
+		find_projects(f, &value, several);
 	if (is(&name, "lastEventId") || is(&name, "Last-Event-ID"))
 		f->returning |= is(&value, "evicted");
 	free(value.bytes);
@@ -112,14 +115,14 @@ find_parameter(struct found *f, const char *from, size_t length)
 }
 
 static struct found
-find(const char *query)
+find(const char *query, const char *single, const char *list)
 {
 	struct found f = { 0 };
 
 	for (;;) {
 		size_t length = strcspn(query, "&");
 
-		find_parameter(&f, query, length);
+		find_parameter(&f, query, length, single, list);
 		if (query[length] == '\0')
 			return f;
 		query += length + 1;
@@ -163,17 +166,15 @@ check_projects(const struct watch_list *w, const struct found *f)
 		REQUIRE(holds(w->ids, (size_t)total, f->projects[i]));
 }
 
-/* Whether there are more than 500 different projects. */
-static bool
-too_many(const struct found *f)
+/* How many different projects there are. */
+static int
+different(const struct found *f)
 {
-	size_t different = 0;
+	int count = 0;
 
-	for (size_t i = 0; i < f->count && different <= WATCH_LIST_MAX; i++) {
-		if (!holds(f->projects, i, f->projects[i]))
-			different++;
-	}
-	return different > WATCH_LIST_MAX;
+	for (size_t i = 0; i < f->count; i++)
+		count += !holds(f->projects, i, f->projects[i]);
+	return count;
 }
 
 static char *
@@ -190,24 +191,52 @@ make_query(const uint8_t *data, size_t size, int hundreds)
 	return query;
 }
 
-/* The combined stream reads any query into an ordered list of at most 500 ids, or says why not. */
+/* Whether the parameter of a topic is well-formed, or missing. */
+static bool
+is_good(const struct topic *topic, const struct found *f)
+{
+	if (f->parameters > 1 || f->malformed)
+		return false;
+	return topic->check != CHECK_USER || f->parameters == 0 ||
+	    (f->count == 1 && f->projects[0] == 1);
+}
+
+/* The ids of one topic are those of its parameter, ascending; notifications have the id 0. */
+static void
+check_ids(const struct topic *topic, const struct found *f, const int32_t *ids, int count)
+{
+	REQUIRE(count == different(f));
+	for (int i = 0; i < count; i++) {
+		REQUIRE(i == 0 || ids[i] > ids[i - 1]);
+		REQUIRE(topic->check == CHECK_USER ? ids[i] == 0 :
+		    holds(f->projects, f->count, ids[i]));
+	}
+}
+
 static void
 check_combined(const struct request *r)
 {
 	const struct topic *topic = topic_find("/api/stream");
 	struct watch_list w = { 0 };
 	const char *error = topic->parse(topic, r, &w);
-	const int32_t *id = w.ids;
+	const int32_t *ids = w.ids;
+	struct found f[TOPIC_MAX];
+	bool good = true;
+	int total = 0;
 
-	REQUIRE(error != topic_no_memory);
-	if (error != NULL)
-		REQUIRE(fuzz_is_line(error));
-	else
-		REQUIRE(watch_list_total(&w) >= 1 && watch_list_total(&w) <= WATCH_LIST_MAX);
-	for (int row = 0; error == NULL && row < topic_count; row++) {
-		for (int i = 0; i < w.counts[row]; i++, id++)
-			REQUIRE(topics[row].check == CHECK_USER ? *id == 0 && i == 0 :
-			    *id >= 1 && (i == 0 || *id > id[-1]));
+	REQUIRE(error != topic_no_memory && (error == NULL || fuzz_is_line(error)));
+	for (int i = 0; i < topic_count; i++) {
+		f[i] = find(r->query, topics[i].label, topics[i].label);
+		good = good && is_good(&topics[i], &f[i]);
+		total += different(&f[i]);
+	}
+	REQUIRE((error == NULL) == (good && total >= 1 && total <= WATCH_LIST_MAX));
+	for (int i = 0; i < topic_count; i++) {
+		if (error == NULL) {
+			check_ids(&topics[i], &f[i], ids, w.counts[i]);
+			ids += w.counts[i];
+		}
+		free(f[i].projects);
 	}
 	watch_list_free(&w);
 }
@@ -229,7 +258,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	query = make_query(data + 1, size - 1, hundreds);
 	r.query = query;
 	error = topic->parse(topic, &r, &watches);
-	f = find(query);
+	f = find(query, "projectId", "projectIds");
 	REQUIRE(error != topic_no_memory);
 	REQUIRE(topic_is_returning(&r) == f.returning);
 	check_combined(&r);
@@ -237,7 +266,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		check_projects(&watches, &f);
 	} else {
 		REQUIRE(fuzz_is_line(error));
-		REQUIRE(f.parameters != 1 || f.malformed || too_many(&f));
+		REQUIRE(f.parameters != 1 || f.malformed || different(&f) > WATCH_LIST_MAX);
 	}
 	free(f.projects);
 	watch_list_free(&watches);

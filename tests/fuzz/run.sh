@@ -1,17 +1,24 @@
 #!/bin/bash
 # SPDX-License-Identifier: ISC
 # Builds the fuzz targets outside the source tree with the address and undefined behaviour
-# sanitizers, and runs them, two at a time. A target is fuzz_NAME.c; its seeds are in corpus/NAME.
+# sanitizers, and runs them, two at a time. A target is fuzz_NAME.c, or fuzz_NAME.py for a part that
+# is written in Python; its seeds are in corpus/NAME.
 #
-#   tests/fuzz/run.sh [SECONDS] [NAME...]   run the named targets, or all
-#   tests/fuzz/run.sh FILE NAME             run one target on one input
+#   tests/fuzz/run.sh [SECONDS] [NAME...]          run the named targets, or all
+#   tests/fuzz/run.sh --long [SECONDS] [NAME...]   the same, and keep the corpora
+#   tests/fuzz/run.sh FILE NAME                    run one target on one input
 #
-# SECONDS is the time for each target, 10 by default. At the end there is a line for each target,
-# then "N passed, M failed". An input that makes a target fail is kept: its path and its bytes are
-# printed. TPI_FUZZ_DIR in the environment is a directory to build in; it is kept, with the corpora,
-# so that the next run continues from there. By default a temporary directory is used and removed.
+# SECONDS is the time for each target, 10 by default, 120 with --long. At the end there is a line for
+# each target, then "N passed, M failed". An input that makes a target fail is kept: its path and its
+# bytes are printed. --long builds in _fuzz in the source tree and keeps it, with the corpora, so that
+# the next run continues from there; otherwise a temporary directory is used and removed.
 #
-# Requires clang with libFuzzer (Debian: clang, libclang-rt-dev) and the build dependencies.
+# Environment: TPI_FUZZ_DIR, a directory to build in and keep; TPI_FUZZ_JOBS, how many targets run at
+# a time.
+#
+# Requires clang with libFuzzer (Debian: clang, libclang-rt-dev) and the build dependencies. Targets in
+# Python require atheris, which is installed in the build directory; if it is not available they are
+# skipped.
 # Exit status: 0 all passed, 1 some failed, 64 wrong usage, 69 cannot build.
 
 set -u -o pipefail
@@ -22,7 +29,7 @@ source=$(cd "$here/../.." && pwd -P)
 
 # Modules for the targets to link.
 modules="auth/access auth/app_api auth/credentials auth/origin auth/web_identity"
-modules="$modules base/clock base/error base/hash_table base/hostport base/json base/log base/metrics base/text base/thread config/app_url config/settings daemon/listener"
+modules="$modules base/clock base/error base/hash_table base/hostport base/json base/log base/metrics base/secret base/text base/thread config/app_url config/settings daemon/listener"
 modules="$modules fcgi/head fcgi/request publish/batch publish/lines session/topic session/watch_list"
 modules="$modules valkey/connect valkey/sentinel valkey/tls valkey/topology valkey/url"
 modules="$modules pubsub/channel_table pubsub/fanout stream/stream"
@@ -40,7 +47,11 @@ die()
 	exit "$1"
 }
 
-seconds=10 input=""
+seconds=10 input="" jobs=${TPI_FUZZ_JOBS-2}
+if [ "${1-}" = --long ]; then
+	seconds=120 TPI_FUZZ_DIR=${TPI_FUZZ_DIR-$source/_fuzz}
+	shift
+fi
 if [ $# -gt 0 ]; then
 	case $1 in
 	--help)
@@ -54,15 +65,21 @@ fi
 [ "$seconds" -ge 1 ] || die 64 "SECONDS must be at least 1"
 targets=("$@")
 if [ $# -eq 0 ]; then
-	for file in "$here"/fuzz_*.c; do
+	for file in "$here"/fuzz_*.c "$here"/fuzz_*.py; do
 		target=${file##*/fuzz_}
-		targets+=("${target%.c}")
+		targets+=("${target%.*}")
 	done
 fi
+in_c=() in_python=()
 for target in "${targets[@]}"; do
-	[ -f "$here/fuzz_$target.c" ] ||
-	    die 64 "$target: no such target; must be one of: $(cd "$here" && echo fuzz_*.c |
-		sed 's/fuzz_//g; s/\.c//g')"
+	if [ -f "$here/fuzz_$target.c" ]; then
+		in_c+=("$target")
+	elif [ -f "$here/fuzz_$target.py" ]; then
+		in_python+=("$target")
+	else
+		die 64 "$target: no such target; must be one of: $(cd "$here" && echo fuzz_*.c fuzz_*.py |
+		    sed -E 's/fuzz_//g; s/\.(c|py)\b//g')"
+	fi
 done
 [ -z "$input" ] || [ $# -eq 1 ] || die 64 "give exactly one target with an input file"
 
@@ -113,9 +130,24 @@ printf '%s\0' $modules | (cd "$work" && xargs -0 -P 2 -I '{}' "$clang" $flags \
 # shellcheck disable=SC2086 # a list
 (cd "$work" && rm -f modules.a && printf '%s.o\0' $modules | xargs -0 ar rcs modules.a) || exit 69
 # shellcheck disable=SC2086 # lists
-printf '%s\0' "${targets[@]}" | xargs -0 -P 2 -I '{}' "$clang" $flags \
+[ ${#in_c[@]} -eq 0 ] || printf '%s\0' "${in_c[@]}" | xargs -0 -P 2 -I '{}' "$clang" $flags \
     -fsanitize=fuzzer,$sanitizers "$here/fuzz_{}.c" "$work/modules.a" $libraries \
     -o "$work/fuzz_{}" || die 69 "the targets do not compile"
+
+install_atheris()
+{
+	"$python" -c 'import atheris' 2>/dev/null && return
+	/usr/bin/python3 -m venv "$work/python" &&
+	    timeout 120 "$python" -m pip install --quiet --disable-pip-version-check atheris
+}
+
+python=$work/python/bin/python3
+if [ ${#in_python[@]} -gt 0 ] && ! install_atheris >"$work/atheris.log" 2>&1; then
+	echo "tests/fuzz/run.sh: skipped, because atheris cannot be installed: ${in_python[*]}" >&2
+	tail -n 1 "$work/atheris.log" >&2
+	targets=(${in_c[@]+"${in_c[@]}"})
+	[ ${#targets[@]} -gt 0 ] || die 69 "no target is left"
+fi
 
 # ---- Run
 
@@ -128,8 +160,20 @@ if setarch -R true 2>/dev/null; then
 	norandom="setarch -R"
 fi
 
+# Sets $command to what runs a target.
+set_command()
+{
+	if [ -f "$here/fuzz_$1.py" ]; then
+		command=("$python" "$here/fuzz_$1.py")
+	else
+		# shellcheck disable=SC2206 # a list
+		command=($norandom "$work/fuzz_$1")
+	fi
+}
+
 if [ -n "$input" ]; then
-	$norandom "$work/fuzz_${targets[0]}" "$input"
+	set_command "${targets[0]}"
+	"${command[@]}" "$input"
 	exit
 fi
 
@@ -138,11 +182,11 @@ findings=$(mktemp -d "${TMPDIR:-/tmp}/tpi-fuzz-findings.XXXXXX") || exit 69
 # A target ends after -max_total_time; `timeout` is for one that hangs.
 fuzz()
 {
-	local child
+	local child command
 	trap 'kill "$child"; exit 1' INT TERM
 	mkdir -p "$work/corpus/$1"
-	# shellcheck disable=SC2086 # a list
-	$norandom timeout -k 10 $((seconds + 120)) "$work/fuzz_$1" -max_total_time="$seconds" \
+	set_command "$1"
+	timeout -k 10 $((seconds + 120)) "${command[@]}" -max_total_time="$seconds" \
 	    -max_len="${longest[$1]-2048}" -rss_limit_mb=1024 -malloc_limit_mb=256 -timeout=10 \
 	    -print_final_stats=1 -artifact_prefix="$findings/$1-" \
 	    "$work/corpus/$1" "$here/corpus/$1" >"$work/$1.log" 2>&1 &
@@ -152,7 +196,7 @@ fuzz()
 }
 
 for target in "${targets[@]}"; do
-	while [ "$(jobs -rp | wc -l)" -ge 2 ]; do
+	while [ "$(jobs -rp | wc -l)" -ge "$jobs" ]; do
 		wait -n
 	done
 	fuzz "$target" &
@@ -161,7 +205,7 @@ wait
 
 # ---- Report
 
-passed=0 failed=0
+passed=0 failed=0 total=0
 for target in "${targets[@]}"; do
 	if [ "$(cat "$work/$target.status")" -eq 0 ]; then
 		passed=$((passed + 1))
@@ -186,7 +230,9 @@ for target in "${targets[@]}"; do
 	rate=$(sed -n 's/^stat::average_exec_per_sec: *//p' "$work/$target.log")
 	printf '%-12s %12s %10s %9s %7s%s\n' "$target" "${count:--}" "${rate:--}" "${coverage:--}" \
 	    "${corpus:--}" "$([ "$(cat "$work/$target.status")" -eq 0 ] || echo '  FAILED')"
+	total=$((total + ${count:-0}))
 	coverage="" corpus=""
 done
+printf '%-12s %12s\n' all "$total"
 echo "$passed passed, $failed failed"
 [ $failed -eq 0 ]

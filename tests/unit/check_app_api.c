@@ -549,6 +549,7 @@ END_TEST
 static void
 expect_reason(const char *body, const char *expected)
 {
+	static const struct credentials none = { .size = 0 };
 	size_t length = strlen(body);
 	char *copy = malloc(length > 0 ? length : 1), *reason = malloc(APP_REASON_SIZE);
 
@@ -556,7 +557,7 @@ expect_reason(const char *body, const char *expected)
 	ck_assert_ptr_nonnull(reason);
 	memcpy(copy, body, length);
 	memset(reason, 'x', APP_REASON_SIZE);
-	app_api_read_reason(copy, length, reason);
+	app_api_read_reason(copy, length, &none, reason);
 	ck_assert_msg(strcmp(reason, expected) == 0, "%s: %s, not %s", body, reason, expected);
 	free(copy);
 	free(reason);

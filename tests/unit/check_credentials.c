@@ -545,6 +545,35 @@ START_TEST(worst_growth)
 }
 END_TEST
 
+/* What the application echoes of a cookie or of Authorization is struck out of its text. */
+START_TEST(struck)
+{
+	static const struct {
+		const char *param, *text, *expected;
+	} rows[] = {
+		{ "HTTP_COOKIE=theme=dark; next-auth.session-token=abcdefgh1; a=b", "no abcdefgh1 in dark",
+		  "no *** in dark" },
+		{ "HTTP_COOKIE=a=abcdefgh%7Cijklmnop; b=\"qrstuvwx\"", "abcdefgh|ijklmnop, qrstuvwx",
+		  "***|***, ***" },
+		{ "HTTP_COOKIE=session-token=x", "session-token is missing", "session-token is missing" },
+		{ "HTTP_COOKIE=abcdefgh1; b=%", "abcdefgh1", "abcdefgh1" },
+		{ "HTTP_AUTHORIZATION=Bearer tpi_12345678.abcdefghij%4", "Bearer tpi_12345678.abcdefghij?",
+		  "Bearer ***.***?" },
+	};
+
+	for (size_t i = 0; i < COUNT(rows); i++) {
+		const char *params[PARAMS_MAX] = { rows[i].param };
+		struct credentials *c = read_params(params, CREDENTIALS_FOUND);
+		char text[100];
+
+		strcpy(text, rows[i].text);
+		credentials_strike(c, text);
+		ck_assert_str_eq(text, rows[i].expected);
+		credentials_release(c);
+	}
+}
+END_TEST
+
 int
 main(void)
 {
@@ -554,6 +583,7 @@ main(void)
 	int failed;
 
 	tcase_set_timeout(tc, 60);
+	tcase_add_test(tc, struck);
 	tcase_add_test(tc, forwarded_lines);
 	tcase_add_test(tc, other_names);
 	tcase_add_test(tc, several_cookies);

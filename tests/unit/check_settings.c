@@ -154,7 +154,7 @@ START_TEST(table_is_complete)
 	size_t count;
 
 	table = settings_table(&count);
-	ck_assert_uint_eq(count, 39);
+	ck_assert_uint_eq(count, 40);
 	for (size_t i = 0; i < count; i++) {
 		ck_assert_ptr_nonnull(table[i].help);
 		ck_assert_ptr_nonnull(table[i].default_value);
@@ -230,6 +230,7 @@ START_TEST(described_ranges)
 		{ "TPI_APP_CONCURRENCY", "1 to 1000" },
 		{ "TPI_RECHECK_SECONDS", "0 (off) or 5 to 86400" },
 		{ "TPI_STATUS", "off | on" },
+		{ "TPI_SANDBOX", "off | on" },
 		{ "TPI_LOG_LEVEL", "error | warn | info | debug" },
 	};
 	const struct setting *table;

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: ISC */
+/*
+ * free: a free() that overwrites every block before it returns it to the allocator. Cookies and
+ * passwords pass through libfcgi, curl, hiredis and OpenSSL, none of which overwrites all of its
+ * copies. Both programs link it, so that it takes precedence over the C library's, for libraries,
+ * too.
+ *
+ * It calls the next free() in the search order, so that a preloaded allocator still works. Not in
+ * builds with sanitizers, which have a free() of their own.
+ */
+#include "config.h"
+
+#ifndef TPI_SANITIZED
+
+#include <dlfcn.h>
+#include <malloc.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+static void (*_Atomic next_free)(void *);
+
+/* The first call comes before main(), so there is one thread. */
+static void
+find_next(void)
+{
+	static bool finding;
+
+	/* dlsym() itself may call free(): such a block is lost. */
+	if (finding)
+		return;
+	finding = true;
+	next_free = (void (*)(void *))dlsym(RTLD_NEXT, "free");
+	if (next_free == NULL)
+		abort();
+}
+
+static void __attribute__((constructor))
+find_early(void)
+{
+	free(malloc(1));
+}
+
+void
+free(void *p)
+{
+	if (p == NULL)
+		return;
+	if (next_free == NULL)
+		find_next();
+	explicit_bzero(p, malloc_usable_size(p));
+	if (next_free != NULL)
+		next_free(p);
+}
+
+#endif
