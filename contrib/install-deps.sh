@@ -116,6 +116,8 @@ testing()
 	need python3-pytest-xdist module xdist
 	need openssl program openssl
 	need jq program jq
+	need libapache2-mod-security2 test -e /usr/lib/apache2/modules/mod_security2.so
+	need iproute2 program ip
 	need python3-yaml module yaml
 	need python3-jsonschema module jsonschema
 	need perl program perl

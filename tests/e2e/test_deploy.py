@@ -25,7 +25,7 @@ from answers import FIRST, SHUTDOWN, STREAM_HEADERS, after_first, frame, issue, 
 from application import ANN, SESSION, page
 from chart import Refused, read_yaml
 from fcgi import ISSUES, NOTIFICATIONS
-from fronts import CONTRIB, Apache, Front, Nginx, installed, open_directory, read, substitute, write
+from fronts import CONTRIB, PATH, Apache, Front, Nginx, installed, open_directory, read, substitute, write
 from paths import LOOKALIKES, OTHER_CASE, ROUTED
 from servers import (ROOT, Process, basic, clean_environment, free_port, http, project_channel, run_streamd, tunables,
                      user_channel)
@@ -840,7 +840,8 @@ def test_containerfile():
         after = stage[[word for word, _ in stage].index("USER"):]
         assert not {word for word, _ in after} & {"RUN", "COPY"}
         entry = json.loads(*of(stage, "ENTRYPOINT"))
-        assert entry[0] == {"streamd": "tpi-streamd"}.get(name, name)
+        assert entry[0] == {"streamd": "tpi-streamd", "nginx": "tpi-stream-nginx"}[name]
+        assert name != "nginx" or "contrib/container/nginx.sh /usr/local/bin/tpi-stream-nginx" in of(stage, "COPY")
     assert of(stages["streamd"], "ENV") == [f"GLIBC_TUNABLES={tunables()}"]
     manual = read(f"{ROOT}/man/tpi-streamd.8").replace("\\e\n", "")
     assert f"\nGLIBC_TUNABLES={tunables()}\n" in manual
@@ -872,11 +873,14 @@ def test_containerfile_builds(rundir):
 
 
 class Sidecar(Front):
-    """nginx of the image with a configuration of contrib; two ports, and no authentication."""
+    """nginx of the image with a configuration of contrib; two ports, and no authentication. With prefix, a command that
+    runs another one, it listens on all addresses."""
 
-    def __init__(self, rundir, daemon_address, conf="container", replaced=None):
+    def __init__(self, rundir, daemon_address, conf="container", replaced=None, prefix=(), host="127.0.0.1", ports=None):
         self.directory = open_directory(rundir, "sidecar-")
-        self.address, self.probes = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
+        first, second = ports or (free_port(), free_port())
+        self.address, self.probes = (host, first), (host, second)
+        listen = "" if prefix or host != "127.0.0.1" else "127.0.0.1:"
         copy = os.path.join(self.directory, "tpi-stream")
         os.mkdir(copy)
         names = [name.split("/")[-1] for sources in of(instructions()["nginx"], "COPY")
@@ -887,10 +891,21 @@ class Sidecar(Front):
         main = write(os.path.join(self.directory, "nginx.conf"), substitute(read(f"{CONTRIB}/{conf}/nginx.conf"), {
             **(replaced or {}), "/tmp/": f"{self.directory}/", "/etc/nginx/tpi-stream/": f"{copy}/",
             "unix:/run/tpi-stream/streamd.sock": f"unix:{daemon_address}",
-            "listen 8080 ": "listen %s:%d " % self.address,
-            "listen 8081;": "listen %s:%d;" % self.probes}))
-        arguments = json.loads(*of(instructions()["nginx"], "ENTRYPOINT"))[1:]
-        super().__init__(self.directory, "nginx", [installed("nginx"), "-c", main, *arguments])
+            "listen 8080 ": f"listen {listen}{first} ", "listen 8081;": f"listen {listen}{second};"}))
+        # A loopback address instead of all: other tests run at the same time.
+        start = write(os.path.join(self.directory, "nginx.sh"), substitute(read(f"{CONTRIB}/container/nginx.sh"), {
+            "/tmp/": f"{self.directory}/", "[::]:8080": f"[::{'1' if listen else ''}]:{first}",
+            "[::]:8081": f"[::{'1' if listen else ''}]:{second}"}))
+        super().__init__(self.directory, "nginx", [*prefix, "env", f"PATH={PATH}", "sh", start, "-c", main])
+
+    def _accepts(self):
+        """Whether nginx answers. While nginx.sh tries the addresses, connections are accepted, then closed."""
+        assert self.alive, f"{self.name} ended: {self.wait()} {self.log()}"
+        try:
+            with http(self.probes, "/nginx") as peer:
+                return peer.wait(lambda p: p.closed or p.ended, what="an answer").status == 200
+        except ConnectionError:
+            return False
 
     def probe(self, path):
         with http(self.probes, path) as peer:
@@ -925,7 +940,7 @@ def test_sidecar(with_app, valkey, rundir, fronts):
     assert question.header("X-Forwarded-Proto") == "https"
     assert question.header("X-Forwarded-For") == "192.0.2.7, 127.0.0.1"
     assert question.header("X-Forwarded-Host") == "%s:%d" % front.address
-    with http(front.address, NOTIFICATIONS, **{**page(ANN), "Cookie": f"{page(ANN)['Cookie']}; x={'x' * 12000}"}) as peer:
+    with http(front.address, NOTIFICATIONS, **page(ANN), X_Long="x" * 32000) as peer:
         peer.wait_live(20)
     for path in HEALTH, LIVE, METRICS, "/nginx", *LOOKALIKES, *OTHER_CASE:
         with http(front.address, path, **page(ANN)) as peer:
