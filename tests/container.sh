@@ -8,7 +8,8 @@
 # (http://deb.debian.org/debian). buildah works as user 0 of a user namespace, an unprivileged user of
 # the machine, and the images run in a network namespace of their own. Takes several minutes and 2 GB in
 # TMPDIR, and changes nothing on the machine itself. The last line is "N passed, M failed". Exit status:
-# 0 all passed, 1 a test failed, 77 skipped: not root, or debootstrap or buildah is missing.
+# 0 all passed, 1 a test failed, 77 skipped: not root, debootstrap or buildah is missing, or debootstrap
+# cannot fetch Debian 13.
 #
 # shellcheck disable=SC2016,SC2317 # scripts for the namespace; functions that check() calls
 # shellcheck source=tests/root.sh
@@ -22,6 +23,7 @@ mirror=${1:-http://deb.debian.org/debian}
 
 . "$source/tests/root.sh"
 command -v buildah >/dev/null || skip "buildah not found"
+need_suite "$mirror" trixie
 
 work=$(mktemp -d) && chmod 755 "$work" || exit 1
 trap 'rm -rf --one-file-system "$work"' EXIT

@@ -4,15 +4,16 @@
 # installs, runs, upgrades, removes and purges it in other roots: first with dpkg alone, then under a
 # separate systemd in namespaces, with Apache and nginx.
 #
-#   tests/debian.sh [MIRROR]
+#   tests/debian.sh [SUITE [MIRROR]]
 #
-# MIRROR defaults to http://deb.debian.org/debian; TPI_SUITE in the environment selects the suite
-# (bookworm; trixie; noble with http://archive.ubuntu.com/ubuntu). TPI_PREVIOUS is the git revision of the
-# release from which to upgrade; without it, the same sources are built with an older version number.
-# Takes several minutes and 2 GB in TMPDIR. Installs, starts and changes nothing on the
-# machine itself, and gives the installed package only a loopback interface. The last line is
-# "N passed, M failed". Exit status: 0 all passed, 1 a test failed, 77 skipped: not root, or
-# debootstrap is missing. Without a mounted cgroup2 the part with systemd is skipped.
+# SUITE is bookworm (the default), another suite of Debian, or one of Ubuntu, for example noble. MIRROR
+# defaults to http://deb.debian.org/debian or http://archive.ubuntu.com/ubuntu. TPI_PREVIOUS in the
+# environment is the git revision of the release from which to upgrade; without it, the same sources are
+# built with an older version number. Takes several minutes and 2 GB in TMPDIR. Installs, starts and
+# changes nothing on the machine itself, and gives the installed package only a loopback interface.
+# The last line is "N passed, M failed". Exit status: 0 all passed, 1 a test failed, 77 skipped, with
+# the reason in one line: not root, debootstrap is missing, or cannot fetch the suite.
+# Without a mounted cgroup2 the part with systemd is skipped.
 #
 # shellcheck disable=SC2016,SC2317 # scripts for the roots; functions that check() calls
 # shellcheck source=tests/root.sh
@@ -22,8 +23,12 @@ export LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive
 unset MAKEFLAGS MAKELEVEL DEB_BUILD_OPTIONS DEB_BUILD_PROFILES
 
 source=$(cd "$(dirname "$0")/.." && pwd -P)
-mirror=${1:-http://deb.debian.org/debian}
-suite=${TPI_SUITE:-bookworm}
+suite=${1:-bookworm}
+case $suite in
+bookworm | trixie | forky | sid | testing | unstable) mirror=http://deb.debian.org/debian ;;
+*) mirror=http://archive.ubuntu.com/ubuntu ;;
+esac
+mirror=${2:-$mirror}
 
 # For example 0.1.0-1, 0.1.0, 0.1.0-2 and 0.1.0~1-1.
 first=$(sed -n '1s/.*(\(.*\)).*/\1/p' "$source/debian/changelog")
@@ -32,6 +37,8 @@ second=$version-$((${first##*-} + 1))
 previous=$version~1-1
 
 . "$source/tests/root.sh"
+
+need_suite "$mirror" "$suite"
 
 work=$(mktemp -d) && chmod 755 "$work" || exit 1
 cgroup=$(findmnt -n -t cgroup2 -o TARGET | head -n 1)

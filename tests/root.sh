@@ -74,6 +74,12 @@ apt()
 	    --no-install-recommends "${@:2}"
 }
 
+# need_suite MIRROR SUITE: skips the test if debootstrap cannot fetch the suite.
+need_suite()
+{
+	wget -q --spider --timeout=20 --tries=2 "$1/dists/$2/Release" || skip "cannot fetch $2 from $1"
+}
+
 # copy_sources TO: copies the files that git tracks or would track; without git, all files.
 copy_sources()
 {

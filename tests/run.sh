@@ -150,9 +150,11 @@ heading "make check"
 $no_aslr make -s -j2 check VERBOSE=1 || failed=1
 
 if [ -z "$marks" ] && [ -z "$sanitizers" ]; then
-	heading "Debian package"
-	"$source/tests/debian.sh" || [ $? -eq 77 ] || failed=1
-	heading "Debian 13"
+	for release in bookworm trixie noble; do
+		heading "Debian package: $release"
+		"$source/tests/debian.sh" $release || [ $? -eq 77 ] || failed=1
+	done
+	heading "Valkey and TLS on Debian 13"
 	"$source/tests/trixie.sh" || [ $? -eq 77 ] || failed=1
 	heading "container images"
 	"$source/tests/container.sh" || [ $? -eq 77 ] || failed=1

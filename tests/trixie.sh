@@ -9,7 +9,8 @@
 # MIRROR defaults to http://deb.debian.org/debian. Takes several minutes and 1.5 GB in TMPDIR.
 # Installs, starts and changes nothing on the machine itself. The line before the last one says which
 # server was tested and sums up the end-to-end tests; the last line is "N passed, M failed".
-# Exit status: 0 all passed, 1 a test failed, 77 skipped: not root, or debootstrap is missing.
+# Exit status: 0 all passed, 1 a test failed, 77 skipped: not root, or debootstrap is missing or cannot
+# fetch Debian 13.
 #
 # shellcheck disable=SC1091,SC2317 # root.sh; functions that check() calls
 # shellcheck source=tests/root.sh
@@ -22,6 +23,7 @@ source=$(cd "$(dirname "$0")/.." && pwd -P)
 mirror=${1:-http://deb.debian.org/debian}
 
 . "$source/tests/root.sh"
+need_suite "$mirror" trixie
 
 work=$(mktemp -d) && chmod 755 "$work" || exit 1
 trap 'rm -rf --one-file-system "$work"' EXIT
