@@ -47,7 +47,7 @@ def copies(daemon, token):
 @pytest.mark.skipif(SANITIZED, reason="sanitizers keep freed memory")
 def test_memory(with_app, streamd, new_valkey, rundir):
     """While a stream is open, its cookie is in the daemon's memory once, for re-checks. Afterwards, and after a refused
-    or deferred request, nothing of it is left, in libraries neither. The password of Valkey is there once."""
+    or deferred request, nothing of it is left, not even in libraries. The password of Valkey is there once."""
     password = secret()
     valkey = new_valkey(tcp=True, password=password).start()
     path = os.path.join(rundir, "password")
