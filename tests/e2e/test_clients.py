@@ -261,8 +261,8 @@ class Run:
         return [name for name, case in self.running if case == "main"]
 
     def wait(self, condition, seconds, case=None):
-        """Waits until the condition is true of all clients, but no longer; returns those of which it is true. Does not wait
-        for those that should have ended in this case."""
+        """Waits until the condition is true of all clients, or the time is up; returns those of which it is true. Does not
+        wait for those that should have ended in this case."""
         deadline, done = time.monotonic() + scaled(seconds), set()
         wanted = {name for name in self.main() if not case or CLIENTS[name].expects(case) != "ends"}
         while True:

@@ -20,8 +20,8 @@ SANITIZED = "TPI_SANITIZED 1" in open(os.path.join(servers.BUILD, "config.h"), e
 
 
 def secret(length=400):
-    """A token that the daemon's memory has only if it was given. It repeats, so that a copy of which the allocator has
-    overwritten the start is found, too."""
+    """A token that is in the daemon's memory only if it was sent there. It repeats, so that a copy is found even if the
+    allocator has overwritten its start."""
     return f"{uuid.uuid4().hex}." * (length // 33)
 
 
