@@ -449,9 +449,9 @@ purges()
 heading "building in a fresh root: $suite from $mirror"
 need "a minimal root" make_base
 need "a root for building" make_build_root
-need "sources owned by an unprivileged user" within "$work/build" -- chown -R builder: /build
 need "sources of a second revision" revise
 need "sources of the previous release${TPI_PREVIOUS+: $TPI_PREVIOUS}" go_back
+need "sources owned by an unprivileged user" within "$work/build" -- chown -R builder: /build
 need "binary packages with nocheck, without the packages that tests need" build_without_tests
 need "the distribution tarball" make_distribution
 need "all packages from the tarball, with make check" build_with_tests
