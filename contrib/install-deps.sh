@@ -11,9 +11,10 @@
 # test    demo, and the tools and libraries of the tests
 # bench   demo, and what the benchmark compares with: Node.js, nginx with nchan
 # clients what tests/run.sh --clients needs in addition: WebKitGTK, pip
-# ci      clang with libFuzzer, venv of Python
+# ci      clang with libFuzzer, Python's venv
 #
-# Web servers that not every release has (Caddy, lighttpd with Lua) are optional: their tests are skipped.
+# Web servers that not every release has (Caddy, lighttpd with Lua) are optional. Without them their tests
+# are skipped.
 #
 # Needs root or sudo if a package is missing. Exit status: 0 everything is present, 64 wrong usage,
 # 69 cannot install.

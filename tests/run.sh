@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: ISC
 # Builds the programs outside the source tree and runs the tests: `make check`, which needs no
-# server, then the end-to-end tests with real servers. The last line is the summary of these.
+# server, then the end-to-end tests with real servers, whose summary is the last line.
 #
 #   tests/run.sh [OPTION...] [BUILD-DIRECTORY] [-- PYTEST-ARGUMENT...]
 #

@@ -73,8 +73,8 @@ enum metric_refused {
 /* Why a request was answered with "retry later". */
 enum metric_deferred {
 	DEFERRED_DRAINING,
-	DEFERRED_PENDING,   /* too many requests wait to learn who their user is */
-	DEFERRED_RATE,      /* the user opens streams too fast */
+	DEFERRED_PENDING,   /* TPI_APP_PENDING */
+	DEFERRED_RATE,      /* TPI_USER_OPENS_PER_SECOND */
 	DEFERRED_CANCELLED, /* by a newer request of the same user */
 	DEFERRED_EVICTED,   /* an evicted stream reconnected, and there was no free slot */
 	DEFERRED_APPLICATION,

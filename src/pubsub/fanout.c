@@ -227,7 +227,7 @@ send_records(const struct records *r, struct stream *s, int64_t now)
 	return taken;
 }
 
-/* Without an atomic addition, which costs more: no other thread changes the count. */
+/* Not an atomic addition, which costs more: no other thread changes the count. */
 static void
 count_events(struct stream *s, uint32_t count)
 {

@@ -18,7 +18,7 @@
 /* Connections without a user that a walk passes before it releases the lock for a moment. */
 #define PASSED_AT_ONCE 100
 
-/* Applying revocations: at most so often, and at most this part of the time. */
+/* Revocations are applied at most every APPLY_MS, and during at most 1/APPLY_PART of the time. */
 #define APPLY_MS   100
 #define APPLY_PART 10
 
@@ -85,7 +85,7 @@ registry_name(struct registry *r, struct registry_entry *e, struct stream *strea
 	e->watches = watches;
 	if (revoked_concerns(&r->revoked, e->checked, user, watches, false))
 		stream_mark(stream, STREAM_REVOKED);
-	/* Those that have not been applied yet mark it then: they invalidate answers only then. */
+	/* Revocations that are not applied yet will mark it, once they have invalidated answers. */
 	e->checked = r->applied;
 	pthread_mutex_unlock(&r->lock);
 }
@@ -140,7 +140,7 @@ registry_revoke(void *registry, const struct revocation *revocation)
 	}
 	if (r->revoked.last == r->applied)
 		return INT64_MAX;
-	/* At the latest before one that has not been applied is forgotten. */
+	/* Do not wait if the table could overflow and forget some that are not applied yet. */
 	if (now < r->apply_at && r->revoked.last - r->applied < REVOKED_MAX / 2)
 		return r->apply_at;
 	apply(r);

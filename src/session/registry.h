@@ -49,7 +49,7 @@ struct registry {
 	time_t started_at; /* wall clock */
 
 	_Atomic bool draining;
-	_Atomic int pending; /* requests that wait to learn who their user is: TPI_APP_PENDING */
+	_Atomic int pending; /* requests that wait for their user: up to twice TPI_APP_PENDING */
 
 	pthread_mutex_t lock; /* the rest */
 	LIST_HEAD(, registry_entry) connections; /* each has a descriptor: RLIMIT_NOFILE */
@@ -57,7 +57,7 @@ struct registry {
 	pthread_cond_t emptied;
 	struct revoked revoked; /* up to REVOKED_MAX; the subscriber's thread alone changes it */
 	uint64_t applied; /* the number of the last revocation that has been applied */
-	int64_t apply_at; /* clock_ms() before which none is; the subscriber's thread's */
+	int64_t apply_at; /* clock_ms() of the next turn; subscriber's thread only */
 };
 
 /* Initializes the list; the caller sets the rest. */
@@ -87,9 +87,9 @@ void registry_unname(struct registry *r, struct registry_entry *e);
 /*
  * Takes a revocation (a subscriber_revoked; NULL: none) and applies those that are due: invalidates
  * all earlier answers of the application, and marks the streams concerned STREAM_REVOKED, those
- * after the first 100 STREAM_MANY as well. That walk through all connections takes place at most
- * every 100 ms, and less often if it takes long. Returns when to call again (clock_ms()), INT64_MAX
- * if there is no need.
+ * after the first 100 STREAM_MANY as well. This walks through all connections, so it happens at
+ * most every 100 ms, and less often if it takes long. Returns when to call again (clock_ms()),
+ * INT64_MAX if there is no need.
  */
 int64_t registry_revoke(void *registry, const struct revocation *revocation);
 

@@ -13,7 +13,7 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 
-#define METRICS_SIZE 32768 /* three times what all metrics take */
+#define METRICS_SIZE 32768 /* three times the size of all metrics */
 
 struct status_page {
 	const char *path;
@@ -145,7 +145,7 @@ write_metrics(struct registry *r, struct answer *answer, char **body)
 	bool failed;
 	FILE *out;
 
-	/* Not open_memstream(): if that runs out of memory, glibc drops text and reports no error. */
+	/* Not open_memstream(): when out of memory, glibc drops text without an error. */
 	*body = malloc(METRICS_SIZE);
 	out = c != NULL && *body != NULL ? fmemopen(*body, METRICS_SIZE, "w") : NULL;
 	if (out == NULL) {

@@ -3,7 +3,7 @@
  * stream_list: see stream_list.h.
  *
  * Lines are collected in a chunk, which fits in an empty backlog. A full chunk is sent, and the next
- * one is begun when the peer has taken all of it.
+ * one begins when the peer has taken all of it.
  */
 #include "session/stream_list.h"
 
@@ -19,7 +19,7 @@
 
 #define CHUNK_MAX 16384 /* the least SSE_BACKLOG_BYTES */
 
-/* The longest line: that many labels, quoted, with commas; the user; the rest. */
+/* The longest line: all labels, quoted and with commas; the user; the rest. */
 #define LIST_LINE_MAX (WATCH_LIST_MAX * (TOPIC_LABEL_SIZE + 3) + CHANNEL_ID_MAX + 256)
 
 struct list {

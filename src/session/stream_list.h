@@ -2,7 +2,7 @@
 /*
  * stream_list: the page with all open streams (TPI_STATUS=on), one line of JSON each.
  *
- * The list is sent while it is made, so it takes the same little memory for any number of streams.
+ * The list is generated while it is sent, so its memory does not grow with the number of streams.
  * No lock that a stream needs is held while it is sent.
  */
 #ifndef TPI_SESSION_STREAM_LIST_H

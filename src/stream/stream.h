@@ -76,8 +76,8 @@ struct stream {
 	/* Set before any other thread knows the stream. */
 	uint32_t backlog_max; /* bytes, including record headers */
 	/*
-	 * An entry of TPI_ALLOWED_ORIGINS, up to its comma: the page's origin, if it is listed. NULL
-	 * if it is not.
+	 * The page's origin if TPI_ALLOWED_ORIGINS lists it: points to that entry, which ends at a
+	 * comma. NULL if it does not.
 	 */
 	const char *allowed_origin;
 	pthread_t owner;

@@ -20,8 +20,8 @@ SANITIZED = "TPI_SANITIZED 1" in open(os.path.join(servers.BUILD, "config.h"), e
 
 
 def secret(length=400):
-    """A token that the daemon's memory has only if it was given. It repeats, so that a copy of which the allocator has
-    overwritten the start is found, too."""
+    """A token that is in the daemon's memory only if it was sent there. It repeats, so that a copy is found even if the
+    allocator has overwritten its start."""
     return f"{uuid.uuid4().hex}." * (length // 33)
 
 
@@ -47,7 +47,7 @@ def copies(daemon, token):
 @pytest.mark.skipif(SANITIZED, reason="sanitizers keep freed memory")
 def test_memory(with_app, streamd, new_valkey, rundir):
     """While a stream is open, its cookie is in the daemon's memory once, for re-checks. Afterwards, and after a refused
-    or deferred request, nothing of it is left, in libraries neither. The password of Valkey is there once."""
+    or deferred request, nothing of it is left, not even in libraries. The password of Valkey is there once."""
     password = secret()
     valkey = new_valkey(tcp=True, password=password).start()
     path = os.path.join(rundir, "password")

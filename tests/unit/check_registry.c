@@ -281,7 +281,7 @@ START_TEST(walk)
 }
 END_TEST
 
-/* Of a flood the first one is applied at once, the rest together after a while; nobody else is marked. */
+/* Of a flood the first one is applied at once, the rest together later; no other stream is marked. */
 START_TEST(flood)
 {
 	enum { FLOOD = 3000 };
