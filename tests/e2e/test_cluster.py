@@ -312,9 +312,9 @@ def test_primaries_in_a_list(streamd, new_valkey):
 
 
 def test_loading(streamd, new_valkey):
-    """A server that loads its data still takes ROLE, SUBSCRIBE and PUBLISH, so that a single URL works. Those older than
-    Valkey 8 refuse CLUSTER INFO: with several URLs they are unreachable, by the name LOADING, until the data is
-    loaded."""
+    """A server that is loading its data accepts ROLE, SUBSCRIBE and PUBLISH, so a single URL works. Servers older than
+    Valkey 8 refuse CLUSTER INFO: with several URLs they count as unreachable, and the error says LOADING, until the
+    data is loaded."""
     valkey = new_valkey(tcp=True, port=node_port(), config=[
         "--cluster-enabled", "yes", "--enable-debug-command", "yes",
         "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no"]).start()

@@ -300,8 +300,8 @@ def test_wrong_password(streamd, new_valkey, url):
 
 
 def test_password_required_later(streamd, new_valkey):
-    """A Valkey that begins to require a password is named as such, once, by NOAUTH, when the connection is lost; without
-    the requirement everything works again."""
+    """If Valkey requires a password from now on, the daemon logs NOAUTH once, when it has lost its connection; when none
+    is required any more, everything works again."""
     valkey = new_valkey(tcp=True).start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
     with daemon.stream("ann") as peer:
@@ -789,7 +789,7 @@ def test_busy(streamd, new_valkey, busy):
 
 @pytest.mark.slow
 def test_refused_unsubscribe(streamd, new_valkey):
-    """An UNSUBSCRIBE that Valkey refuses is logged and repeated: the daemon does not stay subscribed for ever."""
+    """The daemon logs an UNSUBSCRIBE that Valkey refuses and repeats it, so it does not stay subscribed forever."""
     valkey = new_valkey(tcp=True).start()
     daemon = streamd(VALKEY_URL=valkey.url)
     valkey("ACL", "SETUSER", "default", "-unsubscribe")
