@@ -105,7 +105,7 @@ struct app_client {
 	pthread_mutex_t lock; /* everything down to stop_done */
 	struct lookup *table; /* those in the queues, in flight, and known */
 	/*
-	 * By preferred, the oldest first. A query waits for each: one of up to TPI_APP_PENDING
+	 * By preferred, the oldest first. A query waits for each: one of up to twice
 	 * requests that wait for their user, or of a request or stream that holds a slot of the
 	 * tenant, each with up to 8 (500 ids in chunks of 100, of up to 4 kinds).
 	 */
