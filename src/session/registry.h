@@ -48,7 +48,7 @@ struct registry {
 	time_t started_at; /* wall clock */
 
 	_Atomic bool draining;
-	_Atomic int pending; /* requests that wait to learn who their user is: TPI_APP_PENDING */
+	_Atomic int pending; /* requests that wait to learn who their user is: see enter_pending() */
 
 	pthread_mutex_t lock; /* the rest */
 	LIST_HEAD(, registry_entry) connections; /* each has a descriptor: RLIMIT_NOFILE */
