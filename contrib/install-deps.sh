@@ -11,9 +11,10 @@
 # test    demo, and the tools and libraries of the tests
 # bench   demo, and what the benchmark compares with: Node.js, nginx with nchan
 # clients what tests/run.sh --clients needs in addition: WebKitGTK, pip
-# ci      clang with libFuzzer, venv of Python
+# ci      clang with libFuzzer, Python's venv
 #
-# Web servers that not every release has (Caddy, lighttpd with Lua) are optional: their tests are skipped.
+# Web servers that not every release has (Caddy, lighttpd with Lua) are optional. Without them their tests
+# are skipped.
 #
 # Needs root or sudo if a package is missing. Exit status: 0 everything is present, 64 wrong usage,
 # 69 cannot install.
@@ -116,15 +117,12 @@ testing()
 	need python3-pytest-xdist module xdist
 	need openssl program openssl
 	need jq program jq
-	# The tests render the Helm chart with a Go program of their own.
-	need golang-go program go
-	need golang-github-masterminds-sprig-dev \
-	    test -d /usr/share/gocode/src/github.com/Masterminds/sprig
-	need golang-k8s-sigs-yaml-dev test -d /usr/share/gocode/src/sigs.k8s.io/yaml
+	need libapache2-mod-security2 test -e /usr/lib/apache2/modules/mod_security2.so
+	need iproute2 program ip
 	need python3-yaml module yaml
 	need python3-jsonschema module jsonschema
 	need perl program perl
-	# For promtool only; the service is not started.
+	# For its programs only; the service is not started.
 	need prometheus program promtool
 	need nodejs program node
 	need npm program npm

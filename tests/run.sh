@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: ISC
 # Builds the programs outside the source tree and runs the tests: `make check`, which needs no
-# server, then the end-to-end tests with real servers. The last line is the summary of these.
+# server, then the end-to-end tests with real servers, whose summary is the last line.
 #
 #   tests/run.sh [OPTION...] [BUILD-DIRECTORY] [-- PYTEST-ARGUMENT...]
 #
@@ -154,6 +154,8 @@ if [ -z "$marks" ] && [ -z "$sanitizers" ]; then
 	"$source/tests/debian.sh" || [ $? -eq 77 ] || failed=1
 	heading "Debian 13"
 	"$source/tests/trixie.sh" || [ $? -eq 77 ] || failed=1
+	heading "container images"
+	"$source/tests/container.sh" || [ $? -eq 77 ] || failed=1
 fi
 
 if [ $suite = schedules ]; then

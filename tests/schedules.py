@@ -5,9 +5,9 @@
 
     tests/schedules.py [COUNT] [FIRST]      COUNT seeds (20 by default), from FIRST (1 by default)
 
-Uses the programs in $TPI_BUILD (default: _build). Runs two seeds at a time. Of each seed that fails it prints the
+Uses the programs in $TPI_BUILD (default: _build). Runs two seeds at a time. For each seed that fails it prints the
 reason, the output of the servers, and the command that repeats the seed. A seed repeats what the test does and where
-the daemon's threads are delayed, but not the times of the kernel: a rare failure may need several runs of its seed.
+the daemon's threads are delayed, but not the kernel's timing: a rare failure may need several runs of its seed.
 The last line is "N passed, N failed".
 """
 

@@ -594,8 +594,8 @@ class Stream {
 /* ---- Sharing one connection among the tabs of a browser */
 
 /*
- * What each type of message must have, apart from the hub, the tab that sent it, and the term. False, or an
- * exception, if it has not.
+ * Checks of messages, by type: what each must have, apart from the hub, the tab that sent it, and the term.
+ * A check that fails returns false or throws.
  */
 const MESSAGES = {
 	__proto__: null,
@@ -657,7 +657,7 @@ class Sharing {
 			this.#resign = resolve;
 			this.term = termAfter(this.term);
 			if (this.mirror) {
-				/* Carry what the last leader did until the tabs have answered, so as to open once. */
+				/* Until the tabs have answered, carry what the last leader did: this opens one stream, not two. */
 				this.#enter("", [...this.mirror.syncs.keys()]);
 				this.#isolate();
 			}
@@ -666,8 +666,8 @@ class Sharing {
 	}
 
 	/*
-	 * Forgets the tabs that did not answer the last time: they have crashed. So a stream that only they
-	 * watched is closed within a minute.
+	 * Forgets the tabs that did not answer the last time: they have crashed. This closes a stream that only
+	 * they watched within a minute.
 	 */
 	#callRoll() {
 		for (const id of this.#tabs.keys())

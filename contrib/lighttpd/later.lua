@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: ISC
 -- lighttpd: the response while the daemon is unreachable. Called by tpi-stream.conf.
 --
--- lighttpd's own error responses are HTML; the daemon's (503 with Retry-After) are not, and pass.
+-- lighttpd's own error responses are HTML. The daemon's (503 with Retry-After) are JSON, and pass.
 -- After a response other than 200, a browser's EventSource never reconnects; after a 200 that ends, it
 -- does, here after ten seconds.
 local r = lighty.r

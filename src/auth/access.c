@@ -37,7 +37,7 @@ struct rule {
 };
 
 struct access_rules {
-	struct rule *set; /* as many as a file of FILE_SIZE_MAX has */
+	struct rule *set; /* bounded by FILE_SIZE_MAX */
 };
 
 struct access {

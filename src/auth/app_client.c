@@ -9,10 +9,10 @@
  * been sent. A query waits for one lookup, or for several if it has many ids or ids of several
  * models.
  *
- * There are two queues. A lookup is preferred, which means sent before all others, if its user is
- * known: if the query is about access, for which the user has been verified; is a re-check, so a
- * stream is open; or has credentials that the application recognized when it was last asked
- * (recognized.h). Anyone can make up other credentials, any number, and must not delay these.
+ * There are two queues. Lookups whose user is known are preferred, that is, sent before all others:
+ * queries about access, whose user has been verified; re-checks, whose stream is open; and those
+ * with credentials that the application recognized the last time (recognized.h). Anyone can make up
+ * other credentials, and must not delay these.
  *
  * The lock guards the table, the lists and every query's answer. It is not held while anything
  * waits; a stream's lock may be taken under it. While a lookup is LOOKUP_SENT, its answer belongs
@@ -43,7 +43,7 @@
 #define KNOWN_MAX   16384 /* positive answers that are kept, and as many negative ones */
 #define WARN_MS     60000 /* between two warnings */
 
-/* A lookup is given up once it has waited in a queue for this many times the time it has left. */
+/* A lookup is given up once its time in the queue is this many times the time it has left. */
 #define QUEUE_SHARE 3
 
 LIST_HEAD(waiter_list, waiter);
@@ -307,7 +307,7 @@ prefer(struct app_client *client, struct lookup *lookup)
 	TAILQ_INSERT_TAIL(&client->queues[true], lookup, link);
 }
 
-/* Whether the user is known before the query; after as for app_query_start(). The lock is held. */
+/* Whether the user is already known; "after" is as for app_query_start(). The lock is held. */
 static bool
 is_preferred(const struct app_client *client, const struct credentials *c, enum app_check check,
     int64_t after)
@@ -644,9 +644,9 @@ counted_as(const struct lookup *lookup, const struct app_http_result *result, co
 }
 
 /*
- * Whether the application seems to be unreachable. A request that had less than half of
+ * Whether the application seems to be unreachable. A timeout after less than half of
  * TPI_APP_TIMEOUT_MS, because the rest was spent in a queue or on an earlier query, is no evidence.
- * Nor is one during which the application answered others.
+ * Neither is a failure of a request during which the application answered another.
  */
 static bool
 is_dead(const struct app_client *client, const struct lookup *lookup,
@@ -737,7 +737,7 @@ give_up(struct app_client *client, struct lookup *lookup)
 
 /*
  * The next lookup to send; NULL if the queues are empty. Gives up those that have little time left:
- * the application could not be blamed for their failure. The lock is held.
+ * their timeout would not show that the application is unreachable. The lock is held.
  */
 static struct lookup *
 next_lookup(struct app_client *client, int64_t now)

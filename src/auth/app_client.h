@@ -3,13 +3,13 @@
  * app_client: queries to the application: who the user is and what they have access to
  * (TPI_IDENTITY=app, TPI_PROJECT_ACCESS=app; tpi-stream(7), AUTHORIZATION).
  *
- * One thread sends the requests, at most TPI_APP_CONCURRENCY at a time; others wait in a queue,
- * where those of known users precede the others.
+ * One thread sends the requests, at most TPI_APP_CONCURRENCY at a time. Others wait in a queue,
+ * those of known users first.
  * Equal queries at the same time share one request. An answer is kept for streams that open within
  * TPI_APP_CACHE_SECONDS, and for the re-checks of other streams with the same credentials
  * (TPI_RECHECK_SECONDS); a negative answer is kept for at most a second. After a failed connect or
  * a timeout, without any answer since that request began, every query fails at once for 2 s, unless
- * its answer is kept. Only the time since a request was sent counts as the application's.
+ * its answer is kept. Time in the queue does not count as the application's.
  *
  * A query does not block: a mark on the stream (STREAM_ANSWERED) announces the answer.
  */
@@ -33,7 +33,7 @@ struct app_client *app_client_start(const struct settings *s);
 /* Whether queries fail at once because the application is unreachable. Any thread. */
 bool app_client_paused(struct app_client *client);
 
-/* Whether the application recognized the credentials when it was last asked. Any thread. */
+/* Whether the application recognized the credentials the last time. Any thread. */
 bool app_client_recognizes(struct app_client *client, const struct credentials *c);
 
 /*

@@ -122,7 +122,7 @@ app_http_new(const struct settings *s, app_http_done *done, void *arg)
 	http = calloc(1, sizeof(*http));
 	if (http == NULL)
 		return NULL;
-	/* Its buffers for requests, with the user's cookies, grow by realloc(). */
+	/* curl's request buffers, which hold the user's cookies, grow by realloc(). */
 	if (curl_global_init_mem(CURL_GLOBAL_ALL, malloc, free, secret_realloc, strdup,
 		calloc) != CURLE_OK ||
 	    (http->multi = curl_multi_init()) == NULL) {
@@ -223,7 +223,7 @@ app_http_start(struct app_http *http, const char *target, const char *lines, siz
 	return true;
 }
 
-/* Whether there is no application to connect to. */
+/* Whether the application could not be connected to. */
 static bool
 is_dead(CURLcode code)
 {

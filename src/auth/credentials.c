@@ -185,7 +185,7 @@ credentials_site(const struct credentials *c)
 	return NULL;
 }
 
-/* The length of the letters and digits at the start; also those of base64 and of its URL form. */
+/* The length of the letters and digits at the start, including those of base64 and base64url. */
 static size_t
 part_length(const char *value)
 {

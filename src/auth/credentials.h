@@ -45,8 +45,9 @@ const char *credentials_site(const struct credentials *c);
 
 /*
  * Replaces with "***" each part of a cookie's value or of Authorization in a text that the
- * application sent. A part is SECRET_MIN or more letters and digits in a row: so a value is also
- * recognized if it was decoded. Shorter ones are ordinary words, such as the value of a "theme".
+ * application sent. A part is CREDENTIALS_SECRET_MIN or more letters and digits in a row, so a
+ * value is also found if the application decoded it. Shorter ones may be ordinary words, such as
+ * "dark".
  */
 #define CREDENTIALS_SECRET_MIN 8
 void credentials_strike(const struct credentials *c, char *text);

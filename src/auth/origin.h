@@ -22,8 +22,9 @@ const char *origin_header(char *const *params);
 
 /*
  * Whether a page of another origin sent the request (tpi-stream(7), RESPONSES): Sec-Fetch-Site says
- * so or, if it says nothing, the host of Origin is not that of Host. False if nothing shows where
- * it comes from, as for scripts. Of two different values of a header none is believed.
+ * so or, if it is absent or unknown, the host of Origin is not that of Host. False if neither
+ * header is present, as for scripts. True if Sec-Fetch-Site, or a header that decides, has two
+ * different values.
  */
 bool origin_is_foreign(char *const *params);
 

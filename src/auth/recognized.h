@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * recognized: credentials that the application has recognized lately. Queries with them are sent
- * before those with credentials that anybody may have made up. The caller locks.
+ * recognized: credentials that the application has recognized recently. Queries with them are sent
+ * before those with credentials that anyone may have made up. The caller locks.
  *
- * A user has at most RECOGNIZED_EACH of them, so varying cookies does not put many queries first.
+ * A user has at most RECOGNIZED_EACH of them: otherwise a user could vary the cookies to get any
+ * number of queries preferred.
  */
 #ifndef TPI_AUTH_RECOGNIZED_H
 #define TPI_AUTH_RECOGNIZED_H

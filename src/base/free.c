@@ -2,8 +2,8 @@
 /*
  * free: a free() that overwrites every block before it returns it to the allocator. Cookies and
  * passwords pass through libfcgi, curl, hiredis and OpenSSL, none of which overwrites all of its
- * copies. Both programs link it, so that it takes precedence over the C library's, for libraries,
- * too.
+ * copies. Both programs link this free(), so it takes precedence over the C library's, in libraries
+ * as well.
  *
  * It calls the next free() in the search order, so that a preloaded allocator still works. Not in
  * builds with sanitizers, which have a free() of their own.
@@ -30,7 +30,7 @@ find_next(void)
 {
 	static bool finding;
 
-	/* dlsym() itself may call free(): such a block is lost. */
+	/* dlsym() itself may call free(): such a block leaks. */
 	if (finding)
 		return;
 	finding = true;

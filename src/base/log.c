@@ -288,7 +288,7 @@ log_allowed_some(struct log_limit *limit, uint32_t lines, int interval_ms, uint3
 	int64_t next = atomic_load(&limit->next);
 	uint32_t refused;
 
-	/* If several threads get here at once, only one begins the interval. */
+	/* If several threads get here at the same time, only one begins the interval. */
 	if (now >= next && atomic_compare_exchange_strong(&limit->next, &next, now + interval_ms))
 		atomic_store(&limit->lines, 1);
 	else if (atomic_load(&limit->lines) >= lines ||

@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #define METRIC_KINDS  4  /* the kinds of streams: enum stream_kind */
+extern const char *const metric_kinds[METRIC_KINDS]; /* their names */
 #define METRIC_LABELS 16 /* the most values that a label may have */
 
 enum metric {
@@ -72,8 +73,8 @@ enum metric_refused {
 /* Why a request was answered with "retry later". */
 enum metric_deferred {
 	DEFERRED_DRAINING,
-	DEFERRED_PENDING,   /* too many requests wait to learn who their user is */
-	DEFERRED_RATE,      /* the user opens streams too fast */
+	DEFERRED_PENDING,   /* TPI_APP_PENDING */
+	DEFERRED_RATE,      /* TPI_USER_OPENS_PER_SECOND */
 	DEFERRED_CANCELLED, /* by a newer request of the same user */
 	DEFERRED_EVICTED,   /* an evicted stream reconnected, and there was no free slot */
 	DEFERRED_APPLICATION,

@@ -9,8 +9,9 @@
 #include <stddef.h>
 
 /*
- * Returns a copy of a password, which is known from now on. Equal ones share one copy. NULL: no
- * memory. Call this and secret_drop() only while no other thread calls any function here.
+ * Returns a copy of a password, which secret_strike() knows from now on. Equal passwords share one
+ * copy. NULL: no memory. Call this and secret_drop() only while no other thread calls any function
+ * here.
  */
 char *secret_keep(const char *text);
 
@@ -23,10 +24,10 @@ void secret_drop(char *secret);
  */
 void secret_strike(char *text);
 
-/* The same for one secret, of length bytes, that only the caller knows. */
+/* The same for one secret, of length bytes, given by the caller. */
 void secret_strike_one(char *text, const char *secret, size_t length);
 
-/* Like realloc(), but leaves nothing of the data in a block that it gives up. */
+/* Like realloc(), but overwrites a block that it frees. */
 void *secret_realloc(void *p, size_t size);
 
 /* Overwrites a string, which becomes "". Safe for NULL. */

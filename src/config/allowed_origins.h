@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * allowed_origins: the syntax of TPI_ALLOWED_ORIGINS: pages of which other origins may open
+ * allowed_origins: the syntax of TPI_ALLOWED_ORIGINS, the other origins whose pages may open
  * streams. Pure and thread-safe.
  */
 #ifndef TPI_CONFIG_ALLOWED_ORIGINS_H

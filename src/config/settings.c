@@ -140,7 +140,7 @@ static const struct setting table[] = {
 	    .help = "combined streams of one user") },
 	{ NUMBER("TPI_USER_OPENS_PER_SECOND", user_opens_per_second, "20", 1, 1000,
 	    .zero_is_off = 1,
-	    .help = "streams that one user may open in a second") },
+	    .help = "streams that one user may open per second") },
 	{ NUMBER("SSE_HEARTBEAT_MS", heartbeat_ms, "25000", 100, 3600000,
 	    .help = "time without data after which a stream gets a ping") },
 	{ NUMBER("SSE_METRICS_MS", metrics_ms, "30000", 100, 3600000,
@@ -190,7 +190,7 @@ static const struct setting table[] = {
 	{ CHOICE("TPI_STATUS", status, "off", status_choices,
 	    .help = "whether to serve health and metrics") },
 	{ CHOICE("TPI_SANDBOX", sandbox, "on", sandbox_choices,
-	    .help = "whether to give up access to files and system calls that are not needed") },
+	    .help = "whether to deny itself files and system calls that it does not need") },
 	{ CHOICE("TPI_LOG_LEVEL", log_level, "info", log_level_choices,
 	    .help = "the least severe lines to log") },
 };

@@ -131,7 +131,7 @@ bool settings_load(struct settings *s, enum settings_program program,
     char *(*get)(const char *name), struct error *error);
 void settings_free(struct settings *s);
 
-/* Overwrites the settings that may contain a password, once the servers were parsed. */
+/* Overwrites the settings that may contain a password. Call it once they have been parsed. */
 void settings_forget_secrets(struct settings *s);
 
 /*

@@ -49,7 +49,7 @@ is_listening(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &size) == 0 && on != 0;
 }
 
-/* Linux hands the option on to the connections. It fails for a Unix socket, which has no delay. */
+/* Accepted connections inherit it on Linux. It fails for a Unix socket, which does not need it. */
 static void
 disable_delay(const struct listener *l)
 {

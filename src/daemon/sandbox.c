@@ -2,8 +2,8 @@
 /*
  * sandbox: see sandbox.h.
  *
- * A rule of Landlock is for a directory, not for a file: a file that is replaced by another is a
- * new one. Connecting to Unix sockets needs no rule.
+ * Landlock rules are for directories here, because a rule for a file would not cover its
+ * replacement. Connecting to Unix sockets needs no rule.
  */
 #include "config.h"
 
@@ -53,22 +53,22 @@
 	    LANDLOCK_ACCESS_FS_MAKE_FIFO | LANDLOCK_ACCESS_FS_MAKE_BLOCK |                        \
 	    LANDLOCK_ACCESS_FS_MAKE_SYM)
 
-/* Those that a rule for something else than a directory can give. */
+/* The rights that a rule for anything but a directory can have. */
 #define RIGHTS_OF_FILES (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE)
 
 /*
- * What the libraries read at any time: configuration, authorities, modules of the resolver, time
- * zones. /run has /etc/resolv.conf, perhaps only after the daemon has started.
+ * What libraries may read at any time: configuration, certificate authorities, modules of the
+ * resolver, time zones. /etc/resolv.conf may link into /run, where it may appear only later.
  */
 static const char *const readable[] = { "/etc", "/usr", "/lib", "/lib32", "/lib64", "/run",
 	"/nix/store", "/gnu/store", "/var/lib/ca-certificates", "/var/lib/sss", "/proc/self",
 	"/proc/sys", "/proc/net", "/sys/devices/system/cpu", "/dev/random", "/dev/urandom" };
 
-/* A path in one of these is read by OpenSSL. */
+/* OpenSSL reads the paths in these. */
 static const char *const variables[] = { "SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_CONF",
 	"OPENSSL_MODULES" };
 
-/* Gives rights below a path, if it exists. False with errno. */
+/* Adds a rule for a path, if it exists. False with errno. */
 static bool
 allow(int rules, const char *path, uint64_t rights)
 {
@@ -89,7 +89,7 @@ allow(int rules, const char *path, uint64_t rights)
 	return good;
 }
 
-/* Gives rights below the directory of a file. False with errno. */
+/* Adds a rule for the directory of a file. False with errno. */
 static bool
 allow_directory(int rules, const char *file, uint64_t rights)
 {
@@ -104,7 +104,7 @@ allow_directory(int rules, const char *file, uint64_t rights)
 	return allow(rules, length > 0 ? directory : slash != NULL ? "/" : ".", rights);
 }
 
-/* A file can be a link, and be replaced, as can what it links to. "": none. */
+/* The file may be a link. It and its target may be replaced. "": no file. */
 static bool
 allow_reading(int rules, const char *file)
 {
@@ -176,7 +176,7 @@ restrict_files(const struct settings *s, const struct listener *l)
 
 #ifdef HAVE_SECCOMP
 
-/* By purpose; the library ignores those that an architecture does not have. */
+/* By purpose; those that an architecture does not have are skipped. */
 static const char *const denied[] = {
 	/* other programs and processes */
 	"execve", "execveat", "fork", "vfork", "ptrace", "process_vm_readv", "process_vm_writev",
@@ -185,7 +185,7 @@ static const char *const denied[] = {
 	"mount", "umount", "umount2", "move_mount", "open_tree", "fsopen", "fsconfig", "fsmount",
 	"fspick", "mount_setattr", "pivot_root", "chroot", "unshare", "setns", "open_by_handle_at",
 	"name_to_handle_at", "fanotify_init", "quotactl", "quotactl_fd", "swapon", "swapoff",
-	/* owners, modes, times and attributes, which Landlock does not cover */
+	/* file owners, modes, times and attributes, which Landlock does not cover */
 	"chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat", "chown32",
 	"fchown32", "lchown32", "utime", "utimes", "futimesat", "utimensat", "utimensat_time64",
 	"setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr", "mknod",
@@ -226,8 +226,8 @@ deny(scmp_filter_ctx filter)
 	}
 #ifndef __s390__
 	/*
-	 * Only threads. The flags of clone3() are in memory, so it is missing for the C library, which
-	 * then uses clone().
+	 * Allow threads only. A filter cannot see the flags of clone3(), which are in memory.
+	 * ENOSYS makes the C library use clone() instead.
 	 */
 	if (error == 0)
 		error = deny_if(filter, "clone", 0, CLONE_THREAD, 0);
@@ -235,7 +235,7 @@ deny(scmp_filter_ctx filter)
 		error = seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS),
 		    seccomp_syscall_resolve_name("clone3"), 0);
 #endif
-	/* Memory is writable or executable, never both. */
+	/* Memory may be writable or executable, not both. */
 	if (error == 0)
 		error = deny_if(filter, "mmap", 2, PROT_WRITE | PROT_EXEC, PROT_WRITE | PROT_EXEC);
 	if (error == 0)
@@ -251,7 +251,7 @@ restrict_calls(void)
 	int error = filter != NULL ? deny(filter) : -ENOMEM;
 
 #if SCMP_VER_MAJOR > 2 || (SCMP_VER_MAJOR == 2 && SCMP_VER_MINOR >= 5)
-	/* Older kernels slow the processor down for it by default, and run it for each call. */
+	/* Without the SSB mitigation, which is slow and on by default; with a binary tree. */
 	if (error == 0)
 		error = seccomp_attr_set(filter, SCMP_FLTATR_CTL_SSB, 1);
 	if (error == 0)
@@ -274,7 +274,7 @@ restrict_calls(void)
 
 #endif
 
-/* A sanitizer starts programs that explain its reports, and writes these to files. */
+/* Sanitizers start a symbolizer and write reports to files. */
 #ifdef TPI_SANITIZED
 #define POSSIBLE false
 #else

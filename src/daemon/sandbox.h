@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: ISC */
 /*
- * sandbox: gives up what the daemon never does, for those who run it without systemd or containers.
+ * sandbox: gives up access that the daemon never needs, even without systemd or a container.
  *
- * Landlock restricts files: reading below the directories of the system's configuration and
- * libraries and those of the files in the settings, removing the daemon's own socket, nothing else.
- * seccomp denies system calls that the daemon never makes, such as those that start a program. Each
- * is used if the kernel and the build have it. What is denied fails with EACCES or EPERM.
+ * Landlock restricts files: the daemon can read below the directories of the system's configuration
+ * and libraries and those of the files in the settings, and remove files where its socket is. What
+ * is denied fails with EACCES. seccomp denies, with EPERM, system calls that the daemon never
+ * makes, such as those that start a program. Each is used if the kernel and the build have it.
  */
 #ifndef TPI_DAEMON_SANDBOX_H
 #define TPI_DAEMON_SANDBOX_H
@@ -15,8 +15,8 @@
 
 /*
  * Enters the sandbox, unless TPI_SANDBOX is off, and logs one line that says what is restricted.
- * Call it before threads start, because only the calling thread and those that it starts are
- * restricted, and once the socket is open.
+ * Call it when the socket is open and before any thread starts: only the calling thread and those
+ * that it starts are restricted.
  */
 void sandbox_enter(const struct settings *s, const struct listener *l);
 

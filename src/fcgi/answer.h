@@ -15,7 +15,7 @@ struct answer {
 };
 
 /*
- * Returns head and body, or only the head if the method is HEAD (RFC 3875, 4.3.2). more: more
+ * Returns head and body, or only the head if the method is HEAD (RFC 3875, 4.3.2). more has further
  * header lines, as in struct answer. The caller frees it. NULL: no memory.
  */
 char *answer_text(const struct answer *answer, const char *more, const char *method);

@@ -29,8 +29,8 @@ request_library_init(void)
 }
 
 /*
- * libfcgi reads a head from a descriptor only. These are socket pairs for that, kept for the next
- * request: [0] is written to, the library reads from [1]. A pair in the table is empty.
+ * libfcgi can read a head only from a descriptor. These socket pairs serve that purpose, and are
+ * kept for later requests: we write to [0], the library reads from [1]. Kept pairs hold no data.
  */
 #define PAIRS_MAX 8
 static struct {
@@ -69,8 +69,8 @@ pair_keep(const int pair[2])
 }
 
 /*
- * Writes BEGIN_REQUEST and the PARAMS, in records of the largest size. Returns an errno. A socket
- * takes all of it at once: at its default size it holds more than the largest head.
+ * Writes BEGIN_REQUEST and the PARAMS, in records of the largest size. Returns 0 or an errno. One
+ * call suffices: the default buffer of a socket is larger than the largest head.
  */
 static int
 write_canonical(int fd, const struct head *head)
@@ -156,7 +156,7 @@ request_parse(struct request *r, const struct head *head)
 		return ENOMEM;
 	}
 	f->ipcFd = -1;
-	/* The library has read to the empty record that ends the PARAMS. */
+	/* The library has read everything, up to the empty record that ends the PARAMS. */
 	pair_keep(pair);
 
 	params = f->envp;

@@ -36,11 +36,11 @@ struct channel_table;
 #define CHANNEL_LINGER_MS     5000
 #define CHANNEL_LINGER_MAX    16384 /* above it, the oldest lingering channels are unsubscribed */
 
-/* One stream in one channel. A combined stream can have 1000 of them, so they are small. */
+/* One stream in one channel. A combined stream can have 1000 of these, so keep it small. */
 struct member {
 	struct channel *channel; /* NULL: has left it */
 	uint32_t index;          /* in the channel's members */
-	uint32_t position;       /* in the subscription's members, by which it is found */
+	uint32_t position;       /* in the subscription's members; see member_subscription() */
 };
 
 /* An element of a channel's list. Has the stream as well, so that a fan-out reads nothing else. */

@@ -78,7 +78,7 @@ struct subscriber {
 	const struct settings *settings;
 	subscriber_revoked *revoked;
 	void *revoked_arg;
-	int64_t revoke_at; /* when to call revoked() without a revocation */
+	int64_t revoke_at; /* clock_ms() at which to call revoked() without a revocation */
 	struct connector *connector;
 	struct channel_table *channels;
 	struct channel *revocations; /* the channel of revocations; kept */

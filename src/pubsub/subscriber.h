@@ -23,8 +23,8 @@ struct subscriber;
 struct subscription;
 
 /*
- * Called in the subscriber's thread for each revocation, and with NULL at the time that the
- * previous call returned: a clock_ms(), or INT64_MAX. Must not block.
+ * Called in the subscriber's thread for each revocation, and with NULL at the time (clock_ms())
+ * that the previous call returned; INT64_MAX: never. Must not block.
  */
 typedef int64_t subscriber_revoked(void *arg, const struct revocation *revocation);
 

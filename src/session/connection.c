@@ -23,10 +23,11 @@
 #include "config/allowed_origins.h"
 #include "session/authorize.h"
 #include "session/status.h"
+#include "session/stream_list.h"
 #include "wire/frame.h"
 
 #define JOIN_MS      5000 /* time for Valkey to confirm the subscriptions */
-#define FAILURES_MAX 50   /* lines a second about requests that failed */
+#define FAILURES_MAX 50   /* log lines a second about failed requests */
 
 /* Time for the peer to take what is still queued when its stream has ended. */
 static int
@@ -37,7 +38,7 @@ grace_ms(const struct connection *c)
 	return half < 1000 ? half : 1000;
 }
 
-/* The request does not wait any more to learn who its user is; safe if it never did. */
+/* The request no longer waits for its user to be identified; safe if it never did. */
 static void
 leave_pending(struct connection *c)
 {
@@ -230,11 +231,17 @@ answer_status(struct connection *c, const struct status_page *page)
 {
 	static const struct answer no_memory = { 503, "Service Unavailable", "", JSON,
 		ERROR("out of memory") };
+	int64_t deadline = clock_ms() + c->registry->settings->stall_ms;
 	struct answer a;
 	char *body;
 
 	if (strcmp(c->request.method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
+	if (status_is_list(page)) {
+		if (!stream_list_send(c->registry, &c->peer, deadline))
+			answer(c, &no_memory);
+		return false;
+	}
 	answer(c, status_answer(page, c->registry, &a, &body) ? &a : &no_memory);
 	free(body);
 	return false;
@@ -434,8 +441,8 @@ out:
 }
 
 /*
- * False if TPI_APP_PENDING requests already wait to learn who their user is. Users whom the
- * application has recognized before have as many places again, which others cannot take.
+ * False if TPI_APP_PENDING requests already wait for the application to identify their user. If it
+ * has recognized the credentials before, the limit is twice that, so others cannot use it up.
  */
 static bool
 enter_pending(struct connection *c)
@@ -466,8 +473,8 @@ too_many_pending(struct connection *c)
 }
 
 /*
- * Queries the application for the user, if TPI_IDENTITY is app. A request that does not have to
- * wait, because the answer is cached, is not among the pending ones.
+ * Queries the application for the user, if TPI_IDENTITY is app. A request whose answer is cached
+ * does not wait, so it does not count as pending.
  */
 static bool
 query_user(struct connection *c, int64_t deadline)
@@ -569,8 +576,8 @@ claim(struct connection *c)
 }
 
 /*
- * The user first, then what is scarce: a request whose user is not known holds no slot, so
- * anonymous requests, however many, take none from users.
+ * Identifies the user before a slot is reserved, so that anonymous requests, however many, take
+ * none from users.
  */
 static bool
 admit(struct connection *c)

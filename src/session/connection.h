@@ -28,7 +28,7 @@ struct recheck {
 };
 
 /*
- * What live_run() keeps between two turns. It is not on the thread's stack, see
+ * What live_run() keeps between two turns. Not on the thread's stack, which is to stay small: see
  * thread_trim_stack().
  */
 struct live {

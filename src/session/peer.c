@@ -108,7 +108,7 @@ peer_read_head(struct peer *p, int64_t deadline, const _Atomic bool *draining, i
 	struct stream_view view;
 	bool hurried = false;
 
-	/* It has usually arrived already. */
+	/* The head has usually arrived already. */
 	read_input(p);
 	while (!p->complete && !p->gone && clock_ms() < deadline) {
 		if (*draining && !hurried) {

@@ -288,7 +288,7 @@ recheck_revoked(struct connection *c, bool many, int64_t now)
 		r->at = now;
 }
 
-/* A step of its own keeps the stack of a turn in which nothing is due small. */
+/* A separate THREAD_STEP, so a turn in which nothing is due uses little stack. */
 static void THREAD_STEP
 advance(struct connection *c, int64_t now)
 {

@@ -19,6 +19,7 @@
 #include "session/watch_list.h"
 #include "stream/caps.h"
 #include "stream/open_rate.h"
+#include "wire/channel_name.h"
 #include "wire/revocation.h"
 
 /*
@@ -48,7 +49,7 @@ struct registry {
 	time_t started_at; /* wall clock */
 
 	_Atomic bool draining;
-	_Atomic int pending; /* requests that wait to learn who their user is: see enter_pending() */
+	_Atomic int pending; /* requests that wait for their user: up to twice TPI_APP_PENDING */
 
 	pthread_mutex_t lock; /* the rest */
 	LIST_HEAD(, registry_entry) connections; /* each has a descriptor: RLIMIT_NOFILE */
@@ -56,7 +57,7 @@ struct registry {
 	pthread_cond_t emptied;
 	struct revoked revoked; /* up to REVOKED_MAX; the subscriber's thread alone changes it */
 	uint64_t applied; /* the number of the last revocation that has been applied */
-	int64_t apply_at; /* clock_ms() before which none is; the subscriber's thread's */
+	int64_t apply_at; /* clock_ms() of the next turn; subscriber's thread only */
 };
 
 /* Initializes the list; the caller sets the rest. */
@@ -86,11 +87,27 @@ void registry_unname(struct registry *r, struct registry_entry *e);
 /*
  * Takes a revocation (a subscriber_revoked; NULL: none) and applies those that are due: invalidates
  * all earlier answers of the application, and marks the streams concerned STREAM_REVOKED, those
- * after the first 100 STREAM_MANY as well. That walk through all connections takes place at most
- * every 100 ms, and less often if it takes long. Returns when to call again (clock_ms()), INT64_MAX
- * if there is no need.
+ * after the first 100 STREAM_MANY as well. This walks through all connections, so it happens at
+ * most every 100 ms, and less often if it takes long. Returns when to call again (clock_ms()),
+ * INT64_MAX if there is no need.
  */
 int64_t registry_revoke(void *registry, const struct revocation *revocation);
+
+/*
+ * A walk over all connections that have a user, without holding the lock for long. place is in the
+ * list like an entry, unnamed and not running, so all others ignore it. registry_next() copies the
+ * next connection; the caller releases its stream. A connection that begins during the walk is not
+ * found. Always call registry_walk_end(). Thread-safe; each walk belongs to one thread.
+ */
+struct registry_view {
+	struct stream *stream; /* a reference */
+	char user[CHANNEL_ID_MAX + 1];
+	struct watch_list watches; /* its ids are those below: do not free it */
+	int32_t ids[WATCH_LIST_MAX];
+};
+void registry_walk(struct registry *r, struct registry_entry *place);
+bool registry_next(struct registry *r, struct registry_entry *place, struct registry_view *view);
+void registry_walk_end(struct registry *r, struct registry_entry *place);
 
 /* From now on streams end and requests are deferred; wakes every connection. */
 void registry_drain(struct registry *r);

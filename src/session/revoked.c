@@ -10,7 +10,7 @@
 #include "base/hash_table.h"
 #include "base/log.h"
 
-/* Up to this many are compared with a connection one by one; of more, the tables are searched. */
+/* Up to this many are compared with a connection one by one; beyond that, use the hash tables. */
 #define FEW 16
 
 /* Log lines a second. */
@@ -137,7 +137,10 @@ is_newer(void *arg, int32_t project)
 	return s->found != NULL && s->found->number > s->since;
 }
 
-/* Searches the tables. *found gets one that concerns the connection; NULL: any project may be. */
+/*
+ * Searches the hash tables. *found gets a revocation that concerns the connection; NULL if true is
+ * returned because any project may concern it.
+ */
 static bool
 search(const struct revoked *r, uint64_t since, const char *user, const struct watch_list *watches,
     struct revoked_one **found)

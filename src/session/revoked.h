@@ -34,15 +34,15 @@ void revoked_init(struct revoked *r);
 void revoked_add(struct revoked *r, const struct revocation *revocation);
 
 /*
- * Whether one with a number greater than since concerns this user, or what they watch. True if such
- * a one has been forgotten. count: the stream counts for revoked_log().
+ * Whether a revocation with a number greater than since concerns this user or what they watch. Also
+ * true if any of these has been forgotten. count: count the stream for revoked_log().
  */
 bool revoked_concerns(struct revoked *r, uint64_t since, const char *user,
     const struct watch_list *watches, bool count);
 
 /*
- * Logs those with a number greater than since, up to 50 lines a second, each with the number of
- * streams that counted for it. After many revocations at once a stream counts for one of them only.
+ * Logs the revocations with a number greater than since, up to 50 lines a second, each with the
+ * number of streams counted for it. Of many at once, a stream counts for only one.
  */
 void revoked_log(const struct revoked *r, uint64_t since, const char *tenant);
 

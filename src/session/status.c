@@ -13,10 +13,11 @@
 #include "base/clock.h"
 #include "base/metrics.h"
 
-#define METRICS_SIZE 32768 /* three times what all metrics take */
+#define METRICS_SIZE 32768 /* three times the size of all metrics */
 
 struct status_page {
 	const char *path;
+	/* NULL: the list of open streams, which stream_list.c sends while it makes it. */
 	bool (*write)(struct registry *r, struct answer *answer, char **body);
 };
 
@@ -144,7 +145,7 @@ write_metrics(struct registry *r, struct answer *answer, char **body)
 	bool failed;
 	FILE *out;
 
-	/* Not open_memstream(): if that runs out of memory, glibc drops text and reports no error. */
+	/* Not open_memstream(): when out of memory, glibc drops text without an error. */
 	*body = malloc(METRICS_SIZE);
 	out = c != NULL && *body != NULL ? fmemopen(*body, METRICS_SIZE, "w") : NULL;
 	if (out == NULL) {
@@ -166,6 +167,7 @@ static const struct status_page pages[] = {
 	{ "/api/streams/health", write_health },
 	{ "/api/streams/health/live", write_live },
 	{ "/api/streams/metrics", write_metrics },
+	{ "/api/streams/connections", NULL },
 };
 
 const struct status_page *
@@ -177,6 +179,12 @@ status_find(const struct settings *s, const char *path)
 		if (strcmp(path, pages[i].path) == 0)
 			return &pages[i];
 	return NULL;
+}
+
+bool
+status_is_list(const struct status_page *page)
+{
+	return page->write == NULL;
 }
 
 bool

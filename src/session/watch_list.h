@@ -47,7 +47,7 @@ bool watch_list_restricted(const struct watch_list *w);
 /* Whether access to any of it may depend on this project. */
 bool watch_list_depends_on(const struct watch_list *w, int32_t project);
 
-/* Whether it has items whose project is not known here, so that access may depend on any. */
+/* Whether it has items of unknown projects, so that access may depend on any project. */
 bool watch_list_has_items(const struct watch_list *w);
 
 /* Whether access to any of it depends on a project for which is() returns true. */

@@ -16,7 +16,7 @@ TAILQ_HEAD(caps_list, caps_entry);
 
 struct caps_user {
 	UT_hash_handle hh;
-	struct caps_list live, pending; /* by arrival, the oldest first; twice the cap in all */
+	struct caps_list live, pending; /* by arrival, the oldest first; up to twice the cap */
 	int live_count, pending_count;
 	int64_t synced_at; /* clock_ms() of the last sync of any stream of the user's */
 	char name[];

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * caps: the slots of one kind of stream: how many the tenant may have, and how many a user
- * (tpi-stream(7), EVICTION). A slot is reserved once the user is known, and before access and the
- * channels are, so a burst cannot overshoot. A stream gives it back when its connection is closed,
- * every other response before its end is sent.
+ * (tpi-stream(7), EVICTION). A slot is reserved once the user is known, before access is queried
+ * and channels are subscribed, so a burst cannot exceed the cap. A stream returns its slot when its
+ * connection is closed, any other response before its end is sent.
  *
  * A user's requests are pending until their sync, then live. The oldest is the one whose request
  * arrived first, not the one whose sync came first: several streams may begin in the same instant.

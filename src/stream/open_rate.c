@@ -2,8 +2,8 @@
 /*
  * open_rate: see open_rate.h.
  *
- * A bucket is one number, the time at which it is full again: each open moves it an interval into
- * the future, and the time that passes refills the bucket by itself.
+ * A bucket is one number, the time at which it is full again. Each open moves it one interval into
+ * the future; passing time refills the bucket.
  */
 #include "stream/open_rate.h"
 
@@ -68,7 +68,7 @@ drop_full(struct open_rate *r, int64_t now)
 		drop(r, b);
 }
 
-/* A new, full bucket, if need be in place of the least recently used one. The lock is held. */
+/* Adds a full bucket; replaces the least recently used one if the table is full. Lock held. */
 static struct bucket *
 add(struct open_rate *r, const char *user, int64_t now)
 {

@@ -2,9 +2,9 @@
 /*
  * connect: see connect.h.
  *
- * No error text contains a password: known passwords are struck out of what a server sends. An error
- * reply is only shown up to the first quotation mark, because some servers quote the AUTH command, in
- * an encoding of their own. The code supports hiredis 0.14 and 1.x.
+ * No error text contains a password: known passwords are struck out of what a server sends. Error
+ * replies are shown only up to the first quotation mark, because some servers quote the AUTH
+ * command, with characters escaped. The code supports hiredis 0.14 and 1.x.
  */
 #include "valkey/connect.h"
 

@@ -63,8 +63,8 @@ redisReply *valkey_command(redisContext *context, const struct valkey *v, int64_
 bool valkey_same(const struct valkey *a, const struct valkey *b);
 
 /*
- * Sets an error for an unexpected reply: the server's text up to the first quotation mark, without
- * known passwords, which are struck out of the reply. Always returns false.
+ * Sets an error for an unexpected reply: the server's text up to the first quotation mark. Strikes
+ * known passwords out of the reply. Always returns false.
  */
 bool valkey_explain(const struct valkey *v, const char *what, const redisReply *reply,
     struct error *error);

@@ -23,7 +23,7 @@ wakeup_check(const char *payload, size_t length)
 	const char *wrong;
 	bool forged;
 
-	/* An event is longer than its payload, which is not even read if it is too long. */
+	/* An event is longer than its payload, so a payload that is too long need not be read. */
 	if (length > WAKEUP_FRAME_MAX || frame_event_size(payload, length) > WAKEUP_FRAME_MAX)
 		return too_long;
 	wrong = json_check_member(payload, length, "event", "sync", &forged);

@@ -112,7 +112,7 @@ def anonymous(daemon, _):
 
 
 def made_up_cookies(daemon, _):
-    """Requests with a cookie that nobody has, each with another one. They stay open until they are answered."""
+    """Requests with made-up cookies, each a different one. They stay open until they are answered."""
     return patient(daemon, lambda step: fcgi.request(fcgi.params(None, HTTP_COOKIE=f"session=made-up{step}")), 900)
 
 

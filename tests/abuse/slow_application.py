@@ -1,10 +1,10 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: ISC
-"""An application that is slow to say who a user is: "Cookie: session=NAME" is NAME, unless it begins with "made-up".
+"""An application that identifies users slowly: "session=NAME" in a Cookie is NAME, unless that begins with "made-up".
 
     slow_application.py SOCKET SECONDS WORKERS
 
-Each of its WORKERS takes SECONDS for an answer. It prints a line when it is ready.
+Each of its WORKERS takes SECONDS for an answer. Prints a line when it is ready.
 """
 
 import asyncio

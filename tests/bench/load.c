@@ -297,7 +297,7 @@ take_sync(struct stream *s)
 		count_open(s);
 }
 
-/* Finds the payload in what another server makes of it; false if there is none. */
+/* Finds the payload in what a server made of it; false if there is none. */
 static bool
 unwrap(const char **line, size_t *length)
 {
@@ -905,7 +905,7 @@ usage(FILE *file)
 	      "--projects N      open issue streams with N projects each; 0: notifications (0)\n"
 	      "--path PATH[?...]  open streams of this path, and publish on the channel of --channel\n"
 	      "--channel NAME    publish here, not on the broadcast channel\n"
-	      "--distinct        append a number of its own to each stream's query\n"
+	      "--distinct        append a different number to each stream's query\n"
 	      "--leave           close all streams at the end, and measure how long the server's\n"
 	      "                  threads take to end\n"
 	      "--messages N      messages to publish; 0: only open streams (100)\n"

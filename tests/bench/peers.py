@@ -220,7 +220,7 @@ class Separate(Nginx):
 
 
 class OtherFront(fronts.Front):
-    """nginx for another peer: the main configuration of the nginx in front of tpi-streamd, with a site of its own."""
+    """nginx for another peer: the main configuration of the nginx in front of tpi-streamd, with a separate site."""
 
     def __init__(self, rundir, name, options=(), **values):
         self.directory = fronts.open_directory(rundir, f"{name}-")

@@ -110,7 +110,7 @@ SCENARIOS = {
         of={"nginx": {"streams": table.SHARING_BROWSERS, "path": COMBINED, "settle": STREAMD_SETTLE_MS,
                       "channel": "notifications:tenant:bench:broadcast", "messages": 100}},
         quick={"messages": 10}),
-    # On few CPUs the daemons take turns: what counts is the cost, not the latency.
+    # With few CPUs the daemons take turns, so compare the cost, not the latency.
     **{f"fleet-{count}": scenario(
         f"{count} daemon{'s' * (count > 1)} with 1000 streams each, one broadcast at a time", "fleet",
         1000 * count, messages=50, settings={"daemons": count}, quick={"messages": 10})

@@ -9,8 +9,8 @@ import statistics
 import plot
 
 HEARTBEAT_S = 25
-# Of the scenario browser-12-tabs: a browser has one stream, or 72, one for each of 6 topics in each of 12 tabs. The
-# former are more, because the memory of a few streams is less than what changes meanwhile.
+# In the scenario browser-12-tabs a browser has one stream, or 72: one for each of 6 topics in each of 12 tabs. There
+# are more browsers with one stream, because the memory of a few streams is lost in the noise.
 SHARING_BROWSERS, BROWSERS, TABS, TOPICS = 480, 20, 12, 6
 
 

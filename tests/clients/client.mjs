@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: ISC
-/* Runs one of the EventSource clients of npm in Node.js, and prints what it reports as lines of JSON:
+/* Runs one of npm's EventSource clients in Node.js, and prints what it reports as lines of JSON:
  *
  *	node client.mjs PACKAGE URL
  *

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: ISC
-"""An event stream read with an HTTP library of Python; prints what arrives as lines of JSON.
+"""Reads an event stream with a Python HTTP library, and prints what arrives as lines of JSON.
 
     client.py requests|httpx|aiohttp URL
 
-These libraries have no EventSource: the loop below does what one does (WHATWG HTML, 9.2). It waits for `retry` before
-it reconnects, sends the last event id, and gives up after a status other than 200. Each library needs its limit of
-silence raised: httpx would give up after 5 s, aiohttp after 5 minutes in all.
+These libraries have no EventSource, so the loop below does what one does (WHATWG HTML, 9.2): it waits for `retry`
+before it reconnects, sends the last event id, and gives up after a status other than 200. The read timeouts are raised:
+by default httpx gives up after 5 s of silence, and aiohttp ends every response after 5 minutes.
 """
 
 import asyncio

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""Publishes messages with a Valkey client of Python: publish.py redis|valkey RESP-VERSION PORT <messages
+"""Publishes messages with a Python client for Valkey: publish.py redis|valkey RESP-VERSION PORT <messages
 
 Each line of the input is a JSON array of a channel and a payload.
 """

@@ -42,7 +42,7 @@ class BrowserError(Exception):
 class Browser:
     """A browser that runs: argv starts it, and it logs its ws:// address after `announcement`. `driver` are the
     arguments of node for the program that drives it; they are relative to `place`. runs_pages(name, command line)
-    says whether one of the browser's processes runs pages of sites."""
+    returns whether one of the browser's processes runs pages."""
 
     runs_pages = None
 
@@ -139,7 +139,7 @@ class Chromium(Browser):
 
 class Firefox(Browser):
     """Needs no packages of npm: it is driven over WebDriver BiDi. All windows are private, or none: what is called a
-    private window elsewhere is a container, which has storage of its own."""
+    private window elsewhere is a container, which has its own storage."""
 
     @staticmethod
     def runs_pages(name, _line):

@@ -111,7 +111,7 @@ class Front(Process):
 
     def _accepts(self):
         assert self.alive, f"{self.name} ended: {self.wait()} {self.log()}"
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET) as probe:
             return probe.connect_ex(self.address) == 0
 
     def _listen(self, users):
@@ -239,8 +239,8 @@ class Nginx(Front):
 
 
 def without_basic(text, first, last, instead=None):
-    """A configuration changed as it says for TPI_IDENTITY=app: without the lines from first to last, and with one that
-    is a comment."""
+    """A configuration changed for TPI_IDENTITY=app as its comments say: without the lines from first to last, and with
+    the line `instead`, which was commented out."""
     lines = text.split("\n")
     start, = (number for number, line in enumerate(lines) if line.strip().startswith(first))
     end = next(number for number in range(start, len(lines)) if lines[number].strip().startswith(last))

@@ -4,15 +4,14 @@
  * ($SCHEDULE_SEED).
  *
  * At each point where threads affect one another (enum point) the calling thread may yield or
- * sleep. What is legal but rare is made common: a socket takes only some of the bytes, or none, and
+ * sleep. Rare but legal events become common: a socket takes only some of the bytes, or none, and
  * ppoll() and waits for a condition end for no reason.
  *
- * Each thread draws from a generator of its own, seeded with the seed and the thread's number. The
- * seed also decides which points have delays and how long these are. So a seed repeats the
- * decisions; it cannot repeat the times of the kernel and of the peers.
+ * Each thread has its own random generator, seeded with the seed and the thread's number. The seed
+ * also decides which points have delays and how long these are. So a seed repeats the decisions, but
+ * not the timing of the kernel and of the peers.
  *
- * It sleeps by ppoll(), which the daemon itself calls, so a sandbox that fits the daemon does not
- * affect it.
+ * It sleeps with ppoll(), which the daemon itself calls, so the daemon's sandbox permits it.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -48,8 +47,8 @@ struct profile {
 #define FIRST_PAUSE_MAX 128 /* steps */
 #define NEXT_PAUSE_MAX  2048
 
-#define ENDS_EARLY 16 /* one of so many waits */
-#define SHORT_SEND 12 /* one of so many sends */
+#define ENDS_EARLY 16 /* one in this many waits */
+#define SHORT_SEND 12 /* one in this many sends */
 
 static uint64_t seed; /* 0: change nothing */
 static struct profile profiles[POINT_COUNT];
@@ -138,7 +137,7 @@ at(enum point point)
 	delay(draw(PAUSE_US));
 }
 
-/* Whether a call gets the rare result, one of so many. */
+/* Whether a call gets the rare result, as one in `of` calls do. */
 static int
 rarely(uint32_t of)
 {

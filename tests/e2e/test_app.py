@@ -537,8 +537,8 @@ def test_tenant_cap_counts_requests_in_flight(with_app):
 
 
 def test_unknown_users_hold_no_slot(with_app):
-    """Requests that wait to learn who their user is hold no slot: with a cap of 1, none of several is refused, and the
-    one user among them gets a stream."""
+    """Requests that wait for their user to be identified hold no slot: with a cap of 1, none of several is refused, and
+    the one user among them gets a stream."""
     app, daemon = with_app(SSE_PER_TENANT_CAP=1)
     app.hold()
     strangers = [daemon.open(**by(f"SECRET-unknown-{number}")) for number in range(4)]
@@ -552,8 +552,8 @@ def test_unknown_users_hold_no_slot(with_app):
 
 
 def test_pending(with_app):
-    """Of the requests that wait to learn who their user is, those over TPI_APP_PENDING are deferred, and their queries
-    are not sent. A request with a cached answer does not wait, and a peer that closes makes room."""
+    """Of the requests that wait for their user to be identified, those over TPI_APP_PENDING are deferred, and their
+    queries are not sent. A request with a cached answer does not wait, and a peer that closes makes room."""
     app, daemon = with_app(TPI_APP_PENDING=2, TPI_APP_CONCURRENCY=1, TPI_APP_CACHE_SECONDS=300,
                            TPI_APP_TIMEOUT_MS=60000)
     listen(daemon, **by(ANN)).close()

@@ -800,8 +800,8 @@ def run(directory, *argv):
 
 @pytest.mark.long
 def test_package(tmp_path):
-    """What `npm pack` makes of contrib/browser, installed in an empty project without the registry: it loads, and a
-    page that uses every function and hook, and the examples, pass TypeScript with either way to find modules."""
+    """The package that `npm pack` builds of contrib/browser, in an empty project without the registry: it loads, and a
+    page that uses every function and hook, and the examples, pass TypeScript with both kinds of module resolution."""
     place = npm_ci(LIBRARY, "browser")
     run(place, "npm", "pack", "--silent", "--pack-destination", str(tmp_path))
     archive, = tmp_path.glob("*.tgz")

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: ISC
 """Tabs of a real Chromium or Firefox that share one connection (contrib/browser with combined), or must not, against a
-small web server with the combined stream, over HTTP/1.1. test_tabs.py proves the main thing with the daemon."""
+small web server with the combined stream, over HTTP/1.1. test_tabs.py has the main cases, with the daemon."""
 
 import os
 import shutil

@@ -128,7 +128,7 @@ def answered_in_turn(daemon, **named):
 
 def test_slot_is_free_before_the_end_of_an_answer(with_app, valkey):
     """At a cap of 1, a client that has read one response finds the slot free, after 401, 404 and retry later alike.
-    The same holds for the user's slots, and for the only place among the pending requests."""
+    The same holds for the user's slots, and for TPI_APP_PENDING=1."""
     caps = {"SSE_PER_TENANT_CAP": 1, "SSE_ISSUES_PER_TENANT_CAP": 1, "SSE_PER_USER_CAP": 1, "TPI_APP_PENDING": 1}
     app, daemon = with_app(**caps)
     assert answered_in_turn(daemon, **by("SECRET-unknown")) == {401}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
-"""What the clients that pages and scripts use do with the streams: a table of outcomes, measured in one run.
+"""How the clients that pages and scripts use handle the streams: a table of outcomes, measured in one run.
 
-All clients run at the same time, behind one nginx that takes the user from the query and logs each request. The run
+All clients run at the same time, through one nginx that takes the user from the query and logs each request. The run
 takes them through the cases, and each test compares one client with its row of CLIENTS. doc/clients.md has the same table.
 """
 
@@ -33,8 +33,8 @@ SYNC = '{"event":"sync"}'
 PAGE_PACKAGES = ["event-source-polyfill", "reconnecting-eventsource", "sse.js", "@microsoft/fetch-event-source"]
 OUTAGE = 60  # seconds for which the daemon is down
 WATCH = 20   # seconds for which evicted clients are watched
-FEW = 12     # requests a minute of a client that waits as it is told
-MANY = 90    # requests a minute of one that retries by itself
+FEW = 12     # requests a minute of a client that obeys `retry`
+MANY = 90    # requests a minute of one that has its own delay
 
 GOOD = {"sync": "yes", "wake-up": "yes", "Valkey outage": "sync", "restart": "sync", "retry later": "waits",
         "eviction": "waits", "reconnect of an evicted stream": "header", "503": "ends", "401": "ends"}
@@ -261,8 +261,8 @@ class Run:
         return [name for name, case in self.running if case == "main"]
 
     def wait(self, condition, seconds, case=None):
-        """Waits until the condition is true of all clients, but no longer; returns those of which it is true. Does not wait
-        for those that should have ended in this case."""
+        """Waits until the condition is true of all clients, or the time is up; returns those of which it is true. Does not
+        wait for those that should have ended in this case."""
         deadline, done = time.monotonic() + scaled(seconds), set()
         wanted = {name for name in self.main() if not case or CLIENTS[name].expects(case) != "ends"}
         while True:

@@ -91,7 +91,7 @@ def test_subscribe_failed(streamd, new_valkey):
 
 
 def test_many_failed(streamd, new_valkey):
-    """There are at most 50 of these warnings a second; a later one counts those that are missing."""
+    """There are at most 50 of these warnings a second; a later one counts those left out."""
     daemon = streamd(VALKEY_URL=new_valkey().url)
     asked = 200
     started = time.monotonic()

@@ -106,7 +106,7 @@ def test_publisher(rundir, new_valkey, streamd, publisher, name):
 
 
 def test_shard_channels(new_valkey, streamd):
-    """What is published to a shard channel (SPUBLISH) reaches nobody."""
+    """What is published to a shard channel (SPUBLISH) reaches no stream."""
     valkey = new_valkey().start()
     daemon = streamd(VALKEY_URL=valkey.url)
     topic = BY_NAME["notifications"]

@@ -21,8 +21,8 @@ SANITIZED = "TPI_SANITIZED 1" in open(os.path.join(servers.BUILD, "config.h"), e
 
 
 def secret(length=400):
-    """A token that the daemon's memory has only if it was given. It repeats, so that a copy of which the allocator has
-    overwritten the start is found, too."""
+    """A token that is in the daemon's memory only if it was sent there. It repeats, so that a copy is found even if the
+    allocator has overwritten its start."""
     return f"{uuid.uuid4().hex}." * (length // 33)
 
 
@@ -49,8 +49,8 @@ def copies(daemon, token):
 @pytest.mark.parametrize("allocator", ["", "jemalloc"])
 def test_memory(with_app, streamd, new_valkey, rundir, allocator):
     """While a stream is open, its cookie is in the daemon's memory once, for re-checks. Afterwards, and after a refused
-    or deferred request, nothing of it is left, in libraries neither. The password of Valkey is there once. The same
-    with a preloaded allocator that moves a block when it shrinks."""
+    or deferred request, nothing of it is left, not even in libraries. The password of Valkey is there once. The
+    same with a preloaded allocator that moves a block when it shrinks."""
     preload = {}
     if allocator:
         preload["LD_PRELOAD"] = ctypes.util.find_library(allocator) or pytest.skip(f"{allocator} not found")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: ISC
-"""One connection for all tabs of a browser (contrib/browser with combined), proved from end to end: real Chromium and
+"""One connection for all tabs of a browser (contrib/browser with combined), tested end to end: real Chromium and
 Firefox, real Apache and nginx over HTTP/1.1, and the daemon, whose metrics count the streams. test_browser_tabs.py has
 the special cases, without a daemon."""
 
@@ -169,7 +169,7 @@ def numbers(messages):
 @all_combinations
 def test_twelve_tabs(browser, site, server):
     """12 tabs that watch all 6 kinds of topics are one stream of the daemon. Each wake-up reaches each tab once, and a
-    request of any tab is answered at once. Beside it, one tab with a stream for each of the 6 kinds takes all
+    request of any tab is answered at once. By comparison, one tab with a stream for each of the 6 kinds takes all
     connections of the browser: a request of another tab hangs until that tab is closed."""
     site = site(browser, server)
     tabs = [site.tab() for _ in range(TABS)]
@@ -285,8 +285,8 @@ def test_leader_is_frozen(browser, site, server):
 
 @each
 def test_leader_hangs(browser, site, server):
-    """The leader's process is stopped, of which nobody is notified. A tab that is shown has a stream of its own after
-    three seconds, and misses nothing after its sync, until the leader goes on."""
+    """The leader's process is stopped, and nothing is notified of it. A tab that is shown opens its own stream after
+    three seconds, and misses nothing after its sync, until the leader continues."""
     site = site(browser, server)
     leader, *others = site.tabs(3, [7])
     site.tab()  # the others are hidden behind it
@@ -311,7 +311,7 @@ def test_leader_hangs(browser, site, server):
 
 
 def check_hung(tab, publisher, shown):
-    """It has a sync when it is shown and when the leader goes on, and everything that was published after the first."""
+    """It has a sync when it is shown and when the leader continues, and everything published after the first."""
     tab.until(f"seen.a.messages.at(-1).issueId === {publisher.last}")
     messages, times = tab.messages("a"), tab("seen.a.times")
     at = messages.index(LATER)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: ISC
 """fuzz_doctor: whatever a server sends, tpi-stream-doctor reads it or raises Malformed (response.py), in the same way
-however it arrives, and every judgement of it is one line of printable ASCII. The events of a stream are those that a
-second parser finds (tests/e2e/eventstream.py).
+in whatever pieces it arrives, and every text about it is one line of printable ASCII. The events of a stream are
+those that a second parser finds (tests/e2e/eventstream.py).
 
 The first byte of the input selects the method and the size of the pieces in which the rest arrives. Needs atheris.
 """

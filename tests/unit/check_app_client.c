@@ -1216,7 +1216,7 @@ START_TEST(known_users_first)
 	query_and_reply(1, 200, SESSION("u1"));
 	ck_assert(app_client_recognizes(app_client, credentials_of(1)));
 	ck_assert(!app_client_recognizes(app_client, credentials_of(2)));
-	/* A revocation makes nobody a stranger. */
+	/* Users stay known after a revocation. */
 	app_client_invalidate(app_client);
 	query_user(0, 0);
 	query_user(1, 2);
@@ -1225,7 +1225,7 @@ START_TEST(known_users_first)
 	query_projects(4, 4, some, 1);
 	query_until(5, credentials_of(5), NULL, 0, now - 1, now + TIMEOUT_MS);
 	query_user(6, 1);
-	/* A re-check shares a stranger's query, which thus is no stranger's any more. */
+	/* A re-check joins the query of an unknown user, which is then preferred. */
 	query_until(7, credentials_of(6), NULL, 0, now - 1, now + TIMEOUT_MS);
 	for (int i = 0; i < 6; i++) {
 		char lines[64];
@@ -1238,7 +1238,7 @@ START_TEST(known_users_first)
 }
 END_TEST
 
-/* Credentials that the application no longer recognizes are those of a stranger; a failure changes nothing. */
+/* Credentials that the application no longer recognizes are not preferred; a failure changes nothing. */
 START_TEST(no_longer_recognized)
 {
 	start(1, 0);

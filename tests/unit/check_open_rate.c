@@ -22,7 +22,7 @@ new_rate(int per_second)
 	ck_assert_ptr_nonnull(rate);
 }
 
-/* How many of so many attempts at the same time are allowed. */
+/* How many of several attempts at the same time are allowed. */
 static int
 allowed(const char *user, int attempts, int64_t now)
 {
@@ -101,7 +101,7 @@ START_TEST(full_buckets_are_dropped)
 		/* Each is full after a second; 1000 open a stream in that time. */
 		ck_assert_uint_le(open_rate_count(rate), 1001);
 	}
-	/* One that is not full yet keeps others behind it for no longer than a burst takes. */
+	/* A bucket that is not full keeps later ones in the table no longer than a burst takes. */
 	ck_assert_int_eq(allowed("greedy", 100, START + 20 * SECOND), 5);
 	ck_assert(open_rate_allow(rate, "late", START + 20 * SECOND + 1));
 	ck_assert(open_rate_allow(rate, "later", START + 20 * SECOND + 2));

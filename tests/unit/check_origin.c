@@ -157,7 +157,7 @@ START_TEST(foreign)
 		{ true, { SITE(""), ORIGIN("http://evil.example"), HOST } },
 		{ true, { SITE("Same-Origin"), ORIGIN("http://evil.example"), HOST } },
 		{ false, { SITE("same-planet"), ORIGIN("http://tpi.example"), HOST } },
-		/* Of two values none is believed. */
+		/* Two different values count as another site. */
 		{ true, { SITE("same-origin"), SITE("cross-site"), HOST } },
 		{ true, { SITE("cross-site"), SITE("same-origin"), HOST } },
 		{ true, { SITE(""), SITE("cross-site"), HOST } },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * check_sandbox: what the daemon needs still works in the sandbox, and what it never does is
- * denied. Each test enters the sandbox in a process of its own. Tests of a restriction pass without
+ * denied. Each test enters the sandbox in its own process. Tests of a restriction pass without
  * it where the kernel or the build lacks it.
  */
 #include "config.h"
@@ -133,7 +133,7 @@ in_child(void (*test)(void))
 	    WIFEXITED(status) ? WEXITSTATUS(status) + 100 : 0, (unsigned)status);
 }
 
-/* Ends the child with a status that tells the line: Check's own assertions are for its parent. */
+/* Exits with the line number as the status: Check's own assertions work in the parent only. */
 #define REQUIRE(condition)                                                                        \
 	do {                                                                                      \
 		if (!(condition))                                                                 \

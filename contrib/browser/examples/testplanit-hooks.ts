@@ -89,9 +89,9 @@ export function useNotificationStream(refetch: () => void) {
 const LAST_USER = "tpi-stream-user";
 
 /*
- * After sign-in and sign-out: reopens the stream of all tabs, with the cookies of the new session. userId is
- * that of useSession(): undefined while it is loading, null if nobody is signed in. The last one is kept for
- * all tabs because TestPlanIt loads another page to sign in.
+ * After sign-in and sign-out, reopens the stream of all tabs with the cookies of the new session. userId is
+ * that of useSession(): undefined while it is loading, null if nobody is signed in. localStorage keeps the
+ * last one because TestPlanIt loads another page to sign in.
  */
 export function useSessionReset(userId: string | null | undefined) {
 	useEffect(() => {
