@@ -116,15 +116,12 @@ testing()
 	need python3-pytest-xdist module xdist
 	need openssl program openssl
 	need jq program jq
-	# The tests render the Helm chart with a Go program of their own.
-	need golang-go program go
-	need golang-github-masterminds-sprig-dev \
-	    test -d /usr/share/gocode/src/github.com/Masterminds/sprig
-	need golang-k8s-sigs-yaml-dev test -d /usr/share/gocode/src/sigs.k8s.io/yaml
+	need libapache2-mod-security2 test -e /usr/lib/apache2/modules/mod_security2.so
+	need iproute2 program ip
 	need python3-yaml module yaml
 	need python3-jsonschema module jsonschema
 	need perl program perl
-	# For promtool only; the service is not started.
+	# For its programs only; the service is not started.
 	need prometheus program promtool
 	need nodejs program node
 	need npm program npm

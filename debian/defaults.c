@@ -30,13 +30,13 @@ main(void)
 	table = settings_table(&count);
 	fputs(head, stdout);
 	for (size_t i = 0; i < count; i++) {
-		if ((table[i].users & SETTINGS_STREAMD) == 0)
+		if ((table[i].programs & SETTINGS_STREAMD) == 0)
 			continue;
 		settings_describe_range(&table[i], range, sizeof(range));
 		printf("\n# %s: %s\n", table[i].help, range);
 		if (table[i].offset == offsetof(struct settings, listen))
 			puts("# (leave unset: systemd passes the socket of tpi-stream.socket)");
-		printf("#%s=%s\n", table[i].name, table[i].standard);
+		printf("#%s=%s\n", table[i].name, table[i].default_value);
 	}
 	return fflush(stdout) == 0 && !ferror(stdout) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -7,7 +7,9 @@
 #   tests/debian.sh [MIRROR]
 #
 # MIRROR defaults to http://deb.debian.org/debian; TPI_SUITE in the environment selects the suite
-# (bookworm). Takes several minutes and 2 GB in TMPDIR. Installs, starts and changes nothing on the
+# (bookworm; trixie; noble with http://archive.ubuntu.com/ubuntu). TPI_PREVIOUS is the git revision of the
+# release from which to upgrade; without it, the same sources are built with an older version number.
+# Takes several minutes and 2 GB in TMPDIR. Installs, starts and changes nothing on the
 # machine itself, and gives the installed package only a loopback interface. The last line is
 # "N passed, M failed". Exit status: 0 all passed, 1 a test failed, 77 skipped: not root, or
 # debootstrap is missing. Without a mounted cgroup2 the part with systemd is skipped.
@@ -23,10 +25,11 @@ source=$(cd "$(dirname "$0")/.." && pwd -P)
 mirror=${1:-http://deb.debian.org/debian}
 suite=${TPI_SUITE:-bookworm}
 
-# For example 0.1.0-1, 0.1.0 and 0.1.0-2.
+# For example 0.1.0-1, 0.1.0, 0.1.0-2 and 0.1.0~1-1.
 first=$(sed -n '1s/.*(\(.*\)).*/\1/p' "$source/debian/changelog")
 version=${first%-*}
 second=$version-$((${first##*-} + 1))
+previous=$version~1-1
 
 . "$source/tests/root.sh"
 
@@ -64,6 +67,19 @@ as_builder()
 	    env HOME=/build sh -euc "$prelude$1"
 }
 
+# Ubuntu has some libraries in universe. Its newest suites need no script of their own.
+make_base()
+{
+	local script=/usr/share/debootstrap/scripts/$suite options=()
+	case $mirror in
+	*ubuntu*)
+		[ -e "$script" ] || script=/usr/share/debootstrap/scripts/gutsy
+		options=(--components=main,universe)
+		;;
+	esac
+	debootstrap --variant=minbase "${options[@]}" "$suite" "$work/base" "$mirror" "$script"
+}
+
 make_build_root()
 {
 	cp -a "$work/base" "$work/build" &&
@@ -81,16 +97,30 @@ revise()
 	    >>contrib/nginx/tpi-stream.conf
 )
 
+# The sources of the previous release.
+go_back()
+(
+	mkdir "$work/build/build/previous" && cd "$work/build/build/previous" || return
+	if [ -n "${TPI_PREVIOUS-}" ]; then
+		git -C "$source" archive "$TPI_PREVIOUS" | tar -xf - || return
+	else
+		cp -a ../tree/. .
+	fi
+	sed -i "1s/(.*)/($previous)/" debian/changelog
+)
+
 # With the nocheck profile the packages that only tests need are not installed: the package must
 # build without them.
 build_without_tests()
 {
 	apt "$work/build" build-dep -P nocheck /build/second && as_builder '
 		fails command -v mandoc
-		cd /build/second
-		DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -us -uc -b -Pnocheck >../second.log 2>&1 ||
-		    { tail -n 30 ../second.log; exit 1; }
-		fails grep "# PASS:" ../second.log'
+		for name in previous second; do
+			cd /build/$name
+			DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage -us -uc -b -Pnocheck >../$name.log 2>&1 ||
+			    { tail -n 30 ../$name.log; exit 1; }
+			fails grep "# PASS:" ../$name.log
+		done'
 }
 
 # The tarball of `make dist` must contain everything that a source package needs.
@@ -137,7 +167,7 @@ lint()
 
 # ---- Installation without systemd
 
-first_deb=/tpi-stream_$first.deb second_deb=/tpi-stream_$second.deb
+first_deb=/tpi-stream_$first.deb second_deb=/tpi-stream_$second.deb previous_deb=/tpi-stream_$previous.deb
 
 make_root()
 {
@@ -146,6 +176,7 @@ make_root()
 	    chmod 755 "$work/root/usr/sbin/policy-rc.d" &&
 	    cp "$work"/build/build/tpi-stream_"$first"_*.deb "$work/root$first_deb" &&
 	    cp "$work"/build/build/tpi-stream_"$second"_*.deb "$work/root$second_deb" &&
+	    cp "$work"/build/build/tpi-stream_"$previous"_*.deb "$work/root$previous_deb" &&
 	    apt "$work/root" install apache2 curl dbus nginx-light systemd systemd-sysv
 }
 
@@ -223,8 +254,8 @@ edits_are_kept()
 # No file of the package is left, not even in systemd's state.
 nothing_left()
 {
-	! find "$1" -xdev ! -path "$1/proc/*" ! -path "$1$first_deb" ! -path "$1$second_deb" \
-	    -name '*tpi-*' | grep . && ! grep -r tpi-stream "$1/var/lib/dpkg/status"
+	! find "$1" -xdev ! -path "$1/proc/*" ! -path "$1/tpi-stream_*.deb" -name '*tpi-*' | grep . &&
+	    ! grep -r tpi-stream "$1/var/lib/dpkg/status"
 }
 
 # ---- Installation under systemd
@@ -276,16 +307,18 @@ inside()
 	    DEBIAN_FRONTEND=noninteractive sh -euc "$prelude$1" </dev/null
 }
 
+# started [TENANT]
 started()
 {
-	inside '
+	inside "tenant=${1-default}"'
 		systemctl is-enabled tpi-stream.socket
 		systemctl is-enabled tpi-stream.service
 		systemctl is-active tpi-stream.socket
 		systemctl is-active tpi-stream.service || { journalctl -u tpi-stream.service; exit 1; }
 		test "$(stat -c %a:%U:%G /run/tpi-stream/streamd.sock)" = 660:root:www-data
 		pid=$(systemctl show -P MainPID tpi-stream.service)
-		test "$(stat -c %u /proc/$pid)" -gt 60000'
+		test "$(stat -c %u /proc/$pid)" -gt 60000
+		journalctl -u tpi-stream.service | grep "started .*\"tenantId\":\"$tenant\""'
 }
 
 # A 401 in JSON is the daemon's response: www-data can connect to the socket, and the included files
@@ -317,7 +350,7 @@ answers()
 		rm /tmp/answers'
 }
 
-# The socket stays the same, and the daemon is a new process.
+# upgrades DEB: the socket stays the same, and the daemon is a new process.
 upgrades()
 {
 	inside "
@@ -325,7 +358,7 @@ upgrades()
 		daemon() { systemctl show -P MainPID tpi-stream.service; }
 		inode() { stat -c %i /run/tpi-stream/streamd.sock; }
 		before=\$(socket):\$(inode) pid=\$(daemon)
-		dpkg --force-confdef --force-confold -i $second_deb
+		dpkg --force-confdef --force-confold -i $1
 		test \$(socket):\$(inode) = \$before
 		test \$(daemon) != \$pid
 		systemctl is-active tpi-stream.socket
@@ -406,10 +439,11 @@ purges()
 }
 
 heading "building in a fresh root: $suite from $mirror"
-need "a minimal root" debootstrap --variant=minbase "$suite" "$work/base" "$mirror"
+need "a minimal root" make_base
 need "a root for building" make_build_root
 need "sources owned by an unprivileged user" within "$work/build" -- chown -R builder: /build
 need "sources of a second revision" revise
+need "sources of the previous release${TPI_PREVIOUS+: $TPI_PREVIOUS}" go_back
 need "binary packages with nocheck, without the packages that tests need" build_without_tests
 need "the distribution tarball" make_distribution
 need "all packages from the tarball, with make check" build_with_tests
@@ -487,13 +521,16 @@ need "a root without the package, with web servers disabled" within_shell "$work
 	dpkg -P tpi-stream
 	systemctl disable apache2 nginx'
 need "systemd starts in it" boot
-check "dpkg installs the package" inside "dpkg -i $first_deb"
-check "the socket and the service run, the daemon as a dynamic user" started
-check "an administrator edits a configuration file" inside '
+check "dpkg installs the previous release" inside "dpkg -i $previous_deb"
+check "its socket and its service run" started
+check "an administrator edits configuration files" inside '
+	echo INSTANCE_TENANT_ID=edited >>/etc/default/tpi-stream
 	sed -i "/include/s/auth-basic/app/" /etc/nginx/tpi-stream/tpi-stream.conf'
+check "an upgrade from the previous release restarts the daemon and keeps the socket" upgrades $first_deb
+check "the socket and the service run, the daemon as a dynamic user and with its settings" started edited
 check "Apache and nginx reach the daemon with the files in /etc" answers
 check "an instance runs for each of two tenants" start_instances
-check "an upgrade restarts the daemon and keeps the socket" upgrades
+check "an upgrade restarts the daemon and keeps the socket" upgrades $second_deb
 check "an upgrade restarts the instances and keeps their sockets" instances_are_upgraded
 check "Apache and nginx reach the daemon after the upgrade" answers
 check "an upgrade does not enable units that were disabled" stays_disabled

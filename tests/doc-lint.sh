@@ -42,7 +42,7 @@ for file in README.md SECURITY.md HACKING.md doc/*.md; do
 	done
 
 	for name in $(grep -oE '\b(TPI|SSE|VALKEY)_[A-Z0-9_]*[A-Z0-9]\b' "$file" | sort -u); do
-		grep -rqw -- "$name" man contrib/apache contrib/nginx tests/run.sh tests/debian.sh ||
+		grep -rqw -- "$name" man contrib/apache contrib/compose contrib/nginx tests/run.sh tests/debian.sh ||
 		    complain "$file: $name: not in the manual pages and not in contrib"
 	done
 

@@ -69,7 +69,9 @@ within()
 
 apt()
 {
-	within "$1" -- apt-get -qq -y -o Dpkg::Use-Pty=0 --no-install-recommends "${@:2}"
+	# Without syncing every file: the root is deleted at the end.
+	within "$1" -- apt-get -qq -y -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-unsafe-io \
+	    --no-install-recommends "${@:2}"
 }
 
 # copy_sources TO: copies the files that git tracks or would track; without git, all files.

@@ -154,6 +154,8 @@ if [ -z "$marks" ] && [ -z "$sanitizers" ]; then
 	"$source/tests/debian.sh" || [ $? -eq 77 ] || failed=1
 	heading "Debian 13"
 	"$source/tests/trixie.sh" || [ $? -eq 77 ] || failed=1
+	heading "container images"
+	"$source/tests/container.sh" || [ $? -eq 77 ] || failed=1
 fi
 
 if [ $suite = schedules ]; then

@@ -7,7 +7,8 @@
 #   tests/trixie.sh [MIRROR]
 #
 # MIRROR defaults to http://deb.debian.org/debian. Takes several minutes and 1.5 GB in TMPDIR.
-# Installs, starts and changes nothing on the machine itself. The last line is "N passed, M failed".
+# Installs, starts and changes nothing on the machine itself. The line before the last one says which
+# server was tested and sums up the end-to-end tests; the last line is "N passed, M failed".
 # Exit status: 0 all passed, 1 a test failed, 77 skipped: not root, or debootstrap is missing.
 #
 # shellcheck disable=SC1091,SC2317 # root.sh; functions that check() calls
@@ -28,9 +29,9 @@ trap 'exit 130' INT
 trap 'exit 143' TERM
 
 # What the build and the tests below need; mandoc is for `make check`.
-packages="automake check gcc libc6-dev libcurl4-openssl-dev libfcgi-dev libhiredis-dev libjson-c-dev
-    libmd-dev libseccomp-dev libssl-dev make mandoc openssl pkg-config python3-pytest uthash-dev
-    valkey-server"
+packages="automake check gcc haproxy libc6-dev libcurl4-openssl-dev libfcgi-dev libhiredis-dev
+    libjson-c-dev libmd-dev libseccomp-dev libssl-dev make mandoc openssl pkg-config python3-pytest
+    uthash-dev valkey-server"
 
 make_root()
 {
@@ -63,11 +64,12 @@ end_to_end()
 		python3 -m pytest -q -m "not long" "$@"' sh "$@"
 }
 
-# passes WHAT COMMAND...: like check, and prints pytest's summary.
+# passes WHAT COMMAND...: like check, and adds pytest's summary to $summary.
+summary=
 passes()
 {
 	check "$@"
-	tail -n 1 "$work/out" | sed 's/^/        /'
+	summary="$summary; $1: $(tail -n 1 "$work/out")"
 }
 
 heading "building in a fresh root: trixie from $mirror"
@@ -83,5 +85,8 @@ passes "plain" end_to_end plain test_tls.py test_valkey.py test_sentinel.py test
 heading "end-to-end tests under address,undefined"
 need "a build with sanitizers" build sanitized --enable-sanitizers=address,undefined
 export TPI_SANITIZED=1 TPI_TIME_SCALE=${TPI_TIME_SCALE-3} UBSAN_OPTIONS=print_stacktrace=1
-passes "sanitized" end_to_end sanitized test_tls.py test_valkey.py test_sentinel.py
+passes "address,undefined" end_to_end sanitized test_tls.py test_valkey.py test_sentinel.py
+
+valkey=$(within "$work/root" -- valkey-server --version | sed -n 's/.* v=\([^ ]*\).*/\1/p')
+printf '\nDebian 13, Valkey %s, TLS%s\n' "$valkey" "$summary"
 finish

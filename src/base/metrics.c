@@ -28,7 +28,7 @@ struct metric_row {
 	const char *help;
 };
 
-static const char *const kinds[METRIC_KINDS] = { "notifications", "issues", "live",
+const char *const metric_kinds[METRIC_KINDS] = { "notifications", "issues", "live",
 	"combined" };
 
 static const char *const ended[] = {
@@ -251,7 +251,7 @@ write_samples(const struct metric_row *m, const uint64_t cells_of[METRIC_KINDS][
 	int kind, i;
 
 	for (kind = 0; kind < (m->by_kind ? METRIC_KINDS : 1); kind++) {
-		const char *name = m->by_kind ? kinds[kind] : NULL;
+		const char *name = m->by_kind ? metric_kinds[kind] : NULL;
 
 		if (m->label == NULL)
 			write_sample(m, name, NULL, cells_of[kind][0], out);

@@ -14,6 +14,7 @@
 #include <stdio.h>
 
 #define METRIC_KINDS  4  /* the kinds of streams: enum stream_kind */
+extern const char *const metric_kinds[METRIC_KINDS]; /* their names */
 #define METRIC_LABELS 16 /* the most values that a label may have */
 
 enum metric {

@@ -23,6 +23,7 @@
 #include "config/allowed_origins.h"
 #include "session/authorize.h"
 #include "session/status.h"
+#include "session/stream_list.h"
 #include "wire/frame.h"
 
 #define JOIN_MS      5000 /* time for Valkey to confirm the subscriptions */
@@ -230,11 +231,17 @@ answer_status(struct connection *c, const struct status_page *page)
 {
 	static const struct answer no_memory = { 503, "Service Unavailable", "", JSON,
 		ERROR("out of memory") };
+	int64_t deadline = clock_ms() + c->registry->settings->stall_ms;
 	struct answer a;
 	char *body;
 
 	if (strcmp(c->request.method, "GET") != 0)
 		return refuse(c, REFUSED_METHOD);
+	if (status_is_list(page)) {
+		if (!stream_list_send(c->registry, &c->peer, deadline))
+			answer(c, &no_memory);
+		return false;
+	}
 	answer(c, status_answer(page, c->registry, &a, &body) ? &a : &no_memory);
 	free(body);
 	return false;

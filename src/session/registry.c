@@ -5,6 +5,7 @@
 #include "session/registry.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/clock.h"
@@ -13,6 +14,9 @@
 
 /* Up to this number of streams are re-checked at once after a revocation. */
 #define REVOKED_AT_ONCE 100
+
+/* Connections without a user that a walk passes before it releases the lock for a moment. */
+#define PASSED_AT_ONCE 100
 
 /* Applying revocations: at most so often, and at most this part of the time. */
 #define APPLY_MS   100
@@ -143,6 +147,72 @@ registry_revoke(void *registry, const struct revocation *revocation)
 	took = clock_ms() - now;
 	r->apply_at = now + (took * APPLY_PART > APPLY_MS ? took * APPLY_PART : APPLY_MS);
 	return INT64_MAX;
+}
+
+void
+registry_walk(struct registry *r, struct registry_entry *place)
+{
+	*place = (struct registry_entry){ 0 };
+	pthread_mutex_lock(&r->lock);
+	LIST_INSERT_HEAD(&r->connections, place, link);
+	pthread_mutex_unlock(&r->lock);
+}
+
+/*
+ * Moves place behind the next connection with a user, or behind some without one. Returns the entry
+ * before place; NULL at the end of the list. Requires the lock.
+ */
+static const struct registry_entry *
+advance(struct registry_entry *place)
+{
+	struct registry_entry *e = LIST_NEXT(place, link), *next;
+	int passed = 0;
+
+	if (e == NULL)
+		return NULL;
+	while (e->user == NULL && passed++ < PASSED_AT_ONCE && (next = LIST_NEXT(e, link)) != NULL)
+		e = next;
+	LIST_REMOVE(place, link);
+	LIST_INSERT_AFTER(e, place, link);
+	return e;
+}
+
+static void
+copy_entry(struct registry_view *view, const struct registry_entry *e)
+{
+	int count = watch_list_total(e->watches);
+
+	assert(count <= WATCH_LIST_MAX);
+	view->stream = stream_hold(e->stream);
+	snprintf(view->user, sizeof(view->user), "%s", e->user);
+	view->watches = *e->watches;
+	view->watches.ids = view->ids;
+	memcpy(view->ids, e->watches->ids, (size_t)count * sizeof(view->ids[0]));
+}
+
+bool
+registry_next(struct registry *r, struct registry_entry *place, struct registry_view *view)
+{
+	const struct registry_entry *e;
+	bool found;
+
+	do {
+		pthread_mutex_lock(&r->lock);
+		e = advance(place);
+		found = e != NULL && e->user != NULL;
+		if (found)
+			copy_entry(view, e);
+		pthread_mutex_unlock(&r->lock);
+	} while (e != NULL && !found);
+	return found;
+}
+
+void
+registry_walk_end(struct registry *r, struct registry_entry *place)
+{
+	pthread_mutex_lock(&r->lock);
+	LIST_REMOVE(place, link);
+	pthread_mutex_unlock(&r->lock);
 }
 
 void

@@ -19,6 +19,7 @@
 #include "session/watch_list.h"
 #include "stream/caps.h"
 #include "stream/open_rate.h"
+#include "wire/channel_name.h"
 #include "wire/revocation.h"
 
 /*
@@ -91,6 +92,22 @@ void registry_unname(struct registry *r, struct registry_entry *e);
  * if there is no need.
  */
 int64_t registry_revoke(void *registry, const struct revocation *revocation);
+
+/*
+ * A walk over all connections that have a user, without holding the lock for long. place is in the
+ * list like an entry, unnamed and not running, so all others ignore it. registry_next() copies the
+ * next connection; the caller releases its stream. A connection that begins during the walk is not
+ * found. Always call registry_walk_end(). Thread-safe; each walk belongs to one thread.
+ */
+struct registry_view {
+	struct stream *stream; /* a reference */
+	char user[CHANNEL_ID_MAX + 1];
+	struct watch_list watches; /* its ids are those below: do not free it */
+	int32_t ids[WATCH_LIST_MAX];
+};
+void registry_walk(struct registry *r, struct registry_entry *place);
+bool registry_next(struct registry *r, struct registry_entry *place, struct registry_view *view);
+void registry_walk_end(struct registry *r, struct registry_entry *place);
 
 /* From now on streams end and requests are deferred; wakes every connection. */
 void registry_drain(struct registry *r);

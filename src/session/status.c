@@ -17,6 +17,7 @@
 
 struct status_page {
 	const char *path;
+	/* NULL: the list of open streams, which stream_list.c sends while it makes it. */
 	bool (*write)(struct registry *r, struct answer *answer, char **body);
 };
 
@@ -166,6 +167,7 @@ static const struct status_page pages[] = {
 	{ "/api/streams/health", write_health },
 	{ "/api/streams/health/live", write_live },
 	{ "/api/streams/metrics", write_metrics },
+	{ "/api/streams/connections", NULL },
 };
 
 const struct status_page *
@@ -177,6 +179,12 @@ status_find(const struct settings *s, const char *path)
 		if (strcmp(path, pages[i].path) == 0)
 			return &pages[i];
 	return NULL;
+}
+
+bool
+status_is_list(const struct status_page *page)
+{
+	return page->write == NULL;
 }
 
 bool

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: ISC */
 /*
  * status: the pages for monitoring (TPI_STATUS=on): whether new streams can begin, whether the
- * process works, and the metrics. Nothing here takes a slot, sends a query or waits.
+ * process works, the metrics, and the list of open streams. Nothing here takes a slot, sends a query
+ * or waits.
  */
 #ifndef TPI_SESSION_STATUS_H
 #define TPI_SESSION_STATUS_H
@@ -15,6 +16,9 @@ struct status_page;
 
 /* The page with this path, compared byte for byte; NULL if there is none or TPI_STATUS is off. */
 const struct status_page *status_find(const struct settings *s, const char *path);
+
+/* Whether the page is the list of open streams: stream_list_send() answers instead. */
+bool status_is_list(const struct status_page *page);
 
 /*
  * Writes a page. The caller frees *body, to which the answer points. False: no memory. Any thread.

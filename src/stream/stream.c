@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <poll.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -295,7 +296,8 @@ stream_start(struct stream *s, const char *text)
 		if (lasting(s) != 0)
 			wake(s);
 		s->started = true;
-		put(s, record, length, clock_ms());
+		s->started_at = clock_ms();
+		put(s, record, length, s->started_at);
 		s->rest = s->backlog_length;
 	}
 	started = s->started;
@@ -390,6 +392,20 @@ stream_look(struct stream *s, struct stream_view *view)
 	view->pending = s->backlog_length > 0;
 	view->last_sent = s->last_sent;
 	pthread_mutex_unlock(&s->lock);
+}
+
+bool
+stream_stats(struct stream *s, struct stream_stats *stats)
+{
+	bool open;
+
+	pthread_mutex_lock(&s->lock);
+	open = s->started && !s->finished && !s->broken;
+	stats->started_at = s->started_at;
+	stats->backlog = s->backlog_length;
+	pthread_mutex_unlock(&s->lock);
+	stats->events = atomic_load_explicit(&s->events, memory_order_relaxed);
+	return open;
 }
 
 void

@@ -55,6 +55,11 @@ struct stream {
 	bool broken;  /* a send has failed because the peer is gone, or memory ran out */
 	bool starved; /* the last send failed because the kernel had no memory */
 	uint32_t backlog_length;
+
+	/* Wake-ups accepted so far. Only the subscriber's thread changes it; any may read it. */
+	_Atomic uint32_t events;
+
+	/* Guarded by lock. */
 	int64_t last_sent;     /* clock_ms() of the last byte */
 	int64_t untaken_since; /* see stream_untaken_since() */
 
@@ -64,6 +69,7 @@ struct stream {
 	uint32_t rest;  /* bytes at the start of the backlog that complete a partly sent record */
 	unsigned marks; /* bits of enum stream_mark */
 	int untaken;    /* bytes that the kernel held at untaken_since */
+	int64_t started_at; /* clock_ms() of stream_start() */
 
 	_Atomic int references;
 
@@ -146,6 +152,14 @@ struct stream_view {
 	int64_t last_sent;
 };
 void stream_look(struct stream *s, struct stream_view *view);
+
+/* Gets what monitoring reports about an open stream; false if it is not open. Any thread. */
+struct stream_stats {
+	int64_t started_at; /* clock_ms() */
+	uint32_t events;    /* wake-ups sent or in the backlog */
+	uint32_t backlog;   /* bytes */
+};
+bool stream_stats(struct stream *s, struct stream_stats *stats);
 
 /* Sends as much of the backlog as the socket takes. Owner only. */
 void stream_flush(struct stream *s);

@@ -255,7 +255,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     def __init__(self, app, address, tls):
         self.app = app
         self.tls = tls
-        self.address_family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+        self.address_family = socket.AF_UNIX if isinstance(address, str) else (
+            socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
         super().__init__(address, Exchange)
 
     def get_request(self):
@@ -304,7 +305,8 @@ class Application:
     def url(self):
         if isinstance(self.address, str):
             return f"unix:{self.address}"
-        return f"http{'s' if self.tls else ''}://127.0.0.1:{self.address[1]}{self.prefix}"
+        host = "[::1]" if ":" in self.address[0] else "127.0.0.1"
+        return f"http{'s' if self.tls else ''}://{host}:{self.address[1]}{self.prefix}"
 
     def start(self):
         self.stopped.clear()

@@ -1,23 +1,25 @@
 # SPDX-License-Identifier: ISC
-"""Renders the Helm chart with helm/render.go, and validates values as Helm does before it renders."""
+"""Renders the chart in contrib/helm with helm."""
 
 import json
 import os
+import shutil
 import subprocess
+import tempfile
 
-import jsonschema
+import pytest
 import yaml
 
-from fronts import installed
-from servers import BUILD, ROOT
+from fronts import PATH
+from servers import ROOT
 from timing import scaled
 
+TOOLS = os.environ.get("TPI_TOOLS", os.path.expanduser("~/.cache/tpi-stream-tools"))
 CHART = os.path.join(ROOT, "contrib", "helm", "tpi-stream")
-RENDERER = os.path.join(BUILD, "helm-render")
 
 
 class Refused(Exception):
-    """The chart rejects these values."""
+    """Helm rejects these values."""
 
 
 def read_yaml(path):
@@ -25,52 +27,50 @@ def read_yaml(path):
         return yaml.safe_load(file)
 
 
-def build():
-    """Compiles the renderer, using only Go libraries from Debian packages."""
-    env = {**os.environ, "GO111MODULE": "off", "GOPATH": "/usr/share/gocode", "GOFLAGS": "", "GOPROXY": "off",
-           "GOCACHE": os.path.join(BUILD, "helm-go-cache")}
-    source = os.path.join(os.path.dirname(__file__), "helm", "render.go")
-    done = subprocess.run([installed("go"), "build", "-o", RENDERER, source], env=env, capture_output=True, text=True,
-                          timeout=scaled(300), check=False)
-    assert done.returncode == 0, done.stderr
+def require(name):
+    """The path of a program or file of tests/tools.sh; skips the test if it is missing."""
+    path = os.path.join(TOOLS, name)
+    path = path if os.path.exists(path) else shutil.which(name, path=PATH)
+    if not path:
+        pytest.skip(f"{name} is not installed: tests/tools.sh")
+    return path
 
 
-def merged(under, over):
-    """Merges two sets of values as Helm does: maps are merged, anything else is replaced."""
-    if not isinstance(under, dict) or not isinstance(over, dict):
-        return over
-    return {**under, **{name: merged(under.get(name), value) for name, value in over.items()}}
-
-
-def validate(values):
-    """Validates values, merged with the defaults, against values.schema.json."""
-    with open(os.path.join(CHART, "values.schema.json"), encoding="utf-8") as file:
-        schema = json.load(file)
-    jsonschema.Draft7Validator.check_schema(schema)
-    try:
-        jsonschema.validate(merged(read_yaml(os.path.join(CHART, "values.yaml")), values), schema,
-                            jsonschema.Draft7Validator)
-    except jsonschema.ValidationError as error:
-        raise Refused(f"{'.'.join(map(str, error.absolute_path))}: {error.message}") from None
-
-
-def render(values, release="tpi-stream"):
-    """The text of each rendered template, by file name. Does not check the schema."""
-    done = subprocess.run([RENDERER, CHART, release, "testplanit"], input=json.dumps(values), capture_output=True,
-                          text=True, timeout=scaled(60), check=False)
+def helm(*arguments, values=None):
+    """Runs helm, which needs no cluster and no configuration for this; returns its standard output."""
+    done = subprocess.run([require("helm"), *arguments, *(["-f", "-"] if values is not None else [])],
+                          env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "KUBECONFIG": "/nonexistent"},
+                          input=json.dumps(values), capture_output=True, text=True, timeout=scaled(60), check=False)
     if done.returncode:
         raise Refused(done.stderr)
-    return json.loads(done.stdout)
+    assert not done.stderr, done.stderr
+    return done.stdout
 
 
-def objects(values, release="tpi-stream"):
-    """The rendered Kubernetes objects, by kind."""
-    validate(values)
-    found = {}
-    for name, text in render(values, release).items():
-        if name.endswith(".yaml"):
-            for document in yaml.safe_load_all(text):
-                if document:
-                    assert document["kind"] not in found
-                    found[document["kind"]] = document
-    return found
+def template(values, *arguments, release="tpi-stream"):
+    """The rendered objects, in the order of helm."""
+    text = helm("template", release, CHART, "--namespace", "testplanit", *arguments, values=values)
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def objects(values, *arguments, release="tpi-stream"):
+    """The rendered objects by kind, without those of templates/tests."""
+    documents = template(values, "--skip-tests", *arguments, release=release)
+    kinds = [document["kind"] for document in documents]
+    assert len(set(kinds)) == len(kinds)
+    return dict(zip(kinds, documents))
+
+
+def notes(values):
+    """NOTES.txt, rendered. Without a cluster helm does not print it, so a copy of the chart has it in an object."""
+    with tempfile.TemporaryDirectory() as copy:
+        shutil.copytree(CHART, copy, dirs_exist_ok=True)
+        templates = os.path.join(copy, "templates")
+        with open(os.path.join(templates, "NOTES.txt"), encoding="utf-8") as file:
+            text = file.read()
+        with open(os.path.join(templates, "_notes.tpl"), "w", encoding="utf-8") as file:
+            file.write('{{ define "notes" }}' + text + "{{ end }}")
+        with open(os.path.join(templates, "notes.yaml"), "w", encoding="utf-8") as file:
+            file.write('kind: Notes\nnotes: {{ include "notes" . | quote }}\n')
+        return yaml.safe_load(helm("template", "tpi-stream", copy, "--namespace", "testplanit", "--show-only",
+                                   "templates/notes.yaml", "--skip-schema-validation", values=values))["notes"]

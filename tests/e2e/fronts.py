@@ -111,7 +111,7 @@ class Front(Process):
 
     def _accepts(self):
         assert self.alive, f"{self.name} ended: {self.wait()} {self.log()}"
-        with socket.socket() as probe:
+        with socket.socket(socket.AF_INET6 if ":" in self.address[0] else socket.AF_INET) as probe:
             return probe.connect_ex(self.address) == 0
 
     def _listen(self, users):

@@ -516,7 +516,8 @@ class TlsPeer(fcgi.Peer):
 
 def http(address, target, method="GET", tls=None, **headers):
     """Sends a request. Header names are written with _ for -; address is (host, port), tls an SSL context."""
-    lines = [f"{method} {target} HTTP/1.1", f"Host: {address[0]}:{address[1]}",
+    host = f"[{address[0]}]" if ":" in address[0] else address[0]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}:{address[1]}",
              *(f"{name.replace('_', '-')}: {value}" for name, value in headers.items())]
     data = "\r\n".join([*lines, "", ""]).encode("latin-1")
     return TlsPeer(address, data, HttpResponse(), tls) if tls else fcgi.Peer(address, data, HttpResponse())

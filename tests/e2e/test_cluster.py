@@ -226,6 +226,7 @@ def test_failover_inside(streamd, cluster):
     node, replica = cluster.nodes[0], cluster.nodes[-1]
     daemon = streamd(VALKEY_URL=node.url, TPI_LOG_LEVEL="debug")
     with daemon.stream("ann") as peer:
+        daemon.wait_for_log(r"^\[valkey\] connected")
         mark = daemon.mark()
         fail_over(node, replica)
         peer.quiet(CHECK)

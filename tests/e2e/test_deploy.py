@@ -2,11 +2,12 @@
 """contrib/kubernetes, traefik, alb, helm, container and nginx/tpi-stream-proxy.conf: what can be read is compared with
 the daemon and with the contract, what can run runs.
 
-No Kubernetes, Helm or container engine is needed: manifests are parsed, the chart is rendered by helm/render.go, the
-Containerfile's build stage is run in a directory, and its nginx.conf by the nginx that is installed.
+No Kubernetes or container engine is needed: manifests are parsed, the chart is rendered by helm, the Containerfile's
+build stage is run in a directory, and its nginx.conf by the nginx that is installed.
 """
 
 import glob
+import importlib.util
 import json
 import os
 import re
@@ -15,6 +16,7 @@ import signal
 import subprocess
 from urllib.parse import urlsplit
 
+import jsonschema
 import pytest
 import yaml
 
@@ -23,9 +25,9 @@ from answers import FIRST, SHUTDOWN, STREAM_HEADERS, after_first, frame, issue, 
 from application import ANN, SESSION, page
 from chart import Refused, read_yaml
 from fcgi import ISSUES, NOTIFICATIONS
-from fronts import CONTRIB, Apache, Front, Nginx, installed, open_directory, read, substitute, write
+from fronts import CONTRIB, PATH, Apache, Front, Nginx, installed, open_directory, read, substitute, write
 from paths import LOOKALIKES, OTHER_CASE, ROUTED
-from servers import (ROOT, basic, clean_environment, free_port, http, project_channel, run_streamd, tunables,
+from servers import (ROOT, Process, basic, clean_environment, free_port, http, project_channel, run_streamd, tunables,
                      user_channel)
 from timing import eventually, scaled
 
@@ -50,6 +52,7 @@ controllers = pytest.mark.parametrize("controller", REQUIRED)
 PASSWORD = {"valkey": {"passwordSecret": {"name": "tpi-stream-valkey"}}}
 USERS = {"streamd": "10001", "nginx": "10002"}
 GROUP = "10001"
+FILES = {"VALKEY_PASSWORD_FILE", "VALKEY_SENTINEL_PASSWORD_FILE", "VALKEY_TLS_CA", "VALKEY_TLS_CERT", "VALKEY_TLS_KEY"}
 OPEN = ["--mode", "0666"]  # the web server's workers are another user
 
 
@@ -61,7 +64,7 @@ def password(rundir):
 @pytest.fixture(scope="module")
 def render():
     """render(values): the chart's objects by kind."""
-    chart.build()
+    chart.require("helm")
     return chart.objects
 
 
@@ -87,28 +90,25 @@ def container(deployment, name):
 
 
 def environment(deployment):
-    """The daemon's variables; those from a Secret have the value None."""
+    """The daemon's variables. None is from a Secret: kubectl describe and the process table show the environment."""
     entries = container(deployment, "streamd")["env"]
     names = [entry["name"] for entry in entries]
     assert len(names) == len(set(names)), names
     for entry in entries:
-        assert isinstance(entry.get("value", ""), str), f"not quoted: {entry}"
-    return {entry["name"]: entry.get("value") for entry in entries}
+        assert set(entry) == {"name", "value"} and isinstance(entry["value"], str), f"not quoted: {entry}"
+    return {entry["name"]: entry["value"] for entry in entries}
 
 
 def check_settings(env, password):
-    """The daemon knows each name, and takes all values; password is a file that stands in for the Secret's."""
-    env = dict(env)
+    """The daemon knows each name, and takes all values; password is a file that stands in for those of Secrets."""
+    env = {name: password if name.endswith("_PASSWORD_FILE") else value for name, value in env.items()}
     assert env.pop("GLIBC_TUNABLES") == tunables()
-    if "VALKEY_PASSWORD_FILE" in env:
-        env["VALKEY_PASSWORD_FILE"] = password
     done = run_streamd("--check-config", **env)
     assert done.returncode == 0, done.stderr
     effective = dict(line.split("=", 1) for line in done.stdout.splitlines())
     assert set(env) <= set(effective)
     for name, value in env.items():
-        if name in effective and value is not None:
-            assert effective[name] == value
+        assert effective[name] == value
     assert (env["TPI_IDENTITY"], env["TPI_PROJECT_ACCESS"]) == ("app", "app")
 
 
@@ -136,16 +136,20 @@ def check_pod(deployment):
     # nginx outlives the daemon's drain or is there for its last words, and all of it fits.
     assert sleeps["streamd"] < sleeps["nginx"]
     assert max(sleeps["streamd"] + drain, sleeps["nginx"]) + 5 <= spec["terminationGracePeriodSeconds"]
-    # The password is a file that the daemon's group may read.
-    env = environment(deployment)
-    secrets = [volume["secret"] for volume in spec["volumes"] if "secret" in volume]
-    if "VALKEY_PASSWORD_FILE" in env:
-        directory, name = os.path.split(env["VALKEY_PASSWORD_FILE"])
+    # Each file that a setting names is in a Secret that the daemon's group may read, and no Secret is unused.
+    env, secrets = environment(deployment), set()
+    for name in FILES & set(env):
+        directory, file = os.path.split(env[name])
         mount = next(m for m in container(deployment, "streamd")["volumeMounts"] if m["mountPath"] == directory)
         secret = volumes[mount["name"]]["secret"]
-        assert mount["readOnly"] and name == "password" and secret["defaultMode"] == 0o440
-    else:
-        assert not secrets
+        assert mount["readOnly"] and secret["defaultMode"] == 0o440
+        assert not name.endswith("_PASSWORD_FILE") or file == "password"
+        secrets.add(mount["name"])
+    assert secrets == {volume["name"] for volume in spec["volumes"] if "secret" in volume}
+    # What the daemon needs at its caps: doc/capacity.md, Memory.
+    caps = sum(int(value) for name, value in env.items() if name.endswith("TENANT_CAP"))
+    if caps == 4000:
+        assert container(deployment, "streamd")["resources"]["limits"] == {"memory": "1536Mi"}
 
 
 def check_probes(deployment):
@@ -349,7 +353,7 @@ def test_chart_is_the_manifests(render):
         assert left == right
     about = read_yaml(f"{chart.CHART}/Chart.yaml")
     version = re.search(r"AC_INIT\(\[tpi-stream\], \[([^]]+)\]\)", read(f"{ROOT}/configure.ac"))[1]
-    assert about["apiVersion"] == "v2" and str(about["appVersion"]) == version
+    assert about["kubeVersion"] == f">={OLDEST}.0-0" and about["apiVersion"] == "v2" and str(about["appVersion"]) == version
 
 
 def test_chart_defaults(render, password):
@@ -392,7 +396,7 @@ def test_chart_values(render, password):
                                                              "limits": {"memory": "1Gi"}}
     secret, = (volume["secret"] for volume in spec["volumes"] if "secret" in volume)
     assert secret["secretName"] == "s" and secret["items"] == [{"key": "k", "path": "password"}]
-    notes = chart.render({"replicas": 3, "sse": {"perTenantCap": 700}})["NOTES.txt"]
+    notes = chart.notes({"replicas": 3, "sse": {"perTenantCap": 700}})
     assert "3 pods carry up to 2100 notification streams, 3000 issue streams, 3000 streams of test runs and " in notes
 
 
@@ -406,11 +410,12 @@ def test_chart_sentinels(render, password):
     check_settings(env, password)
     assert env["VALKEY_SENTINELS"] == "s1:26379,s2" and env["VALKEY_SENTINEL_MASTER"] == "main"
     assert env["VALKEY_URL"] == "valkey://x"
-    reference, = (entry["valueFrom"] for entry in container(deployment, "streamd")["env"] if "valueFrom" in entry)
-    assert env["VALKEY_SENTINEL_PASSWORD"] is None and reference == {"secretKeyRef": {"name": "s", "key": "k"}}
+    secret, = (volume["secret"] for volume in deployment["spec"]["template"]["spec"]["volumes"] if "secret" in volume)
+    assert secret == {"secretName": "s", "defaultMode": 0o440, "items": [{"key": "k", "path": "password"}]}
+    check_pod(deployment)
     env = environment(render({"valkey": {"sentinels": ["s1"], "url": ""}})["Deployment"])
     check_settings(env, password)
-    assert "VALKEY_URL" not in env and "VALKEY_SENTINEL_PASSWORD" not in env
+    assert not {"VALKEY_URL", "VALKEY_SENTINEL_PASSWORD", "VALKEY_SENTINEL_PASSWORD_FILE"} & set(env)
     env = environment(render({"valkey": {"url": "valkey://a:1,valkey://b"}})["Deployment"])
     check_settings(env, password)
     assert env["VALKEY_URL"] == "valkey://a:1,valkey://b" and "VALKEY_SENTINELS" not in env
@@ -495,17 +500,21 @@ def test_chart_ports(url, sentinels, application, expected):
     """The policy lets out to the ports that the values name, and NOTES.txt says which. (It is the schema that refuses
     Unix sockets.)"""
     values = {"valkey": {"url": url, "sentinels": sentinels}, "applicationUrl": application}
-    texts = chart.render(values)
-    policy, deployment = (yaml.safe_load(texts[name]) for name in ("networkpolicy.yaml", "deployment.yaml"))
-    assert outgoing_ports(policy) == [*expected, [53, 53]]
-    check_policy(policy, environment(deployment))
-    told = re.findall(r"^  (?:Valkey|application): +(.*)$", texts["NOTES.txt"], re.M)
+    found, notes = chart.objects(values, "--skip-schema-validation"), chart.notes(values)
+    assert outgoing_ports(found["NetworkPolicy"]) == [*expected, [53, 53]]
+    check_policy(found["NetworkPolicy"], environment(found["Deployment"]))
+    told = re.findall(r"^  (?:Valkey|application): +(.*)$", notes, re.M)
     assert [line for line in told if line != "none"] == [", ".join(map(str, ports)) for ports in expected]
-    assert ("sentinels announce" in texts["NOTES.txt"]) == bool(sentinels)
-    named = chart.render({**values, "networkPolicy": {"valkeyPorts": [1, 65535], "applicationPorts": [3001, 2]}})
-    assert outgoing_ports(yaml.safe_load(named["networkpolicy.yaml"])) == [[1, 65535], [3001, 2], [53, 53]]
-    assert "  Valkey:       1, 65535\n  application:  3001, 2\n" in named["NOTES.txt"]
-    assert "NetworkPolicy" not in chart.render({**values, "networkPolicy": {"enabled": False}})["NOTES.txt"]
+    assert ("sentinels announce" in notes) == bool(sentinels)
+
+
+@pytest.mark.usefixtures("render")
+def test_chart_named_ports():
+    """Ports in the values take precedence; without a policy NOTES.txt names none."""
+    values = {"networkPolicy": {"valkeyPorts": [1, 65535], "applicationPorts": [3001, 2]}}
+    assert outgoing_ports(chart.objects(values)["NetworkPolicy"]) == [[1, 65535], [3001, 2], [53, 53]]
+    assert "  Valkey:       1, 65535\n  application:  3001, 2\n" in chart.notes(values)
+    assert "NetworkPolicy" not in chart.notes({"networkPolicy": {"enabled": False}})
 
 
 REFUSED = {
@@ -526,7 +535,7 @@ REFUSED = {
 def test_chart_refuses(values, message):
     """Values that cannot be right are refused by the templates, with what is allowed."""
     with pytest.raises(Refused, match=re.escape(message)):
-        chart.render(values)
+        chart.template(values, "--skip-schema-validation")
 
 
 def test_chart_sets_nothing_twice(render):
@@ -536,11 +545,11 @@ def test_chart_sets_nothing_twice(render):
                                "sentinelPasswordSecret": secret,
                                "tlsSecret": {"name": "s", "clientCertificate": True}}})
     free = {"GLIBC_TUNABLES", *read_yaml(f"{chart.CHART}/values.yaml")["settings"]}
-    own = {"TPI_LISTEN", *environment(found["Deployment"])} - free
-    assert {"TPI_STATUS", "VALKEY_SENTINEL_PASSWORD", "VALKEY_TLS_CA", "VALKEY_TLS_KEY"} < own
+    own = {"TPI_LISTEN", "VALKEY_SENTINEL_PASSWORD", *environment(found["Deployment"])} - free
+    assert {"TPI_STATUS", *FILES} < own
     for name in own:
         with pytest.raises(Refused, match=f"settings.{name}: not allowed: the chart sets it"):
-            chart.render({"settings": {name: "x"}})
+            chart.template({"settings": {name: "x"}}, "--skip-schema-validation")
 
 
 BAD = [{"terminationGracePeriodSeconds": 29}, {"terminationGracePeriodSeconds": "60"}, {"replicas": -1},
@@ -560,13 +569,225 @@ GOOD = [{}, PASSWORD, {"terminationGracePeriodSeconds": 30}, {"sse": {"perTenant
         {"valkey": {"sentinels": ["s1", "s2.example:26379", "[::1]:26379"], "sentinelMaster": "my-1.x_y"}}]
 
 
-def test_schema():
+def test_schema(render):
     """values.schema.json takes what the daemon takes, and refuses the rest before anything is rendered."""
     for values in GOOD:
-        chart.validate(values)
+        render(values)
     for values in BAD:
-        with pytest.raises(Refused):
-            chart.validate(values)
+        with pytest.raises(Refused, match="values don't meet the specifications of the schema"):
+            render(values)
+
+
+@pytest.mark.usefixtures("render")
+def test_chart_package(rundir):
+    """helm finds no fault with the chart, and the package renders like the directory."""
+    chart.helm("lint", "--strict", chart.CHART)
+    chart.helm("package", chart.CHART, "--destination", rundir)
+    package, = glob.glob(f"{rundir}/*.tgz")
+    assert chart.helm("template", "tpi-stream", package) == chart.helm("template", "tpi-stream", chart.CHART)
+
+
+def test_chart_table():
+    """The chart's README.md has the table that tests/tools/values-table.py makes, and describes every value."""
+    path = f"{ROOT}/tests/tools/values-table.py"
+    spec = importlib.util.spec_from_file_location("values_table", path)
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    table = script.table()
+    assert read(script.README).endswith(table), f"run {path}"
+    assert not re.search(r"\|\s*\|$", table.removeprefix(script.HEAD), re.M)
+
+
+def test_chart_passes_settings(render):
+    """Any other setting reaches the daemon as it is, also one of a later release."""
+    settings = {"TPI_APP_PENDING": 64, "TPI_USER_OPENS_PER_SECOND": 10, "TPI_SANDBOX": "on",
+                "TPI_ALLOWED_ORIGINS": "https://a.example,https://b.example", "SSE_MAX_AGE_SECONDS": "14400"}
+    env = environment(render({"settings": settings})["Deployment"])
+    assert {name: str(value) for name, value in settings.items()}.items() <= env.items()
+
+
+def documented(path, name):
+    """The values in the indented block of a document that follows the name of their file."""
+    with open(f"{ROOT}/doc/{path}", encoding="utf-8") as file:
+        text = file.read()
+    block = re.search(rf"^`{re.escape(name)}`[^\n]*(?:\n[^\n]+)*\n\n((?:    [^\n]*\n)+)", text, re.M)[1]
+    return yaml.safe_load(block)
+
+
+@pytest.mark.parametrize("path, name", [("kubernetes.md", "my-values.yaml"), ("testplanit.md", "tpi-stream-values.yaml")])
+def test_documented_values(render, password, path, name):
+    """The chart takes the values in the documents."""
+    found = render(documented(path, name))
+    check_objects(found)
+    check_settings(environment(found["Deployment"]), password)
+
+
+def chart_tests(values):
+    """The objects of `helm test` by kind."""
+    return {entry["kind"]: entry for entry in chart.template(values)
+            if "helm.sh/hook" in entry["metadata"].get("annotations", {})}
+
+
+def test_chart_test(render, with_app, rundir, fronts):
+    """The pod of `helm test` is none of the Service's, may connect, and succeeds while nginx and the daemon work."""
+    values = {"ingress": {"host": "tpi.example"}}
+    found, (policy, pod) = render(values), (chart_tests(values)[kind] for kind in ("NetworkPolicy", "Pod"))
+    assert set(chart_tests({"networkPolicy": {"enabled": False}})) == {"Pod"}
+    labels, selector = pod["metadata"]["labels"], found["Service"]["spec"]["selector"]
+    assert not selector.items() <= labels.items()
+    assert policy["spec"]["podSelector"] == found["NetworkPolicy"]["spec"]["podSelector"]
+    assert policy["spec"]["ingress"] == [{"from": [{"podSelector": {"matchLabels": labels}}],
+                                          "ports": [{"port": 8080}]}]
+    container, = pod["spec"]["containers"]
+    *command, host, port, site = container["command"]
+    assert (host, port, site) == ("tpi-stream", "80", "tpi.example")
+    _, daemon = with_app(OPEN)
+    front = Sidecar(rundir, daemon.address)
+    fronts.append(front)
+
+    def run():
+        return subprocess.run([*command, front.address[0], str(front.address[1]), site], capture_output=True, text=True,
+                              timeout=scaled(60), check=False)
+    assert run().returncode == 0, run().stdout
+    daemon.stop()
+    assert run().returncode != 0
+
+
+# The Kubernetes API
+
+COMBINATIONS = {
+    "defaults": {},
+    "everything": {
+        "valkey": {"url": "valkeys://u@cache:6380", "sentinels": ["s1:26379", "s2"],
+                   "passwordSecret": {"name": "s", "key": "k"}, "sentinelPasswordSecret": {"name": "s", "key": "k"},
+                   "tlsSecret": {"name": "s", "clientCertificate": True}},
+        "settings": {"SSE_MAX_AGE_SECONDS": 2400, "TPI_LOG_LEVEL": "debug"}, "imagePullSecrets": ["registry"],
+        "image": {"tag": "1"}, "ingress": {"tlsSecret": "tls", "annotations": {"example.org/x": "1"}},
+        "networkPolicy": {name: [{"podSelector": {"matchLabels": {"app": "x"}}}] for name in (
+            "from", "monitoringFrom", "valkeyTo", "applicationTo", "nameServersTo")}},
+    "traefik": {"ingress": {"controller": "traefik"}},
+    "alb": {"ingress": {"controller": "alb", "annotations": ALB_GROUP}},
+    "without": {"ingress": {"enabled": False}, "networkPolicy": {"enabled": False}},
+}
+OLDEST, NEWEST = "1.24", "1.37"
+
+
+def everything(version):
+    """The text of each manifest and of each combination of values, by name."""
+    paths = [*KUBERNETES, *INGRESSES.values()]
+    return {**{os.path.relpath(path, CONTRIB): read(path) for path in paths},
+            **{name: chart.helm("template", "tpi-stream", chart.CHART, "--namespace", "testplanit",
+                                "--kube-version", version, values=values)
+               for name, values in COMBINATIONS.items()}}
+
+
+def write_all(rundir, texts):
+    for name, text in texts.items():
+        write(os.path.join(rundir, name.replace("/", "-").removesuffix(".yaml") + ".yaml"), text)
+
+
+@pytest.mark.usefixtures("render")
+@pytest.mark.parametrize("version", [OLDEST, NEWEST])
+def test_api_schema(rundir, version):
+    """Each manifest, and the chart with each combination of values, is valid in the API of this Kubernetes, without
+    unknown fields. Annotations are free text for it: those of the ALB are only compared with REQUIRED."""
+    texts = everything(version)
+    write_all(rundir, texts)
+    schemas = ["--version", version]
+    if version == NEWEST:
+        schemas = ["--local-schemas", chart.require("kubernetes-" + version)]
+    done = subprocess.run([chart.require("kubectl-validate"), rundir, *schemas], capture_output=True, text=True,
+                          timeout=scaled(60), check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("OK") == len(texts), done.stdout
+
+
+@pytest.mark.usefixtures("render")
+def test_api_types(rundir):
+    """The types of the newest Kubernetes have every field of each object, and each pod, that of `helm test` included,
+    meets the restricted Pod Security standard."""
+    texts = everything(NEWEST)
+    write_all(rundir, texts)
+    done = subprocess.run([chart.require("manifests"), *glob.glob(f"{rundir}/*.yaml")], capture_output=True, text=True,
+                          timeout=scaled(60), check=False)
+    assert done.returncode == 0, done.stderr
+    # Pods: the Deployment of contrib/kubernetes, and one and a test of each combination.
+    objects = sum(len(re.findall("^kind: ", text, re.M)) for text in texts.values())
+    assert done.stdout.split() == [str(objects), str(1 + 2 * len(COMBINATIONS))]
+
+
+class KubernetesApi:
+    """etcd and the API server of Kubernetes, without the rest: what it accepts is stored, and nothing runs. The
+    namespace testplanit enforces the restricted Pod Security standard."""
+
+    TOKEN = "0123456789abcdef"
+
+    def __init__(self, rundir):
+        etcd, server = chart.require("etcd"), chart.require("kube-apiserver")
+        self.kubectl_path = chart.require("kubectl")
+        self.home = open_directory(rundir, "kubernetes-")
+        client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+        self.port = free_port()
+        self.processes = [Process("etcd", [
+            etcd, f"--data-dir={self.home}/etcd", f"--listen-client-urls={client}", f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}"])]
+        subprocess.run([installed("openssl"), "genrsa", "-out", f"{self.home}/key", "2048"], check=True,
+                       capture_output=True)
+        tokens = write(f"{self.home}/tokens", f"{self.TOKEN},admin,admin,system:masters\n")
+        self.processes.append(Process("kube-apiserver", [
+            server, f"--etcd-servers={client}", f"--secure-port={self.port}", "--bind-address=127.0.0.1",
+            f"--cert-dir={self.home}", f"--token-auth-file={tokens}", "--authorization-mode=AlwaysAllow",
+            "--service-account-issuer=https://kubernetes.default.svc", f"--service-account-key-file={self.home}/key",
+            f"--service-account-signing-key-file={self.home}/key", "--service-cluster-ip-range=10.0.0.0/24",
+            "--disable-admission-plugins=ServiceAccount"]))
+        eventually(lambda: self.kubectl("get", "--raw", "/readyz").returncode == 0, 120, "the API server is ready")
+        levels = [f"pod-security.kubernetes.io/{mode}=restricted" for mode in ("enforce", "warn")]
+        for command in ["create", "namespace", "testplanit"], ["label", "namespace", "testplanit", *levels]:
+            done = self.kubectl(*command)
+            assert done.returncode == 0, done.stderr
+
+    def run(self, *command, **named):
+        assert all(process.alive for process in self.processes), self.processes[-1].stderr
+        return subprocess.run(command, env={"PATH": os.environ["PATH"], "HOME": self.home}, capture_output=True,
+                              text=True, timeout=scaled(60), check=False, **named)
+
+    def kubectl(self, *arguments, **named):
+        return self.run(self.kubectl_path, f"--server=https://127.0.0.1:{self.port}", f"--token={self.TOKEN}",
+                        "--insecure-skip-tls-verify", "--namespace=testplanit", *arguments, **named)
+
+    def helm(self, *arguments, **named):
+        return self.run(chart.require("helm"), f"--kube-apiserver=https://127.0.0.1:{self.port}",
+                        f"--kube-token={self.TOKEN}", "--kube-insecure-skip-tls-verify", "--namespace=testplanit",
+                        *arguments, **named)
+
+    def apply(self, text):
+        """Server-side dry run; returns what the server said of it, errors and warnings."""
+        return self.kubectl("apply", "--dry-run=server", "--filename=-", input=text).stderr
+
+    def kill(self):
+        for process in reversed(self.processes):
+            process.kill()
+
+
+@pytest.mark.long
+@pytest.mark.usefixtures("render")
+def test_kubernetes_api(rundir):
+    """A real API server takes each manifest and each combination of values without an error or a warning, and helm
+    installs, upgrades and uninstalls the chart there."""
+    api = KubernetesApi(rundir)
+    try:
+        for name, text in everything(NEWEST).items():
+            assert not api.apply(text), name
+        # It does say so.
+        text = everything(NEWEST)["defaults"]
+        assert "restricted" in api.apply(text.replace("allowPrivilegeEscalation: false", "allowPrivilegeEscalation: true"))
+        assert "unknown field" in api.apply(text.replace("readOnlyRootFilesystem:", "readOnlyRootFileSystem:"))
+        for command in ["install"], ["upgrade", "--set", "replicas=3"], ["uninstall"]:
+            done = api.helm(command[0], "tpi-stream", *([chart.CHART] if command[0] != "uninstall" else []), *command[1:])
+            assert done.returncode == 0, done.stderr
+            assert command[0] == "uninstall" or "pods carry up to" in done.stdout
+    finally:
+        api.kill()
 
 
 # contrib/container
@@ -619,7 +840,8 @@ def test_containerfile():
         after = stage[[word for word, _ in stage].index("USER"):]
         assert not {word for word, _ in after} & {"RUN", "COPY"}
         entry = json.loads(*of(stage, "ENTRYPOINT"))
-        assert entry[0] == {"streamd": "tpi-streamd"}.get(name, name)
+        assert entry[0] == {"streamd": "tpi-streamd", "nginx": "tpi-stream-nginx"}[name]
+        assert name != "nginx" or "contrib/container/nginx.sh /usr/local/bin/tpi-stream-nginx" in of(stage, "COPY")
     assert of(stages["streamd"], "ENV") == [f"GLIBC_TUNABLES={tunables()}"]
     manual = read(f"{ROOT}/man/tpi-streamd.8").replace("\\e\n", "")
     assert f"\nGLIBC_TUNABLES={tunables()}\n" in manual
@@ -651,11 +873,14 @@ def test_containerfile_builds(rundir):
 
 
 class Sidecar(Front):
-    """nginx with the image's own configuration; two ports, and no authentication."""
+    """nginx of the image with a configuration of contrib; two ports, and no authentication. With prefix, a command that
+    runs another one, it listens on all addresses."""
 
-    def __init__(self, rundir, daemon_address):
+    def __init__(self, rundir, daemon_address, conf="container", replaced=None, prefix=(), host="127.0.0.1", ports=None):
         self.directory = open_directory(rundir, "sidecar-")
-        self.address, self.probes = ("127.0.0.1", free_port()), ("127.0.0.1", free_port())
+        first, second = ports or (free_port(), free_port())
+        self.address, self.probes = (host, first), (host, second)
+        listen = "" if prefix or host != "127.0.0.1" else "127.0.0.1:"
         copy = os.path.join(self.directory, "tpi-stream")
         os.mkdir(copy)
         names = [name.split("/")[-1] for sources in of(instructions()["nginx"], "COPY")
@@ -663,13 +888,24 @@ class Sidecar(Front):
         for name in names:
             values = {"unix:/run/tpi-stream/streamd.sock": f"unix:{daemon_address}"} if "fastcgi" in name else {}
             write(os.path.join(copy, name), substitute(read(f"{CONTRIB}/nginx/{name}"), values))
-        main = write(os.path.join(self.directory, "nginx.conf"), substitute(read(f"{CONTRIB}/container/nginx.conf"), {
-            "/tmp/": f"{self.directory}/", "/etc/nginx/tpi-stream/": f"{copy}/",
+        main = write(os.path.join(self.directory, "nginx.conf"), substitute(read(f"{CONTRIB}/{conf}/nginx.conf"), {
+            **(replaced or {}), "/tmp/": f"{self.directory}/", "/etc/nginx/tpi-stream/": f"{copy}/",
             "unix:/run/tpi-stream/streamd.sock": f"unix:{daemon_address}",
-            "listen 8080 ": "listen %s:%d " % self.address,
-            "listen 8081;": "listen %s:%d;" % self.probes}))
-        arguments = json.loads(*of(instructions()["nginx"], "ENTRYPOINT"))[1:]
-        super().__init__(self.directory, "nginx", [installed("nginx"), "-c", main, *arguments])
+            "listen 8080 ": f"listen {listen}{first} ", "listen 8081;": f"listen {listen}{second};"}))
+        # A loopback address instead of all: other tests run at the same time.
+        start = write(os.path.join(self.directory, "nginx.sh"), substitute(read(f"{CONTRIB}/container/nginx.sh"), {
+            "/tmp/": f"{self.directory}/", "[::]:8080": f"[::{'1' if listen else ''}]:{first}",
+            "[::]:8081": f"[::{'1' if listen else ''}]:{second}"}))
+        super().__init__(self.directory, "nginx", [*prefix, "env", f"PATH={PATH}", "sh", start, "-c", main])
+
+    def _accepts(self):
+        """Whether nginx answers. While nginx.sh tries the addresses, connections are accepted, then closed."""
+        assert self.alive, f"{self.name} ended: {self.wait()} {self.log()}"
+        try:
+            with http(self.probes, "/nginx") as peer:
+                return peer.wait(lambda p: p.closed or p.ended, what="an answer").status == 200
+        except ConnectionError:
+            return False
 
     def probe(self, path):
         with http(self.probes, path) as peer:
@@ -704,7 +940,7 @@ def test_sidecar(with_app, valkey, rundir, fronts):
     assert question.header("X-Forwarded-Proto") == "https"
     assert question.header("X-Forwarded-For") == "192.0.2.7, 127.0.0.1"
     assert question.header("X-Forwarded-Host") == "%s:%d" % front.address
-    with http(front.address, NOTIFICATIONS, **{**page(ANN), "Cookie": f"{page(ANN)['Cookie']}; x={'x' * 12000}"}) as peer:
+    with http(front.address, NOTIFICATIONS, **page(ANN), X_Long="x" * 32000) as peer:
         peer.wait_live(20)
     for path in HEALTH, LIVE, METRICS, "/nginx", *LOOKALIKES, *OTHER_CASE:
         with http(front.address, path, **page(ANN)) as peer:
@@ -753,7 +989,265 @@ def test_sidecar_ends_last(with_app, rundir, fronts):
     assert front.wait() == 0
 
 
-@pytest.mark.parametrize("name", ["container/nginx.conf", "nginx/tpi-stream.conf", "nginx/tpi-stream-proxy.conf"])
+class IngressNginx(Front):
+    """nginx with what ingress-nginx generates for Ingresses of one host: [(Ingress, address of its Service)].
+
+    Derived by hand from its template (rootfs/etc/nginx/template/nginx.tmpl of 1.11): the controller itself needs Lua for
+    the choice of a pod, which is a fixed address here, and TLS is left out. If one Ingress has use-regex, the paths of
+    all are regular expressions, in the order of their length."""
+
+    LOCATION = """
+    location ~* "^{path}" {{
+        client_max_body_size 1m;
+        proxy_set_header Host $http_host;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection $connection_upgrade;
+        proxy_set_header X-Request-ID $request_id;
+        proxy_set_header X-Real-IP $remote_addr;
+        proxy_set_header X-Forwarded-For $remote_addr;
+        proxy_set_header X-Forwarded-Host $http_host;
+        proxy_set_header X-Forwarded-Port $server_port;
+        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header X-Forwarded-Scheme $scheme;
+        proxy_set_header X-Scheme $scheme;
+        proxy_set_header X-Original-Forwarded-For $http_x_forwarded_for;
+        proxy_set_header Proxy "";
+        proxy_connect_timeout 5s;
+        proxy_send_timeout {send}s;
+        proxy_read_timeout {read}s;
+        proxy_buffering {buffering};
+        proxy_buffer_size 4k;
+        proxy_buffers 4 4k;
+        proxy_max_temp_file_size 1024m;
+        proxy_request_buffering on;
+        proxy_http_version 1.1;
+        proxy_cookie_domain off;
+        proxy_cookie_path off;
+        proxy_next_upstream error timeout;
+        proxy_next_upstream_timeout 0;
+        proxy_next_upstream_tries 3;
+        proxy_pass http://{address[0]}:{address[1]};
+        proxy_redirect off;
+    }}"""
+
+    def __init__(self, rundir, ingresses):
+        self.directory = open_directory(rundir, "ingress-")
+        self._listen({})
+        found = []
+        for ingress, address in ingresses:
+            def annotation(name, default):
+                return ingress["metadata"]["annotations"].get(f"nginx.ingress.kubernetes.io/{name}", default)
+            for entry in ingress["spec"]["rules"][0]["http"]["paths"]:
+                found.append((entry["path"], self.LOCATION.format(
+                    path=entry["path"], address=address, buffering=annotation("proxy-buffering", "off"),
+                    read=annotation("proxy-read-timeout", "60"), send=annotation("proxy-send-timeout", "60"))))
+        found.sort(key=lambda location: len(location[0]), reverse=True)
+        main = write(os.path.join(self.directory, "nginx.conf"), "\n".join([
+            f"pid {self.directory}/nginx.pid;", "error_log stderr info;", "events {}", "http {", "access_log off;",
+            *(f"{kind}_temp_path {self.directory}/{kind};" for kind in (
+                "client_body", "proxy", "fastcgi", "scgi", "uwsgi")),
+            "map $http_upgrade $connection_upgrade { default upgrade; '' ''; }",
+            "large_client_header_buffers 4 8k;", "server {", "listen %s:%d;" % self.address,
+            "server_name _;", *(text for _, text in found), "}", "}"]))
+        super().__init__(self.directory, "nginx", [installed("nginx"), "-c", main, "-e", "stderr", "-g", "daemon off;"])
+
+
+def ingress_of_testplanit():
+    """One like TestPlanIt's own: all paths, and buffered responses."""
+    return {"metadata": {"annotations": {"nginx.ingress.kubernetes.io/proxy-buffering": "on"}},
+            "spec": {"rules": [{"http": {"paths": [{"path": "/", "pathType": "Prefix"}]}}]}}
+
+
+def test_ingress_nginx(with_app, valkey, rundir, fronts):
+    """Through ingress-nginx: wake-ups arrive at once, the application gets the browser's address and Host, retry later
+    passes, and all other paths are TestPlanIt's, which is not running here: 502."""
+    app, daemon = with_app(OPEN)
+    pod = Sidecar(rundir, daemon.address)
+    fronts.append(pod)
+    front = IngressNginx(rundir, [(ingress_of_testplanit(), ("127.0.0.1", free_port())),
+                                  (read_yaml(INGRESSES["ingress-nginx"]), pod.address)])
+    fronts.append(front)
+    with http(front.address, NOTIFICATIONS, **page(ANN), X_Forwarded_For="192.0.2.7") as peer:
+        peer.wait_live(20)
+        for number in 1, 2:
+            valkey.publish(user_channel("ann"), notification(number))
+            peer.wait_body(frame(notification(number)))
+        request = app.asked(SESSION)[0]
+        assert request.header("X-Forwarded-For") == "127.0.0.1, 127.0.0.1"
+        assert request.header("X-Forwarded-Host") == "%s:%d" % front.address
+        for path in [SESSION, *LOOKALIKES]:
+            with http(front.address, path, **page(ANN)) as other:
+                assert other.wait(lambda p: p.ended, what="an answer").status == 502, path
+        daemon.stop()
+        peer.wait(lambda p: p.ended, what="the end")
+        assert after_first(peer) == frame(notification(1)) + frame(notification(2)) + SHUTDOWN
+    with http(front.address, NOTIFICATIONS, **page(ANN)) as peer:
+        peer.wait(lambda p: p.ended, what="a whole answer")
+        assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")
+
+
+class Traefik(Process):
+    """Traefik with the files in contrib/traefik and a certificate that it makes itself."""
+
+    HOST = "testplanit.example.org"
+
+    def __init__(self, rundir, address):
+        self.directory = open_directory(rundir, "traefik-")
+        self.port = free_port()
+        dynamic = write(os.path.join(self.directory, "dynamic.yaml"), substitute(
+            read(f"{CONTRIB}/traefik/dynamic.yaml"), {"http://127.0.0.1:8080": "http://%s:%d" % address}))
+        main = write(os.path.join(self.directory, "traefik.yaml"), substitute(
+            read(f"{CONTRIB}/traefik/traefik.yaml"), {'":443"': f'"127.0.0.1:{self.port}"',
+                                                      "/etc/traefik/dynamic.yaml": dynamic}))
+        super().__init__("traefik", [chart.require("traefik"), f"--configFile={main}"])
+
+    def get(self, path, *arguments):
+        """curl over HTTP/2, whose standard output is the response."""
+        return Process("curl", [installed("curl"), "-sSNk", "--http2", "--resolve", f"{self.HOST}:{self.port}:127.0.0.1",
+                                "-w", "\\n%{http_code} %{http_version}\\n", *arguments,
+                                *(part for name, value in page(ANN).items()
+                                  for part in ("-H", f"{name.replace('_', '-')}: {value}")),
+                                f"https://{self.HOST}:{self.port}{path}"])
+
+    def answer(self, path):
+        """The body and "STATUS VERSION" of a response that ends."""
+        done = self.get(path)
+        done.wait()
+        body, last = done.stdout.strip().rpartition("\n")[::2]
+        return body.strip(), last
+
+
+@pytest.mark.long
+def test_traefik_runs(with_app, valkey, rundir, fronts):
+    """Through Traefik over HTTP/2: wake-ups arrive at once, also after 70 s of heartbeats alone; the application gets
+    the browser's Host, address and scheme, and nothing that the browser claims; the end of the daemon and retry later
+    arrive; other paths are not the daemon's."""
+    app, daemon = with_app(OPEN)
+    pod = Sidecar(rundir, daemon.address)
+    fronts.append(pod)
+    traefik = Traefik(rundir, pod.address)
+    fronts.append(traefik)
+    # It answers 404 until it has read its routes; the daemon answers 400 if no project is named.
+    eventually(lambda: traefik.answer(ISSUES)[1] == "400 2", 30, "Traefik has its routes")
+    stream = traefik.get(NOTIFICATIONS, "-H", "X-Forwarded-For: 192.0.2.7", "-H", "X-Forwarded-Proto: http",
+                         "-H", "X-Forwarded-Host: evil.example")
+    fronts.append(stream)
+    stream.wait_for_log('"sync"', stream="stdout")
+    request = app.asked(SESSION)[0]
+    assert request.header("X-Forwarded-Host") == f"{Traefik.HOST}:{traefik.port}"
+    assert request.header("X-Forwarded-For") == "127.0.0.1, 127.0.0.1"
+    assert request.header("X-Forwarded-Proto") == "https"
+    for number in 1, 2:
+        valkey.publish(user_channel("ann"), notification(number))
+        stream.wait_for_log(f'"id":"{number}"', 2, stream="stdout")
+        if number == 1:
+            stream.wait_for_log("^: ping", 90, stream="stdout", count=3)
+    daemon.stop()
+    assert stream.wait() == 0
+    assert stream.stdout.strip().endswith(SHUTDOWN.decode().strip() + "\n\n\n200 2"), stream.stdout
+    assert traefik.answer(NOTIFICATIONS) == ("retry: 10000", "200 2")
+    assert {traefik.answer(path) for path in LOOKALIKES + OTHER_CASE} == {("404 page not found", "404 2")}
+    with_app(OPEN, address=daemon.address, app=app)
+    again = traefik.get(NOTIFICATIONS)
+    fronts.append(again)
+    again.wait_for_log('"sync"', stream="stdout")
+
+
+# contrib/compose
+
+COMPOSE = f"{CONTRIB}/compose/tpi-stream.yml"
+# The services of TestPlanIt's docker-compose.prod.yml that the overlay refers to.
+TESTPLANIT = """
+services:
+  prod: {image: testplanit, networks: [testplanit-net]}
+  valkey: {image: valkey/valkey, networks: [testplanit-net], profiles: [with-valkey]}
+networks: {testplanit-net: {driver: bridge}}
+"""
+
+
+def compose():
+    text = read(COMPOSE)
+    return yaml.safe_load(re.sub(r"\$\{TPI_STREAM_SOURCE:[^}]*\}", ROOT, text))
+
+
+def test_compose_schema():
+    """The overlay is valid by the schema of the Compose Specification, also with the optional password."""
+    with open(chart.require("compose-spec.json"), encoding="utf-8") as file:
+        schema = jsonschema.Draft202012Validator(json.load(file))
+    schema.validate(compose())
+    text = re.sub(r"\$\{TPI_STREAM_SOURCE:[^}]*\}", ROOT, read(COMPOSE))
+    text = re.sub(r"^( *)# (VALKEY_PASSWORD_FILE|secrets|  valkey-password|    file):", r"\1\2:", text, flags=re.M)
+    found = yaml.safe_load(text)
+    assert found["secrets"]["valkey-password"] == {"file": "./valkey-password"}
+    daemon = found["services"]["tpi-streamd"]
+    assert daemon["environment"]["VALKEY_PASSWORD_FILE"] == f"/run/secrets/{daemon['secrets'][0]}"
+    schema.validate(found)
+
+
+def test_compose_services(password):
+    """The two images of contrib/container, locked in, with the limits that the caps need; the daemon takes its settings
+    and is stopped first."""
+    found = compose()
+    daemon, nginx = (found["services"][name] for name in ("tpi-streamd", "tpi-stream-nginx"))
+    check_settings({**daemon["environment"], "GLIBC_TUNABLES": tunables()}, password)
+    for service, target in (daemon, "streamd"), (nginx, "nginx"):
+        assert service["build"] == {"context": ROOT, "dockerfile": os.path.relpath(CONTAINERFILE, ROOT), "target": target}
+        assert service["read_only"] and service["cap_drop"] == ["ALL"] and service["ulimits"] == {"nofile": 16384}
+        assert service["security_opt"] == ["no-new-privileges:true"] and service["networks"] == ["testplanit-net"]
+        assert "tpi-stream-run:/run/tpi-stream" in service["volumes"]
+    assert (daemon["mem_limit"], daemon["pids_limit"]) == ("1536m", 8192)
+    assert daemon["depends_on"] == ["tpi-stream-nginx"] and "depends_on" not in nginx
+    assert nginx["ports"] == ["127.0.0.1:8080:8080"]
+    assert f"{CONTRIB}/compose/nginx.conf:/etc/nginx/nginx.conf:ro" in nginx["volumes"]
+    assert found["volumes"]["tpi-stream-run"]["driver_opts"]["o"] == f"uid={USERS['streamd']},gid={GROUP},mode=0750"
+
+
+@pytest.mark.long
+def test_compose_config(rundir):
+    """Docker Compose merges the overlay into a file like TestPlanIt's, and requires the source tree to be named."""
+    base = write(os.path.join(rundir, "docker-compose.prod.yml"), TESTPLANIT)
+    command = [chart.require("docker-compose"), "-f", base, "-f", COMPOSE, "--profile", "with-valkey", "config"]
+
+    def run(**env):
+        return subprocess.run(command, env={"PATH": os.environ["PATH"], "HOME": rundir, **env}, capture_output=True,
+                              text=True, timeout=scaled(60), check=False)
+    done = run(TPI_STREAM_SOURCE=ROOT)
+    assert done.returncode == 0 and not done.stderr, done.stderr
+    found = yaml.safe_load(done.stdout)
+    assert set(found["services"]) == {"prod", "valkey", "tpi-streamd", "tpi-stream-nginx"}
+    assert found["services"]["tpi-streamd"]["environment"] == compose()["services"]["tpi-streamd"]["environment"]
+    assert found["services"]["tpi-streamd"]["mem_limit"] == str(1536 << 20)
+    done = run()
+    assert done.returncode != 0 and "set it to the source tree of tpi-stream" in done.stderr
+
+
+def test_compose_front(with_app, valkey, rundir, fronts):
+    """nginx of the overlay carries the streams; all else goes to TestPlanIt, with the Host, address and scheme that the
+    TLS proxy in front reported."""
+    app, daemon = with_app(OPEN, TPI_STATUS="on")
+    front = Sidecar(rundir, daemon.address, "compose", {"http://prod:3000": app.url, "resolver 127.0.0.11": "resolver 127.0.0.1"})
+    fronts.append(front)
+    forwarded = {"X_Forwarded_For": "192.0.2.7", "X_Forwarded_Proto": "https", "X_Forwarded_Host": "evil.example"}
+    with http(front.address, NOTIFICATIONS, **page(ANN), **forwarded) as peer:
+        peer.wait_live(20)
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_body(frame(notification(1)))
+    with http(front.address, SESSION, **page(ANN), **forwarded) as peer:
+        assert peer.wait(lambda p: p.ended, what="TestPlanIt's answer").status == 200
+    for request in app.asked(SESSION):
+        assert request.header("X-Forwarded-Proto") == "https"
+        assert request.header("X-Forwarded-For") == "192.0.2.7, 127.0.0.1"
+        assert request.header("X-Forwarded-Host") == "%s:%d" % front.address
+    assert len(app.asked(SESSION)) == 2
+    assert [front.probe(path) for path in (LIVE, HEALTH, METRICS)] == [200] * 3
+    daemon.stop()
+    with http(front.address, NOTIFICATIONS, **page(ANN)) as peer:
+        peer.wait(lambda p: p.ended, what="a whole answer")
+        assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")
+
+
+@pytest.mark.parametrize("name", ["container/nginx.conf", "compose/nginx.conf", "nginx/tpi-stream.conf",
+                                  "nginx/tpi-stream-proxy.conf"])
 def test_nginx_location(name):
     """Each configuration of nginx has one location for all streams, with the same expression; test_fronts.py tries it."""
     pattern = stream_location(f"{CONTRIB}/{name}")

@@ -599,6 +599,41 @@ def test_nginx_limits(streamd, front, limit, more):
         check_error(get(web, user="ben"), 503)
 
 
+REWRITE = "LoadModule rewrite_module ${{MODULES}}/mod_rewrite.so\nRewriteEngine On\nRewriteRule stream$ - [R={}]"
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+def test_apache_limits(streamd, front, status):
+    """A request that Apache itself refuses, because of a limit of the site for example, is deferred."""
+    web = front(Apache, streamd(OPEN), site=REWRITE.format(status))
+    peer = get(web).wait(lambda p: p.ended, what="a complete response")
+    assert (peer.status, bytes(peer.body)) == (200, b"retry: 10000\n\n")
+
+
+MODSECURITY = """LoadModule unique_id_module ${MODULES}/mod_unique_id.so
+LoadModule security2_module ${MODULES}/mod_security2.so
+SecRuleEngine On
+SecRequestBodyAccess On
+SecResponseBodyAccess On
+SecResponseBodyMimeType text/plain text/html text/xml text/event-stream
+"""
+
+
+@pytest.mark.skipif(not os.path.exists("/usr/lib/apache2/modules/mod_security2.so"),
+                    reason="libapache2-mod-security2 is not installed")
+def test_apache_modsecurity(streamd, valkey, front, rundir):
+    """A site that inspects event streams with ModSecurity passes ours on at once; without SecResponseBodyAccess Off
+    nothing arrives."""
+    daemon = streamd(OPEN, SSE_HEARTBEAT_MS=1000)
+    site = f"{MODSECURITY}SecDataDir {rundir}\nSecTmpDir {rundir}\n"
+    with stream(front(Apache, daemon, site=site)) as peer:
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_data(notification(1))
+    inspected = '<LocationMatch "${TPI_STREAMS}">\nSecResponseBodyAccess On\n</LocationMatch>'
+    with get(front(Apache, daemon, site=site, after=inspected)) as peer:
+        assert not peer.quiet(3).body and peer.status is None
+
+
 H2C = """LoadModule http2_module ${{MODULES}}/mod_http2.so
 Listen 127.0.0.1:{port}
 <VirtualHost 127.0.0.1:{port}>
@@ -622,13 +657,18 @@ def test_http2(streamd, valkey, front, server):
             client.kill()
 
 
+SITE_HEADERS = {
+    Apache: 'Header always set X-Frame-Options DENY\nHeader always set Access-Control-Allow-Origin https://a.example',
+    Nginx: 'add_header X-Frame-Options DENY always; add_header Access-Control-Allow-Origin https://a.example always;'}
+
+
 @every
 def test_daemon_down(streamd, front, server):
-    """While the daemon is down the web server itself answers "retry later" on each path, never 502 or 503; streams open
-    as soon as it runs again."""
+    """While the daemon is down the web server itself answers "retry later" on each path, never 502 or 503, with the
+    site's own headers; streams open as soon as it runs again."""
     daemon = streamd(OPEN)
     address = daemon.address
-    web = front(server, daemon)
+    web = front(server, daemon, **({"site": SITE_HEADERS[server]} if server in SITE_HEADERS else {}))
     with stream(web):
         daemon.stop()
     for path in ROUTED:
@@ -636,6 +676,10 @@ def test_daemon_down(streamd, front, server):
         assert peer.status == 200 and peer.header("Content-Type") == "text/event-stream"
         assert LATER.fullmatch(peer.body), peer
         assert peer.events.reconnection_time == 10000 and peer.header("X-Accel-Buffering") in (None, "no")
+        if server in SITE_HEADERS:
+            assert peer.header("Cache-Control").startswith("no-cache")
+            assert peer.header("X-Frame-Options") == "DENY"
+            assert peer.header("Access-Control-Allow-Origin") == "https://a.example"
     streamd([*OPEN, "--listen", address], address=address)
     if server is Lighttpd:  # tries a failed daemon again once a second
         eventually(lambda: live(get(web).wait(lambda p: live(p) or p.ended)), 5, "a stream")

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: ISC
-"""The monitoring URLs (TPI_STATUS): health, liveness and metrics. Each counter grows by exactly what happened."""
+"""The monitoring URLs (TPI_STATUS): health, liveness, metrics and the open streams. Each counter grows by exactly what
+happened."""
 
 import contextlib
 import ctypes
@@ -28,7 +29,8 @@ from servers import basic, broadcast_channel, listening_socket, project_channel,
 from timing import eventually, scaled
 
 HEALTH, LIVE, METRICS = "/api/streams/health", "/api/streams/health/live", "/api/streams/metrics"
-PAGES = [HEALTH, LIVE, METRICS]
+CONNECTIONS = "/api/streams/connections"
+PAGES = [HEALTH, LIVE, METRICS, CONNECTIONS]
 SAMPLE = re.compile(r'(?P<name>[a-z_]+)(\{(?P<labels>[^}]*)\})? (?P<value>[0-9.]+)')
 
 
@@ -576,23 +578,138 @@ def test_out_of_memory(watched, rundir, function, path):
         check_complete(ask(daemon, path), path)
         if not failed:  # every call has failed once
             break
-    assert not failed and countdown > 1
+    assert not failed and (countdown > 1 or (function, path) == ("realloc", CONNECTIONS))  # an empty list needs none
 
 
 def check_complete(peer, path):
     check_ended(peer)
     assert peer.status == 200
-    if path == METRICS:
+    if path == CONNECTIONS:
+        assert not peer.body
+    elif path == METRICS:
         assert parse(bytes(peer.body).decode())[series("requests_failed")] == 0 and peer.body.endswith(b"\n")
     else:
         assert json.loads(peer.body)["status"] == "ok"
 
 
+# The list of open streams
+
+def connections(daemon):
+    """The open streams, each an object."""
+    return [json.loads(line) for line in check_page(ask(daemon, CONNECTIONS), 200, "application/x-ndjson").splitlines()]
+
+
+def check_documented_commands(listed, rundir):
+    """The commands of the documents find something in this list, except those that look for idle streams."""
+    with open(os.path.join(rundir, "streams"), "wb") as file:
+        file.write(listed)
+    commands = []
+    for name in "monitoring", "troubleshooting":
+        with open(os.path.join(servers.ROOT, "doc", f"{name}.md"), encoding="utf-8") as file:
+            commands += re.findall(r"`(jq [^`]+)`|^    (jq .* streams .*)$", file.read(), re.M)
+    assert len(commands) == 7
+    for command in ("".join(pair).replace("\\|", "|") for pair in commands):
+        done = subprocess.run(command, shell=True, cwd=rundir, capture_output=True, text=True, check=True)
+        assert not done.stderr and (done.stdout or "3600" in command), command
+
+
+def test_connections(watched, valkey, rundir):
+    """Each open stream is a line with its group, user, topics, age in seconds, wake-ups, and backlog in bytes; requests
+    that have no stream are not listed."""
+    daemon, _ = watched(TPI_PROJECT_ACCESS="allow", SSE_PER_USER_CAP=1, SSE_BACKLOG_BYTES=1000000)
+    assert connections(daemon) == []
+    odd = "<b>'&$(id)`%0a{},;~"
+    silent = fcgi.Peer(daemon.address, fcgi.begin())  # has sent no parameters yet
+    peers = [daemon.stream(odd), daemon.stream("ann", SCRIPT_NAME=ISSUES, QUERY_STRING="projectIds=8,7"),
+             daemon.stream("u1", rcvbuf=4096, SCRIPT_NAME="/api/milestones/3/stream"),
+             daemon.stream("ann", SCRIPT_NAME="/api/stream", QUERY_STRING="issues=7&notifications=1&testRuns=5&"
+                           "projectTestRuns=4&milestones=3&projectMilestones=2")]
+    valkey.publish_all(project_channel(7), [issue(number, 7) for number in range(3)])
+    for peer in (peers[1], peers[3]):
+        peer.wait_body(issue(2, 7).encode())
+    big = json.dumps({"event": "milestone.updated", "milestoneId": 3, "projectId": 1, "x": "x" * 10000})
+    valkey.publish_all("live:tenant:default:milestone:3", [big] * 30)
+    peers[3].wait(lambda p: p.body.count(big.encode()) == 30, what="all wake-ups")
+
+    def listed():
+        return sorted(connections(daemon), key=lambda line: line["group"])
+    eventually(lambda: listed()[2]["events"] == 30, what="all wake-ups counted")
+    found = listed()
+    assert all(list(line) == ["group", "user", "topics", "age", "events", "backlog"] for line in found)
+    assert all(0 <= line.pop("age") < scaled(60) for line in found)
+    backlog = found[2].pop("backlog")
+    assert found == [
+        {"group": "combined", "user": "ann", "events": 33, "backlog": 0, "topics": [
+            "notifications", "issues:7", "testRuns:5", "projectTestRuns:4", "milestones:3", "projectMilestones:2"]},
+        {"group": "issues", "user": "ann", "topics": ["issues:7", "issues:8"], "events": 3, "backlog": 0},
+        {"group": "live", "user": "u1", "topics": ["milestones:3"], "events": 30},
+        {"group": "notifications", "user": odd, "topics": ["notifications"], "events": 0, "backlog": 0}]
+    assert 10000 < backlog < 30 * len(big)
+    check_documented_commands(ask(daemon, CONNECTIONS).body, rundir)
+    eventually(lambda: all(line["age"] >= 1 for line in listed()), what="a second")
+    for peer in (silent, *peers[:3]):
+        peer.close()
+    eventually(lambda: [line["group"] for line in listed()] == ["combined"], what="the closed ones are gone")
+
+
+# 500 topics with long ids, so that few streams make a long list.
+MANY_RUNS = "testRuns=" + ",".join(str(2147483647 - number) for number in range(500))
+
+
+def resident(process):
+    """The memory of a process in bytes."""
+    with open(f"/proc/{process.pid}/status", encoding="ascii") as file:
+        return 1024 * next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
+def test_connections_slow_reader(watched, valkey):
+    """A reader that does not read the list delays no stream, costs little memory, and is cut off after SSE_STALL_MS,
+    or at once when the daemon stops."""
+    daemon, _ = watched(TPI_PROJECT_ACCESS="allow", SSE_STALL_MS=2000, SSE_PER_USER_CAP=100,
+                        SSE_COMBINED_PER_USER_CAP=100)
+    peers = daemon.streams(100, SCRIPT_NAME="/api/stream", QUERY_STRING=MANY_RUNS)
+    before = resident(daemon)
+    started = time.monotonic()
+    slow = [daemon.open(SCRIPT_NAME=CONNECTIONS, TPI_USER=None, rcvbuf=4096) for _ in range(20)]
+    for number in range(10):
+        with daemon.stream("ann") as peer:
+            valkey.publish(user_channel("ann"), notification(number))
+            peer.wait_data(notification(number))
+    assert time.monotonic() - started < scaled(2), "the readers were closed before"
+    if "TPI_SANITIZED" not in os.environ:
+        assert resident(daemon) - before < 20 * 128 * 1024, "20 lists of 1 MB each"
+    eventually(lambda: metrics(daemon)["connections"] == len(peers) + 1, 10, "the slow readers are closed")
+    assert time.monotonic() - started > 1.9
+    for peer in slow:
+        peer.wait_end()
+        assert peer.status == 200 and not peer.ended and len(peer.body) < 1000000
+    assert len(connections(daemon)) == 100
+    for peer in peers:
+        peer.close()
+
+
+def test_connections_ends(watched):
+    """A reader that goes away while the list is sent frees its thread, and one that does not read it does not delay
+    the daemon's exit."""
+    daemon, _ = watched(TPI_PROJECT_ACCESS="allow", TPI_DRAIN_SECONDS=30, SSE_COMBINED_PER_USER_CAP=100)
+    peers = daemon.streams(50, SCRIPT_NAME="/api/stream", QUERY_STRING=MANY_RUNS)
+    slow = [daemon.open(SCRIPT_NAME=CONNECTIONS, TPI_USER=None, rcvbuf=4096) for _ in range(2)]
+    eventually(lambda: metrics(daemon)["connections"] == 53, what="both lists are being sent")
+    slow[0].close()
+    eventually(lambda: metrics(daemon)["connections"] == 52, what="one ends")
+    for peer in peers:
+        peer.close()
+    assert daemon.stop() < 10
+    assert not slow[1].wait_end().ended
+
+
 # Under load
 
 def test_concurrent_scrapes(watched):
-    """Concurrent responses, while streams open and close, are complete, and no counter decreases."""
+    """Concurrent responses, while streams open and close, are complete, and no counter decreases; the list has every
+    stream that was open all the time once."""
     daemon, _ = watched(SSE_PER_USER_CAP=10000)
+    lasting = daemon.streams(20, "lasting")
     errors, done = [], threading.Event()
     scrapes = [0]
 
@@ -605,6 +722,8 @@ def test_concurrent_scrapes(watched):
                 assert set(now) >= set(last)
                 last = now
                 assert health(daemon) == healthy() and health(daemon, LIVE) == ALIVE
+                listed = connections(daemon)
+                assert sum(line["user"] == "lasting" for line in listed) == 20
                 scrapes[0] += 1
         except BaseException as error:  # pylint: disable=broad-except
             errors.append(error)
@@ -620,7 +739,7 @@ def test_concurrent_scrapes(watched):
         thread.join()
     assert not errors, errors[0]
     found = counters(daemon)
-    assert found['opened_total{kind="notifications"}'] == 200
+    assert found['opened_total{kind="notifications"}'] == 200 + len(lasting)
     eventually(lambda: counters(daemon)[series("ended_notifications_closed")] == 200, what="ends")
 
 
@@ -632,6 +751,7 @@ def test_many_streams(watched, valkey):
     counted.expect(opened_notifications=1000)
     done = threading.Event()
     times = {False: [], True: []}
+    listed = []
 
     def publish(scraping):
         for number in range(20):
@@ -645,6 +765,7 @@ def test_many_streams(watched, valkey):
     def scrape():
         while not done.is_set():
             metrics(daemon)
+            listed.append(len(connections(daemon)))
             time.sleep(0.02)
     thread = threading.Thread(target=scrape)
     thread.start()
@@ -653,6 +774,7 @@ def test_many_streams(watched, valkey):
     thread.join()
     alone, with_scrapes = (statistics.median(times[scraping]) for scraping in (False, True))
     assert with_scrapes < 3 * alone + scaled(0.2), (alone, with_scrapes)
+    assert set(listed) == {1000}
     counted.expect(messages=40, events_sent=40000)
     assert all(len(peer.events.data) == 41 and not peer.closed for peer in peers)
     for peer in peers:
@@ -708,7 +830,7 @@ def test_only_local_access(watched, rundir, fronts, server, snippet):
     for path in PAGES:
         status, body, headers = through(front, path)
         assert status == 200 and headers["Cache-Control"] == "no-store"
-        assert body.startswith(b"{" if path != METRICS else b"# HELP tpi_stream_")
+        assert body.startswith({METRICS: b"# HELP tpi_stream_", CONNECTIONS: b""}.get(path, b"{"))
         assert through(front, path, source="127.0.0.2")[0] == 403
         assert through(front, path, **{"X-Forwarded-For": "127.0.0.1"})[0] == 403
         assert through(front, path, method="POST")[0] == 405
@@ -733,7 +855,7 @@ def test_other_fronts_only_local_access(watched, rundir, fronts, server):
         status, body, headers = ask(path)
         assert status == 200
         assert {name.lower(): value for name, value in headers.items()}["cache-control"] == "no-store"
-        assert body.startswith(b"{" if path != METRICS else b"# HELP tpi_stream_")
+        assert body.startswith({METRICS: b"# HELP tpi_stream_", CONNECTIONS: b""}.get(path, b"{"))
         assert ask(path, source="127.0.0.2")[0] == 403
         assert ask(path, **{"X-Forwarded-For": "127.0.0.1"})[0] == 403
     assert through(front, NOTIFICATIONS)[0] == 401

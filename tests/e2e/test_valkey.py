@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: ISC
 """A single Valkey named by VALKEY_URL: outages, reconnects, passwords, ACLs, and which payloads reach a stream."""
 
+import ctypes
 import os
 import re
 import shutil
@@ -14,8 +15,8 @@ import test_publish
 from answers import (SYNC, after_first, check_first, check_later, frame, issue, notification)
 from fcgi import live
 from relay import Relay
-from servers import (ROOT, Process, ValkeyClient, ValkeyError, broadcast_channel, listening_socket, processor_time,
-                     project_channel, user_channel)
+from servers import (ROOT, Process, ValkeyClient, ValkeyError, broadcast_channel, free_port, listening_socket,
+                     processor_time, project_channel, user_channel)
 from timing import eventually, scaled
 
 ABOUT_VALKEY = r"^\[valkey\]"
@@ -204,6 +205,7 @@ def test_stopped(streamd, new_valkey, tcp):
     valkey = new_valkey(tcp=tcp).start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
     peer = daemon.stream("ann")
+    daemon.wait_for_log(r"^\[valkey\] connected")
     mark = daemon.mark()
     valkey.pause()
     daemon.wait_for_log(ABOUT_VALKEY, 15 + scaled(3), start=mark)
@@ -567,6 +569,7 @@ def check_follows(daemon, old, new, peer, move):
     """After move(), a new connection reaches another server while the daemon's own stays with the old one. The daemon
     reconnects, and its stream gets a sync; until then it receives nothing."""
     old.wait_subscribers(user_channel("ann"), 1)
+    daemon.wait_for_log(r"^\[valkey\] connected")
     mark = daemon.mark()
     move()
     started = time.monotonic()
@@ -596,6 +599,37 @@ def test_address_moves(streamd, new_valkey, rundir):
         peer.wait_body(frame(notification(3)))
         assert len(daemon.matching(ABOUT_VALKEY)) == 2
     relay.close()
+
+
+def with_hosts(path):
+    """For the preexec_fn of a process: this file is its /etc/hosts."""
+    libc = ctypes.CDLL(None)
+
+    def run():
+        assert libc.unshare(0x00020000) == 0  # CLONE_NEWNS
+        # MS_REC | MS_PRIVATE. Fails in a root of tests/root.sh, where / is not a mount; there all are private already.
+        libc.mount(None, b"/", None, 0x44000, None)
+        assert libc.mount(path.encode(), b"/etc/hosts", None, 0x1000, None) == 0  # MS_BIND
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0 or not os.path.exists("/etc/hosts"),
+                    reason="only root can replace /etc/hosts for one process")
+def test_name_moves(streamd, new_valkey, rundir):
+    """The daemon follows a host name that now has the address of another server, although the old one still runs."""
+    port, hosts = free_port(), os.path.join(rundir, "hosts")
+
+    def point_to(address):
+        with open(hosts, "w", encoding="ascii") as file:
+            file.write(f"{address} valkey.test\n")
+    old, new = (new_valkey(config=["--port", str(port), "--bind", address]).start()
+                for address in ("127.0.0.1", "127.0.0.2"))
+    point_to("127.0.0.1")
+    daemon = streamd(VALKEY_URL=f"valkey://valkey.test:{port}", SSE_SYNC_SPREAD_MS=2000,
+                     popen={"preexec_fn": with_hosts(hosts)})
+    with daemon.stream("ann") as peer:
+        check_follows(daemon, old, new, peer, lambda: point_to("127.0.0.2"))
 
 
 HAPROXY = """
@@ -781,6 +815,7 @@ def test_demoted_primary(streamd, new_valkey):
     valkey = new_valkey(tcp=True).start()
     daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
     peer = daemon.stream("ann")
+    daemon.wait_for_log(r"^\[valkey\] connected")
     mark = daemon.mark()
     valkey("REPLICAOF", "127.0.0.1", primary.port)
     daemon.wait_for_log(ABOUT_VALKEY, 10 + scaled(5), start=mark)

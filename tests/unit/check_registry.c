@@ -229,6 +229,58 @@ START_TEST(many)
 }
 END_TEST
 
+static struct registry_entry place, other_place;
+static struct registry_view view;
+
+/* The next user of a walk; NULL at its end. */
+static const char *
+next(struct registry_entry *at)
+{
+	if (!registry_next(&registry, at, &view))
+		return NULL;
+	stream_release(view.stream);
+	return view.user;
+}
+
+/* A walk finds each connection with a user once, with a copy of what it watches; not the others. */
+START_TEST(walk)
+{
+	static struct named n[3 * MANY + 2];
+	const int count = sizeof(n) / sizeof(n[0]);
+
+	registry_walk(&registry, &place);
+	ck_assert_ptr_null(next(&place));
+	registry_walk_end(&registry, &place);
+	for (int i = 0; i < count; i++)
+		add(&n[i]);
+	/* The last one that was added is found first. */
+	name(&n[count - 1], "u1", some, 2);
+	name(&n[0], "u2", NULL, 0);
+	registry_walk(&registry, &place);
+	registry_walk(&registry, &other_place);
+	ck_assert_str_eq(next(&place), "u1");
+	ck_assert_ptr_eq(view.stream, n[count - 1].stream);
+	ck_assert_int_eq(watch_list_total(&view.watches), 2);
+	ck_assert_ptr_eq(view.watches.ids, view.ids);
+	ck_assert_mem_eq(view.ids, some, sizeof(some));
+	ck_assert_str_eq(next(&place), "u2");
+	ck_assert_int_eq(watch_list_total(&view.watches), 0);
+	ck_assert_ptr_null(next(&place));
+	ck_assert_ptr_null(next(&place));
+	ck_assert_str_eq(next(&other_place), "u1");
+	registry_walk_end(&registry, &place);
+	/* What leaves during a walk is not found, and nobody else notices the walk. */
+	leave(&n[0]);
+	ck_assert_int_eq(registry_count(&registry), count - 1);
+	take("u1", 0);
+	ck_assert_uint_eq(marks(&n[count - 1]), STREAM_REVOKED);
+	registry_drain(&registry);
+	ck_assert_ptr_null(next(&other_place));
+	registry_walk_end(&registry, &other_place);
+	leave_all(n + 1, count - 1);
+}
+END_TEST
+
 /* Of a flood the first one is applied at once, the rest together after a while; nobody else is marked. */
 START_TEST(flood)
 {
@@ -318,6 +370,7 @@ main(void)
 	tcase_add_test(tc, not_named_yet);
 	tcase_add_test(tc, unnamed_for_a_change);
 	tcase_add_test(tc, many);
+	tcase_add_test(tc, walk);
 	tcase_add_test(tc, flood);
 	tcase_add_test(tc, forgotten_ones);
 	suite_add_tcase(s, tc);

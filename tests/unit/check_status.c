@@ -10,9 +10,9 @@
 #include "session/status.h"
 
 static const char *const paths[] = { "/api/streams/health", "/api/streams/health/live",
-	"/api/streams/metrics" };
+	"/api/streams/metrics", "/api/streams/connections" };
 
-/* Exactly three paths are monitoring URLs, and only with TPI_STATUS=on. */
+/* Exactly four paths are monitoring URLs, and only with TPI_STATUS=on. */
 START_TEST(pages)
 {
 	static const char *const others[] = { "", "/", "/api/streams", "/api/streams/", "/api/streams/health/",

@@ -42,7 +42,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- if and .Values.valkey.tlsSecret.name (not (regexMatch "^(valkey|redis)s://" .Values.valkey.url)) -}}
 {{- fail "valkey.tlsSecret: valkey.url must be a valkeys:// or rediss:// URL" -}}
 {{- end -}}
-{{- $own := list "INSTANCE_TENANT_ID" "TPI_LISTEN" "TPI_IDENTITY" "TPI_PROJECT_ACCESS" "TPI_APP_URL" "VALKEY_URL" "VALKEY_PASSWORD_FILE" "VALKEY_SENTINELS" "VALKEY_SENTINEL_MASTER" "VALKEY_SENTINEL_PASSWORD" "VALKEY_TLS_CA" "VALKEY_TLS_CERT" "VALKEY_TLS_KEY" "SSE_PER_TENANT_CAP" "SSE_PER_USER_CAP" "SSE_ISSUES_PER_TENANT_CAP" "SSE_ISSUES_PER_USER_CAP" "SSE_LIVE_PER_TENANT_CAP" "SSE_LIVE_PER_USER_CAP" "SSE_COMBINED_PER_TENANT_CAP" "SSE_COMBINED_PER_USER_CAP" "TPI_STATUS" -}}
+{{- $own := list "INSTANCE_TENANT_ID" "TPI_LISTEN" "TPI_IDENTITY" "TPI_PROJECT_ACCESS" "TPI_APP_URL" "VALKEY_URL" "VALKEY_PASSWORD_FILE" "VALKEY_SENTINELS" "VALKEY_SENTINEL_MASTER" "VALKEY_SENTINEL_PASSWORD" "VALKEY_SENTINEL_PASSWORD_FILE" "VALKEY_TLS_CA" "VALKEY_TLS_CERT" "VALKEY_TLS_KEY" "SSE_PER_TENANT_CAP" "SSE_PER_USER_CAP" "SSE_ISSUES_PER_TENANT_CAP" "SSE_ISSUES_PER_USER_CAP" "SSE_LIVE_PER_TENANT_CAP" "SSE_LIVE_PER_USER_CAP" "SSE_COMBINED_PER_TENANT_CAP" "SSE_COMBINED_PER_USER_CAP" "TPI_STATUS" -}}
 {{- range $name, $value := .Values.settings -}}
 {{- if has $name $own -}}
 {{- fail (printf "settings.%s: not allowed: the chart sets it from another value; see values.yaml" $name) -}}
