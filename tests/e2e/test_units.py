@@ -81,7 +81,7 @@ def test_limits_fit_the_caps(name):
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_system_calls(analyze, name):
-    """The service allows every system call that an idle stream makes again and again, and those of the sandbox."""
+    """The service allows what the threads of streams call, and what the daemon enters its sandbox with."""
     names = re.findall(r"^SystemCallFilter=([^~].*)$", built(name), re.M)
     allowed = " ".join(names).split()
     while sets := [word for word in allowed if word.startswith("@")]:
