@@ -17,7 +17,7 @@ def judge_limits(stage, settings, descriptors, pids):
     if uses_application(settings):
         needed += number_setting(settings, "TPI_APP_CONCURRENCY")
     if setting(settings, "TPI_IDENTITY") == "app":
-        needed += number_setting(settings, "TPI_APP_PENDING")
+        needed += 2 * number_setting(settings, "TPI_APP_PENDING")  # known users have as many places again
     for allowed, what, where in (
             (descriptors, "descriptors (RLIMIT_NOFILE)", "LimitNOFILE"),
             (pids, "threads (pids.max)", "TasksMax")):

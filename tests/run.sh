@@ -16,7 +16,7 @@
 #                     address,undefined, and with thread
 #
 # The default build directory is _build in the source tree; it is kept for the next run, and nothing
-# else is left behind. Without sanitizers two files of end-to-end tests run in parallel; pass -n0 to
+# else is left behind. Without sanitizers three files of end-to-end tests run in parallel; pass -n0 to
 # pytest to run one at a time. Missing packages are installed (contrib/install-deps.sh), which needs
 # root or sudo.
 #
@@ -113,8 +113,8 @@ if [ -n "$sanitizers" ] && setarch -R true 2>/dev/null; then
 	no_aslr="setarch -R"
 fi
 
-# Tests mostly wait, so run two files in parallel. With sanitizers the CPU is the limit.
-parallel="-n 2 --dist loadfile"
+# Tests mostly wait, so run three files in parallel. With sanitizers the CPU is the limit.
+parallel="-n 3 --dist loadfile"
 # The budgets need both CPUs.
 [ $suite = e2e ] || parallel=
 if [ -n "$sanitizers" ]; then

@@ -1,8 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: ISC
 # Builds the programs in a fresh Debian 13 root made with debootstrap and runs the tests that involve
-# Valkey there: Debian 13 has a hiredis with TLS, and Valkey rather than Redis. The TLS tests run
-# under sanitizers as well.
+# Valkey there: Debian 13 has a hiredis with TLS, and Valkey rather than Redis. Most of them run with
+# address,undefined, too.
 #
 #   tests/trixie.sh [MIRROR]
 #
@@ -25,8 +25,9 @@ mirror=${1:-http://deb.debian.org/debian}
 . "$source/tests/root.sh"
 need_suite "$mirror" trixie
 
+declare -A jobs # what runs in the background: process groups by name
 work=$(mktemp -d) && chmod 755 "$work" || exit 1
-trap 'rm -rf --one-file-system "$work"' EXIT
+trap '[ -z "${jobs[*]}" ] || kill -9 -- "${jobs[@]/#/-}"; rm -rf --one-file-system "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
@@ -66,11 +67,30 @@ end_to_end()
 		python3 -m pytest -q -m "not long" "$@"' sh "$@"
 }
 
-# passes WHAT COMMAND...: like check, and adds pytest's summary to $summary.
+# start NAME TEST...: runs end_to_end in the background.
+start()
+{
+	set -m # a process group for the job
+	end_to_end "$@" >"$work/$1.out" 2>&1 &
+	jobs[$1]=$!
+	set +m
+}
+
+# finished NAME: waits for those tests and prints their output.
+finished()
+{
+	local status=0
+	wait "${jobs[$1]}" || status=$?
+	unset "jobs[$1]"
+	cat "$work/$1.out"
+	return $status
+}
+
+# passes WHAT NAME: checks that they passed, and adds pytest's summary to $summary.
 summary=
 passes()
 {
-	check "$@"
+	check "end-to-end tests, $1" finished "$2"
 	summary="$summary; $1: $(tail -n 1 "$work/out")"
 }
 
@@ -78,16 +98,18 @@ heading "building in a fresh root: trixie from $mirror"
 need "a Debian 13 root" debootstrap --variant=minbase trixie "$work/root" "$mirror"
 need "compiler, libraries and Valkey" make_root
 need "a build without warnings, with TLS" build plain
-check "make check" within "$work/root" -- make -s -C /plain -j2 check VERBOSE=1
-
-heading "end-to-end tests"
-passes "plain" end_to_end plain test_tls.py test_valkey.py test_sentinel.py test_standins.py \
-    test_cluster.py test_publish.py test_stream.py
-
-heading "end-to-end tests under address,undefined"
 need "a build with sanitizers" build sanitized --enable-sanitizers=address,undefined
-export TPI_SANITIZED=1 TPI_TIME_SCALE=${TPI_TIME_SCALE-3} UBSAN_OPTIONS=print_stacktrace=1
-passes "address,undefined" end_to_end sanitized test_tls.py test_valkey.py test_sentinel.py
+
+heading "tests"
+# Tests mostly wait, so all of them run at the same time; their deadlines allow for that.
+export TPI_TIME_SCALE=${TPI_TIME_SCALE-3}
+start plain test_tls.py test_valkey.py test_sentinel.py test_standins.py test_cluster.py \
+    test_publish.py test_stream.py
+export TPI_SANITIZED=1 UBSAN_OPTIONS=print_stacktrace=1
+start sanitized test_tls.py test_valkey.py test_sentinel.py test_cluster.py test_publish.py
+check "make check" within "$work/root" -- make -s -C /plain -j2 check VERBOSE=1
+passes plain plain
+passes address,undefined sanitized
 
 valkey=$(within "$work/root" -- valkey-server --version | sed -n 's/.* v=\([^ ]*\).*/\1/p')
 printf '\nDebian 13, Valkey %s, TLS%s\n' "$valkey" "$summary"

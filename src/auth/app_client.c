@@ -105,9 +105,9 @@ struct app_client {
 	pthread_mutex_t lock; /* everything down to stop_done */
 	struct lookup *table; /* those in the queues, in flight, and known */
 	/*
-	 * By preferred, the oldest first. A query waits for each: one of up to TPI_APP_PENDING
-	 * requests that wait for their user, or of a request or stream that holds a slot of the
-	 * tenant, each with up to 8 (500 ids in chunks of 100, of up to 4 kinds).
+	 * By preferred, the oldest first. A query waits for each: one of up to twice
+	 * TPI_APP_PENDING requests that wait for their user, or of a request or stream that holds a
+	 * slot of the tenant, each with up to 8 (500 ids in chunks of 100, of up to 4 kinds).
 	 */
 	struct lookup_list queues[2];
 	struct known known[2]; /* by their answer: APP_YES, APP_NO; up to KNOWN_MAX each */
@@ -547,19 +547,22 @@ log_failure(struct app_client *client, const struct lookup *lookup, const char *
 {
 	uint32_t suppressed;
 	bool warn = log_allowed(&client->warned, WARN_MS, &suppressed);
+	enum log_level level = warn ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG;
 	char text[ERROR_SIZE];
 	struct log_field fields[6] = { LOG_STR("url", client->settings->app_url),
 		LOG_STR("query", app_check_name(lookup->check)), LOG_STR("error", text),
 		LOG_INT("status", status), LOG_END };
 
+	client->failing |= warn;
+	/* The rest takes milliseconds with the longest cookies, which anyone can send. */
+	if (!log_enabled(level))
+		return;
 	/* curl's own text may quote the response. */
 	snprintf(text, sizeof(text), "%s", error);
 	credentials_strike(lookup->credentials, text);
 	if (warn)
 		fields[4] = (struct log_field)LOG_INT("suppressed", suppressed);
-	log_write(warn ? LOG_LEVEL_WARN : LOG_LEVEL_DEBUG, "app", "cannot query the application",
-	    fields);
-	client->failing |= warn;
+	log_write(level, "app", "cannot query the application", fields);
 }
 
 /* A 403 to a query about ids rejects the request as a whole; it says nothing about the ids. */

@@ -159,9 +159,13 @@ credentials_read(char *const *params, struct credentials **result)
 		free(c);
 		return CREDENTIALS_NONE;
 	}
-	shrunk = realloc(c, sizeof(*c) + c->size);
-	if (shrunk != NULL)
+	/* Not realloc(), which may move the block and leave a copy. */
+	shrunk = malloc(sizeof(*c) + c->size);
+	if (shrunk != NULL) {
+		memcpy(shrunk, c, sizeof(*c) + c->size);
+		free(c);
 		c = shrunk;
+	}
 	SHA256Init(&sha);
 	SHA256Update(&sha, (const uint8_t *)c->lines, c->size);
 	SHA256Final(c->digest, &sha);

@@ -21,8 +21,11 @@
 
 static void (*_Atomic next_free)(void *);
 
-/* The first call comes before main(), so there is one thread. */
-static void
+/*
+ * Before main(), so there is one thread. The first free() calls it, if that comes earlier. The
+ * constructor must not call free() instead: compilers remove malloc() with its free().
+ */
+static void __attribute__((constructor))
 find_next(void)
 {
 	static bool finding;
@@ -36,13 +39,11 @@ find_next(void)
 		abort();
 }
 
-static void __attribute__((constructor))
-find_early(void)
-{
-	free(malloc(1));
-}
-
-void
+/*
+ * Not inlined: where the compiler sees the size that was allocated, _FORTIFY_SOURCE would take the
+ * rest of the block, which is wiped as well, for an overflow.
+ */
+void __attribute__((noinline))
 free(void *p)
 {
 	if (p == NULL)

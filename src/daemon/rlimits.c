@@ -93,8 +93,9 @@ rlimits_apply(const struct settings *s)
 
 	if (settings_queries_app(s))
 		needed += s->app_concurrency;
+	/* Those of known users have as many places again. */
 	if (s->identity == IDENTITY_APP)
-		needed += s->app_pending;
+		needed += 2 * s->app_pending;
 	for (i = 0; i < KIND_COUNT; i++)
 		needed += kind_tenant_cap(i, s);
 	if (getrlimit(RLIMIT_NOFILE, &r) == 0 && r.rlim_cur < r.rlim_max) {

@@ -119,8 +119,9 @@ allow_reading(int rules, const char *file)
 static bool
 add_rules(int rules, const struct settings *s, const struct listener *l)
 {
-	const char *const files[] = { s->access_file != NULL ? s->access_file : "", s->app_ca,
-		s->valkey_tls_ca, s->valkey_tls_cert, s->valkey_tls_key };
+	/* Some systems link the first to a place of their own, such as /mnt/wsl. */
+	const char *const files[] = { "/etc/resolv.conf", s->access_file != NULL ? s->access_file : "",
+		s->app_ca, s->valkey_tls_ca, s->valkey_tls_cert, s->valkey_tls_key };
 	const char *value;
 	bool good = allow(rules, "/dev/null", RIGHTS_OF_FILES);
 

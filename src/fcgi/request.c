@@ -42,6 +42,7 @@ static struct {
 static int
 pair_take(int pair[2])
 {
+	const int buffer = 4 * HEAD_PARAMS_MAX;
 	bool found;
 
 	pthread_mutex_lock(&kept.lock);
@@ -49,7 +50,13 @@ pair_take(int pair[2])
 	if (found)
 		memcpy(pair, kept.pairs[--kept.count], sizeof(kept.pairs[0]));
 	pthread_mutex_unlock(&kept.lock);
-	return found || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0 ? 0 : errno;
+	if (found)
+		return 0;
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
+		return errno;
+	/* The default suffices, unless it was lowered (net.core.wmem_default). */
+	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
+	return 0;
 }
 
 static void
@@ -70,7 +77,7 @@ pair_keep(const int pair[2])
 
 /*
  * Writes BEGIN_REQUEST and the PARAMS, in records of the largest size. Returns 0 or an errno. One
- * call suffices: the default buffer of a socket is larger than the largest head.
+ * call suffices: the socket's buffer is larger than the largest head.
  */
 static int
 write_canonical(int fd, const struct head *head)

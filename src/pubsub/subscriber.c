@@ -320,7 +320,7 @@ prefix_of(const struct settings *s, const char *channel)
 	return i;
 }
 
-#define ALLOW "allow the Valkey user to subscribe to it, see tpi-stream(7)"
+#define ALLOW "allow the Valkey user to subscribe to and unsubscribe from it, see tpi-stream(7)"
 
 /* Whether an ACL is the reason. Otherwise the server refuses any command now, such as with BUSY. */
 static bool

@@ -578,6 +578,24 @@ def test_pending(with_app):
     assert not app.asked(token="SECRET-unknown-2")
 
 
+def test_known_users_have_places_of_their_own(with_app):
+    """A user whom the application has identified before waits although strangers have taken all places, up to as many
+    requests again."""
+    app, daemon = with_app(TPI_APP_PENDING=1, TPI_APP_TIMEOUT_MS=60000)
+    for token in ANN, BEN:
+        listen(daemon, **by(token)).close()
+    app.hold()
+    stranger = daemon.open(**by("SECRET-unknown-1"))
+    app.wait_asked(3)
+    check_later(daemon.ask(**by("SECRET-unknown-2")))
+    user = daemon.open(**by(ANN))
+    app.wait_asked(4)
+    check_later(daemon.ask(**by(BEN)))
+    app.release()
+    check_answer(stranger.wait_end(), 401)
+    user.wait(synced, what="sync")
+
+
 def test_refused_requests_release_their_slot(with_app):
     """Requests that end with 401, 404 or retry later leave the tenant's only slot free."""
     app, daemon = with_app(SSE_PER_TENANT_CAP=1, SSE_ISSUES_PER_TENANT_CAP=1)

@@ -134,7 +134,7 @@ def test_insecure_origin(site):
         tab.wait("bell", FIRST)
     site.wait_streams(2)  # not those that the change-overs replaced
     site.check_live((tabs[0], "a", 7))
-    assert tabs[1].messages("a")[1:] == [issue_wakeup(7, 77)]
+    tabs[1].wait("a", FIRST, issue_wakeup(7, 77))
 
 
 @browsers

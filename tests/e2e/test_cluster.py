@@ -11,7 +11,7 @@ import pytest
 import test_publish
 from answers import SYNC, after_first, check_later, frame, issue, notification
 from sentinels import SilentServer
-from servers import Valkey, free_port, project_channel, user_channel
+from servers import Valkey, ValkeyClient, ValkeyError, free_port, project_channel, user_channel
 from test_valkey import ABOUT_VALKEY, check_works, wait_attempts
 from timing import eventually, scaled
 
@@ -309,6 +309,45 @@ def test_primaries_in_a_list(streamd, new_valkey):
     daemon = streamd(VALKEY_URL=url)
     check_works(daemon, second)
     assert f'"error":"{warning}"' in daemon.wait_for_log(r"^\[valkey\] server not verified")
+
+
+def test_loading(streamd, new_valkey):
+    """A server that is loading its data accepts ROLE, SUBSCRIBE and PUBLISH, so a single URL works. Servers older than
+    Valkey 8 refuse CLUSTER INFO: with several URLs they count as unreachable, and the error says LOADING, until the
+    data is loaded."""
+    valkey = new_valkey(tcp=True, port=node_port(), config=[
+        "--cluster-enabled", "yes", "--enable-debug-command", "yes",
+        "--loading-process-events-interval-bytes", "1024", "--rdbcompression", "no"]).start()
+    valkey("DEBUG", "POPULATE", 3000, "key", 1000)
+    valkey("CONFIG", "SET", "key-load-delay", 20000)  # microseconds
+    alone = streamd(VALKEY_URL=valkey.url)
+    alone.wait_for_log(r"^\[valkey\] connected")
+    loader = ValkeyClient(valkey.address, timeout=60)
+    loader.send("DEBUG", "RELOAD")
+    eventually(lambda: b"\nloading:1" in valkey("INFO", "persistence"), what="loading")
+    check_works(alone, valkey)
+    other = free_port()
+    url = f"{valkey.url},valkey://127.0.0.1:{other}"
+    error = (f"no usable node: 127.0.0.1:{valkey.port}: LOADING: the server is loading its data; "
+             f"127.0.0.1:{other}: Connection refused")
+    daemon = streamd(VALKEY_URL=url)
+    try:
+        valkey("CLUSTER", "INFO")
+    except ValkeyError as refusal:
+        assert str(refusal).startswith("LOADING ")
+        assert f'"error":"{error}"' in daemon.wait_for_log(ABOUT_VALKEY)
+        check_later(daemon.ask())
+        done = publish(1, url)
+        assert done.status == 69 and done.line() == error
+    else:
+        check_works(daemon, valkey)
+        publish(1, url).silent()
+    publish(1, valkey.url).silent()
+    valkey("CONFIG", "SET", "key-load-delay", 0)
+    assert loader.read() == "OK"
+    loader.close()
+    check_works(daemon, valkey, "ann")
+    assert len(alone.matching(ABOUT_VALKEY)) == 1
 
 
 def test_dead_nodes_first(streamd, new_valkey):

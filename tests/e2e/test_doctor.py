@@ -19,6 +19,7 @@ from types import SimpleNamespace
 import pytest
 
 import fronts
+import test_publish
 from application import ANN, cookie
 from certificates import Authority
 from fcgi import ISSUES, NOTIFICATIONS
@@ -742,13 +743,18 @@ def test_publisher_without_a_right(front, streamd, new_valkey, doctor):
     assert "SECRET" not in told.stdout
 
 
-def test_no_role(front, streamd, new_valkey, doctor):
-    """A Valkey without ROLE works, and is a warning."""
-    server = new_valkey(config=["--rename-command", "ROLE", ""]).start()
-    fore = front(Nginx, streamd(OPEN, VALKEY_URL=server.url))
-    told = doctor(fore.url, "--quick", VALKEY_URL=server.url)
+@pytest.mark.parametrize("command, several", [("ROLE", False), ("CLUSTER INFO", True)], ids=["role", "cluster"])
+def test_server_not_verified(front, streamd, new_valkey, doctor, command, several):
+    """A Valkey without ROLE, or, of several, one without CLUSTER INFO, works; daemon, tpi-publish and doctor warn."""
+    server = new_valkey(tcp=True, config=["--rename-command", command.split()[0], ""]).start()
+    url = f"{server.url},valkey://127.0.0.1:{free_port()}" if several else server.url
+    daemon = streamd(OPEN, VALKEY_URL=url)
+    told = doctor(front(Nginx, daemon).url, "--quick", VALKEY_URL=url)
     told = told.only("notifications: tpi-publish", state="warning")
-    assert "it does not support ROLE" in told and "subscribers: 1" in told
+    assert f"it does not support {command}" in told and "subscribers: 1" in told
+    assert f"it does not support {command}" in daemon.wait_for_log(r"^\[valkey\] server not verified")
+    done = test_publish.run("notification", "--user", "ann", VALKEY_URL=url)
+    assert done.status == 0 and done.line().endswith(f"it does not support {command}")
 
 
 def test_publisher_at_a_replica(front, streamd, valkey, new_valkey, doctor):

@@ -339,6 +339,9 @@ def test_threads(parts, monkeypatch):
     assert "TasksMax=" in finding.remedy
     files["/sys/fs/cgroup/system.slice/pids.max"] = f"{needed}\n"
     assert parts.judge_limits("x", {}, 10000, parts.pids_max(7)).state == "ok"
+    # Queries, and requests that wait: those of unknown users, and as many of known ones.
+    app = {"TPI_IDENTITY": "app", "TPI_APP_URL": "http://a", "TPI_APP_CONCURRENCY": "10", "TPI_APP_PENDING": "100"}
+    assert f"need {needed + 210}," in parts.judge_limits("x", app, 1, None).text
 
 
 def health_remedy(parts, reason):

@@ -593,11 +593,15 @@ def test_broken_pipe(streamd, valkey):
 # Resource limits
 
 def test_caps_exceed_descriptors(streamd):
-    """Caps that exceed the limit of descriptors are logged at start."""
+    """Caps that exceed the limit of descriptors are logged at start, with what is needed: for the streams, the daemon
+    itself, the queries, and the requests of unknown users and of known ones that wait."""
     limit = {"preexec_fn": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))}
     daemon = streamd(popen=limit)
-    daemon.wait_for_log("RLIMIT_NOFILE|descriptors")
+    daemon.wait_for_log('"RLIMIT_NOFILE","allowed":256,"needed":4064}')
     daemon.stream().close()
+    app = streamd(popen=limit, TPI_IDENTITY="app", TPI_APP_URL="http://127.0.0.1:1", TPI_APP_CONCURRENCY="10",
+                  TPI_APP_PENDING="100")
+    app.wait_for_log('"RLIMIT_NOFILE","allowed":256,"needed":4274}')
 
 
 def test_limit_is_raised(streamd):

@@ -959,9 +959,9 @@ def test_batch_memory(valkey):
 def test_batch_progress(valkey):
     """On a terminal a batch prints its progress at most 10 times a second."""
     master, slave = pty.openpty()
+    began = time.monotonic()
     batch = Running(valkey.url, stderr=slave)
     os.close(slave)
-    began = time.monotonic()
     batch.flood()
     shown = b""
     try:

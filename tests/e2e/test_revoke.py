@@ -488,7 +488,8 @@ def test_storm(with_app, revoke, tenant):
     """All streams of a project are re-checked, spread over time and within TPI_APP_CONCURRENCY, and only those without
     access end."""
     count, most = 300, 8
-    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_APP_CONCURRENCY=most, SSE_ISSUES_PER_TENANT_CAP=count)
+    app, daemon = with_app(INSTANCE_TENANT_ID=tenant, TPI_APP_CONCURRENCY=most, TPI_APP_PENDING=count,
+                           SSE_ISSUES_PER_TENANT_CAP=count)
     tokens = [app.sign_in(f"SECRET-{number}", f"user{number}", [7]) for number in range(count)]
     app.delay = 0.005
     peers = [daemon.open(**by(token, projects="7")) for token in tokens]

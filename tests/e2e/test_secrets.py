@@ -2,6 +2,7 @@
 """What remains of cookies and passwords: in the daemon's memory, and in logs when a server echoes them."""
 
 import contextlib
+import ctypes.util
 import os
 import re
 import subprocess
@@ -45,15 +46,20 @@ def copies(daemon, token):
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can read the memory of a process that is not dumpable")
 @pytest.mark.skipif(SANITIZED, reason="sanitizers keep freed memory")
-def test_memory(with_app, streamd, new_valkey, rundir):
+@pytest.mark.parametrize("allocator", ["", "jemalloc"])
+def test_memory(with_app, streamd, new_valkey, rundir, allocator):
     """While a stream is open, its cookie is in the daemon's memory once, for re-checks. Afterwards, and after a refused
-    or deferred request, nothing of it is left, not even in libraries. The password of Valkey is there once."""
+    or deferred request, nothing of it is left, not even in libraries. The password of Valkey is there once. The
+    same with a preloaded allocator that moves a block when it shrinks."""
+    preload = {}
+    if allocator:
+        preload["LD_PRELOAD"] = ctypes.util.find_library(allocator) or pytest.skip(f"{allocator} not found")
     password = secret()
     valkey = new_valkey(tcp=True, password=password).start()
     path = os.path.join(rundir, "password")
     with open(path, "w", encoding="ascii") as file:
         file.write(password + "\n")
-    app, daemon = with_app(VALKEY_URL=valkey.url, VALKEY_PASSWORD_FILE=path)
+    app, daemon = with_app(VALKEY_URL=valkey.url, VALKEY_PASSWORD_FILE=path, **preload)
     known, unknown, failed = (f"SECRET-{secret(length)}" for length in (10000, 400, 400))
     app.sign_in(known, "eve", [7])
     streams = [listen(daemon, **by(known)), listen(daemon, projects="7", **by(known))]
@@ -66,7 +72,7 @@ def test_memory(with_app, streamd, new_valkey, rundir):
     for name, token in {"of a stream": known, "unknown": unknown, "of a failed query": failed}.items():
         eventually(lambda token=token: copies(daemon, token) == 0, 10, f"no copy of the cookie, {name}")
     assert copies(daemon, password) == 1
-    other = streamd(VALKEY_URL=f"valkey://:{password}@127.0.0.1:{valkey.port}")
+    other = streamd(VALKEY_URL=f"valkey://:{password}@127.0.0.1:{valkey.port}", **preload)
     other.wait_for_log("connected")
     assert copies(other, password) == 2  # one of them in its environment
     with other.stream("ann", HTTP_COOKIE=known):

@@ -71,12 +71,25 @@ def test_limits_fit_the_caps(name):
     streams = sum(int(value) for setting, value in settings.items() if setting.endswith("_PER_TENANT_CAP"))
     assert streams >= 2000
     assert int(option(name, "TasksMax")) >= streams + sum(
-        int(settings[name]) for name in ("TPI_APP_CONCURRENCY", "TPI_APP_PENDING")) + 256
+        int(settings[name]) for name in ("TPI_APP_CONCURRENCY", "TPI_APP_PENDING", "TPI_APP_PENDING")) + 256
     assert int(option(name, "LimitNOFILE")) >= 2 * streams
     # What a stream takes, its backlog, and the buffer of a Unix socket.
     stream = (36 << 10) + int(settings["SSE_BACKLOG_BYTES"]) + (208 << 10)
     assert int(option(name, "MemoryMax").removesuffix("M")) << 20 >= streams * stream + (128 << 20)
     assert option(name, "LimitCORE") == "0"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_system_calls(analyze, name):
+    """The service allows what the threads of streams call, and what the daemon enters its sandbox with."""
+    names = re.findall(r"^SystemCallFilter=([^~].*)$", built(name), re.M)
+    allowed = " ".join(names).split()
+    while sets := [word for word in allowed if word.startswith("@")]:
+        allowed = [word for word in allowed if word not in sets] + [
+            word for line in analyze("syscall-filter", *sets).stdout.splitlines()
+            if line.startswith(" ") for word in line.split("#")[0].split()]
+    assert {"ppoll", "sendmsg", "futex", "ioctl", "mincore", "madvise", "clone3", "getrandom", "seccomp",
+            "landlock_create_ruleset", "landlock_add_rule", "landlock_restrict_self"} <= set(allowed)
 
 
 def test_template_differs_in_names_only():

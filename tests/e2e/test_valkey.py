@@ -15,7 +15,7 @@ import test_publish
 from answers import (SYNC, after_first, check_first, check_later, frame, issue, notification)
 from fcgi import live
 from relay import Relay
-from servers import (ROOT, Process, ValkeyClient, ValkeyError, broadcast_channel, free_port, listening_socket,
+from servers import (LINGER, ROOT, Process, ValkeyClient, ValkeyError, broadcast_channel, free_port, listening_socket,
                      processor_time, project_channel, user_channel)
 from timing import eventually, scaled
 
@@ -282,8 +282,8 @@ def test_user_and_password(streamd, new_valkey):
     check_works(streamd(VALKEY_URL=f"valkey://streamd:pw@127.0.0.1:{valkey.port}"), valkey)
 
 
-@pytest.mark.parametrize("url", ["valkey://:wr0ng@127.0.0.1:{}", "valkey://127.0.0.1:{}",
-                                 "valkey://nobody:wr0ng@127.0.0.1:{}"], ids=["wrong", "none", "user"])
+@pytest.mark.parametrize("url", ["valkey://:wr0ng@127.0.0.1:{}", "valkey://nobody:wr0ng@127.0.0.1:{}"],
+                         ids=["wrong", "user"])
 def test_wrong_password(streamd, new_valkey, url):
     """With a wrong password clients are deferred, one log line without the password says why, and the daemon
     recovers when the password becomes valid."""
@@ -295,8 +295,29 @@ def test_wrong_password(streamd, new_valkey, url):
     assert len(lines) == 1, lines
     assert "wr0ng" not in daemon.stderr
     valkey("ACL", "SETUSER", "nobody", "on", ">wr0ng", "allchannels", "+@all")
-    valkey("CONFIG", "SET", "requirepass", "" if "wr0ng" not in url else "wr0ng")
+    valkey("CONFIG", "SET", "requirepass", "wr0ng")
     check_works(daemon, valkey)
+
+
+def test_password_required_later(streamd, new_valkey):
+    """If Valkey requires a password from now on, the daemon logs NOAUTH once, when it has lost its connection; when none
+    is required any more, everything works again."""
+    valkey = new_valkey(tcp=True).start()
+    daemon = streamd(VALKEY_URL=valkey.url, SSE_SYNC_SPREAD_MS=0)
+    with daemon.stream("ann") as peer:
+        daemon.wait_for_log(r"^\[valkey\] connected")
+        mark = daemon.mark()
+        valkey("CONFIG", "SET", "requirepass", "pw")
+        valkey("CLIENT", "KILL", "TYPE", "pubsub")
+        line = daemon.wait_for_log(ABOUT_VALKEY, start=mark)
+        assert f'"error":"127.0.0.1:{valkey.port}: NOAUTH: requires a password: set VALKEY_PASSWORD_FILE' in line
+        check_later(daemon.ask())
+        wait_attempts(valkey, 4)
+        assert len(daemon.matching(ABOUT_VALKEY, start=mark)) == 1
+        valkey("CONFIG", "SET", "requirepass", "")
+        peer.wait(lambda p: after_first(p) == SYNC, what="the second sync")
+        valkey.publish(user_channel("ann"), notification(1))
+        peer.wait_data(notification(1))
 
 
 def test_refused_channel(streamd, new_valkey):
@@ -425,9 +446,10 @@ def test_refused_prefix(streamd, new_valkey):
         with daemon.stream("carol"):
             assert valkey("CLIENT", "LIST", "TYPE", "pubsub").split()[0] == connection
         assert after_first(peer) == b"".join(frame(notification(number)) for number in range(3))
+        daemon.wait_for_log(r"subscribe failed .*Valkey refused the channel", count=3)
         assert len(daemon.matching(r"^\[valkey\] channel refused")) == 1
         assert len(daemon.matching(r"subscribe failed .*Valkey refused the channel")) == 3
-        assert len(daemon.matching(r"^\[valkey\] (connected|away)")) == 1
+        assert len(daemon.matching(r"^\[valkey\] (connected|unreachable)")) == 1
 
 
 @pytest.mark.slow
@@ -764,6 +786,21 @@ def test_busy(streamd, new_valkey, busy):
         valkey.publish(user_channel("ann"), notification(2))
         peer.wait_body(frame(notification(2)))
         assert after_first(peer) == frame(notification(2)) and not connected.matching("lost")
+
+
+@pytest.mark.slow
+def test_refused_unsubscribe(streamd, new_valkey):
+    """The daemon logs an UNSUBSCRIBE that Valkey refuses and repeats it, so it does not stay subscribed forever."""
+    valkey = new_valkey(tcp=True).start()
+    daemon = streamd(VALKEY_URL=valkey.url)
+    valkey("ACL", "SETUSER", "default", "-unsubscribe")
+    with daemon.stream("bob"):  # keeps the channel of the broadcasts
+        daemon.stream("ann").close()
+        line = daemon.wait_for_log(r"^\[valkey\] channel refused", LINGER)
+        assert user_channel("ann") in line and "unsubscribe" in line
+        assert valkey.subscribers(user_channel("ann")) == 1
+        valkey("ACL", "SETUSER", "default", "+unsubscribe")
+        valkey.wait_subscribers(user_channel("ann"), 0)
 
 
 @pytest.mark.parametrize("user", ["", "default:pw@"])

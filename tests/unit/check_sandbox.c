@@ -11,11 +11,13 @@
 #include <fcntl.h>
 #include <netdb.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -53,6 +55,7 @@ static void
 set_up(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	char target[128];
 
 	ck_assert_ptr_nonnull(mkdtemp(top));
 	ck_assert_int_eq(mkdir(path_of("in"), 0700), 0);
@@ -63,6 +66,11 @@ set_up(void)
 	ck_assert_int_eq(symlink("../target/ca", path_of("in/link")), 0);
 	write_file("in/access");
 	write_file("out/file");
+	ck_assert_int_eq(mkdir(path_of("etc"), 0700), 0);
+	ck_assert_int_eq(mkdir(path_of("wsl"), 0700), 0);
+	write_file("wsl/resolv.conf");
+	strcpy(target, path_of("wsl/resolv.conf"));
+	ck_assert_int_eq(symlink(target, path_of("etc/resolv.conf")), 0);
 	listener.path = strdup(path_of("run/socket"));
 	strcpy(address.sun_path, listener.path);
 	listener.fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -182,6 +190,17 @@ check_replaced(void)
 	REQUIRE(can_read(path_of("in/access")));
 }
 
+/* The resolver's configuration may be a link to anywhere. Only for who may mount. */
+static void
+check_resolver(void)
+{
+	if (unshare(CLONE_NEWNS) == -1 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == -1 ||
+	    mount(path_of("etc"), "/etc", NULL, MS_BIND, NULL) == -1)
+		return;
+	enter(SANDBOX_ON);
+	REQUIRE(can_read("/etc/resolv.conf"));
+}
+
 static void *
 nothing(void *arg)
 {
@@ -236,8 +255,8 @@ check_off(void)
 
 START_TEST(sandboxed)
 {
-	static void (*const tests[])(void) = { check_files, check_replaced, check_calls,
-		check_network, check_off };
+	static void (*const tests[])(void) = { check_files, check_replaced, check_resolver,
+		check_calls, check_network, check_off };
 
 	in_child(tests[_i]);
 }
@@ -268,7 +287,7 @@ main(void)
 	int failed;
 
 	tcase_add_checked_fixture(cases, set_up, tear_down);
-	tcase_add_loop_test(cases, sandboxed, 0, 5);
+	tcase_add_loop_test(cases, sandboxed, 0, 6);
 	tcase_add_test(cases, complete);
 	suite_add_tcase(suite, cases);
 	srunner_run_all(runner, CK_ENV);
