@@ -16,7 +16,7 @@
 #                     address,undefined, and with thread
 #
 # The default build directory is _build in the source tree; it is kept for the next run, and nothing
-# else is left behind. Without sanitizers three files of end-to-end tests run in parallel; pass -n0 to
+# else is left behind. Three files of end-to-end tests, with sanitizers two, run in parallel; pass -n0 to
 # pytest to run one at a time. Missing packages are installed (contrib/install-deps.sh), which needs
 # root or sudo.
 #
@@ -113,12 +113,12 @@ if [ -n "$sanitizers" ] && setarch -R true 2>/dev/null; then
 	no_aslr="setarch -R"
 fi
 
-# Tests mostly wait, so run three files in parallel. With sanitizers the CPU is the limit.
+# Tests mostly wait, so run three files in parallel; with sanitizers two, because CI runs two builds.
 parallel="-n 3 --dist loadfile"
 # The budgets need both CPUs.
 [ $suite = e2e ] || parallel=
 if [ -n "$sanitizers" ]; then
-	parallel=
+	[ -z "$parallel" ] || parallel="-n 2 --dist loadfile"
 	export TPI_SANITIZED=1 TPI_TIME_SCALE=${TPI_TIME_SCALE-3}
 	export UBSAN_OPTIONS=${UBSAN_OPTIONS-print_stacktrace=1}
 	# By default a program with threads sleeps for a second when it exits.

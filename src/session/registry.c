@@ -187,7 +187,8 @@ copy_entry(struct registry_view *view, const struct registry_entry *e)
 	snprintf(view->user, sizeof(view->user), "%s", e->user);
 	view->watches = *e->watches;
 	view->watches.ids = view->ids;
-	memcpy(view->ids, e->watches->ids, (size_t)count * sizeof(view->ids[0]));
+	if (count > 0)
+		memcpy(view->ids, e->watches->ids, (size_t)count * sizeof(view->ids[0]));
 }
 
 bool
