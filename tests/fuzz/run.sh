@@ -29,7 +29,7 @@ source=$(cd "$here/../.." && pwd -P)
 
 # Modules for the targets to link.
 modules="auth/access auth/app_api auth/credentials auth/origin auth/web_identity"
-modules="$modules base/clock base/error base/hash_table base/hostport base/json base/log base/metrics base/secret base/text base/thread config/app_url config/settings daemon/listener"
+modules="$modules base/clock base/error base/hash_table base/hostport base/json base/log base/metrics base/secret base/text base/thread config/allowed_origins config/app_url config/settings daemon/listener"
 modules="$modules fcgi/head fcgi/request publish/batch publish/lines session/topic session/watch_list"
 modules="$modules valkey/connect valkey/sentinel valkey/tls valkey/topology valkey/url"
 modules="$modules pubsub/channel_table pubsub/fanout stream/stream"
