@@ -248,6 +248,7 @@ def test_revocation(with_app, streamd, valkey, tenant):
     app.people[ANN].milestones.clear()
     run("revoke", "--project", "7", "--tenant", tenant, "--url", valkey.url).silent()
     daemon.wait_for_log(r'\[sse/combined\] topics lost .*"milestones":\[7\]')
+    valkey.wait_subscribers(BY_NAME["milestones"].channel(tenant=tenant), 0)
     check_carries(valkey, peer, [topic for topic in TOPICS if topic.name != "milestones"], tenant, user="ann")
     wait_all(ends, lambda p: p.closed, 5, "the end")
     for each in stays:
