@@ -4,13 +4,16 @@ happened."""
 
 import contextlib
 import ctypes
+import fcntl
 import http.client
 import json
 import os
 import re
 import shutil
 import statistics
+import struct
 import subprocess
+import termios
 import threading
 import time
 
@@ -688,6 +691,15 @@ def test_connections_slow_reader(watched, valkey):
         peer.close()
 
 
+def blocked(peer):
+    """Whether the daemon has sent something, but nothing for a while: the buffer of the peer's socket is full."""
+    def unread():
+        return struct.unpack("i", fcntl.ioctl(peer, termios.FIONREAD, bytes(4)))[0]
+    before = unread()
+    time.sleep(scaled(0.2))
+    return 0 < before == unread()
+
+
 def test_connections_ends(watched):
     """A reader that goes away while the list is sent frees its thread, and one that does not read it does not delay
     the daemon's exit."""
@@ -697,7 +709,8 @@ def test_connections_ends(watched):
     eventually(lambda: metrics(daemon)["connections"] == 53, what="both lists are being sent")
     slow[0].close()
     eventually(lambda: metrics(daemon)["connections"] == 52, what="one ends")
-    # The streams stay open until then: a list of few streams would fit into the socket's buffer.
+    # Before the streams end: a list of few streams would fit into the socket's buffer.
+    eventually(lambda: blocked(slow[1]), what="a full buffer of the other")
     assert daemon.stop() < 10
     assert not slow[1].wait_end().ended
     for peer in peers:
