@@ -39,6 +39,22 @@ static struct {
 	int count;               /* guarded by lock */
 } kept = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
+static void
+pair_close(const int pair[2])
+{
+	close(pair[0]);
+	close(pair[1]);
+}
+
+/* What a request left in the socket would become part of another user's request. */
+static bool
+is_empty(int fd)
+{
+	char byte;
+
+	return recv(fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == -1 && errno == EAGAIN;
+}
+
 static int
 pair_take(int pair[2])
 {
@@ -50,8 +66,10 @@ pair_take(int pair[2])
 	if (found)
 		memcpy(pair, kept.pairs[--kept.count], sizeof(kept.pairs[0]));
 	pthread_mutex_unlock(&kept.lock);
-	if (found)
+	if (found && is_empty(pair[1]))
 		return 0;
+	if (found)
+		pair_close(pair);
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == -1)
 		return errno;
 	/* The default suffices, unless it was lowered (net.core.wmem_default). */
@@ -62,17 +80,15 @@ pair_take(int pair[2])
 static void
 pair_keep(const int pair[2])
 {
-	bool full;
+	bool keep;
 
 	pthread_mutex_lock(&kept.lock);
-	full = kept.count == PAIRS_MAX;
-	if (!full)
+	keep = kept.count < PAIRS_MAX;
+	if (keep)
 		memcpy(kept.pairs[kept.count++], pair, sizeof(kept.pairs[0]));
 	pthread_mutex_unlock(&kept.lock);
-	if (full) {
-		close(pair[0]);
-		close(pair[1]);
-	}
+	if (!keep)
+		pair_close(pair);
 }
 
 /*
@@ -144,8 +160,7 @@ request_parse(struct request *r, const struct head *head)
 	error = write_canonical(pair[0], head);
 	f = error == 0 ? malloc(sizeof(*f)) : NULL;
 	if (f == NULL) {
-		close(pair[0]);
-		close(pair[1]);
+		pair_close(pair);
 		return error != 0 ? error : ENOMEM;
 	}
 	/*

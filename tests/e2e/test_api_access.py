@@ -86,7 +86,7 @@ def test_issues(site, valkey, user, way):
 
 @pytest.mark.parametrize("way", ["another site", "another site's Origin"])
 def test_another_site(site, way):
-    """A page of another site gets 403 through either web server, whoever the user is, without a query."""
+    """A page of another site gets 403 through either web server, for any user, without a query."""
     with site.app.quiet():
         site.refused("administrator", way, 403)
 

@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "wire/frame.h"
@@ -328,6 +329,25 @@ START_TEST(out_of_descriptors)
 }
 END_TEST
 
+/* What is left in a kept socket pair never becomes part of the next request. */
+START_TEST(stray_bytes)
+{
+	struct head head;
+	struct request r;
+	int sent = 0;
+
+	warm_up();
+	for (int fd = 3; fd < 256; fd++)
+		sent += send(fd, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1;
+	ck_assert_int_eq(sent, 2); /* both ends */
+	head_init(&head, 1);
+	add(&head, "SCRIPT_NAME", "/x");
+	parse(&r, &head);
+	ck_assert_str_eq(r.path, "/x");
+	request_free(&r);
+}
+END_TEST
+
 /* A zeroed struct can be freed. */
 START_TEST(free_of_nothing)
 {
@@ -355,6 +375,7 @@ main(void)
 	tcase_add_test(tc, get);
 	tcase_add_test(tc, descriptors);
 	tcase_add_test(tc, out_of_descriptors);
+	tcase_add_test(tc, stray_bytes);
 	tcase_add_test(tc, free_of_nothing);
 	suite_add_tcase(s, tc);
 	srunner_run_all(sr, CK_ENV);
