@@ -36,6 +36,7 @@
 #include "base/log.h"
 #include "base/metrics.h"
 #include "base/text.h"
+#include "base/thread.h"
 #include "config/settings.h"
 #include "daemon/listener.h"
 #include "daemon/notify.h"
@@ -452,6 +453,8 @@ drain(int queued)
 	deadline += settings.drain_seconds * 1000 / 2 - 3 * STOP_MS;
 	left = registry_wait(&registry, deadline);
 	subscriber_stop(registry.subscriber, STOP_MS);
+	if (left == 0)
+		thread_join_small();
 	stopped = registry.app_client == NULL || app_client_stop(registry.app_client, STOP_MS);
 	LOG(LOG_LEVEL_INFO, "streamd", "stopped", LOG_INT("connectionsLeft", left));
 	if (!stopped)

@@ -34,9 +34,8 @@ BAD_PAYLOADS = ['{"event":"sync"}', '{"event":"s\\u0079nc"}', "{", "[]", '{"a":"
                 b'{"event":"\xff"}', '{"event":"a"}{"event":"b"}', '{"a":' * 40 + "1" + "}" * 40]
 
 def resident(pid):
-    """Resident bytes of the heap. Excludes thread stacks: glibc keeps those of ended threads, as many as ever ran at
-    the same time. 0 if not run as root, which alone can see them."""
-    total, counts = 0, False
+    """Resident bytes of the heap, without the stacks of threads. 0 if not run as root, which alone can see them."""
+    total, counts, rss = 0, False, 0
     if os.geteuid() != 0:
         return 0
     with open(f"/proc/{pid}/smaps", encoding="ascii") as file:
@@ -45,8 +44,11 @@ def resident(pid):
             if "-" in words[0] and not words[0].endswith(":"):
                 start, end = (int(word, 16) for word in words[0].split("-"))
                 counts = "[heap]" in words or (len(words) == 5 and end - start > 128 << 10)
+                rss = 0
             elif counts and words[0] == "Rss:":
-                total += int(words[1]) << 10
+                rss = int(words[1]) << 10
+            elif words[0] == "VmFlags:" and "nh" not in words:  # "nh": the mappings of base/stacks.c
+                total += rss
     return total
 
 

@@ -335,7 +335,7 @@ access_watch(struct access *access)
 {
 	access->watching = access->policy == ACCESS_FILE;
 	return !access->watching ||
-	    thread_start_joinable(&access->watcher, THREAD_LARGE, watch, access) == 0;
+	    thread_start_joinable(&access->watcher, watch, access) == 0;
 }
 
 void

@@ -831,7 +831,7 @@ app_client_start(const struct settings *s)
 	/* Nothing is undone on failure, because the process then exits. */
 	client->http = app_http_new(s, on_done, client);
 	if (client->http == NULL ||
-	    thread_start_joinable(&client->thread, THREAD_LARGE, app_client_run, client) != 0)
+	    thread_start_joinable(&client->thread, app_client_run, client) != 0)
 		return NULL;
 	return client;
 }

@@ -11,22 +11,37 @@
 #include <time.h>
 #include <unistd.h>
 
-static const size_t sizes[] = {
-	[THREAD_SMALL] = 64 * 1024,
-	[THREAD_LARGE] = 1024 * 1024,
-};
+#include "base/stacks.h"
 
-/* Never below the system's minimum, which pthread_attr_setstacksize() rejects: 128 KiB on arm64. */
+/* The default would reserve 8 MiB of address space for each thread. */
+#define STACK_SIZE (1024 * 1024)
+
+/* The thread sanitizer needs most of a megabyte in each stack, and cannot enlarge one that it is given. */
+#if defined(__SANITIZE_THREAD__)
+#define SMALL_STACK_SIZE STACK_SIZE
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define SMALL_STACK_SIZE STACK_SIZE
+#endif
+#endif
+#ifndef SMALL_STACK_SIZE
+#define SMALL_STACK_SIZE (64 * 1024)
+#endif
+
+static _Thread_local const struct stack *own; /* of a small thread */
+
+/* Never below the system's minimum, which pthread_create() rejects: 128 KiB on arm64. */
 static size_t
-stack_size(enum thread_stack stack)
+at_least_minimum(size_t size)
 {
 	long minimum = sysconf(_SC_THREAD_STACK_MIN);
 
-	return minimum > (long)sizes[stack] ? (size_t)minimum : sizes[stack];
+	return minimum > (long)size ? (size_t)minimum : size;
 }
 
+/* Starts a thread on this stack; NULL: on a new one of STACK_SIZE. */
 static int
-start(pthread_t *thread, int state, enum thread_stack stack, void *(*run)(void *), void *arg)
+start(pthread_t *thread, int state, const struct stack *stack, void *(*run)(void *), void *arg)
 {
 	pthread_attr_t attributes;
 	int error;
@@ -37,8 +52,10 @@ start(pthread_t *thread, int state, enum thread_stack stack, void *(*run)(void *
 		return error;
 	}
 	pthread_attr_setdetachstate(&attributes, state);
-	/* The default would reserve 8 MiB of address space for each thread. */
-	error = pthread_attr_setstacksize(&attributes, stack_size(stack));
+	if (stack != NULL)
+		error = pthread_attr_setstack(&attributes, stack->base, stack->size);
+	else
+		error = pthread_attr_setstacksize(&attributes, at_least_minimum(STACK_SIZE));
 	if (error == 0)
 		error = pthread_create(thread, &attributes, run, arg);
 	pthread_attr_destroy(&attributes);
@@ -47,21 +64,57 @@ start(pthread_t *thread, int state, enum thread_stack stack, void *(*run)(void *
 }
 
 int
-thread_start(enum thread_stack stack, void *(*run)(void *), void *arg)
+thread_start(void *(*run)(void *), void *arg)
 {
 	pthread_t thread;
 
-	return start(&thread, PTHREAD_CREATE_DETACHED, stack, run, arg);
+	return start(&thread, PTHREAD_CREATE_DETACHED, NULL, run, arg);
 }
 
 int
-thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(void *), void *arg)
+thread_start_joinable(pthread_t *thread, void *(*run)(void *), void *arg)
 {
-	return start(thread, PTHREAD_CREATE_JOINABLE, stack, run, arg);
+	return start(thread, PTHREAD_CREATE_JOINABLE, NULL, run, arg);
+}
+
+static void *
+run_small(void *arg)
+{
+	struct stack *stack = arg;
+
+	own = stack;
+	stack->run(stack->arg);
+	stacks_leave(stack);
+	return NULL;
+}
+
+int
+thread_start_small(void *(*run)(void *), void *arg)
+{
+	struct stack *stack = stacks_take(at_least_minimum(SMALL_STACK_SIZE));
+	pthread_t thread;
+	int error;
+
+	if (stack == NULL) {
+		errno = ENOMEM;
+		return ENOMEM;
+	}
+	stack->run = run;
+	stack->arg = arg;
+	error = start(&thread, PTHREAD_CREATE_JOINABLE, stack, run_small, stack);
+	if (error != 0)
+		stacks_return(stack);
+	return error;
+}
+
+void
+thread_join_small(void)
+{
+	stacks_join();
 }
 
 /* If inlined, it would take its caller's frame address for its own, and discard live data. */
-void THREAD_STEP
+bool THREAD_STEP
 thread_trim_stack(void)
 {
 	/*
@@ -70,14 +123,16 @@ thread_trim_stack(void)
 	 */
 	const uintptr_t used = (uintptr_t)__builtin_frame_address(0) - 256;
 	const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
-	const uintptr_t end = used - used % page;
-	const size_t length = stack_size(THREAD_SMALL) / 2 / page * page;
+	const uintptr_t end = used - used % page, base = (uintptr_t)own->base;
 	unsigned char resident = 1;
 
+	if (end <= base)
+		return false;
 	/* A stack grows page by page: without the first page there are no others. */
 	if (mincore((void *)(end - page), page, &resident) == 0 && !(resident & 1))
-		return;
-	madvise((void *)(end - length), length, MADV_DONTNEED);
+		return false;
+	madvise(own->base, end - base, MADV_DONTNEED);
+	return true;
 }
 
 void

@@ -9,20 +9,23 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum thread_stack {
-	THREAD_SMALL, /* for connections, of which there are thousands */
-	THREAD_LARGE  /* for the few other threads, which may resolve names */
-};
-
 /*
- * Starts a detached thread with a stack of that size and a guard page. Returns 0 or an errno value,
- * which it also stores in errno.
+ * Starts a detached thread with a stack of 1 MiB, which may resolve names. Returns 0 or an errno
+ * value, which it also stores in errno.
  */
-int thread_start(enum thread_stack stack, void *(*run)(void *), void *arg);
+int thread_start(void *(*run)(void *), void *arg);
 
 /* The same for a thread that the caller joins with pthread_join(). */
-int thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*run)(void *),
-    void *arg);
+int thread_start_joinable(pthread_t *thread, void *(*run)(void *), void *arg);
+
+/*
+ * Like thread_start(), for connections, of which there are thousands: the stack has 64 KiB and is
+ * reused. The return value of run is ignored.
+ */
+int thread_start_small(void *(*run)(void *), void *arg);
+
+/* Waits for all small threads to end and joins them, so that leak checkers do not report them. */
+void thread_join_small(void);
 
 /*
  * Marks functions that return before a connection's thread sleeps. If they were inlined, their
@@ -31,10 +34,10 @@ int thread_start_joinable(pthread_t *thread, enum thread_stack stack, void *(*ru
 #define THREAD_STEP __attribute__((noinline))
 
 /*
- * Returns to the system the stack memory that earlier, deeper calls used. Costs a few microseconds.
- * Call it only in a THREAD_SMALL thread that is about to sleep for seconds.
+ * Returns to the system the stack memory that earlier, deeper calls used; false if there was none.
+ * Costs a few microseconds. Call it only in a small thread that is about to sleep for seconds.
  */
-void thread_trim_stack(void);
+bool thread_trim_stack(void);
 
 /* Initializes a condition variable for thread_cond_wait(). */
 void thread_cond_init(pthread_cond_t *cond);

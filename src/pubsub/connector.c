@@ -261,7 +261,7 @@ connector_start(struct topology *topology, int wake_fd, const char *probe_channe
 	pthread_mutex_init(&connector->lock, NULL);
 	thread_cond_init(&connector->changed);
 	if (connector->probe_channel == NULL ||
-	    thread_start(THREAD_LARGE, connector_run, connector) != 0) {
+	    thread_start(connector_run, connector) != 0) {
 		free(connector->probe_channel);
 		free(connector);
 		return NULL;

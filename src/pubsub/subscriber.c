@@ -659,7 +659,7 @@ subscriber_start(const struct settings *s, struct topology *topology, subscriber
 	subscriber->connector = connector_start(topology, subscriber->wake_fd,
 	    subscriber->probe_name);
 	if (subscriber->connector == NULL ||
-	    thread_start(THREAD_LARGE, subscriber_run, subscriber) != 0)
+	    thread_start(subscriber_run, subscriber) != 0)
 		return NULL;
 	return subscriber;
 }

@@ -763,7 +763,7 @@ connection_start(struct registry *r, int fd)
 		return ENOMEM;
 	}
 	registry_add(r, &c->entry);
-	error = thread_start(THREAD_SMALL, connection_run, c);
+	error = thread_start_small(connection_run, c);
 	if (error != 0) {
 		registry_remove(r, &c->entry);
 		stream_release(c->stream);
