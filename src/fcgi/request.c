@@ -213,7 +213,9 @@ params_get(char *const *params, const char *name, bool *conflict)
 	size_t length = strlen(name);
 
 	for (; *params != NULL; params++) {
-		if (strncmp(*params, name, length) != 0 || (*params)[length] != '=')
+		/* Most names differ in the first byte: skip the call. */
+		if (**params != *name || strncmp(*params, name, length) != 0 ||
+		    (*params)[length] != '=')
 			continue;
 		value = *params + length + 1;
 		if (first == NULL)
