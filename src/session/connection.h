@@ -33,6 +33,7 @@ struct recheck {
  */
 struct live {
 	int ended; /* enum metric_ended; -1: not known yet */
+	bool grown; /* the stack may have grown since it was trimmed */
 	/* Deadlines, of clock_ms(). */
 	int64_t end_at;      /* SSE_MAX_AGE_SECONDS */
 	int64_t sync_at;     /* after a reconnect to Valkey */

@@ -16,7 +16,10 @@
 
 #define NEVER INT64_MAX
 
-/* Before sleeping at least this long the thread returns the unused pages of its stack. */
+/*
+ * Before sleeping at least this long, the thread returns the unused pages of its stack, unless it has
+ * only sent heartbeats.
+ */
 #define TRIM_MS 1000
 
 static void
@@ -113,6 +116,8 @@ turn(struct connection *c, int64_t *wait_until)
 	int64_t now = clock_ms(), heartbeat_at = NEVER, stall_at, since;
 
 	stream_look(c->stream, &view);
+	if (view.marks != 0 || now >= earliest(c))
+		c->live.grown = true;
 	if (view.marks != 0)
 		handle_marks(c, view.marks, now);
 	if (c->peer.gone || view.broken || view.finished) {
@@ -155,16 +160,19 @@ live_run(struct connection *c, unsigned marks)
 	const struct settings *s = c->registry->settings;
 	int64_t now = clock_ms(), wait_until;
 
-	c->live = (struct live){ .ended = -1, .end_at = NEVER, .sync_at = NEVER,
+	c->live = (struct live){ .ended = -1, .grown = true, .end_at = NEVER, .sync_at = NEVER,
 		.cap_ping_at = NEVER, .cap_evict_at = NEVER };
 	if (s->max_age_seconds > 0)
 		c->live.end_at = c->slot.live_at + clock_jitter((uint32_t)s->max_age_seconds * 800,
 		    (uint32_t)s->max_age_seconds * 1200);
 	handle_marks(c, marks, now);
 	while (turn(c, &wait_until)) {
-		if (wait_until - clock_ms() >= TRIM_MS)
-			thread_trim_stack();
-		peer_wait(&c->peer, wait_until);
+		/* In a build with large frames, heartbeats may keep one page more. */
+		if (c->live.grown && wait_until - clock_ms() >= TRIM_MS)
+			c->live.grown = thread_trim_stack();
+		/* A signal, which ends the wait early, uses the stack, too. */
+		if (peer_wait(&c->peer, wait_until) || clock_ms() < wait_until)
+			c->live.grown = true;
 	}
 	metric_add_kind(METRIC_ENDED, (int)c->topic->kind, c->live.ended);
 }

@@ -90,7 +90,7 @@ read_input(struct peer *p)
 	free(input);
 }
 
-void
+bool
 peer_wait(struct peer *p, int64_t deadline)
 {
 	short events;
@@ -100,6 +100,7 @@ peer_wait(struct peer *p, int64_t deadline)
 		stream_flush(p->stream);
 	if (events & ~POLLOUT)
 		read_input(p);
+	return events != 0;
 }
 
 bool

@@ -22,9 +22,9 @@ struct peer {
 
 /*
  * Waits up to deadline (clock_ms()) for a mark on the stream, for input, or until the socket has
- * room for the backlog. Reads the input and sends the backlog.
+ * room for the backlog. Reads the input and sends the backlog. Returns false if there was neither.
  */
-void peer_wait(struct peer *p, int64_t deadline);
+bool peer_wait(struct peer *p, int64_t deadline);
 
 /*
  * Reads the head of the request up to deadline. Returns true once it is complete. When *draining
