@@ -859,6 +859,23 @@ app_client_recognizes(struct app_client *client, const struct credentials *c)
 }
 
 bool
+app_client_has_user(struct app_client *client, const struct credentials *c)
+{
+	static const struct app_part user = { .check = CHECK_USER };
+	uint8_t key[SHA256_DIGEST_LENGTH];
+	struct lookup *lookup;
+	bool has;
+
+	lookup_key(key, c, &user);
+	pthread_mutex_lock(&client->lock);
+	HASH_FIND(hh, client->table, key, sizeof(key), lookup);
+	has = lookup != NULL && lookup->state == LOOKUP_KNOWN &&
+	    serves(lookup, QUERY_CACHED, clock_ms());
+	pthread_mutex_unlock(&client->lock);
+	return has;
+}
+
+bool
 app_client_stop(struct app_client *client, int timeout_ms)
 {
 	int64_t deadline = clock_ms() + timeout_ms;

@@ -36,6 +36,9 @@ bool app_client_paused(struct app_client *client);
 /* Whether the application recognized the credentials the last time. Any thread. */
 bool app_client_recognizes(struct app_client *client, const struct credentials *c);
 
+/* Whether QUERY_CACHED for the user of the credentials would be answered at once. Any thread. */
+bool app_client_has_user(struct app_client *client, const struct credentials *c);
+
 /*
  * Ends the thread, and waits for that up to timeout_ms. False if it still runs: then the process
  * must not run its exit handlers, because that of the TLS library frees what the thread uses.

@@ -474,7 +474,7 @@ too_many_pending(struct connection *c)
 
 /*
  * Queries the application for the user, if TPI_IDENTITY is app. A request whose answer is cached
- * does not wait, so it does not count as pending.
+ * does not wait, so it does not count as pending. The others count before their query is sent.
  */
 static bool
 query_user(struct connection *c, int64_t deadline)
@@ -484,12 +484,10 @@ query_user(struct connection *c, int64_t deadline)
 
 	if (c->user != NULL)
 		return true;
+	if (!app_client_has_user(c->registry->app_client, c->credentials) && !enter_pending(c))
+		return too_many_pending(c);
 	q = app_query_start(c->registry->app_client, c->credentials, NULL, 0, QUERY_CACHED,
 	    c->stream, deadline);
-	if (q != NULL && app_query_answer(q) == QUERY_PENDING && !enter_pending(c)) {
-		app_query_free(q);
-		return too_many_pending(c);
-	}
 	if (!await_answer(c, q, deadline))
 		return false;
 	leave_pending(c);

@@ -411,6 +411,7 @@ expect_kept(int number, const char *user)
 {
 	int before = requests();
 
+	ck_assert(app_client_has_user(app_client, credentials_of(number)));
 	query_user(0, number);
 	ck_assert_int_eq(requests(), before);
 	if (user != NULL)
@@ -426,8 +427,10 @@ expect_not_kept(int number)
 {
 	int before = requests();
 
+	ck_assert(!app_client_has_user(app_client, credentials_of(number)));
 	query_user(0, number);
 	expect_pending(0);
+	ck_assert(!app_client_has_user(app_client, credentials_of(number)));
 	ck_assert_int_eq(requests(), before + 1);
 	free_query(0);
 }
