@@ -64,7 +64,7 @@ static const char *const readable[] = { "/etc", "/usr", "/lib", "/lib32", "/lib6
 	"/nix/store", "/gnu/store", "/var/lib/ca-certificates", "/var/lib/sss", "/proc/self",
 	"/proc/sys", "/proc/net", "/sys/devices/system/cpu", "/dev/random", "/dev/urandom" };
 
-/* OpenSSL reads the paths in these. */
+/* OpenSSL reads the paths in these; SSL_CERT_DIR may list several. */
 static const char *const variables[] = { "SSL_CERT_FILE", "SSL_CERT_DIR", "OPENSSL_CONF",
 	"OPENSSL_MODULES" };
 
@@ -116,6 +116,30 @@ allow_reading(int rules, const char *file)
 	    (realpath(file, target) == NULL || allow_directory(rules, target, READ));
 }
 
+/* Permits reading a directory, or a file as allow_reading() does; nothing if it does not exist. */
+static bool
+allow_path(int rules, const char *path)
+{
+	struct stat st;
+
+	if (stat(path, &st) == -1)
+		return true;
+	return S_ISDIR(st.st_mode) ? allow(rules, path, READ) : allow_reading(rules, path);
+}
+
+/* A list separated by colons, or one path that contains colons. */
+static bool
+allow_list(int rules, const char *list)
+{
+	char *copy = strdup(list), *rest = copy, *path;
+	bool good = copy != NULL && allow_path(rules, list);
+
+	while (good && (path = strsep(&rest, ":")) != NULL)
+		good = allow_path(rules, path);
+	free(copy);
+	return good;
+}
+
 static bool
 add_rules(int rules, const struct settings *s, const struct listener *l)
 {
@@ -131,7 +155,7 @@ add_rules(int rules, const struct settings *s, const struct listener *l)
 		good = allow_reading(rules, files[i]);
 	for (size_t i = 0; good && i < COUNT(variables); i++)
 		if ((value = getenv(variables[i])) != NULL)
-			good = allow_reading(rules, value) && allow(rules, value, READ);
+			good = allow_list(rules, value);
 	if (good && l->path != NULL)
 		good = allow_directory(rules, l->path, LANDLOCK_ACCESS_FS_REMOVE_FILE);
 	return good;

@@ -167,6 +167,22 @@ check_files(void)
 	REQUIRE(unlink(listener.path) == 0);
 }
 
+/* Directories listed in an environment variable are readable; their neighbours are not. */
+static void
+check_list(void)
+{
+	char list[512];
+
+	REQUIRE(mkdir(path_of("out/a"), 0700) == 0 && mkdir(path_of("out/b"), 0700) == 0);
+	write_file("out/a/file");
+	write_file("out/b/file");
+	snprintf(list, sizeof(list), "%s/out/a:/nonexistent:%s/out/b", top, top);
+	setenv("SSL_CERT_DIR", list, 1);
+	enter(SANDBOX_ON);
+	REQUIRE(can_read(path_of("out/a/file")) && can_read(path_of("out/b/file")));
+	REQUIRE(!has(FILES) || (!can_read(path_of("out/file")) && errno == EACCES));
+}
+
 /* A file of the settings may be replaced by another process, and is then read again. */
 static void
 check_replaced(void)
@@ -255,8 +271,8 @@ check_off(void)
 
 START_TEST(sandboxed)
 {
-	static void (*const tests[])(void) = { check_files, check_replaced, check_resolver,
-		check_calls, check_network, check_off };
+	static void (*const tests[])(void) = { check_files, check_list, check_replaced,
+		check_resolver, check_calls, check_network, check_off };
 
 	in_child(tests[_i]);
 }
@@ -287,7 +303,7 @@ main(void)
 	int failed;
 
 	tcase_add_checked_fixture(cases, set_up, tear_down);
-	tcase_add_loop_test(cases, sandboxed, 0, 6);
+	tcase_add_loop_test(cases, sandboxed, 0, 7);
 	tcase_add_test(cases, complete);
 	suite_add_tcase(suite, cases);
 	srunner_run_all(runner, CK_ENV);
