@@ -599,6 +599,16 @@ turn(int timer_fd, int timeout_ms)
 	return times;
 }
 
+/* Reads the streams for this many milliseconds. */
+static void
+read_for(int64_t ms)
+{
+	int64_t end = measure_now() + ms * (NS_PER_S / 1000), left;
+
+	while ((left = end - measure_now()) > 0)
+		turn(-1, (int)(left / (NS_PER_S / 1000)) + 1);
+}
+
 static bool
 silent(void)
 {
@@ -866,9 +876,7 @@ print_memory(struct memory memory)
 
 /* ---- Start */
 
-/*
- * Waits, for a second at most, until the kernel has freed the memory of what ran before.
- */
+/* Waits, for a second at most, until the kernel has freed the memory of what ran before. */
 static void
 settle(void)
 {
@@ -879,9 +887,10 @@ settle(void)
 		pause_ns(SETTLE_NS);
 		now = measure_available();
 		if (llabs(now - before) < SETTLE_BYTES)
-			return;
+			break;
 		before = now;
 	}
+	measure_shrink();
 }
 
 static void
@@ -1135,7 +1144,7 @@ measure_opening(void)
 	cpu = cpu_now();
 	time = open_all(options.streams);
 	cpu = cpu_since(cpu);
-	pause_ns(options.settle * (NS_PER_S / 1000));
+	read_for(options.settle);
 	memory = memory_since(memory);
 	print_number("open_per_s", options.streams * 1e9 / (double)time, true);
 	print_cpu("open", cpu, options.streams);
@@ -1196,15 +1205,13 @@ measure_leaving(int64_t threads)
 static void
 measure_heartbeats(void)
 {
-	int64_t end = measure_now() + options.idle * (NS_PER_S / 1000), left;
 	struct cpu cpu;
 
 	if (options.idle == 0)
 		return;
 	cpu = cpu_now();
 	pings = 0;
-	while ((left = end - measure_now()) > 0)
-		turn(-1, (int)(left / (NS_PER_S / 1000)) + 1);
+	read_for(options.idle);
 	print_cpu("ping", cpu_since(cpu), (double)pings);
 	printf(",\"pings\":%" PRIu64, pings);
 }

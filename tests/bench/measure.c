@@ -5,7 +5,9 @@
 #include "measure.h"
 
 #include <err.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,6 +134,25 @@ refresh(void)
 	if (read(fd, &byte, 1) == -1)
 		warn("stat_refresh");
 	close(fd);
+}
+
+void
+measure_shrink(void)
+{
+	glob_t all;
+
+	if (glob("/sys/kernel/slab/*/shrink", 0, NULL, &all) != 0)
+		return;
+	for (size_t i = 0; i < all.gl_pathc; i++) {
+		int fd = open(all.gl_pathv[i], O_WRONLY | O_CLOEXEC);
+
+		/* Some caches cannot be shrunk. */
+		if (fd != -1 && write(fd, "1", 1) == -1 && errno != EINVAL)
+			warn("%s", all.gl_pathv[i]);
+		if (fd != -1)
+			close(fd);
+	}
+	globfree(&all);
 }
 
 int64_t

@@ -30,6 +30,12 @@ int64_t measure_pss(pid_t pid);
 int64_t measure_threads(pid_t pid);
 
 /*
+ * Makes the kernel free the slabs that earlier runs left empty: new objects would fill them, and
+ * measure_kernel() would not grow. Only for root.
+ */
+void measure_shrink(void);
+
+/*
  * The kernel's own memory for all processes, in bytes: slabs (sockets, files), stacks, page tables.
  */
 int64_t measure_kernel(void);

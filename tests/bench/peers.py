@@ -89,6 +89,16 @@ class Fleet:
             daemon.stop()
 
 
+class Alone(Streamd):
+    """One tpi-streamd with the streams of a fleet."""
+
+    about = "one tpi-streamd with as many streams as the fleet"
+
+    def __init__(self, directory, valkey, users, daemons, **settings):
+        del daemons
+        super().__init__(directory, valkey, users, **settings)
+
+
 class Channels(Streamd):
     """tpi-streamd that is subscribed to this number of channels by combined streams of up to 500 topics."""
 
@@ -347,6 +357,6 @@ class Mercure(Proxied, SingleProcess):
         self.proxy(directory, f"http://127.0.0.1:{port}")
 
 
-PEERS = {"streamd": Streamd, "fleet": Fleet, "channels": Channels, "floor": Floor, "node": Node, "nginx": Nginx,
-         "apache": Apache, "nchan": Nchan, "separate": Separate, "node-web": NodeWeb,
+PEERS = {"streamd": Streamd, "fleet": Fleet, "alone": Alone, "channels": Channels, "floor": Floor, "node": Node,
+         "nginx": Nginx, "apache": Apache, "nchan": Nchan, "separate": Separate, "node-web": NodeWeb,
          "centrifugo": Centrifugo, "mercure": Mercure}
