@@ -59,7 +59,8 @@ def patient(address, make, most):
     with select.epoll() as answered:
         for step in itertools.count(1):
             if peer := connect(address):
-                peer.send(make(step))
+                with contextlib.suppress(OSError):
+                    peer.send(make(step))
                 answered.register(peer, select.EPOLLIN)
                 peers[peer.fileno()] = peer
             wait = 0 if peer else 0.001

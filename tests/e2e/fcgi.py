@@ -272,7 +272,7 @@ class Peer:
         if rcvbuf:
             self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
         # Not settimeout(): with that, connecting to a Unix socket whose queue is full fails instead of waiting.
-        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", 20, 0))
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", int(scaled(20)), 0))
         self.socket.connect(address)
         self.socket.settimeout(scaled(20))
         if data:

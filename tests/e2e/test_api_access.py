@@ -113,9 +113,9 @@ def test_warning(fresh):
     for _ in range(3):
         fresh.refused("ordinary user", "nothing")
         fresh.refused("ordinary user", "another site's Referer")
+    fresh.daemon.wait_for_log(r'projects answer \{"answer":"no","userId":null,"status":403,', count=6)
     [line] = fresh.daemon.matching(r"^\[app\] query forbidden")
     assert f'"status":403,"reason":"{REASON}","suppressed":0,"secFetchSite":null' in line
-    fresh.daemon.wait_for_log(r'projects answer \{"answer":"no","userId":null,"status":403,', count=6)
 
 
 @pytest.mark.parametrize("way", OWN_PAGE)

@@ -436,7 +436,7 @@ def test_a_no_is_cached_for_a_second(with_app):
             check_answer(daemon.ask(**by("SECRET-new", **kind)), status)
         eventually(lambda: daemon.open(**by("SECRET-new", **kind)).wait(lambda p: p.status).status == 200,
                    what="a stream for the user who signed in")
-        assert 0.8 < time.monotonic() - started < scaled(2)
+        assert 0.8 < time.monotonic() - started < scaled(5)
 
 
 def test_no_cache(with_app):
@@ -490,14 +490,14 @@ def test_concurrency(with_app):
 
 def test_time_limit_includes_the_queue(with_app):
     """A request whose query is still queued after TPI_APP_TIMEOUT_MS is to retry later, and its query is never sent."""
-    app, daemon = with_app(TPI_APP_CONCURRENCY=1, TPI_APP_TIMEOUT_MS=400)
+    app, daemon = with_app(TPI_APP_CONCURRENCY=1, TPI_APP_TIMEOUT_MS=2000)
     for number in range(6):
         app.sign_in(f"SECRET-{number}", f"user{number}")
-    app.delay = 0.3
+    app.delay = 1.5
     started = time.monotonic()
     peers = open_many(daemon, [by(f"SECRET-{number}") for number in range(6)])
     wait_all(peers, lambda p: p.closed or synced(p), what="a response")
-    assert time.monotonic() - started < scaled(1)
+    assert time.monotonic() - started < 2 + scaled(1)
     for peer in peers:
         if peer.closed:
             check_later(peer)
@@ -566,11 +566,15 @@ def test_pending(with_app):
         check_later(daemon.ask(**by(BEN)))
     daemon.wait_for_log(r"^\[app\] too many requests wait for the application \{\"pending\":2")
     listen(daemon, **by(ANN)).close()
+    daemon.wait_for_log("user query", count=4)
     second.close()
 
     def waits():
+        mark = daemon.mark()
         candidate = daemon.open(**by(BEN))
-        return candidate if candidate.quiet(0.2).status is None and not candidate.closed else None
+        eventually(lambda: candidate.quiet(0).closed or daemon.matching("user query", start=mark),
+                   what="a response or a query")
+        return None if candidate.closed else candidate
     third = eventually(waits, what="room")
     app.release()
     check_answer(first.wait_end(), 401)

@@ -209,7 +209,7 @@ def test_no_access_to_one_of_several(with_app, valkey, counted, site):
     tab = site(Nginx, counted(daemon)).tab()
     tab.watch("a", [7, 8], kind="TestRuns")  # 8 is not ann's
     tab.wait("a", FIRST)
-    assert tab("seen.a.closed") == 1
+    assert tab("seen.a.closed") >= 1
     topic = BY_NAME["testRuns"]
     valkey.publish(topic.channel(7), topic.payload % 7)
     tab.wait("a", FIRST, {"type": "wakeup", **json.loads(topic.payload % 7)})
@@ -228,8 +228,7 @@ def test_components_share(with_app, valkey, counted, site):
     valkey.publish(user_channel("ann"), notification(1))
     for name in bells:
         tab.wait(name, FIRST, wakeup(1))
-    tab("".join(f"seen.{name}.stop(); " for name in bells + boards))
-    tab.watch("joiner")
+    tab("".join(f"seen.{name}.stop(); " for name in bells + boards) + "watch('joiner')")
     tab.wait("joiner", FIRST)
     valkey.wait_subscribers(project_channel(7), 0)
     tab.stop("joiner")
@@ -468,7 +467,7 @@ def test_daemon_is_gone(with_app, valkey, site, server):
     tab.wait("a", FIRST)
     tab.wait("b", SYNC)
     daemon.stop()
-    tab.until("seen.b.events.join() === 'open,shutdown,error'")
+    tab.until("seen.b.events.join().startsWith('open,shutdown,error')")
     tab.skip(6)  # past the retry time of a stream
     tab.until("seen.b.events.join() === 'open,shutdown,error,open,error'")
     with_app([*OPEN, "--listen", address], app=app, address=address)

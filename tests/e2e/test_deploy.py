@@ -954,6 +954,7 @@ def test_sidecar_probes(with_app, valkey, rundir, fronts):
     app, daemon = with_app(OPEN, SSE_PER_TENANT_CAP=1, TPI_STATUS="on")
     front = Sidecar(rundir, daemon.address)
     fronts.append(front)
+    eventually(lambda: front.probe(HEALTH) == 200, what="Valkey is connected")
     assert [front.probe(path) for path in (LIVE, HEALTH, METRICS, "/nginx")] == [200] * 4
     with http(front.address, NOTIFICATIONS, **page(ANN)) as peer:
         peer.wait_live(20)

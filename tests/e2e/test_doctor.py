@@ -956,28 +956,28 @@ def test_collected_whole(stand_in, doctor):
 # Cuts and heartbeats
 
 @pytest.mark.parametrize("server, name, old, new, text, remedy", [
-    (Apache, "apache/tpi-stream.conf", "Define TPI_TIMEOUT 60", "KeepAlive Off\nDefine TPI_TIMEOUT 1",
-     "1.0 s of them silent", "timeout= of the ProxyPass"),
-    (Nginx, "nginx/tpi-stream-fastcgi.conf", "fastcgi_read_timeout 120s", "fastcgi_read_timeout 1s",
-     "a time limit of 1 s", "nginx: fastcgi_read_timeout"),
+    (Apache, "apache/tpi-stream.conf", "Define TPI_TIMEOUT 60", "KeepAlive Off\nDefine TPI_TIMEOUT 3",
+     r"the last 3\.\d s of them silent", "timeout= of the ProxyPass"),
+    (Nginx, "nginx/tpi-stream-fastcgi.conf", "fastcgi_read_timeout 120s", "fastcgi_read_timeout 3s",
+     "a time limit of 3 s", "nginx: fastcgi_read_timeout"),
 ], ids=FRONTS)
 def test_cut(change, front, streamd, doctor, server, name, old, new, text, remedy):
     """The web server's time limit is below the heartbeat."""
     change(name, old, new)
     told = doctor(front(server, streamd(OPEN)).url, "--quick", "--seconds", scaled(8)).only("notifications: open")
-    assert text in told and remedy in told
+    assert re.search(text, told) and remedy in told
 
 
 def test_no_heartbeat(front, streamd, doctor):
     """The daemon's is longer than is thought."""
     fore = front(Nginx, streamd(OPEN))
-    told = doctor(fore.url, "--quick", "--seconds", scaled(2.5), SSE_HEARTBEAT_MS=200)
+    told = doctor(fore.url, "--quick", "--seconds", scaled(5), SSE_HEARTBEAT_MS=200)
     assert "SSE_HEARTBEAT_MS" in told.only("notifications: heartbeat")
 
 
 def test_heartbeat_too_seldom(front, streamd, doctor):
     fore = front(Nginx, streamd(OPEN, SSE_HEARTBEAT_MS=int(scaled(1500))))
-    told = doctor(fore.url, "--quick", "--seconds", scaled(3), SSE_HEARTBEAT_MS=200)
+    told = doctor(fore.url, "--quick", "--seconds", scaled(6), SSE_HEARTBEAT_MS=200)
     assert "not 0.2 s" in told.only("notifications: heartbeat", state="warning")
 
 

@@ -266,7 +266,7 @@ def test_last_leaves_while_next_joins(streamd, valkey):
 
 def test_many_join_the_same_channel(streamd, valkey):
     """Sixty users who join two busy projects at once miss nothing after their sync."""
-    daemon = streamd(TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0)
+    daemon = streamd(TPI_PROJECT_ACCESS="allow", SSE_SYNC_SPREAD_MS=0, SSE_BACKLOG_BYTES=1 << 24)
     channels = [*project_channels(301), *project_channels(302), broadcast_channel()]
     joined = {}
     with Publisher(valkey.address, channels, filler=2000) as ledger:

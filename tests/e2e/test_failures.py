@@ -240,7 +240,7 @@ def test_hundreds_of_stuck_readers(streamd, valkey):
     full = memory()
     with_stuck = latency(100)
     print(f"median {alone * 1000:.1f} ms alone, {with_stuck * 1000:.1f} ms with them")
-    assert with_stuck < 5 * alone + 0.02, f"{alone} alone, {with_stuck} with them"
+    assert with_stuck < 5 * alone + scaled(0.05), f"{alone} alone, {with_stuck} with them"
     if "TPI_SANITIZED" not in os.environ:  # the sanitizers need memory of their own
         assert memory() < full + 4096
     for peer in good:

@@ -730,8 +730,8 @@ def test_front_reload(streamd, valkey, front, server):
 
 @every
 def test_client_disconnects(streamd, front, server):
-    """The stream of a client that disconnects ends within a second, with Apache by the second heartbeat, with Caddy by
-    the fourth: then the tenant's only slot is free."""
+    """The stream of a client that disconnects ends soon, with Apache by the second heartbeat, with Caddy by the
+    fourth: then the tenant's only slot is free."""
     beats = {Apache: 2, Caddy: 4}.get(server)
     daemon = streamd(OPEN, SSE_PER_TENANT_CAP=1, SSE_HEARTBEAT_MS=500 if beats else 25000)
     web = front(server, daemon)
@@ -740,7 +740,7 @@ def test_client_disconnects(streamd, front, server):
     def free():
         with daemon.open("ben").wait(lambda p: live(p) or p.ended) as peer:
             return peer.status == 200
-    eventually(free, beats / 2 + 0.5 if beats else 1, "a free slot")
+    eventually(free, beats / 2 + 2 if beats else 5, "a free slot")
 
 
 # Many streams

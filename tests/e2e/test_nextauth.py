@@ -232,6 +232,8 @@ def test_api_access(with_app, nextauth, site, server, scheme, user, status):
             assert peer.wait(lambda p: synced(p) or p.ended, what="sync").status == 200
     with browser.open(issues, Sec_Fetch_Site=None) as peer:
         assert peer.wait(lambda p: synced(p) or p.ended, what="a response").status == status
+    if status == 404:
+        daemon.wait_for_log("query forbidden")
     assert len(daemon.matching("query forbidden")) == (status == 404)
 
 

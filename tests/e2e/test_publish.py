@@ -438,7 +438,7 @@ def test_errors_are_read_late(valkey):
     """A batch waits for the reader of its errors and loses none; that time does not count for --timeout."""
     reader, writer = os.pipe()
     text = b"x\n" * 3000 + lines_of(notification("u"))
-    child = subprocess.Popen([servers.program("tpi-publish"), "batch", "--timeout", "100"],
+    child = subprocess.Popen([servers.program("tpi-publish"), "batch", "--timeout", str(int(scaled(1000)))],
                              stdin=subprocess.PIPE, stderr=writer,
                              env=servers.clean_environment(VALKEY_URL=valkey.url))
     os.close(writer)
@@ -446,7 +446,7 @@ def test_errors_are_read_late(valkey):
         child.stdin.write(lines_of(notification("u")) + text)
         child.stdin.close()
         with pytest.raises(subprocess.TimeoutExpired):
-            child.wait(0.6)
+            child.wait(scaled(1.5))
         with open(reader, encoding="ascii") as errors:
             lines = errors.read().splitlines()
         assert child.wait(scaled(10)) == 65
@@ -846,18 +846,18 @@ class Running(servers.Process):
 
 def test_batch_slow_input(valkey, subscriber):
     """A line is published as soon as it is read, and --timeout does not apply to silence of the input."""
-    batch = Running(valkey.url, "--timeout", "200")
+    batch = Running(valkey.url, "--timeout", str(int(scaled(1000))))
     try:
-        for number in range(3):
+        for number in range(2):
             batch.feed(lines_of(notification("u", id=str(number))))
             assert json.loads(subscriber.next()[1])["id"] == str(number)
             with pytest.raises(subprocess.TimeoutExpired):
-                batch.child.wait(0.6)
+                batch.child.wait(scaled(1.5))
         batch.feed(b'{"stream":"notification","user"')
         batch.feed(b':"u","id":"cut"}\n')
         assert json.loads(subscriber.next()[1])["id"] == "cut"
         assert batch.end() == 0
-        assert batch.stderr == "tpi-publish: published 4, bad 0"
+        assert batch.stderr == "tpi-publish: published 3, bad 0"
     finally:
         batch.kill()
 

@@ -187,7 +187,8 @@ def test_takes_no_slot(watched):
         found = metrics(daemon)
         assert found['open_streams{kind="notifications"}'] == found['slots{kind="notifications"}'] == 1
         assert found['slots_limit{kind="notifications"}'] == 1 and found['slots_limit{kind="issues"}'] == 1000
-        assert found["connections"] == 2, "that of the stream and that of this request"
+        # A connection is counted until shortly after its end.
+        eventually(lambda: metrics(daemon)["connections"] == 2, what="that of the stream and that of this request")
         check_answer(daemon.ask("other"), 503)
         counted.expect(opened_notifications=1, refused_cap=1)
 
@@ -382,8 +383,8 @@ def test_streams_and_events(watched, valkey):
     for peer in watchers:
         peer.close()
     counted.expect(ended_issues_closed=7)
-    found = metrics(daemon)
-    assert found['open_streams{kind="issues"}'] == 0 and found['open_streams{kind="notifications"}'] == 1
+    eventually(lambda: metrics(daemon)['open_streams{kind="issues"}'] == 0, what="no open streams")
+    assert metrics(daemon)['open_streams{kind="notifications"}'] == 1
     eventually(lambda: metrics(daemon)['slots{kind="issues"}'] == 0, what="free slots")
 
 
@@ -480,7 +481,7 @@ def big(number, size=1000):
 
 def test_overflow_and_stall(watched, valkey):
     """Each overflow of a backlog is counted, and a reader that takes nothing as stalled."""
-    daemon, counted = watched(SSE_STALL_MS=1500, SSE_BACKLOG_BYTES=16384)
+    daemon, counted = watched(SSE_STALL_MS=int(scaled(6000)), SSE_BACKLOG_BYTES=16384)
     slow = daemon.stream("ann", rcvbuf=4096)
     with daemon.stream("pacer") as pacer:
         counted()
@@ -492,7 +493,7 @@ def test_overflow_and_stall(watched, valkey):
         overflows = counters(daemon)["backlog_overflows_total"]
         kept = len(daemon.matching("slow reader"))
         assert kept >= 1 and 60 < overflows < 2000 / 15
-    eventually(lambda: counters(daemon)[series("ended_notifications_stalled")] == 1, 10, "the stalled reader's end")
+    eventually(lambda: counters(daemon)[series("ended_notifications_stalled")] == 1, 20, "the stalled reader's end")
     slow.close()
 
 
@@ -638,7 +639,7 @@ def test_connections(watched, valkey, rundir):
 
     def listed():
         return sorted(connections(daemon), key=lambda line: line["group"])
-    eventually(lambda: listed()[2]["events"] == 30, what="all wake-ups counted")
+    eventually(lambda: [line["events"] for line in listed()] == [33, 3, 30, 0], what="all wake-ups counted")
     found = listed()
     assert all(list(line) == ["group", "user", "topics", "age", "events", "backlog"] for line in found)
     assert all(0 <= line.pop("age") < scaled(60) for line in found)
@@ -670,7 +671,7 @@ def resident(process):
 def test_connections_slow_reader(watched, valkey):
     """A reader that does not read the list delays no stream, costs little memory, and is cut off after SSE_STALL_MS,
     or at once when the daemon stops."""
-    daemon, _ = watched(TPI_PROJECT_ACCESS="allow", SSE_STALL_MS=2000, SSE_PER_USER_CAP=100,
+    daemon, _ = watched(TPI_PROJECT_ACCESS="allow", SSE_STALL_MS=5000, SSE_PER_USER_CAP=100,
                         SSE_COMBINED_PER_USER_CAP=100)
     peers = daemon.streams(100, SCRIPT_NAME="/api/stream", QUERY_STRING=MANY_RUNS)
     before = resident(daemon)
@@ -680,11 +681,11 @@ def test_connections_slow_reader(watched, valkey):
         with daemon.stream("ann") as peer:
             valkey.publish(user_channel("ann"), notification(number))
             peer.wait_data(notification(number))
-    assert time.monotonic() - started < scaled(2), "the readers were closed before"
+    assert time.monotonic() - started < 5, "the readers were closed before"
     if "TPI_SANITIZED" not in os.environ:
         assert resident(daemon) - before < 20 * 128 * 1024, "20 lists of 1 MB each"
-    eventually(lambda: metrics(daemon)["connections"] == len(peers) + 1, 10, "the slow readers are closed")
-    assert time.monotonic() - started > 1.9
+    eventually(lambda: metrics(daemon)["connections"] == len(peers) + 1, 20, "the slow readers are closed")
+    assert time.monotonic() - started > 4.9
     for peer in slow:
         peer.wait_end()
         assert peer.status == 200 and not peer.ended and len(peer.body) < 1000000

@@ -336,6 +336,7 @@ def test_refused_channel(streamd, new_valkey):
         valkey.publish(user_channel("ann"), notification(1))
         peer.wait_data(notification(1))
         check_works(daemon, valkey)
+        daemon.wait_for_log("channel refused", count=2)
         assert [re.search('"channel":"([a-z-]+):', line)[1] for line in daemon.matching("channel refused")] == [
             "issues", "issue-updates"]
         valkey("ACL", "SETUSER", "limited", "&issues:*")
@@ -355,6 +356,7 @@ def test_stock_acl(streamd, new_valkey):
     daemon.wait_for_log(r"^\[valkey\] connected")
     for _ in range(3):
         check_later(daemon.ask(projects="7,8"))
+    daemon.wait_for_log("channel refused")
     lines = daemon.matching("channel refused")
     assert len(lines) == 1 and f'"channel":"{project_channel(7, prefix="issue-updates")}"' in lines[0]
     assert "TPI_ISSUES_CHANNEL_PREFIX" in lines[0] and '"error":"NOPERM' in lines[0]

@@ -554,7 +554,7 @@ END_TEST
 /* Address family of the first lookup; later ones are hiredis's own, of the resolved address. */
 static int asked_family = -1;
 
-/* Simulates a slow name server: resolving localhost takes half a second. */
+/* Simulates a slow name server: resolving localhost takes one and a half seconds. */
 int
 getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
     struct addrinfo **result)
@@ -564,7 +564,7 @@ getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
 	if (asked_family == -1)
 		asked_family = hints->ai_family;
 	if (strcmp(node, "localhost") == 0)
-		usleep(500000);
+		usleep(1500000);
 	return real(node, service, hints, result);
 }
 
@@ -580,7 +580,7 @@ START_TEST(slow_name)
 	fake_start(&f);
 	snprintf(url, sizeof(url), "valkey://localhost:%d", f.port);
 	ck_assert(parse(&v, url, ""));
-	c = connect_to(&v, 300, &state);
+	c = connect_to(&v, 1400, &state);
 	ck_assert_msg(c != NULL, "%s", error.text);
 	redisFree(c);
 	fake_stop(&f);
