@@ -93,7 +93,7 @@ def test_subscribe_failed(streamd, new_valkey):
 
 def test_many_failed(streamd, new_valkey):
     """There are at most 50 of these warnings a second; a later one counts those left out."""
-    daemon = streamd(VALKEY_URL=new_valkey().url)
+    daemon = streamd(VALKEY_URL=new_valkey().url, SSE_PER_USER_CAP=1000)
     asked = 200
     started = time.monotonic()
     fcgi.wait_all([daemon.open("ann") for _ in range(asked)], lambda peer: peer.closed, what="the end")
