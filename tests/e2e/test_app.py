@@ -582,6 +582,21 @@ def test_pending(with_app):
     assert not app.asked(token="SECRET-unknown-2")
 
 
+def test_deferred_requests_send_no_query(with_app):
+    """A request over TPI_APP_PENDING is deferred before its query could be sent."""
+    app, daemon = with_app(TPI_APP_PENDING=1, TPI_APP_CONCURRENCY=8, TPI_APP_TIMEOUT_MS=60000)
+    app.hold()
+    first = daemon.open(**by("SECRET-unknown"))
+    app.wait_asked(1)
+    peers = open_many(daemon, [by(f"SECRET-unknown-{number}") for number in range(300)])
+    wait_all(peers, lambda p: p.closed, what="retry later")
+    for peer in peers:
+        check_later(peer)
+    app.release()
+    check_answer(first.wait_end(), 401)
+    assert len(app.requests) == 1
+
+
 def test_known_users_have_places_of_their_own(with_app):
     """A user whom the application has identified before waits although strangers have taken all places, up to as many
     requests again."""
