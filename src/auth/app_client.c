@@ -252,6 +252,9 @@ lookup_keep(struct app_client *client, struct lookup *lookup, int64_t now)
 		lookup_drop(client, oldest);
 }
 
+/* Who the user is. */
+static const struct app_part user_part = { .check = CHECK_USER };
+
 /* Queries with the same credentials about the same ids have the same key. */
 static void
 lookup_key(uint8_t key[SHA256_DIGEST_LENGTH], const struct credentials *c,
@@ -444,7 +447,6 @@ struct app_query *
 app_query_start(struct app_client *client, struct credentials *c, const struct app_part *parts,
     int part_count, int64_t after, struct stream *stream, int64_t deadline)
 {
-	static const struct app_part user = { .check = CHECK_USER };
 	struct waiter *w;
 	struct app_query *q;
 	int i, offset = 0;
@@ -457,7 +459,7 @@ app_query_start(struct app_client *client, struct credentials *c, const struct a
 	pthread_mutex_lock(&client->lock);
 	wake = queues_empty(client);
 	if (part_count == 0)
-		await(client, w, c, &user, after, deadline);
+		await(client, w, c, &user_part, after, deadline);
 	for (i = 0; i < part_count; offset += parts[i++].count)
 		w = await_part(q, w, offset, c, &parts[i], after, deadline);
 	wake &= !queues_empty(client) && client->sent < client->settings->app_concurrency;
@@ -861,12 +863,11 @@ app_client_recognizes(struct app_client *client, const struct credentials *c)
 bool
 app_client_has_user(struct app_client *client, const struct credentials *c)
 {
-	static const struct app_part user = { .check = CHECK_USER };
 	uint8_t key[SHA256_DIGEST_LENGTH];
 	struct lookup *lookup;
 	bool has;
 
-	lookup_key(key, c, &user);
+	lookup_key(key, c, &user_part);
 	pthread_mutex_lock(&client->lock);
 	HASH_FIND(hh, client->table, key, sizeof(key), lookup);
 	has = lookup != NULL && lookup->state == LOOKUP_KNOWN &&

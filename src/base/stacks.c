@@ -2,10 +2,10 @@
 /*
  * stacks: see stacks.h.
  *
- * A stack can be reused only after its thread has been joined. So a thread that is about to end puts
- * its stack in a list; the start of a later thread joins it and takes the stack. If the list has
- * more than LEFT_MAX stacks, the ending thread joins others and returns the memory of their stacks to
- * the system.
+ * A stack can be reused only after its thread has been joined. So a thread that is about to end
+ * puts its stack in a list; the start of a later thread joins it and takes the stack. If the list
+ * has more than LEFT_MAX stacks, the ending thread joins others and returns the memory of their
+ * stacks to the system.
  */
 #include "config.h"
 
@@ -27,7 +27,7 @@
 STAILQ_HEAD(stack_list, stack);
 
 static struct {
-	pthread_mutex_t lock;
+	pthread_mutex_t lock; /* guards all that follows */
 	pthread_cond_t none_taken;
 	struct stack_list left;   /* their threads may still be ending */
 	struct stack_list unused; /* without a thread, most without memory */

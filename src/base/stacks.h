@@ -3,7 +3,8 @@
  * stacks: stacks for connections' threads, many to a mapping, and reused.
  *
  * glibc maps each stack separately: two system calls, and two memory areas of the 65530 that a
- * process can have. Here a guard page takes no area since Linux 6.13. All functions are thread-safe.
+ * process can have. Here a guard page takes no area since Linux 6.13. All functions are
+ * thread-safe.
  */
 #ifndef TPI_BASE_STACKS_H
 #define TPI_BASE_STACKS_H
@@ -22,8 +23,8 @@ struct stack {
 };
 
 /*
- * Returns a stack of at least this size, with undefined contents, or NULL if there is no memory. All
- * calls must pass the same size.
+ * Returns a stack of at least this size, with undefined contents, or NULL if there is no memory.
+ * All calls must pass the same size.
  */
 struct stack *stacks_take(size_t least);
 

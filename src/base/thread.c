@@ -16,7 +16,10 @@
 /* The default would reserve 8 MiB of address space for each thread. */
 #define STACK_SIZE (1024 * 1024)
 
-/* The thread sanitizer needs most of a megabyte in each stack, and cannot enlarge one that it is given. */
+/*
+ * The thread sanitizer needs most of a megabyte in each stack, and cannot enlarge one that it is
+ * given.
+ */
 #if defined(__SANITIZE_THREAD__)
 #define SMALL_STACK_SIZE STACK_SIZE
 #elif defined(__has_feature)

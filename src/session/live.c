@@ -17,8 +17,8 @@
 #define NEVER INT64_MAX
 
 /*
- * Before sleeping at least this long, the thread returns the unused pages of its stack, unless it has
- * only sent heartbeats.
+ * Before sleeping at least this long, the thread returns the unused pages of its stack, unless it
+ * has only sent heartbeats.
  */
 #define TRIM_MS 1000
 
